@@ -1,0 +1,81 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Pipeline schedules: who runs what, in which order. Pure Python.
+
+`make_schedule` builds a schedule by name, `validate` checks one, `simulate`
+times it and `grid` draws it.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+
+from lingvo_gpipe.schedules.forward_only import forward_only as _forward_only
+from lingvo_gpipe.schedules.gpipe import gpipe as _gpipe
+from lingvo_gpipe.schedules.one_f_one_b import one_f_one_b as _one_f_one_b
+from lingvo_gpipe.schedules.task import (
+  Schedule,
+  ScheduleError,
+  Task,
+  TaskKind,
+)
+
+__all__ = [
+  'SCHEDULE_NAMES',
+  'Schedule',
+  'ScheduleError',
+  'Task',
+  'TaskKind',
+  'make_schedule',
+]
+
+_BUILDERS: dict[str, Callable[[Sequence[int], int], Schedule]] = {
+  'gpipe': _gpipe,
+  '1f1b': _one_f_one_b,
+}
+
+SCHEDULE_NAMES = tuple(_BUILDERS)
+
+
+def make_schedule(
+  name: str,
+  cell_devices: Sequence[int],
+  num_micro_batches: int,
+  *,
+  forward_only: bool = False,
+) -> Schedule:
+  """Builds a schedule.
+
+  Every schedule here is deadlock-free for any arrangement of cells on devices,
+  and runs each cell's forwards, and its backwards, by ascending micro-batch.
+
+  Args:
+    name: One of SCHEDULE_NAMES.
+    cell_devices: For each of the K cells in order, the index of its device,
+      from 0. Cells may share devices in any way; a device left out gets an
+      empty row.
+    num_micro_batches: M, at least 1. It may be smaller than K.
+    forward_only: Whether to leave the backwards out, for evaluation. The
+      result is then the same for every name, and is called 'forward_only'.
+
+  Raises:
+    ValueError: An argument is not one of the allowed values.
+  """
+  if name not in _BUILDERS:
+    raise ValueError(
+      f'There is no schedule {name!r}; it must be one of '
+      f'{", ".join(map(repr, SCHEDULE_NAMES))}.'
+    )
+  devices = tuple(operator.index(device) for device in cell_devices)
+  if not devices:
+    raise ValueError('cell_devices is empty; a pipeline has at least one cell.')
+  if min(devices) < 0:
+    raise ValueError(
+      f'cell_devices is {list(devices)}; device indices must be 0 or more.'
+    )
+  num_micro_batches = operator.index(num_micro_batches)
+  if num_micro_batches < 1:
+    raise ValueError(
+      f'num_micro_batches is {num_micro_batches}; it must be 1 or more.'
+    )
+  builder = _forward_only if forward_only else _BUILDERS[name]
+  return builder(devices, num_micro_batches)

@@ -1,0 +1,11 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""GPipe pipeline parallelism for Lingvo.
+
+Import this package before Lingvo: on hosts too old for Lingvo's custom-op
+library it puts TensorFlow implementations in the library's place.
+"""
+
+from lingvo_gpipe import lingvo_ops as _lingvo_ops
+
+_lingvo_ops.install()

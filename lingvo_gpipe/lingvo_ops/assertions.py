@@ -1,0 +1,130 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Shape assertions: Lingvo's AssertShapeMatch and AssertSameDim0.
+
+Layers assert on nearly every call, so an assertion that the static shapes
+already settle adds nothing to the graph but a no-op. What remains is one
+`Assert` op: its data are strings and int32, which TensorFlow asserts without a
+conditional around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+_UNKNOWN = -1
+
+
+def assert_shape_match(
+  x: Any, y: Any, msg: str = '', name: str | None = None
+) -> tf.Operation | None:
+  """Asserts that two shape vectors match.
+
+  Dimension i matches if x[i] == y[i], or if either is -1.
+
+  Args:
+    x: an int32 vector.
+    y: an int32 vector.
+    msg: the beginning of the error's message.
+    name: the op's name.
+
+  Returns:
+    The assertion, an op without outputs; None in eager mode.
+
+  Raises:
+    tf.errors.InvalidArgumentError: they differ in length or in a dimension, or
+      one is not a vector; when the op runs.
+  """
+  with tf.name_scope(name or 'AssertShapeMatch'):
+    x = tf.convert_to_tensor(x, tf.int32)
+    y = tf.convert_to_tensor(y, tf.int32)
+    if x.shape.rank not in (None, 1) or y.shape.rank not in (None, 1):
+      return _fail(f'{msg} x and y must be vectors.', [x, y])
+    known = _static_match(x, y)
+    if known:
+      return _pass()
+    if known is None:
+      return _assert(
+        _dynamic_match(x, y), f'{msg} mismatch shape: x, y =', x, y
+      )
+    return _fail(f'{msg} mismatch shape: x, y =', [x, y])
+
+
+def assert_same_dim0(
+  x: Sequence[Any], msg: str = '', name: str | None = None
+) -> tf.Operation | None:
+  """Asserts that all tensors are non-scalar and have the same dimension 0.
+
+  Args:
+    x: tensors, of any types. None at all is right too.
+    msg: the beginning of the error's message.
+    name: the op's name.
+
+  Returns:
+    The assertion, an op without outputs; None in eager mode.
+
+  Raises:
+    tf.errors.InvalidArgumentError: one is a scalar, or two differ; when the
+      op runs.
+  """
+  with tf.name_scope(name or 'AssertSameDim0'):
+    x = [tf.convert_to_tensor(t) for t in x]
+    if any(t.shape.rank == 0 for t in x):
+      ranks = [t.shape.rank for t in x]
+      return _fail(f'{msg} an input is a scalar; ranks: {ranks}', [])
+    sizes = {
+      tf.compat.dimension_value(t.shape[:1][0]) if t.shape.rank else None
+      for t in x
+    }
+    if len(sizes) <= 1 and None not in sizes:
+      return _pass()
+    # A scalar's shape has no first element, so it counts as -1 here.
+    dims = tf.concat(
+      [tf.concat([tf.shape(t), [_UNKNOWN]], 0)[:1] for t in x], 0
+    )
+    same = tf.reduce_all(tf.equal(dims, dims[0])) & (dims[0] != _UNKNOWN)
+    return _assert(
+      same, f'{msg} inputs are scalars (-1) or differ in dim0:', dims
+    )
+
+
+def _static_match(x: tf.Tensor, y: tf.Tensor) -> bool | None:
+  """Whether x matches y; None if their static values do not say."""
+  xs = tf.get_static_value(x, partial=True)
+  ys = tf.get_static_value(y, partial=True)
+  if xs is None or ys is None:
+    return None
+  if len(xs) != len(ys):
+    return False
+  pairs = [
+    (a, b) for a, b in zip(xs, ys, strict=True) if _UNKNOWN not in (a, b)
+  ]
+  if any(a is None or b is None for a, b in pairs):
+    return None
+  return all(a == b for a, b in pairs)
+
+
+def _dynamic_match(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+  # Equal lengths go before the element-wise comparison, which would broadcast
+  # or fail; both are cut to the shorter length for it.
+  n = tf.minimum(tf.size(x), tf.size(y))
+  a, b = x[:n], y[:n]
+  dims = tf.equal(a, b) | tf.equal(a, _UNKNOWN) | tf.equal(b, _UNKNOWN)
+  return tf.reduce_all(dims) & tf.equal(tf.size(x), tf.size(y))
+
+
+def _pass() -> tf.Operation | None:
+  return None if tf.executing_eagerly() else tf.no_op()
+
+
+def _fail(message: str, data: Sequence[tf.Tensor]) -> tf.Operation | None:
+  return _assert(tf.constant(False), message, *data)
+
+
+def _assert(
+  condition: tf.Tensor, message: str, *data: tf.Tensor
+) -> tf.Operation | None:
+  return tf.debugging.Assert(condition, [message, *data], summarize=10)

@@ -1,0 +1,19 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Set-up that every test needs, before any test imports Lingvo."""
+
+import os
+import sys
+
+# Read by TensorFlow when it is imported: no start-up chatter.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# No accelerator is looked for, so a test sees the same devices everywhere.
+os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
+
+from absl import flags
+
+import lingvo_gpipe  # noqa: F401  (before Lingvo: it may replace its ops)
+
+# pytest parses the command line, not absl, and Lingvo reads flags everywhere.
+if not flags.FLAGS.is_parsed():
+  flags.FLAGS(sys.argv[:1], known_only=True)

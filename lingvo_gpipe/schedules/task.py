@@ -30,6 +30,9 @@ class TaskKind(enum.Enum):
   BACKWARD = 'B'
   WEIGHT_GRADIENT = 'W'
 
+  # Tasks are looked up by the million; Enum's own hash runs in Python.
+  __hash__ = object.__hash__
+
   def __lt__(self, other: object) -> bool:
     if not isinstance(other, TaskKind):
       return NotImplemented
@@ -131,21 +134,20 @@ class Schedule:
       return (forward,)
     return (forward, Task(TaskKind.BACKWARD, k + 1, m))
 
-  def in_order(self) -> tuple[Task, ...]:
-    """All tasks in one order that respects devices and dependencies.
+  def in_slots(self) -> list[list[Task]]:
+    """Runs the schedule with time in slots and every task one slot long.
 
-    Time passes in slots. In each, every device, by ascending index, runs its
-    next task if the task's dependencies ended in earlier slots. So the order
-    is the one in which equally long tasks start, and the same at each call.
+    In each slot every device, by ascending index, runs its next task if the
+    task's dependencies ran in earlier slots.
 
-    Raises:
-      ScheduleError: No device can go on: the schedule would deadlock.
+    Returns:
+      The tasks of each slot, up to the last slot in which any device could
+      run. If the schedule deadlocks some of its tasks are not there.
     """
     done: set[Task] = set()
-    order: list[Task] = []
+    slots: list[list[Task]] = []
     positions = [0] * self.num_devices
-    num_tasks = sum(len(tasks) for tasks in self.device_tasks)
-    while len(order) < num_tasks:
+    while True:
       slot = []
       for device, tasks in enumerate(self.device_tasks):
         if positions[device] == len(tasks):
@@ -155,11 +157,25 @@ class Schedule:
           slot.append(task)
           positions[device] += 1
       if not slot:
-        raise ScheduleError(
-          f'Schedule {self.name!r} deadlocks after {len(order)} of {num_tasks} '
-          'tasks: the next task of every device waits for one that has not '
-          'run. lingvo_gpipe.schedules.validate() shows where.'
-        )
-      order.extend(slot)
+        return slots
+      slots.append(slot)
       done.update(slot)
-    return tuple(order)
+
+  def in_order(self) -> tuple[Task, ...]:
+    """All tasks in one order that respects devices and dependencies.
+
+    It is the order in which tasks start when all take equally long, tasks of
+    one slot by ascending device; the same at each call.
+
+    Raises:
+      ScheduleError: No device can go on: the schedule would deadlock.
+    """
+    order = tuple(task for slot in self.in_slots() for task in slot)
+    num_tasks = sum(len(tasks) for tasks in self.device_tasks)
+    if len(order) < num_tasks:
+      raise ScheduleError(
+        f'Schedule {self.name!r} deadlocks after {len(order)} of {num_tasks} '
+        'tasks: the next task of every device waits for one that has not run. '
+        'lingvo_gpipe.schedules.validate() shows where.'
+      )
+    return order

@@ -1,0 +1,84 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a schedule makes cells stash, whatever its tasks' durations.
+
+A cell stashes a micro-batch from the start of its forward to the end of its
+backward (of its weight gradient, where that is a task of its own). A cell's
+tasks all run on one device, one after the other, so their order alone decides
+how many micro-batches are stashed at once. A forward-only schedule stashes
+nothing.
+"""
+
+from collections.abc import Callable, Iterator
+
+from lingvo_gpipe.schedules import task as task_lib
+
+_FORWARD = task_lib.TaskKind.FORWARD
+_BACKWARD = task_lib.TaskKind.BACKWARD
+_WEIGHT_GRADIENT = task_lib.TaskKind.WEIGHT_GRADIENT
+
+
+def stash_counts(
+  schedule: task_lib.Schedule, device: int
+) -> Iterator[tuple[task_lib.Task, dict[int, int]]]:
+  """Yields each task of a device with what is stashed while it runs.
+
+  Args:
+    schedule: The schedule.
+    device: The index of the device.
+
+  Yields:
+    (task, counts): for each of the device's cells, the micro-batches it
+    stashes while `task` runs, that of the task itself included. The dict is
+    the same one each time, updated in place.
+  """
+  tasks = schedule.device_tasks[device]
+  counts = {
+    cell: 0
+    for cell, cell_device in enumerate(schedule.cell_devices)
+    if cell_device == device
+  }
+  is_split = any(task.kind == _WEIGHT_GRADIENT for task in tasks)
+  releasing_kind = _WEIGHT_GRADIENT if is_split else _BACKWARD
+  keeps = not schedule.forward_only
+  for task in tasks:
+    if task.kind == _FORWARD and keeps:
+      counts[task.cell] += 1
+    yield task, counts
+    if task.kind == releasing_kind:
+      counts[task.cell] -= 1
+
+
+def peak_stash(schedule: task_lib.Schedule) -> tuple[int, ...]:
+  """For each cell, the most micro-batches it ever stashes."""
+  peaks = [0] * schedule.num_cells
+  for device in range(schedule.num_devices):
+    for task, counts in stash_counts(schedule, device):
+      peaks[task.cell] = max(peaks[task.cell], counts[task.cell])
+  return tuple(peaks)
+
+
+def device_peak_stash(schedule: task_lib.Schedule) -> tuple[int, ...]:
+  """For each device, the most (cell, micro-batch) pairs it stashes at once."""
+  return tuple(
+    int(peak)
+    for peak in device_peaks(schedule, lambda _, counts: sum(counts.values()))
+  )
+
+
+def device_peaks(
+  schedule: task_lib.Schedule,
+  cost: Callable[[task_lib.Task, dict[int, int]], float],
+) -> tuple[float, ...]:
+  """For each device, the largest `cost(task, counts)` over its tasks.
+
+  `counts` is what `stash_counts` yields with the task. A device without tasks
+  gets 0.
+  """
+  return tuple(
+    max(
+      (cost(task, counts) for task, counts in stash_counts(schedule, device)),
+      default=0,
+    )
+    for device in range(schedule.num_devices)
+  )

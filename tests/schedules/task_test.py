@@ -1,0 +1,86 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of tasks and of what a schedule says about itself."""
+
+import pickle
+
+import pytest
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.schedules import Schedule, Task, TaskKind
+
+F, B, W = TaskKind.FORWARD, TaskKind.BACKWARD, TaskKind.WEIGHT_GRADIENT
+
+
+def test_tasks_print_as_kind_cell_and_micro_batch():
+  assert str(Task(F, 1, 3)) == 'F1.3'
+  assert str(Task(B, 0, 12)) == 'B0.12'
+  assert str(Task(W, 10, 0)) == 'W10.0'
+
+
+def test_tasks_order_by_kind_then_cell_then_micro_batch():
+  tasks = [
+    Task(kind, k, m) for kind in (F, B, W) for k in (0, 1) for m in (0, 1)
+  ]
+  backwards = tasks[::-1]
+  assert sorted(backwards) == tasks
+  assert Task(F, 9, 9) < Task(B, 0, 0) <= Task(B, 0, 0)
+
+
+def test_kinds_do_not_compare_with_other_things():
+  with pytest.raises(TypeError):
+    _ = F < 'B'
+
+
+def test_tasks_survive_pickling_as_dictionary_keys():
+  task = Task(W, 2, 5)
+  assert {task: 1}[pickle.loads(pickle.dumps(task))] == 1
+
+
+def test_dependencies_follow_the_data():
+  schedule = schedules.make_schedule('1f1b', range(3), 4)
+  assert schedule.dependencies(Task(F, 0, 2)) == ()
+  assert schedule.dependencies(Task(F, 2, 2)) == (Task(F, 1, 2),)
+  assert schedule.dependencies(Task(B, 1, 2)) == (Task(F, 1, 2), Task(B, 2, 2))
+  assert schedule.dependencies(Task(B, 2, 2)) == (Task(F, 2, 2),)
+  assert schedule.dependencies(Task(W, 1, 2)) == (Task(B, 1, 2),)
+
+
+@pytest.mark.parametrize(
+  'task, words',
+  [
+    (Task(F, 3, 0), 'cells 0 to 2'),
+    (Task(F, -1, 0), 'cells 0 to 2'),
+    (Task(B, 0, 4), 'micro-batches 0 to 3'),
+    (Task(W, 0, -1), 'micro-batches 0 to 3'),
+  ],
+)
+def test_dependencies_of_an_unknown_task_are_refused(task, words):
+  schedule = schedules.make_schedule('gpipe', range(3), 4)
+  with pytest.raises(ValueError, match=words) as raised:
+    schedule.dependencies(task)
+  assert str(task) in str(raised.value)
+
+
+def test_in_order_goes_by_slots():
+  schedule = schedules.make_schedule('1f1b', range(2), 2)
+  # device 0  F0.0 F0.1   .  B0.0   .  B0.1
+  # device 1    .  F1.0 B1.0 F1.1 B1.1
+  names = 'F0.0 F0.1 F1.0 B1.0 B0.0 F1.1 B1.1 B0.1'
+  assert ' '.join(map(str, schedule.in_order())) == names
+
+
+def test_in_order_refuses_a_deadlock():
+  schedule = Schedule(
+    'mine', 1, (0, 1), ((Task(B, 0, 0), Task(F, 0, 0)), (Task(F, 1, 0),))
+  )
+  with pytest.raises(schedules.ScheduleError, match='after 0 of 3 tasks'):
+    schedule.in_order()
+
+
+def test_properties_count_cells_and_devices():
+  schedule = schedules.make_schedule('gpipe', [0, 2, 0], 2)
+  assert schedule.num_cells == 3
+  assert schedule.num_devices == 3
+  assert schedule.device_tasks[1] == ()
+  assert not schedule.forward_only

@@ -11,13 +11,16 @@ from collections.abc import Callable, Sequence
 
 from lingvo_gpipe.schedules.forward_only import forward_only as _forward_only
 from lingvo_gpipe.schedules.gpipe import gpipe as _gpipe
+from lingvo_gpipe.schedules.grid import grid
 from lingvo_gpipe.schedules.one_f_one_b import one_f_one_b as _one_f_one_b
+from lingvo_gpipe.schedules.simulate import Timeline, simulate
 from lingvo_gpipe.schedules.task import (
   Schedule,
   ScheduleError,
   Task,
   TaskKind,
 )
+from lingvo_gpipe.schedules.validate import validate
 
 __all__ = [
   'SCHEDULE_NAMES',
@@ -25,7 +28,11 @@ __all__ = [
   'ScheduleError',
   'Task',
   'TaskKind',
+  'Timeline',
+  'grid',
   'make_schedule',
+  'simulate',
+  'validate',
 ]
 
 _BUILDERS: dict[str, Callable[[Sequence[int], int], Schedule]] = {

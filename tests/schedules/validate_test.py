@@ -1,0 +1,203 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that a wrong schedule is refused, with a picture of what is wrong."""
+
+import dataclasses
+import random
+
+import pytest
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.schedules import Schedule, ScheduleError, Task, TaskKind
+
+F, B, W = TaskKind.FORWARD, TaskKind.BACKWARD, TaskKind.WEIGHT_GRADIENT
+
+
+def _schedule(rows, num_micro_batches=2, cell_devices=(0, 1)):
+  """A schedule from rows such as 'F0.0 B0.0'."""
+  return Schedule(
+    'mine',
+    num_micro_batches,
+    tuple(cell_devices),
+    tuple(tuple(map(_task, row.split())) for row in rows),
+  )
+
+
+def _task(text):
+  cell, micro_batch = text[1:].split('.')
+  return Task(TaskKind(text[0]), int(cell), int(micro_batch))
+
+
+def _error(schedule):
+  with pytest.raises(ScheduleError) as raised:
+    schedules.validate(schedule)
+  return str(raised.value)
+
+
+GOOD = ['F0.0 F0.1 B0.0 B0.1', 'F1.0 B1.0 F1.1 B1.1']
+
+
+def test_a_good_schedule_passes():
+  schedules.validate(_schedule(GOOD))
+
+
+def test_a_task_that_runs_twice_is_marked_in_both_places():
+  message = _error(_schedule([GOOD[0] + ' B0.0', GOOD[1]]))
+  assert 'B0.0 runs twice: on device 0 and on device 0.' in message
+  assert message.endswith(
+    'device 0  F0.0  F0.1 !B0.0  B0.1 !B0.0\n'
+    'device 1  F1.0  B1.0  F1.1  B1.1     .'
+  )
+
+
+def test_a_missing_task_is_named():
+  message = _error(_schedule([GOOD[0], 'F1.0 B1.0 F1.1']))
+  assert 'Device 1 lacks B1.1.' in message
+  message = _error(_schedule(['F0.0 B0.0', 'F1.0 B1.0'], 9))
+  assert (
+    'Device 0 lacks F0.1, F0.2, F0.3, F0.4 and 4 more tasks of cell 0.'
+    in message
+  )
+
+
+def test_backwards_of_only_some_cells_are_refused():
+  assert 'Device 0 lacks B0.0, B0.1.' in _error(
+    _schedule(['F0.0 F0.1', GOOD[1]])
+  )
+
+
+def test_a_task_on_another_device_is_marked():
+  message = _error(_schedule([GOOD[0] + ' B1.1', 'F1.0 B1.0 F1.1']))
+  assert 'B1.1 runs on device 0, but cell 1 is on device 1.' in message
+  assert '!B1.1' in message
+  assert message.count('!') == 2  # The legend's and the task's.
+
+
+def test_a_task_of_no_cell_is_marked():
+  message = _error(_schedule([GOOD[0] + ' F2.0', GOOD[1] + ' F1.2']))
+  assert 'F2.0 on device 0 names a cell or micro-batch' in message
+  assert 'F1.2 on device 1 names a cell or micro-batch' in message
+  assert '!F2.0' in message and '!F1.2' in message
+
+
+@pytest.mark.parametrize(
+  'row, after, before',
+  [
+    ('F0.0 F0.1 B0.1 B0.0', 'B0.0', 'B0.1'),
+    ('F0.1 F0.0 B0.0 B0.1', 'F0.0', 'F0.1'),
+  ],
+)
+def test_descending_micro_batches_are_refused(row, after, before):
+  message = _error(_schedule([row, GOOD[1]]))
+  assert f'{after} runs after {before}' in message
+  assert f'!{after}' in message
+
+
+def test_a_deadlock_shows_what_ran_and_who_waits_for_whom():
+  message = _error(_schedule(['F0.0 B0.0 F0.1 B0.1', 'F1.0 F1.1 B1.0 B1.1']))
+  assert message == (
+    "Schedule 'mine' deadlocks in slot 2: no device can go on.\n"
+    '- Device 0 is to run B0.0, which needs B1.0 of device 1, which comes only '
+    'after F1.1 there.\n'
+    '- Device 1 is to run F1.1, which needs F0.1 of device 0, which comes only '
+    'after B0.0 there.\n'
+    'One column a time slot; ! marks tasks that cannot start:\n'
+    '             0     1     2\n'
+    'device 0  F0.0     . !B0.0\n'
+    'device 1     .  F1.0 !F1.1'
+  )
+
+
+def test_a_backward_before_its_own_forward_deadlocks():
+  message = _error(_schedule(['B0.0 F0.0'], 1, (0,)))
+  assert (
+    'Device 0 is to run B0.0, which needs F0.0 of device 0, which comes only '
+    'after B0.0 there.' in message
+  )
+
+
+def test_weight_gradients_need_their_backwards():
+  good = _schedule(
+    ['F0.0 F0.1 B0.0 B0.1 W0.0 W0.1', 'F1.0 B1.0 W1.0 F1.1 B1.1 W1.1']
+  )
+  schedules.validate(good)
+  early = _schedule(
+    ['F0.0 F0.1 W0.0 B0.0 B0.1 W0.1', 'F1.0 B1.0 W1.0 F1.1 B1.1 W1.1']
+  )
+  assert 'run W0.0, which needs B0.0' in _error(early)
+  descending = _schedule(
+    ['F0.0 F0.1 B0.0 B0.1 W0.1 W0.0', 'F1.0 B1.0 W1.0 F1.1 B1.1 W1.1']
+  )
+  assert 'W0.0 runs after W0.1' in _error(descending)
+  without_backwards = _schedule(['F0.0 W0.0'], 1, (0,))
+  assert 'no backward tasks' in _error(without_backwards)
+
+
+@pytest.mark.parametrize(
+  'schedule, words',
+  [
+    (Schedule('mine', 0, (0,), ((),)), 'num_micro_batches is 0'),
+    (Schedule('mine', 1, (), ()), 'cell_devices is empty'),
+    (
+      Schedule('mine', 1, (0, 2), ((Task(F, 0, 0),), (Task(F, 1, 0),))),
+      'Cell 1 is on device 2, but device_tasks has rows for 2 devices',
+    ),
+  ],
+)
+def test_impossible_sizes_are_refused(schedule, words):
+  assert words in _error(schedule)
+
+
+def test_a_long_list_of_faults_is_cut_short():
+  good = schedules.make_schedule('gpipe', range(2), 50)
+  message = _error(
+    dataclasses.replace(good, device_tasks=good.device_tasks[::-1])
+  )
+  assert 'and 192 more like these' in message
+  assert len(message.splitlines()) < 20
+
+
+def test_the_fault_is_in_view_however_wide_the_grid():
+  good = schedules.make_schedule('1f1b', range(3), 200)
+  rows = [list(row) for row in good.device_tasks]
+  place = rows[1].index(Task(B, 1, 150))
+  rows[1][place], rows[1][place - 3] = rows[1][place - 3], rows[1][place]
+  message = _error(dataclasses.replace(good, device_tasks=tuple(rows)))
+  assert '!B1.' in message
+  assert max(map(len, message.splitlines())) <= 120
+
+
+def test_any_two_tasks_of_a_cell_and_kind_exchanged_are_noticed():
+  rng = random.Random(2)
+  for _ in range(200):
+    good = schedules.make_schedule(
+      rng.choice(schedules.SCHEDULE_NAMES),
+      [rng.randrange(3) for _ in range(rng.randint(1, 6))],
+      rng.randint(2, 6),
+    )
+    rows = [list(row) for row in good.device_tasks]
+    row = rng.choice([row for row in rows if row])
+    one = rng.choice(row)
+    other = rng.choice(
+      [t for t in row if t.kind == one.kind and t.cell == one.cell and t != one]
+    )
+    i, j = row.index(one), row.index(other)
+    row[i], row[j] = row[j], row[i]
+    _error(dataclasses.replace(good, device_tasks=tuple(map(tuple, rows))))
+
+
+def test_any_task_left_out_is_noticed():
+  rng = random.Random(3)
+  for _ in range(200):
+    good = schedules.make_schedule(
+      rng.choice(schedules.SCHEDULE_NAMES),
+      [rng.randrange(3) for _ in range(rng.randint(1, 6))],
+      rng.randint(2, 6),
+    )
+    rows = [list(row) for row in good.device_tasks]
+    row = rng.choice([row for row in rows if row])
+    gone = row.pop(rng.randrange(len(row)))
+    message = _error(
+      dataclasses.replace(good, device_tasks=tuple(map(tuple, rows)))
+    )
+    assert f'lacks {gone}.' in message

@@ -1,0 +1,88 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Batch normalisation of images in one TensorFlow operation."""
+
+import lingvo.compat as tf
+from lingvo.core import bn_layers, py_utils
+
+
+class FusedBatchNormLayer(bn_layers.BatchNormLayer):
+  """Lingvo's batch norm for [batch, height, width, dim] without paddings.
+
+  Variables, moving averages and results are those of `BatchNormLayer` (up to
+  float rounding), but the work is one `FusedBatchNorm` operation forward and
+  one backward in place of some forty, and nothing but the input has to be
+  kept for the backward pass. Statistics are float32 whatever the activations'
+  dtype. On TPU, where statistics are summed over replicas if
+  `enable_cross_replica_sum_on_tpu` says so, it is `BatchNormLayer` itself.
+  """
+
+  def FProp(self, theta, inputs, paddings=None):
+    """Normalises `inputs` over all dimensions but the last.
+
+    Args:
+      theta: A NestedMap with the layer's weights.
+      inputs: A float tensor [batch, height, width, dim].
+      paddings: Must be None off TPU: every pixel counts.
+
+    Returns:
+      A tensor with the shape of `inputs`, in the layer's FProp dtype.
+
+    Raises:
+      ValueError: if paddings are given or `inputs` is not of rank 4.
+    """
+    if py_utils.use_tpu():
+      return super().FProp(theta, inputs, paddings)
+    p = self.params
+    if paddings is not None:
+      raise ValueError(
+        f'{p.name}: FusedBatchNormLayer takes no paddings; use '
+        'bn_layers.BatchNormLayer for padded inputs.'
+      )
+    if inputs.shape.rank != 4:
+      raise ValueError(
+        f'{p.name}: inputs must be [batch, height, width, dim], '
+        f'got shape {inputs.shape}.'
+      )
+    inputs = self._CastToFPropDtype(inputs)
+    if py_utils.testonly_skip_norm_layers():
+      return inputs
+    beta, gamma = self._GetBetaGamma(theta, inputs)
+    # Broadcasting also turns the floats 0 and 1 that
+    # use_moving_avg_in_training gives into vectors.
+    beta = tf.broadcast_to(tf.cast(beta, tf.float32), [p.dim])
+    gamma = tf.broadcast_to(tf.cast(gamma, tf.float32), [p.dim])
+    with tf.name_scope(p.name):
+      if self.do_eval or p.freeze_bn_stats:
+        return self._Normalize(
+          inputs, beta, gamma, theta.moving_mean, theta.moving_variance
+        )
+      outputs, mean, variance = tf.nn.fused_batch_norm(
+        inputs, gamma, beta, epsilon=self.epsilon, is_training=True
+      )
+      # The operation returns the unbiased variance, Lingvo averages the
+      # biased one.
+      count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
+      variance *= (count - 1.0) / tf.maximum(count, 1.0)
+      py_utils.UpdateBatchNormVars(self.vars.moving_mean, mean, self._decay)
+      py_utils.UpdateBatchNormVars(
+        self.vars.moving_variance, variance, self._decay
+      )
+      if p.use_moving_avg_in_training:
+        with tf.control_dependencies([mean, variance]):
+          return self._Normalize(
+            inputs, beta, gamma, theta.moving_mean, theta.moving_variance
+          )
+      return outputs
+
+  def _Normalize(self, inputs, beta, gamma, mean, variance):
+    outputs, _, _ = tf.nn.fused_batch_norm(
+      inputs,
+      gamma,
+      beta,
+      mean=tf.cast(mean, tf.float32),
+      variance=tf.cast(variance, tf.float32),
+      epsilon=self.epsilon,
+      is_training=False,
+    )
+    return outputs

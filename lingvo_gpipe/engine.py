@@ -1,0 +1,312 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Emits a schedule's tasks into a TensorFlow graph, one call a task.
+
+```
+  device 0  F0.0 --> F0.1 --> ...       --> B0.0 --> B0.1
+              |        |                      ^
+              v        v                      |
+  device 1           F1.0 --> B1.0 --> F1.1 --> B1.1
+
+  across rows: activations and their gradients; along a row: control edges
+```
+
+The control edges are what keeps the schedule's promise on memory. Without
+them TensorFlow starts every task whose inputs are there: it would recompute
+several micro-batches at once.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe import cell_function
+from lingvo_gpipe import micro_batches as micro_batches_lib
+from lingvo_gpipe import placement
+from lingvo_gpipe.cell_function import CellFunction, CellInputs, CellOutputs
+from lingvo_gpipe.schedules import Schedule, Task, TaskKind
+
+RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
+
+
+@dataclasses.dataclass
+class Cell:
+  """What the engine knows of a cell.
+
+  Attributes:
+    name: For messages and for the names of ops.
+    device: Where it runs.
+    body: What it computes.
+    weights: Its weights, on that device.
+    carry: The carry of its first micro-batch.
+    side_inputs: Inputs for this cell alone, one nest a micro-batch; or None.
+  """
+
+  name: str
+  device: str
+  body: Callable[[CellInputs], CellOutputs]
+  weights: Sequence[tf.Tensor]
+  carry: Sequence[tf.Tensor] = ()
+  side_inputs: Sequence[Any] | None = None
+
+  def side_input(self, micro_batch: int) -> Any:
+    return None if self.side_inputs is None else self.side_inputs[micro_batch]
+
+
+@dataclasses.dataclass
+class Clock:
+  """Where in the training the mini-batch is.
+
+  Attributes:
+    step: The global step, an int64 scalar.
+    seed: The step seed around the pipeline, an int64 scalar.
+    sizes: The micro-batches' sizes.
+    batch: The mini-batch's size, an int64 scalar.
+  """
+
+  step: tf.Tensor
+  seed: tf.Tensor
+  sizes: micro_batches_lib.MicroBatchSizes
+  batch: tf.Tensor
+
+  def base(self) -> tf.Tensor:
+    """The part of the context that all micro-batches share."""
+    zero = tf.zeros([], tf.int64)
+    return tf.stack([self.step, self.seed, zero, zero, self.batch])
+
+  def offset(self, micro_batch: int) -> tf.Tensor:
+    """What one micro-batch adds to it."""
+    size: Any = self.sizes.sizes[micro_batch]
+    if size is None:
+      sizes = micro_batches_lib.runtime_sizes(self.sizes, self.batch)
+      size = tf.cast(sizes[micro_batch], tf.int64)
+    zero = tf.zeros([], tf.int64)
+    return tf.stack(
+      [zero, zero, tf.constant(micro_batch, tf.int64), tf.cast(size, tf.int64)]
+      + [zero]
+    )
+
+
+class Engine:
+  """Runs one mini-batch through the cells, task by task.
+
+  Use: construct, then `emit` every task of the schedule in order (`run`), or
+  the forward tasks first and the backward tasks when the gradients of the
+  outputs are known. The gradients of a task's outputs come from the next cell
+  or, for the last one, from `output_gradients`; those of its losses from
+  `loss_gradients`; set these before the first backward task.
+
+  Attributes:
+    output_gradients: Maps a micro-batch to the gradients of the last cell's
+      differentiable outputs, in a flat list.
+    loss_gradients: Maps a cell and a micro-batch to the gradients of the
+      cell's losses.
+  """
+
+  def __init__(
+    self,
+    cells: Sequence[Cell],
+    schedule: Schedule,
+    inputs: Sequence[Any],
+    clock: Clock,
+    *,
+    recompute: str,
+    input_gradients: bool,
+  ):
+    """Traces the cells.
+
+    Args:
+      cells: The K cells.
+      schedule: For K cells and M micro-batches.
+      inputs: The M micro-batches of the first cell's input, nests.
+      clock: Where in the training this is.
+      recompute: One of RECOMPUTE_POLICIES.
+      input_gradients: Whether the first cell's backward tasks also compute the
+        gradients of the pipeline's inputs.
+    """
+    self._cells = cells
+    self._schedule = schedule
+    self._inputs = inputs
+    self._clock = clock
+    self._recompute = recompute
+    self._training = not schedule.forward_only
+    self._input_gradients = input_gradients
+    self.output_gradients: Callable[[int], list[tf.Tensor]] | None = None
+    self.loss_gradients: Callable[[int, int], list[tf.Tensor]] | None = None
+    self._variants: dict[Any, list[CellFunction]] = {}
+    self._functions = [self._trace(m) for m in range(len(inputs))]
+    self._weights = [self._read_weights(k) for k in range(len(cells))]
+    self._contexts: dict[tuple[str, int], tf.Tensor] = {}
+    self._last_op: dict[int, Any] = {}
+    self._arguments: dict[tuple[int, int], list[tf.Tensor]] = {}
+    self._residuals: dict[tuple[int, int], list[tf.Tensor]] = {}
+    self._results: dict[tuple[int, int], CellOutputs] = {}
+    self._d_inputs: dict[tuple[int, int], list[tf.Tensor | None]] = {}
+    self._sums: dict[int, list[tf.Tensor]] = {}
+
+  # -- Tracing.
+
+  def _trace(self, micro_batch: int) -> list[CellFunction]:
+    """The functions for one micro-batch: traced once for each set of shapes."""
+    nests = [
+      self._inputs[micro_batch],
+      *(cell.side_input(micro_batch) for cell in self._cells),
+    ]
+    specs = tf.nest.map_structure(_spec_or_none, nests)
+    key = tuple(
+      None if s is None else (tuple(_dimensions(s.shape)), s.dtype)
+      for s in tf.nest.flatten(specs)
+    )
+    if key not in self._variants:
+      self._variants[key] = self._trace_cells(specs[0], specs[1:])
+    return self._variants[key]
+
+  def _trace_cells(self, inputs: Any, side_inputs: Any) -> list[CellFunction]:
+    functions: list[CellFunction] = []
+    for cell, side in zip(self._cells, side_inputs, strict=True):
+      function = CellFunction(
+        cell.name, cell.body, inputs, side, cell.weights, cell.carry
+      )
+      functions.append(function)
+      inputs = function.outputs
+    if self._training:
+      has_gradient = [
+        cell_function.differentiable(s)
+        for s in tf.nest.flatten(functions[-1].outputs)
+        if s is not None
+      ]
+      for k in reversed(range(len(functions))):
+        has_gradient = functions[k].prepare_backward(
+          has_gradient, k > 0 or self._input_gradients
+        )
+    return functions
+
+  def _read_weights(self, k: int) -> list[tf.Tensor]:
+    """A cell's weights and what else it uses of the graph, as tensors."""
+    with placement.on_device(self._cells[k].device):
+      return [
+        tf.convert_to_tensor(w)
+        for w in (*self._cells[k].weights, *self._functions[0][k].captures)
+      ]
+
+  def weights(self, k: int) -> list[tf.Tensor]:
+    """The tensors for which `weight_gradients` gives the gradients."""
+    return self._weights[k]
+
+  def traced(self, k: int) -> CellFunction:
+    """The function of cell `k` for the first micro-batch."""
+    return self._functions[0][k]
+
+  # -- Emitting.
+
+  def run(self, tasks: Sequence[Task]) -> None:
+    """Emits tasks in the given order."""
+    for task in tasks:
+      name = f'{self._cells[task.cell].name}_{task.kind.value}'
+      with tf.name_scope(f'{name}{task.micro_batch}'):
+        if task.kind == TaskKind.FORWARD:
+          self._run_forward(task)
+        else:
+          assert task.kind == TaskKind.BACKWARD, task
+          self._run_backward(task)
+
+  def results(self, k: int, micro_batch: int) -> CellOutputs:
+    """What a forward task returned."""
+    return self._results[k, micro_batch]
+
+  def input_gradients(self, micro_batch: int) -> list[tf.Tensor | None]:
+    """Gradients of the pipeline's inputs, None where there is none."""
+    return self._d_inputs[0, micro_batch]
+
+  def weight_gradients(self, k: int) -> list[cell_function.Weight]:
+    """The gradients of `weights(k)`, summed over the micro-batches."""
+    backward = self._functions[0][k].backward
+    if k not in self._sums:
+      return [None] * len(self._weights[k])
+    with placement.on_device(self._cells[k].device):
+      return backward.weight_gradients(self._sums[k], self._weights[k])
+
+  def _run_forward(self, task: Task) -> None:
+    k, m = task.cell, task.micro_batch
+    function = self._functions[m][k]
+    inputs = self._inputs[m] if k == 0 else self._results[k - 1, m].outputs
+    carry = self._cells[k].carry if m == 0 else self._results[k, m - 1].carry
+    weights = self._weights[k][: len(self._cells[k].weights)]
+    args = function.arguments(
+      inputs, self._cells[k].side_input(m), weights, self._context(k, m), carry
+    )
+    self._arguments[k, m] = args
+    keep = self._training and self._keeps(m)
+    call = function.backward.forward_keep if keep else function.forward
+    flat = self._emit(k, call, args)
+    self._results[k, m] = function.results(flat)
+    if keep:
+      self._residuals[k, m] = function.backward.residuals(flat)
+
+  def _keeps(self, micro_batch: int) -> bool:
+    """Whether a forward task keeps what its backward task needs."""
+    if self._recompute == 'except_last':
+      return micro_batch == len(self._inputs) - 1
+    return self._recompute == 'never'
+
+  def _run_backward(self, task: Task) -> None:
+    k, m = task.cell, task.micro_batch
+    function = self._functions[m][k]
+    if function.backward.is_empty:
+      self._d_inputs[k, m] = [None] * len(function.backward.input_positions)
+      return
+    if k == len(self._cells) - 1:
+      d_outputs = self.output_gradients(m)
+    else:
+      d_outputs = [d for d in self._d_inputs[k + 1, m] if d is not None]
+    losses = self.loss_gradients(k, m) if function.num_losses else []
+    args = self._arguments.pop((k, m))
+    residuals = self._residuals.pop((k, m), None)
+
+    def call(args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+      d_inputs, sums = function.backward(
+        args, residuals, [*d_outputs, *losses], self._sums.get(k)
+      )
+      self._d_inputs[k, m] = d_inputs
+      self._sums[k] = sums
+      return [d for d in d_inputs if d is not None] + sums
+
+    self._emit(k, call, args)
+
+  def _emit(
+    self,
+    k: int,
+    call: Callable[[Sequence[tf.Tensor]], list[tf.Tensor]],
+    args: Sequence[tf.Tensor],
+  ) -> list[tf.Tensor]:
+    """Calls on the cell's device, after the last task there."""
+    device = self._schedule.cell_devices[k]
+    after = self._last_op.get(device)
+    with placement.on_device(self._cells[k].device):
+      with tf.control_dependencies([] if after is None else [after]):
+        flat = call(args)
+    if flat and not tf.executing_eagerly():
+      self._last_op[device] = flat[0].op
+    return flat
+
+  def _context(self, k: int, micro_batch: int) -> tf.Tensor:
+    device = self._cells[k].device
+    key = (device, micro_batch)
+    if key not in self._contexts:
+      with placement.on_device(device):
+        if (device, -1) not in self._contexts:
+          self._contexts[device, -1] = self._clock.base()
+        self._contexts[key] = self._contexts[device, -1] + self._clock.offset(
+          micro_batch
+        )
+    return self._contexts[key]
+
+
+def _spec_or_none(leaf: tf.Tensor | None) -> tf.TensorSpec | None:
+  return None if leaf is None else cell_function.spec(leaf)
+
+
+def _dimensions(shape: tf.TensorShape) -> list[int | None]:
+  return [-1] if shape.rank is None else shape.as_list()

@@ -1,0 +1,210 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Functions in TensorFlow's library, and the gradient of one as another.
+
+`tf.function` hides the split that a pipeline needs: which values a forward
+pass must keep for its backward pass, and the backward pass as a function of
+its own that takes them. TensorFlow has that split inside, for its own
+gradient of a `tf.function`; this module is the only place of ours that reaches
+for it.
+
+```
+  trace          T:  inputs --------------------> outputs
+  differentiate  G:  d_outputs, tensors of T ---> d_inputs
+  GraphFunction  makes a graph callable: one call is one op of the caller
+```
+
+No function is ever inlined into its caller: TensorFlow would merge a
+recomputed forward pass with the first one, and so keep what recomputation is
+there to drop.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import tensorflow.compat.v1 as tf
+from tensorflow.python.eager.polymorphic_function import atomic_function
+from tensorflow.python.framework import func_graph as func_graph_lib
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import gradients_util
+
+FuncGraph = func_graph_lib.FuncGraph
+
+_NOT_INLINED = {'_noinline': True}
+
+
+class GraphFunction:
+  """A function in TensorFlow's library; each call of it is a single op.
+
+  It takes and returns flat lists of tensors, and works in graph mode, inside
+  `tf.function` and eagerly.
+  """
+
+  def __init__(self, graph: FuncGraph):
+    """Snapshots `graph`: what is added to it later does not belong.
+
+    Args:
+      graph: A graph whose `inputs` and `outputs` are set, captures included.
+    """
+    self.name = graph.name
+    self.num_inputs = len(graph.inputs)
+    self._function = atomic_function.from_func_graph(
+      f'{graph.name}_{ops.uid()}', graph, _NOT_INLINED
+    )
+
+  def __call__(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    assert len(args) == self.num_inputs, (
+      f'{self.name} takes {self.num_inputs} tensors, got {len(args)}.'
+    )
+    return list(self._function.call_flat(*args))
+
+
+def trace(
+  name: str,
+  fn: Callable[..., Sequence[tf.Tensor]],
+  specs: Sequence[tf.TensorSpec],
+) -> FuncGraph:
+  """Traces `fn` once into a graph of its own, without devices.
+
+  What `fn` uses of the surrounding graph becomes an input behind those of
+  `specs`: see `FuncGraph.external_captures`. Summaries and batch-norm updates
+  that it adds to collections stay in the new graph's collections.
+
+  Args:
+    name: A name for the function.
+    fn: Takes one tensor for each of `specs`, returns a flat list of tensors.
+    specs: Shapes and dtypes of the inputs; dimensions may be unknown.
+  """
+  collections = {}
+  if not tf.executing_eagerly():
+    outer = tf.get_default_graph()
+    collections = {
+      key: outer.get_collection_ref(key)
+      for key in func_graph_lib.ALLOWLIST_COLLECTIONS
+    }
+  with _no_device():
+    return func_graph_lib.func_graph_from_py_func(
+      name,
+      lambda *args: list(fn(*args)),
+      args=(),
+      kwargs={},
+      signature=tuple(specs),
+      collections=collections,
+    )
+
+
+def as_function(
+  name: str,
+  fn: Callable[..., Sequence[tf.Tensor]],
+  specs: Sequence[tf.TensorSpec],
+) -> GraphFunction:
+  """Makes a function of `fn`, which uses nothing but its arguments."""
+  graph = trace(name, fn, specs)
+  assert not graph.external_captures, (
+    f'{name} captures {graph.external_captures}'
+  )
+  return GraphFunction(graph)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slices:
+  """Where the parts of a sparse gradient stand among a function's outputs."""
+
+  values: int
+  indices: int
+  dense_shape: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradient:
+  """The gradient of a traced graph as a graph of its own.
+
+  Attributes:
+    graph: Its inputs are one gradient for each of ys, then what it reads of
+      elsewhere, `captures`.
+    captures: The tensors it reads, of the traced graph or outside of it.
+    positions: For each of xs: None if it has no gradient, the position of its
+      gradient among the graph's outputs, or `Slices`.
+  """
+
+  graph: FuncGraph
+  captures: tuple[tf.Tensor, ...]
+  positions: tuple[int | Slices | None, ...]
+
+
+def differentiate(
+  forward: FuncGraph,
+  ys: Sequence[tf.Tensor],
+  xs: Sequence[tf.Tensor],
+  name: str,
+  dense: Sequence[bool],
+) -> Gradient:
+  """Builds the gradient of `forward`.
+
+  Call it before `forward` becomes a `GraphFunction`: TensorFlow adds outputs
+  to a loop when it builds the loop's gradient.
+
+  Args:
+    forward: A traced graph.
+    ys: Tensors of it; each is given a gradient.
+    xs: Tensors of it to differentiate by.
+    name: A name for the new graph.
+    dense: For each of xs, whether a sparse gradient is to be made dense.
+  """
+  with _no_device():
+    graph = FuncGraph(name, collections={})
+    with graph.as_default():
+      d_ys = [tf.placeholder(y.dtype, y.shape) for y in ys]
+      gradients = gradients_util._GradientsHelper(
+        list(ys), list(xs), grad_ys=d_ys, src_graph=forward
+      )
+      outputs: list[tf.Tensor] = []
+      positions: list[int | Slices | None] = []
+      for gradient, make_dense in zip(gradients, dense, strict=True):
+        if make_dense and isinstance(gradient, tf.IndexedSlices):
+          gradient = tf.convert_to_tensor(gradient)
+        positions.append(_append_output(gradient, outputs))
+  graph.inputs = d_ys + list(graph.internal_captures)
+  graph.outputs = outputs
+  return Gradient(graph, tuple(graph.external_captures), tuple(positions))
+
+
+def _append_output(
+  gradient: tf.Tensor | tf.IndexedSlices | None, outputs: list[tf.Tensor]
+) -> int | Slices | None:
+  """Appends the tensors of `gradient`, and says where they are."""
+  if gradient is None:
+    return None
+  start = len(outputs)
+  if not isinstance(gradient, tf.IndexedSlices):
+    outputs.append(tf.identity(gradient))
+    return start
+  outputs += [tf.identity(gradient.values), tf.identity(gradient.indices)]
+  if gradient.dense_shape is None:
+    return Slices(start, start + 1, None)
+  outputs.append(tf.identity(gradient.dense_shape))
+  return Slices(start, start + 1, start + 2)
+
+
+def _no_device():
+  """Hides devices and colocation around, which a new graph would inherit."""
+  if tf.executing_eagerly():
+    return tf.device(None)
+  return tf.get_default_graph().colocate_with(None, ignore_existing=True)
+
+
+def nested_functions(graph: tf.Graph) -> dict[str, FuncGraph]:
+  """The functions that `graph` calls, and those that they call, by name."""
+  found: dict[str, FuncGraph] = {}
+  pending = [graph]
+  while pending:
+    current = pending.pop()
+    for name, function in current._functions.items():
+      key = name.decode() if isinstance(name, bytes) else name
+      if key in found:
+        continue
+      inner = getattr(function, 'graph', None)
+      if inner is not None:
+        found[key] = inner
+        pending.append(inner)
+  return found

@@ -57,7 +57,7 @@ class FusedBatchNormLayer(bn_layers.BatchNormLayer):
         return self._Normalize(
           inputs, beta, gamma, theta.moving_mean, theta.moving_variance
         )
-      outputs, mean, variance = tf.nn.fused_batch_norm(
+      outputs, mean, variance = tf.tf1.nn.fused_batch_norm(
         inputs, gamma, beta, epsilon=self.epsilon, is_training=True
       )
       # The operation returns the unbiased variance, Lingvo averages the
@@ -76,7 +76,7 @@ class FusedBatchNormLayer(bn_layers.BatchNormLayer):
       return outputs
 
   def _Normalize(self, inputs, beta, gamma, mean, variance):
-    outputs, _, _ = tf.nn.fused_batch_norm(
+    outputs, _, _ = tf.tf1.nn.fused_batch_norm(
       inputs,
       gamma,
       beta,

@@ -1,0 +1,252 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Handwritten digits that ship with scikit-learn.
+
+1,797 images of 8x8 pixels with 17 grey levels, the test part of the UCI
+Machine Learning Repository's "Optical Recognition of Handwritten Digits"
+(Alpaydin and Kaynak, 1998), as `sklearn.datasets.load_digits` gives them.
+"""
+
+import functools
+
+import lingvo.compat as tf
+import numpy as np
+from lingvo.core import base_input_generator, datasource, py_utils
+from sklearn import datasets
+
+NUM_FOLDS = 5
+HEIGHT = WIDTH = 8
+_SPLIT_SEED = 20181116  # The day GPipe's paper appeared.
+
+
+@functools.lru_cache(maxsize=1)
+def _load():
+  digits = datasets.load_digits()
+  return digits.images.astype(np.uint8), digits.target.astype(np.int32)
+
+
+def fold_of_examples(labels):
+  """Deals the examples into NUM_FOLDS folds, each class evenly.
+
+  The rule: the examples of each class, in the data set's order, are permuted
+  by NumPy's legacy generator RandomState(20181116), class 0 first, and then
+  dealt out: the j-th of the permuted examples goes to fold j mod 5. NumPy
+  keeps that generator's numbers the same in all versions.
+
+  Args:
+    labels: An int array [num_examples].
+
+  Returns:
+    An int array [num_examples] with each example's fold.
+  """
+  random = np.random.RandomState(_SPLIT_SEED)
+  folds = np.zeros(len(labels), np.int32)
+  for label in np.unique(labels):
+    members = random.permutation(np.flatnonzero(labels == label))
+    folds[members] = np.arange(len(members)) % NUM_FOLDS
+  return folds
+
+
+def load_digits(split, held_out_fold=0):
+  """Loads one part of the data set.
+
+  Args:
+    split: 'train' (four folds: 1,433 images or so) or 'test' (the fold that is
+      held out: 364 or so).
+    held_out_fold: Which fold of `fold_of_examples` is held out, 0 to 4.
+
+  Returns:
+    A pair: images, uint8 [n, 8, 8] with values 0 to 16, and labels, int32 [n],
+    both in the data set's order.
+
+  Raises:
+    ValueError: if the split or the fold does not exist.
+  """
+  if split not in ('train', 'test'):
+    raise ValueError(f"split must be 'train' or 'test', got {split!r}.")
+  if not 0 <= held_out_fold < NUM_FOLDS:
+    raise ValueError(
+      f'held_out_fold must lie in 0 to {NUM_FOLDS - 1}, got {held_out_fold}.'
+    )
+  images, labels = _load()
+  held_out = fold_of_examples(labels) == held_out_fold
+  chosen = held_out if split == 'test' else ~held_out
+  return images[chosen], labels[chosen]
+
+
+class _BatchSource(datasource.TFDatasetSource):
+  """The input generator's own `GetDataset`, as it is."""
+
+  def GetDataset(self):
+    return self._input_generator.GetDataset()
+
+
+class DigitsInput(base_input_generator.BaseInputGenerator):
+  """Batches of handwritten digits, in an order that a seed determines.
+
+  Training: batch b is a function of `random_seed` and b alone, where b is the
+  global step, so a run that is resumed from a checkpoint sees the batches that
+  the uninterrupted run would have seen. Every epoch is a new permutation.
+  (With a TPU's infeed, which runs ahead of the global step, b counts the
+  batches since the start of the process.)
+
+  Evaluation: one pass over the split in the data set's order. The last batch
+  is filled up with images of weight 0.
+
+  A batch is a NestedMap of
+    image: float32 [batch_size, 8, 8, 1], grey levels scaled to [-1, 1].
+    label: int32 [batch_size].
+    weight: float32 [batch_size], 1 for an example, 0 for filling.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('split', 'train', "'train' or 'test'.")
+    p.Define('held_out_fold', 0, "The fold that makes up 'test', 0 to 4.")
+    p.Define(
+      'training',
+      True,
+      'Shuffled, augmented and without end; else one pass in fixed order.',
+    )
+    p.Define(
+      'max_shift',
+      1,
+      'Training images are moved by up to this many pixels in each direction.',
+    )
+    p.random_seed = 0
+    p.batch_size = 64
+    return p
+
+  @classmethod
+  def TrainParams(cls):
+    """Params of the input for training."""
+    return cls.Params().Set(name='Train')
+
+  @classmethod
+  def TestParams(cls):
+    """Params of the input for evaluation on the held-out images."""
+    return cls.Params().Set(
+      name='Test',
+      split='test',
+      training=False,
+      resettable=True,
+      # To the end of the split, and from its start the next time.
+      eval_samples_per_summary=0,
+      decoder_samples_per_summary=0,
+    )
+
+  def __init__(self, params):
+    params = params.Copy()
+    if params.random_seed is None:
+      params.random_seed = 0
+    images, labels = load_digits(params.split, params.held_out_fold)
+    params.file_datasource = _BatchSource.Params()
+    super().__init__(params)
+    p = self.params
+    if p.batch_size < 1:
+      raise ValueError(
+        f'{p.name}: batch_size must be positive, got {p.batch_size}.'
+      )
+    if not 0 <= p.max_shift < HEIGHT:
+      raise ValueError(
+        f'{p.name}: max_shift must lie in 0 to {HEIGHT - 1}, got {p.max_shift}.'
+      )
+    self._images = images
+    self._labels = labels
+
+  @property
+  def num_examples(self):
+    """Number of images in the split."""
+    return len(self._labels)
+
+  def GetDataset(self):
+    """Returns a tf.data.Dataset of batches."""
+    p = self.params
+    if p.training:
+      numbers = tf.data.Dataset.counter()
+      return numbers.map(lambda b: self._TrainBatch(self.InfeedBatchSize(), b))
+    size = self.InfeedBatchSize()
+    numbers = tf.data.Dataset.range(-(-self.num_examples // size))
+    return numbers.map(lambda b: self._TestBatch(size, b))
+
+  def GetPreprocessedInputBatch(self):
+    """Returns the next batch, see the class."""
+    if self.params.training and not py_utils.use_tpu():
+      return self._TrainBatch(self.InfeedBatchSize(), py_utils.GetGlobalStep())
+    return self.datasource.GetNext()
+
+  def Reset(self, sess=None):
+    """Starts again with the first batch of an evaluation."""
+    self.datasource.Reset(sess)
+
+  def _TrainBatch(self, size, number):
+    """Batch `number` of the endless stream of training batches."""
+    p = self.params
+    with tf.name_scope('train_batch'):
+      number = tf.cast(number, tf.int64)
+      positions = number * size + tf.range(size, dtype=tf.int64)
+      epochs = positions // self.num_examples
+      index = tf.random_index_shuffle(
+        positions % self.num_examples,
+        seed=tf.stack(
+          [
+            tf.fill([size], tf.constant(p.random_seed, tf.int64)),
+            epochs,
+            tf.ones([size], tf.int64),
+          ],
+          axis=1,
+        ),
+        max_index=tf.fill([size], tf.constant(self.num_examples - 1, tf.int64)),
+      )
+      images = self._Scale(tf.gather(self._images, index))
+      if p.max_shift:
+        shifts = tf.random.stateless_uniform(
+          [size, 2],
+          seed=tf.stack([tf.constant(p.random_seed, tf.int64), number]),
+          minval=0,
+          maxval=2 * p.max_shift + 1,
+          dtype=tf.int32,
+        )
+        images = _crop_shifted(images, shifts, p.max_shift)
+      return py_utils.NestedMap(
+        image=images[..., tf.newaxis],
+        label=tf.gather(self._labels, index),
+        weight=tf.ones([size]),
+      )
+
+  def _TestBatch(self, size, number):
+    """Batch `number` of the pass over all examples."""
+    with tf.name_scope('test_batch'):
+      number = tf.cast(number, tf.int64)
+      positions = number * size + tf.range(size, dtype=tf.int64)
+      index = tf.minimum(positions, self.num_examples - 1)
+      images = self._Scale(tf.gather(self._images, index))
+      return py_utils.NestedMap(
+        image=images[..., tf.newaxis],
+        label=tf.gather(self._labels, index),
+        weight=tf.cast(positions < self.num_examples, tf.float32),
+      )
+
+  def _Scale(self, images):
+    return tf.cast(images, tf.float32) / 8.0 - 1.0
+
+
+def _crop_shifted(images, shifts, max_shift):
+  """Moves each image, filling with background.
+
+  Args:
+    images: A float tensor [n, 8, 8] with -1 for the background.
+    shifts: An int32 tensor [n, 2]: where the window starts, vertically and
+      horizontally, in the image padded by `max_shift`; 0 to 2 max_shift.
+    max_shift: An int.
+
+  Returns:
+    A tensor of the shape of `images`.
+  """
+  margin = [max_shift, max_shift]
+  padded = tf.pad(images, [[0, 0], margin, margin], constant_values=-1.0)
+  rows = shifts[:, :1] + tf.range(HEIGHT)
+  columns = shifts[:, 1:] + tf.range(WIDTH)
+  moved = tf.gather(padded, rows, axis=1, batch_dims=1)
+  return tf.gather(moved, columns, axis=2, batch_dims=1)

@@ -9,10 +9,10 @@ times it and `grid` draws it.
 import operator
 from collections.abc import Callable, Sequence
 
+from lingvo_gpipe.schedules import gpipe as _gpipe
+from lingvo_gpipe.schedules import one_f_one_b as _one_f_one_b
 from lingvo_gpipe.schedules.forward_only import forward_only as _forward_only
-from lingvo_gpipe.schedules.gpipe import gpipe as _gpipe
 from lingvo_gpipe.schedules.grid import grid
-from lingvo_gpipe.schedules.one_f_one_b import one_f_one_b as _one_f_one_b
 from lingvo_gpipe.schedules.simulate import Timeline, simulate
 from lingvo_gpipe.schedules.task import (
   Schedule,
@@ -30,14 +30,19 @@ __all__ = [
   'TaskKind',
   'Timeline',
   'grid',
+  'in_flight_limits',
   'make_schedule',
   'simulate',
   'validate',
 ]
 
 _BUILDERS: dict[str, Callable[[Sequence[int], int], Schedule]] = {
-  'gpipe': _gpipe,
-  '1f1b': _one_f_one_b,
+  'gpipe': _gpipe.gpipe,
+  '1f1b': _one_f_one_b.one_f_one_b,
+}
+_LIMITS: dict[str, Callable[[Sequence[int], int], list[int]]] = {
+  'gpipe': _gpipe.in_flight_limits,
+  '1f1b': _one_f_one_b.in_flight_limits,
 }
 
 SCHEDULE_NAMES = tuple(_BUILDERS)
@@ -67,6 +72,36 @@ def make_schedule(
   Raises:
     ValueError: An argument is not one of the allowed values.
   """
+  devices, num_micro_batches = _checked(name, cell_devices, num_micro_batches)
+  builder = _forward_only if forward_only else _BUILDERS[name]
+  return builder(devices, num_micro_batches)
+
+
+def in_flight_limits(
+  name: str, cell_devices: Sequence[int], num_micro_batches: int
+) -> list[int]:
+  """How many micro-batches a schedule lets each cell stash.
+
+  Where no two cells share a device each cell comes to stash as many as its
+  limit, which depends only on the micro-batches and the cells after it.
+  Otherwise it may stay below; `simulate` counts.
+
+  Args:
+    name: One of SCHEDULE_NAMES.
+    cell_devices: As for `make_schedule`.
+    num_micro_batches: M, at least 1.
+
+  Raises:
+    ValueError: An argument is not one of the allowed values.
+  """
+  devices, num_micro_batches = _checked(name, cell_devices, num_micro_batches)
+  return _LIMITS[name](devices, num_micro_batches)
+
+
+def _checked(
+  name: str, cell_devices: Sequence[int], num_micro_batches: int
+) -> tuple[tuple[int, ...], int]:
+  """The devices and the number as plain ints, once all three are allowed."""
   if name not in _BUILDERS:
     raise ValueError(
       f'There is no schedule {name!r}; it must be one of '
@@ -84,5 +119,4 @@ def make_schedule(
     raise ValueError(
       f'num_micro_batches is {num_micro_batches}; it must be 1 or more.'
     )
-  builder = _forward_only if forward_only else _BUILDERS[name]
-  return builder(devices, num_micro_batches)
+  return devices, num_micro_batches

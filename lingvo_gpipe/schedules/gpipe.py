@@ -8,6 +8,13 @@ from lingvo_gpipe.schedules import slot_filler
 from lingvo_gpipe.schedules import task as task_lib
 
 
+def in_flight_limits(
+  cell_devices: Sequence[int], num_micro_batches: int
+) -> list[int]:
+  """How many micro-batches each cell may stash: all of them."""
+  return [num_micro_batches] * len(cell_devices)
+
+
 def gpipe(
   cell_devices: Sequence[int], num_micro_batches: int
 ) -> task_lib.Schedule:
@@ -40,7 +47,7 @@ def gpipe(
   filler = slot_filler.SlotFiller(
     cell_devices,
     num_micro_batches,
-    in_flight_limits=[num_micro_batches] * len(cell_devices),
+    in_flight_limits=in_flight_limits(cell_devices, num_micro_batches),
     forwards_first=True,
     with_backwards=True,
   )

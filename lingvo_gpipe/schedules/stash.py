@@ -9,7 +9,7 @@ how many micro-batches are stashed at once. A forward-only schedule stashes
 nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from lingvo_gpipe.schedules import task as task_lib
 
@@ -61,23 +61,8 @@ def peak_stash(schedule: task_lib.Schedule) -> tuple[int, ...]:
 def device_peak_stash(schedule: task_lib.Schedule) -> tuple[int, ...]:
   """For each device, the most (cell, micro-batch) pairs it stashes at once."""
   return tuple(
-    int(peak)
-    for peak in device_peaks(schedule, lambda _, counts: sum(counts.values()))
-  )
-
-
-def device_peaks(
-  schedule: task_lib.Schedule,
-  cost: Callable[[task_lib.Task, dict[int, int]], float],
-) -> tuple[float, ...]:
-  """For each device, the largest `cost(task, counts)` over its tasks.
-
-  `counts` is what `stash_counts` yields with the task. A device without tasks
-  gets 0.
-  """
-  return tuple(
     max(
-      (cost(task, counts) for task, counts in stash_counts(schedule, device)),
+      (sum(counts.values()) for _, counts in stash_counts(schedule, device)),
       default=0,
     )
     for device in range(schedule.num_devices)

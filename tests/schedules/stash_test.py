@@ -73,10 +73,3 @@ def test_counts_come_with_each_task():
     'B1.1 1 1',
     'B0.1 1 0',
   ]
-
-
-def test_device_peaks_take_the_largest_cost_of_each_device():
-  schedule = schedules.make_schedule('gpipe', [0, 2], 3)
-  assert stash.device_peaks(
-    schedule, lambda task, counts: 10 * counts[task.cell] + (task.kind == B)
-  ) == (31, 0, 31)

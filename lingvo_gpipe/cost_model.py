@@ -1,0 +1,127 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a layer costs, as plain numbers, however they were found."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import TypeAlias
+
+Number: TypeAlias = int | float | Fraction
+
+RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
+
+# Costs that are not integers are rounded to multiples of 2**-60 of their total
+# or less: the sums of any two runs of equal costs stay equal.
+_COST_BITS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+  """What one layer costs, for one micro-batch of the size it will run with.
+
+  Attributes:
+    name: The layer's name, as the user gave it; errors use it.
+    forward: The time its forward takes, in any unit that all layers share:
+      seconds, FLOPs, or a weight that the user chose.
+    backward: The same for its backward, without recomputation.
+    parameters: How many numbers its weights are.
+    weight_bytes: Bytes of its weights.
+    gradient_bytes: Bytes of their gradients; None takes weight_bytes.
+    optimizer_bytes: Bytes of the optimizer's slots for them.
+    activation_bytes: Bytes that its backward needs of its forward for a
+      micro-batch: all inner tensors and the output, but not the input.
+    output_bytes: Bytes that it hands to the next layer for a micro-batch.
+  """
+
+  name: str
+  forward: Number = 0
+  backward: Number = 0
+  parameters: int = 0
+  weight_bytes: int = 0
+  gradient_bytes: int | None = None
+  optimizer_bytes: int = 0
+  activation_bytes: int = 0
+  output_bytes: int = 0
+
+  def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.name == 'name' or value is None:
+        continue
+      if not (math.isfinite(value) and value >= 0):
+        raise ValueError(
+          f'{field.name} of layer {self.name!r} is {value}; it must be finite '
+          'and 0 or more.'
+        )
+
+  @property
+  def state_bytes(self) -> int:
+    """Bytes of weights, their gradients and the optimizer's slots."""
+    gradient_bytes = self.gradient_bytes
+    if gradient_bytes is None:
+      gradient_bytes = self.weight_bytes
+    return self.weight_bytes + gradient_bytes + self.optimizer_bytes
+
+  def time(self, recompute: str, num_micro_batches: int) -> Fraction:
+    """The mean time of its tasks for a micro-batch, recomputation included.
+
+    Args:
+      recompute: 'always': each backward runs the forward again; 'except_last':
+        all but the last micro-batch's do; 'never': none does.
+      num_micro_batches: M.
+    """
+    check_recompute(recompute)
+    num_forwards = {
+      'always': Fraction(2),
+      'except_last': 2 - Fraction(1, num_micro_batches),
+      'never': Fraction(1),
+    }[recompute]
+    return num_forwards * Fraction(self.forward) + Fraction(self.backward)
+
+
+def check_recompute(recompute: str) -> None:
+  """Raises ValueError if there is no such recompute policy."""
+  if recompute not in RECOMPUTE_POLICIES:
+    raise ValueError(
+      f'There is no recompute policy {recompute!r}; it must be one of '
+      f'{", ".join(map(repr, RECOMPUTE_POLICIES))}.'
+    )
+
+
+def to_integers(costs: Sequence[Number]) -> list[int]:
+  """Costs as integers in one common unit, for sums without rounding.
+
+  Integers stay as they are if their sum has at most 60 bits. Otherwise every
+  cost is multiplied by the power of two that brings the sum to 60 bits, and
+  rounded. Equal costs give equal integers.
+
+  Raises:
+    ValueError: A cost is negative or not finite.
+  """
+  for i, cost in enumerate(costs):
+    if not (math.isfinite(cost) and cost >= 0):
+      raise ValueError(
+        f'Cost {i} is {cost}; costs must be finite and 0 or more.'
+      )
+  exact = [Fraction(cost) for cost in costs]
+  total = sum(exact, Fraction(0))
+  if all(cost.denominator == 1 for cost in exact) and total < 2**_COST_BITS:
+    return [int(cost) for cost in exact]
+  exponent = _COST_BITS - _bit_length(total)
+  scale = Fraction(2) ** exponent
+  return [round(cost * scale) for cost in exact]
+
+
+def _bit_length(number: Fraction) -> int:
+  """The least e with number < 2**e, give or take one."""
+  return number.numerator.bit_length() - number.denominator.bit_length() + 1
+
+
+def prefix_sums(values: Iterable[int]) -> list[int]:
+  """[0, v0, v0 + v1, ...]."""
+  sums = [0]
+  for value in values:
+    sums.append(sums[-1] + value)
+  return sums

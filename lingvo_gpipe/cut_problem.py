@@ -1,0 +1,187 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The problem of where to cut layers into cells, in numbers.
+
+Everything is an integer, so two cuts that are equally good are found to be,
+and the result is the same on every machine. Positions count layers: a cell is
+a pair of positions (a, b) with a < b and holds layers a to b - 1; K cells are
+positions 0 = p[0] < p[1] < ... < p[K] = N.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lingvo_gpipe import cost_model
+from lingvo_gpipe.memory_model import CellMemory
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+# More than any value that is compared; twice it still fits into 64 bits.
+INFINITE = 2**62
+
+# Squares are taken of costs whose sum has this many bits or fewer, so that a
+# sum of squares stays below INFINITE.
+_SQUARED_BITS = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class CutProblem:
+  """Layers as numbers.
+
+  Attributes:
+    num_cells: K, at most the number of layers N.
+    cost_before: [N + 1], for each position the cost of all layers before it.
+    coarse_before: [N + 1], the same in units so large that squares of its
+      differences can be summed.
+    crossing_bytes: [N + 1], for each position the bytes that cross to another
+      device if cells meet there; [0] is 0.
+    memory: What a cell needs, or None if memory does not matter.
+  """
+
+  num_cells: int
+  cost_before: IntArray
+  coarse_before: IntArray
+  crossing_bytes: IntArray
+  memory: CellMemory | None = None
+
+  @property
+  def num_layers(self) -> int:
+    return len(self.cost_before) - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Cuts:
+  """A way to cut.
+
+  Attributes:
+    positions: The K + 1 ends of cells, from 0 to N.
+    values: What the search found it to be worth, by criterion.
+  """
+
+  positions: tuple[int, ...]
+  values: tuple[int, ...]
+
+
+def cut_problem(
+  costs: Sequence[cost_model.Number],
+  num_cells: int,
+  crossing_bytes: Sequence[int] | None = None,
+  memory: CellMemory | None = None,
+) -> CutProblem:
+  """Turns layers into a CutProblem.
+
+  Args:
+    costs: The cost of each layer. They become integers by
+      `cost_model.to_integers`, and coarse ones by division and rounding, so
+      equal layers stay equal. If all are 0, each counts as 1.
+    num_cells: K.
+    crossing_bytes: See CutProblem; None for none.
+    memory: See CutProblem.
+  """
+  exact = cost_model.to_integers(costs)
+  if not any(exact):
+    exact = [1] * len(exact)
+  # The divisor leaves a bit for what rounding adds.
+  excess = max(0, sum(exact).bit_length() - (_SQUARED_BITS - 1))
+  coarse = [(cost + (1 << excess >> 1)) >> excess for cost in exact]
+  return CutProblem(
+    num_cells,
+    np.array(cost_model.prefix_sums(exact), np.int64),
+    np.array(cost_model.prefix_sums(coarse), np.int64),
+    np.array(crossing_bytes or [0] * (len(exact) + 1), np.int64),
+    memory,
+  )
+
+
+def least_largest_cost(problem: CutProblem) -> int:
+  """The least cost that the largest cell can have if memory does not matter."""
+  return _least_largest(problem.cost_before, problem.num_cells)
+
+
+def _least_largest(before: IntArray, num_cells: int) -> int:
+  largest_layer = int(np.diff(before).max())
+  low = max(largest_layer, -(-int(before[-1]) // num_cells))
+  high = low + largest_layer
+  while low < high:
+    middle = (low + high) // 2
+    position = 0
+    for _ in range(num_cells):
+      position = furthest_end(before, position, middle)
+    if position == len(before) - 1:
+      high = middle
+    else:
+      low = middle + 1
+  return low
+
+
+def furthest_end(before: IntArray, start: int, largest: int) -> int:
+  """The last position that a cell of at most `largest` can reach."""
+  return int(np.searchsorted(before, before[start] + largest, 'right')) - 1
+
+
+def earliest_start(before: IntArray, end: int, largest: int) -> int:
+  """The first position from which a cell of at most `largest` reaches `end`."""
+  return int(np.searchsorted(before, before[end] - largest, 'left'))
+
+
+class Windows:
+  """Which positions cells can meet at, within bounds.
+
+  The bounds are on sums over a cell's layers: its cost, and what its memory
+  cannot be below. A cell beyond one is out, and so is any longer one. So the
+  positions at which cells k - 1 and k can meet lie between `first[k]`, from
+  which the last position is just reachable, and `last[k]`, which is just
+  reachable from 0.
+
+  Attributes:
+    first: [K + 1], the first position that k cells can end at.
+    last: [K + 1], the last one.
+    is_possible: Whether there are such positions for each k. If memory does
+      not matter, all of them can then be part of a cut.
+  """
+
+  def __init__(
+    self,
+    problem: CutProblem,
+    largest_cost: int,
+    largest_memory: int | None = None,
+  ):
+    """Finds the windows; both bounds are inclusive, None is no bound."""
+    self._bounds = [(problem.cost_before, largest_cost)]
+    if largest_memory is not None:
+      assert problem.memory is not None
+      floor_before, divisor = problem.memory.floor_before
+      self._bounds.append((floor_before, largest_memory * divisor))
+    num_cells, num_layers = problem.num_cells, problem.num_layers
+    self.last = [0]
+    for k in range(num_cells):
+      end = self.furthest_end(self.last[-1])
+      self.last.append(min(end, num_layers - (num_cells - 1 - k)))
+    self.first = [num_layers]
+    for k in reversed(range(num_cells)):
+      self.first.append(max(self.earliest_start(self.first[-1]), k))
+    self.first.reverse()
+    self.is_possible = all(
+      first <= last for first, last in zip(self.first, self.last, strict=True)
+    )
+
+  def furthest_end(self, start: int) -> int:
+    """The last position that a cell from `start` can reach."""
+    return min(furthest_end(sums, start, most) for sums, most in self._bounds)
+
+  def earliest_start(self, end: int) -> int:
+    """The first position from which a cell reaches `end`."""
+    return max(earliest_start(sums, end, most) for sums, most in self._bounds)
+
+  def earliest_starts(self, ends: IntArray) -> IntArray:
+    """`earliest_start` of each of several ends."""
+    starts = [
+      np.searchsorted(sums, sums[ends] - most, 'left')
+      for sums, most in self._bounds
+    ]
+    latest: IntArray = np.max(starts, axis=0)
+    return latest

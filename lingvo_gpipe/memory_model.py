@@ -1,0 +1,198 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How much memory cells and devices need.
+
+A device that holds some cells needs, at its peak,
+
+```
+  weights + gradients + optimizer slots            of all its layers
++ stash: the most micro-batches it stashes, times
+  what it keeps of each                            of all its cells
++ one micro-batch's activations                    of its largest cell
+```
+
+Under recomputation a stashed micro-batch keeps the cell's input, and the
+backwards, one at a time on a device, make its activations anew. Without it
+('never') a stashed micro-batch keeps its input and its activations, and
+nothing is made anew. Under 'except_last' the last micro-batch keeps its
+activations too; they come on top while others are recomputed.
+
+Where a device holds several cells their stashes need not be largest at the
+same moment: the sum is then an upper bound.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lingvo_gpipe import cost_model, schedules
+from lingvo_gpipe.schedules import stash
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+# Bytes, and products on the way to them, stay below this.
+_LARGEST_BYTES = 2**61
+
+
+@dataclasses.dataclass(frozen=True)
+class CellBytes:
+  """What one cell needs, in bytes.
+
+  Attributes:
+    state: Its weights, their gradients and the optimizer's slots.
+    stash: What it keeps of the most micro-batches that it stashes at once.
+    activations: What a micro-batch that is recomputed needs on top.
+  """
+
+  state: int
+  stash: int
+  activations: int
+
+  @property
+  def total(self) -> int:
+    """What the cell needs on a device of its own."""
+    return self.state + self.stash + self.activations
+
+
+def device_bytes(cells: Sequence[CellBytes]) -> int:
+  """What a device needs that holds these cells, in bytes."""
+  held = sum(cell.state + cell.stash for cell in cells)
+  return held + max((cell.activations for cell in cells), default=0)
+
+
+def peak_stash(
+  schedule: str, cell_devices: Sequence[int], num_micro_batches: int
+) -> tuple[int, ...]:
+  """The most micro-batches that each cell stashes under a schedule.
+
+  Args:
+    schedule: A schedule's name.
+    cell_devices: The device of each cell.
+    num_micro_batches: M.
+  """
+  if len(set(cell_devices)) == len(cell_devices):
+    return tuple(
+      schedules.in_flight_limits(schedule, cell_devices, num_micro_batches)
+    )
+  return stash.peak_stash(
+    schedules.make_schedule(schedule, cell_devices, num_micro_batches)
+  )
+
+
+class CellMemory:
+  """What any run of layers needs as any of the cells of a pipeline."""
+
+  def __init__(
+    self,
+    layers: Sequence[cost_model.LayerCost],
+    stashed: Sequence[int],
+    recompute: str,
+    *,
+    input_bytes: int = 0,
+    size: int = 1,
+    reference_size: int = 1,
+    mini_batch_size: int | None = None,
+  ):
+    """Prepares sums.
+
+    Args:
+      layers: The layers, with bytes for micro-batches of `reference_size`.
+      stashed: For each cell, the most micro-batches it stashes.
+      recompute: A recompute policy.
+      input_bytes: Bytes of the first layer's input, for a micro-batch of
+        `reference_size`.
+      size: How many examples a micro-batch has.
+      reference_size: See `layers`.
+      mini_batch_size: How many examples a mini-batch has, which bounds what a
+        cell can stash; None where M whole micro-batches are meant.
+
+    Raises:
+      ValueError: The policy is unknown, or bytes are too many for 64 bits.
+    """
+    cost_model.check_recompute(recompute)
+    self._per = reference_size
+    examples = np.array([count * size for count in stashed], np.int64)
+    if mini_batch_size is not None:
+      examples = np.minimum(examples, mini_batch_size)
+    none = np.zeros_like(examples)
+    # For each cell, the examples whose input, or whose activations, it keeps
+    # in its stash, and whose activations it makes anew.
+    self._kept_inputs = examples
+    if recompute == 'never':
+      self._kept_activations, self._made = examples, none
+    else:
+      self._made = np.full_like(examples, size)
+      self._kept_activations = none
+      if recompute == 'except_last':
+        # A cell that stashes one micro-batch at a time never recomputes
+        # another beside the last.
+        self._kept_activations = np.where(np.array(stashed) > 1, size, 0)
+    self._inputs = _int64(
+      [input_bytes, *(layer.output_bytes for layer in layers)],
+      int(examples.max()),
+    )
+    self._activations_before = _int64(
+      cost_model.prefix_sums(layer.activation_bytes for layer in layers),
+      int((self._kept_activations + self._made).max()),
+    )
+    self._state_before = _int64(
+      cost_model.prefix_sums(layer.state_bytes for layer in layers),
+      reference_size,
+    )
+
+  @property
+  def floor_before(self) -> tuple[IntArray, int]:
+    """Sums over layers that no cell's memory can be below.
+
+    Returns:
+      (sums, divisor): sums is [N + 1], for each position over the layers
+      before it. Any cell (a, b) needs (sums[b] - sums[a]) / divisor bytes or
+      more.
+    """
+    least = int((self._kept_activations + self._made).min())
+    sums = self._state_before * self._per + self._activations_before * least
+    return sums, self._per
+
+  def parts(
+    self, cell: int, starts: IntArray, ends: IntArray
+  ) -> tuple[IntArray, IntArray]:
+    """What layers `starts` to `ends` - 1 need as a cell, in bytes.
+
+    Args:
+      cell: Which cell they are.
+      starts: Positions; any shape that broadcasts with `ends`.
+      ends: Positions after the cells' last layers.
+
+    Returns:
+      (held, transient): what a device needs for each of its cells, and what it
+      needs for one at a time.
+    """
+    activations = self._activations_before[ends]
+    activations = activations - self._activations_before[starts]
+    state = self._state_before[ends] - self._state_before[starts]
+    stashed = self._inputs[starts] * self._kept_inputs[cell]
+    if self._kept_activations[cell]:
+      stashed = stashed + activations * self._kept_activations[cell]
+    made = activations * self._made[cell]
+    if self._per != 1:
+      stashed = -(-stashed // self._per)
+      made = -(-made // self._per)
+    return state + stashed, made
+
+  def of_cell(self, cell: int, start: int, end: int) -> CellBytes:
+    """What layers `start` to `end` - 1 need as cell `cell`."""
+    held, transient = self.parts(cell, np.array(start), np.array(end))
+    state = int(self._state_before[end] - self._state_before[start])
+    return CellBytes(state, int(held) - state, int(transient))
+
+
+def _int64(values: Sequence[int], factor: int) -> IntArray:
+  """The values as an array, if they times the factor leave room for sums."""
+  if max(values) * max(factor, 1) * 4 > _LARGEST_BYTES:
+    raise ValueError(
+      f'{max(values)} bytes, {factor} times, are too many to count in 64 bits.'
+    )
+  return np.array(values, np.int64)

@@ -22,9 +22,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe import cell_function
-from lingvo_gpipe import micro_batches as micro_batches_lib
-from lingvo_gpipe import placement
+from lingvo_gpipe import cell_function, placement
 from lingvo_gpipe.cell_function import CellFunction, CellInputs, CellOutputs
 from lingvo_gpipe.schedules import Schedule, Task, TaskKind
 
@@ -62,13 +60,13 @@ class Clock:
   Attributes:
     step: The global step, an int64 scalar.
     seed: The step seed around the pipeline, an int64 scalar.
-    sizes: The micro-batches' sizes.
+    sizes: The micro-batches' sizes: ints, or int64 scalars.
     batch: The mini-batch's size, an int64 scalar.
   """
 
   step: tf.Tensor
   seed: tf.Tensor
-  sizes: micro_batches_lib.MicroBatchSizes
+  sizes: Sequence[Any]
   batch: tf.Tensor
 
   def base(self) -> tf.Tensor:
@@ -78,15 +76,15 @@ class Clock:
 
   def offset(self, micro_batch: int) -> tf.Tensor:
     """What one micro-batch adds to it."""
-    size: Any = self.sizes.sizes[micro_batch]
-    if size is None:
-      sizes = micro_batches_lib.runtime_sizes(self.sizes, self.batch)
-      size = tf.cast(sizes[micro_batch], tf.int64)
     zero = tf.zeros([], tf.int64)
-    return tf.stack(
-      [zero, zero, tf.constant(micro_batch, tf.int64), tf.cast(size, tf.int64)]
-      + [zero]
-    )
+    number = tf.constant(micro_batch, tf.int64)
+    size = tf.convert_to_tensor(self.sizes[micro_batch], tf.int64)
+    return tf.stack([zero, zero, number, size, zero])
+
+  def share(self, micro_batch: int) -> tf.Tensor:
+    """A micro-batch's share of the mini-batch's examples, float32."""
+    size = tf.cast(self.sizes[micro_batch], tf.float32)
+    return size / tf.cast(self.batch, tf.float32)
 
 
 class Engine:
@@ -136,6 +134,7 @@ class Engine:
     self.output_gradients: Callable[[int], list[tf.Tensor]] | None = None
     self.loss_gradients: Callable[[int, int], list[tf.Tensor]] | None = None
     self._variants: dict[Any, list[CellFunction]] = {}
+    self._gradient_masks: dict[int, list[bool]] = {}
     self._functions = [self._trace(m) for m in range(len(inputs))]
     self._weights = [self._read_weights(k) for k in range(len(cells))]
     self._contexts: dict[tuple[str, int], tf.Tensor] = {}
@@ -155,10 +154,7 @@ class Engine:
       *(cell.side_input(micro_batch) for cell in self._cells),
     ]
     specs = tf.nest.map_structure(_spec_or_none, nests)
-    key = tuple(
-      None if s is None else (tuple(_dimensions(s.shape)), s.dtype)
-      for s in tf.nest.flatten(specs)
-    )
+    key = _signature(specs)
     if key not in self._variants:
       self._variants[key] = self._trace_cells(specs[0], specs[1:])
     return self._variants[key]
@@ -178,6 +174,7 @@ class Engine:
         if s is not None
       ]
       for k in reversed(range(len(functions))):
+        self._gradient_masks[k] = has_gradient
         has_gradient = functions[k].prepare_backward(
           has_gradient, k > 0 or self._input_gradients
         )
@@ -217,8 +214,38 @@ class Engine:
     return self._results[k, micro_batch]
 
   def input_gradients(self, micro_batch: int) -> list[tf.Tensor | None]:
-    """Gradients of the pipeline's inputs, None where there is none."""
-    return self._d_inputs[0, micro_batch]
+    """Gradients of the pipeline's inputs, None where there is none.
+
+    If the backward tasks do not compute them, an extra task of the first cell
+    does, in no order with the others.
+    """
+    if self._input_gradients:
+      return self._d_inputs[0, micro_batch]
+    function = self._with_input_gradients(micro_batch)
+    args = self._arguments[0, micro_batch]
+    gradients = self._given_gradients(0, micro_batch, function)
+    with placement.on_device(self._cells[0].device):
+      d_inputs, _ = function.backward(args, None, gradients, None)
+    return d_inputs
+
+  def _with_input_gradients(self, micro_batch: int) -> CellFunction:
+    """The first cell traced again, with gradients of its inputs."""
+    nests = [self._inputs[micro_batch], self._cells[0].side_input(micro_batch)]
+    inputs, side = tf.nest.map_structure(_spec_or_none, nests)
+    key = ('input gradients', _signature([inputs, side]))
+    if key not in self._variants:
+      cell = self._cells[0]
+      function = CellFunction(
+        cell.name, cell.body, inputs, side, cell.weights, cell.carry
+      )
+      function.prepare_backward(self._gradient_masks[0], True)
+      self._variants[key] = [function]
+    return self._variants[key][0]
+
+  def restart_backward(self) -> None:
+    """Forgets all backward tasks, so that they can be emitted again."""
+    self._d_inputs.clear()
+    self._sums.clear()
 
   def weight_gradients(self, k: int) -> list[cell_function.Weight]:
     """The gradients of `weights(k)`, summed over the micro-batches."""
@@ -257,23 +284,33 @@ class Engine:
     if function.backward.is_empty:
       self._d_inputs[k, m] = [None] * len(function.backward.input_positions)
       return
-    if k == len(self._cells) - 1:
-      d_outputs = self.output_gradients(m)
-    else:
-      d_outputs = [d for d in self._d_inputs[k + 1, m] if d is not None]
-    losses = self.loss_gradients(k, m) if function.num_losses else []
-    args = self._arguments.pop((k, m))
-    residuals = self._residuals.pop((k, m), None)
+    gradients = self._given_gradients(k, m, function)
+    residuals = self._residuals.get((k, m))
 
     def call(args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
       d_inputs, sums = function.backward(
-        args, residuals, [*d_outputs, *losses], self._sums.get(k)
+        args, residuals, gradients, self._sums.get(k)
       )
       self._d_inputs[k, m] = d_inputs
       self._sums[k] = sums
       return [d for d in d_inputs if d is not None] + sums
 
-    self._emit(k, call, args)
+    self._emit(k, call, self._arguments[k, m])
+
+  def _given_gradients(
+    self, k: int, micro_batch: int, function: CellFunction
+  ) -> list[tf.Tensor]:
+    """The gradients of a cell's outputs, then of its losses."""
+    if k == len(self._cells) - 1:
+      assert self.output_gradients is not None
+      gradients = self.output_gradients(micro_batch)
+    else:
+      after = self._d_inputs[k + 1, micro_batch]
+      gradients = [d for d in after if d is not None]
+    if not function.num_losses:
+      return gradients
+    assert self.loss_gradients is not None
+    return [*gradients, *self.loss_gradients(k, micro_batch)]
 
   def _emit(
     self,
@@ -284,9 +321,11 @@ class Engine:
     """Calls on the cell's device, after the last task there."""
     device = self._schedule.cell_devices[k]
     after = self._last_op.get(device)
-    with placement.on_device(self._cells[k].device):
-      with tf.control_dependencies([] if after is None else [after]):
-        flat = call(args)
+    with (
+      placement.on_device(self._cells[k].device),
+      tf.control_dependencies([] if after is None else [after]),
+    ):
+      flat = call(args)
     if flat and not tf.executing_eagerly():
       self._last_op[device] = flat[0].op
     return flat
@@ -308,5 +347,13 @@ def _spec_or_none(leaf: tf.Tensor | None) -> tf.TensorSpec | None:
   return None if leaf is None else cell_function.spec(leaf)
 
 
-def _dimensions(shape: tf.TensorShape) -> list[int | None]:
-  return [-1] if shape.rank is None else shape.as_list()
+def _signature(specs: Any) -> Any:
+  """Something hashable that tells shapes and dtypes apart."""
+
+  def dimensions(shape: tf.TensorShape) -> tuple[int | None, ...] | None:
+    return None if shape.rank is None else tuple(shape.as_list())
+
+  return tuple(
+    None if s is None else (dimensions(s.shape), s.dtype)
+    for s in tf.nest.flatten(specs)
+  )

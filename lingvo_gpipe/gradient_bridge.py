@@ -8,13 +8,14 @@ optimiser removes that op. Here each device has an op for its own weights; what
 crosses is a scalar, the token, that links them to the outputs:
 
 ```
-  weights of cell 0 --[device 0]-- token --.
-  weights of cell 1 --[device 1]-- token ---+--[last device]-- outputs
-  inputs, raw outputs ---------------------'
+  inputs            --[device 0]-- token --.
+  weights of cell 0 --[device 0]-- token ---+--[last device]-- outputs
+  weights of cell 1 --[device 1]-- token --'
 ```
 
-TensorFlow reaches the outputs' gradient function first, which computes all
-gradients at once; the tokens' functions then hand out those of their weights.
+TensorFlow reaches the outputs' gradient function first, which runs the
+backward pass; the tokens' functions then hand out the gradients. The function
+of a token is called only if something before its tensors needs gradients.
 """
 
 import dataclasses
@@ -28,67 +29,66 @@ Gradient = tf.Tensor | tf.IndexedSlices | None
 
 
 @dataclasses.dataclass(frozen=True)
-class WeightGroup:
-  """Weights that live on one device."""
+class Source:
+  """Tensors on one device that the outputs depend on.
+
+  Attributes:
+    device: The device.
+    tensors: Float tensors.
+    gradients: Called, if they are needed, once the backward pass has run;
+      returns a gradient, or None, for each tensor.
+  """
 
   device: str
-  weights: Sequence[tf.Tensor]
+  tensors: Sequence[tf.Tensor]
+  gradients: Callable[[], Sequence[Gradient]]
 
 
 def attach_gradient(
   outputs: Sequence[tf.Tensor],
-  inputs: Sequence[tf.Tensor],
-  groups: Sequence[WeightGroup],
+  sources: Sequence[Source],
   device: str,
-  gradient_fn: Callable[
-    [list[tf.Tensor]], tuple[list[Gradient], list[list[Gradient]]]
-  ],
+  run_backward: Callable[[list[tf.Tensor]], None],
 ) -> list[tf.Tensor]:
   """Returns `outputs` with a gradient.
 
   Args:
-    outputs: Float tensors computed outside of any gradient tape.
-    inputs: Float tensors they depend on.
-    groups: The weights they depend on.
+    outputs: Float tensors, computed outside of any gradient tape.
+    sources: What they depend on.
     device: Where the outputs are.
-    gradient_fn: Takes a gradient for each output; returns one, or None, for
-      each input and, in a list for each group, each weight.
+    run_backward: Called with a gradient for each output.
   """
-  results: dict[str, list[list[Gradient]]] = {}
-  tokens = [_token(group, results, i) for i, group in enumerate(groups)]
-  num_outputs, num_tokens = len(outputs), len(tokens)
+  tokens = [_token(source) for source in sources if source.tensors]
+  num_outputs = len(outputs)
 
   @tf.custom_gradient
   def produce(*args):
     def gradient(*d_outputs):
-      d_inputs, d_groups = gradient_fn(list(d_outputs))
-      results['groups'] = d_groups
+      run_backward(list(d_outputs))
       with placement.on_device(device):
-        d_tokens = [tf.zeros([]) for _ in range(num_tokens)]
-      return [None] * num_outputs + list(d_inputs) + d_tokens
+        d_tokens = [tf.zeros([]) for _ in tokens]
+      return [None] * num_outputs + d_tokens
 
     return [tf.identity(t) for t in args[:num_outputs]], gradient
 
   with placement.on_device(device):
     # The outputs are arguments too, so that TensorFlow looks no further back
     # for variables that the gradient function should know of.
-    return list(produce(*outputs, *inputs, *tokens))
+    return list(produce(*outputs, *tokens))
 
 
-def _token(
-  group: WeightGroup, results: dict[str, list[list[Gradient]]], index: int
-) -> tf.Tensor:
-  """A scalar that depends on the weights and passes on their gradients."""
+def _token(source: Source) -> tf.Tensor:
+  """A scalar that depends on a source and passes on its gradients."""
 
   @tf.custom_gradient
-  def link(*weights):
-    del weights
+  def link(*tensors):
+    del tensors
 
     def gradient(d_token):
       del d_token
-      return results['groups'][index]
+      return list(source.gradients())
 
     return tf.zeros([]), gradient
 
-  with placement.on_device(group.device):
-    return link(*group.weights)
+  with placement.on_device(source.device):
+    return link(*source.tensors)

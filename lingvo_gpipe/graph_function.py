@@ -21,6 +21,7 @@ there to drop.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.eager.polymorphic_function import atomic_function
@@ -193,18 +194,17 @@ def _no_device():
   return tf.get_default_graph().colocate_with(None, ignore_existing=True)
 
 
-def nested_functions(graph: tf.Graph) -> dict[str, FuncGraph]:
-  """The functions that `graph` calls, and those that they call, by name."""
-  found: dict[str, FuncGraph] = {}
-  pending = [graph]
+def definitions(graph: tf.Graph) -> dict[str, Any]:
+  """The FunctionDefs of all functions that `graph` may call, by name."""
+  found: dict[str, Any] = {}
+  pending: list[Any] = list(graph._functions.values())
   while pending:
-    current = pending.pop()
-    for name, function in current._functions.items():
-      key = name.decode() if isinstance(name, bytes) else name
-      if key in found:
-        continue
-      inner = getattr(function, 'graph', None)
-      if inner is not None:
-        found[key] = inner
-        pending.append(inner)
+    function = pending.pop()
+    definition = getattr(function, 'cached_definition', None)
+    if definition is None:
+      definition = function.definition
+    if definition.signature.name in found:
+      continue
+    found[definition.signature.name] = definition
+    pending.extend(getattr(function, 'children', ()))
   return found

@@ -138,7 +138,7 @@ def _describe(tensor: tf.Tensor) -> str:
 
 
 def split(
-  nest: Any, batch_dim: int, sizes: MicroBatchSizes, batch: tf.Tensor | None
+  nest: Any, batch_dim: int, sizes: MicroBatchSizes, run_time_sizes: Any = None
 ) -> list[Any]:
   """Cuts every tensor of a nest; a None stays None in each part.
 
@@ -146,8 +146,8 @@ def split(
     nest: Tensors, or None, in any nest.
     batch_dim: The dimension to cut.
     sizes: How.
-    batch: The number of examples, an int32 scalar; needed where `sizes` does
-      not know it.
+    run_time_sizes: What `sizes_at_run_time` returned; needed where `sizes`
+      does not know them.
 
   Returns:
     M nests of the same structure.
@@ -159,30 +159,29 @@ def split(
       columns.append([None] * sizes.count)
     elif sizes.count == 1:
       columns.append([tensor])
-    elif sizes.known:
-      columns.append(
-        tf.split(tensor, list(sizes.sizes), axis=batch_dim, num=sizes.count)
-      )
     else:
-      columns.append(
-        tf.split(
-          tensor, runtime_sizes(sizes, batch), axis=batch_dim, num=sizes.count
-        )
-      )
+      parts = list(sizes.sizes) if sizes.known else run_time_sizes
+      columns.append(tf.split(tensor, parts, axis=batch_dim, num=sizes.count))
   return [
     tf.nest.pack_sequence_as(nest, [column[m] for column in columns])
     for m in range(sizes.count)
   ]
 
 
-def runtime_sizes(sizes: MicroBatchSizes, batch: tf.Tensor) -> tf.Tensor:
-  """The M sizes, an int32 vector, for a batch known at run time only.
+def sizes_at_run_time(
+  count: int, batch: tf.Tensor, may_be_empty: bool
+) -> tf.Tensor:
+  """The M sizes, an int64 vector, for a batch known at run time only.
 
-  Running it fails if the batch is smaller than M: a micro-batch would be
-  empty, and a mean over it NaN.
+  Args:
+    count: M.
+    batch: The number of examples, an int64 scalar.
+    may_be_empty: Whether micro-batches may be empty, if the batch is smaller
+      than M. If not, running the op fails then: a mean over no example is NaN.
   """
-  batch = tf.cast(batch, tf.int32)
-  count = sizes.count
+  larger = tf.cast(tf.range(count, dtype=tf.int64) < batch % count, tf.int64)
+  if may_be_empty:
+    return batch // count + larger
   check = tf.debugging.assert_greater_equal(
     batch,
     count,
@@ -191,10 +190,8 @@ def runtime_sizes(sizes: MicroBatchSizes, batch: tf.Tensor) -> tf.Tensor:
       'use a larger batch or fewer micro-batches.'
     ),
   )
-  dependencies = [] if check is None else [check]
-  with tf.control_dependencies(dependencies):
-    batch = tf.identity(batch)
-  return batch // count + tf.cast(tf.range(count) < batch % count, tf.int32)
+  with tf.control_dependencies([] if check is None else [check]):
+    return batch // count + larger
 
 
 def merge(nests: Sequence[Any], batch_dim: int) -> Any:

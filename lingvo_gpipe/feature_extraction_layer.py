@@ -1,0 +1,252 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A run of layers, and cutting a list of layers into such runs."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import base_layer, builder_layers, py_utils
+
+from lingvo_gpipe import partitioner, seeds
+
+
+def to_tuple(x: Any) -> tuple[Any, ...]:
+  """Arguments for the next layer: what a layer returned, as a tuple."""
+  if isinstance(x, list | tuple) and not hasattr(x, '_fields'):
+    return tuple(x)
+  return (x,)
+
+
+class FeatureExtractionLayer(base_layer.BaseLayer):
+  """Layers in sequence, which can also hand out activations from between.
+
+  Arguments that end in `num_act_inputs` activations of earlier cells; returns
+  the last layer's outputs, then those activations, then the ones fetched here:
+
+  ```
+    args --> sub[0] --> sub[1] --> ... --------------> outputs
+    activations from before -------------------------> + activations
+    `act_fetch_layers` of sub ------------------------> + fetched
+  ```
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define(
+      'variable_name_prefix', '', 'Put before the name of each layer in sub.'
+    )
+    p.Define('sub', [], 'Params of the layers, in order; each has a name.')
+    p.Define(
+      'num_act_inputs',
+      0,
+      'How many of the last arguments are activations of earlier cells, '
+      'handed through.',
+    )
+    p.Define(
+      'num_act_outputs',
+      0,
+      'How many activations are returned behind the outputs: num_act_inputs, '
+      'and one for each of act_fetch_layers.',
+    )
+    p.Define(
+      'act_fetch_layers',
+      [],
+      'Names of FetchLayers in sub whose activation is returned.',
+    )
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    fetched = p.act_fetch_layers or []
+    _CheckActivations(p, fetched)
+    self._seq = []
+    for sub in p.sub:
+      if not sub.name:
+        raise ValueError(
+          f'{p.name}.sub has a {sub.cls.__name__} without a name; the names of '
+          'its variables need one.'
+        )
+      name = p.variable_name_prefix + sub.name
+      if name in self.children:
+        raise ValueError(
+          f'{p.name}.sub has two layers named {name!r}; names must differ.'
+        )
+      self.CreateChild(name, sub.Copy().Set(name=name))
+      self._seq.append((name, self.children[name]))
+    missing = [name for name in fetched if name not in self.children]
+    if missing:
+      raise ValueError(
+        f'{p.name}.act_fetch_layers names {missing}, but sub has '
+        f'{[name for name, _ in self._seq]}.'
+      )
+
+  def FProp(self, theta, *args):
+    """Runs the layers.
+
+    Args:
+      theta: A NestedMap of weights.
+      *args: The first layer's arguments, then `num_act_inputs` activations.
+
+    Returns:
+      What the last layer returns; with activations behind, if there are any,
+      as a tuple.
+    """
+    p = self.params
+    if len(args) <= p.num_act_inputs:
+      raise ValueError(
+        f'{p.name} got {len(args)} arguments; it needs more than '
+        f'num_act_inputs, which is {p.num_act_inputs}.'
+      )
+    split = len(args) - p.num_act_inputs
+    outputs, activations = args[:split], list(args[split:])
+    for name, layer in self._seq:
+      layer_args = to_tuple(outputs)
+      _CheckCall(layer, layer_args)
+      with seeds.in_layer(layer.path):
+        outputs = layer.FProp(theta[name], *layer_args)
+    for name in p.act_fetch_layers or []:
+      activations.append(to_tuple(self.children[name].activation)[0])
+    if activations:
+      outputs = to_tuple(outputs) + tuple(activations)
+    return outputs
+
+  @property
+  def sequence(self):
+    """The layers, in order."""
+    return [layer for _, layer in self._seq]
+
+  @classmethod
+  def FPropMeta(cls, p, *args):
+    """FLOPs and output shapes, for Lingvo code that asks for them.
+
+    The pipeline itself never calls it.
+    """
+    split = len(args) - p.num_act_inputs
+    shapes, activations = args[:split], tuple(args[split:])
+    flops = 0
+    fetched = {}
+    for sub in p.sub:
+      meta = sub.cls.FPropMeta(sub, *shapes)
+      flops += meta.flops
+      shapes = meta.out_shapes
+      if sub.name in (p.act_fetch_layers or []):
+        fetched[sub.name] = shapes[0]
+    activations += tuple(fetched[name] for name in p.act_fetch_layers or [])
+    return py_utils.NestedMap(
+      flops=flops, out_shapes=tuple(shapes) + activations
+    )
+
+
+def _CheckActivations(p, fetched: Sequence[str]) -> None:
+  for name in ('num_act_inputs', 'num_act_outputs'):
+    value = p.Get(name)
+    if value < 0:
+      raise ValueError(f'{p.name}.{name} is {value}; it must be 0 or more.')
+  expected = p.num_act_inputs + len(fetched)
+  if p.num_act_outputs != expected:
+    raise ValueError(
+      f'{p.name}.num_act_outputs is {p.num_act_outputs}; with num_act_inputs '
+      f'{p.num_act_inputs} and {len(fetched)} act_fetch_layers it must be '
+      f'{expected}.'
+    )
+
+
+def _CheckCall(layer: base_layer.BaseLayer, args: Sequence[Any]) -> None:
+  """Raises ValueError if the layer cannot be called with these arguments."""
+  try:
+    inspect.signature(layer.FProp).bind(None, *args)
+  except TypeError as error:
+    raise ValueError(
+      f'Layer {layer.path} ({type(layer).__name__}) cannot take what comes '
+      f'before it, {describe(args)}: {error}.'
+    ) from error
+
+
+def describe(nest: Any) -> str:
+  """A nest of tensors as text: shapes and dtypes."""
+
+  def leaf(x: Any) -> str:
+    if x is None:
+      return 'None'
+    shape = 'unknown' if x.shape.rank is None else x.shape.as_list()
+    return f'{x.dtype.name}{shape}'
+
+  return str(tf.nest.map_structure(leaf, nest)).replace("'", '')
+
+
+def PartitionSequentialLayers(params, num_partitions, *shapes):
+  """Cuts a sequence of layers into cells of as equal a cost as possible.
+
+  No cell is empty, and the largest is as small as it can be. A layer's cost is
+  its FLOPs where all layers say them for the given shapes (`FPropMeta`), else
+  its number of parameters.
+
+  Args:
+    params: Params of a SequentialLayer or FeatureExtractionLayer, or a list of
+      layer Params; SequentialLayers in it are flattened.
+    num_partitions: The number of cells, K.
+    *shapes: Optional: one tshape.Shape, of the first layer's input.
+
+  Returns:
+    A list of K FeatureExtractionLayer Params, named d0, d1, ... The layers in
+    them are copies, named cell_000, cell_001, ... in order.
+
+  Raises:
+    ValueError: There are fewer layers than cells.
+  """
+  layers = [layer.Copy() for layer in _Flatten(params)]
+  if not 1 <= num_partitions <= len(layers):
+    raise ValueError(
+      f'num_partitions is {num_partitions}, but there are {len(layers)} '
+      'layers; each cell needs at least one.'
+    )
+  for i, layer in enumerate(layers):
+    layer.name = f'cell_{i:03d}'
+  costs = _Costs(layers, shapes)
+  sizes = partitioner.balance(costs, num_partitions)
+  cells, first = [], 0
+  for k, size in enumerate(sizes):
+    sub = layers[first : first + size]
+    tf.logging.info(
+      'Cell %d: %d layers, %.1f%% of the cost.',
+      k,
+      size,
+      100 * sum(costs[first : first + size]) / (sum(costs) or 1),
+    )
+    cells.append(FeatureExtractionLayer.Params().Set(name=f'd{k}', sub=sub))
+    first += size
+  return cells
+
+
+def _Flatten(params) -> list[Any]:
+  """The layers of nested sequences, repeats written out."""
+  if isinstance(params, list | tuple):
+    return [layer for p in params for layer in _Flatten(p)]
+  if params.cls not in (
+    builder_layers.SequentialLayer,
+    FeatureExtractionLayer,
+  ):
+    return [params]
+  repeat = params.Get('repeat') if 'repeat' in params else 1
+  return [layer for _ in range(repeat) for layer in _Flatten(params.sub)]
+
+
+def _Costs(layers: Sequence[Any], shapes: Sequence[Any]) -> list[float]:
+  """A cost for each layer: FLOPs if all are known, else parameters."""
+  if shapes:
+    costs = []
+    try:
+      for layer in layers:
+        meta = layer.cls.FPropMeta(layer, *shapes)
+        costs.append(float(meta.flops))
+        shapes = meta.out_shapes
+      return costs
+    except NotImplementedError as error:
+      tf.logging.info('Cutting by parameters, not by FLOPs: %s', error)
+  from lingvo_gpipe import parameter_count
+
+  return [float(parameter_count.count_parameters(layer)) for layer in layers]

@@ -1,0 +1,165 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The gradient of a pipeline's outputs, as TensorFlow finds it.
+
+With the loss outside, the backward tasks run when TensorFlow asks for
+gradients; with the loss inside they are already in the graph, for the sum of
+loss x weight, and are only scaled.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lingvo.compat as tf
+
+from lingvo_gpipe import (
+  cell_function,
+  engine,
+  gradient_bridge,
+  micro_batches,
+  placement,
+)
+from lingvo_gpipe.schedules import Schedule, TaskKind
+
+
+class PipelineGradients:
+  """Attaches the gradient of one mini-batch to the pipeline's outputs."""
+
+  def __init__(
+    self,
+    the_engine: engine.Engine,
+    schedule: Schedule,
+    devices: Sequence[str],
+    inputs: Sequence[tf.Tensor],
+    split: Callable[[Any, str], list[Any]],
+    batch_dim: int,
+  ):
+    """Prepares the gradient.
+
+    Args:
+      the_engine: The engine, with all forward tasks emitted.
+      schedule: Its schedule.
+      devices: The device of each cell.
+      inputs: The tensors of the pipeline's input, of the mini-batch.
+      split: Cuts a nest into micro-batches, on a device.
+      batch_dim: The dimension that counts the examples.
+    """
+    self._engine = the_engine
+    self._schedule = schedule
+    self._devices = devices
+    self._inputs = inputs
+    self._split = split
+    self._batch_dim = batch_dim
+    self._scale: tf.Tensor | None = None
+
+  def from_outside(
+    self,
+    outputs: Sequence[tf.Tensor],
+    num_aux_losses: int,
+    shares: Callable[[], list[tf.Tensor]],
+  ) -> list[tf.Tensor]:
+    """Attaches the gradient where the loss is outside of the pipeline.
+
+    Args:
+      outputs: The last cell's differentiable outputs, of the mini-batch, then
+        the auxiliary losses of all cells.
+      num_aux_losses: How many of them are auxiliary losses.
+      shares: Gives each micro-batch's share of the examples.
+    """
+    num_outputs = len(outputs) - num_aux_losses
+
+    def run_backward(d_outputs: list[tf.Tensor]) -> None:
+      split = self._split(d_outputs[:num_outputs], self._devices[-1])
+      self._engine.output_gradients = lambda m: split[m]
+      if num_aux_losses:
+        self._engine.loss_gradients = self._aux_gradients(
+          d_outputs[num_outputs:], shares()
+        )
+      self._engine.restart_backward()
+      self._engine.run(
+        [t for t in self._schedule.in_order() if t.kind != TaskKind.FORWARD]
+      )
+
+    return self._attach(outputs, run_backward)
+
+  def from_inside(self, loss: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """Attaches the gradient where the loss is inside.
+
+    Args:
+      loss: The loss of the mini-batch.
+      weight: Its weight, by which the sum of loss x weight was divided.
+    """
+
+    def run_backward(d_outputs: list[tf.Tensor]) -> None:
+      with placement.on_device(self._devices[-1]):
+        self._scale = tf.math.divide_no_nan(d_outputs[0], weight)
+
+    return self._attach([loss], run_backward)[0]
+
+  def _attach(
+    self,
+    outputs: Sequence[tf.Tensor],
+    run_backward: Callable[[list[tf.Tensor]], None],
+  ) -> list[tf.Tensor]:
+    inputs = [t for t in self._inputs if cell_function.differentiable(t)]
+    sources = [
+      gradient_bridge.Source(self._devices[0], inputs, self._d_inputs),
+      *(self._weights_of(k) for k in range(len(self._devices))),
+    ]
+    return gradient_bridge.attach_gradient(
+      outputs, sources, self._devices[-1], run_backward
+    )
+
+  def _weights_of(self, k: int) -> gradient_bridge.Source:
+    weights = self._engine.weights(k)
+    kept = [i for i, w in enumerate(weights) if cell_function.differentiable(w)]
+    device = self._devices[k]
+
+    def gradients() -> list[Any]:
+      found = self._engine.weight_gradients(k)
+      return [self._scaled(found[i], device) for i in kept]
+
+    return gradient_bridge.Source(device, [weights[i] for i in kept], gradients)
+
+  def _d_inputs(self) -> list[Any]:
+    """Gradients of the pipeline's float inputs, of the mini-batch."""
+    rows = []
+    for m in range(self._schedule.num_micro_batches):
+      gradients = self._engine.input_gradients(m)
+      rows.append(
+        [
+          d
+          for t, d in zip(self._inputs, gradients, strict=True)
+          if cell_function.differentiable(t)
+        ]
+      )
+    device = self._devices[0]
+    with placement.on_device(device):
+      merged = micro_batches.merge(rows, self._batch_dim)
+    return [self._scaled(d, device) for d in merged]
+
+  def _scaled(self, gradient: Any, device: str) -> Any:
+    if gradient is None or self._scale is None:
+      return gradient
+    with placement.on_device(device):
+      if not isinstance(gradient, tf.IndexedSlices):
+        return gradient * tf.cast(self._scale, gradient.dtype)
+      values = gradient.values
+      return tf.IndexedSlices(
+        values * tf.cast(self._scale, values.dtype),
+        gradient.indices,
+        gradient.dense_shape,
+      )
+
+  def _aux_gradients(
+    self, d_losses: Sequence[tf.Tensor], shares: Sequence[tf.Tensor]
+  ) -> Callable[[int, int], list[tf.Tensor]]:
+    """Gradients of each cell's auxiliary losses, for each micro-batch."""
+
+    def gradients(k: int, m: int) -> list[tf.Tensor]:
+      first = sum(len(self._engine.results(j, m).losses) for j in range(k))
+      end = first + len(self._engine.results(k, m).losses)
+      with placement.on_device(self._devices[k]):
+        return [tf.cast(shares[m], d.dtype) * d for d in d_losses[first:end]]
+
+    return gradients

@@ -1,0 +1,185 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The loss inside the pipeline: per micro-batch in, of the mini-batch out.
+
+With l_m the loss of micro-batch m and w_m its weight (examples, tokens), the
+loss of the mini-batch is
+
+```
+  L = sum_m l_m w_m / W,   W = sum_m w_m
+```
+
+W is known only when the last micro-batch has gone forward, after the first
+backward tasks have run. So each backward task takes the gradient of l_m w_m,
+and the sum is divided by W once: exact for uneven micro-batches and for losses
+weighted by tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import base_layer, py_utils
+
+from lingvo_gpipe import graph_function, placement
+from lingvo_gpipe.cell_function import spec
+
+_AUX = 'aux_loss'
+
+
+class PipelineLoss:
+  """Turns a loss layer's metrics into what the engine needs, and back."""
+
+  def __init__(self, device: str, step: tf.Tensor):
+    """Prepares the loss.
+
+    Args:
+      device: The last cell's device.
+      step: The global step. It is used to have a one that TensorFlow does not
+        take for a constant, which it would bake into a copy of the last cell's
+        backward function for each micro-batch.
+    """
+    self._device = device
+    self._names: list[str] | None = None
+    with placement.on_device(device):
+      self._one = tf.cast(step > -1, tf.float32)
+
+  def in_cell(
+    self, layer: base_layer.BaseLayer, metrics: Any
+  ) -> tuple[Any, list[tf.Tensor]]:
+    """Called while the last cell is traced.
+
+    Args:
+      layer: The loss layer, for messages.
+      metrics: What its FProp returned.
+
+    Returns:
+      The cell's output, l_m w_m; and values: each metric's value and weight,
+      float32, by ascending name.
+
+    Raises:
+      ValueError: These are not Lingvo metrics with a 'loss'.
+    """
+    _check_metrics(layer, metrics)
+    self._names = sorted(metrics)
+    values = []
+    for name in self._names:
+      for part in metrics[name]:
+        values.append(tf.stop_gradient(_float32(part)))
+    value, weight = metrics['loss']
+    total = _weigh(_float32(value), tf.stop_gradient(_float32(weight)))
+    return py_utils.NestedMap(loss=total), values
+
+  def output_gradients(self, unused_micro_batch: int) -> list[tf.Tensor]:
+    """The gradient of the last cell's output, l_m w_m."""
+    return [self._one]
+
+  def loss_weight(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """w_m, among the values of micro-batch m."""
+    return values[2 * self._names.index('loss') + 1]
+
+  def combine(
+    self,
+    values: Sequence[Sequence[tf.Tensor]],
+    aux_losses: Sequence[Sequence[tf.Tensor]],
+  ) -> tuple[py_utils.NestedMap, tf.Tensor]:
+    """Combines the metrics of all micro-batches.
+
+    Args:
+      values: For each micro-batch, the values that `in_cell` returned.
+      aux_losses: For each micro-batch, its auxiliary losses in the order of
+        the layers; float scalars.
+
+    Returns:
+      The metrics of the mini-batch, the auxiliary losses included, and W.
+    """
+    num_values, num_aux = len(values[0]), len(aux_losses[0])
+    flat = [
+      tensor
+      for row, aux in zip(values, aux_losses, strict=True)
+      for tensor in (*row, *aux)
+    ]
+
+    def combine(*tensors: tf.Tensor) -> list[tf.Tensor]:
+      width = num_values + num_aux
+      rows = [
+        tensors[start : start + width]
+        for start in range(0, len(tensors), width)
+      ]
+      return self._combine_rows(rows, num_values)
+
+    function = graph_function.as_function(
+      'combine_metrics', combine, [spec(t) for t in flat]
+    )
+    with placement.on_device(self._device):
+      results = function(flat)
+    names = self._names + ([_AUX] if num_aux else [])
+    metrics = py_utils.NestedMap(
+      {
+        name: (results[2 * i], results[2 * i + 1])
+        for i, name in enumerate(names)
+      }
+    )
+    return metrics, metrics.loss[1]
+
+  def _combine_rows(
+    self, rows: Sequence[Sequence[tf.Tensor]], num_values: int
+  ) -> list[tf.Tensor]:
+    """Means and total weights of all metrics, then of the auxiliary losses."""
+    results: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
+    for i, name in enumerate(self._names):
+      pairs = [(row[2 * i], row[2 * i + 1]) for row in rows]
+      weight = _chain([w for _, w in pairs])
+      total = _chain([_weigh(v, w) for v, w in pairs])
+      results[name] = (tf.math.divide_no_nan(total, weight), weight)
+    num_aux = len(rows[0]) - num_values
+    if num_aux:
+      loss, weight = results['loss']
+      weighted = [
+        _weigh(_chain([_float32(a) for a in row[num_values:]]), w)
+        for row, w in ((row, self.loss_weight(row)) for row in rows)
+      ]
+      aux = tf.math.divide_no_nan(_chain(weighted), weight)
+      results['loss'] = (loss + aux, weight)
+      results[_AUX] = (aux, weight)
+    return [part for pair in results.values() for part in pair]
+
+
+def _chain(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+  """The sum, added from the first to the last."""
+  total = tensors[0]
+  for tensor in tensors[1:]:
+    total = total + tensor
+  return total
+
+
+def _weigh(value: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+  """value x weight; 0 where the weight is, though the value is a mean of 0."""
+  return tf.math.multiply_no_nan(value, weight)
+
+
+def _float32(x: Any) -> tf.Tensor:
+  return tf.cast(tf.convert_to_tensor(x), tf.float32)
+
+
+def _check_metrics(layer: base_layer.BaseLayer, metrics: Any) -> None:
+  what = f'loss_tpl: FProp of {layer.path} ({type(layer).__name__})'
+  expected = 'it must return metrics {name: (value, weight)} with a "loss".'
+  if not isinstance(metrics, Mapping) or 'loss' not in metrics:
+    found = sorted(metrics) if isinstance(metrics, Mapping) else metrics
+    raise ValueError(f'{what} returned {found}; {expected}')
+  if _AUX in metrics:
+    raise ValueError(
+      f'{what} returned a metric {_AUX!r}, a name kept for the auxiliary '
+      'losses of layers; use another.'
+    )
+  for name, pair in metrics.items():
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+      raise ValueError(f'{what} returned {pair} for {name!r}; {expected}')
+    for part in pair:
+      rank = tf.convert_to_tensor(part).shape.rank
+      if rank not in (None, 0):
+        raise ValueError(
+          f'{what} returned a value or weight of rank {rank} for {name!r}; '
+          'both must be scalars.'
+        )

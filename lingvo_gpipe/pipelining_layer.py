@@ -1,0 +1,311 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The layer that runs cells on several devices as a pipeline."""
+
+from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import base_layer, py_utils
+
+from lingvo_gpipe import engine, pipeline_run, placement
+from lingvo_gpipe.feature_extraction_layer import (
+  FeatureExtractionLayer,
+  PartitionSequentialLayers,
+  to_tuple,
+)
+from lingvo_gpipe.schedules import SCHEDULE_NAMES
+
+__all__ = [
+  'FeatureExtractionLayer',
+  'PartitionSequentialLayers',
+  'PipeliningLayer',
+]
+
+
+class PipeliningLayer(base_layer.BaseLayer):
+  """Cells on devices of their own, through which micro-batches flow.
+
+  Cell k, with its weights and their gradients, lives on
+  `cluster.WorkerDeviceInModelSplit(k)`. Variables are named by the layers in
+  the cells, so a checkpoint does not depend on how the layers are cut into
+  cells, as long as no two cells have layers of the same name.
+
+  The loss may be outside: `FProp` returns the last cell's outputs for the whole
+  mini-batch. Or inside, in the last cell, as `loss_tpl`: `ComputeLoss` then
+  runs the backward pass of a micro-batch as early as `schedule` has it.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define(
+      'before_tpl',
+      [],
+      'Params of layers that run before the pipeline, in sequence, on the '
+      'first device and on the whole mini-batch.',
+    )
+    p.Define(
+      'cell_tpl',
+      [],
+      'Params of the K cells: FeatureExtractionLayers, or any layers. Each is '
+      'called with what the one before returned, a tuple as several arguments.',
+    )
+    p.Define(
+      'num_micro_batches',
+      1,
+      'M: into how many micro-batches a mini-batch is cut. If it does not '
+      'divide the batch, sizes differ by one. A batch smaller than M makes '
+      'fewer micro-batches, of one example each.',
+    )
+    p.Define(
+      'micro_batch_size',
+      None,
+      'Examples in a micro-batch; the last may have fewer. With '
+      'num_micro_batches left at 1 the size alone decides; else the two must '
+      'agree with the batch.',
+    )
+    p.Define('batch_dim', 0, 'The dimension that counts the examples.')
+    p.Define(
+      'state_dtype',
+      None,
+      'Accepted for params written for lingvo.core.gpipe, and ignored: every '
+      'tensor keeps its own dtype from cell to cell.',
+    )
+    p.Define(
+      'nested_map_fprop',
+      False,
+      'Whether cells take and return one NestedMap each.',
+    )
+    p.Define(
+      'schedule',
+      'gpipe',
+      f'In which order tasks run, one of {SCHEDULE_NAMES}. All but gpipe need '
+      'loss_tpl.',
+    )
+    p.Define(
+      'recompute',
+      'always',
+      'Which micro-batches have their forward pass recomputed in the backward '
+      'pass, which saves the memory of what it would have to keep: one of '
+      f'{engine.RECOMPUTE_POLICIES}.',
+    )
+    p.Define(
+      'loss_tpl',
+      None,
+      'Params of a layer whose FProp(theta, outputs, targets) returns metrics '
+      '{name: (value, weight)} with a "loss"; it belongs to the last cell.',
+    )
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    _CheckParams(p)
+    self._devices = self._CellDevices()
+    for layer in p.before_tpl:
+      with tf.device(self._devices[0]):
+        self.CreateChild(layer.name, layer)
+    shared = self._SharedSubNames()
+    for device, cell in zip(self._devices, p.cell_tpl, strict=True):
+      with tf.device(device):
+        self.CreateChild(cell.name, _WithoutScope(cell, shared))
+    if p.loss_tpl is not None:
+      with tf.device(self._devices[-1]):
+        self.CreateChild('loss', p.loss_tpl)
+    self._numbers = self._NumberLayers()
+    self._schedule = None
+
+  # -- Construction.
+
+  def _CellDevices(self) -> list[str]:
+    """The device of each cell."""
+    p = self.params
+    cluster = self.cluster
+    if py_utils.use_tpu() and len(p.cell_tpl) > cluster.num_devices_per_split:
+      raise ValueError(
+        f'{p.name}.cell_tpl has {len(p.cell_tpl)} cells, but a model split has '
+        f'{cluster.num_devices_per_split} TPU cores. Use fewer cells, or '
+        'raise devices_per_split (--worker_split_size).'
+      )
+    return [cluster.WorkerDeviceInModelSplit(k) for k in range(len(p.cell_tpl))]
+
+  def _SharedSubNames(self) -> set[str]:
+    """Names that layers of more than one cell have."""
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for cell in self.params.cell_tpl:
+      names = set(_SubNames(cell))
+      shared |= seen & names
+      seen |= names
+    if shared:
+      tf.logging.warning(
+        '%s: layers of different cells have the same names, %s; their '
+        'variables are named by cell as well, so a checkpoint fits only the '
+        'same cut.',
+        self.path,
+        sorted(shared),
+      )
+    return shared
+
+  def _NumberLayers(self) -> dict[str, int]:
+    """Numbers the layers whose random seeds are to be their own, by path."""
+    paths: list[str] = []
+    for cell in self.cells:
+      if isinstance(cell, FeatureExtractionLayer):
+        paths += [layer.path for layer in cell.sequence]
+      else:
+        paths.append(cell.path)
+    if self.params.loss_tpl is not None:
+      paths.append(self.loss.path)
+    return {path: number for number, path in enumerate(paths)}
+
+  @property
+  def cells(self) -> list[base_layer.BaseLayer]:
+    """The K cells, in order."""
+    return [self.children[cell.name] for cell in self.params.cell_tpl]
+
+  @property
+  def cell_devices(self) -> list[str]:
+    """The device of each cell."""
+    return list(self._devices)
+
+  @property
+  def layer_numbers(self) -> dict[str, int]:
+    """Each layer's number in the pipeline, by path; see `seeds`."""
+    return dict(self._numbers)
+
+  @property
+  def schedule(self):
+    """The Schedule of the last FProp or ComputeLoss; None before."""
+    return self._schedule
+
+  def _InternalGetTheta(self):
+    # Casts of weights to fprop_dtype belong on the weights' own device.
+    theta = super()._InternalGetTheta()
+    for device, cell in zip(self._devices, self.cells, strict=True):
+      with placement.on_device(device):
+        theta[cell.params.name] = cell.theta
+    return theta
+
+  # -- Running.
+
+  def FProp(self, theta, *args):
+    """Runs the pipeline, for a loss outside of it.
+
+    Evaluation is forward only. In training the backward pass starts when all
+    outputs are there, so the order is that of 'gpipe' whatever `schedule` says.
+
+    Args:
+      theta: A NestedMap of weights.
+      *args: Inputs of the first layer: tensors, None, or nests of them; one
+        NestedMap if nested_map_fprop. Each tensor has the mini-batch's size in
+        dimension batch_dim.
+
+    Returns:
+      What the last cell returns, of the mini-batch.
+    """
+    run = self._Start(theta, args, None)
+    return run.outputs()
+
+  def ComputeLoss(self, theta, inputs, targets):
+    """Runs the pipeline with the loss in it.
+
+    The gradient of metrics['loss'] is that of the mini-batch's loss, the mean
+    over micro-batches weighted by the loss's weight, which itself counts as a
+    constant. The other metrics have no gradient. Auxiliary losses that layers
+    add (py_utils.AuxLossContext) are part of the loss, weighted as the
+    micro-batches' losses are, and are shown as metric 'aux_loss'; they are not
+    handed on to a surrounding AuxLossContext.
+
+    Args:
+      theta: A NestedMap of weights.
+      inputs: Inputs of the first layer: a tensor, a tuple of arguments, or a
+        NestedMap, as for `FProp`.
+      targets: What the loss layer's FProp takes behind the outputs: any nest
+        of tensors with the mini-batch's size in dimension batch_dim. It goes
+        straight to the last cell.
+
+    Returns:
+      Lingvo metrics, a NestedMap {name: (value, weight)} of float32 scalars:
+      each value is the mean of the micro-batches' values by their weights, each
+      weight the sum.
+
+    Raises:
+      ValueError: loss_tpl is not set.
+    """
+    if self.params.loss_tpl is None:
+      raise ValueError(
+        f'{self.params.name}.ComputeLoss needs loss_tpl: Params of a layer '
+        'whose FProp(theta, outputs, targets) returns metrics with a "loss".'
+      )
+    run = self._Start(theta, to_tuple(inputs), targets)
+    return run.metrics()
+
+  def _Start(self, theta, args, targets) -> pipeline_run.PipelineRun:
+    args = self._RunBefore(theta, args)
+    run = pipeline_run.PipelineRun(self, theta, args, targets)
+    self._schedule = run.schedule
+    return run
+
+  def _RunBefore(self, theta, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Runs the layers before the pipeline, on the first device."""
+    for layer in self.params.before_tpl:
+      with placement.on_device(self._devices[0]):
+        args = to_tuple(
+          self.children[layer.name].FProp(theta[layer.name], *args)
+        )
+    return args
+
+
+def _CheckParams(p) -> None:
+  """Raises ValueError if params are not usable."""
+  if not p.cell_tpl:
+    raise ValueError(f'{p.name}.cell_tpl is empty; set at least one cell.')
+  names = [layer.name for layer in [*p.before_tpl, *p.cell_tpl]]
+  if not all(names):
+    raise ValueError(
+      f'{p.name}: every layer of before_tpl and cell_tpl needs a name; they '
+      f'have {names}.'
+    )
+  if len(set(names)) < len(names):
+    raise ValueError(
+      f'{p.name}: the names of before_tpl and cell_tpl must differ; they are '
+      f'{names}.'
+    )
+  for what, allowed in (
+    ('schedule', SCHEDULE_NAMES),
+    ('recompute', engine.RECOMPUTE_POLICIES),
+  ):
+    if p.Get(what) not in allowed:
+      raise ValueError(
+        f'{p.name}.{what} is {p.Get(what)!r}; it must be one of {allowed}.'
+      )
+  if p.loss_tpl is None and p.schedule != 'gpipe':
+    raise ValueError(
+      f'{p.name}.schedule is {p.schedule!r}, which needs loss_tpl: with the '
+      'loss outside of the pipeline no backward task can run before all '
+      "forward tasks have. Set loss_tpl, or schedule to 'gpipe'."
+    )
+  if p.batch_dim < 0:
+    raise ValueError(f'{p.name}.batch_dim is {p.batch_dim}; use 0 or more.')
+
+
+def _SubNames(cell) -> list[str]:
+  if not issubclass(cell.cls, FeatureExtractionLayer):
+    return []
+  return [cell.variable_name_prefix + (sub.name or '') for sub in cell.sub]
+
+
+def _WithoutScope(cell, shared: set[str]):
+  """Params whose layers' variables are not named by the cell.
+
+  Args:
+    cell: The cell's Params.
+    shared: Names that layers of several cells have; if there are any, all
+      keep the cell's name in theirs.
+  """
+  if shared or not issubclass(cell.cls, FeatureExtractionLayer):
+    return cell
+  override = dict.fromkeys(_SubNames(cell), [])
+  override.update(cell.child_variable_scope_override)
+  return cell.Copy().Set(child_variable_scope_override=override)

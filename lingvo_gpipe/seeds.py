@@ -1,0 +1,120 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Step seeds for the random ops of layers inside cells.
+
+Lingvo's deterministic random ops take a pair of seeds: the global step and a
+step seed, which counts the random ops of one graph. A cell is a graph of its
+own and runs once for each micro-batch, so left alone two cells, or two
+micro-batches, would draw the same random numbers. Here each layer gets a range
+of step seeds of its own for each micro-batch:
+
+```
+  step seed =  seed around the pipeline
+             + (layer's number + 1) | micro-batch | random op within the layer
+                    22 bits             24 bits          16 bits
+```
+
+A layer's number is its place in the whole pipeline, so neither the cut nor the
+device matters; integers of disjoint bits, so no two ranges meet. On TPU, where
+Lingvo casts seeds to int32, the fields have 13, 11 and 7 bits.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import lingvo.compat as tf
+from lingvo.core import py_utils
+
+from lingvo_gpipe.cell_function import Context
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fields:
+  """How many bits of a step seed each field has."""
+
+  layer: int
+  micro_batch: int
+  op: int
+
+
+_FIELDS = _Fields(layer=22, micro_batch=24, op=16)
+_FIELDS_TPU = _Fields(layer=13, micro_batch=11, op=7)
+
+
+def _fields() -> _Fields:
+  return _FIELDS_TPU if py_utils.use_tpu() else _FIELDS
+
+
+def check_capacity(num_layers: int, num_micro_batches: int) -> None:
+  """Raises ValueError if there are more layers or micro-batches than seeds."""
+  fields = _fields()
+  for what, number, bits in (
+    ('layers', num_layers + 1, fields.layer),
+    ('micro-batches', num_micro_batches, fields.micro_batch),
+  ):
+    if number > 2**bits:
+      raise ValueError(
+        f'The pipeline has {number} {what}; random seeds can tell at most '
+        f'{2**bits} apart{" on TPU" if py_utils.use_tpu() else ""}.'
+      )
+
+
+@dataclasses.dataclass
+class LayerScope:
+  """The layers of a cell while it is traced.
+
+  Attributes:
+    context: The cell's context.
+    numbers: The number of each layer, by its path.
+    ops: For each layer run so far, its path and how many ops the graph had
+      before and after.
+    seed_ops: The ops that made the layers' step seeds.
+  """
+
+  context: Context
+  numbers: Mapping[str, int]
+  ops: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
+  seed_ops: list[tf.Operation] = dataclasses.field(default_factory=list)
+
+
+_SCOPES = py_utils.ThreadLocalStack()
+
+
+@contextlib.contextmanager
+def layer_scope(
+  context: Context, numbers: Mapping[str, int]
+) -> Iterator[LayerScope]:
+  """Inside, `in_layer` gives each layer its seeds."""
+  scope = LayerScope(context, numbers)
+  graph = tf.get_default_graph()
+  _SCOPES.stack.append(scope)
+  try:
+    yield scope
+  finally:
+    _SCOPES.stack.pop()
+    # Lingvo keeps the seed of each graph, and so the graph, for ever.
+    py_utils._STEP_SEED_DICT.dict.pop(id(graph), None)
+
+
+@contextlib.contextmanager
+def in_layer(path: str) -> Iterator[None]:
+  """Resets Lingvo's step seed to that of a layer, inside a `layer_scope`.
+
+  Args:
+    path: The layer's path. One without a number of its own, such as a layer
+      in a layer, goes on with the seeds that are in force.
+  """
+  scope = _SCOPES.stack[-1] if _SCOPES.stack else None
+  if scope is None or path not in scope.numbers:
+    yield
+    return
+  fields, context = _fields(), scope.context
+  first = (scope.numbers[path] + 1) << (fields.micro_batch + fields.op)
+  seed = context.seed + first + context.micro_batch * 2**fields.op
+  py_utils.ResetStepSeed(seed)
+  scope.seed_ops.append(seed.op)
+  graph = tf.get_default_graph()
+  before = len(graph.get_operations())
+  yield
+  scope.ops.append((path, before, len(graph.get_operations())))

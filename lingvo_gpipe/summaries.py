@@ -1,0 +1,130 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Summaries that layers in cells add: one for the mini-batch, outside.
+
+While a cell is traced a summary is an op of the traced graph, where nothing
+would ever run it. Its data leave the cell, and one summary of the same kind
+and tag is added outside:
+
+  scalar     the mean over the micro-batches, weighted by their sizes
+  histogram  of the values of all micro-batches
+  others     (image, audio, text, tensor) of the first micro-batch
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import lingvo.compat as tf
+from lingvo.core import cluster_factory
+
+from lingvo_gpipe import placement
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """A summary op of a traced graph.
+
+  Attributes:
+    op: The op.
+    tensors: Its data inputs; constants, such as the tag, are left out.
+    slots: At which of the op's inputs each of `tensors` stands.
+  """
+
+  op: tf.Operation
+  tensors: tuple[tf.Tensor, ...]
+  slots: tuple[int, ...]
+
+
+@contextlib.contextmanager
+def traced() -> Iterator[None]:
+  """To be entered while a cell is traced."""
+  if not tf.executing_eagerly_outside_functions():
+    yield
+    return
+  # TF2 summaries are written by ops that run wherever they are traced: once
+  # for each micro-batch and again when one is recomputed.
+  if cluster_factory.Current().add_summary:
+    tf.logging.log_first_n(
+      tf.logging.WARN,
+      'In eager mode summaries of layers inside pipelined cells are not '
+      'written. Return the values as metrics, or train in graph mode.',
+      1,
+    )
+  with tf.compat.v2.summary.record_if(False):
+    yield
+
+
+def collect(graph: tf.Graph) -> list[Summary]:
+  """Takes the summaries out of a traced graph."""
+  found = []
+  for tensor in graph.get_collection(tf.GraphKeys.SUMMARIES):
+    op = tensor.op
+    if op.graph is not graph:
+      continue
+    slots = [
+      i
+      for i, value in enumerate(op.inputs)
+      if tf.get_static_value(value) is None
+    ]
+    tensors = tuple(tf.stop_gradient(op.inputs[i]) for i in slots)
+    found.append(Summary(op, tensors, tuple(slots)))
+  graph.clear_collection(tf.GraphKeys.SUMMARIES)
+  return found
+
+
+def emit(
+  summaries: Sequence[Summary],
+  micro_batches: Sequence[Sequence[Sequence[tf.Tensor]]],
+  shares: Sequence[tf.Tensor],
+  device: str,
+) -> None:
+  """Adds one summary of the mini-batch for each of `summaries`.
+
+  Args:
+    summaries: Those of one cell.
+    micro_batches: For each micro-batch, for each summary, its tensors.
+    shares: Each micro-batch's share of the examples, float32 scalars.
+    device: The cell's device.
+  """
+  for i, summary in enumerate(summaries):
+    rows = [tensors[i] for tensors in micro_batches]
+    with placement.on_device(device):
+      merged = [
+        _merge(summary.op.type, [row[j] for row in rows], shares)
+        for j in range(len(summary.slots))
+      ]
+      tf.add_to_collection(tf.GraphKeys.SUMMARIES, _recreate(summary, merged))
+
+
+def _merge(
+  op_type: str, parts: Sequence[tf.Tensor], shares: Sequence[tf.Tensor]
+) -> tf.Tensor:
+  if op_type == 'ScalarSummary' and parts[0].dtype.is_floating:
+    stacked = tf.stack(parts)
+    weights = tf.cast(tf.stack(shares), stacked.dtype)
+    return tf.tensordot(weights, stacked, 1)
+  if op_type == 'HistogramSummary':
+    return tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
+  return parts[0]
+
+
+def _recreate(summary: Summary, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+  """The summary's op again, in the current graph, on other data."""
+  inputs: list[tf.Tensor] = []
+  given = dict(zip(summary.slots, tensors, strict=True))
+  for i, value in enumerate(summary.op.inputs):
+    inputs.append(
+      given[i] if i in given else tf.constant(tf.get_static_value(value))
+    )
+  graph = tf.get_default_graph()
+  op = graph.create_op(
+    summary.op.type,
+    inputs,
+    [output.dtype for output in summary.op.outputs],
+    attrs={
+      name: summary.op.node_def.attr[name] for name in summary.op.node_def.attr
+    },
+    name=summary.op.name.rpartition('/')[2],
+  )
+  return op.outputs[0]

@@ -9,7 +9,8 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer, builder_layers, py_utils
 
-from lingvo_gpipe import partitioner, seeds
+from lingvo_gpipe import partitioner
+from lingvo_gpipe.pipeline import seeds
 
 
 def to_tuple(x: Any) -> tuple[Any, ...]:

@@ -7,12 +7,13 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 
-from lingvo_gpipe import engine, pipeline_run, placement
+from lingvo_gpipe.engine.engine import engine, placement
 from lingvo_gpipe.feature_extraction_layer import (
   FeatureExtractionLayer,
   PartitionSequentialLayers,
   to_tuple,
 )
+from lingvo_gpipe.pipeline import run as pipeline_run
 from lingvo_gpipe.schedules import SCHEDULE_NAMES
 
 __all__ = [
@@ -306,6 +307,6 @@ def _WithoutScope(cell, shared: set[str]):
   """
   if shared or not issubclass(cell.cls, FeatureExtractionLayer):
     return cell
-  override = dict.fromkeys(_SubNames(cell), [])
+  override = {name: [] for name in _SubNames(cell)}
   override.update(cell.child_variable_scope_override)
   return cell.Copy().Set(child_variable_scope_override=override)

@@ -17,21 +17,23 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe import (
-  cell_effects,
+from lingvo_gpipe.engine.engine import (
   cell_function,
   engine,
-  input_gradients,
   micro_batches,
-  moving_averages,
   placement,
+)
+from lingvo_gpipe.feature_extraction_layer import describe, to_tuple
+from lingvo_gpipe.pipeline import (
+  cell_effects,
+  input_gradients,
+  moving_averages,
   random_checks,
   seeds,
 )
-from lingvo_gpipe.feature_extraction_layer import describe, to_tuple
-from lingvo_gpipe.lingvo_cell import LingvoCell
-from lingvo_gpipe.pipeline_gradients import PipelineGradients
-from lingvo_gpipe.pipeline_loss import PipelineLoss
+from lingvo_gpipe.pipeline.gradients import PipelineGradients
+from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
+from lingvo_gpipe.pipeline.loss import PipelineLoss
 from lingvo_gpipe.schedules import TaskKind, make_schedule
 
 

@@ -29,9 +29,9 @@ import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 from lingvo.core import layers as lingvo_layers
 
-from lingvo_gpipe import moving_averages, seeds, summaries
-from lingvo_gpipe.cell_function import CellInputs, CellOutputs
-from lingvo_gpipe.variable_stand_in import (
+from lingvo_gpipe.engine.cell_function import CellInputs, CellOutputs
+from lingvo_gpipe.pipeline import moving_averages, seeds, summaries
+from lingvo_gpipe.pipeline.variable_stand_in import (
   MovingAverageUpdate,
   VariableStandIn,
 )

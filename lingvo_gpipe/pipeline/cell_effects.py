@@ -6,14 +6,10 @@ from collections.abc import Sequence
 
 import lingvo.compat as tf
 
-from lingvo_gpipe import (
-  micro_batches,
-  moving_averages,
-  placement,
-  summaries,
-)
-from lingvo_gpipe.cell_function import CellOutputs
-from lingvo_gpipe.lingvo_cell import LingvoCell
+from lingvo_gpipe.engine.cell_function import CellOutputs
+from lingvo_gpipe.engine.engine import micro_batches, placement
+from lingvo_gpipe.pipeline import moving_averages, summaries
+from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 
 
 def apply(

@@ -138,7 +138,13 @@ def _delegate(name: str) -> Callable[..., Any]:
   return operator
 
 
-for _name in ['__add__', '__radd__', '__rsub__', '__mul__', '__rmul__', '__truediv__', '__rtruediv__', '__floordiv__', '__rfloordiv__', '__mod__', '__rmod__', '__pow__', '__rpow__', '__matmul__', '__rmatmul__', '__neg__', '__abs__', '__lt__', '__le__', '__gt__', '__ge__', '__getitem__']:
+for _name in (
+  *('__radd__', '__rsub__', '__rmul__', '__rtruediv__', '__rfloordiv__'),
+  *('__add__', '__mul__', '__truediv__', '__floordiv__', '__mod__'),
+  *('__rmod__', '__pow__', '__rpow__', '__matmul__', '__rmatmul__'),
+  *('__neg__', '__abs__', '__lt__', '__le__', '__gt__', '__ge__'),
+  '__getitem__',
+):
   setattr(VariableStandIn, _name, _delegate(_name))
 
 

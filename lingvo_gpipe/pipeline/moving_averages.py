@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe import graph_function, placement
-from lingvo_gpipe.cell_function import Context
-from lingvo_gpipe.variable_stand_in import MovingAverageUpdate
+from lingvo_gpipe.engine.cell_function import Context
+from lingvo_gpipe.engine.engine import graph_function, placement
+from lingvo_gpipe.pipeline.variable_stand_in import MovingAverageUpdate
 
 
 def pack(

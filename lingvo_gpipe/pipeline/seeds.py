@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe.cell_function import Context
+from lingvo_gpipe.engine.cell_function import Context
 
 
 @dataclasses.dataclass(frozen=True)

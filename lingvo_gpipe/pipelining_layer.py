@@ -7,7 +7,7 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 
-from lingvo_gpipe.engine.engine import engine, placement
+from lingvo_gpipe.engine import engine, placement
 from lingvo_gpipe.feature_extraction_layer import (
   FeatureExtractionLayer,
   PartitionSequentialLayers,

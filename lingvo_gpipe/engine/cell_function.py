@@ -23,7 +23,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine.engine import graph_function
+from lingvo_gpipe.engine import graph_function
 
 Weight = tf.Tensor | tf.IndexedSlices | None
 

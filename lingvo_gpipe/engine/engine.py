@@ -22,12 +22,12 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
+from lingvo_gpipe.engine import cell_function, placement
 from lingvo_gpipe.engine.cell_function import (
   CellFunction,
   CellInputs,
   CellOutputs,
 )
-from lingvo_gpipe.engine.engine import cell_function, placement
 from lingvo_gpipe.schedules import Schedule, Task, TaskKind
 
 RECOMPUTE_POLICIES = ('always', 'except_last', 'never')

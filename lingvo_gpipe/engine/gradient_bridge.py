@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine.engine import placement
+from lingvo_gpipe.engine import placement
 
 Gradient = tf.Tensor | tf.IndexedSlices | None
 

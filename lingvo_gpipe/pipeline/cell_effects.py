@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import lingvo.compat as tf
 
+from lingvo_gpipe.engine import micro_batches, placement
 from lingvo_gpipe.engine.cell_function import CellOutputs
-from lingvo_gpipe.engine.engine import micro_batches, placement
 from lingvo_gpipe.pipeline import moving_averages, summaries
 from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import lingvo.compat as tf
 
-from lingvo_gpipe.engine.engine import (
+from lingvo_gpipe.engine import (
   cell_function,
   engine,
   gradient_bridge,

@@ -21,8 +21,8 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 
+from lingvo_gpipe.engine import graph_function, placement
 from lingvo_gpipe.engine.cell_function import spec
-from lingvo_gpipe.engine.engine import graph_function, placement
 
 _AUX = 'aux_loss'
 

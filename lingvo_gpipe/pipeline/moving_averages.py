@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
+from lingvo_gpipe.engine import graph_function, placement
 from lingvo_gpipe.engine.cell_function import Context
-from lingvo_gpipe.engine.engine import graph_function, placement
 from lingvo_gpipe.pipeline.variable_stand_in import MovingAverageUpdate
 
 

@@ -18,7 +18,7 @@ import lingvo.compat as tf
 from lingvo.core import base_layer, hyperparams, py_utils
 from lingvo.core import layers as lingvo_layers
 
-from lingvo_gpipe.engine.engine import graph_function
+from lingvo_gpipe.engine import graph_function
 from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell, descendants
 
 

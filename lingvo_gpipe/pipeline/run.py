@@ -17,7 +17,7 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe.engine.engine import (
+from lingvo_gpipe.engine import (
   cell_function,
   engine,
   micro_batches,

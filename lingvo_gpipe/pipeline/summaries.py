@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import lingvo.compat as tf
 from lingvo.core import cluster_factory
 
-from lingvo_gpipe.engine.engine import placement
+from lingvo_gpipe.engine import placement
 
 
 @dataclasses.dataclass(frozen=True)

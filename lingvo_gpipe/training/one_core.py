@@ -1,0 +1,62 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Confines a running process to one core, and lets it go again."""
+
+import contextlib
+import os
+import pathlib
+
+_THREADS = pathlib.Path('/proc/self/task')
+
+
+def num_usable_cores():
+  """How many cores this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _set_all_threads(cores):
+  """Binds every thread of this process to `cores`."""
+  done = set()
+  # A thread that is started meanwhile may have its starter's old cores, so
+  # this goes on until no new one is found.
+  while True:
+    new = {int(entry.name) for entry in _THREADS.iterdir()} - done
+    if not new:
+      return
+    for thread in new:
+      with contextlib.suppress(ProcessLookupError):  # It has ended.
+        os.sched_setaffinity(thread, cores)
+    done |= new
+
+
+class OneCore:
+  """All threads of this process on one core, from `pin` to `release`.
+
+  TensorFlow's thread pools are bound as well, so the same session, graph and
+  schedule runs on one core without being built again. Linux only: elsewhere
+  `available` is False.
+  """
+
+  def __init__(self):
+    self._cores = (
+      os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else set()
+    )
+    self.pinned = False
+
+  @property
+  def available(self):
+    """Whether threads can be bound to cores here, and there is a choice."""
+    return len(self._cores) > 1 and _THREADS.is_dir()
+
+  def pin(self):
+    """Binds all threads to the first core. OSError: not allowed here."""
+    self.pinned = True
+    _set_all_threads({min(self._cores)})
+
+  def release(self):
+    """Gives all threads their cores back."""
+    if self.pinned:
+      _set_all_threads(self._cores)
+      self.pinned = False

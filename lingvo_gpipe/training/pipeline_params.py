@@ -1,0 +1,54 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Reads and sets the pipeline's Params wherever a model keeps them.
+
+A model may hold its `PipeliningLayer` at any depth, and may repeat its Params
+at levels above it. All that carry the same name are set alike.
+"""
+
+from lingvo.core import hyperparams
+
+from lingvo_gpipe.training import user_error
+
+
+def _walk(value):
+  """Yields all Params in `value`, outermost first."""
+  if isinstance(value, hyperparams.Params):
+    yield value
+    for _, child in value.IterParams():
+      yield from _walk(child)
+  elif isinstance(value, (list, tuple)):
+    for child in value:
+      yield from _walk(child)
+  elif isinstance(value, dict):
+    for child in value.values():
+      yield from _walk(child)
+
+
+def find(params, name):
+  """Returns the value of the outermost Param `name`, None if there is none."""
+  for p in _walk(params):
+    if name in p:
+      return p.Get(name)
+  return None
+
+
+def set_all(params, name, value, flag):
+  """Sets every Param `name` in a tree of Params.
+
+  Args:
+    params: The tree, changed in place.
+    name: The Param's name.
+    value: Its new value.
+    flag: The flag that asked for it, for the error.
+
+  Raises:
+    UserError: if there is no such Param.
+  """
+  places = [p for p in _walk(params) if name in p]
+  if not places:
+    raise user_error.UserError(
+      f'--{flag}={value}: the model has no Param {name}; leave the flag out.'
+    )
+  for p in places:
+    p.Set(**{name: value})

@@ -1,0 +1,126 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Shows how far the training is: a bar on a terminal, else plain lines."""
+
+import collections
+import time
+
+from lingvo_gpipe.training import run_observer
+
+# Steps over which the rates are averaged.
+_WINDOW = 30
+
+
+def format_duration(seconds):
+  """Minutes and seconds, 'm:ss', or 'h:mm:ss' from an hour on."""
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f'{hours}:{minutes:02d}:{seconds:02d}'
+  return f'{minutes}:{seconds:02d}'
+
+
+def _value(metrics, name):
+  return float(metrics[name][0])
+
+
+class Progress(run_observer.StepListener):
+  """Shows step, metrics, examples a second and the time still to go.
+
+  Args:
+    stream: Where to write; a bar if it is a terminal.
+    num_steps: The step at which the training ends.
+    metric_names: The metrics to show; one that the model lacks is left out.
+    line_seconds: Without a terminal: seconds between lines, at least.
+    note: A function that returns what else to say, '' for nothing.
+    clock: A function that returns seconds.
+  """
+
+  def __init__(
+    self,
+    stream,
+    num_steps,
+    metric_names=('loss', 'accuracy'),
+    line_seconds=10.0,
+    note=lambda: '',
+    clock=time.monotonic,
+  ):
+    self._stream = stream
+    self._num_steps = num_steps
+    self._metric_names = metric_names
+    self._line_seconds = line_seconds
+    self._note = note
+    self._clock = clock
+    # The newest steps: (time when done, step, examples in it).
+    self._recent = collections.deque(maxlen=_WINDOW + 1)
+    self._next_line = None
+    self._bar = None
+    self._started = False
+
+  def _make_bar(self, first_step):
+    try:
+      import tqdm  # Not everyone trains at a terminal.
+    except ImportError:
+      return None
+    return tqdm.tqdm(
+      total=self._num_steps,
+      initial=first_step,
+      file=self._stream,
+      dynamic_ncols=True,
+      bar_format='step {n_fmt}/{total_fmt} |{bar}|{postfix}',
+    )
+
+  def before_step(self, step):
+    if not self._started and self._stream.isatty():
+      # Only now, since after a restart the first step is not 0.
+      self._bar = self._make_bar(step)
+    self._started = True
+
+  def after_step(self, step, metrics):
+    now = self._clock()
+    examples = 0.0
+    if 'num_samples_in_batch' in metrics:
+      examples = _value(metrics, 'num_samples_in_batch')
+    self._recent.append((now, step, examples))
+    text = self._describe(step, metrics)
+    if self._bar is not None:
+      self._bar.set_postfix_str(text, refresh=False)
+      self._bar.update(step - self._bar.n)
+    elif self._line_is_due(now, step):
+      self._next_line = now + self._line_seconds
+      print(f'step {step}/{self._num_steps}  {text}', file=self._stream)
+      self._stream.flush()
+
+  def _line_is_due(self, now, step):
+    return (
+      self._next_line is None
+      or now >= self._next_line
+      or step >= self._num_steps
+    )
+
+  def _describe(self, step, metrics):
+    parts = [
+      f'{name} {_value(metrics, name):.4g}'
+      for name in self._metric_names
+      if name in metrics
+    ]
+    first_time, first_step, _ = self._recent[0]
+    last_time, last_step, _ = self._recent[-1]
+    seconds = last_time - first_time
+    if seconds > 0 and last_step > first_step:
+      # The oldest entry only gives the time at which the next one started;
+      # the very first step, in which TensorFlow optimises the graph, does so.
+      examples = sum(entry[2] for entry in self._recent) - self._recent[0][2]
+      if examples:
+        parts.append(f'{examples / seconds:.0f} examples/s')
+      left = (self._num_steps - step) * seconds / (last_step - first_step)
+      parts.append(f'ETA {format_duration(left)}')
+    if self._note():
+      parts.append(f'({self._note()})')
+    return '  '.join(parts)
+
+  def close(self):
+    """Leaves the bar as it stands and ends its line."""
+    if self._bar is not None:
+      self._bar.refresh()
+      self._bar.close()

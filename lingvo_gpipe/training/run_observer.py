@@ -1,0 +1,79 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Follows Lingvo's runners from outside.
+
+Lingvo hands a `Trial` the metrics of each training step and of each
+evaluation; hyperparameter searches use it. `ObservingTrial` passes them on to
+whoever wants to know, and changes nothing.
+"""
+
+import dataclasses
+
+from lingvo import base_trial
+
+
+class StepListener:
+  """Is told of the training steps; does nothing with them."""
+
+  def before_step(self, step):
+    """Step number `step` is about to run: the steps done so far, an int."""
+
+  def after_step(self, step, metrics):
+    """A step has run.
+
+    Args:
+      step: The steps done so far, an int.
+      metrics: The task's eval metrics, {name: (value, weight)}, NumPy scalars.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """Result of evaluating a checkpoint.
+
+  Attributes:
+    step: The training steps behind the checkpoint.
+    metrics: {name: mean over the whole set}.
+    num_examples: How many examples were seen.
+    checkpoint: The checkpoint's path, without a suffix.
+  """
+
+  step: int
+  metrics: dict[str, float]
+  num_examples: int
+  checkpoint: str
+
+
+class ObservingTrial(base_trial.NoOpTrial):
+  """Tells listeners of the steps and keeps the evaluations.
+
+  Attributes:
+    evaluations: A list of `Evaluation`, in the order in which they came.
+  """
+
+  def __init__(self, listeners=()):
+    super().__init__()
+    self._listeners = list(listeners)
+    self.evaluations = []
+
+  def ShouldStopAndMaybeReport(self, global_step, metrics_dict):
+    """Called by the trainer before each step with the metrics of the last."""
+    step = int(global_step)
+    if metrics_dict is not None:
+      for listener in self._listeners:
+        listener.after_step(step, metrics_dict)
+    # The one that listens first stands closest to the step, on both sides.
+    for listener in reversed(self._listeners):
+      listener.before_step(step)
+    return False
+
+  def ReportEvalMeasure(self, global_step, metrics_dict, checkpoint_path):
+    """Called by the evaler after each evaluation."""
+    metrics = {name: float(m.value) for name, m in metrics_dict.items()}
+    num_examples = round(
+      float(metrics_dict['num_samples_in_batch'].total_value)
+    )
+    self.evaluations.append(
+      Evaluation(int(global_step), metrics, num_examples, checkpoint_path)
+    )
+    return False

@@ -1,0 +1,153 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Times training steps, on all cores and on one.
+
+How efficient a pipeline is can only be said against the same work done
+without one. A few short stretches of the training therefore run with the whole
+process bound to one core: the same graph, session, schedule and input, so one
+core does all that otherwise K cores do between them.
+
+    steps   0 ...... | warm-up, not counted
+                     | all cores: T_K
+            n/4      | one core for a few steps: T_1
+                     | all cores
+            n/2      | one core
+                     | ...
+
+    efficiency = T_1 / (K * T_K)           (1: no core ever waits)
+    bound      = M / (M + K - 1)           (the bubble of M micro-batches)
+
+Both times are medians. A step lasts until the trainer is ready for the next
+one: input, forward, backward, update and the writing of metrics. The steps at
+the edges of a stretch are not counted, since caches and clocks follow slowly.
+"""
+
+import dataclasses
+import statistics
+import time
+
+from lingvo_gpipe.training import one_core, run_observer
+
+WARM_UP_STEPS = 5
+_NUM_STRETCHES = 3
+_STRETCH_STEPS = 5
+# With fewer steps than this the medians would mean little.
+MIN_STEPS = WARM_UP_STEPS + 2 * _NUM_STRETCHES * (_STRETCH_STEPS + 3)
+
+
+def one_core_stretches(num_steps):
+  """Which of `num_steps` steps run on one core.
+
+  Returns:
+    A list of ranges of step numbers, counted from 0; empty if there are too
+    few steps to spare some.
+  """
+  if num_steps < MIN_STEPS:
+    return []
+  spacing = (num_steps - WARM_UP_STEPS) // (_NUM_STRETCHES + 1)
+  firsts = [WARM_UP_STEPS + (i + 1) * spacing for i in range(_NUM_STRETCHES)]
+  return [range(first, first + _STRETCH_STEPS) for first in firsts]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepTimeSummary:
+  """Medians of the steps that count.
+
+  Attributes:
+    seconds: Of a step on all cores; None if no step counted.
+    num_steps: How many steps that is the median of.
+    one_core_seconds: Of a step on one core; None if it wasn't measured.
+    num_one_core_steps: How many steps that is the median of.
+  """
+
+  seconds: float | None
+  num_steps: int
+  one_core_seconds: float | None
+  num_one_core_steps: int
+
+  def efficiency(self, num_devices):
+    """Share of its time in which a core works, None if not measured."""
+    if not self.seconds or not self.one_core_seconds:
+      return None
+    return self.one_core_seconds / (num_devices * self.seconds)
+
+
+class StepTimes(run_observer.StepListener):
+  """Records how long each step takes, and runs some on one core.
+
+  Args:
+    last_step: The step at which the training ends.
+    measure_one_core: Whether to run some of them on one core, which takes K
+      times as long for them.
+    core: What binds the process to one core, a `OneCore`.
+    clock: A function that returns seconds.
+  """
+
+  def __init__(
+    self,
+    last_step,
+    measure_one_core=True,
+    core=None,
+    clock=time.perf_counter,
+  ):
+    self._last_step = last_step
+    self._measure_one_core = measure_one_core
+    self._clock = clock
+    self._core = core or one_core.OneCore()
+    self._stretches = None  # Known when the first step is.
+    self._started = None
+    self.seconds = []  # Of every step, in order.
+
+  @property
+  def on_one_core(self):
+    """Whether the process is bound to one core just now."""
+    return self._core.pinned
+
+  def before_step(self, step):
+    if self._stretches is None:
+      self._stretches = (
+        one_core_stretches(self._last_step - step)
+        if self._measure_one_core and self._core.available
+        else []
+      )
+    index = len(self.seconds)
+    if any(index in stretch for stretch in self._stretches):
+      if not self._core.pinned:
+        self._pin()
+    else:
+      self._core.release()
+    self._started = self._clock()
+
+  def after_step(self, step, metrics):
+    del step, metrics
+    self.seconds.append(self._clock() - self._started)
+
+  def close(self):
+    """Ends the measurement, wherever it stands."""
+    self._core.release()
+
+  def _pin(self):
+    try:
+      self._core.pin()
+    except OSError:
+      # Not allowed here, in a sandbox for instance: train on without it.
+      self._core.release()
+      self._stretches = []
+
+  def summary(self):
+    """Returns a `StepTimeSummary` of the steps so far."""
+    inside, edges = set(), set()
+    for stretch in self._stretches or []:
+      edges |= {stretch.start, stretch.stop}
+      inside |= set(stretch) - {stretch.start}
+    all_cores, one = [], []
+    for index, seconds in enumerate(self.seconds):
+      if index < WARM_UP_STEPS or index in edges:
+        continue
+      (one if index in inside else all_cores).append(seconds)
+    return StepTimeSummary(
+      seconds=statistics.median(all_cores) if all_cores else None,
+      num_steps=len(all_cores),
+      one_core_seconds=statistics.median(one) if one else None,
+      num_one_core_steps=len(one),
+    )

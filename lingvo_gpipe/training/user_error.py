@@ -1,0 +1,10 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The mistakes that a user of a command can mend."""
+
+
+class UserError(Exception):
+  """A mistake in what a command was given: one line, and no traceback.
+
+  The message names the flag or file, its value, and what to do.
+  """

@@ -1,0 +1,95 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import os
+
+import pytest
+
+from lingvo_gpipe.training import command, user_error
+
+
+def _run(body, *args):
+  def load():
+    def with_log(log, loading_seconds):
+      assert loading_seconds >= 0
+      body(log)
+
+    return with_log
+
+  return command.run('try_it', 'What it does.', load, ['try_it', *args])
+
+
+def test_success_is_status_0_and_a_silent_terminal(capfd):
+  assert _run(lambda log: os.write(2, b'chatter\n')) == 0
+  assert capfd.readouterr() == ('', '')
+
+
+def test_a_user_error_is_one_line_and_status_2(capfd):
+  def body(log):
+    raise user_error.UserError('--size=x: must be a number.')
+
+  assert _run(body) == 2
+  assert capfd.readouterr() == ('', 'try_it: --size=x: must be a number.\n')
+
+
+def test_an_unknown_flag_is_one_line_and_status_2(capfd):
+  assert _run(lambda log: None, '--no_such_flag_here=1') == 2
+  out, err = capfd.readouterr()
+  assert out == ''
+  assert err.count('\n') == 1
+  assert 'no_such_flag_here' in err
+
+
+def test_what_is_not_a_flag_is_one_line_and_status_2(capfd):
+  assert _run(lambda log: None, 'size=3') == 2
+  assert capfd.readouterr().err == (
+    "try_it: 'size=3': not a flag; flags start with --, see try_it --help.\n"
+  )
+
+
+def test_any_other_error_names_the_log_with_the_traceback(capfd, tmp_path):
+  path = tmp_path / 'log.txt'
+
+  def body(log):
+    log.move_to(path)
+    # As a session words it.
+    raise RuntimeError(
+      "Graph execution error:\n\nDetected at node 'a' defined at\n"
+      "Node: 'a'\nassertion failed: [on purpose]\n\t [[a]]"
+    )
+
+  assert _run(body) == 1
+  out, err = capfd.readouterr()
+  assert out == ''
+  assert err == (
+    'try_it: RuntimeError: assertion failed: [on purpose]\n'
+    f'try_it: where it happened is at the end of {path}\n'
+  )
+  assert 'Traceback' in path.read_text()
+
+
+def test_of_several_root_errors_the_first_is_shown(capfd, tmp_path):
+  def body(log):
+    log.move_to(tmp_path / 'log.txt')
+    raise RuntimeError(
+      "Graph execution error:\n\nNode: 'a'\n2 root error(s) found.\n"
+      '  (0) INVALID_ARGUMENT: first\n  (1) ABORTED: second\n'
+    )
+
+  assert _run(body) == 1
+  assert 'RuntimeError: INVALID_ARGUMENT: first\n' in capfd.readouterr().err
+
+
+def test_interrupted_is_status_130(capfd):
+  def body(log):
+    raise KeyboardInterrupt
+
+  assert _run(body) == 130
+  assert capfd.readouterr().err == '\ntry_it: interrupted.\n'
+
+
+@pytest.mark.parametrize('flag', ['--help', '-h'])
+def test_help_is_printed_without_running(capfd, flag):
+  assert _run(lambda log: pytest.fail('ran'), flag) == 0
+  out, err = capfd.readouterr()
+  assert out.startswith('What it does.\n')
+  assert err == ''

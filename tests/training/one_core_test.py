@@ -1,0 +1,64 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import os
+import threading
+
+import pytest
+
+from lingvo_gpipe.training import one_core
+
+needs_two_cores = pytest.mark.skipif(
+  not one_core.OneCore().available,
+  reason='binding to one core takes Linux and more than one core',
+)
+
+
+class _Waiter(threading.Thread):
+  """A thread that waits until it is told to end."""
+
+  def __init__(self):
+    super().__init__(daemon=True)
+    self._end = threading.Event()
+    self.start()
+
+  def run(self):
+    self._end.wait(60)
+
+  def cores(self):
+    return os.sched_getaffinity(self.native_id)
+
+  def end(self):
+    self._end.set()
+    self.join()
+
+
+@needs_two_cores
+def test_all_threads_share_one_core_and_get_theirs_back():
+  before = os.sched_getaffinity(0)
+  older = _Waiter()
+  core = one_core.OneCore()
+  try:
+    core.pin()
+    younger = _Waiter()
+    assert core.pinned
+    for thread in (older, younger):
+      assert thread.cores() == {min(before)}
+    assert os.sched_getaffinity(0) == {min(before)}
+  finally:
+    core.release()
+  assert not core.pinned
+  for thread in (older, younger):
+    assert thread.cores() == before
+    thread.end()
+  assert os.sched_getaffinity(0) == before
+
+
+@needs_two_cores
+def test_release_without_pin_changes_nothing():
+  before = os.sched_getaffinity(0)
+  one_core.OneCore().release()
+  assert os.sched_getaffinity(0) == before
+
+
+def test_a_process_may_use_some_core():
+  assert 1 <= one_core.num_usable_cores() <= os.cpu_count()

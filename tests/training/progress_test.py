@@ -1,0 +1,79 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import io
+
+import numpy as np
+import pytest
+
+from lingvo_gpipe.training import progress
+
+
+class _Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def _run(stream, steps, first_step=0, seconds=2.0, metrics=None, **kwargs):
+  now = [0.0]
+  shown = progress.Progress(
+    stream, steps, clock=lambda: now[0], line_seconds=3.0, **kwargs
+  )
+  metrics = metrics or {
+    'loss': (np.float32(0.5), np.float32(64)),
+    'accuracy': (np.float32(0.875), np.float32(64)),
+    'num_samples_in_batch': (np.int64(64), np.float32(1)),
+  }
+  for step in range(first_step, steps):
+    shown.before_step(step)
+    now[0] += 100 if step == first_step else seconds
+    shown.after_step(step + 1, metrics)
+  shown.close()
+  return stream.getvalue()
+
+
+def test_lines_show_metrics_rate_and_time_left():
+  lines = _run(io.StringIO(), 5).splitlines()
+  assert lines == [
+    'step 1/5  loss 0.5  accuracy 0.875',
+    'step 3/5  loss 0.5  accuracy 0.875  32 examples/s  ETA 0:04',
+    'step 5/5  loss 0.5  accuracy 0.875  32 examples/s  ETA 0:00',
+  ]
+
+
+def test_lines_are_not_more_frequent_than_asked():
+  lines = _run(io.StringIO(), 31, seconds=0.1).splitlines()
+  assert [line.split()[1] for line in lines] == ['1/31', '31/31']
+
+
+def test_a_terminal_gets_one_bar():
+  text = _run(_Terminal(), 5)
+  assert text.count('\n') == 1
+  last = text.splitlines()[-1].rpartition('\r')[2]
+  assert 'step 5/5' in last
+  assert 'accuracy 0.875' in last
+  assert '32 examples/s' in last
+
+
+def test_after_a_restart_the_bar_starts_where_the_training_does():
+  text = _run(_Terminal(), 8, first_step=6)
+  assert 'step 6/8' in text
+  assert 'step 0/8' not in text
+
+
+def test_metrics_the_model_lacks_are_left_out():
+  text = _run(io.StringIO(), 2, metrics={'loss': (1.0, 1.0)})
+  assert 'accuracy' not in text
+  assert 'examples/s' not in text
+  assert 'loss 1' in text
+
+
+def test_a_note_is_shown():
+  assert '(slow today)' in _run(io.StringIO(), 3, note=lambda: 'slow today')
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'text'),
+  [(0, '0:00'), (59.6, '1:00'), (61, '1:01'), (3601, '1:00:01')],
+)
+def test_durations(seconds, text):
+  assert progress.format_duration(seconds) == text

@@ -1,0 +1,98 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from lingvo_gpipe.training import one_core, run_observer, run_report, step_times
+
+
+def _run(**changes):
+  fields = {
+    'model': 'image.digits.AmoebaNetD',
+    'num_weights': 12345,
+    'num_devices': 2,
+    'num_micro_batches': 8,
+    'schedule': '1f1b',
+    'steps': 300,
+    'times': step_times.StepTimeSummary(0.5, 200, 0.8, 12),
+    'examples_per_step': 64.0,
+    'evaluation': run_observer.Evaluation(
+      300, {'accuracy': 0.9725, 'loss': 0.1}, 364, '/logs/train/ckpt-00000300'
+    ),
+    'logdir': '/logs',
+    'log': '/logs/log.txt',
+    'stages': {'loading': 6.0, 'training': 150.0},
+    'command': 'python -m lingvo_gpipe.first_run',
+  }
+  return run_report.Run(**{**fields, **changes})
+
+
+def _section(text, title):
+  """The lines of a section, joined."""
+  lines = text.splitlines()
+  start = next(i for i, line in enumerate(lines) if line.startswith(title))
+  end = start + 1
+  while end < len(lines) and lines[end].startswith(' '):
+    end += 1
+  return ' '.join(line[12:] for line in lines[start:end])
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+  monkeypatch.setattr(one_core, 'num_usable_cores', lambda: 2)
+
+
+@pytest.mark.parametrize(
+  ('micro_batches', 'cells', 'bound'),
+  [(8, 2, 8 / 9), (1, 4, 0.25), (32, 1, 1.0)],
+)
+def test_bound(micro_batches, cells, bound):
+  assert run_report.efficiency_bound(micro_batches, cells) == bound
+
+
+def test_everything_is_there(two_cores):
+  text = run_report.report(_run())
+  assert '97.25% of 364 held-out examples' in _section(text, 'Accuracy')
+  step_time = _section(text, 'Step time')
+  assert step_time == '500.0 ms, median of 200 steps (128 examples/s)'
+  efficiency = _section(text, 'Efficiency')
+  # 0.8 / (2 * 0.5), 8/9 and the ratio of the two.
+  assert efficiency.startswith('80.0% = T_1 / (K T_K)')
+  assert 'T_1 = 800.0 ms' in efficiency
+  assert '88.9%' in efficiency
+  assert efficiency.endswith('this is 90%')
+  assert _section(text, 'Checkpoint') == '/logs/train/ckpt-00000300'
+  assert _section(text, 'Log') == '/logs/log.txt'
+  assert _section(text, 'Time').startswith('2:36')
+  assert '--max_steps=600' in _section(text, 'Next')
+  assert '--schedule=gpipe' in _section(text, 'Next')
+
+
+def test_no_line_is_wider_than_a_terminal(two_cores):
+  text = run_report.report(_run())
+  assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_one_device_has_no_efficiency():
+  text = run_report.report(_run(num_devices=1))
+  assert _section(text, 'Efficiency') == 'one device: nothing to compare'
+
+
+def test_too_few_cores_are_named(two_cores):
+  text = run_report.report(_run(num_devices=4))
+  assert 'not measured: 4 devices' in _section(text, 'Efficiency')
+  assert 'only 2 core' in _section(text, 'Efficiency')
+
+
+def test_a_short_run_says_what_was_not_measured(two_cores):
+  times = step_times.StepTimeSummary(None, 0, None, 0)
+  text = run_report.report(_run(times=times, evaluation=None))
+  assert _section(text, 'Step time').startswith('not measured')
+  assert str(step_times.MIN_STEPS) in _section(text, 'Efficiency')
+  assert _section(text, 'Accuracy') == 'not evaluated'
+  assert 'Checkpoint' not in text
+
+
+def test_a_model_without_accuracy_shows_its_loss():
+  evaluation = run_observer.Evaluation(3, {'loss': 0.25}, 7, 'ckpt')
+  text = run_report.report(_run(evaluation=evaluation))
+  assert _section(text, 'Accuracy') == 'loss 0.25 of 7 held-out examples'

@@ -1,0 +1,68 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Lingvo's runners, made to run pipelines and to fail at once.
+
+What they do stays Lingvo's; what differs:
+
+- Sessions on CPU have as many devices as the pipeline, see `cpu_devices`.
+- An error ends the run. Lingvo takes InvalidArgument, FailedPrecondition and
+  others for passing ones and tries again for ever, so that a NaN or a tensor
+  of the wrong shape looks like a hang.
+- The last step is saved.
+"""
+
+import lingvo.compat as tf
+from lingvo import runners
+from lingvo.core import py_utils, summary_utils
+
+from lingvo_gpipe import cpu_devices
+from lingvo_gpipe.training import checkpoints
+
+FLAGS = tf.flags.FLAGS
+
+
+class PipelineRunner:
+  """What all runners share; stands before Lingvo's class among the bases."""
+
+  def _GetSession(self, **kwargs):
+    graph = kwargs.pop('graph', self._graph)
+    config = py_utils.SessionConfig(**kwargs)
+    spec = self._cluster.job_spec
+    if not (spec.gpus_per_replica or spec.tpus_per_replica):
+      config = cpu_devices.session_config(spec.cpus_per_replica, config)
+    return tf.Session(self._tf_master, graph=graph, config=config)
+
+  def _CreateCheckpointer(self, train_dir, model):
+    return checkpoints.TrainingCheckpointer(train_dir, model)
+
+  def _RunLoop(self, job_name, loop_func, loop_args=(), cleanup_func=None):
+    """Runs the loop of a job once; whatever it raises goes to the caller."""
+    del cleanup_func  # What is tidied up before a retry.
+    tf.logging.info('%s started.', job_name)
+    loop_func(*loop_args)
+    tf.logging.info('%s done.', job_name)
+
+
+class Controller(PipelineRunner, runners.Controller):
+  """Lingvo's controller: checkpoints and summaries, beside a trainer."""
+
+
+class Trainer(PipelineRunner, runners.Trainer):
+  """Lingvo's trainer."""
+
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, **kwargs)
+    # Lingvo leaves this to the controller, which need not be there.
+    analysis, self.num_weights = summary_utils.ModelAnalysis(
+      self._model, FLAGS.inspect_model_topn, FLAGS.inspect_model_part_regex
+    )
+    if self.params.cluster.task == 0:
+      self._WriteToLog(analysis, self._train_dir, 'model_analysis.txt')
+
+
+class Evaler(PipelineRunner, runners.Evaler):
+  """Lingvo's evaler."""
+
+
+class Decoder(PipelineRunner, runners.Decoder):
+  """Lingvo's decoder."""

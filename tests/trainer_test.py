@@ -1,0 +1,200 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import pathlib
+import threading
+
+import lingvo.compat as tf
+import pytest
+from absl.testing import flagsaver
+from lingvo.core import cluster_factory, py_utils
+
+from lingvo_gpipe import cluster, trainer
+from lingvo_gpipe.training import (
+  model_lookup,
+  run_observer,
+  runners,
+  user_error,
+)
+
+FLAGS = tf.flags.FLAGS
+DEVICE = '/job:localhost/replica:0/task:0/device:CPU:'
+
+
+class _Steps(run_observer.StepListener):
+  """Keeps the losses, by step."""
+
+  def __init__(self):
+    self.losses = {}
+
+  def after_step(self, step, metrics):
+    self.losses[step] = float(metrics['loss'][0])
+
+
+@pytest.fixture
+def local_run(monkeypatch, tmp_path):
+  """Flags and cluster of a run in this process over two CPU devices."""
+  monkeypatch.syspath_prepend(pathlib.Path(__file__).parent)
+  before = cluster_factory.Cluster
+  eager = py_utils.IsEagerMode()
+  saved = flagsaver.save_flag_values()
+  FLAGS.run_locally = 'cpu'
+  FLAGS.worker_split_size = 2
+  FLAGS.logdir = str(tmp_path)
+  cluster.install()
+  py_utils.SetEagerMode(False, test_mode=True)
+  yield tmp_path
+  flagsaver.restore_flag_values(saved)
+  cluster_factory.SetCluster(before)
+  py_utils.SetEagerMode(eager, test_mode=True)
+
+
+def _manager(model='TwoDevices', listeners=()):
+  trial = run_observer.ObservingTrial(listeners)
+  manager = trainer.RunnerManager(
+    model_lookup.find_model(f'stand_in_model.{model}'), trial
+  )
+  manager.MaybeConfigRunLocally()
+  return manager, trial
+
+
+def _train(max_steps, model='TwoDevices'):
+  FLAGS.max_steps = max_steps
+  steps = _Steps()
+  manager, _ = _manager(model, [steps])
+  (runner,) = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
+  manager.StartRunners([runner])
+  return runner, steps.losses
+
+
+def _variables(runner):
+  with runner._graph.as_default():
+    return {v.op.name: v for v in tf.global_variables()}
+
+
+def test_weights_and_slots_are_on_the_device_of_their_layer(local_run):
+  manager, _ = _manager()
+  (runner,) = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
+  variables = _variables(runner)
+  for k in range(2):
+    for suffix in (
+      'w/var',
+      'w/var/Adam',
+      'w/var/Adam_1',
+      'b/var',
+      'b/var/Adam',
+    ):
+      variable = variables[f'two_devices/layer_{k}/{suffix}']
+      assert variable.device == f'{DEVICE}{k}', variable.name
+
+
+def test_trains_and_saves_after_the_last_step(local_run):
+  _, losses = _train(12)
+  assert list(losses) == list(range(1, 13))
+  assert losses[12] < losses[1]
+  assert tf.train.latest_checkpoint(local_run / 'train').endswith('00000012')
+  assert (local_run / 'train' / 'model_analysis.txt').exists()
+
+
+def test_goes_on_from_the_checkpoint(local_run):
+  _train(3)
+  _, losses = _train(5)
+  assert list(losses) == [4, 5]
+  assert tf.train.latest_checkpoint(local_run / 'train').endswith('00000005')
+
+
+def test_nothing_is_left_to_do_at_the_last_step(local_run):
+  _train(3)
+  _, losses = _train(3)
+  assert losses == {}
+
+
+def test_a_checkpoint_of_another_model_is_named(local_run):
+  _train(1)
+  FLAGS.model_params_override = 'task.hidden:16'
+  with pytest.raises(
+    user_error.UserError,
+    match=r'ckpt-00000001 .*layer_0.* has shape \[(64, )?32\].*--logdir',
+  ):
+    _train(2)
+
+
+def test_an_error_in_a_step_ends_the_run_at_once(local_run):
+  with pytest.raises(tf.errors.InvalidArgumentError, match='on purpose'):
+    _train(10, 'TwoDevicesFailing')
+
+
+@pytest.mark.parametrize('num_devices', [1, 2])
+def test_evaluates_all_held_out_examples(local_run, num_devices):
+  _train(20)
+  FLAGS.worker_split_size = num_devices
+  manager, trial = _manager()
+  (evaler,) = manager.CreateRunners(['evaler_Test'], FLAGS.logdir)
+  evaler.EvalLatestCheckpoint()
+  (evaluation,) = trial.evaluations
+  assert (evaluation.step, evaluation.num_examples) == (20, 364)
+  assert evaluation.checkpoint.endswith('ckpt-00000020')
+  assert 0.2 < evaluation.metrics['accuracy'] < 1
+
+
+def test_flags_reach_the_params(local_run):
+  manager, _ = _manager()
+  FLAGS.max_steps = 7
+  FLAGS.micro_batches = 16
+  FLAGS.schedule = '1f1b'
+  cfg = manager.GetParamsForDataset('trainer_client', 'Train')
+  assert cfg.train.max_steps == cfg.task.train.max_steps == 7
+  assert cfg.task.num_micro_batches == 16
+  assert cfg.task.schedule == '1f1b'
+  assert cfg.cluster.worker.cpus_per_replica == 2
+
+
+def test_a_flag_for_a_param_the_model_lacks_is_an_error(local_run):
+  manager, _ = _manager()
+  FLAGS.recompute = 'always'
+  with pytest.raises(user_error.UserError, match='--recompute=always'):
+    manager.GetParamsForDataset('trainer_client', 'Train')
+
+
+def test_one_process_opens_no_port(local_run):
+  _manager()
+  assert FLAGS.job == 'trainer_client'
+  assert FLAGS.tf_master == ''
+
+
+class _Runner:
+  """Runs a function; its enqueue ops are functions as well."""
+
+  def __init__(self, start, enqueue_ops=()):
+    self.Start = start
+    self.enqueue_ops = enqueue_ops
+
+  def StartEnqueueOp(self, op):
+    op()
+
+
+def test_an_error_of_one_of_several_runners_ends_all():
+  never = threading.Event()
+
+  def fail():
+    raise RuntimeError('the second one')
+
+  manager = trainer.RunnerManager('any.Model')
+  with pytest.raises(RuntimeError, match='the second one'):
+    manager.StartRunners([_Runner(never.wait), _Runner(fail)])
+  never.set()
+
+
+def test_several_runners_and_their_enqueue_ops_run_side_by_side():
+  # All three must be there at once for any of them to go on.
+  barrier = threading.Barrier(3, timeout=30)
+  manager = trainer.RunnerManager('any.Model')
+  manager.StartRunners(
+    [_Runner(barrier.wait, [barrier.wait]), _Runner(barrier.wait)]
+  )
+  assert not barrier.broken
+
+
+def test_all_runners_are_of_this_package():
+  manager = trainer.RunnerManager('any.Model')
+  for name in ('Controller', 'Trainer', 'Evaler', 'Decoder'):
+    assert getattr(manager, name) is getattr(runners, name)

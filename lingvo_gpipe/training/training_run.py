@@ -1,0 +1,172 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""One run in this process: trains, evaluates on held-out data, reports."""
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+
+import lingvo.compat as tf
+from absl import logging
+from lingvo.core import py_utils
+
+from lingvo_gpipe import cluster, trainer
+from lingvo_gpipe.training import (
+  model_lookup,
+  pipeline_params,
+  progress,
+  run_observer,
+  run_report,
+  step_times,
+  user_error,
+)
+
+FLAGS = tf.flags.FLAGS
+
+LOG_NAME = 'log.txt'
+_HELD_OUT = 'Test'
+
+
+class _ExamplesPerStep(run_observer.StepListener):
+  """Remembers the size of the last mini-batch."""
+
+  value = None
+
+  def after_step(self, step, metrics):
+    del step
+    if 'num_samples_in_batch' in metrics:
+      self.value = float(metrics['num_samples_in_batch'][0]) or None
+
+
+class _Stages:
+  """Times the parts of the run: {name: seconds}."""
+
+  def __init__(self, **seconds):
+    self.seconds = dict(seconds)
+
+  @contextlib.contextmanager
+  def stage(self, name):
+    started = time.monotonic()
+    yield
+    self.seconds[name] = time.monotonic() - started
+
+
+def prepare_logdir(logdir):
+  """Makes the log directory and checks that it can be written.
+
+  Args:
+    logdir: A path; '' for a fresh directory among the temporary ones.
+
+  Returns:
+    The directory's absolute path.
+
+  Raises:
+    UserError: if it can't be made or written.
+  """
+  try:
+    if not logdir:
+      return tempfile.mkdtemp(prefix='lingvo_gpipe_')
+    logdir = os.path.abspath(os.path.expanduser(logdir))
+    os.makedirs(logdir, exist_ok=True)
+    with tempfile.TemporaryFile(dir=logdir):
+      return logdir
+  except OSError as error:
+    raise user_error.UserError(
+      f'--logdir={logdir}: {error.strerror}; name a directory that can be '
+      'written.'
+    ) from error
+
+
+def _command_line():
+  python = os.path.relpath(sys.executable)
+  if python.startswith('..'):
+    python = sys.executable
+  model = f' --model={FLAGS.model}' if FLAGS['model'].present else ''
+  return f'{python} -m lingvo_gpipe.first_run{model}'
+
+
+def _train(model, cfg, stages):
+  """Trains.
+
+  Returns:
+    A tuple: the step times' summary, examples in a step, number of weights.
+  """
+  times = step_times.StepTimes(cfg.train.max_steps)
+  bar = progress.Progress(
+    sys.stdout,
+    cfg.train.max_steps,
+    note=lambda: 'timing one core' if times.on_one_core else '',
+  )
+  examples = _ExamplesPerStep()
+  trial = run_observer.ObservingTrial([times, examples, bar])
+  manager = trainer.RunnerManager(model, trial)
+  with stages.stage('graph'):
+    runners = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
+  with stages.stage('training'):
+    try:
+      manager.StartRunners(runners)
+    finally:
+      times.close()
+      bar.close()
+  return times.summary(), examples.value, runners[0].num_weights
+
+
+def _evaluate(model, stages):
+  """Evaluates the newest checkpoint; returns a `run_observer.Evaluation`."""
+  trial = run_observer.ObservingTrial()
+  manager = trainer.RunnerManager(model, trial)
+  with stages.stage('evaluation'):
+    (evaler,) = manager.CreateRunners([f'evaler_{_HELD_OUT}'], FLAGS.logdir)
+    evaler.EvalLatestCheckpoint()
+  return trial.evaluations[-1]
+
+
+def train_evaluate_report(log, loading_seconds):
+  """Trains the model that the flags name, evaluates it, prints a report.
+
+  Args:
+    log: The `RunLog`; it is moved into the log directory.
+    loading_seconds: How long the imports took, for the report.
+
+  Raises:
+    UserError: if a flag, the model's name or the log directory is wrong.
+  """
+  model = model_lookup.find_model(FLAGS.model)
+  FLAGS.logdir = prepare_logdir(FLAGS.logdir)
+  log.move_to(os.path.join(FLAGS.logdir, LOG_NAME))
+  logging.use_absl_handler()  # Each line with its time and place.
+  logging.set_verbosity(logging.INFO)
+  py_utils.SetEagerMode(False)
+  cluster.install()
+  manager = trainer.RunnerManager(model)
+  manager.MaybeConfigRunLocally()
+  cfg = manager.GetParamsForDataset('trainer_client', 'Train')
+
+  stages = _Stages(loading=loading_seconds)
+  print(
+    f'Training {FLAGS.model} on {FLAGS.worker_split_size} CPU device(s); '
+    f'log and checkpoints: {FLAGS.logdir}',
+    flush=True,
+  )
+  print('Building the graph; the first step optimises it ...', flush=True)
+  times, examples, num_weights = _train(model, cfg, stages)
+  print('Evaluating on held-out data ...', flush=True)
+  evaluation = _evaluate(model, stages)
+  run = run_report.Run(
+    model=FLAGS.model,
+    num_weights=num_weights,
+    num_devices=FLAGS.worker_split_size,
+    num_micro_batches=pipeline_params.find(cfg, 'num_micro_batches'),
+    schedule=pipeline_params.find(cfg, 'schedule'),
+    steps=evaluation.step,
+    times=times,
+    examples_per_step=examples,
+    evaluation=evaluation,
+    logdir=FLAGS.logdir,
+    log=log.path,
+    stages=stages.seconds,
+    command=_command_line(),
+  )
+  print('\n' + run_report.report(run))

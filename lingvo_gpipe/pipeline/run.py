@@ -291,6 +291,10 @@ class PipelineRun:
       for m in range(self._sizes.count)
     ]
     metrics, weight = self._loss.combine(own, aux)
+    # Lingvo averages over splits with the weights: no gradient there.
+    with placement.on_device(self._devices[-1]):
+      metrics = tf.nest.map_structure(tf.stop_gradient, metrics)
+      weight = tf.stop_gradient(weight)
     [loss] = self._after_statistics([metrics.loss[0]])
     if self._training:
       loss = self._gradients().from_inside(loss, weight)

@@ -48,9 +48,9 @@ def assert_shape_match(
       return _pass()
     if known is None:
       return _assert(
-        _dynamic_match(x, y), f'{msg} mismatch shape: x, y =', x, y
+        _dynamic_match(x, y), f'{msg} mismatch shape: x and y:', x, y
       )
-    return _fail(f'{msg} mismatch shape: x, y =', [x, y])
+    return _fail(f'{msg} mismatch shape: x and y:', [x, y])
 
 
 def assert_same_dim0(
@@ -72,23 +72,21 @@ def assert_same_dim0(
   """
   with tf.name_scope(name or 'AssertSameDim0'):
     x = [tf.convert_to_tensor(t) for t in x]
-    if any(t.shape.rank == 0 for t in x):
-      ranks = [t.shape.rank for t in x]
-      return _fail(f'{msg} an input is a scalar; ranks: {ranks}', [])
-    sizes = {
-      tf.compat.dimension_value(t.shape[:1][0]) if t.shape.rank else None
-      for t in x
-    }
+    scalars = [i for i, t in enumerate(x) if t.shape.rank == 0]
+    if scalars:
+      return _fail(f'{msg} {scalars[0]}-th input is a scalar.', [])
+    sizes = {_static_dim0(t) for t in x}
     if len(sizes) <= 1 and None not in sizes:
       return _pass()
-    # A scalar's shape has no first element, so it counts as -1 here.
-    dims = tf.concat(
-      [tf.concat([tf.shape(t), [_UNKNOWN]], 0)[:1] for t in x], 0
-    )
-    same = tf.reduce_all(tf.equal(dims, dims[0])) & (dims[0] != _UNKNOWN)
-    return _assert(
-      same, f'{msg} inputs are scalars (-1) or differ in dim0:', dims
-    )
+    # A scalar's shape has no first element, so -1 stands for it.
+    dims = tf.concat([tf.concat([tf.shape(t), [-1]], 0)[:1] for t in x], 0)
+    same = tf.reduce_all(tf.equal(dims, dims[0])) & tf.not_equal(dims[0], -1)
+    message = f'{msg} an input is a scalar (-1) or has a different dim0:'
+    return _assert(same, message, dims)
+
+
+def _static_dim0(t: tf.Tensor) -> int | None:
+  return t.shape.with_rank_at_least(1)[0] if t.shape.rank else None
 
 
 def _static_match(x: tf.Tensor, y: tf.Tensor) -> bool | None:

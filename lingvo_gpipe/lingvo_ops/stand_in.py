@@ -24,8 +24,26 @@ MODULE_NAME = f'{_PACKAGE}.gen_x_ops'
 
 # Op: the module of this package that has a function of the op's name.
 IMPLEMENTATIONS: dict[str, str] = {
+  'apply_packing': 'apply_packing',
+  'ascii_to_token_id': 'ascii_tokens',
   'assert_same_dim0': 'assertions',
   'assert_shape_match': 'assertions',
+  'best_step': 'best_step',
+  'bpe_ids_to_words': 'vocab_file_tokens',
+  'bpe_words_to_ids': 'vocab_file_tokens',
+  'cached_call': 'cached_call',
+  'id_to_ascii': 'ascii_tokens',
+  'ngram_id_to_token': 'vocab_file_tokens',
+  'pack_sequences': 'packing',
+  'pack_single_sequence': 'packing',
+  'random_permutation_sequence': 'random_permutation',
+  'static_map_int_int': 'static_map',
+  'static_map_int_string': 'static_map',
+  'static_map_string_int': 'static_map',
+  'str_to_vocab_tokens': 'vocab_file_tokens',
+  'token_in_vocab': 'vocab',
+  'vocab_id_to_token': 'vocab',
+  'vocab_token_to_id': 'vocab',
 }
 
 

@@ -7,5 +7,6 @@ library it puts TensorFlow implementations in the library's place.
 """
 
 from lingvo_gpipe import lingvo_ops as _lingvo_ops
+from lingvo_gpipe.version import __version__ as __version__
 
 _lingvo_ops.install()

@@ -1,0 +1,48 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Packaging of lingvo_gpipe."""
+
+import pathlib
+import re
+
+import setuptools
+
+_ROOT = pathlib.Path(__file__).parent
+
+
+def _version() -> str:
+  # Importing the package would need its dependencies.
+  text = (_ROOT / 'lingvo_gpipe' / 'version.py').read_text(encoding='utf-8')
+  return re.search(r"^__version__ = '(.+)'$", text, re.MULTILINE)[1]
+
+
+setuptools.setup(
+  name='lingvo_gpipe',
+  version=_version(),
+  description='GPipe pipeline parallelism for Lingvo',
+  long_description=(_ROOT / 'README.md').read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  packages=setuptools.find_packages(
+    include=[
+      'lingvo_gpipe',
+      'lingvo_gpipe.*',
+      'model_params',
+      'model_params.*',
+    ]
+  ),
+  python_requires='>=3.10',
+  install_requires=[
+    'absl-py',
+    'lingvo>=0.14.1,<0.15',
+    'numpy',
+    'tensorflow>=2.21,<2.22',
+    'tqdm',
+  ],
+  extras_require={
+    # What runs the tests, and what checks the code.
+    'tests': ['pytest'],
+    'tools': ['mypy', 'ruff'],
+  },
+)

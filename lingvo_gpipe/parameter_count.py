@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many parameters a model has, without giving them memory."""
 
+import concurrent.futures
 import math
 
 import lingvo.compat as tf
@@ -23,7 +24,10 @@ def count_parameters(params, trainable_only=True):
   Returns:
     The number of scalars in all variables, an int.
   """
-  return _count(params, trainable_only, {})
+  # Within another layer's __init__, Lingvo would take the layers built here
+  # for that layer's children. It keeps book of them by thread.
+  with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+    return thread.submit(_count, params, trainable_only, {}).result()
 
 
 def _count(params, trainable_only, known):

@@ -67,4 +67,4 @@ class DropPathLayer(base_layer.BaseLayer):
     )
     # A product with zero would keep an inf or NaN of a dropped example.
     scaled = inputs * tf.cast(1.0 / keep_prob, inputs.dtype)
-    return tf.where(noise < keep_prob, scaled, tf.zeros_like(inputs))
+    return tf.where_v2(noise < keep_prob, scaled, tf.zeros_like(inputs))

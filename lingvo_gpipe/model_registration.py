@@ -1,0 +1,57 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Registers models of `model_params` with Lingvo's model registry.
+
+Lingvo knows a model by the module it is defined in and its class, without
+'lingvo.tasks.' and without 'params.'. Registered by Lingvo itself, class
+AmoebaNetD of `model_params.image.digits` would be
+'model_image.digits.AmoebaNetD', and Lingvo's trainer would look for it in
+`lingvo.tasks`. Here it becomes 'image.digits.AmoebaNetD', and is found.
+"""
+
+import importlib.util
+
+from lingvo import model_imports, model_registry
+
+PACKAGE = 'model_params'
+
+
+class _Registry(model_registry._ModelRegistryHelper):
+  """Lingvo's registry, which keeps its models in the base class."""
+
+  @classmethod
+  def _ClassPathPrefix(cls):
+    return PACKAGE + '.'
+
+
+RegisterSingleTaskModel = _Registry.RegisterSingleTaskModel
+
+
+def let_lingvo_find_models():
+  """Lets Lingvo look for models in `model_params` before all other places.
+
+  After this, `lingvo.model_registry` and with it Lingvo's trainer resolve
+  'image.digits.AmoebaNetD' by importing `model_params.image.digits`. Other
+  names are looked for as before. Calling it again changes nothing.
+  """
+  if getattr(model_imports.ImportParams, 'finds_model_params', False):
+    return
+  import_params = model_imports.ImportParams
+
+  def import_ours_first(model_name, *args, **kwargs):
+    module = f'{PACKAGE}.{model_name.rpartition(".")[0]}'
+    if '.' in model_name and _exists(module):
+      importlib.import_module(module)
+      return True
+    return import_params(model_name, *args, **kwargs)
+
+  import_ours_first.finds_model_params = True
+  model_imports.ImportParams = import_ours_first
+
+
+def _exists(module):
+  try:
+    return importlib.util.find_spec(module) is not None
+  except ModuleNotFoundError:
+    # A package above it does not exist.
+    return False

@@ -1,0 +1,187 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Image classification by a pipelined network."""
+
+import lingvo.compat as tf
+from lingvo.core import base_model, metrics, py_utils, schedule
+
+from lingvo_gpipe import parameter_count, partitioner, pipelining_layer
+from lingvo_gpipe.models import classification_loss
+
+
+class ImageClassifier(base_model.BaseTask):
+  """Trains a list of layers, cut into cells, to tell images apart.
+
+  The loss is computed in the last cell, where the logits are, so any schedule
+  can be used. Evaluation and decoding run forward only through the same cells.
+
+  A learning rate schedule with a Param `total_steps` that is 0 ends at
+  `train.max_steps`.
+
+  Input batches are NestedMaps with
+    image: float [batch, height, width, channels].
+    label: int [batch].
+    weight: float [batch], 0 for examples that do not count.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define(
+      'network',
+      [],
+      'Params of the layers, in order; the last one gives the logits.',
+    )
+    p.Define(
+      'num_partitions',
+      None,
+      'K, the number of cells. None: one for each device of a model split.',
+    )
+    p.Define(
+      'layer_costs',
+      None,
+      'The time that each layer takes, in any unit. The network is cut such '
+      'that the largest cell is as small as can be. None: the number of '
+      'parameters stands for the time.',
+    )
+    p.Define(
+      'pipeline',
+      pipelining_layer.PipeliningLayer.Params().Set(schedule='1f1b'),
+      'The pipeline; its cells and its loss come from this task.',
+    )
+    p.Define('loss', classification_loss.ClassificationLoss.Params(), 'Loss.')
+    p.train.lr_schedule = schedule.LinearRampupCosineSchedule.Params()
+    return p
+
+  def __init__(self, params):
+    params = params.Copy()
+    _EndAtMaxSteps(params.train)
+    super().__init__(params)
+    p = self.params
+    self.CreateChild(
+      'pipeline',
+      p.pipeline.Copy().Set(cell_tpl=self._Cells(), loss_tpl=p.loss),
+    )
+
+  def _Cells(self):
+    """Params of the cells."""
+    p = self.params
+    num_cells = p.num_partitions or self.cluster.num_devices_per_split
+    if not 1 <= num_cells <= len(p.network):
+      raise ValueError(
+        f'{p.name}: num_partitions must lie in 1 to {len(p.network)}, the '
+        f'number of layers in network, got {num_cells}.'
+      )
+    costs = p.layer_costs
+    if costs is None:
+      costs = [parameter_count.count_parameters(x) for x in p.network]
+    if len(costs) != len(p.network):
+      raise ValueError(
+        f'{p.name}: layer_costs must have one number for each layer of '
+        f'network; there are {len(costs)} for {len(p.network)} layers.'
+      )
+    cells = []
+    rest = list(p.network)
+    for k, size in enumerate(partitioner.balance(costs, num_cells)):
+      cells.append(
+        pipelining_layer.FeatureExtractionLayer.Params().Set(
+          name=f'cell_{k}', sub=rest[:size]
+        )
+      )
+      rest = rest[size:]
+    return cells
+
+  def ComputePredictions(self, theta, input_batch):
+    """Nothing: predictions and loss are made together, in the pipeline."""
+    del theta, input_batch
+    return py_utils.NestedMap()
+
+  def ComputeLoss(self, theta, predictions, input_batch):
+    """Runs the pipeline, in training forward and backward.
+
+    Args:
+      theta: A NestedMap with the task's weights.
+      predictions: Unused.
+      input_batch: See the class.
+
+    Returns:
+      A pair: metrics {name: (value, weight)}, and an empty dict in place of
+      tensors for single examples.
+    """
+    del predictions
+    result = self.pipeline.ComputeLoss(
+      theta.pipeline, (input_batch.image,), _Targets(input_batch)
+    )
+    samples = tf.reduce_sum(tf.cast(input_batch.weight, tf.float32))
+    # Lingvo's runners take the value for the batch's size, and add up
+    # value times weight to see when an evaluation is complete.
+    result['num_samples_in_batch'] = (samples, tf.constant(1.0))
+    return result, {}
+
+  def Logits(self, theta, images):
+    """Runs the pipeline forward.
+
+    Args:
+      theta: A NestedMap with the task's weights.
+      images: A float tensor [batch, height, width, channels].
+
+    Returns:
+      A float32 tensor [batch, num_classes].
+    """
+    return self.pipeline.FProp(theta.pipeline, images)
+
+  def DecodeWithTheta(self, theta, input_batch):
+    """Returns label, predicted label and weight of each example."""
+    logits = self.Logits(theta, input_batch.image)
+    return py_utils.NestedMap(
+      label=tf.cast(input_batch.label, tf.int32),
+      predicted=tf.argmax(logits, axis=-1, output_type=tf.int32),
+      weight=input_batch.weight,
+    )
+
+  def CreateDecoderMetrics(self):
+    return {
+      'num_samples_in_batch': metrics.AverageMetric(),
+      'accuracy': metrics.AverageMetric(),
+    }
+
+  def PostProcessDecodeOut(self, decode_out_dict, decode_metrics_dict):
+    """Adds one decoded batch, arrays of which `DecodeWithTheta` tells."""
+    weight = decode_out_dict['weight']
+    right = decode_out_dict['label'] == decode_out_dict['predicted']
+    total = weight.sum()
+    decode_metrics_dict['num_samples_in_batch'].Update(total)
+    if total > 0:
+      decode_metrics_dict['accuracy'].Update(
+        (right * weight).sum() / total, total
+      )
+    return []
+
+  def Inference(self):
+    """Returns the subgraph 'default': images in, probabilities out."""
+    with tf.name_scope('inference'):
+      images = tf.placeholder(
+        self.params.dtype, [None, None, None, None], name='images'
+      )
+      logits = self.Logits(self.theta, images)
+      fetches = {
+        'logits': logits,
+        'probabilities': tf.nn.softmax(logits),
+        'predicted': tf.argmax(logits, axis=-1),
+      }
+      return {'default': (fetches, {'images': images})}
+
+
+def _Targets(input_batch):
+  return py_utils.NestedMap(label=input_batch.label, weight=input_batch.weight)
+
+
+def _EndAtMaxSteps(train):
+  """Lets a schedule without an end of its own end with the training."""
+  lr_schedule = train.lr_schedule
+  if (
+    lr_schedule is not None
+    and 'total_steps' in lr_schedule
+    and not lr_schedule.total_steps
+  ):
+    lr_schedule.total_steps = train.max_steps

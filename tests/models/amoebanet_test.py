@@ -1,0 +1,240 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of AmoebaNet's structure."""
+
+import layer_testing
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe import parameter_count
+from lingvo_gpipe.models import amoebanet, amoebanet_operations
+
+# Trainable parameters with 1000 classes. The paper gives 82M, 318M, 542M,
+# 1.05B and 1.8B for the models of its Table 1.
+_TABLE_1 = {
+  (18, 208): 81_505_540,
+  (18, 416): 319_024_120,
+  (18, 544): 542_734_840,
+  (36, 544): 1_055_832_376,
+  (72, 512): 1_844_858_344,
+}
+_AMOEBANET_B_18_512 = 560_053_608
+
+
+def _small(p=None, **params):
+  p = (p or amoebanet.AmoebaNetParams()).Set(
+    num_normal_cells=3, dim=16, num_classes=7
+  )
+  return p.Set(**params)
+
+
+def _shallow(**params):
+  """A network with the structure of AmoebaNet, but quick to build."""
+  return _small(**params).Set(
+    normal=[(0, 'conv_1x1'), (1, 'none')],
+    normal_concat=[0, 1, 2],
+    reduction=[(0, 'max_pool_2x2'), (1, 'conv_1x1')],
+    reduction_concat=[2],
+  )
+
+
+def _run_all(layers, images):
+  """What each layer returns, as a list of tuples of tensors."""
+  results = [(images,)]
+  for params in layers:
+    outputs = params.Instantiate().FPropDefaultTheta(*results[-1])
+    results.append(outputs if isinstance(outputs, tuple) else (outputs,))
+  return results[1:]
+
+
+@pytest.mark.parametrize(('size', 'count'), _TABLE_1.items())
+def test_parameters_of_table_1(size, count):
+  num_normal_cells, dim = size
+  layers = amoebanet.AmoebaNetLayers(
+    amoebanet.AmoebaNetParams().Set(num_normal_cells=num_normal_cells, dim=dim)
+  )
+  assert len(layers) == num_normal_cells + 6
+  assert parameter_count.count_parameters(layers) == count
+
+
+def test_parameters_of_amoebanet_b():
+  layers = amoebanet.AmoebaNetLayers(amoebanet.AmoebaNetB().Set(dim=512))
+  assert parameter_count.count_parameters(layers) == _AMOEBANET_B_18_512
+
+
+def test_two_tensors_cross_every_boundary_between_cells():
+  with layer_testing.graph_session():
+    results = _run_all(
+      amoebanet.AmoebaNetLayers(_small()), tf.zeros([2, 64, 64, 3])
+    )
+  shapes = [[x.shape.as_list()[1:] for x in result] for result in results]
+  assert shapes == [
+    [[32, 32, 4]],  # The stem.
+    [[16, 16, 24], [32, 32, 4]],  # A reduction: 3 x 8 channels.
+    [[8, 8, 48], [16, 16, 24]],
+    [[8, 8, 64], [8, 8, 48]],  # A normal cell: 4 x 16 channels.
+    [[4, 4, 96], [8, 8, 64]],
+    [[4, 4, 128], [4, 4, 96]],
+    [[2, 2, 192], [4, 4, 128]],
+    [[2, 2, 256]],  # The last cell.
+    [[7]],  # The classifier.
+  ]
+
+
+@pytest.mark.parametrize('size', [(33, 47), (8, 8)])
+def test_any_image_size_goes_through(size):
+  with layer_testing.graph_session() as session:
+    results = _run_all(
+      amoebanet.AmoebaNetLayers(_shallow()), tf.zeros([2, *size, 3])
+    )
+    logits = layer_testing.run(session, results[-1][0])
+  assert logits.shape == (2, 7)
+
+
+def test_batch_size_may_be_unknown():
+  with layer_testing.graph_session() as session:
+    images = tf.placeholder(tf.float32, [None, 16, 16, 3])
+    [logits] = _run_all(amoebanet.AmoebaNetLayers(_shallow()), images)[-1]
+    session.run(tf.global_variables_initializer())
+    for batch in (1, 3):
+      value = session.run(logits, {images: np.ones([batch, 16, 16, 3])})
+      assert value.shape == (batch, 7)
+
+
+@pytest.mark.parametrize('network', ['AmoebaNetParams', 'AmoebaNetB'])
+def test_every_weight_has_a_gradient_and_a_name_of_its_own(network):
+  with layer_testing.graph_session() as session:
+    layers = amoebanet.AmoebaNetLayers(_small(getattr(amoebanet, network)()))
+    images = tf.random.stateless_normal([4, 64, 64, 3], seed=[1, 2])
+    [logits] = _run_all(layers, images)[-1]
+    loss = tf.reduce_sum(logits * tf.random.stateless_normal([4, 7], [3, 4]))
+    variables = tf.trainable_variables()
+    names = [v.name for v in variables]
+    gradients = tf.gradients(loss, variables)
+    assert all(g is not None for g in gradients)
+    norms = layer_testing.run(session, [tf.norm(g) for g in gradients])
+  assert len(set(names)) == len(names)
+  assert {name.split('/')[0] for name in names} == {x.name for x in layers}
+  assert np.isfinite(norms).all()
+  assert min(norms) > 1e-4
+
+
+def test_a_step_adds_two_operations():
+  """A cell of the identity alone, by hand."""
+  with layer_testing.graph_session(do_eval=True) as session:
+    cell = (
+      amoebanet.AmoebaNetCell.Params()
+      .Set(
+        name='cell',
+        input_dim=4,
+        before_dim=4,
+        dim=4,
+        operations=[(0, 'none'), (1, 'none'), (2, 'none'), (1, 'none')],
+        concat=[3, 1, 2],
+      )
+      .Instantiate()
+    )
+    random = np.random.RandomState(4)
+    inputs, before = random.randn(2, 1, 2, 2, 4).astype(np.float32)
+    outputs, handed_on = cell.FPropDefaultTheta(
+      tf.constant(inputs), tf.constant(before)
+    )
+    weights, outputs, handed_on = layer_testing.run(
+      session, [cell.preprocess.conv.vars.w, outputs, handed_on]
+    )
+  state_0 = np.maximum(inputs, 0.0) @ weights[0, 0] / np.sqrt(1.001)
+  state_2 = state_0 + before
+  want = np.concatenate([state_2 + before, before, state_2], -1)
+  np.testing.assert_allclose(outputs, want, 1e-4, 1e-5)
+  assert (handed_on == inputs).all()
+
+
+@pytest.mark.parametrize(('stride', 'size'), [(1, (5, 8)), (2, (3, 4))])
+@pytest.mark.parametrize('operation', amoebanet_operations.OPERATION_NAMES)
+def test_operations_keep_or_halve_the_size(operation, stride, size):
+  if operation.startswith('dilated') and stride == 2:
+    pytest.skip('not defined')
+  with layer_testing.graph_session() as session:
+    network = amoebanet.AmoebaNetParams()
+    layer = amoebanet_operations.operation_params(
+      'op', operation, 8, stride, network.batch_norm
+    ).Instantiate()
+    outputs = layer.FPropDefaultTheta(tf.ones([2, 5, 8, 8]))
+    assert layer_testing.run(session, outputs).shape == (2, *size, 8)
+
+
+def test_drop_path_falls_with_depth_and_spares_the_identity():
+  p = _small()
+  p.drop_path.keep_prob = 0.4
+  cells = amoebanet.AmoebaNetLayers(p)[1:-1]
+  kept = [cell.drop_path.keep_prob for cell in cells]
+  np.testing.assert_allclose(kept, 1.0 - 0.6 * np.arange(1, 8) / 7)
+  p.drop_path_by_depth = False
+  cells = amoebanet.AmoebaNetLayers(p)[1:-1]
+  assert {cell.drop_path.keep_prob for cell in cells} == {0.4}
+  with layer_testing.graph_session():
+    cell = cells[2].Instantiate()
+    for layer, (_, operation) in zip(
+      cell.operation, cell.params.operations, strict=True
+    ):
+      assert ('drop_path' in layer.children) == (operation != 'none')
+
+
+def test_drop_path_changes_training_but_not_evaluation():
+  p = _shallow()
+  p.drop_path.keep_prob = 0.3
+  images = np.random.RandomState(5).randn(4, 8, 8, 64).astype(np.float32)
+  outputs = {}
+  for do_eval in (False, True):
+    for network in (_shallow(), p):
+      with layer_testing.graph_session(do_eval) as session:
+        cell = amoebanet.AmoebaNetLayers(network)[-2]
+        cell.Set(input_dim=64, before_dim=64, follows_reduction=False)
+        result = cell.Instantiate().FPropDefaultTheta(tf.constant(images))
+        value = layer_testing.run(session, result)
+        outputs[do_eval, network.drop_path.keep_prob] = value
+  assert not np.allclose(outputs[False, 0.3], outputs[False, 1.0], 1e-2)
+  np.testing.assert_array_equal(outputs[True, 0.3], outputs[True, 1.0])
+
+
+@pytest.mark.parametrize(
+  ('params', 'message'),
+  [
+    ({'num_normal_cells': 4}, 'num_normal_cells.*multiple of 3.*got 4'),
+    ({'num_normal_cells': 0}, 'num_normal_cells.*got 0'),
+    ({'dim': 12}, 'dim.*multiple of 8.*got 12'),
+    ({'dim': 6, 'num_stem_reductions': 0}, 'dim.*multiple of 4.*got 6'),
+  ],
+)
+def test_refuses_sizes_that_do_not_fit(params, message):
+  with pytest.raises(ValueError, match=message):
+    amoebanet.AmoebaNetLayers(_small(**params))
+
+
+@pytest.mark.parametrize(
+  ('params', 'message'),
+  [
+    ({'operations': [(0, 'none')]}, 'even number'),
+    ({'operations': [(0, 'none'), (2, 'none')]}, 'reads state 2'),
+    ({'operations': [(0, 'none'), (1, 'conv_9x9')]}, 'conv_9x9.*known are'),
+    ({'concat': [3]}, 'concat names state 3.*0 to 2'),
+    ({'concat': [1], 'reduction': True}, 'concat names state 1.*2 to 2'),
+    ({'concat': []}, 'at least one state'),
+    ({'dim': 6}, 'divisible by 4, got 6'),
+  ],
+)
+def test_refuses_tables_that_make_no_sense(params, message):
+  cell = amoebanet.AmoebaNetCell.Params().Set(
+    name='cell',
+    input_dim=4,
+    before_dim=4,
+    dim=4,
+    operations=[(0, 'conv_3x3'), (1, 'none')],
+    concat=[2],
+  )
+  with (
+    layer_testing.graph_session(),
+    pytest.raises(ValueError, match=message),
+  ):
+    cell.Set(**params).Instantiate()

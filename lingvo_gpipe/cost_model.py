@@ -12,8 +12,8 @@ Number: TypeAlias = int | float | Fraction
 
 RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
 
-# Costs that are not integers are rounded to multiples of 2**-60 of their total
-# or less: the sums of any two runs of equal costs stay equal.
+# Sums of costs have at most this many bits, which leaves room in 64 for adding
+# two of them.
 _COST_BITS = 60
 
 
@@ -93,9 +93,11 @@ def check_recompute(recompute: str) -> None:
 def to_integers(costs: Sequence[Number]) -> list[int]:
   """Costs as integers in one common unit, for sums without rounding.
 
-  Integers stay as they are if their sum has at most 60 bits. Otherwise every
-  cost is multiplied by the power of two that brings the sum to 60 bits, and
-  rounded. Equal costs give equal integers.
+  All costs are multiplied by their denominators' least common multiple, which
+  is 1 for integers. If the sum then has more than 60 bits they are multiplied
+  instead by the power of two that brings the sum to 60 bits, and rounded. So
+  equal costs give equal integers in any case; integers and simple fractions
+  are exact, and sums of them are equal where they should be.
 
   Raises:
     ValueError: A cost is negative or not finite.
@@ -106,11 +108,11 @@ def to_integers(costs: Sequence[Number]) -> list[int]:
         f'Cost {i} is {cost}; costs must be finite and 0 or more.'
       )
   exact = [Fraction(cost) for cost in costs]
+  multiple = math.lcm(*(cost.denominator for cost in exact))
   total = sum(exact, Fraction(0))
-  if all(cost.denominator == 1 for cost in exact) and total < 2**_COST_BITS:
-    return [int(cost) for cost in exact]
-  exponent = _COST_BITS - _bit_length(total)
-  scale = Fraction(2) ** exponent
+  if total * multiple < 2**_COST_BITS:
+    return [int(cost * multiple) for cost in exact]
+  scale = Fraction(2) ** (_COST_BITS - _bit_length(total))
   return [round(cost * scale) for cost in exact]
 
 

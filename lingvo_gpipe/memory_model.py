@@ -144,17 +144,25 @@ class CellMemory:
     )
 
   @property
-  def floor_before(self) -> tuple[IntArray, int]:
-    """Sums over layers that no cell's memory can be below.
+  def divisor(self) -> int:
+    """What `floor_before` and `held_floor_before` are multiples of."""
+    return self._per
 
-    Returns:
-      (sums, divisor): sums is [N + 1], for each position over the layers
-      before it. Any cell (a, b) needs (sums[b] - sums[a]) / divisor bytes or
-      more.
+  @property
+  def floor_before(self) -> IntArray:
+    """[N + 1], sums over layers that a cell's memory cannot be below.
+
+    A cell of layers a to b - 1, whichever cell it is, needs at least
+    (floor_before[b] - floor_before[a]) / divisor bytes on a device of its own.
     """
     least = int((self._kept_activations + self._made).min())
-    sums = self._state_before * self._per + self._activations_before * least
-    return sums, self._per
+    return self._state_before * self._per + self._activations_before * least
+
+  @property
+  def held_floor_before(self) -> IntArray:
+    """[N + 1], the same for what a cell adds to a device that it shares."""
+    least = int(self._kept_activations.min())
+    return self._state_before * self._per + self._activations_before * least
 
   def parts(
     self, cell: int, starts: IntArray, ends: IntArray

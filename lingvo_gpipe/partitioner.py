@@ -2,16 +2,224 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cuts a sequence of layers into cells as well as it can be cut."""
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
-from lingvo_gpipe import cost_model
-from lingvo_gpipe.cut_problem import cut_problem, least_largest_cost
-from lingvo_gpipe.even_cut_search import best_even_cuts
+from lingvo_gpipe import memory_model
+from lingvo_gpipe.cost_model import LayerCost, Number
+from lingvo_gpipe.memory_model import CellBytes
+from lingvo_gpipe.partitioning.best_cut import best_cut
+from lingvo_gpipe.partitioning.cut_problem import (
+  CutProblem,
+  cut_problem,
+  least_largest_cost,
+)
+from lingvo_gpipe.partitioning.even_cut_search import best_even_cuts
+from lingvo_gpipe.partitioning.misfit import PartitionError, does_not_fit
+from lingvo_gpipe.partitioning.pipeline_spec import (
+  PipelineSpec,
+  cell_memory,
+  spec_problem,
+)
+
+__all__ = [
+  'LayerCost',
+  'Partition',
+  'PartitionCell',
+  'PartitionError',
+  'PipelineSpec',
+  'balance',
+  'partition',
+]
 
 
-def balance(costs: Sequence[cost_model.Number], num_cells: int) -> list[int]:
+@dataclasses.dataclass(frozen=True)
+class PartitionCell:
+  """One cell of a partition.
+
+  Attributes:
+    index: k.
+    device: The device it lies on.
+    start: Its first layer.
+    end: The layer after its last.
+    cost: The sum of its layers' times, recomputation included.
+    memory: What it needs.
+    crossing_bytes: Bytes of a micro-batch that reach it from another device.
+  """
+
+  index: int
+  device: int
+  start: int
+  end: int
+  cost: Fraction
+  memory: CellBytes
+  crossing_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+  """Layers cut into cells.
+
+  Attributes:
+    layers: The layers.
+    spec: What they were cut for.
+    cells: The cells, in order.
+    is_proven: Whether it is known that no cut is better. It is False for given
+      splits, and may be where cells share devices whose memory limit binds: if
+      the search had to leave cuts out.
+  """
+
+  layers: tuple[LayerCost, ...]
+  spec: PipelineSpec
+  cells: tuple[PartitionCell, ...]
+  is_proven: bool
+
+  @property
+  def sizes(self) -> tuple[int, ...]:
+    """How many layers each cell has."""
+    return tuple(cell.end - cell.start for cell in self.cells)
+
+  @property
+  def splits(self) -> tuple[int, ...]:
+    """The first layer of each cell but the first: K - 1 cut points."""
+    return tuple(cell.start for cell in self.cells[1:])
+
+  @property
+  def crossing_bytes(self) -> int:
+    """Bytes of a micro-batch that cross between devices on its way forward."""
+    return sum(cell.crossing_bytes for cell in self.cells)
+
+  @property
+  def device_memory(self) -> tuple[int, ...]:
+    """Bytes that each device needs."""
+    return tuple(
+      memory_model.device_bytes(
+        [cell.memory for cell in self.cells if cell.device == device]
+      )
+      for device in range(self.spec.num_devices)
+    )
+
+  @property
+  def imbalance(self) -> Fraction:
+    """The largest cell's cost over the mean; 1 if no layer costs anything."""
+    costs = [cell.cost for cell in self.cells]
+    total = sum(costs, Fraction(0))
+    return max(costs) * len(costs) / total if total else Fraction(1)
+
+
+def partition(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  splits: Sequence[int] | None = None,
+) -> Partition:
+  """Cuts layers into the cells of a pipeline, exactly.
+
+  The best cut is the one with the least
+
+  1. cost of the largest cell, among cuts that fit the devices' memory,
+  2. bytes of a micro-batch that cross between devices,
+  3. memory of the largest cell, each cell taken by itself,
+  4. sum of squared costs of the cells (in units of about 2**-29 of the total),
+
+  a later one deciding only between cuts that are equal in all earlier ones.
+  A layer's cost is `LayerCost.time`; costs are compared as integers, made by
+  `cost_model.to_integers`. `memory_model` says what memory a device needs.
+
+  Args:
+    layers: The layers, with bytes for the pipeline's micro-batch.
+    spec: What to cut them for.
+    splits: The first layer of each cell but the first, if the cut is already
+      decided; it is then only described, and checked against the memory limit.
+
+  Returns:
+    The partition; every cell has at least one layer.
+
+  Raises:
+    PartitionError: There are more cells than layers; or `splits` are not K - 1
+      ascending layers; or no cut (not that of `splits`) fits the devices'
+      memory, with which cell is too large, by how much, and what would fit.
+    ValueError: The schedule is unknown, or costs are too large.
+  """
+  _check_sizes(layers, spec, splits)
+  memory = cell_memory(layers, spec)
+  problem = spec_problem(layers, spec, memory)
+  if splits is not None:
+    positions: tuple[int, ...] | None = (0, *splits, len(layers))
+    is_proven = False
+  else:
+    result = best_cut(problem, spec.num_devices, spec.device_memory)
+    positions, is_proven = result.positions, result.is_proven
+  if positions is None:
+    raise does_not_fit(layers, spec, is_proven=is_proven)
+  found = Partition(
+    tuple(layers),
+    spec,
+    _cells(layers, spec, problem, memory, positions),
+    is_proven,
+  )
+  limit = spec.device_memory
+  if limit is not None and max(found.device_memory) > limit:
+    raise does_not_fit(layers, spec, positions)
+  return found
+
+
+def _check_sizes(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  splits: Sequence[int] | None,
+) -> None:
+  """Checks that every cell can have a layer, and does if cuts are given."""
+  if spec.num_cells > len(layers):
+    raise PartitionError(
+      f'{len(layers)} layers cannot be cut into {spec.num_cells} cells '
+      f'({spec.num_devices} devices with {spec.cells_per_device} each): every '
+      f'cell needs a layer. Use {len(layers)} cells or fewer.'
+    )
+  if splits is None:
+    return
+  ends = [0, *splits, len(layers)]
+  if len(ends) != spec.num_cells + 1 or any(
+    start >= end for start, end in itertools.pairwise(ends)
+  ):
+    raise PartitionError(
+      f'splits is {list(splits)}; it must name the first layer of each of the '
+      f'{spec.num_cells} cells but the first: {spec.num_cells - 1} ascending '
+      f'numbers from 1 to {len(layers) - 1}.'
+    )
+
+
+def _cells(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  problem: CutProblem,
+  memory: memory_model.CellMemory,
+  positions: Sequence[int],
+) -> tuple[PartitionCell, ...]:
+  return tuple(
+    PartitionCell(
+      index=k,
+      device=k % spec.num_devices,
+      start=start,
+      end=end,
+      cost=sum(
+        (
+          layer.time(spec.recompute, spec.num_micro_batches)
+          for layer in layers[start:end]
+        ),
+        Fraction(0),
+      ),
+      memory=memory.of_cell(k, start, end),
+      crossing_bytes=int(problem.crossing_bytes[start]),
+    )
+    for k, (start, end) in enumerate(itertools.pairwise(positions))
+  )
+
+
+def balance(costs: Sequence[Number], num_cells: int) -> list[int]:
   """How many layers each cell gets, when only their costs matter.
 
   The largest cell's cost is as small as it can be; among the cuts with that,
@@ -20,7 +228,8 @@ def balance(costs: Sequence[cost_model.Number], num_cells: int) -> list[int]:
   Args:
     costs: The cost of each layer, 0 or more: integers, Fractions or floats.
       `cost_model.to_integers` says how they are rounded, if at all. The
-      squares are taken of costs in units of 2**-29 of their total or less.
+      squares are taken of costs in units of 2**-29 of their total or less. If
+      all costs are 0 every layer counts as 1.
     num_cells: K, from 1 to the number of layers.
 
   Returns:

@@ -29,6 +29,7 @@ __all__ = [
   'Task',
   'TaskKind',
   'Timeline',
+  'check_name',
   'grid',
   'in_flight_limits',
   'make_schedule',
@@ -98,15 +99,20 @@ def in_flight_limits(
   return _LIMITS[name](devices, num_micro_batches)
 
 
-def _checked(
-  name: str, cell_devices: Sequence[int], num_micro_batches: int
-) -> tuple[tuple[int, ...], int]:
-  """The devices and the number as plain ints, once all three are allowed."""
-  if name not in _BUILDERS:
+def check_name(name: str) -> None:
+  """Raises ValueError if there is no schedule of this name."""
+  if name not in SCHEDULE_NAMES:
     raise ValueError(
       f'There is no schedule {name!r}; it must be one of '
       f'{", ".join(map(repr, SCHEDULE_NAMES))}.'
     )
+
+
+def _checked(
+  name: str, cell_devices: Sequence[int], num_micro_batches: int
+) -> tuple[tuple[int, ...], int]:
+  """The devices and the number as plain ints, once all three are allowed."""
+  check_name(name)
   devices = tuple(operator.index(device) for device in cell_devices)
   if not devices:
     raise ValueError('cell_devices is empty; a pipeline has at least one cell.')

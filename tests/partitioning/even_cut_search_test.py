@@ -9,8 +9,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from lingvo_gpipe import cut_problem, even_cut_search, partitioner
-from lingvo_gpipe.cut_search import (
+from lingvo_gpipe import partitioner
+from lingvo_gpipe.partitioning import cut_problem, even_cut_search
+from lingvo_gpipe.partitioning.cut_search import (
   CROSSING_BYTES,
   SQUARED_COST,
   best_cuts,

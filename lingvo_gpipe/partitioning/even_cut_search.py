@@ -19,7 +19,7 @@ N squared.
 
 import numpy as np
 
-from lingvo_gpipe.cut_problem import (
+from lingvo_gpipe.partitioning.cut_problem import (
   INFINITE,
   CutProblem,
   Cuts,

@@ -49,6 +49,10 @@ class CutProblem:
   memory: CellMemory | None = None
 
   @property
+  def total_cost(self) -> int:
+    return int(self.cost_before[-1])
+
+  @property
   def num_layers(self) -> int:
     return len(self.cost_before) - 1
 
@@ -100,6 +104,13 @@ def cut_problem(
 def least_largest_cost(problem: CutProblem) -> int:
   """The least cost that the largest cell can have if memory does not matter."""
   return _least_largest(problem.cost_before, problem.num_cells)
+
+
+def least_largest_floor(problem: CutProblem) -> int:
+  """What the cell with the largest memory needs at least, in any cut."""
+  assert problem.memory is not None
+  floor = _least_largest(problem.memory.floor_before, problem.num_cells)
+  return -(-floor // problem.memory.divisor)
 
 
 def _least_largest(before: IntArray, num_cells: int) -> int:
@@ -154,8 +165,10 @@ class Windows:
     self._bounds = [(problem.cost_before, largest_cost)]
     if largest_memory is not None:
       assert problem.memory is not None
-      floor_before, divisor = problem.memory.floor_before
-      self._bounds.append((floor_before, largest_memory * divisor))
+      memory = problem.memory
+      self._bounds.append(
+        (memory.floor_before, largest_memory * memory.divisor)
+      )
     num_cells, num_layers = problem.num_cells, problem.num_layers
     self.last = [0]
     for k in range(num_cells):
@@ -167,6 +180,14 @@ class Windows:
     self.first.reverse()
     self.is_possible = all(
       first <= last for first, last in zip(self.first, self.last, strict=True)
+    )
+
+  @property
+  def num_candidates(self) -> int:
+    """About how many cells a search over the windows looks at."""
+    return sum(
+      (last - first + 1) * min(last - self.earliest_start(last), last + 1)
+      for first, last in zip(self.first[1:], self.last[1:], strict=True)
     )
 
   def furthest_end(self, start: int) -> int:
@@ -185,3 +206,12 @@ class Windows:
     ]
     latest: IntArray = np.max(starts, axis=0)
     return latest
+
+  def furthest_ends(self, starts: IntArray) -> IntArray:
+    """`furthest_end` of each of several starts."""
+    ends = [
+      np.searchsorted(sums, sums[starts] + most, 'right') - 1
+      for sums, most in self._bounds
+    ]
+    first: IntArray = np.min(ends, axis=0)
+    return first

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lingvo_gpipe.cut_problem import (
+from lingvo_gpipe.partitioning.cut_problem import (
   INFINITE,
   CutProblem,
   Cuts,
@@ -36,15 +36,19 @@ _BLOCK = 128
 
 
 class Edges:
-  """A block of possible cells: those that start in `starts`, end in `ends`."""
+  """Possible cells, many at a time.
+
+  `starts` and `ends` are arrays of positions that broadcast with each other,
+  and so do the arrays that describe the cells.
+  """
 
   def __init__(
     self, problem: CutProblem, cell: int, starts: IntArray, ends: IntArray
   ):
     self._problem = problem
     self._cell = cell
-    self.starts: IntArray = starts[:, None]
-    self.ends: IntArray = ends[None, :]
+    self.starts = starts
+    self.ends = ends
     before = problem.cost_before
     self.cost: IntArray = before[self.ends] - before[self.starts]
     self._memory: IntArray | None = None
@@ -182,7 +186,7 @@ class _Search:
     A cell is out if it exceeds a bound, or is not best for its end in an
     earlier criterion.
     """
-    edges = Edges(self._problem, cell, starts, ends)
+    edges = Edges(self._problem, cell, starts[:, None], ends[None, :])
     allowed = edges.cost <= self._largest_cost
     if starts[-1] >= ends[0]:
       allowed &= edges.starts < edges.ends

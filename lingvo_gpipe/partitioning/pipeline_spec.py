@@ -1,0 +1,96 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a sequence of layers is to be cut for."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from lingvo_gpipe import memory_model, schedules
+from lingvo_gpipe.cost_model import LayerCost, check_recompute
+from lingvo_gpipe.partitioning.cut_problem import CutProblem, cut_problem
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineSpec:
+  """Devices, micro-batches and policies of a pipeline.
+
+  Attributes:
+    num_devices: D.
+    cells_per_device: V. There are K = D V cells, cell k on device k mod D.
+    num_micro_batches: M.
+    micro_batch_size: Examples in a micro-batch of the size that the layers'
+      bytes are for; None if it is not known. Only messages use it.
+    schedule: A schedule's name.
+    recompute: A recompute policy.
+    input_bytes: Bytes of the first layer's input for one micro-batch.
+    device_memory: Bytes that each device may hold; None for no limit.
+
+  Raises:
+    ValueError: A number is out of range, or a policy or schedule unknown.
+  """
+
+  num_devices: int
+  cells_per_device: int = 1
+  num_micro_batches: int = 1
+  micro_batch_size: int | None = None
+  schedule: str = 'gpipe'
+  recompute: str = 'always'
+  input_bytes: int = 0
+  device_memory: int | None = None
+
+  def __post_init__(self) -> None:
+    check_recompute(self.recompute)
+    schedules.check_name(self.schedule)
+    for name, least in (
+      ('num_devices', 1),
+      ('cells_per_device', 1),
+      ('num_micro_batches', 1),
+      ('micro_batch_size', 1),
+      ('input_bytes', 0),
+      ('device_memory', 0),
+    ):
+      value = getattr(self, name)
+      if value is not None and value < least:
+        raise ValueError(f'{name} is {value}; it must be {least} or more.')
+
+  @property
+  def num_cells(self) -> int:
+    return self.num_devices * self.cells_per_device
+
+  @property
+  def cell_devices(self) -> tuple[int, ...]:
+    """The device of each cell."""
+    return tuple(k % self.num_devices for k in range(self.num_cells))
+
+
+def cell_memory(
+  layers: Sequence[LayerCost], spec: PipelineSpec
+) -> memory_model.CellMemory:
+  """What runs of the layers need as cells of the pipeline."""
+  stashed = memory_model.peak_stash(
+    spec.schedule, spec.cell_devices, spec.num_micro_batches
+  )
+  return memory_model.CellMemory(
+    layers, stashed, spec.recompute, input_bytes=spec.input_bytes
+  )
+
+
+def spec_problem(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  memory: memory_model.CellMemory | None,
+) -> CutProblem:
+  """The layers as numbers.
+
+  Args:
+    layers: The layers.
+    spec: What they are cut for.
+    memory: What cells need; None if it does not matter.
+  """
+  crossing = [0] * (len(layers) + 1)
+  if spec.num_devices > 1:
+    crossing[1:] = [layer.output_bytes for layer in layers]
+  times = [
+    layer.time(spec.recompute, spec.num_micro_batches) for layer in layers
+  ]
+  return cut_problem(times, spec.num_cells, crossing, memory)

@@ -21,6 +21,11 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
     self._variables = tf.global_variables()
     super().__init__(*args, **kwargs)
 
+  @property
+  def async_checkpointing(self):
+    """No: it takes a copy of every variable, and the trainer waits anyway."""
+    return False
+
   def ShouldSave(self, gsteps):
     """Whether to save after `gsteps` steps, an int."""
     last = gsteps >= self._train_params.max_steps

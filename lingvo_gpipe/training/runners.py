@@ -5,6 +5,7 @@
 What they do stays Lingvo's; what differs:
 
 - Sessions on CPU have as many devices as the pipeline, see `cpu_devices`.
+- A cell's function stays one function: the first step comes much sooner.
 - An error ends the run. Lingvo takes InvalidArgument, FailedPrecondition and
   others for passing ones and tries again for ever, so that a NaN or a tensor
   of the wrong shape looks like a hang.
@@ -14,6 +15,7 @@ What they do stays Lingvo's; what differs:
 import lingvo.compat as tf
 from lingvo import runners
 from lingvo.core import py_utils, summary_utils
+from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe import cpu_devices
 from lingvo_gpipe.training import checkpoints
@@ -27,6 +29,10 @@ class PipelineRunner:
   def _GetSession(self, **kwargs):
     graph = kwargs.pop('graph', self._graph)
     config = py_utils.SessionConfig(**kwargs)
+    # It makes a copy of a cell for each micro-batch that brings a constant, a
+    # weight of 1 for instance, and then optimises each of the copies.
+    rewrites = config.graph_options.rewrite_options
+    rewrites.function_optimization = rewriter_config_pb2.RewriterConfig.OFF
     spec = self._cluster.job_spec
     if not (spec.gpus_per_replica or spec.tpus_per_replica):
       config = cpu_devices.session_config(spec.cpus_per_replica, config)

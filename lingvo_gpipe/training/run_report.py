@@ -7,6 +7,9 @@ import dataclasses
 from lingvo_gpipe.training import one_core, run_observer, step_times
 from lingvo_gpipe.training.progress import format_duration
 
+# With less than this of a core, times say more about other programs.
+_BUSY_SHARE = 0.9
+
 
 def efficiency_bound(num_micro_batches, num_cells):
   """M / (M + K - 1): what the bubble leaves of K devices with equal cells.
@@ -103,6 +106,12 @@ def _efficiency_lines(run):
       f'allows M/(M+K-1) = {bound:.1%},',
       f'of which this is {efficiency / bound:.0%}',
     ]
+  share = times.one_core_share
+  if share is not None and share < _BUSY_SHARE:
+    lines.append(
+      f'Other programs were running: this one had {share:.0%} of its core. '
+      'Compare on an idle machine.'
+    )
   return lines
 
 

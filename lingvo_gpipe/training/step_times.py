@@ -20,6 +20,8 @@ core does all that otherwise K cores do between them.
 Both times are medians. A step lasts until the trainer is ready for the next
 one: input, forward, backward, update and the writing of metrics. The steps at
 the edges of a stretch are not counted, since caches and clocks follow slowly.
+The times mean something only if nobody else wants the cores, so the share of
+its core that this process had is measured as well.
 """
 
 import dataclasses
@@ -58,12 +60,15 @@ class StepTimeSummary:
     num_steps: How many steps that is the median of.
     one_core_seconds: Of a step on one core; None if it wasn't measured.
     num_one_core_steps: How many steps that is the median of.
+    one_core_share: The share of the core that this process had meanwhile; well
+      below 1 if other programs ran on it.
   """
 
   seconds: float | None
   num_steps: int
   one_core_seconds: float | None
   num_one_core_steps: int
+  one_core_share: float | None = None
 
   def efficiency(self, num_devices):
     """Share of its time in which a core works, None if not measured."""
@@ -81,6 +86,7 @@ class StepTimes(run_observer.StepListener):
       times as long for them.
     core: What binds the process to one core, a `OneCore`.
     clock: A function that returns seconds.
+    cpu_clock: A function that returns the seconds of core time used so far.
   """
 
   def __init__(
@@ -89,14 +95,18 @@ class StepTimes(run_observer.StepListener):
     measure_one_core=True,
     core=None,
     clock=time.perf_counter,
+    cpu_clock=time.process_time,
   ):
     self._last_step = last_step
     self._measure_one_core = measure_one_core
     self._clock = clock
+    self._cpu_clock = cpu_clock
     self._core = core or one_core.OneCore()
     self._stretches = None  # Known when the first step is.
     self._started = None
-    self.seconds = []  # Of every step, in order.
+    # Of every step, in order.
+    self.seconds = []
+    self.cpu_seconds = []
 
   @property
   def on_one_core(self):
@@ -116,11 +126,13 @@ class StepTimes(run_observer.StepListener):
         self._pin()
     else:
       self._core.release()
-    self._started = self._clock()
+    self._started = (self._clock(), self._cpu_clock())
 
   def after_step(self, step, metrics):
     del step, metrics
-    self.seconds.append(self._clock() - self._started)
+    started, cpu_started = self._started
+    self.seconds.append(self._clock() - started)
+    self.cpu_seconds.append(self._cpu_clock() - cpu_started)
 
   def close(self):
     """Ends the measurement, wherever it stands."""
@@ -140,14 +152,18 @@ class StepTimes(run_observer.StepListener):
     for stretch in self._stretches or []:
       edges |= {stretch.start, stretch.stop}
       inside |= set(stretch) - {stretch.start}
-    all_cores, one = [], []
-    for index, seconds in enumerate(self.seconds):
-      if index < WARM_UP_STEPS or index in edges:
-        continue
-      (one if index in inside else all_cores).append(seconds)
+    counted = [
+      index
+      for index in range(WARM_UP_STEPS, len(self.seconds))
+      if index not in edges
+    ]
+    all_cores = [self.seconds[i] for i in counted if i not in inside]
+    one = [self.seconds[i] for i in counted if i in inside]
+    shares = [self.cpu_seconds[i] / self.seconds[i] for i in inside]
     return StepTimeSummary(
       seconds=statistics.median(all_cores) if all_cores else None,
       num_steps=len(all_cores),
       one_core_seconds=statistics.median(one) if one else None,
       num_one_core_steps=len(one),
+      one_core_share=statistics.median(shares) if shares else None,
     )

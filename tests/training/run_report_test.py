@@ -67,6 +67,14 @@ def test_everything_is_there(two_cores):
   assert '--schedule=gpipe' in _section(text, 'Next')
 
 
+@pytest.mark.parametrize(('share', 'told'), [(0.99, False), (0.5, True)])
+def test_a_busy_machine_is_told_of(two_cores, share, told):
+  times = step_times.StepTimeSummary(0.5, 200, 0.8, 12, share)
+  text = _section(run_report.report(_run(times=times)), 'Efficiency')
+  assert ('had 50% of its core' in text) == told
+  assert ('idle machine' in text) == told
+
+
 def test_no_line_is_wider_than_a_terminal(two_cores):
   text = run_report.report(_run())
   assert max(len(line) for line in text.splitlines()) <= 100

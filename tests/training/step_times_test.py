@@ -34,7 +34,10 @@ class _Training:
     self.now = 0.0
     self.core = kwargs.setdefault('core', _Core())
     self.times = step_times.StepTimes(
-      num_steps, clock=lambda: self.now, **kwargs
+      num_steps,
+      clock=lambda: self.now,
+      cpu_clock=lambda: self.now * 0.75,
+      **kwargs,
     )
     for step in range(first_step, num_steps):
       self.times.before_step(step)
@@ -53,6 +56,7 @@ def test_medians_and_efficiency_of_many_steps():
   summary = training.times.summary()
   assert (summary.seconds, summary.one_core_seconds) == (2, 3)
   assert summary.efficiency(2) == 0.75
+  assert summary.one_core_share == 0.75
   assert training.core.pins == 3
   assert not training.core.pinned
   # 15 steps on one core, of which the first of each three do not count; 85 on

@@ -1,0 +1,63 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+TESTS = pathlib.Path(__file__).parent
+
+
+def _first_run(*args):
+  """Runs the command as a user does; a model of the tests is importable."""
+  path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+  return subprocess.run(
+    [sys.executable, '-m', 'lingvo_gpipe.first_run', *args],
+    env={**os.environ, 'PYTHONPATH': path},
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
+
+
+def test_trains_evaluates_and_reports(tmp_path):
+  result = _first_run(
+    '--model=stand_in_model.TwoDevices',
+    f'--logdir={tmp_path}',
+    '--max_steps=60',
+    '--micro_batches=8',
+    '--schedule=1f1b',
+  )
+  assert result.returncode == 0, result.stderr
+  # The terminal has the report, the file has the rest.
+  assert result.stderr == ''
+  out = result.stdout
+  assert 'step 60/60  loss ' in out
+  assert 'of 364 held-out examples' in out
+  assert 'K = 2 devices, M = 8 micro-batches, schedule 1f1b' in out
+  assert f'{tmp_path}/train/ckpt-00000060' in out
+  assert 'INFO' not in out
+  log = (tmp_path / 'log.txt').read_text()
+  assert 'Training finished.' in log
+  assert (tmp_path / 'train' / 'ckpt-00000060.index').exists()
+
+
+@pytest.mark.parametrize(
+  ('flag', 'message'),
+  [
+    ('--model=stand_in_model.TwoDevises', 'Nearest: stand_in_model.TwoDevices'),
+    ('--logdir=/dev/null/x', 'name a directory that can be written'),
+    ('--devices=0', 'flag --devices=0'),
+    ('--schedule=zigzag', 'gpipe'),
+  ],
+)
+def test_a_mistake_is_one_line_and_status_2(flag, message):
+  # A wrong model is found once the module of the right one is known.
+  model = ['--model=stand_in_model.TwoDevices'] if 'model' not in flag else []
+  result = _first_run(*model, flag)
+  assert result.returncode == 2
+  assert result.stderr.count('\n') == 1
+  assert message in result.stderr

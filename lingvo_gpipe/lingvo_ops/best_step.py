@@ -9,6 +9,8 @@ import re
 import tensorflow as tf
 
 
+# No AutoGraph: its conversion of the loops takes longer than all the rest.
+@tf.autograph.experimental.do_not_convert
 def best_step(
   hist_file: str,
   tol: float = 0.0,

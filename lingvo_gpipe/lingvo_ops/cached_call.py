@@ -31,6 +31,7 @@ def cached_call(
     ValueError: `f` has outputs of other types than `T`.
   """
 
+  @tf.autograph.experimental.do_not_convert
   def call(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
     outputs = tuple(tf.nest.flatten(f(), expand_composites=True))
     types = [output.dtype for output in outputs]
@@ -38,6 +39,10 @@ def cached_call(
       raise ValueError(f'cached_call: T={list(T)}, but f returns {types}.')
     return outputs
 
+  @tf.autograph.experimental.do_not_convert
+  def repeat(*outputs: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors(outputs).repeat()
+
   with tf.name_scope(name or 'CachedCall'):
-    once = tf.data.Dataset.from_tensors(0).map(call)
-    return list(op_state.next_element(once.cache().repeat(), (cached_call, f)))
+    results = tf.data.Dataset.from_tensors(0).map(call).flat_map(repeat)
+    return list(op_state.next_element(results, (cached_call, f)))

@@ -80,6 +80,11 @@ def check_matrix_and_lengths(
     raise ValueError(
       f'seq_lengths must be a vector, but get {seq_lengths.shape}.'
     )
+  if not token_ids.shape[:1].is_compatible_with(seq_lengths.shape):
+    raise ValueError(
+      f'token_ids and seq_lengths do not match: shapes {token_ids.shape} and '
+      f'{seq_lengths.shape}.'
+    )
   shape = tf.shape(token_ids)
   lengths = tf.maximum(seq_lengths, 0)
   message = 'token_ids and seq_lengths do not match:'

@@ -32,6 +32,7 @@ _NOWHERE = -1
 _FULL = tf.int32.max
 
 
+@tf.autograph.experimental.do_not_convert
 def pack_sequences(
   src_actual_seq_len: Any,
   tgt_actual_seq_len: Any,
@@ -65,7 +66,7 @@ def pack_sequences(
 
   Raises:
     tf.errors.InvalidArgumentError: the lengths are not two vectors of one
-      size; when the op runs, or before.
+      size; when the op is made if that is known then, or when it runs.
   """
   with tf.name_scope(name or 'PackSequences'):
     lengths = _check_lengths(src_actual_seq_len, tgt_actual_seq_len)
@@ -84,6 +85,7 @@ def pack_sequences(
     return PackedSequences(*outputs)
 
 
+@tf.autograph.experimental.do_not_convert
 def pack_single_sequence(
   input_lengths: Any,
   max_packed_length: int,
@@ -138,17 +140,23 @@ def _check_lengths(src: Any, tgt: Any) -> tf.Tensor:
   """[N, 2] lengths."""
   src = tf.convert_to_tensor(src, tf.int32)
   tgt = tf.convert_to_tensor(tgt, tf.int32)
-  vectors = tf.equal(tf.rank(src), 1) & tf.equal(tf.rank(tgt), 1)
-  message = 'src_actual_seq_len and tgt_actual_seq_len must be a vector each'
-  with tf.control_dependencies([tf.debugging.Assert(vectors, [message])]):
-    sizes = tf.size(src), tf.size(tgt)
-  message = (
-    'src_actual_seq_len must be the same shape as tgt_actual_seq_len, not:'
+  if src.shape.rank not in (None, 1) or tgt.shape.rank not in (None, 1):
+    raise tf.errors.InvalidArgumentError(
+      None,
+      None,
+      f'src_actual_seq_len and tgt_actual_seq_len must be a vector each, got '
+      f'shapes {src.shape} and {tgt.shape}.',
+    )
+  if not src.shape.is_compatible_with(tgt.shape):
+    raise tf.errors.InvalidArgumentError(
+      None,
+      None,
+      f'src_actual_seq_len must be the same shape as tgt_actual_seq_len, got '
+      f'{src.shape} and {tgt.shape}.',
+    )
+  return tf.stack(
+    [tf.ensure_shape(src, [None]), tf.ensure_shape(tgt, [None])], 1
   )
-  with tf.control_dependencies(
-    [tf.debugging.Assert(tf.equal(*sizes), [message, *sizes])]
-  ):
-    return tf.stack([tf.reshape(src, [-1]), tf.reshape(tgt, [-1])], 1)
 
 
 def _fit_first(
@@ -166,6 +174,7 @@ def _fit_first(
     ids [N].
   """
   n = tf.shape(lengths)[0]
+  rows = tf.range(n)
   wanted = tf.reduce_all((lengths > 0) & (lengths <= room), 1)
 
   def place(
@@ -185,7 +194,7 @@ def _fit_first(
       out[1].write(i, used[row]),
       out[2].write(i, segments[row] + taken),
     )
-    here = tf.one_hot(row, n, dtype=tf.int32) * taken
+    here = tf.cast(tf.equal(rows, row), tf.int32) * taken
     used += here[:, tf.newaxis] * lengths[i]
     return i + 1, count + taken, used, segments + here, out
 
@@ -220,21 +229,22 @@ def _fit_last(lengths: tf.Tensor, room: int) -> tf.Tensor:
 def _fit_best(lengths: tf.Tensor, room: int) -> tf.Tensor:
   """The rows by best fit decreasing: [N]."""
   n = tf.size(lengths)
+  rows = tf.range(n)
   order = tf.argsort(lengths, direction='DESCENDING', stable=True)
 
   def place(
     state: tuple[tf.Tensor, tf.Tensor, tf.Tensor], length: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     _, opened, left = state
-    fits = (left >= length) & (tf.range(n) < opened)
+    fits = (left >= length) & (rows < opened)
     best = tf.argmin(tf.where(fits, left, _FULL), output_type=tf.int32)
     row = tf.where(tf.reduce_any(fits), best, opened)
-    left -= length * tf.one_hot(row, n, dtype=tf.int32)
+    left -= length * tf.cast(tf.equal(rows, row), tf.int32)
     return row, tf.maximum(opened, row + 1), left
 
   state = (tf.constant(0), tf.constant(0), tf.fill([n], room))
-  rows, _, _ = tf.scan(place, tf.gather(lengths, order), state)
-  return tf.scatter_nd(order[:, tf.newaxis], rows, [n])
+  row, _, _ = tf.scan(place, tf.gather(lengths, order), state)
+  return tf.scatter_nd(order[:, tf.newaxis], row, [n])
 
 
 def _places_in_rows(

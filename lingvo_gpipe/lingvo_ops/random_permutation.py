@@ -48,6 +48,7 @@ def random_permutation_sequence(
       f'at least 1.'
     )
 
+  @tf.autograph.experimental.do_not_convert
   def permutation(epoch: tf.Tensor) -> tf.data.Dataset:
     if seed:
       seeds = tf.stack([tf.constant(seed, tf.int64), epoch])

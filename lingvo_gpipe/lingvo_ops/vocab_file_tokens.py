@@ -16,8 +16,6 @@ from lingvo_gpipe.lingvo_ops import labels as labels_lib
 from lingvo_gpipe.lingvo_ops import lookup
 from lingvo_gpipe.lingvo_ops import vocab as vocab_lib
 
-_WHITESPACE = b' \t\n\v\f\r'
-
 
 def str_to_vocab_tokens(
   labels: Any,
@@ -204,10 +202,18 @@ def _split(strings: tf.Tensor, delimiter: bytes) -> tf.RaggedTensor:
   """Tokens that have more than white space, by any byte of the delimiter."""
   if not delimiter:
     return tf.strings.bytes_split(strings)
-  for byte in delimiter[1:]:
-    strings = tf.strings.regex_replace(
-      strings, f'\\x{byte:02x}', f'\\x{delimiter[0]:02x}'
-    )
+  if len(delimiter) > 1:
+    strings = _replace_bytes(strings, delimiter[1:], delimiter[:1])
   tokens = tf.strings.split(strings, delimiter[:1])
   blank = tf.strings.regex_full_match(tokens.values, r'[ \t\n\v\f\r]*')
   return tf.ragged.boolean_mask(tokens, tokens.with_values(~blank))
+
+
+def _replace_bytes(strings: tf.Tensor, old: bytes, new: bytes) -> tf.Tensor:
+  """Puts `new` for each byte that is in `old`."""
+  # TensorFlow's regular expressions would take UTF-8 characters for bytes.
+  table = [new if byte in old else bytes([byte]) for byte in range(256)]
+  each = tf.strings.bytes_split(strings)
+  values = tf.reshape(tf.io.decode_raw(each.values, tf.uint8), [-1])
+  replaced = tf.gather(table, tf.cast(values, tf.int32))
+  return tf.strings.reduce_join(each.with_values(replaced), axis=1)

@@ -1,0 +1,172 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+_TAG = 'bleu/dev'
+
+
+@pytest.fixture
+def write_history(tmp_path):
+  def write(*records):
+    path = tmp_path / 'history.txt'
+    with open(path, 'a') as f:
+      f.writelines(f'{step} {score:f}\n' for step, score in records)
+    return str(path)
+
+  return write
+
+
+@pytest.fixture
+def write_events(tmp_path):
+  def write(*records, name='a'):
+    path = str(tmp_path / f'events.out.tfevents.{name}')
+    with tf.io.TFRecordWriter(path) as writer:
+      writer.write(
+        tf.compat.v1.Event(file_version='brain.Event:2').SerializeToString()
+      )
+      for step, values in records:
+        event = tf.compat.v1.Event(step=step)
+        for tag, value in values.items():
+          event.summary.value.add(tag=tag, simple_value=value)
+        writer.write(event.SerializeToString())
+    return path
+
+  return write
+
+
+def test_the_smallest_score_is_best(ops, run, write_history):
+  path = write_history((10, 3.0), (20, 1.0), (30, 2.0))
+  best = run(lambda: ops.best_step(path))
+  assert list(best) == [20, 30]
+  assert best.dtype == np.int64
+
+
+def test_the_greatest_score_is_best_if_not_minimized(ops, run, write_history):
+  path = write_history((10, 3.0), (20, 5.0), (30, 2.0))
+  assert list(run(lambda: ops.best_step(path, minimize=False))) == [20, 30]
+
+
+def test_only_an_improvement_by_more_than_tol_counts(ops, run, write_history):
+  path = write_history((10, 3.0), (20, 2.75), (30, 2.5), (40, 2.25))
+  assert list(run(lambda: ops.best_step(path, tol=0.5))) == [40, 40]
+  assert list(run(lambda: ops.best_step(path, tol=0.75))) == [10, 40]
+  assert list(run(lambda: ops.best_step(path, tol=0.25))) == [30, 40]
+
+
+def test_of_equal_scores_the_first_is_best(ops, run, write_history):
+  path = write_history((10, 1.0), (20, 1.0))
+  assert list(run(lambda: ops.best_step(path))) == [10, 20]
+
+
+def test_records_count_in_the_order_of_steps_and_each_step_once(
+  ops, run, write_history
+):
+  path = write_history((30, 2.0), (10, 3.0), (30, 0.0), (20, 2.5))
+  assert list(run(lambda: ops.best_step(path))) == [30, 30]
+  write_history((40, 1.0))
+  assert list(run(lambda: ops.best_step(path, tol=1.0))) == [40, 40]
+
+
+def test_step_0_is_best_only_while_it_is_alone(ops, run, write_history):
+  path = write_history((0, 1.0))
+  assert list(run(lambda: ops.best_step(path))) == [0, 0]
+  write_history((10, 5.0))
+  assert list(run(lambda: ops.best_step(path))) == [10, 10]
+
+
+@pytest.mark.parametrize('name', ['', 'none.txt', 'none/none.txt'])
+def test_without_a_file_there_is_no_step(ops, run, tmp_path, name):
+  path = str(tmp_path / name) if name else ''
+  assert list(run(lambda: ops.best_step(path))) == [0, 0]
+
+
+def test_an_empty_history_has_no_step(ops, run, write_history):
+  path = write_history()
+  assert list(run(lambda: ops.best_step(path))) == [0, 0]
+
+
+def test_the_history_is_read_anew_in_every_run(ops, write_history):
+  path = write_history((10, 3.0))
+  with tf.Graph().as_default():
+    best = ops.best_step(path)
+    with tf.compat.v1.Session() as session:
+      assert list(session.run(best)) == [10, 10]
+      write_history((20, 2.0))
+      assert list(session.run(best)) == [20, 20]
+      os.remove(path)
+      assert list(session.run(best)) == [0, 0]
+
+
+def test_the_path_is_no_pattern(ops, run, tmp_path):
+  for name, step in (('h[1]?.txt', 10), ('h1x.txt', 20)):
+    (tmp_path / name).write_text(f'{step} 1.0\n')
+  path = str(tmp_path / 'h[1]?.txt')
+  assert list(run(lambda: ops.best_step(path))) == [10, 10]
+
+
+@pytest.mark.parametrize('line', ['10', '10 1.0 x', 'ten 1.0', '10 one'])
+def test_a_malformed_line_raises(stand_in_ops, run, tmp_path, line):
+  path = tmp_path / 'history.txt'
+  path.write_text(f'5 1.0\n{line}\n')
+  with pytest.raises(tf.errors.InvalidArgumentError):
+    run(lambda: stand_in_ops.best_step(str(path)))
+
+
+def test_a_negative_tol_raises(stand_in_ops):
+  with pytest.raises(ValueError, match='tol=-1'):
+    stand_in_ops.best_step('history.txt', tol=-1.0)
+
+
+def test_event_files_are_searched_for_the_metric(
+  ops, run_in_graph, write_events
+):
+  path = write_events(
+    (10, {_TAG: 0.5, 'other': 9.0}),
+    (15, {'other': 8.0}),
+    (20, {'other': 7.0, _TAG: 0.75}),
+    (30, {_TAG: 0.25}),
+  )
+  for minimize, expected in ((False, [20, 30]), (True, [30, 30])):
+    best = run_in_graph(
+      lambda m=minimize: ops.best_step(path, minimize=m, metric=_TAG)
+    )
+    assert list(best) == expected
+  assert list(run_in_graph(lambda: ops.best_step(path, metric='none'))) == [
+    0,
+    0,
+  ]
+
+
+def test_all_event_files_that_match_count(ops, run_in_graph, write_events):
+  write_events((10, {_TAG: 2.0}), (20, {_TAG: 3.0}), name='a')
+  path = write_events((30, {_TAG: 1.0}), name='b')
+  pattern = path[:-1] + '*'
+  assert list(run_in_graph(lambda: ops.best_step(pattern, metric=_TAG))) == [
+    30,
+    30,
+  ]
+  pattern = path[:-1] + 'none*'
+  assert list(run_in_graph(lambda: ops.best_step(pattern, metric=_TAG))) == [
+    0,
+    0,
+  ]
+
+
+def test_a_half_written_record_does_not_count(ops, run_in_graph, write_events):
+  path = write_events((10, {_TAG: 2.0}), (20, {_TAG: 1.0}))
+  for cut in (1, 5, 20):
+    with open(path, 'rb+') as f:
+      f.truncate(os.path.getsize(path) - cut)
+    assert list(run_in_graph(lambda: ops.best_step(path, metric=_TAG))) == [
+      10,
+      10,
+    ]
+
+
+def test_event_files_in_every_mode(ops, run, write_events):
+  path = write_events((10, {_TAG: 2.0}), (20, {_TAG: 3.0}))
+  assert list(run(lambda: ops.best_step(path, metric=_TAG))) == [10, 20]

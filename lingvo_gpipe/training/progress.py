@@ -3,6 +3,7 @@
 """Shows how far the training is: a bar on a terminal, else plain lines."""
 
 import collections
+import shutil
 import time
 
 from lingvo_gpipe.training import run_observer
@@ -66,7 +67,8 @@ class Progress(run_observer.StepListener):
       total=self._num_steps,
       initial=first_step,
       file=self._stream,
-      dynamic_ncols=True,
+      # Some terminals don't tell their width; tqdm would draw nothing there.
+      ncols=shutil.get_terminal_size().columns,
       bar_format='step {n_fmt}/{total_fmt} |{bar}|{postfix}',
     )
 

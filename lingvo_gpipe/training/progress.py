@@ -63,13 +63,15 @@ class Progress(run_observer.StepListener):
       import tqdm  # Not everyone trains at a terminal.
     except ImportError:
       return None
+    # Some terminals don't tell their size; tqdm would draw nothing there.
+    size = shutil.get_terminal_size()
     return tqdm.tqdm(
       total=self._num_steps,
       initial=first_step,
       file=self._stream,
-      # Some terminals don't tell their width; tqdm would draw nothing there.
-      ncols=shutil.get_terminal_size().columns,
-      bar_format='step {n_fmt}/{total_fmt} |{bar}|{postfix}',
+      ncols=size.columns,
+      nrows=size.lines,
+      bar_format='step {n_fmt}/{total_fmt} |{bar}| {desc}',
     )
 
   def before_step(self, step):
@@ -86,7 +88,7 @@ class Progress(run_observer.StepListener):
     self._recent.append((now, step, examples))
     text = self._describe(step, metrics)
     if self._bar is not None:
-      self._bar.set_postfix_str(text, refresh=False)
+      self._bar.set_description_str(text, refresh=False)
       self._bar.update(step - self._bar.n)
     elif self._line_is_due(now, step):
       self._next_line = now + self._line_seconds

@@ -1,6 +1,11 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 
 import numpy as np
 import pytest
@@ -52,6 +57,20 @@ def test_a_terminal_gets_one_bar():
   assert 'step 5/5' in last
   assert 'accuracy 0.875' in last
   assert '32 examples/s' in last
+
+
+def test_a_terminal_that_does_not_tell_its_size_gets_a_bar_too():
+  controller, terminal = pty.openpty()
+  fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 0, 0, 0, 0))
+  with os.fdopen(terminal, 'w') as stream:
+    shown = progress.Progress(stream, 1)
+    shown.before_step(0)
+    shown.after_step(1, {'loss': (1.5, 1.0)})
+    shown.close()
+    text = os.read(controller, 10_000).decode()
+  os.close(controller)
+  assert 'step 1/1' in text
+  assert 'loss 1.5' in text
 
 
 def test_after_a_restart_the_bar_starts_where_the_training_does():

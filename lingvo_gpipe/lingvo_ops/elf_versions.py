@@ -53,7 +53,7 @@ class ElfVersions:
         mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as image,
       ):
         self._read(image)
-    except (struct.error, ValueError, IndexError) as e:
+    except (struct.error, ValueError, IndexError, OverflowError) as e:
       raise NotElf64Error(f'{path}: cannot read its ELF tables: {e}') from e
 
   def _read(self, image: mmap.mmap) -> None:

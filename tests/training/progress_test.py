@@ -5,6 +5,7 @@ import io
 import os
 import pty
 import struct
+import sys
 import termios
 
 import numpy as np
@@ -59,10 +60,12 @@ def test_a_terminal_gets_one_bar():
   assert '32 examples/s' in last
 
 
-def test_a_terminal_that_does_not_tell_its_size_gets_a_bar_too():
+def test_a_terminal_that_does_not_tell_its_size_gets_a_bar_too(monkeypatch):
   controller, terminal = pty.openpty()
   fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 0, 0, 0, 0))
   with os.fdopen(terminal, 'w') as stream:
+    # tqdm asks only the standard streams for their size.
+    monkeypatch.setattr(sys, 'stdout', stream)
     shown = progress.Progress(stream, 1)
     shown.before_step(0)
     shown.after_step(1, {'loss': (1.5, 1.0)})

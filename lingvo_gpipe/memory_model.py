@@ -35,6 +35,8 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 
 # Bytes, and products on the way to them, stay below this.
 _LARGEST_BYTES = 2**61
+# Schedules of more cells times micro-batches are not built to count a stash.
+_MAX_COUNTED = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,15 +70,22 @@ def peak_stash(
 ) -> tuple[int, ...]:
   """The most micro-batches that each cell stashes under a schedule.
 
+  Where cells share devices they are counted in the schedule, unless it is so
+  long that this would take seconds: then the schedule's limits stand in, which
+  are no smaller.
+
   Args:
     schedule: A schedule's name.
     cell_devices: The device of each cell.
     num_micro_batches: M.
   """
-  if len(set(cell_devices)) == len(cell_devices):
-    return tuple(
-      schedules.in_flight_limits(schedule, cell_devices, num_micro_batches)
-    )
+  limits = schedules.in_flight_limits(schedule, cell_devices, num_micro_batches)
+  num_cells = len(cell_devices)
+  if (
+    len(set(cell_devices)) == num_cells
+    or num_cells * num_micro_batches > _MAX_COUNTED
+  ):
+    return tuple(limits)
   return stash.peak_stash(
     schedules.make_schedule(schedule, cell_devices, num_micro_batches)
   )

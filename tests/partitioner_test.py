@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import itertools
 import random
+import subprocess
+import sys
 from fractions import Fraction
 
 import pytest
@@ -407,6 +409,15 @@ def test_many_equal_layers_get_equal_cells():
   )
   found = partition(layers, PipelineSpec(128, num_micro_batches=32))
   assert set(found.sizes) == {12, 13}
+
+
+def test_importing_the_partitioner_does_not_import_tensorflow():
+  code = (
+    'import sys, lingvo_gpipe.partitioner\n'
+    'wrong = {"tensorflow", "lingvo"} & set(sys.modules)\n'
+    'assert not wrong, wrong'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def test_balance_is_offered_here():

@@ -24,17 +24,11 @@ from lingvo_gpipe.partitioning.pipeline_spec import (
   cell_memory,
   spec_problem,
 )
-from lingvo_gpipe.partitioning.shared_device_search import (
-  SharedDeviceSearch,
-  fits,
-)
+from lingvo_gpipe.partitioning.shared_device_search import SharedDeviceSearch
 
 # If the micro-batch's size is not known it is counted in this many parts.
 _PARTS = 1000
 _BLOCK = 128
-# For pipelines with more cells times layers, cells that share devices are only
-# tried at the cut whose largest cell needs least memory.
-_LARGE = 10_000
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
@@ -271,14 +265,11 @@ def _fits(
     )
   problem = spec_problem(layers, spec, memory)
   limit = _limit(spec)
+  if spec.cells_per_device > 1:
+    search = SharedDeviceSearch(problem, spec.num_devices, limit)
+    return search.any() is not None
   cuts = best_cuts(problem, [LARGEST_MEMORY], problem.total_cost, limit)
-  if cuts is None or spec.cells_per_device == 1:
-    return cuts is not None
-  if fits(problem, cuts.positions, spec.num_devices, limit):
-    return True
-  if spec.num_cells * len(layers) > _LARGE:
-    return False
-  return SharedDeviceSearch(problem, spec.num_devices, limit).any() is not None
+  return cuts is not None
 
 
 def _smallest_num_cells(

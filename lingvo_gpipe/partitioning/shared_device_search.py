@@ -34,7 +34,10 @@ from lingvo_gpipe.partitioning.cut_search import (
   best_cuts,
 )
 
-_MAX_COMPARISONS = 300_000_000
+_MAX_COMPARISONS = 100_000_000
+# With more cells times layers, the question whether any cut fits is only put
+# to the cut whose largest cell needs least.
+_LARGE = 20_000
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
@@ -113,9 +116,13 @@ class SharedDeviceSearch:
   def best(self) -> Cuts | None:
     """The best cut, or None if none was found to fit."""
     limit = self._device_memory
-    cost = self._least_bound(
-      self._costs(), lambda cost: self._any(cost) is not None
-    )
+    costs = self._costs()
+    if not len(costs):
+      return None
+    # Under the tightest bound the search is short, however large the problem.
+    cost: int | None = int(costs[0])
+    if self._run([], int(costs[0]), limit) is None:
+      cost = self._least_bound(costs, lambda cost: self._any(cost) is not None)
     if cost is None:
       return None
     fewest = self._run([CROSSING_BYTES], cost, limit)
@@ -145,6 +152,9 @@ class SharedDeviceSearch:
       return None
     if fits(self._problem, even.positions, self._num_devices, limit):
       return even
+    if self._problem.num_cells * self._problem.num_layers > _LARGE:
+      self.has_dropped = True
+      return None
     return self._run([], largest_cost, limit)
 
   def _least_bound(

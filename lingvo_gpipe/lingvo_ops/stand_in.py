@@ -47,6 +47,14 @@ IMPLEMENTATIONS: dict[str, str] = {
 }
 
 
+# Op: what does without it, for ops whose users have a choice.
+_ALTERNATIVES = dict.fromkeys(
+  ('generic_input', 'generic_input_v2_create', 'generic_input_v2_get_next'),
+  'use an input generator that reads with tf.data '
+  '(base_input_generator.DefineTFDataInput)',
+)
+
+
 class UnavailableOpError(NotImplementedError):
   """An op of Lingvo's custom-op library was used where it cannot load."""
 
@@ -130,5 +138,6 @@ def _explain(name: str, shortfall: host.Shortfall) -> str:
     f'lingvo_gpipe has no TensorFlow implementation of it. It is in '
     f'{shortfall.library}, which cannot load here: {versions} (versions '
     f'missing: {", ".join(shortfall.missing)}). Use a newer distribution, for '
-    f'example Debian 13 or Ubuntu 24.04, or do without this op.'
+    f'example Debian 13 or Ubuntu 24.04, or '
+    f'{_ALTERNATIVES.get(name, "do without this op")}.'
   )

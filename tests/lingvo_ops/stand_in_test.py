@@ -78,6 +78,7 @@ def test_an_unavailable_op_raises_when_it_is_used_and_says_what_to_do(
     'glibc needed 2.38',
     'Debian 13',
     'Ubuntu 24.04',
+    'tf.data',
   ):
     assert part in str(error.value)
 

@@ -34,9 +34,9 @@ def let_lingvo_find_models():
   'image.digits.AmoebaNetD' by importing `model_params.image.digits`. Other
   names are looked for as before. Calling it again changes nothing.
   """
-  if getattr(model_imports.ImportParams, 'finds_model_params', False):
-    return
   import_params = model_imports.ImportParams
+  if hasattr(import_params, 'lingvos'):
+    return
 
   def import_ours_first(model_name, *args, **kwargs):
     module = f'{PACKAGE}.{model_name.rpartition(".")[0]}'
@@ -45,7 +45,7 @@ def let_lingvo_find_models():
       return True
     return import_params(model_name, *args, **kwargs)
 
-  import_ours_first.finds_model_params = True
+  import_ours_first.lingvos = import_params
   model_imports.ImportParams = import_ours_first
 
 

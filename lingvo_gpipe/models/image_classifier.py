@@ -177,11 +177,15 @@ def _Targets(input_batch):
 
 
 def _EndAtMaxSteps(train):
-  """Lets a schedule without an end of its own end with the training."""
-  lr_schedule = train.lr_schedule
-  if (
-    lr_schedule is not None
-    and 'total_steps' in lr_schedule
-    and not lr_schedule.total_steps
-  ):
-    lr_schedule.total_steps = train.max_steps
+  """Lets schedules without an end of their own end with the training."""
+  learners = train.learner if train.learner is not None else train
+  if not isinstance(learners, (list, tuple)):
+    learners = [learners]
+  for learner in learners:
+    lr_schedule = learner.lr_schedule
+    if (
+      lr_schedule is not None
+      and 'total_steps' in lr_schedule
+      and not lr_schedule.total_steps
+    ):
+      lr_schedule.total_steps = train.max_steps

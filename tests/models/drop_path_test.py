@@ -72,6 +72,6 @@ def test_refuses_an_impossible_probability(keep_prob):
 def test_refuses_a_negative_ramp():
   with (
     layer_testing.graph_session(),
-    pytest.raises(ValueError, match='ramp_steps.*-1'),
+    pytest.raises(ValueError, match=r'ramp_steps.*-1'),
   ):
     _layer(ramp_steps=-1)

@@ -20,9 +20,7 @@ def _shape_and_count(params, inputs):
     layer = params.Set(name='layer').Instantiate()
     outputs = layer.FPropDefaultTheta(tf.constant(inputs))
     count = sum(
-      np.prod(v.shape.as_list())
-      for v in layer.vars.Flatten()
-      if v.trainable
+      np.prod(v.shape.as_list()) for v in layer.vars.Flatten() if v.trainable
     )
     return outputs.shape.as_list(), count
 

@@ -1,0 +1,86 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the registration of models in model_params."""
+
+import sys
+
+import pytest
+from lingvo import model_imports, model_registry
+from lingvo.core import base_model_params
+
+from lingvo_gpipe import model_registration
+
+
+class _Model(base_model_params.SingleTaskModelParams):
+  """Stands in for a model of model_params/image/drawings.py."""
+
+
+@pytest.fixture
+def no_new_models(monkeypatch):
+  """Takes models that a test registers out of the registry again."""
+  registry = model_registry._ModelRegistryHelper
+  monkeypatch.setattr(registry, '_MODEL_PARAMS', dict(registry._MODEL_PARAMS))
+
+
+def test_key_is_file_and_class_without_model_params(no_new_models, monkeypatch):
+  monkeypatch.setattr(_Model, '__module__', 'model_params.image.drawings')
+  monkeypatch.setattr('inspect.getfile', lambda cls: 'drawings.py')
+  assert model_registration.RegisterSingleTaskModel(_Model) is _Model
+  registered = model_registry._ModelRegistryHelper.GetAllRegisteredClasses()
+  assert issubclass(registered['image.drawings._Model'], _Model)
+
+
+def test_a_second_model_of_the_same_key_is_refused(no_new_models, monkeypatch):
+  monkeypatch.setattr(_Model, '__module__', 'model_params.image.drawings')
+  monkeypatch.setattr('inspect.getfile', lambda cls: 'drawings.py')
+  model_registration.RegisterSingleTaskModel(_Model)
+  with pytest.raises(ValueError, match=r'image\.drawings\._Model'):
+    model_registration.RegisterSingleTaskModel(_Model)
+
+
+@pytest.fixture
+def find_models(monkeypatch):
+  """Lets Lingvo find models, for one test."""
+  monkeypatch.setattr(model_imports, 'ImportParams', _lingvos_import_params())
+  model_registration.let_lingvo_find_models()
+
+
+def _lingvos_import_params():
+  current = model_imports.ImportParams
+  return getattr(current, 'lingvos', current)
+
+
+def test_lingvo_finds_our_models(find_models):
+  model = model_registry.GetClass('image.digits.AmoebaNetD')
+  assert model.__mro__[1].__module__ == 'model_params.image.digits'
+  assert 'model_params.image.digits' in sys.modules
+
+
+def test_lingvo_still_finds_other_models(find_models, monkeypatch, tmp_path):
+  (tmp_path / 'elsewhere').mkdir()
+  (tmp_path / 'elsewhere' / 'toy.py').write_text(
+    'from lingvo import model_registry\n'
+    'from lingvo.core import base_model_params\n'
+    '@model_registry.RegisterSingleTaskModel\n'
+    'class Toy(base_model_params.SingleTaskModelParams):\n'
+    '  pass\n'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  assert model_registry.GetClass('elsewhere.toy.Toy').__name__ == 'Toy'
+
+
+@pytest.mark.parametrize('name', ['image.paintings.A', 'nowhere.digits.A'])
+def test_unknown_modules_are_lingvos_to_refuse(find_models, name):
+  with pytest.raises(LookupError, match='Could not find'):
+    model_registry.GetClass(name)
+
+
+def test_unknown_classes_are_lingvos_to_refuse(find_models):
+  with pytest.raises(LookupError, match=r'image\.digits\.Nothing'):
+    model_registry.GetClass('image.digits.Nothing')
+
+
+def test_letting_lingvo_find_models_twice_changes_nothing(find_models):
+  once = model_imports.ImportParams
+  model_registration.let_lingvo_find_models()
+  assert model_imports.ImportParams is once

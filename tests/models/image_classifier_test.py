@@ -1,0 +1,180 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the image classification task."""
+
+import layer_testing
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from lingvo.core import cluster_factory, layers, py_utils, schedule
+
+from lingvo_gpipe.models import amoebanet, image_classifier
+
+
+def _task(num_classes=4, **params):
+  """A small network of four layers for 8x8 images."""
+  network = amoebanet.AmoebaNetParams().Set(
+    num_normal_cells=3,
+    dim=8,
+    num_classes=num_classes,
+    input_dim=1,
+    stem_stride=1,
+    num_stem_reductions=0,
+    normal=[(0, 'conv_1x1'), (1, 'none')],
+    normal_concat=[0, 2],
+    reduction=[(0, 'max_pool_2x2'), (1, 'conv_1x1')],
+    reduction_concat=[2],
+  )
+  p = image_classifier.ImageClassifier.Params().Set(name='task')
+  p.network = amoebanet.AmoebaNetLayers(network)
+  p.num_partitions = 2
+  p.pipeline.num_micro_batches = 4
+  p.loss.num_classes = num_classes
+  p.train.learning_rate = 0.01
+  return p.Set(**params)
+
+
+def _batch(size=12, num_classes=4):
+  """Images that show their class by how bright they are, the last ignored."""
+  random = np.random.RandomState(6)
+  label = np.arange(size) % num_classes
+  image = random.randn(size, 8, 8, 1) * 0.3 + label[:, None, None, None]
+  weight = np.ones(size)
+  weight[-2:] = 0.0
+  return py_utils.NestedMap(
+    image=tf.constant(image, tf.float32),
+    label=tf.constant(label, tf.int32),
+    weight=tf.constant(weight, tf.float32),
+  )
+
+
+def test_learns_and_counts_samples_by_weight():
+  with layer_testing.graph_session() as session:
+    task = _task().Instantiate()
+    metrics, _ = task.FPropTower(task.theta, _batch())
+    assert set(metrics) == {'loss', 'accuracy', 'num_samples_in_batch'}
+    train = tf.train.AdamOptimizer(0.01).minimize(metrics['loss'][0])
+    session.run(tf.global_variables_initializer())
+    losses = []
+    for _ in range(30):
+      values, _ = session.run([dict(metrics), train])
+      losses.append(values['loss'][0])
+      assert values['num_samples_in_batch'] == (10.0, 1.0)
+      assert values['loss'][1] == values['accuracy'][1] == 10.0
+  assert losses[-1] < 0.3 < 1.0 < losses[0]
+
+
+def test_evaluation_in_the_pipeline_equals_the_layers_in_sequence():
+  with layer_testing.graph_session(do_eval=True) as session:
+    task = _task().Instantiate()
+    batch = _batch()
+    metrics, _ = task.FPropTower(task.theta, batch)
+    decoded = task.DecodeWithTheta(task.theta, batch)
+    logits = task.Logits(task.theta, batch.image)
+    args = (batch.image,)
+    for cell in task.pipeline.cells:
+      args = cell.FPropDefaultTheta(*args)
+      args = args if isinstance(args, tuple) else (args,)
+    session.run(tf.global_variables_initializer())
+    got, decoded, logits, want = session.run(
+      [dict(metrics), decoded, logits, args[0]]
+    )
+    weight, label = session.run([batch.weight, batch.label])
+  np.testing.assert_allclose(logits, want, 1e-5, 1e-5)
+  right = (want.argmax(-1) == label) * weight
+  np.testing.assert_allclose(got['accuracy'], (right.sum() / 10.0, 10.0), 1e-6)
+  assert decoded.predicted.tolist() == want.argmax(-1).tolist()
+  decoder_metrics = task.CreateDecoderMetrics()
+  task.PostProcessDecodeOut(decoded, decoder_metrics)
+  assert decoder_metrics['num_samples_in_batch'].total_value == 10.0
+  np.testing.assert_allclose(
+    decoder_metrics['accuracy'].value, right.sum() / 10.0, 1e-6
+  )
+
+
+def test_inference_takes_images_of_any_number():
+  with layer_testing.graph_session(do_eval=True) as session:
+    task = _task().Instantiate()
+    fetches, feeds = task.Inference()['default']
+    session.run(tf.global_variables_initializer())
+    for batch in (4, 6):
+      values = session.run(
+        fetches, {feeds['images']: np.zeros([batch, 8, 8, 1])}
+      )
+      assert values['logits'].shape == (batch, 4)
+      np.testing.assert_allclose(values['probabilities'].sum(-1), 1.0, 1e-5)
+
+
+def test_cells_follow_the_costs():
+  with layer_testing.graph_session():
+    task = _task(layer_costs=[0, 1, 1, 1, 1, 4, 0]).Instantiate()
+  sizes = [len(cell.sub) for cell in task.pipeline.params.cell_tpl]
+  assert sizes in ([5, 2], [4, 3])
+  assert sizes[0] == 5
+
+
+def test_variables_do_not_depend_on_the_cut():
+  names = []
+  for num_partitions in (1, 7):
+    with layer_testing.graph_session():
+      task = _task(num_partitions=num_partitions).Instantiate()
+      assert len(task.pipeline.cells) == num_partitions
+      names.append(sorted(v.name for v in task.vars.Flatten()))
+  assert names[0] == names[1]
+  assert names[0][0].startswith('task/pipeline/classifier/')
+
+
+def test_there_is_a_cell_for_each_device_of_a_split():
+  cluster = cluster_factory.Current().params.Copy()
+  cluster.worker.devices_per_split = 3
+  cluster.worker.cpus_per_replica = 3
+  with tf.Graph().as_default(), cluster.Instantiate():
+    task = _task(num_partitions=None).Instantiate()
+    assert len(task.pipeline.cells) == 3
+
+
+def test_a_schedule_without_an_end_ends_with_the_training():
+  for total_steps, want in ((0, 70), (50, 50)):
+    p = _task()
+    p.train.max_steps = 70
+    p.train.lr_schedule = schedule.CosineSchedule.Params().Set(
+      total_steps=total_steps
+    )
+    with layer_testing.graph_session():
+      task = p.Instantiate()
+    assert task.learners[0].params.lr_schedule.total_steps == want
+    assert p.train.lr_schedule.total_steps == total_steps
+
+
+@pytest.mark.parametrize(
+  ('params', 'message'),
+  [
+    ({'num_partitions': 8}, 'num_partitions.*1 to 7.*got 8'),
+    ({'layer_costs': [1, 2]}, 'layer_costs.*2 for 7 layers'),
+  ],
+)
+def test_refuses_params_that_do_not_fit(params, message):
+  with (
+    layer_testing.graph_session(),
+    pytest.raises(ValueError, match=message),
+  ):
+    _task(**params).Instantiate()
+
+
+def test_other_layers_can_make_up_the_network():
+  flatten_free = layers.ProjectionLayer.Params().Set(
+    input_dim=1, output_dim=6, batch_norm=False, has_bias=True
+  )
+  network = [
+    flatten_free.Copy().Set(name='first'),
+    amoebanet.AmoebaNetClassifier.Params().Set(
+      name='last', input_dim=6, num_classes=4
+    ),
+  ]
+  with layer_testing.graph_session() as session:
+    task = _task(network=network).Instantiate()
+    metrics, _ = task.FPropTower(task.theta, _batch())
+    [gradient] = tf.gradients(
+      metrics['loss'][0], [task.vars.pipeline.cell_0.first.w]
+    )
+    assert np.abs(layer_testing.run(session, gradient)).max() > 0.0

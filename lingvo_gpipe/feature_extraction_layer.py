@@ -10,6 +10,7 @@ import lingvo.compat as tf
 from lingvo.core import base_layer, builder_layers, py_utils
 
 from lingvo_gpipe import partitioner
+from lingvo_gpipe.engine.barrier import barrier
 from lingvo_gpipe.pipeline import seeds
 
 
@@ -109,6 +110,8 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
       _CheckCall(layer, layer_args)
       with seeds.in_layer(layer.path):
         outputs = layer.FProp(theta[name], *layer_args)
+      if seeds.in_cell():
+        outputs = barrier(outputs)
     for name in p.act_fetch_layers or []:
       activations.append(to_tuple(self.children[name].activation)[0])
     if activations:

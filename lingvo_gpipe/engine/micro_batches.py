@@ -17,6 +17,8 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
+from lingvo_gpipe.engine.barrier import barrier
+
 
 @dataclasses.dataclass(frozen=True)
 class MicroBatchSizes:
@@ -150,7 +152,8 @@ def split(
       does not know them.
 
   Returns:
-    M nests of the same structure.
+    M nests of the same structure, behind barriers: TensorFlow makes a copy of
+    a function for each constant that it finds among its arguments.
   """
   flat = tf.nest.flatten(nest)
   columns = []
@@ -163,7 +166,7 @@ def split(
       parts = list(sizes.sizes) if sizes.known else run_time_sizes
       columns.append(tf.split(tensor, parts, axis=batch_dim, num=sizes.count))
   return [
-    tf.nest.pack_sequence_as(nest, [column[m] for column in columns])
+    barrier(tf.nest.pack_sequence_as(nest, [column[m] for column in columns]))
     for m in range(sizes.count)
   ]
 
@@ -184,7 +187,7 @@ def sizes_at_run_time(
     return batch // count + larger
   check = tf.debugging.assert_greater_equal(
     batch,
-    count,
+    tf.constant(count, tf.int64),
     message=(
       f'The mini-batch has fewer examples than num_micro_batches ({count}); '
       'use a larger batch or fewer micro-batches.'

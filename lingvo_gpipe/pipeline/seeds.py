@@ -97,6 +97,11 @@ def layer_scope(
     py_utils._STEP_SEED_DICT.dict.pop(id(graph), None)
 
 
+def in_cell() -> bool:
+  """Whether a cell is being traced."""
+  return bool(_SCOPES.stack)
+
+
 @contextlib.contextmanager
 def in_layer(path: str) -> Iterator[None]:
   """Resets Lingvo's step seed to that of a layer, inside a `layer_scope`.

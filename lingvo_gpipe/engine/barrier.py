@@ -1,0 +1,47 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps TensorFlow's graph optimiser from reaching across layers.
+
+The optimiser rewrites arithmetic: a chain of additions, say, becomes one op
+that adds in another order. Where a chain ends depends on where a cell ends, so
+the last bits of a result would depend on the cut. With a barrier between any
+two layers of a cell each layer is optimised by itself, and the cut does not
+matter.
+
+The barrier is TensorFlow's PlaceholderWithDefault: an identity, without a
+copy, that the optimiser must leave alone because it could be fed. Its gradient
+has a barrier too.
+"""
+
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+_GRADIENT = 'LingvoGpipeBarrier'
+
+
+def barrier(nest: Any) -> Any:
+  """Returns the tensors of a nest behind barriers; a None stays None."""
+  return tf.nest.map_structure(_barrier, nest)
+
+
+def _barrier(x: Any) -> Any:
+  if x is None:
+    return None
+  x = tf.convert_to_tensor(x)
+  if tf.executing_eagerly():
+    return x
+  with tf.get_default_graph().gradient_override_map(
+    {'PlaceholderWithDefault': _GRADIENT}
+  ):
+    return tf.placeholder_with_default(x, x.shape)
+
+
+@tf.RegisterGradient(_GRADIENT)
+def _barrier_gradient(op: tf.Operation, gradient: Any) -> Any:
+  del op
+  if isinstance(gradient, tf.IndexedSlices):
+    return tf.IndexedSlices(
+      _barrier(gradient.values), gradient.indices, gradient.dense_shape
+    )
+  return _barrier(gradient)

@@ -1,0 +1,242 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A small model for tests of the pipeline, and ways to run it.
+
+Four layers with convolutions, dropout, a second output and an int tensor that
+crosses every boundary; cut into up to four cells, evenly or not.
+"""
+
+import dataclasses
+
+import lingvo.compat as tf
+import numpy as np
+from lingvo.core import base_layer, cluster_factory, layers, py_utils
+
+from lingvo_gpipe import pipelining_layer
+
+NUM_LAYERS = 4
+BATCH = 8
+_SIZE, _CHANNELS, _CLASSES = 6, 4, 5
+
+
+class ConvLayer(base_layer.BaseLayer):
+  """Takes and returns (image, running mean, ids)."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('keep_prob', 1.0, 'Of dropout.')
+    p.Define('dropout_tpl', layers.DeterministicDropoutLayer.Params(), '')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    self.CreateChild(
+      'conv',
+      layers.Conv2DLayerNoPadding.Params().Set(
+        filter_shape=(3, 3, _CHANNELS, _CHANNELS),
+        filter_stride=(1, 1),
+        params_init=py_utils.WeightInit.Gaussian(0.2),
+      ),
+    )
+    self.CreateVariable(
+      'scale', py_utils.WeightParams([4], py_utils.WeightInit.Constant(1.0))
+    )
+    self.CreateChild('dropout', p.dropout_tpl.Copy().Set(keep_prob=p.keep_prob))
+
+  def FProp(self, theta, image, mean, ids):
+    hidden = tf.nn.relu(self.conv.FProp(theta.conv, image))
+    hidden = self.dropout.FProp(theta.dropout, hidden)
+    scale = tf.gather(theta.scale, ids % 4)[:, None, None, None]
+    image += scale * hidden
+    return image, mean + tf.reduce_mean(hidden, axis=[1, 2]), ids + 1
+
+
+class Loss(base_layer.BaseLayer):
+  """Cross-entropy, with a weight for each example."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateVariable(
+      'w',
+      py_utils.WeightParams(
+        [_CHANNELS, _CLASSES], py_utils.WeightInit.Gaussian(0.5)
+      ),
+    )
+
+  def FProp(self, theta, outputs, targets):
+    image, mean, _ = outputs
+    features = tf.reduce_mean(image, axis=[1, 2]) + mean
+    logits = tf.matmul(features, theta.w)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+      labels=targets.labels, logits=logits
+    )
+    weight = tf.reduce_sum(targets.weights)
+    hits = tf.cast(tf.equal(tf.argmax(logits, -1), targets.labels), tf.float32)
+    return {
+      'loss': (tf.reduce_sum(losses * targets.weights) / weight, weight),
+      'accuracy': (
+        tf.reduce_mean(hits),
+        tf.cast(tf.shape(hits)[0], tf.float32),
+      ),
+    }
+
+
+def layer_params(keep_prob=1.0, num_layers=NUM_LAYERS):
+  return [
+    ConvLayer.Params().Set(name=f'l{i}', keep_prob=keep_prob)
+    for i in range(num_layers)
+  ]
+
+
+def cells(subs, num_cells):
+  """Cuts layers into cells whose lengths differ by at most one."""
+  bounds = [round(k * len(subs) / num_cells) for k in range(num_cells + 1)]
+  return [
+    pipelining_layer.FeatureExtractionLayer.Params().Set(
+      name=f'd{k}', sub=subs[bounds[k] : bounds[k + 1]]
+    )
+    for k in range(num_cells)
+  ]
+
+
+def pipeline_params(num_cells, num_micro_batches=4, keep_prob=0.8, **kwargs):
+  kwargs.setdefault('loss_tpl', Loss.Params().Set(name='loss'))
+  return pipelining_layer.PipeliningLayer.Params().Set(
+    name='net',
+    cell_tpl=cells(layer_params(keep_prob), num_cells),
+    num_micro_batches=num_micro_batches,
+    **kwargs,
+  )
+
+
+@dataclasses.dataclass
+class Data:
+  image: np.ndarray
+  mean: np.ndarray
+  ids: np.ndarray
+  labels: np.ndarray
+  weights: np.ndarray
+
+  @property
+  def inputs(self):
+    return tuple(map(tf.constant, (self.image, self.mean, self.ids)))
+
+  @property
+  def targets(self):
+    return py_utils.NestedMap(
+      labels=tf.constant(self.labels), weights=tf.constant(self.weights)
+    )
+
+
+def data(batch=BATCH, seed=0):
+  rng = np.random.RandomState(seed)
+  return Data(
+    image=rng.randn(batch, _SIZE, _SIZE, _CHANNELS).astype(np.float32),
+    mean=rng.randn(batch, _CHANNELS).astype(np.float32),
+    ids=np.arange(batch, dtype=np.int32),
+    labels=rng.randint(_CLASSES, size=batch).astype(np.int64),
+    weights=rng.choice([0.5, 1.0, 2.0], size=batch).astype(np.float32),
+  )
+
+
+def cluster(num_devices, **kwargs):
+  """A cluster whose model splits have `num_devices` CPU devices."""
+  kwargs = {'mode': 'sync', 'job': 'trainer_client', **kwargs}
+  return cluster_factory.ForTestingWorker(
+    cpus=num_devices, split_size=num_devices, **kwargs
+  )
+
+
+def session(num_devices, graph=None, **kwargs):
+  """A session with CPU devices, TensorFlow's graph optimisations on."""
+  return tf.compat.v1.Session(
+    graph=graph,
+    config=tf.compat.v1.ConfigProto(
+      device_count={'CPU': num_devices}, **kwargs
+    ),
+  )
+
+
+@dataclasses.dataclass
+class Result:
+  """What a step gave: numpy values."""
+
+  metrics: dict
+  gradients: dict
+
+
+def run_step(
+  params, examples, *, step=3, num_devices=None, compute=None, do_eval=None
+):
+  """Builds a pipeline in a graph and runs one step of it.
+
+  Args:
+    params: The layer's Params.
+    examples: The `Data`.
+    step: The global step.
+    num_devices: CPU devices; one for each cell if not given.
+    compute: Maps the layer to metrics; by default ComputeLoss.
+    do_eval: Whether to evaluate.
+  """
+  num_devices = num_devices or len(params.cell_tpl)
+  compute = compute or (
+    lambda layer: layer.ComputeLoss(
+      layer.theta, examples.inputs, examples.targets
+    )
+  )
+  with cluster(num_devices, do_eval=do_eval), tf.Graph().as_default() as graph:
+    tf.random.set_seed(7)
+    global_step = py_utils.GetOrCreateGlobalStepVar()
+    layer = params.Instantiate()
+    metrics = compute(layer)
+    variables = tf.trainable_variables()
+    gradients = {}
+    if not do_eval:
+      gradients = dict(
+        zip(
+          [v.name for v in variables],
+          tf.gradients(
+            metrics['loss'][0], variables, colocate_gradients_with_ops=True
+          ),
+          strict=True,
+        )
+      )
+    fetched = {n: g for n, g in gradients.items() if g is not None}
+    with session(num_devices, graph) as sess:
+      sess.run(tf.global_variables_initializer())
+      sess.run(tf.assign(global_step, step))
+      values = sess.run((dict(metrics), fetched))
+  return Result(values[0], {n: values[1].get(n) for n in gradients})
+
+
+def dense(gradient):
+  """A gradient as an array, if it was sparse."""
+  if not hasattr(gradient, 'indices'):
+    return gradient
+  full = np.zeros(gradient.dense_shape, gradient.values.dtype)
+  np.add.at(full, gradient.indices, gradient.values)
+  return full
+
+
+def assert_identical(a, b):
+  """Asserts that two results agree in every bit."""
+  np.testing.assert_equal(a.metrics, b.metrics)
+  assert a.gradients.keys() == b.gradients.keys()
+  for name, gradient in a.gradients.items():
+    np.testing.assert_array_equal(
+      dense(gradient), dense(b.gradients[name]), err_msg=name
+    )
+
+
+def assert_close(a, b, tolerance=1e-5):
+  """Asserts agreement relative to each gradient's norm, and to the loss."""
+  np.testing.assert_allclose(
+    a.metrics['loss'], b.metrics['loss'], rtol=tolerance
+  )
+  assert a.gradients.keys() == b.gradients.keys()
+  for name in a.gradients:
+    x, y = dense(a.gradients[name]), dense(b.gradients[name])
+    error = np.linalg.norm(x - y) / (np.linalg.norm(y) or 1)
+    assert error <= tolerance, (name, error)

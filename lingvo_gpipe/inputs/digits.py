@@ -8,6 +8,7 @@ Machine Learning Repository's "Optical Recognition of Handwritten Digits"
 """
 
 import functools
+import math
 
 import lingvo.compat as tf
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn import datasets
 
 NUM_FOLDS = 5
 HEIGHT = WIDTH = 8
+_LIMITS = {'max_shift': HEIGHT, 'max_rotation': 180, 'max_zoom': 1}
 _SPLIT_SEED = 20181116  # The day GPipe's paper appeared.
 
 
@@ -111,8 +113,14 @@ class DigitsInput(base_input_generator.BaseInputGenerator):
     )
     p.Define(
       'max_shift',
-      1,
+      1.0,
       'Training images are moved by up to this many pixels in each direction.',
+    )
+    p.Define(
+      'max_rotation', 10.0, 'They are turned by up to this many degrees.'
+    )
+    p.Define(
+      'max_zoom', 0.1, 'They are made larger or smaller by up to this share.'
     )
     p.random_seed = 0
     p.batch_size = 64
@@ -148,10 +156,13 @@ class DigitsInput(base_input_generator.BaseInputGenerator):
       raise ValueError(
         f'{p.name}: batch_size must be positive, got {p.batch_size}.'
       )
-    if not 0 <= p.max_shift < HEIGHT:
-      raise ValueError(
-        f'{p.name}: max_shift must lie in 0 to {HEIGHT - 1}, got {p.max_shift}.'
-      )
+    for name, limit in _LIMITS.items():
+      value = p.Get(name)
+      if not 0 <= value < limit:
+        raise ValueError(
+          f'{p.name}: {name} must be at least 0 and less than {limit}, '
+          f'got {value}.'
+        )
     self._images = images
     self._labels = labels
 
@@ -200,15 +211,19 @@ class DigitsInput(base_input_generator.BaseInputGenerator):
         max_index=tf.fill([size], tf.constant(self.num_examples - 1, tf.int64)),
       )
       images = self._Scale(tf.gather(self._images, index))
-      if p.max_shift:
-        shifts = tf.random.stateless_uniform(
-          [size, 2],
+      if p.max_shift or p.max_rotation or p.max_zoom:
+        random = tf.random.stateless_uniform(
+          [size, 4],
           seed=tf.stack([tf.constant(p.random_seed, tf.int64), number]),
-          minval=0,
-          maxval=2 * p.max_shift + 1,
-          dtype=tf.int32,
+          minval=-1.0,
+          maxval=1.0,
         )
-        images = _crop_shifted(images, shifts, p.max_shift)
+        images = transform(
+          images,
+          shift=random[:, :2] * p.max_shift,
+          angle=random[:, 2] * (p.max_rotation * math.pi / 180.0),
+          zoom=1.0 + random[:, 3] * p.max_zoom,
+        )
       return py_utils.NestedMap(
         image=images[..., tf.newaxis],
         label=tf.gather(self._labels, index),
@@ -232,21 +247,48 @@ class DigitsInput(base_input_generator.BaseInputGenerator):
     return tf.cast(images, tf.float32) / 8.0 - 1.0
 
 
-def _crop_shifted(images, shifts, max_shift):
-  """Moves each image, filling with background.
+def transform(images, shift, angle, zoom):
+  """Moves, turns and zooms images about their centres.
+
+  Pixels between others are interpolated bilinearly; the background, -1, lies
+  all around an image.
 
   Args:
-    images: A float tensor [n, 8, 8] with -1 for the background.
-    shifts: An int32 tensor [n, 2]: where the window starts, vertically and
-      horizontally, in the image padded by `max_shift`; 0 to 2 max_shift.
-    max_shift: An int.
+    images: A float tensor [n, height, width].
+    shift: A float tensor [n, 2]: by how many pixels down and to the right.
+    angle: A float tensor [n]: by how many radians, clockwise.
+    zoom: A float tensor [n]: factor, above 1 to enlarge.
 
   Returns:
     A tensor of the shape of `images`.
   """
-  margin = [max_shift, max_shift]
-  padded = tf.pad(images, [[0, 0], margin, margin], constant_values=-1.0)
-  rows = shifts[:, :1] + tf.range(HEIGHT)
-  columns = shifts[:, 1:] + tf.range(WIDTH)
-  moved = tf.gather(padded, rows, axis=1, batch_dims=1)
-  return tf.gather(moved, columns, axis=2, batch_dims=1)
+  height, width = images.shape[1:]
+  centre = [(height - 1) / 2.0, (width - 1) / 2.0]
+  rows = tf.range(height, dtype=tf.float32)[tf.newaxis, :, tf.newaxis]
+  columns = tf.range(width, dtype=tf.float32)[tf.newaxis, tf.newaxis, :]
+  y = rows - centre[0] - shift[:, :1, tf.newaxis]
+  x = columns - centre[1] - shift[:, 1:, tf.newaxis]
+  cos = (tf.cos(angle) / zoom)[:, tf.newaxis, tf.newaxis]
+  sin = (tf.sin(angle) / zoom)[:, tf.newaxis, tf.newaxis]
+  # Where each pixel comes from, in the coordinates of the original.
+  source_y = y * cos - x * sin + centre[0]
+  source_x = y * sin + x * cos + centre[1]
+  top, left = tf.floor(source_y), tf.floor(source_x)
+  below, right = source_y - top, source_x - left
+  result = 0.0
+  for dy, weight_y in ((0.0, 1.0 - below), (1.0, below)):
+    for dx, weight_x in ((0.0, 1.0 - right), (1.0, right)):
+      pixels = _pixels(images, top + dy, left + dx)
+      result += weight_y * weight_x * pixels
+  return result
+
+
+def _pixels(images, rows, columns):
+  """The pixels of each image at whole-numbered places, -1 outside of it."""
+  height, width = images.shape[1:]
+  # A margin of background around the image stands for all that is outside.
+  padded = tf.pad(images, [[0, 0], [1, 1], [1, 1]], constant_values=-1.0)
+  rows = tf.cast(tf.clip_by_value(rows, -1.0, height), tf.int32) + 1
+  columns = tf.cast(tf.clip_by_value(columns, -1.0, width), tf.int32) + 1
+  flat = tf.reshape(padded, [-1, (height + 2) * (width + 2)])
+  return tf.gather(flat, rows * (width + 2) + columns, axis=1, batch_dims=1)

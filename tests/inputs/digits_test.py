@@ -11,6 +11,8 @@ from lingvo.core import cluster_factory, py_utils
 
 from lingvo_gpipe.inputs import digits
 
+_AS_THEY_ARE = {'max_shift': 0.0, 'max_rotation': 0.0, 'max_zoom': 0.0}
+
 
 def _batches(params, steps=None):
   """Batches at the given global steps, or all batches to the end."""
@@ -90,7 +92,7 @@ def test_an_epoch_shows_every_image_once_and_each_in_its_order():
   num_examples = len(digits.load_digits('train')[1])
   size = 50
   steps = range(2 * num_examples // size)
-  batches = _train(steps, batch_size=size, max_shift=0)
+  batches = _train(steps, batch_size=size, **_AS_THEY_ARE)
   images = np.concatenate([b.image for b in batches])
   want = np.sort([x.tobytes() for x in digits.load_digits('train')[0]])
   epochs = []
@@ -115,26 +117,72 @@ def test_labels_belong_to_their_images():
       strict=True,
     )
   )
-  [batch] = _train([3], max_shift=0)
+  [batch] = _train([3], **_AS_THEY_ARE)
   images = np.round((batch.image[..., 0] + 1.0) * 8.0).astype(np.uint8)
   assert [known[x.tobytes()] for x in images] == batch.label.tolist()
 
 
-def test_shifted_images_are_windows_of_the_padded_ones():
-  [plain], [moved] = _train([7], max_shift=0), _train([7], max_shift=2)
-  assert (plain.label == moved.label).all()
-  shifts = set()
-  for before, after in zip(plain.image, moved.image, strict=True):
-    padded = np.pad(before[..., 0], 2, constant_values=-1.0)
-    windows = {
-      (i, j)
-      for i in range(5)
-      for j in range(5)
-      if np.array_equal(padded[i : i + 8, j : j + 8], after[..., 0])
-    }
-    assert windows
-    shifts |= windows
-  assert len(shifts) > 15
+def _transform(images, shift=(0.0, 0.0), degrees=0.0, zoom=1.0):
+  with tf.Graph().as_default(), tf.Session() as session:
+    n = len(images)
+    return session.run(
+      digits.transform(
+        tf.constant(images, tf.float32),
+        shift=tf.constant([shift] * n, tf.float32),
+        angle=tf.fill([n], np.float32(np.radians(degrees))),
+        zoom=tf.fill([n], np.float32(zoom)),
+      )
+    )
+
+
+def _drawings():
+  return np.random.RandomState(8).uniform(-1, 1, [3, 8, 8]).astype(np.float32)
+
+
+def test_no_change_leaves_images_as_they_are():
+  np.testing.assert_array_equal(_transform(_drawings()), _drawings())
+
+
+@pytest.mark.parametrize('down', [-2, 0, 1])
+@pytest.mark.parametrize('right', [-1, 0, 3])
+def test_whole_shifts_move_pixels_and_fill_with_background(down, right):
+  padded = np.pad(_drawings(), [(0, 0), (3, 3), (3, 3)], constant_values=-1.0)
+  want = padded[:, 3 - down : 11 - down, 3 - right : 11 - right]
+  moved = _transform(_drawings(), (down, right))
+  np.testing.assert_allclose(moved, want, 1e-6, 1e-6)
+
+
+@pytest.mark.parametrize('quarters', [1, 2, -1])
+def test_turns_clockwise_about_the_centre(quarters):
+  want = np.rot90(_drawings(), -quarters, axes=(1, 2))
+  turned = _transform(_drawings(), degrees=90 * quarters)
+  np.testing.assert_allclose(turned, want, 1e-4, 1e-4)
+
+
+def test_half_a_pixel_is_the_mean_of_two():
+  images = _drawings()
+  moved = _transform(images, (0.0, 0.5))
+  np.testing.assert_allclose(
+    moved[:, :, 1:], (images[:, :, 1:] + images[:, :, :-1]) / 2, 1e-5, 1e-6
+  )
+  np.testing.assert_allclose(moved[:, :, 0], (images[:, :, 0] - 1.0) / 2, 1e-5)
+
+
+def test_zoom_enlarges_about_the_centre():
+  # The corner pixels come from 1.75 pixels off the centre.
+  ramp = np.broadcast_to(np.linspace(-1.0, 1.0, 8, dtype=np.float32), [1, 8, 8])
+  np.testing.assert_allclose(_transform(ramp, zoom=2.0), ramp / 2, 1e-5, 1e-6)
+
+
+def test_training_images_differ_from_the_originals_by_what_the_params_say():
+  defaults = digits.DigitsInput.Params()
+  [plain] = _train([7], **_AS_THEY_ARE)
+  for name in _AS_THEY_ARE:
+    [changed] = _train([7], **{**_AS_THEY_ARE, name: defaults.Get(name)})
+    assert (plain.label == changed.label).all()
+    distance = np.abs(plain.image - changed.image).mean((1, 2, 3))
+    assert 0.0 < distance.min() < distance.max() < 0.8
+    assert distance.std() > 0.01
 
 
 def test_evaluation_shows_each_held_out_image_once_in_order():
@@ -168,7 +216,10 @@ def test_dataset_gives_the_batches_of_the_steps():
     dataset = params.Instantiate().GetDataset()
     batch = tf.data.make_one_shot_iterator(dataset).get_next()
     from_dataset = [session.run(batch) for _ in range(3)]
-  assert all(map(_same, from_dataset, _train(range(3))))
+  for got, want in zip(from_dataset, _train(range(3)), strict=True):
+    np.testing.assert_array_equal(got.label, want.label)
+    np.testing.assert_array_equal(got.weight, want.weight)
+    np.testing.assert_allclose(got.image, want.image, 1e-5, 1e-5)
 
 
 def test_shapes_are_static_and_the_batch_grows_with_the_splits():
@@ -188,7 +239,9 @@ def test_shapes_are_static_and_the_batch_grows_with_the_splits():
   ('params', 'message'),
   [
     ({'batch_size': 0}, 'batch_size.*got 0'),
-    ({'max_shift': 8}, 'max_shift.*0 to 7, got 8'),
+    ({'max_shift': 8.0}, 'max_shift.*less than 8, got 8.0'),
+    ({'max_rotation': -1.0}, 'max_rotation.*at least 0.*got -1.0'),
+    ({'max_zoom': 1.0}, 'max_zoom.*less than 1, got 1.0'),
     ({'split': 'valid'}, "'train' or 'test', got 'valid'"),
   ],
 )

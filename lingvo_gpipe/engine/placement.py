@@ -10,6 +10,7 @@ The whole backward pass would then run on the device of the last cell.
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
@@ -33,6 +34,27 @@ def on_device(device: str) -> Iterator[None]:
         yield
     else:
       yield
+
+
+def before_copies(tensor: Any, device: str) -> Any:
+  """What a tensor is a copy of, if the copy lies on another device.
+
+  Lingvo spreads copies of weights that are not variables (casts, or reads on
+  GPUs) over the devices of a model split, by turns. A cell that used them
+  would have its weights sent there and back each step.
+
+  Args:
+    tensor: A tensor, or anything else, which is returned as it is.
+    device: Where it is to be used.
+  """
+  if not device or tf.executing_eagerly():
+    return tensor
+  wanted = tf.DeviceSpec.from_string(device)
+  while tf.is_tensor(tensor) and tensor.op.type == 'Identity':
+    if tf.DeviceSpec.from_string(tensor.op.device) == wanted:
+      break
+    tensor = tensor.op.inputs[0]
+  return tensor
 
 
 def device_indices(devices: Sequence[str]) -> tuple[int, ...]:

@@ -133,9 +133,13 @@ class PipelineRun:
     cells = []
     for k, cell in enumerate(layer.cells):
       layers, cell_theta = [cell], [theta[cell.params.name]]
+      device = self._devices[k]
       if self._loss is not None and k == len(layer.cells) - 1:
         layers.append(layer.loss)
         cell_theta.append(theta.loss)
+      cell_theta = tf.nest.map_structure(
+        lambda w, device=device: placement.before_copies(w, device), cell_theta
+      )
       cells.append(
         LingvoCell(
           cell.params.name,

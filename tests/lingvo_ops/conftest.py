@@ -21,17 +21,20 @@ def stand_in_ops():
   return stand_in.StandIn(stand_in.MODULE_NAME, shortfall)
 
 
+_LOADS = not isinstance(lingvo_ops.gen_x_ops, stand_in.StandIn)
+
+
 @pytest.fixture
 def native_ops():
   """Lingvo's own ops."""
-  if isinstance(lingvo_ops.gen_x_ops, stand_in.StandIn):
+  if not _LOADS:
     pytest.skip("Lingvo's custom-op library does not load on this host")
   return lingvo_ops.gen_x_ops
 
 
-@pytest.fixture(params=['stand_in', 'native'])
+@pytest.fixture(params=['stand_in', 'native'] if _LOADS else ['stand_in'])
 def ops(request):
-  """Both in turn."""
+  """Both in turn, where there are both."""
   return request.getfixturevalue(f'{request.param}_ops')
 
 

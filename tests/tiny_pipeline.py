@@ -1,0 +1,153 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A pipeline of matrix products, and ways to run it, for tests.
+
+Smaller than the model of pipeline_testing; any layer can be put into it.
+"""
+
+import lingvo.compat as tf
+import numpy as np
+import pipeline_testing as pt
+from lingvo.core import (
+  base_input_generator,
+  base_layer,
+  base_model,
+  learner,
+  optimizer,
+  py_utils,
+)
+
+from lingvo_gpipe import pipelining_layer
+
+WIDTH = 3
+
+
+class Linear(base_layer.BaseLayer):
+  """x w + x, of [batch, WIDTH]."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateVariable(
+      'w',
+      py_utils.WeightParams([WIDTH, WIDTH], py_utils.WeightInit.Gaussian(0.5)),
+    )
+
+  def FProp(self, theta, x):
+    return x + tf.matmul(x, theta.w)
+
+
+class MeanSquare(base_layer.BaseLayer):
+  """A loss without weights: half the mean square error."""
+
+  def FProp(self, theta, outputs, targets):
+    examples = tf.cast(tf.shape(outputs)[0], tf.float32)
+    error = tf.reduce_sum(tf.square(outputs - targets)) / 2
+    return {'loss': (error / examples, examples)}
+
+
+def linear(*names):
+  return [Linear.Params().Set(name=name) for name in names]
+
+
+def pipeline(subs, num_cells=2, num_micro_batches=4, **kwargs):
+  """Params of layers cut into cells; the loss is outside by default."""
+  return pipelining_layer.PipeliningLayer.Params().Set(
+    name='net',
+    cell_tpl=pt.cells(subs, num_cells),
+    num_micro_batches=num_micro_batches,
+    **kwargs,
+  )
+
+
+def with_loss(subs, *args, **kwargs):
+  """The same with the loss inside."""
+  loss = MeanSquare.Params().Set(name='loss')
+  return pipeline(subs, *args, loss_tpl=loss, **kwargs)
+
+
+def subs_of(layer):
+  """All layers in the cells, by name."""
+  return {sub.params.name: sub for cell in layer.cells for sub in cell.sequence}
+
+
+def inputs(batch=8, seed=1, width=WIDTH):
+  return np.random.RandomState(seed).randn(batch, width).astype(np.float32)
+
+
+def unpipelined(layer, *args):
+  """What the layers give in sequence, on the whole mini-batch."""
+  for cell in layer.cells:
+    args = cell.FProp(layer.theta[cell.params.name], *args)
+    args = args if isinstance(args, tuple) else (args,)
+  return args[0] if len(args) == 1 else args
+
+
+def run(build, *, num_devices=1, step=3, **cluster):
+  """Builds a graph, initialises its variables and runs it.
+
+  Args:
+    build: Returns a nest of tensors, or ops; a None in it stays None.
+    num_devices: CPU devices.
+    step: The global step.
+    **cluster: What else to set in the cluster.
+
+  Returns:
+    The nest's values.
+  """
+  with (
+    pt.cluster(num_devices, **cluster),
+    tf.Graph().as_default() as graph,
+  ):
+    tf.random.set_seed(7)
+    global_step = py_utils.GetOrCreateGlobalStepVar()
+    fetches = build()
+    flat = tf.nest.flatten(fetches, expand_composites=False)
+    with pt.session(num_devices, graph) as sess:
+      sess.run(tf.global_variables_initializer())
+      sess.run(tf.assign(global_step, step))
+      values = iter(sess.run([f for f in flat if f is not None]))
+  flat = [None if f is None else next(values) for f in flat]
+  return tf.nest.pack_sequence_as(fetches, flat)
+
+
+class Task(base_model.BaseTask):
+  """Trains a pipeline with the loss inside, by Lingvo's own learner."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('net', None, 'Params of the pipeline.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateChild('net', self.params.net)
+
+  def ComputePredictions(self, theta, input_batch):
+    return py_utils.NestedMap()
+
+  def ComputeLoss(self, theta, predictions, input_batch):
+    return self.net.ComputeLoss(theta.net, input_batch.x, input_batch.y), {}
+
+
+class _Input(base_input_generator.BaseInputGenerator):
+  """Only there because Lingvo asks a task's input for its filters."""
+
+
+def task_params(net):
+  p = Task.Params().Set(name='task', net=net, input=_Input.Params())
+  p.train.learner = learner.Learner.Params().Set(
+    name='loss',
+    learning_rate=0.1,
+    optimizer=optimizer.Adam.Params(),
+  )
+  return p
+
+
+def build_training(net, batch=8):
+  """A task with its training op in the current graph."""
+  task = task_params(net).Instantiate()
+  x = tf.constant(inputs(batch))
+  task.FPropDefaultTheta(py_utils.NestedMap(x=x, y=tf.zeros_like(x)))
+  task.BProp()
+  return task

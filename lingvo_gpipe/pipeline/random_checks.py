@@ -111,11 +111,17 @@ def _is_stateless(op_type: str) -> bool:
 
 
 def _reached_from(ops: Iterable[tf.Operation]) -> set[str]:
-  """Names of the ops that depend on any of `ops`."""
+  """Names of the ops that depend on any of `ops` by way of integers.
+
+  Seeds are integers. A layer behind one that draws numbers depends on that
+  one's seeds too, by its float inputs; that makes its own no better.
+  """
   pending = list(ops)
   reached = {op.name for op in pending}
   while pending:
     for output in pending.pop().outputs:
+      if not output.dtype.is_integer:
+        continue
       for consumer in output.consumers():
         if consumer.name not in reached:
           reached.add(consumer.name)

@@ -1,0 +1,332 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Mistakes get errors that name the param, the value and the remedy."""
+
+import lingvo.compat as tf
+import numpy as np
+import pipeline_testing as pt
+import pytest
+import tiny_pipeline
+from lingvo.core import base_layer, layers, py_utils, recurrent
+
+from lingvo_gpipe import pipelining_layer
+
+
+def _fprop(params, *args, **kwargs):
+  """The outputs for some inputs, [8, WIDTH] zeros by default."""
+  args = args or (np.zeros([8, tiny_pipeline.WIDTH], np.float32),)
+  return tiny_pipeline.run(
+    lambda: params.Instantiate().FPropDefaultTheta(*map(tf.constant, args)),
+    **kwargs,
+  )
+
+
+def _instantiate(params, **cluster):
+  with pt.cluster(1, **cluster), tf.Graph().as_default():
+    params.Instantiate()
+
+
+def _pipeline(*args, **kwargs):
+  return tiny_pipeline.pipeline(
+    tiny_pipeline.linear('l0', 'l1'), *args, **kwargs
+  )
+
+
+def _refused(*messages):
+  """Expects a ValueError whose message matches all of these, in order."""
+  return pytest.raises(ValueError, match='(?s)' + '.*'.join(messages))
+
+
+# -- Params.
+
+
+@pytest.mark.parametrize(
+  ('change', 'messages'),
+  [
+    ({'cell_tpl': []}, [r'net\.cell_tpl is empty']),
+    (
+      {'schedule': 'zigzag'},
+      [r"net\.schedule is 'zigzag'", "'gpipe', '1f1b'"],
+    ),
+    (
+      {'recompute': True},
+      [r'net\.recompute is True', "'always', 'except_last', 'never'"],
+    ),
+    (
+      {'schedule': '1f1b'},
+      [r"net\.schedule is '1f1b'", 'needs loss_tpl', "schedule to 'gpipe'"],
+    ),
+    ({'batch_dim': -1}, [r'net\.batch_dim is -1']),
+  ],
+  ids=str,
+)
+def test_params_that_cannot_be_used(change, messages):
+  with _refused(*messages):
+    _instantiate(_pipeline().Set(**change))
+
+
+def test_cells_need_names_that_differ():
+  cell = tiny_pipeline.Linear.Params()
+  with _refused(
+    r'net: the names of before_tpl and cell_tpl must differ', "'a'"
+  ):
+    _instantiate(
+      _pipeline().Set(cell_tpl=[cell.Copy().Set(name='a') for _ in range(2)])
+    )
+  with _refused('net: every layer of before_tpl and cell_tpl needs a name'):
+    _instantiate(_pipeline().Set(cell_tpl=[cell]))
+
+
+def test_layers_of_a_cell_need_names_that_differ():
+  subs = tiny_pipeline.linear('a', 'a')
+  with _refused(r"d0\.sub has two layers named 'a'"):
+    _instantiate(tiny_pipeline.pipeline(subs, 1))
+  with _refused(r'd0\.sub has a Linear without a name'):
+    _instantiate(tiny_pipeline.pipeline([tiny_pipeline.Linear.Params()], 1))
+
+
+def test_more_cells_than_tpu_cores(monkeypatch):
+  monkeypatch.setattr(py_utils, 'use_tpu', lambda: True)
+  with _refused(
+    r'net\.cell_tpl has 2 cells', 'has 1 TPU cores', '--worker_split_size'
+  ):
+    _instantiate(_pipeline(), tpus=1)
+
+
+# -- Micro-batches.
+
+
+def test_count_and_size_that_contradict_the_batch():
+  with _refused(
+    'net: num_micro_batches is 3 and micro_batch_size is 2',
+    'a mini-batch of 8 makes 4',
+  ):
+    _fprop(_pipeline(num_micro_batches=3, micro_batch_size=2))
+
+
+def test_a_batch_smaller_than_the_number_of_micro_batches_warns_and_works(
+  caplog,
+):
+  def build():
+    layer = _pipeline(num_micro_batches=16).Instantiate()
+    x = tf.constant(tiny_pipeline.inputs(3))
+    y = layer.FProp(layer.theta, x)
+    assert layer.schedule.num_micro_batches == 3
+    return y, tiny_pipeline.unpipelined(layer, x)
+
+  with caplog.at_level('WARNING'):
+    got, plain = tiny_pipeline.run(build)
+  np.testing.assert_allclose(got, plain, rtol=1e-5)
+  assert (
+    'net: num_micro_batches is 16, but the mini-batch has 3 examples'
+    in caplog.text
+  )
+
+
+def test_tensors_that_disagree_in_batch_size():
+  with _refused(r'differ in dimension 0 \(batch_dim\)', r'\(8, 3\).*\(7, 3\)'):
+    _fprop(_pipeline(), np.zeros([8, 3]), np.zeros([7, 3]))
+
+
+def test_targets_that_disagree_in_batch_size():
+  def build():
+    layer = tiny_pipeline.with_loss(tiny_pipeline.linear('l')).Instantiate()
+    return layer.ComputeLoss(
+      layer.theta, tf.zeros([8, 3]), tf.zeros([7, 3])
+    ).loss
+
+  with _refused(r'differ in dimension 0 \(batch_dim\)'):
+    tiny_pipeline.run(build)
+
+
+def test_scalar_inputs():
+  with _refused(r'has no dimension 0 \(batch_dim\)', 'a weight or a constant'):
+    _fprop(_pipeline(), np.float32(1))
+
+
+class ToScalar(tiny_pipeline.Linear):
+  def FProp(self, theta, x):
+    return tf.reduce_sum(x)
+
+
+def test_scalar_outputs():
+  params = tiny_pipeline.pipeline([ToScalar.Params().Set(name='l')], 1)
+  with _refused('net: The last cell returns', r'\(batch_dim\)', 'loss_tpl'):
+    _fprop(params)
+
+
+# -- Structures.
+
+
+class TwoOutputs(tiny_pipeline.Linear):
+  def FProp(self, theta, x):
+    return x, tf.cast(x, tf.int32)
+
+
+def _error_between_layers(num_cells):
+  subs = [
+    TwoOutputs.Params().Set(name='l0'),
+    tiny_pipeline.Linear.Params().Set(name='l1'),
+  ]
+  with pytest.raises(ValueError) as error:
+    _fprop(tiny_pipeline.pipeline(subs, num_cells))
+  return str(error.value)
+
+
+def test_cells_that_do_not_fit_are_both_named_with_what_crosses():
+  message = _error_between_layers(2)
+  assert "net: cell 'd1' cannot run on what cell 'd0' returns" in message
+  assert '(float32[2, 3], int32[2, 3])' in message
+
+
+def test_layers_of_a_cell_that_do_not_fit():
+  message = _error_between_layers(1)
+  assert "cell 'd0' cannot run on what the pipeline was given" in message
+  assert 'Layer net.d0.l1 (Linear) cannot take what comes before' in message
+  assert '(float32[2, 3], int32[2, 3])' in message
+
+
+# -- Losses.
+
+
+def test_compute_loss_needs_a_loss_layer():
+  def build():
+    layer = _pipeline().Instantiate()
+    return layer.ComputeLoss(layer.theta, tf.zeros([8, 3]), tf.zeros([8])).loss
+
+  with _refused(r'net\.ComputeLoss needs loss_tpl'):
+    tiny_pipeline.run(build)
+
+
+class ReturnsMetrics(base_layer.BaseLayer):
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('metrics', None, 'What to return.')
+    return p
+
+  def FProp(self, theta, outputs, targets):
+    return self.params.metrics
+
+
+@pytest.mark.parametrize(
+  ('metrics', 'message'),
+  [
+    (3.0, r'returned 3\.0; it must return metrics'),
+    ({'los': (1.0, 1.0)}, r"returned \['los'\]; it must return metrics"),
+    ({'loss': 1.0}, r"returned 1\.0 for 'loss'"),
+    ({'loss': ([1.0], 1.0)}, r"of rank 1 for 'loss'; both must be scalars"),
+    (
+      {'loss': (1.0, 1.0), 'aux_loss': (1.0, 1.0)},
+      r"metric 'aux_loss', a name kept",
+    ),
+  ],
+  ids=str,
+)
+def test_wrong_metrics(metrics, message):
+  loss = ReturnsMetrics.Params().Set(name='loss', metrics=metrics)
+
+  def build():
+    layer = _pipeline(loss_tpl=loss).Instantiate()
+    return layer.ComputeLoss(layer.theta, tf.zeros([8, 3]), tf.zeros([8])).loss
+
+  with _refused(r'loss_tpl: FProp of net\.loss \(ReturnsMetrics\)', message):
+    tiny_pipeline.run(build)
+
+
+# -- Random ops.
+
+
+class WithDropout(tiny_pipeline.Linear):
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('dropout_tpl', layers.DropoutLayer.Params(), '')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateChild('dropout', self.params.dropout_tpl.Set(keep_prob=0.5))
+
+  def FProp(self, theta, x):
+    return super().FProp(theta, self.dropout.FProp(theta.dropout, x))
+
+
+def _with_dropout(**kwargs):
+  subs = [*tiny_pipeline.linear('l0'), WithDropout.Params().Set(name='l1')]
+  return tiny_pipeline.pipeline(subs, **kwargs)
+
+
+@pytest.mark.parametrize('recompute', ['always', 'except_last'])
+def test_stateful_dropout_is_refused_where_it_would_be_recomputed(recompute):
+  with _refused(
+    r'Layer net\.d1\.l1 \(WithDropout\)',
+    r'net\.d1\.l1\.params\.dropout_tpl',
+    'DeterministicDropoutLayer',
+    "recompute to 'never'",
+  ):
+    _fprop(_with_dropout(recompute=recompute))
+
+
+def test_stateful_dropout_is_allowed_where_nothing_is_recomputed():
+  x = np.ones([8, 3], np.float32)
+
+  def build():
+    layer = _with_dropout(recompute='never').Instantiate()
+    y = layer.FProp(layer.theta, tf.constant(x))
+    # The bias-like gradient of y by l0's weight shows the mask once more.
+    w1 = tiny_pipeline.subs_of(layer)['l1'].vars.w
+    return y, tf.gradients(tf.reduce_sum(y), w1)[0]
+
+  y, gradient = tiny_pipeline.run(build)
+  assert np.isfinite(y).all()
+  assert np.isfinite(gradient).all()
+
+
+def test_stateful_dropout_is_allowed_in_evaluation():
+  y = _fprop(_with_dropout(), np.ones([8, 3], np.float32), do_eval=True)
+  np.testing.assert_array_equal(y, y[:1].repeat(8, axis=0))
+
+
+class DropoutInSecondLoop(base_layer.BaseLayer):
+  """Dropout in loops. A loop of Lingvo's leaves a step seed made of its name.
+
+  So the first draws from the step seed of the layer, the second does not.
+  """
+
+  def FProp(self, theta, x):
+    def cell(theta, state, inputs):
+      del theta, inputs
+      seeds = py_utils.GenerateStepSeedPair(self.params)
+      y = py_utils.DeterministicDropout(state.x, keep_prob=0.5, seeds=seeds)
+      return py_utils.NestedMap(x=y), py_utils.NestedMap()
+
+    for _ in range(2):
+      _, final = recurrent.Recurrent(
+        py_utils.NestedMap(),
+        py_utils.NestedMap(x=x),
+        py_utils.NestedMap(t=tf.zeros([2])),
+        cell,
+      )
+      x = final.x
+    return x
+
+
+@pytest.mark.parametrize('after_dropout', [False, True])
+def test_random_ops_that_all_micro_batches_would_share_are_refused(
+  after_dropout,
+):
+  subs = [DropoutInSecondLoop.Params().Set(name='l1')]
+  if after_dropout:
+    # Its masks do depend on the micro-batch, and so do its outputs.
+    dropout = layers.DeterministicDropoutLayer.Params()
+    subs.insert(0, dropout.Set(name='l0', keep_prob=0.5))
+  params = pipelining_layer.PipeliningLayer.Params().Set(
+    name='net', cell_tpl=pt.cells(subs, 1), num_micro_batches=2
+  )
+  with _refused(
+    r'Layer net\.d0\.l1 \(DropoutInSecondLoop\)',
+    'do not depend on the micro-batch',
+    'turn off their dropout',
+  ):
+    _fprop(params)

@@ -144,10 +144,11 @@ class LingvoCell:
       for layer in self.layers:
         enter(layer.TransformVarsTempContext(self._stand_in(inputs, updates)))
       enter(self._accumulators_in_trace(inputs.carry))
+      enter(self._activations_in_trace())
       theta = tf.nest.pack_sequence_as(self.theta, inputs.weights)
       outputs, own = self._fprop(theta, inputs.inputs, inputs.side_inputs)
       carry = [tf.convert_to_tensor(a.GetValue()) for a in self._accumulators]
-    fetched = self._fetched()
+      fetched = self._fetched()
     found = summaries.collect(tf.get_default_graph())
     packed = moving_averages.pack(updates, inputs.context)
     if self.trace is None:
@@ -218,18 +219,37 @@ class LingvoCell:
     """The fetch layers of the cell, with what they fetched in this trace."""
     graph = tf.get_default_graph()
     found = []
-    for root in self.layers:
-      for layer in descendants(root):
-        if not isinstance(layer, lingvo_layers.FetchLayer):
-          continue
-        tensors = [
-          tf.stop_gradient(t)
-          for t in layer._activations or []
-          if getattr(t, 'graph', None) is graph
-        ]
-        if tensors:
-          found.append((layer, tensors))
+    for layer in self._fetch_layers():
+      tensors = [
+        tf.stop_gradient(t)
+        for t in layer._activations or []
+        if getattr(t, 'graph', None) is graph
+      ]
+      if tensors:
+        found.append((layer, tensors))
     return found
+
+  def _fetch_layers(self) -> list[lingvo_layers.FetchLayer]:
+    return [
+      layer
+      for root in self.layers
+      for layer in descendants(root)
+      if isinstance(layer, lingvo_layers.FetchLayer)
+    ]
+
+  @contextlib.contextmanager
+  def _activations_in_trace(self):
+    """Inside, fetch layers may hold activations of the traced graph.
+
+    A cell can be traced again after its activations have been handed out, when
+    gradients of the pipeline's inputs are asked for.
+    """
+    before = [(fetch, fetch._activations) for fetch in self._fetch_layers()]
+    try:
+      yield
+    finally:
+      for fetch, activations in before:
+        fetch._activations = activations
 
   def _stand_in(
     self, inputs: CellInputs, updates: list[MovingAverageUpdate]

@@ -117,6 +117,7 @@ class CellFunction:
   """A cell traced for inputs of one set of shapes and dtypes.
 
   Attributes:
+    device: The device of each op in the functions; may be ''.
     outputs: Specs of the outputs, in the cell's own nest.
     num_losses: How many losses the cell adds.
     num_values: How many values it hands to the caller.
@@ -132,6 +133,7 @@ class CellFunction:
     side_inputs: Any,
     weights: Sequence[tf.Tensor],
     carry: Sequence[tf.Tensor],
+    device: str = '',
   ):
     """Traces the cell.
 
@@ -142,8 +144,11 @@ class CellFunction:
       side_inputs: Specs of `CellInputs.side_inputs`, likewise.
       weights: The weights.
       carry: The carry of the first micro-batch.
+      device: The device of each op in the functions; '' for where they are
+        called.
     """
     self.name = name
+    self.device = device
     self._input_nest = (inputs, side_inputs)
     input_specs = _tensors(self._input_nest)
     self._num_inputs = len(input_specs)
@@ -156,7 +161,10 @@ class CellFunction:
     ]
     self._num_arguments = len(specs)
     self._graph = graph_function.trace(
-      f'{name}_forward', lambda *args: self._run_body(body, args), specs
+      f'{name}_forward',
+      lambda *args: self._run_body(body, args),
+      specs,
+      device,
     )
     self.captures = list(self._graph.external_captures)
     self._forward: graph_function.GraphFunction | None = None
@@ -276,6 +284,7 @@ class _Backward:
     self, cell: CellFunction, ys: Sequence[tf.Tensor], num_data_inputs: int
   ):
     self._name = cell.name
+    self._device = cell.device
     graph = cell.graph
     xs = [*graph.inputs[:num_data_inputs], *cell.weight_inputs]
     used = [i for i, x in enumerate(xs) if differentiable(x)]
@@ -285,6 +294,7 @@ class _Backward:
       [xs[i] for i in used],
       f'{cell.name}_backward',
       dense=[i < num_data_inputs for i in used],
+      device=cell.device,
     )
     positions: list[Any] = [None] * len(xs)
     for i, position in zip(used, gradient.positions, strict=True):
@@ -389,6 +399,7 @@ class _Backward:
       self._name + ('_recompute' if recompute else '_backward'),
       body,
       [*given_specs, *self._y_specs, *sum_specs],
+      self._device,
     )
     return self._functions[key]
 

@@ -13,7 +13,7 @@
 
 The control edges are what keeps the schedule's promise on memory. Without
 them TensorFlow starts every task whose inputs are there: it would recompute
-several micro-batches at once.
+several micro-batches at once. XLA knows no such edges; see `xla`.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import cell_function, placement
+from lingvo_gpipe.engine import cell_function, placement, xla
 from lingvo_gpipe.engine.cell_function import (
   CellFunction,
   CellInputs,
@@ -55,6 +55,18 @@ class Cell:
 
   def side_input(self, micro_batch: int) -> Any:
     return None if self.side_inputs is None else self.side_inputs[micro_batch]
+
+  def trace(self, inputs: Any, side_inputs: Any) -> CellFunction:
+    """Traces the cell for inputs of the given specs."""
+    return CellFunction(
+      self.name,
+      self.body,
+      inputs,
+      side_inputs,
+      self.weights,
+      self.carry,
+      xla.device_inside(self.device),
+    )
 
 
 @dataclasses.dataclass
@@ -135,14 +147,17 @@ class Engine:
     self._recompute = recompute
     self._training = not schedule.forward_only
     self._input_gradients = input_gradients
+    self._xla = xla.compiles_graph()
     self.output_gradients: Callable[[int], list[tf.Tensor]] | None = None
     self.loss_gradients: Callable[[int, int], list[tf.Tensor]] | None = None
     self._variants: dict[Any, list[CellFunction]] = {}
     self._gradient_masks: dict[int, list[bool]] = {}
     self._functions = [self._trace(m) for m in range(len(inputs))]
     self._weights = [self._read_weights(k) for k in range(len(cells))]
+    if self._xla:
+      xla.place_read(clock.step, cells[0].device)
     self._contexts: dict[tuple[str, int], tf.Tensor] = {}
-    self._last_op: dict[int, Any] = {}
+    self._last_output: dict[int, tf.Tensor] = {}
     self._arguments: dict[tuple[int, int], list[tf.Tensor]] = {}
     self._residuals: dict[tuple[int, int], list[tf.Tensor]] = {}
     self._results: dict[tuple[int, int], CellOutputs] = {}
@@ -166,9 +181,7 @@ class Engine:
   def _trace_cells(self, inputs: Any, side_inputs: Any) -> list[CellFunction]:
     functions: list[CellFunction] = []
     for cell, side in zip(self._cells, side_inputs, strict=True):
-      function = CellFunction(
-        cell.name, cell.body, inputs, side, cell.weights, cell.carry
-      )
+      function = cell.trace(inputs, side)
       functions.append(function)
       inputs = function.outputs
     if self._training:
@@ -186,11 +199,16 @@ class Engine:
 
   def _read_weights(self, k: int) -> list[tf.Tensor]:
     """A cell's weights and what else it uses of the graph, as tensors."""
-    with placement.on_device(self._cells[k].device):
-      return [
+    device = self._cells[k].device
+    with placement.on_device(device):
+      weights = [
         tf.convert_to_tensor(w)
         for w in (*self._cells[k].weights, *self._functions[0][k].captures)
       ]
+    if self._xla:
+      for weight in weights:
+        xla.place_read(weight, device)
+    return weights
 
   def weights(self, k: int) -> list[tf.Tensor]:
     """The tensors for which `weight_gradients` gives the gradients."""
@@ -229,6 +247,9 @@ class Engine:
     args = self._arguments[0, micro_batch]
     gradients = self._given_gradients(0, micro_batch, function)
     with placement.on_device(self._cells[0].device):
+      if self._xla:
+        tied = xla.tie([*args, *gradients], [])
+        args, gradients = tied[: len(args)], tied[len(args) :]
       d_inputs, _ = function.backward(args, None, gradients, None)
     return d_inputs
 
@@ -238,10 +259,7 @@ class Engine:
     inputs, side = tf.nest.map_structure(_spec_or_none, nests)
     key = ('input gradients', _signature([inputs, side]))
     if key not in self._variants:
-      cell = self._cells[0]
-      function = CellFunction(
-        cell.name, cell.body, inputs, side, cell.weights, cell.carry
-      )
+      function = self._cells[0].trace(inputs, side)
       function.prepare_backward(self._gradient_masks[0], True)
       self._variants[key] = [function]
     return self._variants[key][0]
@@ -271,7 +289,7 @@ class Engine:
     self._arguments[k, m] = args
     keep = self._training and self._keeps(m)
     call = function.backward.forward_keep if keep else function.forward
-    flat = self._emit(k, call, args)
+    flat = self._emit(k, lambda args, _: call(args), args)
     self._results[k, m] = function.results(flat)
     if keep:
       self._residuals[k, m] = function.backward.residuals(flat)
@@ -291,7 +309,9 @@ class Engine:
     gradients = self._given_gradients(k, m, function)
     residuals = self._residuals.get((k, m))
 
-    def call(args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    def call(
+      args: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor]
+    ) -> list[tf.Tensor]:
       d_inputs, sums = function.backward(
         args, residuals, gradients, self._sums.get(k)
       )
@@ -299,7 +319,7 @@ class Engine:
       self._sums[k] = sums
       return [d for d in d_inputs if d is not None] + sums
 
-    self._emit(k, call, self._arguments[k, m])
+    self._emit(k, call, self._arguments[k, m], gradients)
 
   def _given_gradients(
     self, k: int, micro_batch: int, function: CellFunction
@@ -319,19 +339,24 @@ class Engine:
   def _emit(
     self,
     k: int,
-    call: Callable[[Sequence[tf.Tensor]], list[tf.Tensor]],
+    call: Callable[[Sequence[tf.Tensor], Sequence[tf.Tensor]], list[tf.Tensor]],
     args: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor] = (),
   ) -> list[tf.Tensor]:
     """Calls on the cell's device, after the last task there."""
     device = self._schedule.cell_devices[k]
-    after = self._last_op.get(device)
+    last = self._last_output.get(device)
+    after = [] if last is None else [last]
     with (
       placement.on_device(self._cells[k].device),
-      tf.control_dependencies([] if after is None else [after]),
+      tf.control_dependencies(after),
     ):
-      flat = call(args)
+      if self._xla and (after or gradients):
+        tied = xla.tie([*args, *gradients], after)
+        args, gradients = tied[: len(args)], tied[len(args) :]
+      flat = call(args, gradients)
     if flat and not tf.executing_eagerly():
-      self._last_op[device] = flat[0].op
+      self._last_output[device] = flat[0]
     return flat
 
   def _context(self, k: int, micro_batch: int) -> tf.Tensor:

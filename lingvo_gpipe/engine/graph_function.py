@@ -64,8 +64,9 @@ def trace(
   name: str,
   fn: Callable[..., Sequence[tf.Tensor]],
   specs: Sequence[tf.TensorSpec],
+  device: str = '',
 ) -> FuncGraph:
-  """Traces `fn` once into a graph of its own, without devices.
+  """Traces `fn` once into a graph of its own.
 
   What `fn` uses of the surrounding graph becomes an input behind those of
   `specs`: see `FuncGraph.external_captures`. Summaries and batch-norm updates
@@ -75,6 +76,7 @@ def trace(
     name: A name for the function.
     fn: Takes one tensor for each of `specs`, returns a flat list of tensors.
     specs: Shapes and dtypes of the inputs; dimensions may be unknown.
+    device: Where the ops in it are to run; '' for where it is called.
   """
   collections = {}
   if not tf.executing_eagerly():
@@ -83,10 +85,19 @@ def trace(
       key: outer.get_collection_ref(key)
       for key in func_graph_lib.ALLOWLIST_COLLECTIONS
     }
+
+  def traced(*args: tf.Tensor) -> list[tf.Tensor]:
+    if device:
+      # Gradients put some ops next to a function's input.
+      for arg in args:
+        arg.op._set_device(tf.DeviceSpec.from_string(device).to_string())
+    with tf.device(device or None):
+      return list(fn(*args))
+
   with _no_device():
     return func_graph_lib.func_graph_from_py_func(
       name,
-      lambda *args: list(fn(*args)),
+      traced,
       args=(),
       kwargs={},
       signature=tuple(specs),
@@ -98,9 +109,10 @@ def as_function(
   name: str,
   fn: Callable[..., Sequence[tf.Tensor]],
   specs: Sequence[tf.TensorSpec],
+  device: str = '',
 ) -> GraphFunction:
   """Makes a function of `fn`, which uses nothing but its arguments."""
-  graph = trace(name, fn, specs)
+  graph = trace(name, fn, specs, device)
   assert not graph.external_captures, (
     f'{name} captures {graph.external_captures}'
   )
@@ -139,6 +151,7 @@ def differentiate(
   xs: Sequence[tf.Tensor],
   name: str,
   dense: Sequence[bool],
+  device: str = '',
 ) -> Gradient:
   """Builds the gradient of `forward`.
 
@@ -151,10 +164,11 @@ def differentiate(
     xs: Tensors of it to differentiate by.
     name: A name for the new graph.
     dense: For each of xs, whether a sparse gradient is to be made dense.
+    device: As in `trace`.
   """
   with _no_device():
     graph = FuncGraph(name, collections={})
-    with graph.as_default():
+    with graph.as_default(), tf.device(device or None):
       d_ys = [tf.placeholder(y.dtype, y.shape) for y in ys]
       gradients = gradients_util._GradientsHelper(
         list(ys), list(xs), grad_ys=d_ys, src_graph=forward

@@ -1,0 +1,95 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A child process that is told what to do, line by line, in JSON."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+_STOP_SECONDS = 10
+_SHOWN_LINES = 15
+
+
+class ChildError(RuntimeError):
+  """A child process ended before it replied."""
+
+
+class ChildProcess:
+  """Runs a module of Python; each line it writes is the reply to a command.
+
+  Use it as a context manager: the process ends with the block.
+  """
+
+  def __init__(
+    self,
+    module: str,
+    argument: Any,
+    environment: Mapping[str, str] | None = None,
+  ):
+    """Starts the process.
+
+    Args:
+      module: The module to run.
+      argument: Its only command-line argument, as JSON.
+      environment: What to add to the environment.
+    """
+    self._module = module
+    # Open for as long as the process runs.
+    self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+    self._process = subprocess.Popen(
+      [sys.executable, '-m', module, json.dumps(argument)],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=self._errors,
+      text=True,
+      env={
+        **os.environ,
+        'CUDA_VISIBLE_DEVICES': '',
+        'TF_CPP_MIN_LOG_LEVEL': '2',
+        'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
+        **(environment or {}),
+      },
+    )
+
+  def receive(self) -> Any:
+    """Waits for the next line.
+
+    Raises:
+      ChildError: The process ended; the message has the end of its errors.
+    """
+    line = self._process.stdout.readline()
+    if line:
+      return json.loads(line)
+    status = self._process.wait()
+    self._errors.seek(0)
+    text = self._errors.read().decode(errors='replace')
+    last = '\n'.join(text.splitlines()[-_SHOWN_LINES:])
+    raise ChildError(f'{self._module} ended with status {status}:\n{last}')
+
+  def ask(self, **command: Any) -> Any:
+    """Sends a command and waits for the reply."""
+    # If it has ended, receive() tells why.
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.write(json.dumps(command) + '\n')
+      self._process.stdin.flush()
+    return self.receive()
+
+  def __enter__(self) -> 'ChildProcess':
+    return self
+
+  def __exit__(self, *unused: Any) -> None:
+    # Closing writes what the pipe did not take from `ask`.
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.close()
+    try:
+      self._process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+      self._process.kill()
+      self._process.wait()
+    self._process.stdout.close()
+    self._errors.close()

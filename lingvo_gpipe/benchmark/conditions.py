@@ -1,0 +1,46 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Under which conditions something was measured."""
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from lingvo_gpipe.training import one_core
+
+# With more load than this other programs want the cores as well.
+QUIET_LOAD = 0.5
+
+
+def now() -> dict[str, Any]:
+  """The machine, the versions, and how busy the machine is."""
+  versions = {
+    name: importlib.metadata.version(name)
+    for name in ('tensorflow', 'lingvo', 'numpy')
+  }
+  return {
+    'cores': one_core.num_usable_cores(),
+    'machine': platform.machine(),
+    'system': platform.platform(),
+    'python': platform.python_version(),
+    **versions,
+    'load': round(os.getloadavg()[0], 2),
+  }
+
+
+def describe(conditions: Mapping[str, Any]) -> str:
+  """The conditions in a line, with a warning if the machine was busy."""
+  text = (
+    f'{conditions["cores"]} cores ({conditions["machine"]}), TensorFlow '
+    f'{conditions["tensorflow"]}, Lingvo {conditions["lingvo"]}, Python '
+    f'{conditions["python"]}, load {conditions["load"]:.2f} at the start.'
+  )
+  if conditions['load'] > QUIET_LOAD:
+    text += (
+      '\nThe machine was busy with other programs: the times say little. Run '
+      'this again when the load is below '
+      f'{QUIET_LOAD}.'
+    )
+  return text

@@ -1,0 +1,84 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""K worker processes on this machine, each a TensorFlow server.
+
+They are forked from a process that has imported everything, which saves the
+time and the memory of K imports. That process must not have run TensorFlow
+before: threads do not survive a fork.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+import tensorflow.compat.v1 as tf
+
+
+def worker_device(task: int) -> str:
+  """The name of the CPU device of a worker."""
+  return f'/job:worker/replica:0/task:{task}/device:CPU:0'
+
+
+@contextlib.contextmanager
+def worker_servers(num_workers: int) -> Iterator[tuple[list[int], str]]:
+  """Runs workers while the block does.
+
+  Yields:
+    The workers' process ids, and the target of sessions that use them. The
+    session's master is a server of this process, so the workers do nothing but
+    run their share of the graph.
+  """
+  ports = _free_ports(num_workers + 1)
+  addresses = [f'127.0.0.1:{port}' for port in ports]
+  jobs = {'client': addresses[:1], 'worker': addresses[1:]}
+  parent = os.getpid()
+  pids = []
+  try:
+    for task in range(num_workers):
+      pid = os.fork()
+      if not pid:
+        _serve(jobs, task, parent)
+      pids.append(pid)
+    yield pids, _server(jobs, 'client', 0).target
+  finally:
+    for pid in pids:
+      os.kill(pid, signal.SIGKILL)
+      os.waitpid(pid, 0)
+
+
+def _serve(jobs: dict[str, list[str]], task: int, parent: int) -> None:
+  """Runs a worker in a forked process, until its parent is gone."""
+  try:
+    server = _server(jobs, 'worker', task)
+    # The server runs for as long as it is referred to.
+    while server and os.getppid() == parent:
+      time.sleep(0.5)
+  finally:
+    os._exit(0)
+
+
+def _server(
+  jobs: dict[str, list[str]], job: str, task: int
+) -> tf.distribute.Server:
+  return tf.distribute.Server(
+    tf.train.ClusterSpec(jobs),
+    job_name=job,
+    task_index=task,
+    config=tf.ConfigProto(
+      device_count={'CPU': 1, 'GPU': 0},
+      intra_op_parallelism_threads=1,
+      inter_op_parallelism_threads=2,
+    ),
+  )
+
+
+def _free_ports(count: int) -> list[int]:
+  """Ports that nobody uses just now."""
+  with contextlib.ExitStack() as stack:
+    sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+    for s in sockets:
+      s.bind(('127.0.0.1', 0))
+    return [s.getsockname()[1] for s in sockets]

@@ -306,9 +306,10 @@ class _Backward:
     self._y_specs = [spec(y) for y in ys]
     self._num_results = len(graph.outputs)
     self._sources, residuals, self.outer = _sources(gradient, graph)
-    graph.outputs = [*graph.outputs, *residuals]
-    self.forward_keep = graph_function.GraphFunction(graph)
-    graph.outputs = graph.outputs[: self._num_results]
+    self._graph = graph
+    self._residuals = residuals
+    self._forward_keep: graph_function.GraphFunction | None = None
+    self._forward_again: graph_function.GraphFunction | None = None
     self._residual_specs = [spec(t) for t in residuals]
     self._gradient = graph_function.GraphFunction(gradient.graph)
     self._gradient_specs = [spec(t) for t in gradient.graph.outputs]
@@ -318,6 +319,24 @@ class _Backward:
   def is_empty(self) -> bool:
     """Whether nothing in the cell has a gradient."""
     return not self._gradient_specs
+
+  def forward_keep(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Calls the cell; returns what it returns, then the residuals."""
+    if self._forward_keep is None:
+      self._forward_keep = _with_outputs(
+        self._graph, [*self._graph.outputs, *self._residuals]
+      )
+    return self._forward_keep(args)
+
+  def _recompute(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Calls the cell again, for the residuals alone.
+
+    A function of its own: where outputs of a call are not used TensorFlow
+    makes a copy of the function without them, for each caller.
+    """
+    if self._forward_again is None:
+      self._forward_again = _with_outputs(self._graph, self._residuals)
+    return self._forward_again(args)
 
   def residuals(self, kept: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Of what `forward_keep` returned, what `backward` needs."""
@@ -388,8 +407,7 @@ class _Backward:
       d_ys = tensors[num_given : num_given + self.num_ys]
       if recompute:
         args, outer = captured[:num_args], captured[num_args:]
-        kept = self.forward_keep(args)
-        captured = self._captured(args, self.residuals(kept), outer)
+        captured = self._captured(args, self._recompute(args), outer)
       gradients = self._gradient([*d_ys, *captured])
       sums = None if first else tensors[num_given + self.num_ys :]
       return [*self._data_gradients(gradients), *self._add(gradients, sums)]
@@ -459,6 +477,18 @@ class _Backward:
       else:
         gradients.append(tf.cast(next(rest), weight.dtype.base_dtype))
     return gradients
+
+
+def _with_outputs(
+  graph: graph_function.FuncGraph, outputs: Sequence[tf.Tensor]
+) -> graph_function.GraphFunction:
+  """A function of a traced graph that returns other tensors of it."""
+  before = graph.outputs
+  graph.outputs = list(outputs)
+  try:
+    return graph_function.GraphFunction(graph)
+  finally:
+    graph.outputs = before
 
 
 def _sum_dtype(dtype: tf.DType) -> tf.DType:

@@ -92,9 +92,11 @@ class Clock:
 
   def offset(self, micro_batch: int) -> tf.Tensor:
     """What one micro-batch adds to it."""
+    size = self.sizes[micro_batch]
+    if not tf.is_tensor(size):
+      return tf.constant([0, 0, micro_batch, size, 0], tf.int64)
     zero = tf.zeros([], tf.int64)
     number = tf.constant(micro_batch, tf.int64)
-    size = tf.convert_to_tensor(self.sizes[micro_batch], tf.int64)
     return tf.stack([zero, zero, number, size, zero])
 
   def share(self, micro_batch: int) -> tf.Tensor:

@@ -64,7 +64,13 @@ def attach_gradient(
   @tf.custom_gradient
   def produce(*args):
     def gradient(*d_outputs):
-      run_backward(list(d_outputs))
+      # A tape may leave out what it knows to be zero.
+      with placement.on_device(device):
+        d_outputs = [
+          tf.zeros_like(t) if d is None else d
+          for t, d in zip(outputs, d_outputs, strict=True)
+        ]
+      run_backward(d_outputs)
       with placement.on_device(device):
         d_tokens = [tf.zeros([]) for _ in tokens]
       return [None] * num_outputs + d_tokens

@@ -19,11 +19,13 @@ recomputed forward pass with the first one, and so keep what recomputation is
 there to drop.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.eager import context
 from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import func_graph as func_graph_lib
 from tensorflow.python.framework import ops
@@ -57,7 +59,29 @@ class GraphFunction:
     assert len(args) == self.num_inputs, (
       f'{self.name} takes {self.num_inputs} tensors, got {len(args)}.'
     )
-    return list(self._function.call_flat(*args))
+    with _optimised_once():
+      return list(self._function.call_flat(*args))
+
+
+@contextlib.contextmanager
+def _optimised_once() -> Iterator[None]:
+  """Calls made inside leave graph optimisation to the caller's graph.
+
+  TensorFlow optimises the functions in a graph's library together with the
+  graph, and then each function once more when it is first run.
+  """
+  thread = context.context()
+  options = thread.function_call_options
+  config = tf.ConfigProto()
+  config.ParseFromString(options.config_proto_serialized or b'')
+  config.graph_options.rewrite_options.disable_meta_optimizer = True
+  thread.function_call_options = context.FunctionCallOptions(
+    executor_type=options.executor_type, config_proto=config
+  )
+  try:
+    yield
+  finally:
+    thread.function_call_options = options
 
 
 def trace(

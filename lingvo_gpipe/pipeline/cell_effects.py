@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does outside of a cell what its layers would have done without one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import lingvo.compat as tf
 
@@ -15,7 +15,7 @@ from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 def apply(
   cell: LingvoCell,
   results: Sequence[CellOutputs],
-  shares: Sequence[tf.Tensor],
+  shares: Callable[[], Sequence[tf.Tensor]],
   device: str,
   batch_dim: int,
 ) -> list[tf.Tensor]:
@@ -24,7 +24,7 @@ def apply(
   Args:
     cell: The cell, traced.
     results: What it returned for each micro-batch.
-    shares: Each micro-batch's share of the examples.
+    shares: Gives each micro-batch's share of the examples.
     device: The cell's device.
     batch_dim: The dimension that counts the examples.
 
@@ -36,7 +36,7 @@ def apply(
   values = [cell.split_values(result.values) for result in results]
   if cell.trace.summaries:
     summaries.emit(
-      cell.trace.summaries, [v.summaries for v in values], shares, device
+      cell.trace.summaries, [v.summaries for v in values], shares(), device
     )
   for i, (fetch, count) in enumerate(cell.trace.fetched):
     with placement.on_device(device):

@@ -40,14 +40,23 @@ from lingvo_gpipe.schedules import TaskKind, make_schedule
 class PipelineRun:
   """Runs a mini-batch; `outputs` or `metrics` then gives the result."""
 
-  def __init__(self, layer, theta, args: tuple[Any, ...], targets: Any):
+  def __init__(
+    self,
+    layer,
+    theta,
+    args: tuple[Any, ...],
+    targets: Any = None,
+    *,
+    with_loss: bool,
+  ):
     """Traces the cells and emits what can run before gradients are known.
 
     Args:
       layer: The PipeliningLayer.
       theta: Its weights.
       args: The first cell's arguments, of the mini-batch.
-      targets: The loss's targets; None to leave the loss out.
+      targets: The loss's targets; None if it needs none.
+      with_loss: Whether the loss is in the pipeline.
     """
     p = layer.params
     self._layer = layer
@@ -57,14 +66,14 @@ class PipelineRun:
     self._sizes, batch = self._choose_sizes((args, targets))
     seeds.check_capacity(len(layer.layer_numbers), self._sizes.count)
     self.schedule = make_schedule(
-      'gpipe' if targets is None else p.schedule,
+      p.schedule if with_loss else 'gpipe',
       placement.device_indices(self._devices),
       self._sizes.count,
       forward_only=not self._training,
     )
     self._clock = self._make_clock(batch)
     self._loss = None
-    if targets is not None:
+    if with_loss:
       self._loss = PipelineLoss(self._devices[-1], self._clock.step)
     self._cells = self._make_cells(theta)
     self._make_engine(args, targets)
@@ -197,24 +206,41 @@ class PipelineRun:
       )
     self._inputs = [t for t in tf.nest.flatten(args) if t is not None]
     p = self._layer.params
+    self._input_gradients = input_gradients.may_be_needed(
+      [t for t in self._inputs if cell_function.differentiable(t)]
+    )
     self._engine = engine.Engine(
       cells,
       self.schedule,
       inputs,
       self._clock,
       recompute=p.recompute,
-      input_gradients=input_gradients.may_be_needed(
-        [t for t in self._inputs if cell_function.differentiable(t)]
-      ),
+      input_gradients=self._input_gradients,
     )
     if self._training:
-      for k, cell in enumerate(self._cells):
-        random_checks.check(
-          cell,
-          self._engine.traced(k).graph,
-          recompute=p.recompute != 'never',
-          num_micro_batches=self._sizes.count,
-        )
+      for k in range(len(self._cells)):
+        self._check_random_ops(k, recompute=p.recompute != 'never')
+
+  def _check_random_ops(self, k: int, *, recompute: bool) -> None:
+    random_checks.check(
+      self._cells[k],
+      self._engine.traced(k).graph,
+      recompute=recompute,
+      num_micro_batches=self._sizes.count,
+    )
+
+  def _check_extra_tasks(self) -> None:
+    """Called if gradients of data are wanted: extra tasks recompute then."""
+    if self._input_gradients:
+      return
+    try:
+      self._check_random_ops(0, recompute=True)
+    except ValueError as error:
+      raise ValueError(
+        f'{self._layer.path}: gradients of the inputs are asked for, though '
+        'they depend on no weight. Extra tasks compute these, by running the '
+        f'first cell again whatever recompute says. {error}'
+      ) from error
 
   # -- Running.
 
@@ -227,11 +253,10 @@ class PipelineRun:
     else:
       tasks = [task for task in tasks if task.kind == TaskKind.FORWARD]
     self._engine.run(tasks)
-    shares = self._shares()
     self._statistics: list[tf.Tensor] = []
     for k, cell in enumerate(self._cells):
       self._statistics += cell_effects.apply(
-        cell, self._results(k), shares, self._devices[k], self._batch_dim
+        cell, self._results(k), self._shares, self._devices[k], self._batch_dim
       )
 
   def _results(self, k: int) -> list[cell_function.CellOutputs]:
@@ -313,6 +338,7 @@ class PipelineRun:
       self._inputs,
       self._split,
       self._batch_dim,
+      self._check_extra_tasks,
     )
 
   def _after_statistics(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:

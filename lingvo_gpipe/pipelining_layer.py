@@ -205,7 +205,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     Returns:
       What the last cell returns, of the mini-batch.
     """
-    run = self._Start(theta, args, None)
+    run = self._Start(theta, args, with_loss=False)
     return run.outputs()
 
   def ComputeLoss(self, theta, inputs, targets):
@@ -223,8 +223,10 @@ class PipeliningLayer(base_layer.BaseLayer):
       inputs: Inputs of the first layer: a tensor, a tuple of arguments, or a
         NestedMap, as for `FProp`.
       targets: What the loss layer's FProp takes behind the outputs: any nest
-        of tensors with the mini-batch's size in dimension batch_dim. It goes
-        straight to the last cell.
+        of tensors with the mini-batch's size in dimension batch_dim, or None.
+        It goes straight to the last cell. A micro-batch can have weight 0 where
+        the mini-batch has not, so the layer should divide by its weight with
+        tf.math.divide_no_nan, say: the gradient of 0 / 0 is NaN.
 
     Returns:
       Lingvo metrics, a NestedMap {name: (value, weight)} of float32 scalars:
@@ -239,12 +241,16 @@ class PipeliningLayer(base_layer.BaseLayer):
         f'{self.params.name}.ComputeLoss needs loss_tpl: Params of a layer '
         'whose FProp(theta, outputs, targets) returns metrics with a "loss".'
       )
-    run = self._Start(theta, to_tuple(inputs), targets)
+    run = self._Start(theta, to_tuple(inputs), targets, with_loss=True)
     return run.metrics()
 
-  def _Start(self, theta, args, targets) -> pipeline_run.PipelineRun:
+  def _Start(
+    self, theta, args, targets=None, *, with_loss: bool
+  ) -> pipeline_run.PipelineRun:
     args = self._RunBefore(theta, args)
-    run = pipeline_run.PipelineRun(self, theta, args, targets)
+    run = pipeline_run.PipelineRun(
+      self, theta, args, targets, with_loss=with_loss
+    )
     self._schedule = run.schedule
     return run
 

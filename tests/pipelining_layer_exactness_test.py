@@ -143,3 +143,35 @@ def test_weights_that_a_layer_does_not_use_get_no_gradient():
   gradients = pt.run_step(params, pt.data()).gradients
   assert gradients['net/l3/unused/var:0'] is None
   assert all(g is not None for n, g in gradients.items() if 'unused' not in n)
+
+
+class _NeedsNoTargets(pt.Loss):
+  def FProp(self, theta, outputs, targets):
+    assert targets is None
+    image, mean, _ = outputs
+    examples = tf.cast(tf.shape(mean)[0], tf.float32)
+    total = tf.reduce_sum(image**2) + tf.reduce_sum(mean**2)
+    return {'loss': (total / examples, examples)}
+
+
+def test_a_loss_without_targets():
+  examples = pt.data(7)
+
+  def piped(layer):
+    return layer.ComputeLoss(layer.theta, examples.inputs, None)
+
+  def plain(layer):
+    outputs = examples.inputs
+    for cell in layer.cells:
+      outputs = cell.FProp(layer.theta[cell.params.name], *outputs)
+    return layer.loss.FProp(layer.theta.loss, outputs, None)
+
+  params = pt.pipeline_params(
+    2, keep_prob=1.0, loss_tpl=_NeedsNoTargets.Params().Set(name='loss')
+  )
+  got, expected = (
+    pt.run_step(params, examples, compute=compute) for compute in (piped, plain)
+  )
+  assert got.gradients.pop('net/loss/w/var:0') is None
+  del expected.gradients['net/loss/w/var:0']
+  pt.assert_close(got, expected)

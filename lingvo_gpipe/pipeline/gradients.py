@@ -33,6 +33,7 @@ class PipelineGradients:
     inputs: Sequence[tf.Tensor],
     split: Callable[[Any, str], list[Any]],
     batch_dim: int,
+    before_input_gradients: Callable[[], None],
   ):
     """Prepares the gradient.
 
@@ -43,6 +44,7 @@ class PipelineGradients:
       inputs: The tensors of the pipeline's input, of the mini-batch.
       split: Cuts a nest into micro-batches, on a device.
       batch_dim: The dimension that counts the examples.
+      before_input_gradients: Called before gradients of the inputs are built.
     """
     self._engine = the_engine
     self._schedule = schedule
@@ -50,6 +52,7 @@ class PipelineGradients:
     self._inputs = inputs
     self._split = split
     self._batch_dim = batch_dim
+    self._before_input_gradients = before_input_gradients
     self._scale: tf.Tensor | None = None
 
   def from_outside(
@@ -123,6 +126,7 @@ class PipelineGradients:
 
   def _d_inputs(self) -> list[Any]:
     """Gradients of the pipeline's float inputs, of the mini-batch."""
+    self._before_input_gradients()
     rows = []
     for m in range(self._schedule.num_micro_batches):
       gradients = self._engine.input_gradients(m)

@@ -7,8 +7,8 @@ the backward task of a micro-batch while the next input has come, the process of
 cell k holds
 
 ```
-  weights, the sums of their gradients before and after this micro-batch, and
-    this micro-batch's
+  weights, the sums of their gradients so far, and this micro-batch's gradients,
+    to which these are added in place
 + inputs at hand, of each the boundary's bytes
 + this micro-batch's activations: inner ones and their gradients, the gradient
     of the output, the gradient of the input
@@ -51,7 +51,7 @@ class MemoryCase:
   num_cells: int = 4
   input_dim: int = 128
   dim: int = 1024
-  hidden_dim: int = 64
+  hidden_dim: int = 256
 
   def __post_init__(self) -> None:
     schedules.check_name(self.schedule)
@@ -122,7 +122,7 @@ def predict(case: MemoryCase) -> list[Prediction]:
       Prediction(
         peak_stash=stash[k],
         at_hand=at_hand,
-        state=4 * case.weight_bytes(k),
+        state=3 * case.weight_bytes(k),
         inputs=at_hand * boundary if k else case.input_bytes,
         activations=(1 + int(k > 0)) * boundary + 2 * case.inner_bytes,
         in_transit=neighbours * boundary,

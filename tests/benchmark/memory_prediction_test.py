@@ -12,8 +12,8 @@ _1F1B = MemoryCase('1f1b', 32)
 
 def test_bytes_of_the_default_case():
   assert _GPIPE.boundary_bytes == 1024 * 1024 * 4
-  assert _GPIPE.inner_bytes == 1024 * 64 * 4
-  assert _GPIPE.weight_bytes(1) == 2 * 1024 * 64 * 4
+  assert _GPIPE.inner_bytes == 1024 * 256 * 4
+  assert _GPIPE.weight_bytes(1) == 2 * 1024 * 256 * 4
   assert _GPIPE.input_bytes == 32768 * _GPIPE.input_dim * 4
 
 
@@ -34,6 +34,7 @@ def test_1f1b_has_what_the_cell_before_stashes():
 def test_parts_of_a_middle_cell():
   p = predict(_1F1B)[2]
   unit, inner = _1F1B.boundary_bytes, _1F1B.inner_bytes
+  assert p.state == 3 * _1F1B.weight_bytes(2)
   assert p.activations == 2 * unit + 2 * inner
   assert p.in_transit == 2 * unit
   assert p.total == p.state + p.inputs + p.activations + p.in_transit

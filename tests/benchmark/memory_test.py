@@ -1,0 +1,58 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Real memory of real processes: four workers, one for each cell."""
+
+import pytest
+
+from lingvo_gpipe.benchmark import memory, process_memory
+from lingvo_gpipe.benchmark.memory_prediction import MemoryCase
+
+pytestmark = pytest.mark.skipif(
+  not process_memory.available(), reason='/proc takes Linux'
+)
+
+_BATCH = 16384
+_MIDDLE = (1, 2)
+
+
+@pytest.fixture(scope='module')
+def results():
+  cases = [
+    MemoryCase('gpipe', 32, _BATCH),
+    MemoryCase('1f1b', 32, _BATCH),
+    MemoryCase('1f1b', 16, _BATCH),
+  ]
+  found = memory.measure(cases)
+  return {(r.case.schedule, r.case.num_micro_batches): r for r in found}
+
+
+@pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
+def test_peaks_are_what_the_simulated_schedule_predicts(results, schedule):
+  result = results[schedule, 32]
+  # The first cell of fill-drain can run ahead of what the network takes.
+  first = 1 if schedule == 'gpipe' else 0
+  for cell in range(first, result.case.num_cells):
+    assert abs(result.error(cell)) <= 0.2, (cell, result)
+
+
+def test_1f1b_needs_at_most_half_of_fill_drain(results):
+  for cell in _MIDDLE:
+    fill_drain = results['gpipe', 32].peaks[cell]
+    assert results['1f1b', 32].peaks[cell] <= fill_drain / 2
+
+
+def test_more_micro_batches_lower_the_peak_as_predicted(results):
+  few, many = results['1f1b', 16], results['1f1b', 32]
+  for cell in _MIDDLE:
+    predicted = many.predictions[cell].total / few.predictions[cell].total
+    assert predicted < 0.75
+    assert many.peaks[cell] / few.peaks[cell] == pytest.approx(
+      predicted, rel=0.2
+    )
+
+
+def test_cases_of_different_pipelines_are_refused():
+  with pytest.raises(ValueError, match=r'have \[2, 4\] cells'):
+    memory.measure(
+      [MemoryCase('gpipe', 4), MemoryCase('gpipe', 4, num_cells=2)]
+    )

@@ -9,10 +9,15 @@ and tag is added outside:
   scalar     the mean over the micro-batches, weighted by their sizes
   histogram  of the values of all micro-batches
   others     (image, audio, text, tensor) of the first micro-batch
+
+TensorFlow tells the summaries of one graph apart by name scopes: it puts the
+scope before the tag, and a number behind one that is taken. Each traced graph
+starts without either, so both are done here.
 """
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
 import lingvo.compat as tf
@@ -87,14 +92,19 @@ def emit(
     shares: Each micro-batch's share of the examples, float32 scalars.
     device: The cell's device.
   """
+  taken = {_tag(t.op) for t in tf.get_collection(tf.GraphKeys.SUMMARIES)}
   for i, summary in enumerate(summaries):
+    tag = _unique_tag(_tag(summary.op), taken)
+    taken.add(tag)
     rows = [tensors[i] for tensors in micro_batches]
     with placement.on_device(device):
       merged = [
         _merge(summary.op.type, [row[j] for row in rows], shares)
         for j in range(len(summary.slots))
       ]
-      tf.add_to_collection(tf.GraphKeys.SUMMARIES, _recreate(summary, merged))
+      tf.add_to_collection(
+        tf.GraphKeys.SUMMARIES, _recreate(summary, merged, tag)
+      )
 
 
 def _merge(
@@ -109,10 +119,33 @@ def _merge(
   return parts[0]
 
 
-def _recreate(summary: Summary, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+def _tag(op: tf.Operation) -> str | None:
+  """A summary op's tag, its first input; None if it has no constant one."""
+  value = tf.get_static_value(op.inputs[0]) if op.inputs else None
+  if value is None or value.dtype != object or value.size != 1:
+    return None
+  return value.item().decode()
+
+
+def _unique_tag(tag: str | None, taken: set[str | None]) -> str | None:
+  if tag is None:
+    return None
+  scope = tf.get_default_graph().get_name_scope()
+  tag = f'{scope}/{tag}' if scope else tag
+  candidates = itertools.chain(
+    [tag], (f'{tag}_{i}' for i in itertools.count(1))
+  )
+  return next(c for c in candidates if c not in taken)
+
+
+def _recreate(
+  summary: Summary, tensors: Sequence[tf.Tensor], tag: str | None
+) -> tf.Tensor:
   """The summary's op again, in the current graph, on other data."""
   inputs: list[tf.Tensor] = []
   given = dict(zip(summary.slots, tensors, strict=True))
+  if tag is not None:
+    given[0] = tf.constant(tag)
   for i, value in enumerate(summary.op.inputs):
     inputs.append(
       given[i] if i in given else tf.constant(tf.get_static_value(value))

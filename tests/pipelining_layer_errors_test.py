@@ -283,6 +283,21 @@ def test_stateful_dropout_is_allowed_where_nothing_is_recomputed():
   assert np.isfinite(gradient).all()
 
 
+def test_stateful_dropout_and_gradients_of_data():
+  # The gradients of data come from extra tasks, which recompute.
+  def build():
+    subs = [WithDropout.Params().Set(name='l')]
+    layer = tiny_pipeline.pipeline(subs, 1, recompute='never').Instantiate()
+    x = tf.ones([8, 3])
+    return tf.gradients(layer.FProp(layer.theta, x), x)
+
+  with _refused(
+    'net: gradients of the inputs are asked for',
+    r'Layer net\.d0\.l \(WithDropout\)',
+  ):
+    tiny_pipeline.run(build)
+
+
 def test_stateful_dropout_is_allowed_in_evaluation():
   y = _fprop(_with_dropout(), np.ones([8, 3], np.float32), do_eval=True)
   np.testing.assert_array_equal(y, y[:1].repeat(8, axis=0))

@@ -9,6 +9,7 @@ import tiny_pipeline
 from lingvo.core import base_layer, layers, py_utils, recurrent
 
 from lingvo_gpipe import pipelining_layer
+from lingvo_gpipe.engine import graph_function
 
 _WIDTH = tiny_pipeline.WIDTH
 Linear = tiny_pipeline.Linear
@@ -186,6 +187,21 @@ def test_layers_that_read_their_variables_get_right_gradients():
   subs = [ReadsItsVariable.Params().Set(name=f'l{i}') for i in range(2)]
   gradients = _assert_like_unpipelined(tiny_pipeline.pipeline(subs))
   assert all(np.abs(g).max() > 0 for g in gradients)
+
+
+def test_variables_are_read_outside_of_the_cells_functions():
+  def build():
+    layer = tiny_pipeline.pipeline(
+      [ReadsItsVariable.Params().Set(name='l')], 1
+    ).Instantiate()
+    gradients = _gradients(layer.FProp(layer.theta, _x()), layer)
+    definitions = graph_function.definitions(tf.get_default_graph())
+    ops = {node.op for d in definitions.values() for node in d.node_def}
+    assert 'MatMul' in ops
+    assert not ops & {'ReadVariableOp', 'VarHandleOp'}
+    return gradients
+
+  tiny_pipeline.run(build)
 
 
 class CastThenReadsVariable(Linear):

@@ -1,0 +1,104 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics of micro-batches become those of the mini-batch."""
+
+import lingvo.compat as tf
+import numpy as np
+import pytest
+import tiny_pipeline
+from lingvo.core import py_utils
+
+from lingvo_gpipe.pipeline.loss import PipelineLoss
+
+
+@pytest.fixture(autouse=True)
+def graph():
+  with tf.Graph().as_default():
+    yield
+
+
+@pytest.fixture
+def loss_layer():
+  return tiny_pipeline.MeanSquare.Params().Set(name='loss').Instantiate()
+
+
+def _combine(layer, rows, aux=None):
+  """Metrics of micro-batches, combined: numpy values."""
+  loss = PipelineLoss('', tf.constant(0, tf.int64))
+  outputs, values = zip(
+    *(loss.in_cell(layer, row) for row in rows), strict=True
+  )
+  aux = aux or [[]] * len(rows)
+  aux = [[tf.constant(a) for a in row] for row in aux]
+  metrics, weight = loss.combine(values, aux)
+  with tf.Session() as sess:
+    return sess.run((dict(metrics), weight, [o.loss for o in outputs]))
+
+
+def test_means_by_weight_and_sums_of_weights(loss_layer):
+  metrics, weight, weighted = _combine(
+    loss_layer,
+    [
+      {'loss': (2.0, 3.0), 'accuracy': (1.0, 1.0)},
+      {'loss': (6.0, 1.0), 'accuracy': (0.0, 4.0)},
+    ],
+  )
+  assert metrics == {'loss': (3.0, 4.0), 'accuracy': (pytest.approx(0.2), 5.0)}
+  assert weight == 4.0
+  # What is differentiated: loss x weight.
+  assert weighted == [6.0, 6.0]
+
+
+def test_any_float_or_int_becomes_float32(loss_layer):
+  row = {
+    'loss': (tf.constant(2.0, tf.bfloat16), 3),
+    'n': (tf.constant(7, tf.int64), np.float64(1)),
+  }
+  metrics, _, _ = _combine(loss_layer, [row, row])
+  assert metrics == {'loss': (2.0, 6.0), 'n': (7.0, 2.0)}
+  assert all(x.dtype == np.float32 for pair in metrics.values() for x in pair)
+
+
+def test_a_micro_batch_without_weight_adds_nothing_though_its_mean_is_nan(
+  loss_layer,
+):
+  metrics, _, weighted = _combine(
+    loss_layer,
+    [{'loss': (np.float32('nan'), 0.0)}, {'loss': (5.0, 2.0)}],
+    aux=[[100.0], [1.0]],
+  )
+  assert weighted == [0.0, 10.0]
+  assert metrics == {'loss': (6.0, 2.0), 'aux_loss': (1.0, 2.0)}
+
+
+def test_without_any_weight_all_is_zero(loss_layer):
+  metrics, _, _ = _combine(loss_layer, [{'loss': (np.float32('nan'), 0.0)}])
+  assert metrics == {'loss': (0.0, 0.0)}
+
+
+def test_auxiliary_losses_are_weighted_as_the_loss_is(loss_layer):
+  metrics, _, _ = _combine(
+    loss_layer,
+    [{'loss': (1.0, 3.0)}, {'loss': (1.0, 1.0)}],
+    aux=[[0.5, 1.5], [4.0, 2.0]],
+  )
+  # (3 x 2 + 1 x 6) / 4.
+  assert metrics == {'loss': (4.0, 4.0), 'aux_loss': (3.0, 4.0)}
+
+
+def test_weights_are_constants_for_the_gradient(loss_layer):
+  x = tf.constant(3.0)
+  loss = PipelineLoss('', tf.constant(0, tf.int64))
+  output, values = loss.in_cell(loss_layer, {'loss': (x * x, x)})
+  assert tf.gradients(values, x) == [None]
+  [gradient] = tf.gradients(output.loss, x)
+  with tf.Session() as sess:
+    assert sess.run(gradient) == 2 * 3.0 * 3.0
+
+
+def test_the_loss_weight_of_a_micro_batch_is_found(loss_layer):
+  loss = PipelineLoss('', tf.constant(0, tf.int64))
+  row = py_utils.NestedMap(a=(1.0, 2.0), loss=(3.0, 4.0), z=(5.0, 6.0))
+  _, values = loss.in_cell(loss_layer, row)
+  with tf.Session() as sess:
+    assert sess.run(loss.loss_weight(values)) == 4.0

@@ -1,0 +1,141 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Random ops that would give wrong results in a pipeline are found."""
+
+import lingvo.compat as tf
+import pytest
+from lingvo.core import base_layer, py_utils
+from lingvo.core import layers as lingvo_layers
+
+from lingvo_gpipe.engine import cell_function
+from lingvo_gpipe.pipeline import random_checks, seeds
+from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
+
+
+@pytest.fixture(autouse=True)
+def graph():
+  with tf.Graph().as_default():
+    py_utils.GetOrCreateGlobalStepVar()
+    yield
+
+
+class Random(base_layer.BaseLayer):
+  """Returns x plus what a function of x and the layer makes."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('fn', None, '')
+    p.Define('dropout_tpl', None, '')
+    return p
+
+  def FProp(self, theta, x):
+    return x + self.params.fn(x, self)
+
+
+def _check(fn, recompute=True, num_micro_batches=2, **params):
+  layer = Random.Params().Set(name='layer', fn=fn, **params).Instantiate()
+  cell = LingvoCell(
+    'd0',
+    [layer],
+    [layer.theta],
+    lambda theta, inputs, side: (_fprop(layer, theta[0], inputs), []),
+    {layer.path: 0},
+    collect_aux_losses=False,
+  )
+  function = cell_function.CellFunction(
+    'd0', cell.body, tf.TensorSpec([2], tf.float32), None, cell.weights, ()
+  )
+  random_checks.check(
+    cell,
+    function.graph,
+    recompute=recompute,
+    num_micro_batches=num_micro_batches,
+  )
+
+
+def _fprop(layer, theta, inputs):
+  with seeds.in_layer(layer.path):
+    return layer.FProp(theta, inputs)
+
+
+def _seeded(x, layer):
+  return tf.random.stateless_uniform(
+    [2], py_utils.GenerateStepSeedPair(layer.params)
+  )
+
+
+def _in_defun(fn):
+  """The same in a function that the cell calls."""
+
+  def calls(x, layer):
+    seeds = py_utils.GenerateStepSeedPair(layer.params)
+    return py_utils.CallDefun(lambda pair: fn(*pair), (x, seeds))
+
+  return calls
+
+
+@pytest.mark.parametrize(
+  'fn',
+  [
+    lambda x, layer: tf.tanh(x),
+    _seeded,
+    _in_defun(lambda x, seeds: tf.random.stateless_uniform([2], seeds)),
+  ],
+)
+def test_layers_that_do_it_right_pass(fn):
+  _check(fn)
+
+
+@pytest.mark.parametrize(
+  'fn',
+  [
+    lambda x, layer: tf.random.uniform([2]),
+    lambda x, layer: tf.random.normal([2]),
+    lambda x, layer: tf.nn.dropout(x, rate=0.5),
+    lambda x, layer: tf.random.shuffle(x),
+    _in_defun(lambda x, seeds: tf.random.uniform([2])),
+  ],
+)
+def test_stateful_ops_are_refused_if_there_is_recomputation(fn):
+  with pytest.raises(
+    ValueError, match=r"Layer layer \(Random\).*recompute to 'never'"
+  ):
+    _check(fn)
+  _check(fn, recompute=False)
+
+
+def test_templates_of_stateful_dropout_are_named():
+  with pytest.raises(
+    ValueError, match=r'Set layer\.params\.dropout_tpl to lingvo\.core\.layers'
+  ):
+    _check(
+      lambda x, layer: tf.random.uniform([2]),
+      dropout_tpl=lingvo_layers.DropoutLayer.Params(),
+    )
+
+
+@pytest.mark.parametrize(
+  'fn',
+  [
+    lambda x, layer: tf.random.stateless_uniform([2], [1, 2]),
+    lambda x, layer: py_utils.CallDefun(
+      lambda x: x + tf.random.stateless_uniform([2], [1, 2]), x
+    ),
+    # A shape, or a number drawn before, says nothing of the seed.
+    lambda x, layer: tf.random.stateless_normal(
+      tf.shape(_seeded(x, layer)), [1, 2]
+    ),
+    lambda x, layer: tf.random.stateless_uniform(
+      [2], [1, 2], maxval=_seeded(x, layer)
+    ),
+  ],
+)
+def test_seeds_that_all_micro_batches_share_are_refused(fn):
+  with pytest.raises(
+    ValueError,
+    match=r'Layer layer \(Random\).*do not depend on the micro-batch',
+  ):
+    _check(fn)
+  # With one micro-batch there is nothing to share.
+  _check(fn, num_micro_batches=1)

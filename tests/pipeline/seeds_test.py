@@ -1,0 +1,102 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Each layer's step seeds for each micro-batch: ranges that never meet."""
+
+import lingvo.compat as tf
+import numpy as np
+import pytest
+from lingvo.core import py_utils
+
+from lingvo_gpipe.engine.cell_function import Context
+from lingvo_gpipe.pipeline import seeds
+
+
+@pytest.fixture(autouse=True)
+def graph():
+  with tf.Graph().as_default() as graph:
+    yield graph
+
+
+def _context(micro_batch, seed=0):
+  return Context(tf.constant([100, seed, micro_batch, 1, 4], tf.int64))
+
+
+def _seeds(paths, micro_batch, seed=0, draws=2):
+  """The seeds that each layer of a cell draws, in order."""
+  drawn = []
+  numbers = {'a': 0, 'b': 1, 'c': 2**20}
+  with seeds.layer_scope(_context(micro_batch, seed), numbers):
+    for path in paths:
+      with seeds.in_layer(path):
+        drawn.append([py_utils.GetIncStepSeed() for _ in range(draws)])
+  with tf.Session() as sess:
+    return np.array(sess.run(drawn))
+
+
+def test_layers_micro_batches_and_ops_have_seeds_of_their_own():
+  found = np.concatenate(
+    [
+      _seeds(['a', 'b', 'c'], m, seed, draws=3)
+      for m in (0, 1, 2**24 - 1)
+      # Steps of the seed around, as other random ops outside make them.
+      for seed in (0, 2**15)
+    ]
+  )
+  assert len(np.unique(found)) == found.size == 54
+
+
+def test_seeds_do_not_depend_on_which_layers_run_before():
+  np.testing.assert_array_equal(
+    _seeds(['b'], 3)[0], _seeds(['a', 'b'], 3, draws=5)[1][:2]
+  )
+
+
+def test_layers_without_a_number_go_on_with_the_seeds_in_force():
+  inner = _seeds(['a', 'a.inner'], 0)
+  np.testing.assert_array_equal(inner.ravel(), inner[0, 0] + np.arange(4))
+
+
+def test_outside_of_cells_nothing_is_touched():
+  assert not seeds.in_cell()
+  py_utils.ResetStepSeed(5)
+  with seeds.in_layer('a'):
+    assert tf.get_static_value(py_utils.GetStepSeed()) == 5
+
+
+def test_scopes_tell_which_ops_a_layer_made_and_forget_the_graph(graph):
+  with seeds.layer_scope(_context(0), {'a': 0, 'b': 1}) as scope:
+    assert seeds.in_cell()
+    with seeds.in_layer('a'):
+      first = tf.constant(1.0)
+    with seeds.in_layer('b'):
+      second = tf.constant(2.0)
+  ops = graph.get_operations()
+  for (path, start, end), tensor in zip(
+    scope.ops, (first, second), strict=True
+  ):
+    assert tensor.op in ops[start:end], path
+  assert len(scope.seed_ops) == 2
+  assert id(graph) not in py_utils._STEP_SEED_DICT.dict
+  assert not seeds.in_cell()
+
+
+def test_more_layers_or_micro_batches_than_seeds(monkeypatch):
+  seeds.check_capacity(2**22 - 1, 2**24)
+  with pytest.raises(ValueError, match='layers; random seeds can tell at most'):
+    seeds.check_capacity(2**22, 1)
+  with pytest.raises(ValueError, match='16777217 micro-batches'):
+    seeds.check_capacity(1, 2**24 + 1)
+  monkeypatch.setattr(py_utils, 'use_tpu', lambda: True)
+  seeds.check_capacity(2**13 - 1, 2**11)
+  with pytest.raises(ValueError, match=r'2049 micro-batches.*on TPU'):
+    seeds.check_capacity(1, 2**11 + 1)
+
+
+def test_seeds_on_tpu_fit_int32(monkeypatch):
+  monkeypatch.setattr(py_utils, 'use_tpu', lambda: True)
+  with seeds.layer_scope(_context(2**11 - 1), {'last': 2**13 - 2}):
+    with seeds.in_layer('last'):
+      seed = py_utils.GetIncStepSeed()
+    with tf.Session() as sess:
+      # All bits of the layer and the micro-batch; those of the op are left.
+      assert sess.run(seed) == 2**31 - 2**7

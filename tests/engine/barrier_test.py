@@ -1,0 +1,62 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Barriers are identities that the graph optimiser leaves alone."""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe.engine.barrier import barrier
+
+
+def _optimised(fetches):
+  """Runs; returns values, and the op types after graph optimisation."""
+  metadata = tf.RunMetadata()
+  with tf.Session() as sess:
+    values = sess.run(
+      fetches,
+      {'x:0': [1.0, 2.0]},
+      options=tf.RunOptions(output_partition_graphs=True),
+      run_metadata=metadata,
+    )
+  return values, [
+    node.op for graph in metadata.partition_graphs for node in graph.node
+  ]
+
+
+def _chain(between):
+  """Two layers, with `between` behind each; the outputs and the gradient."""
+  x = tf.placeholder(tf.float32, [2], name='x')
+  z = between(tf.tanh(between(x * 2.0)) * x)
+  return z, tf.gradients(z * z, x)[0]
+
+
+def test_barriers_and_those_of_the_gradient_survive_the_optimiser():
+  with tf.Graph().as_default():
+    values, plain_ops = _optimised(_chain(tf.identity))
+  with tf.Graph().as_default():
+    got, ops = _optimised(_chain(barrier))
+  np.testing.assert_allclose(got, values, rtol=1e-6)
+  assert plain_ops.count('PlaceholderWithDefault') == 0
+  # Two in the forward pass and two in the gradient.
+  assert ops.count('PlaceholderWithDefault') == 4, ops
+
+
+def test_nests_dtypes_and_shapes_stay():
+  with tf.Graph().as_default():
+    nest = {
+      'a': tf.placeholder_with_default([[1]], [None, 1]),
+      'b': [None, tf.constant('s'), tf.constant(True)],
+    }
+    behind = barrier(nest)
+    tf.nest.assert_same_structure(nest, behind)
+    assert behind['b'][0] is None
+    assert behind['a'].shape.as_list() == [None, 1]
+    assert [t.dtype for t in behind['b'][1:]] == [tf.string, tf.bool]
+
+
+def test_sparse_gradients_stay_sparse():
+  with tf.Graph().as_default():
+    table = tf.get_variable('table', [4, 2])
+    rows = tf.gather(barrier(tf.convert_to_tensor(table)), [1, 1])
+    [gradient] = tf.gradients(tf.reduce_sum(rows), table)
+    assert isinstance(gradient, tf.IndexedSlices)

@@ -1,0 +1,229 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the engine puts into the graph for a schedule."""
+
+import collections
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.engine import engine, graph_function
+from lingvo_gpipe.engine.cell_function import CellOutputs
+
+_WIDTH = 4
+_DEVICES = [f'/job:localhost/replica:0/task:0/device:CPU:{k}' for k in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def graph():
+  with tf.Graph().as_default() as graph:
+    tf.set_random_seed(1)
+    yield graph
+
+
+def _body(num_layers):
+  def body(given):
+    x = given.inputs
+    for _ in range(num_layers):
+      x = tf.tanh(tf.matmul(x, given.weights[0]))
+    return CellOutputs(x)
+
+  return body
+
+
+def _engine(
+  num_cells=2,
+  num_micro_batches=3,
+  schedule='gpipe',
+  recompute='always',
+  num_layers=1,
+  devices=None,
+  forward_only=False,
+  input_gradients=False,
+):
+  """An engine, all its tasks emitted, for the loss sum(outputs)."""
+  devices = devices or _DEVICES[:num_cells]
+  cells = []
+  for k, device in enumerate(devices):
+    with tf.device(device):
+      weight = tf.get_variable(f'w{k}', [_WIDTH, _WIDTH], use_resource=True)
+    cells.append(engine.Cell(f'd{k}', device, _body(num_layers), [weight]))
+  numbers = [sorted(set(devices)).index(d) for d in devices]
+  plan = schedules.make_schedule(
+    schedule, tuple(numbers), num_micro_batches, forward_only=forward_only
+  )
+  rows = np.random.RandomState(0).randn(num_micro_batches, 2, _WIDTH)
+  inputs = [tf.constant(row, tf.float32) for row in rows]
+  clock = engine.Clock(
+    step=tf.constant(0, tf.int64),
+    seed=tf.constant(0, tf.int64),
+    sizes=[2] * num_micro_batches,
+    batch=tf.constant(2 * num_micro_batches, tf.int64),
+  )
+  made = engine.Engine(
+    cells,
+    plan,
+    inputs,
+    clock,
+    recompute=recompute,
+    input_gradients=input_gradients,
+  )
+  made.output_gradients = lambda m: [tf.ones([2, _WIDTH])]
+  made.run(plan.in_order())
+  return made, plan, cells, inputs
+
+
+def _calls(graph):
+  """The calls of the cells' functions, by task: name scope 'cell_kindM'."""
+  calls = collections.defaultdict(list)
+  for op in graph.get_operations():
+    if 'PartitionedCall' in op.type:
+      calls[op.name.partition('/')[0]].append(op)
+  return calls
+
+
+def _scope(task):
+  return f'd{task.cell}_{task.kind.value}{task.micro_batch}'
+
+
+@pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
+def test_each_task_is_one_call_on_its_cells_device(graph, schedule):
+  _, plan, cells, _ = _engine(3, 4, schedule)
+  calls = _calls(graph)
+  tasks = plan.in_order()
+  assert sorted(calls) == sorted(map(_scope, tasks))
+  for task in tasks:
+    [call] = calls[_scope(task)]
+    assert call.device == cells[task.cell].device
+
+
+def _runs_before(first, second):
+  """Whether an edge leads from one op to another."""
+  return first in second.control_inputs or any(
+    tensor.op is first for tensor in second.inputs
+  )
+
+
+@pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
+@pytest.mark.parametrize(
+  'devices', [_DEVICES, [_DEVICES[0], _DEVICES[1], _DEVICES[0]]]
+)
+def test_control_edges_follow_the_schedule_on_each_device(
+  graph, schedule, devices
+):
+  _, plan, _, _ = _engine(3, 4, schedule, devices=devices)
+  calls = _calls(graph)
+  for tasks in plan.device_tasks:
+    ops = [calls[_scope(task)][0] for task in tasks]
+    assert len(ops) > 4
+    for first, second in itertools.pairwise(ops):
+      assert _runs_before(first, second), (first.name, second.name)
+
+
+def test_the_graph_grows_with_tasks_and_not_with_layers():
+  def size(**kwargs):
+    with tf.Graph().as_default() as graph:
+      _engine(**kwargs)
+      return len(graph.get_operations())
+
+  assert size(num_layers=9) == size(num_layers=1)
+  by_count = [size(num_micro_batches=m) for m in (2, 3, 4)]
+  assert by_count[2] - by_count[1] == by_count[1] - by_count[0]
+
+
+def test_functions_are_shared_by_all_micro_batches(graph):
+  _engine(num_micro_batches=5, recompute='except_last')
+  called = collections.Counter(
+    op.get_attr('f').name.rpartition('_')[0]
+    for ops in _calls(graph).values()
+    for op in ops
+  )
+  assert len(called) <= 2 * 5, called
+  assert sum(called.values()) == 2 * 2 * 5
+
+
+def test_functions_read_no_variables(graph):
+  _engine()
+  definitions = graph_function.definitions(graph)
+  ops = {node.op for d in definitions.values() for node in d.node_def}
+  assert 'MatMul' in ops
+  assert not ops & {'ReadVariableOp', 'VarHandleOp'}
+
+
+def _executed(sess, fetches, op_type):
+  """How many ops of a type a step executes, those in functions included."""
+  metadata = tf.RunMetadata()
+  sess.run(
+    fetches,
+    options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
+    run_metadata=metadata,
+  )
+  labels = {
+    (node.node_name, node.all_start_micros, node.timeline_label)
+    for device in metadata.step_stats.dev_stats
+    for node in device.node_stats
+    if f' = {op_type}(' in node.timeline_label
+  }
+  return len(labels)
+
+
+@pytest.mark.parametrize(
+  ('recompute', 'recomputed'), [('always', 3), ('except_last', 2), ('never', 0)]
+)
+def test_recomputation_is_not_optimised_away(recompute, recomputed):
+  made, _, _, _ = _engine(2, 3, recompute=recompute)
+  gradients = [made.weight_gradients(k) for k in range(2)]
+  outputs = [made.results(1, m).outputs for m in range(3)]
+  with tf.Session(config=tf.ConfigProto(device_count={'CPU': 3})) as sess:
+    sess.run(tf.global_variables_initializer())
+    count = _executed(sess, (gradients, outputs), 'Tanh')
+  # Two cells with one tanh each.
+  assert count == 2 * (3 + recomputed)
+
+
+@pytest.mark.parametrize('recompute', engine.RECOMPUTE_POLICIES)
+@pytest.mark.parametrize('input_gradients', [False, True])
+def test_gradients_are_those_of_tensorflow(recompute, input_gradients):
+  made, _, cells, inputs = _engine(
+    3, 2, '1f1b', recompute, num_layers=2, input_gradients=input_gradients
+  )
+  weights = [cell.weights[0] for cell in cells]
+  x = tf.stack(inputs)
+  y = x
+  for w in weights:
+    for _ in range(2):
+      y = tf.tanh(tf.einsum('mbi,ij->mbj', y, w))
+  d_x, *d_weights = tf.gradients(tf.reduce_sum(y), [x, *weights])
+  got = (
+    tf.stack([made.results(2, m).outputs for m in range(2)]),
+    [made.weight_gradients(k)[0] for k in range(3)],
+    # Also there if the backward tasks do not make them.
+    tf.stack([made.input_gradients(m)[0] for m in range(2)]),
+  )
+  with tf.Session(config=tf.ConfigProto(device_count={'CPU': 3})) as sess:
+    sess.run(tf.global_variables_initializer())
+    got, expected = sess.run((got, (y, d_weights, d_x)))
+  for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('input_gradients', [False, True])
+def test_unwanted_gradients_of_the_inputs_are_not_computed(input_gradients):
+  made, _, _, _ = _engine(1, 1, input_gradients=input_gradients)
+  with tf.Session() as sess:
+    sess.run(tf.global_variables_initializer())
+    fetches = (made.results(0, 0).outputs, made.weight_gradients(0))
+    count = _executed(sess, fetches, 'MatMul')
+  # Forward, forward again, the weight's gradient, and maybe the input's.
+  assert count == 3 + input_gradients
+
+
+def test_evaluation_has_forward_tasks_alone(graph):
+  made, _, _, _ = _engine(2, 3, forward_only=True)
+  calls = _calls(graph)
+  assert len(calls) == 2 * 3
+  assert not any('backward' in name for name in calls)
+  assert made.results(1, 2).outputs.shape.as_list() == [2, _WIDTH]

@@ -1,0 +1,66 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A gradient function of one's own for tensors already computed."""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe.engine import gradient_bridge
+
+
+def _attach(log):
+  """y = 2 a + 3 b, whose gradients are given as 20 a' and 30 b', and none."""
+  a, b, unused = (tf.constant(v) for v in (1.0, 2.0, 4.0))
+  given = []
+
+  def run_backward(d_outputs):
+    log.append('backward')
+    given.extend(d_outputs)
+
+  def source(device, tensors, factors):
+    def gradients():
+      log.append(device)
+      return [None if f is None else given[0] * f for f in factors]
+
+    return gradient_bridge.Source(device, tensors, gradients)
+
+  sources = [
+    source('/cpu:0', [], []),
+    source('/cpu:1', [a], [20.0]),
+    source('/cpu:2', [b, unused], [30.0, None]),
+  ]
+  with tf.device('/cpu:3'):
+    y = 2 * a + 3 * b
+  [y] = gradient_bridge.attach_gradient([y], sources, '/cpu:3', run_backward)
+  return y, a, b, unused
+
+
+def test_gradients_are_those_of_the_sources():
+  with tf.Graph().as_default():
+    log = []
+    y, a, b, unused = _attach(log)
+    gradients = tf.gradients(5 * y, [a, b, unused])
+    assert gradients[2] is None
+    assert log[0] == 'backward'
+    assert sorted(log[1:]) == ['/cpu:1', '/cpu:2']
+    with tf.Session(config=tf.ConfigProto(device_count={'CPU': 4})) as sess:
+      np.testing.assert_array_equal(sess.run(gradients[:2]), [100, 150])
+      assert sess.run(y) == 8
+
+
+def test_only_the_sources_that_are_asked_for_are_called():
+  with tf.Graph().as_default():
+    log = []
+    y, a, _, _ = _attach(log)
+    tf.gradients(y, a)
+    assert log == ['backward', '/cpu:1']
+
+
+def test_tensors_do_not_leave_their_device():
+  with tf.Graph().as_default() as graph:
+    y, a, b, unused = _attach([])
+    for op in graph.get_operations():
+      for tensor, device in ((a, 1), (b, 2), (unused, 2)):
+        if tensor in op.inputs and op.name.startswith('IdentityN'):
+          assert op.device == f'/device:CPU:{device}', op
+    assert y.device == '/device:CPU:3'

@@ -1,0 +1,124 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Traced functions, their gradients, and calls that are not inlined."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe.engine import graph_function
+
+_VECTOR = tf.TensorSpec([2], tf.float32)
+
+
+@pytest.fixture(autouse=True)
+def graph():
+  with tf.Graph().as_default() as graph:
+    yield graph
+
+
+def _run(fetches, **kwargs):
+  with tf.Session() as sess:
+    sess.run(tf.global_variables_initializer())
+    return sess.run(fetches, **kwargs)
+
+
+def test_a_call_is_one_op_that_the_optimiser_does_not_inline(graph):
+  square = graph_function.as_function('square', lambda x: [x * x], [_VECTOR])
+  x = tf.placeholder(tf.float32, [2])
+  before = len(graph.get_operations())
+  y = square([x])[0]
+  z = square([y])[0]
+  assert len(graph.get_operations()) - before == 2
+  metadata = tf.RunMetadata()
+  value = _run(
+    z,
+    feed_dict={x: [1.0, 3.0]},
+    options=tf.RunOptions(output_partition_graphs=True),
+    run_metadata=metadata,
+  )
+  np.testing.assert_array_equal(value, [1, 81])
+  ops = [n.op for g in metadata.partition_graphs for n in g.node]
+  assert 'Mul' not in ops
+  assert sum('PartitionedCall' in op for op in ops) == 2
+
+
+def test_what_is_used_of_outside_is_captured():
+  outside = tf.get_variable('v', initializer=[2.0, 3.0])
+  twice = 2.0 * outside
+  traced = graph_function.trace('f', lambda x: [x * twice], [_VECTOR])
+  assert traced.external_captures == [twice]
+  function = graph_function.GraphFunction(traced)
+  y = function([tf.constant([1.0, 1.0]), twice])
+  np.testing.assert_array_equal(_run(y[0]), [4, 6])
+
+
+def test_as_function_takes_nothing_of_outside():
+  outside = tf.constant(1.0)
+  with pytest.raises(AssertionError, match='f captures'):
+    graph_function.as_function('f', lambda x: [x + outside], [_VECTOR])
+
+
+def test_traces_have_no_devices_and_leave_no_collections_behind(graph):
+  with tf.device('/cpu:0'), graph.colocate_with(tf.constant(1.0).op):
+
+    def body(x):
+      tf.add_to_collection('mine', x)
+      return [tf.tanh(x) * 2.0]
+
+    traced = graph_function.trace('f', body, [_VECTOR])
+  assert {op.device for op in traced.get_operations()} == {''}
+  assert not any(op.colocation_groups()[1:] for op in traced.get_operations())
+  assert len(traced.get_collection('mine')) == 1
+  assert not graph.get_collection('mine')
+
+
+def _gradient(body, specs, dense=False):
+  """The gradients by all inputs, as a function of d_y and what G reads."""
+  traced = graph_function.trace('f', body, specs)
+  xs = traced.inputs
+  return traced, graph_function.differentiate(
+    traced, traced.outputs[:1], xs, 'g', [dense] * len(xs)
+  )
+
+
+def test_gradient_reads_of_the_trace_what_it_needs():
+  traced, gradient = _gradient(
+    lambda x, unused: [tf.exp(x)], [_VECTOR, _VECTOR]
+  )
+  assert gradient.positions == (0, None)
+  # exp is its own derivative, so the output is all that is read.
+  assert len(gradient.captures) == 1
+  assert gradient.captures[0].op.type == 'Exp'
+  assert gradient.captures[0].graph is traced
+  function = graph_function.GraphFunction(gradient.graph)
+  d_x = function([tf.constant([1.0, 2.0]), tf.constant([5.0, 7.0])])
+  np.testing.assert_array_equal(_run(d_x[0]), [5, 14])
+
+
+def test_sparse_gradients_are_told_apart_or_made_dense():
+  table = tf.TensorSpec([4, 2], tf.float32)
+
+  def body(t):
+    return [tf.gather(t, [1, 3])]
+
+  _, sparse = _gradient(body, [table])
+  assert isinstance(sparse.positions[0], graph_function.Slices)
+  assert len(sparse.graph.outputs) in (2, 3)
+  _, dense = _gradient(body, [table], dense=True)
+  assert dense.positions == (0,)
+  assert dense.graph.outputs[0].shape.as_list() == [4, 2]
+
+
+def test_definitions_are_found_through_functions_that_call_functions(graph):
+  inner = graph_function.as_function('inner', lambda x: [tf.sin(x)], [_VECTOR])
+  outer = graph_function.as_function('outer', _calls(inner), [_VECTOR])
+  outer([tf.constant([1.0, 2.0])])
+  found = graph_function.definitions(graph)
+  nodes = [n.op for d in found.values() for n in d.node_def]
+  assert nodes.count('Sin') == 1
+  assert len(found) == 2
+
+
+def _calls(function):
+  return lambda x: function([x])

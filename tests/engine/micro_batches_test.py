@@ -1,0 +1,112 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Cutting a mini-batch into micro-batches, and joining them."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe.engine import micro_batches
+
+
+@pytest.mark.parametrize(
+  ('batch', 'count', 'size', 'sizes'),
+  [
+    (10, 4, None, (3, 3, 2, 2)),
+    (10, None, 4, (4, 4, 2)),
+    (8, 4, None, (2, 2, 2, 2)),
+    (8, 4, 2, (2, 2, 2, 2)),
+    (7, 4, 2, (2, 2, 2, 1)),
+    (3, 5, None, (1, 1, 1)),
+    (5, None, 8, (5,)),
+    (1, 1, None, (1,)),
+    (None, 3, None, (None, None, None)),
+  ],
+)
+def test_sizes(batch, count, size, sizes):
+  chosen = micro_batches.choose_sizes(batch, count, size)
+  assert chosen.sizes == sizes
+  assert chosen.count == len(sizes)
+  assert chosen.known == (batch is not None)
+
+
+@pytest.mark.parametrize(
+  ('batch', 'count', 'size', 'message'),
+  [
+    (8, 0, None, 'num_micro_batches is 0'),
+    (8, None, -1, 'micro_batch_size is -1'),
+    (0, 1, None, 'has 0 examples'),
+    (8, None, None, 'Set num_micro_batches or micro_batch_size'),
+    (None, None, 4, 'micro_batch_size is 4.*set num_micro_batches'),
+    (8, 3, 2, 'a mini-batch of 8 makes 4.*set num_micro_batches to 4'),
+  ],
+)
+def test_sizes_that_cannot_be(batch, count, size, message):
+  with pytest.raises(ValueError, match=message):
+    micro_batches.choose_sizes(batch, count, size)
+
+
+def _evaluate(nest):
+  with tf.Session() as sess:
+    return sess.run(nest)
+
+
+def test_parts_joined_again_are_the_whole():
+  x = np.arange(42).reshape(2, 7, 3)
+  with tf.Graph().as_default():
+    nest = {'a': tf.constant(x), 'b': [None, tf.constant(x > 20)]}
+    sizes = micro_batches.choose_sizes(7, 3, None)
+    parts = micro_batches.split(nest, 1, sizes)
+    assert [p['a'].shape[1] for p in parts] == [3, 2, 2]
+    assert all(p['b'][0] is None for p in parts)
+    whole = micro_batches.merge(parts, 1)
+    assert whole['b'][0] is None
+    got = _evaluate((parts[1]['a'], whole['a'], whole['b'][1]))
+  for value, expected in zip(got, (x[:, 3:5], x, x > 20), strict=True):
+    np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize(
+  ('batch', 'sizes'), [(10, [3, 3, 2, 2]), (4, [1] * 4), (2, [1, 1, 0, 0])]
+)
+def test_sizes_at_run_time_are_those_of_the_known_batch(batch, sizes):
+  with tf.Graph().as_default():
+    got = micro_batches.sizes_at_run_time(
+      4, tf.placeholder_with_default(np.int64(batch), []), may_be_empty=True
+    )
+    assert _evaluate(got).tolist() == sizes
+
+
+def test_a_batch_too_small_at_run_time_fails_if_none_may_be_empty():
+  with tf.Graph().as_default():
+    sizes = micro_batches.sizes_at_run_time(
+      4, tf.placeholder_with_default(np.int64(3), []), may_be_empty=False
+    )
+    with pytest.raises(
+      tf.errors.InvalidArgumentError, match=r'num_micro_batches \(4\)'
+    ):
+      _evaluate(sizes)
+
+
+def test_batch_size_is_that_of_any_tensor_that_knows_it():
+  with tf.Graph().as_default():
+    unknown = tf.placeholder(tf.float32, [None, 2])
+    nothing = tf.placeholder(tf.float32)
+    known = tf.zeros([5, 3])
+    nest = [None, unknown, nothing, (known,)]
+    size, tensor = micro_batches.batch_size(nest, 0)
+    assert size == 5
+    assert tensor is unknown
+    assert micro_batches.batch_size([unknown], 0)[0] is None
+
+
+def test_batch_size_errors():
+  with tf.Graph().as_default():
+    a, b = tf.zeros([5, 3], name='a'), tf.zeros([4, 3], name='b')
+    with pytest.raises(ValueError, match=r'a:0.*\(5, 3\).*b:0.*\(4, 3\)'):
+      micro_batches.batch_size([a, b], 0)
+    assert micro_batches.batch_size([a, b], 1)[0] == 3
+    with pytest.raises(ValueError, match=r'no dimension 2 \(batch_dim\)'):
+      micro_batches.batch_size([a], 2)
+    with pytest.raises(ValueError, match='no tensor to cut'):
+      micro_batches.batch_size([None], 0)

@@ -22,7 +22,12 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import cell_function, placement, xla
+from lingvo_gpipe.engine import (
+  backward_function,
+  placement,
+  tensor_specs,
+  xla,
+)
 from lingvo_gpipe.engine.cell_function import (
   CellFunction,
   CellInputs,
@@ -188,7 +193,7 @@ class Engine:
       inputs = function.outputs
     if self._training:
       has_gradient = [
-        cell_function.differentiable(s)
+        tensor_specs.differentiable(s)
         for s in tf.nest.flatten(functions[-1].outputs)
         if s is not None
       ]
@@ -271,7 +276,7 @@ class Engine:
     self._d_inputs.clear()
     self._sums.clear()
 
-  def weight_gradients(self, k: int) -> list[cell_function.Weight]:
+  def weight_gradients(self, k: int) -> list[backward_function.Weight]:
     """The gradients of `weights(k)`, summed over the micro-batches."""
     backward = self._functions[0][k].backward
     if k not in self._sums:
@@ -375,7 +380,7 @@ class Engine:
 
 
 def _spec_or_none(leaf: tf.Tensor | None) -> tf.TensorSpec | None:
-  return None if leaf is None else cell_function.spec(leaf)
+  return None if leaf is None else tensor_specs.spec(leaf)
 
 
 def _signature(specs: Any) -> Any:

@@ -13,11 +13,11 @@ from typing import Any
 import lingvo.compat as tf
 
 from lingvo_gpipe.engine import (
-  cell_function,
   engine,
   gradient_bridge,
   micro_batches,
   placement,
+  tensor_specs,
 )
 from lingvo_gpipe.schedules import Schedule, TaskKind
 
@@ -104,7 +104,7 @@ class PipelineGradients:
     outputs: Sequence[tf.Tensor],
     run_backward: Callable[[list[tf.Tensor]], None],
   ) -> list[tf.Tensor]:
-    inputs = [t for t in self._inputs if cell_function.differentiable(t)]
+    inputs = [t for t in self._inputs if tensor_specs.differentiable(t)]
     sources = [
       gradient_bridge.Source(self._devices[0], inputs, self._d_inputs),
       *(self._weights_of(k) for k in range(len(self._devices))),
@@ -115,7 +115,7 @@ class PipelineGradients:
 
   def _weights_of(self, k: int) -> gradient_bridge.Source:
     weights = self._engine.weights(k)
-    kept = [i for i, w in enumerate(weights) if cell_function.differentiable(w)]
+    kept = [i for i, w in enumerate(weights) if tensor_specs.differentiable(w)]
     device = self._devices[k]
 
     def gradients() -> list[Any]:
@@ -134,7 +134,7 @@ class PipelineGradients:
         [
           d
           for t, d in zip(self._inputs, gradients, strict=True)
-          if cell_function.differentiable(t)
+          if tensor_specs.differentiable(t)
         ]
       )
     device = self._devices[0]

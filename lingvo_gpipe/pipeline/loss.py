@@ -22,7 +22,7 @@ import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe.engine import graph_function, placement
-from lingvo_gpipe.engine.cell_function import spec
+from lingvo_gpipe.engine.tensor_specs import spec
 
 _AUX = 'aux_loss'
 

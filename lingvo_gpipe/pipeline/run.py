@@ -22,6 +22,7 @@ from lingvo_gpipe.engine import (
   engine,
   micro_batches,
   placement,
+  tensor_specs,
 )
 from lingvo_gpipe.feature_extraction_layer import describe, to_tuple
 from lingvo_gpipe.pipeline import (
@@ -207,7 +208,7 @@ class PipelineRun:
     self._inputs = [t for t in tf.nest.flatten(args) if t is not None]
     p = self._layer.params
     self._input_gradients = input_gradients.may_be_needed(
-      [t for t in self._inputs if cell_function.differentiable(t)]
+      [t for t in self._inputs if tensor_specs.differentiable(t)]
     )
     self._engine = engine.Engine(
       cells,
@@ -293,7 +294,7 @@ class PipelineRun:
     where = [
       i
       for i, t in enumerate(flat)
-      if t is not None and cell_function.differentiable(t)
+      if t is not None and tensor_specs.differentiable(t)
     ]
     aux = self._aux_losses()
     tensors = self._after_statistics([flat[i] for i in where]) + aux

@@ -122,6 +122,11 @@ def test_templates_of_stateful_dropout_are_named():
     lambda x, layer: py_utils.CallDefun(
       lambda x: x + tf.random.stateless_uniform([2], [1, 2]), x
     ),
+    # Its argument depends on the layer's seed, its own seed does not.
+    lambda x, layer: py_utils.CallDefun(
+      lambda y: y + tf.random.stateless_uniform([2], [1, 2]),
+      x * _seeded(x, layer),
+    ),
     # A shape, or a number drawn before, says nothing of the seed.
     lambda x, layer: tf.random.stateless_normal(
       tf.shape(_seeded(x, layer)), [1, 2]

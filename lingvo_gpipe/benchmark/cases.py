@@ -3,6 +3,9 @@
 """What the speed benchmark compares: models, and ways to run them."""
 
 import dataclasses
+from typing import TypeVar
+
+_T = TypeVar('_T')
 
 ENGINES = ('lingvo', 'ours')
 
@@ -129,7 +132,7 @@ def named_variants(names: list[str]) -> list[Variant]:
   return _named(names, {v.name: v for v in VARIANTS}, 'variant')
 
 
-def _named(names: list[str], known: dict, what: str) -> list:
+def _named(names: list[str], known: dict[str, _T], what: str) -> list[_T]:
   for name in names:
     if name not in known:
       raise ValueError(

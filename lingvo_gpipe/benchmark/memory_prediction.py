@@ -55,6 +55,10 @@ class MemoryCase:
 
   def __post_init__(self) -> None:
     schedules.check_name(self.schedule)
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.name != 'schedule' and value < 1:
+        raise ValueError(f'{field.name} is {value}; it must be 1 or more.')
     if self.batch % self.num_micro_batches:
       raise ValueError(
         f'batch is {self.batch}, which num_micro_batches, '

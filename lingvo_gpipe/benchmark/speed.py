@@ -17,7 +17,7 @@ Only one process has anything to do at a time.
 import contextlib
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from lingvo_gpipe.benchmark.cases import Case, Variant
 from lingvo_gpipe.benchmark.child_process import ChildProcess
@@ -79,18 +79,19 @@ class Plan:
     runs: How often all processes are started anew.
     rounds: How often the variants take turns, in each run.
     steps: How many steps each turn has.
+    environment: What to add to the processes' environment.
   """
 
   runs: int = 1
   rounds: int = 5
   steps: int = 3
+  environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
-    for field in dataclasses.fields(self):
-      if getattr(self, field.name) < 1:
-        raise ValueError(
-          f'{field.name} is {getattr(self, field.name)}; it must be 1 or more.'
-        )
+    for name in ('runs', 'rounds', 'steps'):
+      value = getattr(self, name)
+      if value < 1:
+        raise ValueError(f'{name} is {value}; it must be 1 or more.')
 
 
 def measure(
@@ -115,7 +116,7 @@ def measure(
     with contextlib.ExitStack() as stack:
       say(f'run {run}: starting {len(variants)} processes')
       workers = {
-        variant: stack.enter_context(_worker(case, variant))
+        variant: stack.enter_context(_worker(case, variant, plan))
         for variant in variants
       }
       for worker in workers.values():
@@ -125,13 +126,14 @@ def measure(
   return measured
 
 
-def _worker(case: Case, variant: Variant) -> ChildProcess:
+def _worker(case: Case, variant: Variant, plan: Plan) -> ChildProcess:
   return ChildProcess(
     'lingvo_gpipe.benchmark.step_worker',
     {
       'case': dataclasses.asdict(case),
       'variant': dataclasses.asdict(variant),
     },
+    plan.environment,
   )
 
 

@@ -60,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
       f'--{name}', type=int, default=default, help=f'{what} Default: {default}.'
     )
+  parser.add_argument(
+    '--alive',
+    action='store_true',
+    help='Have the C library give freed blocks back at once: peaks are then '
+    'what is really alive, and the steps are slow.',
+  )
   parser.add_argument('--json', help='A file for all figures.')
   parser.add_argument('--markdown', help='A file for the tables.')
   return parser
@@ -74,11 +80,18 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     chosen = cases.named_cases(args.case.split(','))
     variants = cases.named_variants(args.variants.split(','))
-    plan = speed.Plan(args.runs, args.rounds, args.steps)
+    plan = speed.Plan(
+      args.runs,
+      args.rounds,
+      args.steps,
+      process_memory.MAPPED_BLOCKS_ENV if args.alive else {},
+    )
   except ValueError as error:
     parser.error(str(error))
   machine = conditions.now()
   text = conditions.describe(machine)
+  if args.alive:
+    text += '\nFreed blocks go back at once: peaks are exact, steps are slow.'
   print(text, flush=True)
   reports = []
   for case in chosen:
@@ -95,7 +108,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   output_files.write_text(args.markdown, text)
   output_files.write_json(
     args.json,
-    {'conditions': machine, 'cases': [*map(speed_report.as_json, reports)]},
+    {
+      'conditions': {**machine, 'alive': args.alive},
+      'cases': [*map(speed_report.as_json, reports)],
+    },
   )
   return 0
 

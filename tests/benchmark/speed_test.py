@@ -42,7 +42,7 @@ class _Worker:
 def _measure(monkeypatch, plan):
   log = []
   monkeypatch.setattr(
-    speed, '_worker', lambda case, variant: _Worker(case, variant, log)
+    speed, '_worker', lambda case, variant, plan: _Worker(case, variant, log)
   )
   return speed.measure(cases.TINY_CASE, [_LINGVO, _OURS], plan), log
 

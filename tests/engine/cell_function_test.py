@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import cell_function
+from lingvo_gpipe.engine import cell_function, tensor_specs
 from lingvo_gpipe.engine.cell_function import CellFunction, CellOutputs
 
 
@@ -21,7 +21,7 @@ _W = np.array([[0.3, -1.0], [0.7, 0.2]], np.float32)
 
 
 def _cell(body, weights, inputs=_X, carry=()):
-  specs = cell_function.spec(tf.constant(inputs))
+  specs = tensor_specs.spec(tf.constant(inputs))
   return CellFunction('cell', body, specs, None, weights, carry)
 
 

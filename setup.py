@@ -37,6 +37,8 @@ setuptools.setup(
     'absl-py',
     'lingvo>=0.14.1,<0.15',
     'numpy',
+    # Lingvo imports pkg_resources, which setuptools 82 no longer has.
+    'setuptools<82',
     'tensorflow>=2.21,<2.22',
     'tqdm',
   ],

@@ -44,8 +44,8 @@ tf.flags.DEFINE_enum(
   'recompute',
   None,
   engine.RECOMPUTE_POLICIES,
-  'Which micro-batches have their forward pass recomputed in the backward pass, '
-  'to save memory. Default: as the model says.',
+  'Which micro-batches have their forward pass recomputed in the backward '
+  'pass, to save memory. Default: as the model says.',
 )
 
 FLAGS = tf.flags.FLAGS

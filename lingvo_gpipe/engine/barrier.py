@@ -9,8 +9,8 @@ two layers of a cell each layer is optimised by itself, and the cut does not
 matter.
 
 The barrier is TensorFlow's PlaceholderWithDefault: an identity, without a
-copy, that the optimiser must leave alone because it could be fed. Its gradient
-has a barrier too.
+copy, that the optimiser must leave alone because it could be fed (only behind a
+constant it is folded away). Its gradient has a barrier too.
 """
 
 from typing import Any

@@ -44,7 +44,7 @@ setuptools.setup(
   ],
   extras_require={
     # What runs the tests, and what checks the code.
-    'tests': ['pytest'],
+    'tests': ['pytest', 'pytest-xdist'],
     'tools': ['mypy', 'ruff'],
   },
 )

@@ -70,6 +70,10 @@ def _optimised_once() -> Iterator[None]:
   TensorFlow optimises the functions in a graph's library together with the
   graph, and then each function once more when it is first run.
   """
+  if tf.executing_eagerly_outside_functions():
+    # The library of a tf.function is not optimised with it.
+    yield
+    return
   thread = context.context()
   options = thread.function_call_options
   config = tf.ConfigProto()

@@ -50,7 +50,7 @@ def before_copies(tensor: Any, device: str) -> Any:
   if not device or tf.executing_eagerly():
     return tensor
   wanted = tf.DeviceSpec.from_string(device)
-  while tf.is_tensor(tensor) and tensor.op.type == 'Identity':
+  while tf.is_symbolic_tensor(tensor) and tensor.op.type == 'Identity':
     if tf.DeviceSpec.from_string(tensor.op.device) == wanted:
       break
     tensor = tensor.op.inputs[0]

@@ -13,26 +13,37 @@ copy, that the optimiser must leave alone because it could be fed (only behind a
 constant it is folded away). Its gradient has a barrier too.
 """
 
+import functools
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 _GRADIENT = 'LingvoGpipeBarrier'
+_DENSE_GRADIENT = 'LingvoGpipeDenseBarrier'
 
 
-def barrier(nest: Any) -> Any:
-  """Returns the tensors of a nest behind barriers; a None stays None."""
-  return tf.nest.map_structure(_barrier, nest)
+def barrier(nest: Any, *, dense: bool = False) -> Any:
+  """Returns the tensors of a nest behind barriers; a None stays None.
+
+  Args:
+    nest: Tensors or None.
+    dense: Whether their gradients are made dense. Sparse ones are added by
+      joining them, which puts off the sum itself.
+  """
+  gradient = _DENSE_GRADIENT if dense else _GRADIENT
+  return tf.nest.map_structure(
+    functools.partial(_barrier, gradient=gradient), nest
+  )
 
 
-def _barrier(x: Any) -> Any:
+def _barrier(x: Any, gradient: str = _GRADIENT) -> Any:
   if x is None:
     return None
   x = tf.convert_to_tensor(x)
   if tf.executing_eagerly():
     return x
   with tf.get_default_graph().gradient_override_map(
-    {'PlaceholderWithDefault': _GRADIENT}
+    {'PlaceholderWithDefault': gradient}
   ):
     return tf.placeholder_with_default(x, x.shape)
 
@@ -45,3 +56,9 @@ def _barrier_gradient(op: tf.Operation, gradient: Any) -> Any:
       _barrier(gradient.values), gradient.indices, gradient.dense_shape
     )
   return _barrier(gradient)
+
+
+@tf.RegisterGradient(_DENSE_GRADIENT)
+def _dense_barrier_gradient(op: tf.Operation, gradient: Any) -> tf.Tensor:
+  del op
+  return _barrier(tf.convert_to_tensor(gradient), _DENSE_GRADIENT)

@@ -60,3 +60,16 @@ def test_sparse_gradients_stay_sparse():
     rows = tf.gather(barrier(tf.convert_to_tensor(table)), [1, 1])
     [gradient] = tf.gradients(tf.reduce_sum(rows), table)
     assert isinstance(gradient, tf.IndexedSlices)
+
+
+def test_sparse_gradients_are_made_dense_if_asked_for():
+  with tf.Graph().as_default():
+    table = tf.get_variable('table', [4, 2])
+    behind = barrier(tf.convert_to_tensor(table), dense=True)
+    rows = tf.gather(behind, [1, 1])
+    [gradient] = tf.gradients(tf.reduce_sum(rows), table)
+    assert isinstance(gradient, tf.Tensor)
+    with tf.Session() as sess:
+      np.testing.assert_array_equal(
+        sess.run(gradient), [[0, 0], [2, 2], [0, 0], [0, 0]]
+      )

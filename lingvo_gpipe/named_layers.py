@@ -1,0 +1,244 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Layers that hand values past others, or use the weights of others.
+
+What a sequence of layers alone cannot say: skip connections, inputs for layers
+in the middle, tied weights. A layer declares in its Params which names it puts
+aside and takes, and whose weights it uses, so a pipeline checks all of it
+before anything is built, and sends each value straight to the device that
+takes it.
+
+```
+  conv --> PutLayer('a') --> ... --> TakeLayer('a', concat) --> conv
+                  '---------------------^
+```
+"""
+
+from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import base_layer
+
+from lingvo_gpipe.feature_extraction_layer import describe
+from lingvo_gpipe.pipeline import named_values
+
+COMBINE = ('add', 'concat', 'append')
+
+
+class NamedValueLayer(base_layer.BaseLayer):
+  """Base class of layers that put or take named values, or share weights.
+
+  A subclass calls `Put` and `Take` in its FProp, and finds the weights of
+  `weights_of` in its theta. Outside of a pipeline the layers must run inside a
+  `named_values.scope`; `tied_weights.tie` puts the weights into theta.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('puts', [], 'Names of the values that the layer puts aside.')
+    p.Define(
+      'takes',
+      [],
+      'Names of the values that the layer takes: put aside by earlier layers, '
+      'or side inputs of the pipeline.',
+    )
+    p.Define(
+      'weights_of',
+      {},
+      'Tied weights, as {name: layer}: theta[name] is the theta of that layer '
+      "of the same pipeline; 'layer.a.b' for the part a.b of it.",
+    )
+    return p
+
+  @classmethod
+  def NamedValues(cls, p) -> named_values.Declaration:
+    """What Params `p` declare."""
+    return named_values.Declaration(
+      tuple(p.puts), tuple(p.takes), dict(p.weights_of)
+    )
+
+  def Put(self, name: str, value: Any) -> Any:
+    """Puts a nest of tensors aside; returns what to go on with in its place."""
+    self._CheckDeclared('puts', name)
+    return named_values.put(name, value)
+
+  def Take(self, name: str) -> Any:
+    """Returns a value that was put aside or is a side input."""
+    self._CheckDeclared('takes', name)
+    return named_values.take(name)
+
+  def _CheckDeclared(self, param: str, name: str) -> None:
+    names = getattr(self.NamedValues(self.params), param)
+    if name not in names:
+      raise ValueError(
+        f'{self.path}: FProp {param} {name!r}, but {self.params.name}.{param} '
+        f'has {list(names)}; every name must be declared there.'
+      )
+
+
+class PutLayer(NamedValueLayer):
+  """Hands its arguments on, and puts one of them, or all, aside."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define(
+      'argument',
+      None,
+      'Which argument to put aside, from 0; None for all, as a tuple if there '
+      'are several.',
+    )
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    if len(p.puts) != 1 or p.takes or p.weights_of:
+      raise ValueError(
+        f'{p.name} is a PutLayer: puts must have one name, it has {p.puts}; '
+        'takes and weights_of must be empty.'
+      )
+
+  def FProp(self, theta, *args):
+    """Puts a value aside; returns the arguments, one alone not as a tuple."""
+    [name] = self.params.puts
+    argument = self.params.argument
+    if argument is None:
+      return self.Put(name, _OneOrTuple(args))
+    if not 0 <= argument < len(args):
+      raise ValueError(
+        f'{self.path}.params.argument is {argument}, but the layer is given '
+        f'{len(args)} arguments.'
+      )
+    args = list(args)
+    args[argument] = self.Put(name, args[argument])
+    return _OneOrTuple(args)
+
+
+class TakeLayer(NamedValueLayer):
+  """Takes values, and combines them with its first argument.
+
+  Further arguments are handed on.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define(
+      'combine',
+      'add',
+      f'How, one of {COMBINE}: add to the first argument, concatenate behind '
+      'it along axis, or append as further outputs.',
+    )
+    p.Define('axis', -1, 'The axis along which to concatenate.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    if p.combine not in COMBINE:
+      raise ValueError(
+        f'{p.name}.combine is {p.combine!r}; it must be one of {COMBINE}.'
+      )
+    if not p.takes or p.puts or p.weights_of:
+      raise ValueError(
+        f'{p.name} is a TakeLayer: takes must have a name; puts and '
+        'weights_of must be empty.'
+      )
+
+  def FProp(self, theta, *args):
+    """Returns the combined arguments, one alone not as a tuple.
+
+    Raises:
+      ValueError: A value does not fit the first argument.
+    """
+    p = self.params
+    values = [self.Take(name) for name in p.takes]
+    if p.combine == 'append':
+      return _OneOrTuple([*args, *values])
+    first, *others = args
+    try:
+      if p.combine == 'concat':
+        first = tf.concat([first, *values], axis=p.axis)
+      else:
+        for value in values:
+          first = first + value
+    except (TypeError, ValueError) as error:
+      raise ValueError(
+        f'{self.path} cannot {p.combine} {list(p.takes)}, '
+        f'{describe(values)}, to '
+        f'{describe(args[0])}: {error}'
+      ) from error
+    return _OneOrTuple([first, *others])
+
+
+class WithNamedValues(NamedValueLayer):
+  """Any layer with named values for its arguments and its outputs.
+
+  ```
+    arguments ---------> body(*arguments, *takes, **keywords) --> outputs
+    values of takes -----^                    ^                     |
+    values of keywords -----------------------'        put aside: puts[i] is
+                                                       output i
+  ```
+
+  Weights of `weights_of` are added to the body's theta. The body's variables
+  are named as if it stood in this layer's place.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('body', None, 'Params of the layer.')
+    p.Define(
+      'keywords',
+      {},
+      'Values to take that are arguments by keyword, as {argument: name}.',
+    )
+    return p
+
+  @classmethod
+  def NamedValues(cls, p) -> named_values.Declaration:
+    takes = [*p.takes, *p.keywords.values()]
+    return named_values.Declaration(
+      tuple(p.puts), tuple(takes), dict(p.weights_of)
+    )
+
+  def __init__(self, params):
+    if params.body is None:
+      raise ValueError(f'{params.name}.body is not set: Params of a layer.')
+    super().__init__(params)
+    p = self.params
+    self.CreateChild('body', p.body.Copy().Set(name=p.name))
+
+  def _child_variable_scope_override(self):
+    return {**super()._child_variable_scope_override(), 'body': []}
+
+  def FProp(self, theta, *args):
+    """What the body returns for the arguments and the values taken."""
+    p = self.params
+    body_theta = theta.body
+    if p.weights_of:
+      body_theta = body_theta.copy()
+      for name in p.weights_of:
+        body_theta[name] = theta[name]
+    values = [self.Take(name) for name in p.takes]
+    keywords = {key: self.Take(name) for key, name in p.keywords.items()}
+    outputs = self.body.FProp(body_theta, *args, *values, **keywords)
+    if not p.puts:
+      return outputs
+    several = isinstance(outputs, list | tuple)
+    outputs = list(outputs) if several else [outputs]
+    if len(p.puts) > len(outputs):
+      raise ValueError(
+        f'{self.path}: puts has {len(p.puts)} names, but the body returns '
+        f'{len(outputs)} outputs.'
+      )
+    for i, name in enumerate(p.puts):
+      outputs[i] = self.Put(name, outputs[i])
+    return tuple(outputs) if several else outputs[0]
+
+
+def _OneOrTuple(values):
+  return values[0] if len(values) == 1 else tuple(values)

@@ -1,0 +1,184 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Layers that put and take values, run without a pipeline."""
+
+import lingvo.compat as tf
+import numpy as np
+import pytest
+import tiny_pipeline
+from lingvo.core import base_layer, builder_layers, py_utils
+
+from lingvo_gpipe import named_layers
+from lingvo_gpipe.pipeline import named_values
+
+
+def _put(name, value, **kwargs):
+  return named_layers.PutLayer.Params().Set(name=name, puts=[value], **kwargs)
+
+
+def _take(name, *values, **kwargs):
+  return named_layers.TakeLayer.Params().Set(name=name, takes=values, **kwargs)
+
+
+def _run(subs, *args, given=None):
+  """What layers in a plain SequentialLayer give, and their variables' names."""
+
+  def build():
+    net = builder_layers.SequentialLayer.Params().Set(name='net', sub=subs)
+    layer = net.Instantiate()
+    with named_values.scope(given):
+      outputs = layer.FPropDefaultTheta(*map(tf.constant, args))
+    return outputs, [tf.constant(v.op.name) for v in tf.trainable_variables()]
+
+  outputs, names = tiny_pipeline.run(build)
+  return outputs, [name.decode() for name in names]
+
+
+def test_put_and_take_by_every_way_to_combine():
+  x = tiny_pipeline.inputs(2)
+  linear = tiny_pipeline.linear('a')
+  plain, _ = _run(linear, x)
+  for combine, expected in (
+    ('add', plain + x),
+    ('concat', np.concatenate([plain, x], axis=-1)),
+    ('append', (plain, x)),
+  ):
+    got, _ = _run(
+      [_put('put', 'x'), *linear, _take('take', 'x', combine=combine)], x
+    )
+    tf.nest.map_structure(np.testing.assert_array_equal, got, expected)
+
+
+def test_several_values_and_further_arguments():
+  x, y = tiny_pipeline.inputs(2), tiny_pipeline.inputs(2, seed=2)
+  got, _ = _run(
+    [
+      _put('first', 'x', argument=0),
+      _put('both', 'xy'),
+      _put('second', 'y', argument=1),
+      _take('sum', 'x', 'y'),
+      _take('all', 'xy', combine='append'),
+    ],
+    *(x, y),
+  )
+  assert len(got) == 3
+  np.testing.assert_array_equal(got[0], x + x + y)
+  np.testing.assert_array_equal(got[1], y)
+  np.testing.assert_array_equal(got[2], (x, y))
+
+
+class _Scale(base_layer.BaseLayer):
+  """Returns x times a weight times the scale, and the scale."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateVariable(
+      'w', py_utils.WeightParams([], py_utils.WeightInit.Constant(2.0))
+    )
+
+  def FProp(self, theta, x, scale, bias=0.0):
+    return x * theta.w * scale + bias, scale
+
+
+def test_any_layer_can_take_values_as_arguments_and_put_its_outputs():
+  x = tiny_pipeline.inputs(2)
+  wrapped = named_layers.WithNamedValues.Params().Set(
+    name='wrapped',
+    body=_Scale.Params(),
+    takes=['scale'],
+    keywords={'bias': 'bias'},
+    puts=['y'],
+  )
+  got, variables = _run(
+    [wrapped, _take('take', 'y')],
+    x,
+    given={'scale': np.float32(3), 'bias': np.float32(1)},
+  )
+  np.testing.assert_array_equal(got[0], 2 * (x * 6 + 1))
+  assert got[1] == 3
+  assert variables == ['net/wrapped/w/var']
+
+
+def test_gradients_through_puts_and_takes_are_right():
+  def build():
+    x = tf.constant([2.0, 3.0])
+    with named_values.scope():
+      y = named_values.put('a', x)
+      for factor in (3.0, 5.0, 7.0):
+        y = y + factor * named_values.take('a')
+    return tf.gradients(y, x)
+
+  np.testing.assert_array_equal(tiny_pipeline.run(build), [[16.0, 16.0]])
+
+
+def test_no_gradient_is_a_sum_of_more_than_two_terms():
+  with tf.Graph().as_default() as graph, named_values.scope():
+    x = tf.constant([2.0, 3.0])
+    y = named_values.put('a', x)
+    for _ in range(4):
+      y = y * named_values.take('a')
+    tf.gradients(y, x)
+    sums = [op for op in graph.get_operations() if op.type == 'AddN']
+    assert [len(op.inputs) for op in sums] == [2] * 4
+
+
+def test_none_and_integers_pass():
+  with tf.Graph().as_default(), named_values.scope({'none': None}):
+    nest = {'ids': tf.constant([1]), 'none': None}
+    named_values.put('nest', nest)
+    tf.nest.assert_same_structure(named_values.take('nest'), nest)
+    assert named_values.take('none') is None
+
+
+def test_a_scope_tells_what_was_put_and_taken():
+  with tf.Graph().as_default(), named_values.scope({'given': None}) as values:
+    named_values.put('b', tf.zeros([]))
+    named_values.put('a', tf.zeros([]))
+    for name in ('given', 'b', 'given'):
+      named_values.take(name)
+    assert values.put_names == ('b', 'a')
+    assert values.taken_names == ('given', 'b')
+
+
+def test_errors_of_scopes():
+  with pytest.raises(ValueError, match='outside of a pipeline'):
+    named_values.take('a')
+  with tf.Graph().as_default(), named_values.scope({'a': None}):
+    with pytest.raises(ValueError, match=r"no value 'b' to take; .*'a'"):
+      named_values.take('b')
+    with pytest.raises(ValueError, match="'a' is put aside a second time"):
+      named_values.put('a', tf.zeros([]))
+    with (
+      named_values.scope(),
+      pytest.raises(ValueError, match='no value'),
+    ):
+      named_values.take('a')
+
+
+@pytest.mark.parametrize(
+  ('params', 'message'),
+  [
+    (_put('p', 'a').Set(puts=['a', 'b']), 'puts must have one name'),
+    (_take('t'), 'takes must have a name'),
+    (_take('t', 'a', combine='mul'), "t.combine is 'mul'; .* 'append'"),
+    (named_layers.WithNamedValues.Params().Set(name='w'), 'w.body is not set'),
+  ],
+)
+def test_params_are_checked(params, message):
+  with pytest.raises(ValueError, match=message):
+    _run([params], tiny_pipeline.inputs(2))
+
+
+class _Undeclared(named_layers.NamedValueLayer):
+  def FProp(self, theta, x):
+    return self.Put('a', x)
+
+
+def test_errors_of_layers_name_them():
+  x = tiny_pipeline.inputs(2)
+  with pytest.raises(ValueError, match=r'taker cannot add .*float32\[2, 4\]'):
+    _run([_take('taker', 'a')], x, given={'a': np.zeros([2, 4], np.float32)})
+  with pytest.raises(ValueError, match=r"l: FProp puts 'a', but l.puts has"):
+    _run([_Undeclared.Params().Set(name='l')], x)
+  with pytest.raises(ValueError, match=r'argument is 2, .* given 1 arguments'):
+    _run([_put('p', 'a', argument=2)], x)

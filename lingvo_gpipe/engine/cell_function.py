@@ -8,7 +8,7 @@ the same forward pass and the same backward pass, op for op.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -29,6 +29,7 @@ class CellInputs:
     context: An int64 vector; see `Context`.
     carry: A flat list of what the last micro-batch handed to this one within
       the cell. It has no gradient.
+    taken: Values that earlier cells put aside, a nest by each name.
   """
 
   inputs: Any
@@ -36,6 +37,7 @@ class CellInputs:
   weights: list[tf.Tensor]
   context: 'Context'
   carry: list[tf.Tensor]
+  taken: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -47,12 +49,45 @@ class CellOutputs:
     losses: Float scalars that add to the loss, such as auxiliary losses.
     carry: As in `CellInputs`, for the next micro-batch; the same structure.
     values: Tensors for the pipeline's caller without a gradient.
+    put: Values put aside for later cells, a nest by each name.
+    rests: What is left for later cells of the values taken, the same. They
+      get the value from where it was put, but send its gradient here.
   """
 
   outputs: Any
   losses: list[tf.Tensor] = dataclasses.field(default_factory=list)
   carry: list[tf.Tensor] = dataclasses.field(default_factory=list)
   values: list[tf.Tensor] = dataclasses.field(default_factory=list)
+  put: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  rests: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class HasGradient:
+  """For each tensor that a cell returns, whether it is given a gradient.
+
+  Or the gradients themselves. The order is that of a backward call.
+
+  Attributes:
+    outputs: For each tensor of the outputs.
+    put: For each tensor of the values put, by their names.
+    rests: For each tensor of the rests, by their names: those for which
+      gradients come back.
+  """
+
+  outputs: Sequence[Any]
+  put: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+  rests: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+
+  def in_order(self, losses: Sequence[Any]) -> list[Any]:
+    """All of them, those of the losses in between."""
+    flat = list(self.outputs)
+    for name in sorted(self.put):
+      flat += self.put[name]
+    flat += losses
+    for name in sorted(self.rests):
+      flat += self.rests[name]
+    return flat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +135,7 @@ class CellFunction:
   Attributes:
     device: The device of each op in the functions; may be ''.
     outputs: Specs of the outputs, in the cell's own nest.
+    put: Specs of the values put aside, in their nests, by name.
     num_losses: How many losses the cell adds.
     num_values: How many values it hands to the caller.
     captures: Tensors of the surrounding graph that the cell uses besides its
@@ -115,6 +151,8 @@ class CellFunction:
     weights: Sequence[tf.Tensor],
     carry: Sequence[tf.Tensor],
     device: str = '',
+    *,
+    taken: Mapping[str, Any] | None = None,
   ):
     """Traces the cell.
 
@@ -127,10 +165,11 @@ class CellFunction:
       carry: The carry of the first micro-batch.
       device: The device of each op in the functions; '' for where they are
         called.
+      taken: Specs of `CellInputs.taken`, as those of inputs.
     """
     self.name = name
     self.device = device
-    self._input_nest = (inputs, side_inputs)
+    self._input_nest = (inputs, dict(taken or {}), side_inputs)
     input_specs = _tensors(self._input_nest)
     self._num_inputs = len(input_specs)
     self._num_weights = len(weights)
@@ -156,7 +195,9 @@ class CellFunction:
   ) -> list[tf.Tensor]:
     """Traces the body on flat arguments, and notes what it returned."""
     weights_end = self._num_inputs + self._num_weights
-    inputs, side_inputs = _pack(self._input_nest, args[: self._num_inputs])
+    inputs, taken, side_inputs = _pack(
+      self._input_nest, args[: self._num_inputs]
+    )
     outputs = body(
       CellInputs(
         inputs=inputs,
@@ -164,11 +205,15 @@ class CellFunction:
         weights=list(args[self._num_inputs : weights_end]),
         context=Context(args[weights_end]),
         carry=list(args[weights_end + 1 :]),
+        taken=taken,
       )
     )
-    outputs.outputs = tf.nest.map_structure(_tensor_or_none, outputs.outputs)
-    self.outputs = tf.nest.map_structure(_spec_or_none, outputs.outputs)
-    flat = _tensors(outputs.outputs)
+    nests = tf.nest.map_structure(
+      _tensor_or_none, (outputs.outputs, dict(outputs.put))
+    )
+    self.outputs, self.put = tf.nest.map_structure(_spec_or_none, nests)
+    self._rests = {n: _tensors(rest) for n, rest in outputs.rests.items()}
+    flat = _tensors(nests)
     self.num_outputs = len(flat)
     self.num_losses = len(outputs.losses)
     self.num_carry = len(outputs.carry)
@@ -187,10 +232,12 @@ class CellFunction:
     weights: Sequence[tf.Tensor],
     context: tf.Tensor,
     carry: Sequence[tf.Tensor],
+    *,
+    taken: Mapping[str, Any] | None = None,
   ) -> list[tf.Tensor]:
     """The flat arguments of a call."""
     return [
-      *_tensors((inputs, side_inputs)),
+      *_tensors((inputs, dict(taken or {}), side_inputs)),
       *weights,
       context,
       *carry,
@@ -202,8 +249,10 @@ class CellFunction:
     ends = [self.num_outputs]
     for count in (self.num_losses, self.num_carry, self.num_values):
       ends.append(ends[-1] + count)
+    outputs, put = _pack((self.outputs, self.put), flat[: ends[0]])
     return CellOutputs(
-      outputs=_pack(self.outputs, flat[: ends[0]]),
+      outputs=outputs,
+      put=put,
       losses=list(flat[ends[0] : ends[1]]),
       carry=list(flat[ends[1] : ends[2]]),
       values=list(flat[ends[2] : ends[3]]),
@@ -216,41 +265,59 @@ class CellFunction:
     return self._forward(args)
 
   def prepare_backward(
-    self, has_gradient: Sequence[bool], input_gradients: bool
-  ) -> list[bool]:
+    self, has_gradient: HasGradient, input_gradients: bool
+  ) -> tuple[list[bool], dict[str, list[bool]]]:
     """Builds the gradient; to be called before any other call.
 
     Args:
-      has_gradient: For each output tensor, whether it is given a gradient.
-      input_gradients: Whether to compute gradients of inputs, side inputs
-        excepted.
+      has_gradient: Which tensors of what the cell returns are given one.
+      input_gradients: Whether to compute gradients of the inputs and of the
+        values taken.
 
     Returns:
-      For each tensor of `inputs`, whether it has a gradient.
+      Whether there is a gradient, as from `split_gradients`.
     """
     assert self._forward is None, 'The forward function is already made.'
-    ys = [
-      t
-      for t, given in zip(
-        self._graph.outputs[: self.num_outputs], has_gradient, strict=True
-      )
-      if given
+    ends = self.num_outputs, self.num_outputs + self.num_losses
+    returned = [
+      *self._graph.outputs[: ends[1]],
+      *(t for name in sorted(has_gradient.rests) for t in self._rests[name]),
     ]
-    first = self.num_outputs
-    ys += self._graph.outputs[first : first + self.num_losses]
-    num_data = len(_tensors(self._input_nest[0])) if input_gradients else 0
+    given = has_gradient.in_order([True] * self.num_losses)
+    data = _tensors(self._input_nest[:2]) if input_gradients else []
     self._backward = BackwardFunction(
       self.name,
       self._graph,
-      ys,
-      self._graph.inputs[:num_data],
+      [y for y, is_given in zip(returned, given, strict=True) if is_given],
+      self._graph.inputs[: len(data)],
       self.weight_inputs,
       self.device,
     )
-    gradients = self._backward.input_positions
-    return [position is not None for position in gradients] + [False] * (
-      len(_tensors(self._input_nest[0])) - num_data
+    positions = self._backward.input_positions
+    return self.split_gradients(
+      [position is not None for position in positions]
     )
+
+  def split_gradients(
+    self, flat: Sequence[Any]
+  ) -> tuple[list[Any], dict[str, list[Any]]]:
+    """Tells gradients of the inputs from those of the values taken.
+
+    Args:
+      flat: What a backward call returned as the inputs' gradients, or what is
+        known of each.
+
+    Returns:
+      What there is for each tensor of the inputs; and of the values taken, by
+      their names. All empty if no gradients of inputs are computed.
+    """
+    inputs, taken, _ = self._input_nest
+    end = len(_tensors(inputs))
+    of_inputs, of_taken = list(flat[:end]), {}
+    for name in sorted(taken):
+      start, end = end, end + len(_tensors(taken[name]))
+      of_taken[name] = list(flat[start:end])
+    return of_inputs, of_taken
 
   @property
   def backward(self) -> BackwardFunction:

@@ -16,7 +16,6 @@ them TensorFlow starts every task whose inputs are there: it would recompute
 several micro-batches at once. XLA knows no such edges; see `xla`.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,86 +27,16 @@ from lingvo_gpipe.engine import (
   tensor_specs,
   xla,
 )
+from lingvo_gpipe.engine.cell import Cell, Routes
 from lingvo_gpipe.engine.cell_function import (
   CellFunction,
-  CellInputs,
   CellOutputs,
+  HasGradient,
 )
+from lingvo_gpipe.engine.clock import Clock
 from lingvo_gpipe.schedules import Schedule, Task, TaskKind
 
 RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
-
-
-@dataclasses.dataclass
-class Cell:
-  """What the engine knows of a cell.
-
-  Attributes:
-    name: For messages and for the names of ops.
-    device: Where it runs.
-    body: What it computes.
-    weights: Its weights, on that device.
-    carry: The carry of its first micro-batch.
-    side_inputs: Inputs for this cell alone, one nest a micro-batch; or None.
-  """
-
-  name: str
-  device: str
-  body: Callable[[CellInputs], CellOutputs]
-  weights: Sequence[tf.Tensor]
-  carry: Sequence[tf.Tensor] = ()
-  side_inputs: Sequence[Any] | None = None
-
-  def side_input(self, micro_batch: int) -> Any:
-    return None if self.side_inputs is None else self.side_inputs[micro_batch]
-
-  def trace(self, inputs: Any, side_inputs: Any) -> CellFunction:
-    """Traces the cell for inputs of the given specs."""
-    return CellFunction(
-      self.name,
-      self.body,
-      inputs,
-      side_inputs,
-      self.weights,
-      self.carry,
-      xla.device_inside(self.device),
-    )
-
-
-@dataclasses.dataclass
-class Clock:
-  """Where in the training the mini-batch is.
-
-  Attributes:
-    step: The global step, an int64 scalar.
-    seed: The step seed around the pipeline, an int64 scalar.
-    sizes: The micro-batches' sizes: ints, or int64 scalars.
-    batch: The mini-batch's size, an int64 scalar.
-  """
-
-  step: tf.Tensor
-  seed: tf.Tensor
-  sizes: Sequence[Any]
-  batch: tf.Tensor
-
-  def base(self) -> tf.Tensor:
-    """The part of the context that all micro-batches share."""
-    zero = tf.zeros([], tf.int64)
-    return tf.stack([self.step, self.seed, zero, zero, self.batch])
-
-  def offset(self, micro_batch: int) -> tf.Tensor:
-    """What one micro-batch adds to it."""
-    size = self.sizes[micro_batch]
-    if not tf.is_tensor(size):
-      return tf.constant([0, 0, micro_batch, size, 0], tf.int64)
-    zero = tf.zeros([], tf.int64)
-    number = tf.constant(micro_batch, tf.int64)
-    return tf.stack([zero, zero, number, size, zero])
-
-  def share(self, micro_batch: int) -> tf.Tensor:
-    """A micro-batch's share of the mini-batch's examples, float32."""
-    size = tf.cast(self.sizes[micro_batch], tf.float32)
-    return size / tf.cast(self.batch, tf.float32)
 
 
 class Engine:
@@ -148,6 +77,7 @@ class Engine:
         gradients of the pipeline's inputs.
     """
     self._cells = cells
+    self._routes = Routes(cells)
     self._schedule = schedule
     self._inputs = inputs
     self._clock = clock
@@ -158,7 +88,7 @@ class Engine:
     self.output_gradients: Callable[[int], list[tf.Tensor]] | None = None
     self.loss_gradients: Callable[[int, int], list[tf.Tensor]] | None = None
     self._variants: dict[Any, list[CellFunction]] = {}
-    self._gradient_masks: dict[int, list[bool]] = {}
+    self._has_gradient: dict[int, HasGradient] = {}
     self._functions = [self._trace(m) for m in range(len(inputs))]
     self._weights = [self._read_weights(k) for k in range(len(cells))]
     if self._xla:
@@ -169,6 +99,7 @@ class Engine:
     self._residuals: dict[tuple[int, int], list[tf.Tensor]] = {}
     self._results: dict[tuple[int, int], CellOutputs] = {}
     self._d_inputs: dict[tuple[int, int], list[tf.Tensor | None]] = {}
+    self._d_taken: dict[tuple[int, int], dict[str, list[Any]]] = {}
     self._sums: dict[int, list[tf.Tensor]] = {}
 
   # -- Tracing.
@@ -187,22 +118,53 @@ class Engine:
 
   def _trace_cells(self, inputs: Any, side_inputs: Any) -> list[CellFunction]:
     functions: list[CellFunction] = []
+    put: dict[str, Any] = {}
     for cell, side in zip(self._cells, side_inputs, strict=True):
-      function = cell.trace(inputs, side)
+      function = cell.trace(
+        inputs, {name: put[name] for name in cell.takes}, side
+      )
       functions.append(function)
       inputs = function.outputs
+      put.update(function.put)
     if self._training:
-      has_gradient = [
-        tensor_specs.differentiable(s)
-        for s in tf.nest.flatten(functions[-1].outputs)
-        if s is not None
-      ]
-      for k in reversed(range(len(functions))):
-        self._gradient_masks[k] = has_gradient
-        has_gradient = functions[k].prepare_backward(
-          has_gradient, k > 0 or self._input_gradients
-        )
+      self._prepare_backward(functions)
     return functions
+
+  def _prepare_backward(self, functions: Sequence[CellFunction]) -> None:
+    """Builds the cells' gradients, from the last to the first."""
+    outputs = [
+      tensor_specs.differentiable(s)
+      for s in tf.nest.flatten(functions[-1].outputs)
+      if s is not None
+    ]
+    taken: dict[int, dict[str, list[bool]]] = {}
+    for k in reversed(range(len(functions))):
+      given = self._by_next_taker(k, lambda name, j: taken[j][name])
+      self._has_gradient[k] = HasGradient(outputs, *given)
+      outputs, taken[k] = functions[k].prepare_backward(
+        self._has_gradient[k], k > 0 or self._input_gradients
+      )
+
+  def _by_next_taker(
+    self, k: int, get: Callable[[str, int], Any]
+  ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the takers behind a cell know of its values.
+
+    Args:
+      k: The cell.
+      get: Maps a value's name, and the first cell behind `k` that takes it.
+
+    Returns:
+      What `get` gives for each value that the cell puts; and for each that it
+      takes and a later cell does, too.
+    """
+    found: list[dict[str, Any]] = []
+    for names in (self._cells[k].puts, self._cells[k].takes):
+      takers = {name: self._routes.next_taker(name, k) for name in names}
+      found.append(
+        {name: get(name, j) for name, j in takers.items() if j is not None}
+      )
+    return found[0], found[1]
 
   def _read_weights(self, k: int) -> list[tf.Tensor]:
     """A cell's weights and what else it uses of the graph, as tensors."""
@@ -258,7 +220,7 @@ class Engine:
         tied = xla.tie([*args, *gradients], [])
         args, gradients = tied[: len(args)], tied[len(args) :]
       d_inputs, _ = function.backward(args, None, gradients, None)
-    return d_inputs
+    return function.split_gradients(d_inputs)[0]
 
   def _with_input_gradients(self, micro_batch: int) -> CellFunction:
     """The first cell traced again, with gradients of its inputs."""
@@ -266,14 +228,15 @@ class Engine:
     inputs, side = tf.nest.map_structure(_spec_or_none, nests)
     key = ('input gradients', _signature([inputs, side]))
     if key not in self._variants:
-      function = self._cells[0].trace(inputs, side)
-      function.prepare_backward(self._gradient_masks[0], True)
+      function = self._cells[0].trace(inputs, {}, side)
+      function.prepare_backward(self._has_gradient[0], True)
       self._variants[key] = [function]
     return self._variants[key][0]
 
   def restart_backward(self) -> None:
     """Forgets all backward tasks, so that they can be emitted again."""
     self._d_inputs.clear()
+    self._d_taken.clear()
     self._sums.clear()
 
   def weight_gradients(self, k: int) -> list[backward_function.Weight]:
@@ -291,7 +254,15 @@ class Engine:
     carry = self._cells[k].carry if m == 0 else self._results[k, m - 1].carry
     weights = self._weights[k][: len(self._cells[k].weights)]
     args = function.arguments(
-      inputs, self._cells[k].side_input(m), weights, self._context(k, m), carry
+      inputs,
+      self._cells[k].side_input(m),
+      weights,
+      self._context(k, m),
+      carry,
+      taken={
+        name: self._results[self._routes.source(name), m].put[name]
+        for name in self._cells[k].takes
+      },
     )
     self._arguments[k, m] = args
     keep = self._training and self._keeps(m)
@@ -311,7 +282,8 @@ class Engine:
     k, m = task.cell, task.micro_batch
     function = self._functions[m][k]
     if function.backward.is_empty:
-      self._d_inputs[k, m] = [None] * len(function.backward.input_positions)
+      none = [None] * len(function.backward.input_positions)
+      self._d_inputs[k, m], self._d_taken[k, m] = function.split_gradients(none)
       return
     gradients = self._given_gradients(k, m, function)
     residuals = self._residuals.get((k, m))
@@ -322,7 +294,9 @@ class Engine:
       d_inputs, sums = function.backward(
         args, residuals, gradients, self._sums.get(k)
       )
-      self._d_inputs[k, m] = d_inputs
+      self._d_inputs[k, m], self._d_taken[k, m] = function.split_gradients(
+        d_inputs
+      )
       self._sums[k] = sums
       return [d for d in d_inputs if d is not None] + sums
 
@@ -331,17 +305,21 @@ class Engine:
   def _given_gradients(
     self, k: int, micro_batch: int, function: CellFunction
   ) -> list[tf.Tensor]:
-    """The gradients of a cell's outputs, then of its losses."""
+    """The gradients of what a cell returns, in the order of `HasGradient`."""
     if k == len(self._cells) - 1:
       assert self.output_gradients is not None
-      gradients = self.output_gradients(micro_batch)
+      outputs: Sequence[Any] = self.output_gradients(micro_batch)
     else:
-      after = self._d_inputs[k + 1, micro_batch]
-      gradients = [d for d in after if d is not None]
-    if not function.num_losses:
-      return gradients
-    assert self.loss_gradients is not None
-    return [*gradients, *self.loss_gradients(k, micro_batch)]
+      outputs = self._d_inputs[k + 1, micro_batch]
+    losses: Sequence[Any] = ()
+    if function.num_losses:
+      assert self.loss_gradients is not None
+      losses = self.loss_gradients(k, micro_batch)
+    given = self._by_next_taker(
+      k, lambda name, j: self._d_taken[j, micro_batch][name]
+    )
+    flat = HasGradient(outputs, *given).in_order(losses)
+    return [gradient for gradient in flat if gradient is not None]
 
   def _emit(
     self,

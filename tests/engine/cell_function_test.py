@@ -7,7 +7,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.engine import cell_function, tensor_specs
-from lingvo_gpipe.engine.cell_function import CellFunction, CellOutputs
+from lingvo_gpipe.engine.cell_function import (
+  CellFunction,
+  CellOutputs,
+  HasGradient,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +33,8 @@ def _call(cell, weights, keep, inputs=_X, carry=()):
   """One forward and one backward task; all that they gave."""
   context = tf.constant([0, 0, 0, 2, 4], tf.int64)
   args = cell.arguments(tf.constant(inputs), None, weights, context, carry)
-  has_input_gradient = cell.prepare_backward([True] * cell.num_outputs, True)
+  given = HasGradient([True] * cell.num_outputs)
+  has_input_gradient, _ = cell.prepare_backward(given, True)
   backward = cell.backward
   flat = backward.forward_keep(args) if keep else cell.forward(args)
   results = cell.results(flat)
@@ -95,7 +100,7 @@ def test_only_what_the_gradient_reads_is_kept():
   weights = [tf.constant(2.0)]
   cell = _cell(body, weights)
   context = tf.constant([0, 0, 0, 2, 4], tf.int64)
-  cell.prepare_backward([True], True)
+  cell.prepare_backward(HasGradient([True]), True)
   args = cell.arguments(tf.constant(_X), None, weights, context, ())
   flat = cell.backward.forward_keep(args)
   kept = cell.backward.residuals(flat)
@@ -111,7 +116,8 @@ def test_no_gradient_by_what_is_no_float_or_not_used():
   weights = [tf.constant(1.0), tf.constant(2.0), tf.constant([3])]
   specs = (tf.TensorSpec([2], tf.float32), tf.TensorSpec([2], tf.int32))
   cell = CellFunction('cell', body, specs, None, weights, ())
-  assert cell.prepare_backward([True, False], True) == [True, False]
+  given = HasGradient([True, False])
+  assert cell.prepare_backward(given, True) == ([True, False], {})
   args = cell.arguments(
     (tf.zeros([2]), tf.zeros([2], tf.int32)),
     None,
@@ -163,7 +169,7 @@ def test_half_precision_gradients_are_summed_in_float32():
 
   weights = [tf.constant(1.0, tf.bfloat16)]
   cell = _cell(body, weights, inputs=np.full([2], 128.0, np.float32))
-  cell.prepare_backward([True], False)
+  cell.prepare_backward(HasGradient([True]), False)
   context = tf.constant([0, 0, 0, 2, 4], tf.int64)
   args = cell.arguments(tf.fill([2], 128.0), None, weights, context, ())
   # 256 and four times 0.5: bfloat16 has no number between 256 and 258.

@@ -73,12 +73,13 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
           'its variables need one.'
         )
       name = p.variable_name_prefix + sub.name
-      if name in self.children:
+      key = _Key(name)
+      if key in self.children:
         raise ValueError(
           f'{p.name}.sub has two layers named {name!r}; names must differ.'
         )
-      self.CreateChild(name, sub.Copy().Set(name=name))
-      self._seq.append((name, self.children[name]))
+      self.CreateChild(key, sub.Copy().Set(name=name))
+      self._seq.append((key, self.children[key]))
     missing = [name for name in fetched if name not in self.children]
     if missing:
       raise ValueError(
@@ -108,10 +109,15 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
     for name, layer in self._seq:
       layer_args = to_tuple(outputs)
       _CheckCall(layer, layer_args)
-      with seeds.in_layer(layer.path):
+      if not seeds.in_cell():
         outputs = layer.FProp(theta[name], *layer_args)
-      if seeds.in_cell():
-        outputs = barrier(outputs)
+        continue
+      # Some of Lingvo's seeds are hashes of op names: a scope of the layer's
+      # own keeps them from depending on what else is in the cell.
+      scope = tf.name_scope(py_utils.SanitizeScopeKey(name))
+      with seeds.in_layer(layer.path), scope:
+        outputs = layer.FProp(theta[name], *layer_args)
+      outputs = barrier(outputs)
     for name in p.act_fetch_layers or []:
       activations.append(to_tuple(self.children[name].activation)[0])
     if activations:
@@ -122,6 +128,15 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
   def sequence(self):
     """The layers, in order."""
     return [layer for _, layer in self._seq]
+
+  @property
+  def leaves(self):
+    """The layers, in order, with those of FeatureExtractionLayers in place."""
+    found = []
+    for layer in self.sequence:
+      inside = isinstance(layer, FeatureExtractionLayer)
+      found += layer.leaves if inside else [layer]
+    return found
 
   @classmethod
   def FPropMeta(cls, p, *args):
@@ -143,6 +158,11 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
     return py_utils.NestedMap(
       flops=flops, out_shapes=tuple(shapes) + activations
     )
+
+
+def _Key(name: str) -> str:
+  """Under which name theta has a layer: not all names can be keys there."""
+  return name if name[0].isalpha() or name[0] == '_' else f'layer_{name}'
 
 
 def _CheckActivations(p, fetched: Sequence[str]) -> None:

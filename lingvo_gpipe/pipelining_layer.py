@@ -135,7 +135,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     seen: set[str] = set()
     shared: set[str] = set()
     for cell in self.params.cell_tpl:
-      names = set(_SubNames(cell))
+      names = set(_LeafNames(cell))
       shared |= seen & names
       seen |= names
     if shared:
@@ -153,7 +153,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     paths: list[str] = []
     for cell in self.cells:
       if isinstance(cell, FeatureExtractionLayer):
-        paths += [layer.path for layer in cell.sequence]
+        paths += [layer.path for layer in cell.leaves]
       else:
         paths.append(cell.path)
     if self.params.loss_tpl is not None:
@@ -301,6 +301,19 @@ def _SubNames(cell) -> list[str]:
   if not issubclass(cell.cls, FeatureExtractionLayer):
     return []
   return [cell.variable_name_prefix + (sub.name or '') for sub in cell.sub]
+
+
+def _LeafNames(cell) -> list[str]:
+  """Names of the layers, with those of the layers they are in before them."""
+  if not issubclass(cell.cls, FeatureExtractionLayer):
+    return []
+  names = []
+  for name, sub in zip(_SubNames(cell), cell.sub, strict=True):
+    if issubclass(sub.cls, FeatureExtractionLayer):
+      names += [f'{name}/{inside}' for inside in _LeafNames(sub)]
+    else:
+      names.append(name)
+  return names
 
 
 def _WithoutScope(cell, shared: set[str]):

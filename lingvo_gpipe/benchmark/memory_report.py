@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from lingvo_gpipe.benchmark import table
+from lingvo_gpipe import text_table
 from lingvo_gpipe.benchmark.memory import MemoryResult
 
 _HEADER = (
@@ -17,7 +17,7 @@ _HEADER = (
 
 def as_text(results: Sequence[MemoryResult]) -> str:
   """A table with a cell of a case a row; also Markdown."""
-  return table.table(
+  return text_table.table(
     _HEADER,
     [
       _row(result, cell)
@@ -44,7 +44,7 @@ def _row(result: MemoryResult, cell: int) -> list[str]:
     str(predicted.peak_stash),
     str(predicted.at_hand),
     *(f'{part / 2**20:.1f}' for part in parts),
-    table.signed_percent(result.error(cell)),
+    text_table.signed_percent(result.error(cell)),
   ]
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from lingvo_gpipe.benchmark import table
+from lingvo_gpipe import text_table
 from lingvo_gpipe.benchmark.cases import BASELINE, Case, Variant
 from lingvo_gpipe.benchmark.speed import Measured
 
@@ -92,12 +92,12 @@ def as_text(report: CaseReport) -> str:
         variant.name,
         *(f'{own.step:.3f}', ratio('step'), f'{own.cpu:.3f}'),
         *(f'{own.build:.2f}', ratio('build')),
-        *(table.megabytes(own.peak), ratio('peak')),
-        *(table.megabytes(own.above_idle), ratio('above_idle')),
+        *(text_table.megabytes(own.peak), ratio('peak')),
+        *(text_table.megabytes(own.above_idle), ratio('above_idle')),
         str(own.ops),
       ]
     )
-  lines = [f'### {report.case}', '', table.table(header, rows), '']
+  lines = [f'### {report.case}', '', text_table.table(header, rows), '']
   lines.append(
     "- the variants' losses after the last step agree to "
     f'{report.loss_spread():.0e}'
@@ -105,7 +105,7 @@ def as_text(report: CaseReport) -> str:
   for found in report.efficiencies():
     lines.append(
       f'- {found.variant.name}: efficiency against one core '
-      f'{table.percent(found.value)}, {table.percent(found.of_bound)} of the '
+      f'{text_table.percent(found.value)}, {text_table.percent(found.of_bound)} of the '
       f'bound {report.case.efficiency_bound:.3f}'
     )
   return '\n'.join(lines)

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from lingvo_gpipe.benchmark import table
+from lingvo_gpipe import text_table
 
 
 def test_table_lines_up_and_is_markdown():
-  text = table.table(['name', 'x'], [['a', '10'], ['longer', '3']])
+  text = text_table.table(['name', 'x'], [['a', '10'], ['longer', '3']])
   assert text.splitlines() == [
     '| name   |  x |',
     '| ------ | -: |',
@@ -17,11 +17,11 @@ def test_table_lines_up_and_is_markdown():
 
 def test_rows_must_fit_the_header():
   with pytest.raises(ValueError, match='does not fit'):
-    table.table(['a', 'b'], [['1']])
+    text_table.table(['a', 'b'], [['1']])
 
 
 def test_numbers():
-  assert table.megabytes(3 * 2**20) == '3'
-  assert table.percent(0.987) == '99%'
-  assert table.signed_percent(0.051) == '+5%'
-  assert table.signed_percent(-0.2) == '-20%'
+  assert text_table.megabytes(3 * 2**20) == '3'
+  assert text_table.percent(0.987) == '99%'
+  assert text_table.signed_percent(0.051) == '+5%'
+  assert text_table.signed_percent(-0.2) == '-20%'

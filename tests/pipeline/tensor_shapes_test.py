@@ -1,0 +1,51 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of shapes written as text."""
+
+import lingvo.compat as tf
+import pytest
+from lingvo.core import py_utils
+
+from lingvo_gpipe.pipeline import tensor_shapes
+
+_IMAGE = tf.TensorSpec([16, 8, 8, 1], tf.float32)
+_IDS = tf.TensorSpec([16, 32], tf.int32)
+
+
+@pytest.mark.parametrize(
+  ('text', 'nest'),
+  [
+    ('float32[16,8,8,1]', _IMAGE),
+    (' float32 [ 16, 8, 8, 1 ] ', _IMAGE),
+    ('float32[16,8,8,1], None, int32[16,32]', (_IMAGE, None, _IDS)),
+    (
+      'ids=int32[16,32], image = float32[16,8,8,1]',
+      py_utils.NestedMap(ids=_IDS, image=_IMAGE),
+    ),
+    ('bfloat16[]', tf.TensorSpec([], tf.bfloat16)),
+  ],
+)
+def test_text_is_read(text, nest):
+  assert tensor_shapes.parse(text, 'p.shapes') == nest
+
+
+def test_specs_pass():
+  nest = py_utils.NestedMap(a=_IMAGE, b=[_IDS, None])
+  assert tensor_shapes.parse(nest, 'p.shapes') is nest
+
+
+@pytest.mark.parametrize(
+  ('value', 'message'),
+  [
+    ('float32', "p.shapes is 'float32'.*read from 'float32' on"),
+    ('float32[2] int32[3]', "read from 'float32"),
+    ('float33[2]', "p.shapes has the dtype 'float33'"),
+    ('a=float32[2], int32[3]', 'either all of its tensors have names'),
+    ('a=float32[2], a=int32[3]', 'names, which differ'),
+    (tf.TensorSpec([None, 3]), r'p.shapes has the shape \(None, 3\)'),
+    ([4, 4], 'p.shapes has 4, which is no tf.TensorSpec'),
+  ],
+)
+def test_errors_name_the_param_and_the_place(value, message):
+  with pytest.raises(ValueError, match=message):
+    tensor_shapes.parse(value, 'p.shapes')

@@ -1,0 +1,130 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the layers of a model cost: FLOPs, parameters and bytes.
+
+No layer has to describe itself: its own FProp is traced, alone but otherwise
+as in a pipeline's cell, and the ops of the trace and of its gradient are
+counted. Nothing is run, and no variable takes memory. Layers that are alike and
+called alike are traced once.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.layer_costing import layer_profile, weights
+from lingvo_gpipe.layer_costing.layer_profile import LayerProfile
+from lingvo_gpipe.layer_costing.own_thread import in_own_thread
+from lingvo_gpipe.layer_costing.same_params import SameParams
+
+__all__ = [
+  'LayerProfile',
+  'flops_costs',
+  'parameter_costs',
+  'profile_layers',
+]
+
+
+def profile_layers(
+  layers: Sequence[Any],
+  input_specs: Any,
+  *,
+  optimizer_slots: int = 2,
+  named_specs: Mapping[str, Any] | None = None,
+  names: Sequence[str] | None = None,
+) -> list[LayerProfile]:
+  """What each layer is called with, returns and costs, in its place.
+
+  The arguments are those of `flops_costs`.
+  """
+  return layer_profile.profile_layers(
+    layers,
+    input_specs,
+    optimizer_slots=optimizer_slots,
+    named_specs=named_specs,
+    names=names,
+  )
+
+
+def flops_costs(
+  layers: Sequence[Any],
+  input_specs: Any,
+  *,
+  optimizer_slots: int = 2,
+  named_specs: Mapping[str, Any] | None = None,
+  names: Sequence[str] | None = None,
+) -> list[LayerCost]:
+  """The cost of each layer, its times in FLOPs.
+
+  A multiplication and an addition are two; padding counts as data; moving
+  numbers counts nothing. The backward pass is that of a layer in a pipeline:
+  gradients of weights, and, but for the first layer, of the arguments that the
+  layer before it gives a gradient. A type of op that cannot be counted is
+  logged once.
+
+  Args:
+    layers: Params of the layers, in order, as a flat list.
+    input_specs: What the first is called with: a nest of tf.TensorSpec of one
+      micro-batch. A tuple stands for several arguments.
+    optimizer_slots: float32 numbers that the optimizer keeps for each
+      parameter.
+    named_specs: The same for the side inputs of the pipeline, by name.
+    names: The layers' names, if not those in their Params.
+
+  Returns:
+    A LayerCost for each layer. Bytes are those of one micro-batch; weights that
+    a layer uses but another one owns count for the owner.
+
+  Raises:
+    ValueError: A shape is not fully known, or a layer cannot be called with
+      what the layer before it returns.
+  """
+  profiles = profile_layers(
+    layers,
+    input_specs,
+    optimizer_slots=optimizer_slots,
+    named_specs=named_specs,
+    names=names,
+  )
+  return [profile.cost for profile in profiles]
+
+
+def parameter_costs(
+  layers: Sequence[Any],
+  *,
+  optimizer_slots: int = 2,
+  names: Sequence[str] | None = None,
+) -> list[LayerCost]:
+  """The cost of each layer by its trainable parameters, without any shapes.
+
+  The forward pass counts one for each, the backward pass two. Bytes of
+  activations are not known, and 0.
+
+  Args:
+    layers: As for `flops_costs`, and so are the others.
+    optimizer_slots: As for `flops_costs`.
+    names: As for `flops_costs`.
+  """
+  names = layer_profile.layer_names(layers, names)
+
+  def build_all() -> list[weights.Weights]:
+    known: SameParams[weights.Weights] = SameParams()
+    found = []
+    for params in layers:
+      built = known.get(params)
+      if built is None:
+        built = layer_profile.build_weights(params)
+        known.add(params, None, built)
+      found.append(built)
+    return found
+
+  costs = []
+  for name, built in zip(names, in_own_thread(build_all), strict=True):
+    cost = layer_profile.weight_cost(name, built, optimizer_slots)
+    costs.append(
+      dataclasses.replace(
+        cost, forward=built.parameters, backward=2 * built.parameters
+      )
+    )
+  return costs

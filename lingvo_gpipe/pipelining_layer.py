@@ -14,6 +14,7 @@ from lingvo_gpipe.feature_extraction_layer import (
   to_tuple,
 )
 from lingvo_gpipe.pipeline import run as pipeline_run
+from lingvo_gpipe.pipeline import wiring
 from lingvo_gpipe.schedules import SCHEDULE_NAMES
 
 __all__ = [
@@ -96,12 +97,19 @@ class PipeliningLayer(base_layer.BaseLayer):
       'Params of a layer whose FProp(theta, outputs, targets) returns metrics '
       '{name: (value, weight)} with a "loss"; it belongs to the last cell.',
     )
+    p.Define(
+      'side_inputs',
+      [],
+      'Names of the values that FProp and ComputeLoss are given besides the '
+      'inputs, for the layers that take them; see named_layers.',
+    )
     return p
 
   def __init__(self, params):
     super().__init__(params)
     p = self.params
     _CheckParams(p)
+    self._wiring = _CheckedWiring(p)
     self._devices = self._CellDevices()
     for layer in p.before_tpl:
       with tf.device(self._devices[0]):
@@ -171,6 +179,18 @@ class PipeliningLayer(base_layer.BaseLayer):
     return list(self._devices)
 
   @property
+  def cell_wiring(self) -> list[wiring.CellWiring]:
+    """Which named values each cell hands on and takes."""
+    return list(self._wiring)
+
+  def device_of(self, child: str) -> str:
+    """The device of one of the layer's children, by its name."""
+    for device, cell in zip(self._devices, self.params.cell_tpl, strict=True):
+      if cell.name == child:
+        return device
+    return self._devices[-1 if child == 'loss' else 0]
+
+  @property
   def layer_numbers(self) -> dict[str, int]:
     """Each layer's number in the pipeline, by path; see `seeds`."""
     return dict(self._numbers)
@@ -190,7 +210,7 @@ class PipeliningLayer(base_layer.BaseLayer):
 
   # -- Running.
 
-  def FProp(self, theta, *args):
+  def FProp(self, theta, *args, side_inputs=None):
     """Runs the pipeline, for a loss outside of it.
 
     Evaluation is forward only. In training the backward pass starts when all
@@ -201,14 +221,18 @@ class PipeliningLayer(base_layer.BaseLayer):
       *args: Inputs of the first layer: tensors, None, or nests of them; one
         NestedMap if nested_map_fprop. Each tensor has the mini-batch's size in
         dimension batch_dim.
+      side_inputs: A value for each name in params.side_inputs: a nest of
+        tensors, cut like the inputs, or None. Each goes straight to the cells
+        with layers that take it. It has no gradient: what must have one is an
+        input.
 
     Returns:
       What the last cell returns, of the mini-batch.
     """
-    run = self._Start(theta, args, with_loss=False)
+    run = self._Start(theta, args, None, side_inputs, with_loss=False)
     return run.outputs()
 
-  def ComputeLoss(self, theta, inputs, targets):
+  def ComputeLoss(self, theta, inputs, targets, side_inputs=None):
     """Runs the pipeline with the loss in it.
 
     The gradient of metrics['loss'] is that of the mini-batch's loss, the mean
@@ -227,6 +251,7 @@ class PipeliningLayer(base_layer.BaseLayer):
         It goes straight to the last cell. A micro-batch can have weight 0 where
         the mini-batch has not, so the layer should divide by its weight with
         tf.math.divide_no_nan, say: the gradient of 0 / 0 is NaN.
+      side_inputs: As for `FProp`.
 
     Returns:
       Lingvo metrics, a NestedMap {name: (value, weight)} of float32 scalars:
@@ -241,15 +266,25 @@ class PipeliningLayer(base_layer.BaseLayer):
         f'{self.params.name}.ComputeLoss needs loss_tpl: Params of a layer '
         'whose FProp(theta, outputs, targets) returns metrics with a "loss".'
       )
-    run = self._Start(theta, to_tuple(inputs), targets, with_loss=True)
+    run = self._Start(
+      theta, to_tuple(inputs), targets, side_inputs, with_loss=True
+    )
     return run.metrics()
 
   def _Start(
-    self, theta, args, targets=None, *, with_loss: bool
+    self, theta, args, targets, side_inputs, *, with_loss: bool
   ) -> pipeline_run.PipelineRun:
+    p = self.params
+    side_inputs = dict(side_inputs or {})
+    if set(side_inputs) != set(p.side_inputs):
+      raise ValueError(
+        f'{self.path} is given side_inputs {sorted(side_inputs)}, but '
+        f'{p.name}.side_inputs names {sorted(p.side_inputs)}; give each of '
+        'these a value, or None.'
+      )
     args = self._RunBefore(theta, args)
     run = pipeline_run.PipelineRun(
-      self, theta, args, targets, with_loss=with_loss
+      self, theta, args, targets, side_inputs, with_loss=with_loss
     )
     self._schedule = run.schedule
     return run
@@ -295,6 +330,20 @@ def _CheckParams(p) -> None:
     )
   if p.batch_dim < 0:
     raise ValueError(f'{p.name}.batch_dim is {p.batch_dim}; use 0 or more.')
+
+
+def _CheckedWiring(p) -> list[wiring.CellWiring]:
+  """The cells' wiring; raises ValueError if it cannot work."""
+  cells = [wiring.layers_of_cell(cell) for cell in p.cell_tpl]
+  if p.loss_tpl is not None:
+    cells[-1].append(('loss', p.loss_tpl))
+  wiring.check(
+    [layer for layers in cells for layer in layers],
+    p.side_inputs,
+    weights_only=[(layer.name, layer) for layer in p.before_tpl],
+    what=p.name,
+  )
+  return wiring.wire(cells, p.side_inputs)
 
 
 def _SubNames(cell) -> list[str]:

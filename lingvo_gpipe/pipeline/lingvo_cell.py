@@ -36,8 +36,9 @@ from lingvo_gpipe.pipeline.variable_stand_in import (
   VariableStandIn,
 )
 
-# FProp(theta, inputs, side_inputs) -> (outputs, values).
-CellFProp = Callable[[Any, Any, Any], tuple[Any, list[tf.Tensor]]]
+# What a cell computes of its theta and inputs; of the outputs only `outputs`,
+# `put`, `rests` and `values` are set.
+CellFProp = Callable[[Any, CellInputs], CellOutputs]
 
 
 @dataclasses.dataclass
@@ -146,7 +147,7 @@ class LingvoCell:
       enter(self._accumulators_in_trace(inputs.carry))
       enter(self._activations_in_trace())
       theta = tf.nest.pack_sequence_as(self.theta, inputs.weights)
-      outputs, own = self._fprop(theta, inputs.inputs, inputs.side_inputs)
+      outputs = self._fprop(theta, inputs)
       carry = [tf.convert_to_tensor(a.GetValue()) for a in self._accumulators]
       fetched = self._fetched()
     found = summaries.collect(tf.get_default_graph())
@@ -156,16 +157,16 @@ class LingvoCell:
         updates=updates,
         summaries=found,
         fetched=[(layer, len(tensors)) for layer, tensors in fetched],
-        num_own_values=len(own),
+        num_own_values=len(outputs.values),
         layer_ops=scope.ops,
         seed_ops=scope.seed_ops,
       )
-    return CellOutputs(
-      outputs=outputs,
+    return dataclasses.replace(
+      outputs,
       losses=self._aux_losses(aux),
       carry=carry,
       values=[
-        *own,
+        *outputs.values,
         *packed,
         *(t for summary in found for t in summary.tensors),
         *(t for _, tensors in fetched for t in tensors),

@@ -39,7 +39,7 @@ def _check(fn, recompute=True, num_micro_batches=2, **params):
     'd0',
     [layer],
     [layer.theta],
-    lambda theta, inputs, side: (_fprop(layer, theta[0], inputs), []),
+    lambda theta, given: _fprop(layer, theta[0], given.inputs),
     {layer.path: 0},
     collect_aux_losses=False,
   )
@@ -56,7 +56,7 @@ def _check(fn, recompute=True, num_micro_batches=2, **params):
 
 def _fprop(layer, theta, inputs):
   with seeds.in_layer(layer.path):
-    return layer.FProp(theta, inputs)
+    return cell_function.CellOutputs(layer.FProp(theta, inputs))
 
 
 def _seeded(x, layer):

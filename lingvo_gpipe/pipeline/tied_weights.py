@@ -1,0 +1,179 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of one layer used by another: put into the user's theta.
+
+There is one variable, on its owner's device. Its value is sent to the user's
+device once a step, however many micro-batches use it there. The user's
+gradients are summed apart from the owner's, even where both are in one cell,
+so the order of summation does not depend on the cut:
+
+```
+  variable --+--> weight of the owner's cell
+             '--> copy on the user's device --> weight of the user's cell
+```
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import base_layer, builder_layers
+
+from lingvo_gpipe.engine import placement, xla
+from lingvo_gpipe.engine.barrier import barrier
+from lingvo_gpipe.feature_extraction_layer import FeatureExtractionLayer
+from lingvo_gpipe.pipeline import named_values, wiring
+
+# Where a layer's theta is in that of a layer around it.
+_Keys = tuple[Any, ...]
+
+_SEQUENCES = (FeatureExtractionLayer, builder_layers.SequentialLayer)
+
+
+def tie(
+  root: base_layer.BaseLayer,
+  theta: Any,
+  device_of: Callable[[str], str] | None = None,
+) -> Any:
+  """Puts tied weights into theta, as `weights_of` of the layers has it.
+
+  Use it to run layers that use the weights of others without a pipeline:
+
+  ```
+    net.FProp(tied_weights.tie(net, net.theta), x)
+  ```
+
+  Args:
+    root: A layer that the owners and the users are in: a sequence, or a
+      pipeline.
+    theta: Its weights.
+    device_of: Maps a child of `root` to its device; each use is then a copy
+      of the weights on the device of the child that the user is in, of its
+      own. If None, the owner's weights themselves stand in the user's theta.
+
+  Returns:
+    The theta, a copy if anything is tied.
+
+  Raises:
+    ValueError: The owner is unknown, or has no such weights.
+  """
+  layers = list(_layers_in(root))
+  users = [
+    (name, keys, layer)
+    for name, keys, layer in layers
+    if named_values.declared(layer.params).weights_of
+  ]
+  if not users:
+    return theta
+  places = {name: keys for name, keys, _ in layers}
+  uses = _Uses(theta, device_of)
+  tied = tf.nest.map_structure(lambda weight: weight, theta)
+  for name, keys, layer in users:
+    declared = named_values.declared(layer.params)
+    for local, reference in declared.weights_of.items():
+      owner, part = wiring.find_owner(reference, list(places))
+      if owner is None:
+        raise ValueError(
+          f'{name} uses the weights of {reference!r}, but the layers are '
+          f'{list(places)}.'
+        )
+      source = (*places[owner], *filter(None, part.split('.')))
+      try:
+        value = uses.of(source, keys[0])
+      except (KeyError, TypeError) as error:
+        raise ValueError(
+          f'{name} uses the weights {reference!r}, but {owner} has only '
+          f'{[key for key, _ in _at(theta, places[owner]).FlattenItems()]}.'
+        ) from error
+      _at(tied, keys)[local] = value
+  return tied
+
+
+class _Uses:
+  """Hands out weights, once for each use."""
+
+  def __init__(self, theta: Any, device_of: Callable[[str], str] | None):
+    self._theta = theta
+    self._device_of = device_of
+    self._rests: dict[int, tf.Tensor] = {}
+
+  def of(self, source: _Keys, user: str) -> Any:
+    """Weights for one more use.
+
+    Args:
+      source: Where they are.
+      user: The child of the root that the user is in.
+
+    Raises:
+      KeyError: There are none.
+    """
+    weights = _at(self._theta, source)
+    if self._device_of is None:
+      return weights
+    owner_device = self._device_of(source[0])
+    user_device = self._device_of(user)
+
+    def copy(weight: Any) -> tf.Tensor:
+      with placement.on_device(owner_device):
+        value = self._rests.get(id(weight))
+        if value is None:
+          value = _read(weight, owner_device)
+        # A chain with a link for each use, so that no gradient is a sum of
+        # more than two terms: the layers' order decides, not TensorFlow.
+        mine, self._rests[id(weight)] = barrier(value), barrier(value)
+      with placement.on_device(user_device):
+        return tf.identity(mine)
+
+    return tf.nest.map_structure(copy, weights)
+
+
+def _read(weight: Any, device: str) -> tf.Tensor:
+  """The value of a weight, on its own device."""
+  value = tf.convert_to_tensor(placement.before_copies(weight, device))
+  if xla.compiles_graph():
+    xla.place_read(value, device)
+  return value
+
+
+def _layers_in(
+  root: base_layer.BaseLayer,
+) -> Iterator[tuple[str, _Keys, base_layer.BaseLayer]]:
+  """The layers in a sequence or a pipeline: name, place in theta, layer.
+
+  The names are those of `wiring.layers_of_cell`.
+  """
+  if isinstance(root, _SEQUENCES):
+    yield from _inside(root, '', ())
+    return
+  for key, child in root.children.items():
+    if isinstance(child, FeatureExtractionLayer):
+      yield from _inside(child, '', (key,))
+    else:
+      yield from _layers(child, key, (key,))
+
+
+def _inside(
+  layer: base_layer.BaseLayer, prefix: str, keys: _Keys
+) -> Iterator[tuple[str, _Keys, base_layer.BaseLayer]]:
+  for key, child in layer.children.items():
+    if isinstance(child, list):
+      for i, repetition in enumerate(child):
+        name = prefix + repetition.params.name
+        yield from _layers(repetition, name, (*keys, key, i))
+    else:
+      yield from _layers(child, prefix + key, (*keys, key))
+
+
+def _layers(
+  layer: base_layer.BaseLayer, name: str, keys: _Keys
+) -> Iterator[tuple[str, _Keys, base_layer.BaseLayer]]:
+  if isinstance(layer, _SEQUENCES):
+    yield from _inside(layer, f'{name}/', keys)
+  else:
+    yield name, keys, layer
+
+
+def _at(theta: Any, keys: _Keys) -> Any:
+  for key in keys:
+    theta = theta[key]
+  return theta

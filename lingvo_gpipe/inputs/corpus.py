@@ -1,0 +1,185 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Documents for a language model: text files, or Python's own manual."""
+
+import dataclasses
+import glob
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+
+# Shorter ones ("The following rules apply:") may well occur twice by chance.
+_MIN_SHARED_BYTES = 40
+_BLANK_LINES = re.compile(r'(\n[^\S\n]*\n\s*)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+  """Documents to train on and documents that are held out."""
+
+  train: tuple[str, ...]
+  test: tuple[str, ...]
+
+
+def read_files(pattern: str, separator: str = '') -> list[str]:
+  """Reads text files.
+
+  Args:
+    pattern: Glob patterns, separated by commas; `**` stands for any folders.
+    separator: A text between the documents of a file, which belongs to none
+      of them. Empty: each file is one document.
+
+  Returns:
+    The documents that are not empty, in the order of their files' paths.
+
+  Raises:
+    ValueError: if no file matches, or a file is not UTF-8.
+  """
+  paths: set[str] = set()
+  for part in filter(None, (x.strip() for x in pattern.split(','))):
+    expanded = os.path.expanduser(part)
+    found = {
+      x for x in glob.glob(expanded, recursive=True) if os.path.isfile(x)
+    }
+    if not found:
+      raise ValueError(
+        f'No file matches {part!r} (in the directory {os.getcwd()}). Give a '
+        "path or a glob pattern of UTF-8 text files, such as 'texts/*.txt'."
+      )
+    paths |= found
+  documents: list[str] = []
+  for path in sorted(paths):
+    text = _read_text(path)
+    documents += text.split(separator) if separator else [text]
+  documents = [x for x in documents if x.strip()]
+  if not documents:
+    raise ValueError(
+      f'The {len(paths)} file(s) that match {pattern!r} hold no text.'
+    )
+  return documents
+
+
+def python_topics() -> list[str]:
+  """Reads the topics of Python's interactive help, parts of its manual.
+
+  About 80 documents of English prose and 0.5 MB, in every installation of
+  CPython. They differ a little between versions of Python.
+  """
+  try:
+    from pydoc_data import topics
+  except ImportError as e:
+    raise ValueError(
+      'This Python lacks the module pydoc_data.topics, the default corpus. '
+      'Name text files instead.'
+    ) from e
+  return [x for _, x in sorted(topics.topics.items()) if x.strip()]
+
+
+def hold_out(documents: Sequence[str], fraction: float) -> Corpus:
+  """Splits documents into some to train on and some to hold out.
+
+  Documents are held out in the order of their texts' SHA-256 hashes, until
+  their bytes make up the fraction as nearly as whole documents can; but at
+  least one is held out and at least one is left. Equal documents stay
+  together.
+
+  Args:
+    documents: The documents; their order plays no part.
+    fraction: The share of the bytes to hold out, above 0 and below 1.
+
+  Returns:
+    The two parts, each in the order of `documents`.
+
+  Raises:
+    ValueError: if there are fewer than two different documents.
+  """
+  sizes: dict[bytes, int] = {}
+  for document in documents:
+    digest = _digest(document)
+    sizes[digest] = sizes.get(digest, 0) + _num_bytes(document)
+  if len(sizes) < 2:
+    raise ValueError(
+      'The corpus is a single document, so none can be held out. Name the '
+      'held-out files, or a separator that cuts files into documents.'
+    )
+  wanted = fraction * sum(sizes.values())
+  held_out: set[bytes] = set()
+  total = 0
+  for digest in sorted(sizes)[:-1]:
+    size = sizes[digest]
+    # Nearer to what is wanted without it, and it comes too late to be the one.
+    if held_out and total + size - wanted > wanted - total:
+      break
+    held_out.add(digest)
+    total += size
+  return Corpus(
+    train=tuple(x for x in documents if _digest(x) not in held_out),
+    test=tuple(x for x in documents if _digest(x) in held_out),
+  )
+
+
+def without_shared_paragraphs(corpus: Corpus) -> Corpus:
+  """Takes what is held out from the documents to train on.
+
+  A document may hold paragraphs, or the whole, of another one: in Python's
+  topics some are chapters and others are their sections. So that nothing of
+  the held-out text is trained on, each paragraph of 40 bytes or more that
+  occurs in a held-out document is removed from the training documents.
+  Paragraphs lie between blank lines; white space makes no difference.
+  """
+  held_out = {
+    _normal_form(x) for text in corpus.test for x in _BLANK_LINES.split(text)
+  }
+  held_out = {x for x in held_out if len(x.encode()) >= _MIN_SHARED_BYTES}
+  kept = []
+  for text in corpus.train:
+    # Paragraphs and what lies between them in turn.
+    parts = [*_BLANK_LINES.split(text), '']
+    pairs = list(zip(parts[::2], parts[1::2], strict=True))
+    left = [x for x in pairs if _normal_form(x[0]) not in held_out]
+    if len(left) < len(pairs):
+      text = ''.join(paragraph + blank for paragraph, blank in left)
+    if text.strip():
+      kept.append(text)
+  if not kept:
+    raise ValueError(
+      'Every paragraph of the training documents is held out as well. Name '
+      'other files to hold out.'
+    )
+  return Corpus(train=tuple(kept), test=corpus.test)
+
+
+def num_bytes(documents: Iterable[str]) -> int:
+  """Returns the number of bytes of the documents in UTF-8."""
+  return sum(map(_num_bytes, documents))
+
+
+def digest(documents: Iterable[str]) -> str:
+  """Returns a hash of the documents and their order, 64 hex digits."""
+  return hashlib.sha256(b''.join(map(_digest, documents))).hexdigest()
+
+
+def _read_text(path: str) -> str:
+  with open(path, 'rb') as f:
+    data = f.read()
+  try:
+    return data.decode('utf-8')
+  except UnicodeDecodeError as e:
+    raise ValueError(
+      f'{path} is not UTF-8: the byte 0x{data[e.start]:02x} at offset '
+      f'{e.start} does not fit ({e.reason}). Convert it, for instance with '
+      'iconv, or choose other files.'
+    ) from e
+
+
+def _num_bytes(document: str) -> int:
+  return len(document.encode())
+
+
+def _digest(document: str) -> bytes:
+  return hashlib.sha256(document.encode()).digest()
+
+
+def _normal_form(paragraph: str) -> str:
+  return ' '.join(paragraph.split())

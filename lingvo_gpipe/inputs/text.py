@@ -1,0 +1,266 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Text for language models, in rows of packed documents."""
+
+import functools
+import os
+
+import lingvo.compat as tf
+import numpy as np
+from lingvo.core import py_utils
+
+from lingvo_gpipe.inputs import (
+  cached_file,
+  corpus,
+  packed_rows,
+  packing,
+  resident_input,
+  tokenizers,
+)
+
+_TOKENIZERS = ('bytes', 'sentencepiece')
+# More text than this is not kept in the graph but in a file beside it.
+_MAX_BYTES_IN_GRAPH = 4 * 2**20
+
+
+class TextInput(resident_input.ResidentInput):
+  """Rows of tokens and of the tokens that follow them.
+
+  The documents are those of text files, or Python's own manual. Some are held
+  out. They are turned into tokens and packed into rows, see `packing`; the
+  order of batches is as `ResidentInput` says, with rows for examples.
+
+  A batch is a NestedMap of tensors [batch_size, row_length]:
+    ids: int32, the tokens a model sees.
+    labels: int32, at each place the token that follows.
+    segment_ids: int32, which of the row's segments a token belongs to: 1, 2,
+      ...; 0 where the row is empty. A token may see its own segment only.
+    segment_pos: int32, the place within the segment, from 0.
+    weights: float32, 1 where there is a token, 0 where the row is empty.
+    bytes: float32, how many bytes of UTF-8 the label stands for; 0 for the end
+      of a document and where the row is empty. The bits a byte of a model are
+      its cross entropies in bits, times the weights and added up, over the sum
+      of these.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define(
+      'files',
+      '',
+      'UTF-8 text files: glob patterns, separated by commas. Empty: the topics '
+      "of Python's interactive help, 0.5 MB.",
+    )
+    p.Define(
+      'document_separator',
+      '',
+      'A text that lies between the documents of a file. Empty: each file is '
+      'one document.',
+    )
+    p.Define(
+      'held_out_files',
+      '',
+      "Files that make up the split 'test', like `files`. Empty: some of the "
+      'documents of `files` are held out.',
+    )
+    p.Define(
+      'held_out_fraction',
+      0.1,
+      'The share of the bytes to hold out, by whole documents; their hashes '
+      'decide which. Unused with held_out_files.',
+    )
+    p.Define(
+      'remove_shared_paragraphs',
+      True,
+      'Removes paragraphs that are held out from the training documents.',
+    )
+    p.Define('tokenizer', 'bytes', f'One of {_TOKENIZERS}.')
+    p.Define(
+      'sentencepiece_vocab_size', 1024, 'The number of ids of SentencePiece.'
+    )
+    p.Define('sentencepiece_type', 'unigram', "'unigram' or 'bpe'.")
+    p.Define(
+      'cache_dir',
+      None,
+      'Where SentencePiece models are kept, and the tokens of a large corpus. '
+      'None: lingvo_gpipe in $XDG_CACHE_HOME or ~/.cache.',
+    )
+    p.Define('row_length', 256, 'Number of tokens in a row.')
+    p.Define(
+      'num_layouts',
+      1,
+      'For training: in how many ways the documents are cut into rows. An '
+      'epoch has all of them, so it shows each token this often, with another '
+      'part of its document before it.',
+    )
+    p.batch_size = 32
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    _CheckParams(p)
+    self._cache_dir = p.cache_dir or cached_file.default_directory()
+    documents = _Documents(
+      p.files,
+      p.held_out_files,
+      p.document_separator,
+      p.held_out_fraction,
+      p.remove_shared_paragraphs,
+    )
+    self.tokenizer = self._Tokenizer(documents.train)
+    self._documents = documents.train if p.split == 'train' else documents.test
+    if not self._documents:
+      raise ValueError(
+        f'{p.name}: no document is held out for the split {p.split!r}; '
+        f'held_out_fraction is {p.held_out_fraction}.'
+      )
+    self._stream, lengths = self._Tokenize()
+    self._layout = packing.pack_several_ways(
+      lengths,
+      p.row_length,
+      p.num_layouts if p.training else 1,
+      p.random_seed or 0,
+    )
+    self.CheckBatchSize()
+
+  @property
+  def num_examples(self):
+    """Number of rows in the split."""
+    return self._layout.num_rows
+
+  @property
+  def num_bytes(self):
+    """Number of bytes of the split's documents."""
+    return corpus.num_bytes(self._documents)
+
+  @property
+  def vocab_size(self):
+    """Number of different ids."""
+    return self.tokenizer.vocab_size
+
+  def _Tokenizer(self, documents):
+    p = self.params
+    if p.tokenizer == 'bytes':
+      return tokenizers.ByteTokenizer()
+    return tokenizers.sentencepiece_tokenizer(
+      documents,
+      p.sentencepiece_vocab_size,
+      p.sentencepiece_type,
+      self._cache_dir,
+    )
+
+  def _Tokenize(self):
+    """Returns the stream of tokens and the documents' numbers of tokens.
+
+    The stream is an array, or the path of a file that holds it.
+    """
+    small = self.num_bytes <= _MAX_BYTES_IN_GRAPH
+    path = os.path.join(self._cache_dir, self._StreamName())
+    if small:
+      stream = self._Stream()
+    else:
+      data = cached_file.read_or_make(path, lambda: self._Stream().tobytes())
+      stream = np.frombuffer(data, self._stream_type.as_numpy_dtype)
+    # A document is followed by its end mark, and nothing else has that id.
+    ends = np.flatnonzero(stream == tokenizers.END)
+    lengths = np.diff(ends, prepend=-1) - 2
+    if len(lengths) != len(self._documents):
+      raise ValueError(
+        f'{path} holds the tokens of {len(lengths)} documents where there are '
+        f'{len(self._documents)}. The file is damaged; delete it.'
+      )
+    return (stream if small else path), lengths.tolist()
+
+  def _StreamName(self):
+    key = corpus.digest(
+      [corpus.digest(self._documents), self.tokenizer.identity]
+    )
+    return f'tokens-{key[:32]}.{self._stream_type.name}'
+
+  @property
+  def _stream_type(self):
+    return tf.uint16 if self.vocab_size <= 2**16 else tf.int32
+
+  def _Stream(self):
+    """All documents' tokens, each between a begin and an end mark."""
+    sizes = self.tokenizer.bytes_per_token()
+    parts = []
+    for text in self._documents:
+      ids = self.tokenizer.encode(text)
+      if sizes[ids].sum() != len(text.encode()):
+        raise ValueError(
+          f'{self.params.name}: the tokens of the document that begins with '
+          f"{text[:40]!r} do not give it back. Use tokenizer='bytes'."
+        )
+      parts += [[tokenizers.BEGIN], ids, [tokenizers.END]]
+    return np.concatenate(parts).astype(self._stream_type.as_numpy_dtype)
+
+  def LoadData(self):
+    """Returns the tokens and the layout of the rows."""
+    stream = self._stream
+    if isinstance(stream, str):
+      stream = tf.io.decode_raw(tf.io.read_file(stream), self._stream_type)
+    return py_utils.NestedMap(
+      stream=tf.constant(stream) if isinstance(stream, np.ndarray) else stream,
+      starts=tf.constant(self._layout.starts),
+      lengths=tf.constant(self._layout.lengths),
+      row_splits=tf.constant(self._layout.row_splits),
+    )
+
+  def MakeBatch(self, data, index, present, number):
+    """Returns the rows `index`, see the class."""
+    del number  # Nothing is random.
+    places, segment_ids, segment_pos = packed_rows.places_of_rows(
+      data, index, present, self.params.row_length
+    )
+    mask = places >= 0
+
+    def tokens(places):
+      ids = tf.cast(tf.gather(data.stream, tf.maximum(places, 0)), tf.int32)
+      return tf.where_v2(mask, ids, tokenizers.PADDING)
+
+    labels = tokens(places + 1)
+    sizes = tf.constant(self.tokenizer.bytes_per_token(), tf.float32)
+    return py_utils.NestedMap(
+      ids=tokens(places),
+      labels=labels,
+      segment_ids=tf.cast(segment_ids, tf.int32),
+      segment_pos=tf.cast(segment_pos, tf.int32),
+      weights=tf.cast(mask, tf.float32),
+      bytes=tf.gather(sizes, labels),
+    )
+
+
+def _CheckParams(p):
+  """Raises ValueError for values that cannot be."""
+  if p.tokenizer not in _TOKENIZERS:
+    raise ValueError(
+      f'{p.name}: tokenizer must be one of {_TOKENIZERS}, got {p.tokenizer!r}.'
+    )
+  if not 0.0 <= p.held_out_fraction < 1.0:
+    raise ValueError(
+      f'{p.name}: held_out_fraction must be at least 0 and less than 1, got '
+      f'{p.held_out_fraction}.'
+    )
+  for name in ('row_length', 'num_layouts'):
+    if p.Get(name) < 1:
+      raise ValueError(f'{p.name}: {name} must be positive, got {p.Get(name)}.')
+
+
+@functools.lru_cache(maxsize=4)
+def _Documents(files, held_out_files, separator, fraction, remove_shared):
+  """Reads and splits the documents; once for training and evaluation."""
+  if files:
+    documents = corpus.read_files(files, separator)
+  else:
+    documents = corpus.python_topics()
+  if held_out_files:
+    test = corpus.read_files(held_out_files, separator)
+    both = corpus.Corpus(train=tuple(documents), test=tuple(test))
+  elif fraction:
+    both = corpus.hold_out(documents, fraction)
+  else:
+    return corpus.Corpus(train=tuple(documents), test=())
+  return corpus.without_shared_paragraphs(both) if remove_shared else both

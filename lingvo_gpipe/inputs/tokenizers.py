@@ -1,0 +1,255 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Text to token ids and back: bytes, or SentencePiece.
+
+Ids that stand for no text are the same in all tokenizers:
+
+    0  padding
+    1  begin of a document
+    2  end of a document
+"""
+
+import abc
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lingvo_gpipe.inputs import cached_file, corpus
+
+PADDING = 0
+BEGIN = 1
+END = 2
+_NUM_MARKS = 3
+
+# Of SentencePiece: the character that stands for a space in its pieces.
+_SPACE = '\u2581'
+_MODEL_TYPES = ('unigram', 'bpe')
+# Longer lines would be left out of the training, so they are cut.
+_MAX_LINE = 2000
+_MAX_TRAINING_BYTES = 64 * 2**20
+# The number of threads has a say in the order of sums, so it is fixed.
+_NUM_THREADS = 4
+
+
+class Tokenizer(abc.ABC):
+  """Text to ids and back, without loss."""
+
+  @property
+  @abc.abstractmethod
+  def vocab_size(self) -> int:
+    """Number of ids, the marks among them."""
+
+  @property
+  @abc.abstractmethod
+  def identity(self) -> str:
+    """Differs between tokenizers that give different ids."""
+
+  @abc.abstractmethod
+  def encode(self, text: str) -> npt.NDArray[np.int32]:
+    """Returns the ids of a text, int32 [num_tokens], without marks."""
+
+  @abc.abstractmethod
+  def decode(self, ids: Iterable[int]) -> str:
+    """Returns the text of ids; marks are left out.
+
+    Bytes that are not UTF-8, as when a character is cut, become U+FFFD.
+    """
+
+  @abc.abstractmethod
+  def bytes_per_token(self) -> npt.NDArray[np.int32]:
+    """Returns how many bytes of UTF-8 each id stands for, [vocab_size]."""
+
+
+class ByteTokenizer(Tokenizer):
+  """The bytes of UTF-8, after the marks: 259 ids."""
+
+  @property
+  def vocab_size(self) -> int:
+    return 256 + _NUM_MARKS
+
+  @property
+  def identity(self) -> str:
+    return 'bytes'
+
+  def encode(self, text: str) -> npt.NDArray[np.int32]:
+    data = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+    data += _NUM_MARKS
+    return data
+
+  def decode(self, ids: Iterable[int]) -> str:
+    data = bytes(i - _NUM_MARKS for i in map(int, ids) if i >= _NUM_MARKS)
+    return data.decode(errors='replace')
+
+  def bytes_per_token(self) -> npt.NDArray[np.int32]:
+    counts = np.ones(self.vocab_size, np.int32)
+    counts[:_NUM_MARKS] = 0
+    return counts
+
+
+class SentencePieceTokenizer(Tokenizer):
+  """The pieces of a SentencePiece model that `train_sentencepiece` made.
+
+  Characters that have no piece are spelt in bytes, so no text is unknown.
+  """
+
+  def __init__(self, model: bytes, origin: str = 'model') -> None:
+    """Loads a model.
+
+    Args:
+      model: The model file's contents.
+      origin: Where they come from, for error messages.
+
+    Raises:
+      ValueError: if they are no such model.
+    """
+    import sentencepiece
+
+    self._processor: Any = sentencepiece.SentencePieceProcessor()
+    try:
+      self._processor.LoadFromSerializedProto(model)
+    except (RuntimeError, ValueError) as e:
+      raise ValueError(
+        f'{origin} is no SentencePiece model or is damaged ({len(model)} '
+        'bytes). If it is a cached one, delete it; it is made anew.'
+      ) from e
+    self._identity = corpus.digest([model.hex()])
+
+  @property
+  def vocab_size(self) -> int:
+    return int(self._processor.GetPieceSize())
+
+  @property
+  def identity(self) -> str:
+    return self._identity
+
+  def encode(self, text: str) -> npt.NDArray[np.int32]:
+    if _SPACE in text:
+      raise ValueError(
+        'The text contains the character U+2581 (lower one eighth block) at '
+        f'offset {text.index(_SPACE)}, which SentencePiece cannot tell from a '
+        "space. Use the tokenizer 'bytes', or replace the character."
+      )
+    return np.array(self._processor.EncodeAsIds(text), np.int32)
+
+  def decode(self, ids: Iterable[int]) -> str:
+    marks = (PADDING, BEGIN, END)
+    kept = [i for i in map(int, ids) if i not in marks]
+    return str(self._processor.DecodeIds(kept))
+
+  def bytes_per_token(self) -> npt.NDArray[np.int32]:
+    counts = np.zeros(self.vocab_size, np.int32)
+    for i in range(_NUM_MARKS, self.vocab_size):
+      if self._processor.IsByte(i):
+        counts[i] = 1
+      elif not (self._processor.IsControl(i) or self._processor.IsUnknown(i)):
+        piece = self._processor.IdToPiece(i)
+        counts[i] = len(piece.replace(_SPACE, ' ').encode())
+    return counts
+
+
+def train_sentencepiece(
+  documents: Sequence[str], vocab_size: int, model_type: str
+) -> bytes:
+  """Trains a SentencePiece model that keeps every text as it is.
+
+  No normalisation; spaces and line ends are kept. Of more than 64 MiB of text
+  the first documents are used.
+
+  Args:
+    documents: Texts to train on.
+    vocab_size: Number of ids, with three marks, 256 bytes and an id that
+      occurs in no text.
+    model_type: 'unigram' or 'bpe'.
+
+  Returns:
+    The contents of a model file.
+
+  Raises:
+    ValueError: if the model type is unknown, or the documents allow no
+      vocabulary of that size.
+  """
+  import sentencepiece
+
+  if model_type not in _MODEL_TYPES:
+    raise ValueError(
+      f'sentencepiece_type must be one of {_MODEL_TYPES}, got {model_type!r}.'
+    )
+  model = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.Train(
+      sentence_iterator=_lines(documents),
+      model_writer=model,
+      vocab_size=vocab_size,
+      model_type=model_type,
+      character_coverage=1.0,
+      byte_fallback=True,
+      pad_id=PADDING,
+      bos_id=BEGIN,
+      eos_id=END,
+      unk_id=_NUM_MARKS,
+      normalization_rule_name='identity',
+      remove_extra_whitespaces=False,
+      add_dummy_prefix=False,
+      allow_whitespace_only_pieces=True,
+      # Otherwise a line end would have to be spelt as a byte.
+      user_defined_symbols=['\n'],
+      max_sentence_length=8 * _MAX_LINE,
+      num_threads=_NUM_THREADS,
+      minloglevel=2,
+    )
+  except RuntimeError as e:
+    size = corpus.num_bytes(documents)
+    raise ValueError(
+      f'vocab_size={vocab_size} does not fit the training text of {size} '
+      f'bytes: {str(e).rpartition("] ")[2]}'
+    ) from e
+  return model.getvalue()
+
+
+def sentencepiece_tokenizer(
+  documents: Sequence[str], vocab_size: int, model_type: str, directory: str
+) -> SentencePieceTokenizer:
+  """Returns the tokenizer trained on the documents; trains it only once.
+
+  Args:
+    documents: Texts to train on.
+    vocab_size: As of `train_sentencepiece`.
+    model_type: As of `train_sentencepiece`.
+    directory: Where models are kept. The file's name tells the documents and
+      the settings.
+
+  Raises:
+    ValueError: as `train_sentencepiece` does, or if the directory cannot be
+      written.
+  """
+  import sentencepiece
+
+  key = corpus.digest(
+    [
+      corpus.digest(documents),
+      f'{vocab_size} {model_type} {sentencepiece.__version__}',
+    ]
+  )
+  path = os.path.join(directory, f'sentencepiece-{key[:32]}.model')
+  model = cached_file.read_or_make(
+    path, lambda: train_sentencepiece(documents, vocab_size, model_type)
+  )
+  return SentencePieceTokenizer(model, path)
+
+
+def _lines(documents: Iterable[str]) -> Iterator[str]:
+  """The lines to train SentencePiece on."""
+  used = 0
+  for document in documents:
+    if used >= _MAX_TRAINING_BYTES:
+      return
+    used += len(document.encode())
+    for line in document.split('\n'):
+      # Neither character may occur there, and each is dealt with elsewhere.
+      line = line.replace('\0', '').replace(_SPACE, '')
+      for i in range(0, len(line), _MAX_LINE):
+        yield line[i : i + _MAX_LINE]

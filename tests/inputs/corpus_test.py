@@ -1,0 +1,145 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import re
+
+import pytest
+
+from lingvo_gpipe.inputs import corpus
+
+_DOCUMENTS = [f'Document {i}. ' + 'x' * (50 * i) for i in range(1, 40)]
+
+
+def test_files_are_read_in_the_order_of_their_paths(tmp_path):
+  (tmp_path / 'b.txt').write_text('two')
+  (tmp_path / 'deep').mkdir()
+  (tmp_path / 'deep' / 'a.txt').write_text('three \u00e4')
+  (tmp_path / 'a.txt').write_bytes(b'one\r\n')
+  (tmp_path / 'empty.txt').write_text(' \n')
+  (tmp_path / 'c.md').write_text('no')
+  assert corpus.read_files(f'{tmp_path}/**/*.txt') == [
+    'one\r\n',
+    'two',
+    'three \u00e4',
+  ]
+  # A file that two patterns match is there once.
+  both = f'{tmp_path}/c.md, {tmp_path}/?.*'
+  assert corpus.read_files(both) == ['one\r\n', 'two', 'no']
+
+
+def test_a_separator_cuts_files_into_documents(tmp_path):
+  (tmp_path / 'a').write_text('one<|end|>two\n<|end|>\n')
+  (tmp_path / 'b').write_text('three')
+  documents = corpus.read_files(f'{tmp_path}/*', '<|end|>')
+  assert documents == ['one', 'two\n', 'three']
+
+
+def test_no_file_is_an_error_that_names_the_pattern(tmp_path):
+  (tmp_path / 'a').write_text('one')
+  pattern = f'{tmp_path}/a, {tmp_path}/*.txt'
+  with pytest.raises(ValueError, match=r"No file matches '.*\*\.txt' \(in"):
+    corpus.read_files(pattern)
+
+
+def test_empty_files_are_an_error(tmp_path):
+  (tmp_path / 'a').write_text('\n')
+  with pytest.raises(ValueError, match=r'1 file\(s\) that match .*no text'):
+    corpus.read_files(f'{tmp_path}/a')
+
+
+def test_what_is_not_utf_8_is_named_with_its_place(tmp_path):
+  path = tmp_path / 'latin.txt'
+  path.write_bytes('na\u00efve'.encode('latin-1'))
+  with pytest.raises(
+    ValueError, match=f'{re.escape(str(path))} is not UTF-8: .*0xef at offset 2'
+  ):
+    corpus.read_files(str(path))
+
+
+def test_the_manual_is_there():
+  documents = corpus.python_topics()
+  assert len(documents) > 50
+  assert 300_000 < corpus.num_bytes(documents) < 1_000_000
+  assert any('The "if" statement' in x for x in documents)
+
+
+@pytest.mark.parametrize('fraction', [0.05, 0.2, 0.5])
+def test_held_out_documents_make_up_the_fraction(fraction):
+  split = corpus.hold_out(_DOCUMENTS, fraction)
+  assert sorted(split.train + split.test) == sorted(_DOCUMENTS)
+  # As nearly as the largest document allows.
+  wanted = fraction * corpus.num_bytes(_DOCUMENTS)
+  assert abs(corpus.num_bytes(split.test) - wanted) < 1000
+
+
+def test_the_split_depends_on_the_texts_alone():
+  split = corpus.hold_out(_DOCUMENTS, 0.3)
+  turned = corpus.hold_out(_DOCUMENTS[::-1], 0.3)
+  assert set(turned.test) == set(split.test)
+  # What is held out is no run of the documents.
+  held_out = [i for i, x in enumerate(_DOCUMENTS) if x in split.test]
+  assert held_out != list(range(held_out[0], held_out[0] + len(held_out)))
+  # Hashes are the same in every process and version.
+  assert corpus.hold_out(list('abcdefgh'), 0.25).test == ('d', 'f')
+
+
+@pytest.mark.parametrize('fraction', [1e-9, 0.999])
+def test_neither_part_is_empty(fraction):
+  split = corpus.hold_out(['one', 'two'], fraction)
+  assert len(split.train) == len(split.test) == 1
+
+
+def test_equal_documents_stay_together():
+  for fraction in (0.2, 0.5):
+    split = corpus.hold_out(_DOCUMENTS * 2, fraction)
+    assert not set(split.train) & set(split.test)
+    assert len(split.train) + len(split.test) == 2 * len(_DOCUMENTS)
+
+
+def test_one_document_cannot_be_split():
+  with pytest.raises(ValueError, match='single document'):
+    corpus.hold_out(['same', 'same'], 0.5)
+
+
+_SHARED = 'A paragraph that stands in two documents,\nover two lines.'
+
+
+def test_held_out_paragraphs_leave_the_training_documents():
+  train = (
+    f'Begin.\n\n{_SHARED}\n  \n\nEnd.\n',
+    _SHARED.replace('\n', '  '),
+    'Other.',
+  )
+  test = (f'{_SHARED}\n\nOther.',)
+  clean = corpus.without_shared_paragraphs(corpus.Corpus(train, test))
+  assert clean.test == test
+  # The second is gone; short ones may occur twice.
+  assert clean.train == ('Begin.\n\nEnd.\n', 'Other.')
+
+
+def test_untouched_documents_stay_as_they_are():
+  train = ('\n\n One. \n \n\t Two.\n\n', 'Three')
+  clean = corpus.without_shared_paragraphs(corpus.Corpus(train, (_SHARED,)))
+  assert clean.train == train
+
+
+def test_nothing_left_to_train_on_is_an_error():
+  with pytest.raises(ValueError, match='held out as well'):
+    corpus.without_shared_paragraphs(corpus.Corpus((_SHARED,), (_SHARED,)))
+
+
+def test_the_manual_leaks_without_the_removal():
+  """Sections of the manual are topics, and so are chapters with them."""
+  topics = corpus.python_topics()
+  (chapter,) = (x for x in topics if x.startswith('Special method names'))
+  (section,) = (x for x in topics if x.startswith('Customizing attribute'))
+  split = corpus.Corpus((chapter,), (section,))
+  clean = corpus.without_shared_paragraphs(split)
+  removed = len(chapter) - len(clean.train[0])
+  assert 0.8 * len(section) < removed < 1.2 * len(section)
+
+
+def test_a_digest_tells_documents_and_their_order_apart():
+  digests = {
+    corpus.digest(x) for x in (['a', 'b'], ['b', 'a'], ['ab'], ['a', 'b', ''])
+  }
+  assert len(digests) == 4

@@ -1,0 +1,269 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import input_testing
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from lingvo.core import cluster_factory, py_utils
+
+from lingvo_gpipe.inputs import text, tokenizers
+
+_KEYS = ['bytes', 'ids', 'labels', 'segment_ids', 'segment_pos', 'weights']
+_DOCUMENTS = {
+  'a.txt': 'Short one.',
+  'b.txt': 'A somewhat longer document, of \u00e4 few rows. ' * 3,
+  'c.txt': 'Third: ' + ''.join(map(str, range(40))),
+  'd.txt': 'Held out, with an \u00e9. ' * 4,
+}
+
+
+@pytest.fixture
+def files(tmp_path):
+  """Params of an input of small files, one of them held out."""
+  for name, contents in _DOCUMENTS.items():
+    (tmp_path / name).write_text(contents)
+
+  def params(make=text.TextInput.TrainParams, **kwargs):
+    p = make().Set(
+      files=f'{tmp_path}/[abc].txt',
+      held_out_files=f'{tmp_path}/d.txt',
+      cache_dir=str(tmp_path / 'cache'),
+      row_length=16,
+      batch_size=4,
+    )
+    return p.Set(**kwargs)
+
+  return params
+
+
+def _train_texts():
+  return [_DOCUMENTS[x] for x in ('a.txt', 'b.txt', 'c.txt')]
+
+
+def _segments(batches):
+  """The segments of all rows: ids, labels and bytes."""
+  for batch in batches:
+    for row in range(len(batch.ids)):
+      for segment in range(1, batch.segment_ids[row].max() + 1):
+        here = batch.segment_ids[row] == segment
+        yield tuple(batch[x][row][here] for x in ('ids', 'labels', 'bytes'))
+
+
+def _read_back(batches):
+  """The documents, put together from their segments."""
+  texts, parts = [], {}
+  tokenizer = tokenizers.ByteTokenizer()
+  rest = []
+  for ids, labels, _ in _segments(batches):
+    parts.setdefault(ids[0] == tokenizers.BEGIN, []).append((ids, labels))
+  rest = parts.get(False, [])
+  for _, labels in parts[True]:
+    document = list(labels)
+    while document[-1] != tokenizers.END:
+      # It goes on in the segment whose first input is the last label.
+      at = next(i for i, x in enumerate(rest) if x[0][0] == document[-1])
+      document += list(rest.pop(at)[1])
+    texts.append(tokenizer.decode(document))
+  assert not rest
+  return texts
+
+
+def test_batches_are_rows_of_packed_documents(files):
+  batches = input_testing.batches(files(training=False))
+  for batch in batches:
+    assert sorted(batch) == _KEYS
+    assert {x.shape for x in batch.values()} == {(4, 16)}
+    for key in ('ids', 'labels', 'segment_ids', 'segment_pos'):
+      assert batch[key].dtype == np.int32
+    for key in ('weights', 'bytes'):
+      assert batch[key].dtype == np.float32
+    empty = batch.weights == 0
+    np.testing.assert_array_equal(empty, batch.segment_ids == 0)
+    for key in _KEYS:
+      assert not batch[key][empty].any()
+    # Empty places are at the end of a row, and segments one after another.
+    assert (np.diff(batch.weights) <= 0).all()
+    steps = np.diff(batch.segment_ids)
+    assert set(steps[~empty[:, 1:]].tolist()) <= {0, 1}
+    within = (steps == 0) & ~empty[:, 1:]
+    assert (np.diff(batch.segment_pos)[within] == 1).all()
+    begins = (steps == 1) & ~empty[:, 1:]
+    assert not batch.segment_pos[:, 1:][begins].any()
+    assert not batch.segment_pos[:, 0].any()
+
+
+def test_labels_are_the_next_tokens_and_cross_no_document(files):
+  batches = input_testing.batches(files(training=False))
+  num_segments = 0
+  for ids, labels, sizes in _segments(batches):
+    num_segments += 1
+    np.testing.assert_array_equal(ids[1:], labels[:-1])
+    assert tokenizers.END not in ids
+    assert tokenizers.BEGIN not in ids[1:]
+    np.testing.assert_array_equal(sizes, labels != tokenizers.END)
+  assert num_segments > 10
+  shared = [batch.segment_ids.max() for batch in batches]
+  assert max(shared) > 1
+
+
+def test_a_pass_shows_every_byte_of_every_document_once(files):
+  params = files(training=False, row_length=1000, batch_size=1)
+  batches = input_testing.batches(params)
+  assert sorted(_read_back(batches)) == sorted(_train_texts())
+  for p in (params, files(training=False)):
+    batches = input_testing.batches(p)
+    num_bytes = sum(len(x.encode()) for x in _train_texts())
+    assert sum(x.bytes.sum() for x in batches) == num_bytes
+    assert sum(x.weights.sum() for x in batches) == num_bytes + 3
+
+
+def test_evaluation_fills_the_last_batch_with_empty_rows(files):
+  params = files(text.TextInput.TestParams, batch_size=5)
+  batches = input_testing.batches(params)
+  num_bytes = len(_DOCUMENTS['d.txt'].encode())
+  assert num_bytes == 88
+  assert len(batches) == 2
+  rows = np.concatenate([x.weights.sum(1) for x in batches])
+  assert rows.tolist() == [16, 16, 16, 16, 16, 9, 0, 0, 0, 0]
+  assert sum(x.bytes.sum() for x in batches) == num_bytes
+
+
+def test_evaluation_can_be_repeated(files):
+  with tf.Graph().as_default(), tf.Session() as session:
+    generator = files(text.TextInput.TestParams).Instantiate()
+    batch = generator.GetPreprocessedInputBatch()
+    generator.Initialize(session)
+    first = session.run(batch)
+    assert not input_testing.same(session.run(batch), first)
+    generator.Reset(session)
+    assert input_testing.same(session.run(batch), first)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(files):
+  first = input_testing.batches(files(), [0, 1, 2, 70])
+  again = input_testing.batches(files(), [0, 1, 2])
+  assert all(map(input_testing.same, first, again))
+  resumed = input_testing.batches(files(), [70])
+  assert input_testing.same(first[3], resumed[0])
+  assert not input_testing.same(first[0], first[1])
+  other = input_testing.batches(files(random_seed=1), [0])
+  assert not input_testing.same(first[0], other[0])
+
+
+def test_an_epoch_shows_every_row_once(files):
+  params = files(batch_size=2)
+  with tf.Graph().as_default():
+    num_rows = params.Instantiate().num_examples
+  everything = input_testing.batches(files(training=False, batch_size=num_rows))
+  want = sorted(x.tobytes() for x in everything[0].ids)
+  batches = input_testing.batches(params, range(num_rows))
+  rows = [x.tobytes() for batch in batches for x in batch.ids]
+  assert sorted(rows[:num_rows]) == sorted(rows[num_rows:]) == want
+  assert rows[:num_rows] != rows[num_rows:]
+
+
+def test_several_layouts_show_each_token_as_often(files):
+  num_bytes = sum(len(x.encode()) for x in _train_texts())
+  params = files(num_layouts=3, batch_size=1)
+  with tf.Graph().as_default():
+    num_rows = params.Instantiate().num_examples
+  batches = input_testing.batches(params, range(num_rows))
+  assert sum(x.bytes.sum() for x in batches) == 3 * num_bytes
+  # Evaluation has one.
+  batches = input_testing.batches(files(num_layouts=3, training=False))
+  assert sum(x.bytes.sum() for x in batches) == num_bytes
+
+
+def test_the_dataset_gives_the_batches_of_the_steps(files):
+  """What a TPU's infeed reads is what other devices compute."""
+  got = input_testing.from_dataset(files(), 3)
+  want = input_testing.batches(files(), range(3))
+  assert all(map(input_testing.same, got, want))
+
+
+def test_shapes_are_static_and_the_batch_grows_with_the_splits(files):
+  cluster = cluster_factory.Current().params.Copy()
+  cluster.job = 'trainer_client'
+  cluster.mode = 'sync'
+  cluster.worker.replicas = 2
+  with tf.Graph().as_default(), cluster.Instantiate():
+    py_utils.GetOrCreateGlobalStepVar()
+    for params in (files(), files(text.TextInput.TestParams)):
+      batch = params.Instantiate().GetPreprocessedInputBatch()
+      assert {tuple(x.shape) for x in batch.Flatten()} == {(8, 16)}
+
+
+def _default_corpus(make=text.TextInput.TestParams, **params):
+  return make().Set(batch_size=16, **params)
+
+
+def test_the_default_corpus_is_held_out_by_document():
+  with tf.Graph().as_default():
+    train = _default_corpus(text.TextInput.TrainParams).Instantiate()
+    test = _default_corpus().Instantiate()
+  assert 0.05 < test.num_bytes / (test.num_bytes + train.num_bytes) < 0.16
+  assert train.num_bytes > 300_000
+  assert train.vocab_size == 259
+
+
+def test_pieces_of_the_default_corpus_count_all_bytes(tmp_path):
+  params = _default_corpus(
+    tokenizer='sentencepiece',
+    sentencepiece_vocab_size=500,
+    cache_dir=str(tmp_path),
+  )
+  batches = input_testing.batches(params)
+  with tf.Graph().as_default():
+    generator = params.Instantiate()
+  assert generator.vocab_size == 500
+  assert sum(x.bytes.sum() for x in batches) == generator.num_bytes
+  num_tokens = sum(x.weights.sum() for x in batches)
+  assert num_tokens < 0.6 * generator.num_bytes
+  # Training and evaluation have one tokenizer: that of the training text.
+  with tf.Graph().as_default():
+    train = params.Set(split='train').Instantiate()
+  assert train.tokenizer.identity == generator.tokenizer.identity
+  assert [x.suffix for x in tmp_path.iterdir()].count('.model') == 1
+  ids = batches[0].labels[0]
+  assert generator.tokenizer.decode(ids) in ''.join(generator._documents)
+
+
+def test_a_large_corpus_is_read_from_a_file(files, tmp_path, monkeypatch):
+  want = input_testing.batches(files(), [0, 5])
+  monkeypatch.setattr(text, '_MAX_BYTES_IN_GRAPH', 10)
+  got = input_testing.batches(files(), [0, 5])
+  assert all(map(input_testing.same, got, want))
+  (path,) = (tmp_path / 'cache').glob('tokens-*.uint16')
+  # It is read, not made again.
+  monkeypatch.setattr(text.TextInput, '_Stream', None)
+  got = input_testing.batches(files(), [0, 5])
+  assert all(map(input_testing.same, got, want))
+  path.write_bytes(path.read_bytes()[:-8])
+  with pytest.raises(ValueError, match=f'{path} .* 2 documents .* are 3.*del'):
+    input_testing.batches(files(), [0])
+
+
+@pytest.mark.parametrize(
+  ('params', 'message'),
+  [
+    ({'tokenizer': 'words'}, "tokenizer must be one of .* got 'words'"),
+    ({'held_out_fraction': 1.0}, r'held_out_fraction.*less than 1, got 1\.0'),
+    ({'row_length': 0}, 'row_length must be positive, got 0'),
+    ({'num_layouts': 0}, 'num_layouts must be positive, got 0'),
+    ({'batch_size': 0}, 'batch_size must be positive, got 0'),
+    ({'split': 'dev'}, "'train' or 'test', got 'dev'"),
+    ({'batch_size': 500}, "batch_size=500 asks for 500 .* 'train' has "),
+    ({'files': 'no/such/*.txt'}, r'No file matches .no/such/\*\.txt'),
+    (
+      {'held_out_files': '', 'held_out_fraction': 0.0, 'split': 'test'},
+      "no document is held out for the split 'test'",
+    ),
+    (
+      {'tokenizer': 'sentencepiece', 'sentencepiece_vocab_size': 9999},
+      'vocab_size=9999 does not fit the training text',
+    ),
+  ],
+)
+def test_impossible_params_are_refused(files, params, message):
+  with tf.Graph().as_default(), pytest.raises(ValueError, match=message):
+    files(**params).Instantiate()

@@ -1,0 +1,144 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lingvo_gpipe.inputs import corpus, tokenizers
+
+_TEXTS = [
+  'The  quick brown fox.\n\n    Indented\tby four,\r\nwith tabs. \n',
+  'na\u00efve \u4e2d\u6587 \U0001f600 \0 end ',
+  ' ',
+  '',
+]
+
+
+@pytest.fixture(scope='module')
+def documents():
+  return corpus.python_topics()[:25]
+
+
+@pytest.fixture(scope='module', params=['unigram', 'bpe'])
+def pieces(request, documents):
+  model = tokenizers.train_sentencepiece(documents, 600, request.param)
+  return tokenizers.SentencePieceTokenizer(model)
+
+
+@pytest.mark.parametrize('text', _TEXTS)
+def test_bytes_give_the_text_back(text):
+  tokenizer = tokenizers.ByteTokenizer()
+  ids = tokenizer.encode(text)
+  assert ids.dtype == np.int32
+  assert ids.tolist() == [3 + x for x in text.encode()]
+  assert tokenizer.decode(ids) == text
+  assert tokenizer.vocab_size == 259
+
+
+@pytest.mark.parametrize('text', _TEXTS)
+def test_pieces_give_the_text_back(pieces, text):
+  ids = pieces.encode(text)
+  assert ids.dtype == np.int32
+  assert pieces.decode(ids) == text
+  assert pieces.bytes_per_token()[ids].sum() == len(text.encode())
+
+
+def test_pieces_shorten_the_text(pieces, documents):
+  assert pieces.vocab_size == 600
+  for text in documents[:5]:
+    ids = pieces.encode(text)
+    assert len(ids) < 0.6 * len(text)
+    assert pieces.decode(ids) == text
+    # No mark and no unknown piece occurs in text.
+    assert ids.min() > 3
+
+
+def test_marks_are_no_text(pieces):
+  marks = [tokenizers.PADDING, tokenizers.BEGIN, tokenizers.END]
+  for tokenizer in (pieces, tokenizers.ByteTokenizer()):
+    ids = [*marks, *tokenizer.encode('ab'), *marks]
+    assert tokenizer.decode(ids) == 'ab'
+    assert tokenizer.bytes_per_token()[marks].tolist() == [0, 0, 0]
+    assert len(tokenizer.bytes_per_token()) == tokenizer.vocab_size
+
+
+def test_a_character_that_is_cut_is_replaced():
+  ids = tokenizers.ByteTokenizer().encode('a\u00e4')
+  assert tokenizers.ByteTokenizer().decode(ids[:-1]) == 'a\ufffd'
+
+
+def test_the_stand_in_for_spaces_is_refused(pieces):
+  with pytest.raises(ValueError, match=r'U\+2581 .* at offset 3'):
+    pieces.encode('ab \u2581')
+
+
+@pytest.mark.parametrize(
+  ('size', 'message'),
+  [
+    (100_000, r'vocab_size=100000 .* too high .* value <= \d+'),
+    (200, r'vocab_size=200 .* smaller than required_chars. 200 vs \d+'),
+  ],
+)
+def test_an_impossible_vocabulary_is_refused(documents, size, message):
+  with pytest.raises(ValueError, match=message):
+    tokenizers.train_sentencepiece(documents, size, 'unigram')
+
+
+def test_an_unknown_model_type_is_refused(documents):
+  with pytest.raises(ValueError, match=r"sentencepiece_type .* got 'word'"):
+    tokenizers.train_sentencepiece(documents, 600, 'word')
+
+
+def test_lines_longer_than_sentencepiece_takes_are_learnt():
+  text = 'abracadabra ' * 2000
+  model = tokenizers.train_sentencepiece([text], 275, 'bpe')
+  ids = tokenizers.SentencePieceTokenizer(model).encode(text)
+  assert len(ids) < len(text) / 3
+
+
+def test_a_model_is_trained_once(tmp_path, documents, monkeypatch):
+  def tokenizer(size=500):
+    return tokenizers.sentencepiece_tokenizer(
+      documents, size, 'bpe', str(tmp_path)
+    )
+
+  first = tokenizer()
+  monkeypatch.setattr(tokenizers, 'train_sentencepiece', None)
+  again = tokenizer()
+  assert again.identity == first.identity
+  assert (again.encode('One two') == first.encode('One two')).all()
+  with pytest.raises(TypeError):
+    tokenizer(501)
+
+
+def test_a_damaged_model_is_named(tmp_path, documents):
+  for contents in (b'', b'no model'):
+    for path in tmp_path.glob('*.model'):
+      path.write_bytes(contents)
+    arguments = documents, 500, 'bpe', str(tmp_path)
+    if not list(tmp_path.glob('*.model')):
+      tokenizers.sentencepiece_tokenizer(*arguments)
+      (path,) = tmp_path.glob('*.model')
+      path.write_bytes(contents)
+    with pytest.raises(ValueError, match=f'{path} is no .* delete it'):
+      tokenizers.sentencepiece_tokenizer(*arguments)
+
+
+def test_another_process_trains_the_same_model(documents):
+  code = (
+    'import hashlib, sys; from lingvo_gpipe.inputs import corpus, tokenizers;'
+    'model = tokenizers.train_sentencepiece('
+    "  corpus.python_topics()[:25], 500, 'unigram');"
+    'print(hashlib.sha256(model).hexdigest())'
+  )
+  runs = [
+    subprocess.Popen(
+      [sys.executable, '-c', code], stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(2)
+  ]
+  first, second = (run.communicate(timeout=120)[0] for run in runs)
+  assert first == second
+  assert len(first.strip()) == 64

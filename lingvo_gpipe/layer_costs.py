@@ -1,26 +1,35 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the layers of a model cost: FLOPs, parameters and bytes.
+"""What the layers of a model cost: FLOPs or seconds, parameters and bytes.
 
 No layer has to describe itself: its own FProp is traced, alone but otherwise
 as in a pipeline's cell, and the ops of the trace and of its gradient are
-counted. Nothing is run, and no variable takes memory. Layers that are alike and
-called alike are traced once.
+counted. Nothing is run, and no variable takes memory, unless layers are
+measured. Layers that are alike and called alike are costed once.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tensorflow.compat.v1 as tf
+
 from lingvo_gpipe.cost_model import LayerCost
-from lingvo_gpipe.layer_costing import layer_profile, weights
+from lingvo_gpipe.feature_extraction_layer import describe
+from lingvo_gpipe.layer_costing import (
+  layer_profile,
+  measure,
+  measured_file,
+  weights,
+)
 from lingvo_gpipe.layer_costing.layer_profile import LayerProfile
 from lingvo_gpipe.layer_costing.own_thread import in_own_thread
-from lingvo_gpipe.layer_costing.same_params import SameParams
+from lingvo_gpipe.layer_costing.same_params import SameParams, as_text
 
 __all__ = [
   'LayerProfile',
   'flops_costs',
+  'measured_costs',
   'parameter_costs',
   'profile_layers',
 ]
@@ -128,3 +137,95 @@ def parameter_costs(
       )
     )
   return costs
+
+
+def measured_costs(
+  layers: Sequence[Any],
+  input_specs: Any,
+  *,
+  device: str = '',
+  file: str | None = None,
+  optimizer_slots: int = 2,
+  named_specs: Mapping[str, Any] | None = None,
+  names: Sequence[str] | None = None,
+) -> list[LayerCost]:
+  """The cost of each layer, its times in seconds, measured on a device.
+
+  Each kind of layer is run alone, with variables as they are initialised and
+  random arguments, forward and backward in turn; its times are medians. Bytes
+  are those of `flops_costs`.
+
+  Args:
+    layers: As for `flops_costs`, and so are the others.
+    input_specs: As for `flops_costs`.
+    device: A device of this process; '' lets TensorFlow choose.
+    file: A JSON file whose times are used, and to which new ones are added.
+    optimizer_slots: As for `flops_costs`.
+    named_specs: As for `flops_costs`.
+    names: As for `flops_costs`.
+
+  Raises:
+    ValueError: As for `flops_costs`; or the file is damaged.
+  """
+  stored = measured_file.MeasuredFile(file)
+  profiles = profile_layers(
+    layers,
+    input_specs,
+    optimizer_slots=optimizer_slots,
+    named_specs=named_specs,
+    names=names,
+  )
+  times = in_own_thread(lambda: _measure_all(profiles, device, stored))
+  return [
+    dataclasses.replace(
+      profile.cost, forward=found.forward, backward=found.backward
+    )
+    for profile, found in zip(profiles, times, strict=True)
+  ]
+
+
+def _measure_all(
+  profiles: Sequence[LayerProfile],
+  device: str,
+  stored: measured_file.MeasuredFile,
+) -> list[measure.Times]:
+  """The times of each layer; those that are alike are measured once."""
+  known: SameParams[measure.Times] = SameParams()
+  found = []
+  for profile in profiles:
+    key = profile.call.key(), profile.given, profile.input_gradients
+    times = known.get(profile.params, key)
+    if times is None:
+      times = _measured(profile, device, stored)
+      known.add(profile.params, key, times)
+    found.append(times)
+  return found
+
+
+def _measured(
+  profile: LayerProfile, device: str, stored: measured_file.MeasuredFile
+) -> measure.Times:
+  """The times of a layer, from the file or anew."""
+  kind = measured_file.device_kind(device)
+  key = measured_file.key(
+    as_text(profile.params),
+    repr((profile.call.key(), profile.given, profile.input_gradients)),
+    kind,
+    tf.__version__,
+  )
+  known = stored.get(key)
+  if known is not None:
+    return known
+  times = measure.measure(
+    profile.params.Copy().Set(name=profile.name),
+    profile.call,
+    profile.given,
+    profile.input_gradients,
+    device,
+  )
+  about = {
+    'layer': profile.params.cls.__name__,
+    'given': describe(profile.call.args),
+    'device': kind,
+  }
+  return stored.add(key, times, about)

@@ -23,6 +23,7 @@ from lingvo_gpipe.layer_costing.backward_graph import Backward, backward
 from lingvo_gpipe.layer_costing.layer_trace import (
   LayerCall,
   LayerTrace,
+  explained,
   own_graph,
 )
 from lingvo_gpipe.layer_costing.own_thread import in_own_thread
@@ -209,7 +210,8 @@ class _Profiler:
     input_gradients = index > 0
     key = (id(trace), given, input_gradients)
     if key not in self._backwards:
-      self._backwards[key] = backward(trace, given, input_gradients)
+      with explained(self._layers[index], trace.call):
+        self._backwards[key] = backward(trace, given, input_gradients)
     found = self._backwards[key]
     cost = dataclasses.replace(
       weight_cost(self._names[index], trace.weights, self._slots),

@@ -48,6 +48,10 @@ class LayerCall:
     return specs.key((self.inputs, dict(self.tied)))
 
 
+class LayerError(ValueError):
+  """A layer that cannot be costed; the message names it."""
+
+
 class LayerTrace:
   """A layer's forward pass as a graph.
 
@@ -61,21 +65,22 @@ class LayerTrace:
     function: The traced cell.
   """
 
-  def __init__(self, params: Any, call: LayerCall):
+  def __init__(self, params: Any, call: LayerCall, device: str = ''):
     """Builds and traces the layer, in the current graph.
 
     Args:
       params: Its Params.
       call: What it is called with.
+      device: The device of the traced ops; '' for where the function runs.
 
     Raises:
-      ValueError: It cannot be built, or called with that.
+      LayerError: It cannot be built, or called with that.
     """
     self.call = call
     # A function's graph does not hold the one around it.
     self._graph = tf.get_default_graph()
     name = params.name or 'layer'
-    with _explained(params, call):
+    with explained(params, call):
       runner = (
         FeatureExtractionLayer.Params()
         .Set(name='cell', sub=[params.Copy().Set(name=name)])
@@ -100,6 +105,7 @@ class LayerTrace:
         None,
         self.cell.weights,
         self.cell.carry,
+        device,
         taken=call.taken,
       )
       self.weights = weights.weights_of(self.layer)
@@ -138,15 +144,17 @@ def _with_tied(theta: Any, tied: Mapping[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _explained(params: Any, call: LayerCall) -> Iterator[None]:
+def explained(params: Any, call: LayerCall) -> Iterator[None]:
   """Errors of the layer's own say which it is, and what it was given."""
   try:
     yield
+  except LayerError:
+    raise
   except Exception as error:
     given = describe(call.args[0] if len(call.args) == 1 else call.args)
     if call.taken:
       given += f' and {describe(dict(call.taken))}'
-    raise ValueError(
+    raise LayerError(
       f'Layer {params.name!r} ({params.cls.__name__}) cannot run on {given}, '
       f'so it has no cost: {error}'
     ) from error

@@ -1,0 +1,242 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Times a layer's forward and backward pass, alone on a device."""
+
+import dataclasses
+import inspect
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import py_utils
+
+from lingvo_gpipe.engine import placement
+from lingvo_gpipe.engine.barrier import barrier
+from lingvo_gpipe.engine.cell_function import HasGradient
+from lingvo_gpipe.layer_costing import specs
+from lingvo_gpipe.layer_costing.layer_trace import (
+  LayerTrace,
+  explained,
+  own_graph,
+)
+
+_WARM_UP_RUNS = 2
+# Runs go on until both the least number and the least time are reached.
+_LEAST_RUNS, _MOST_RUNS = 5, 100
+_LEAST_SECONDS = 0.2
+# A pass shorter than this is repeated within a run, so that what it takes to
+# start a run hardly counts.
+_SHORT_SECONDS, _REPEATS = 0.01, 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+  """How long one micro-batch takes in a layer.
+
+  Attributes:
+    forward: Seconds of its forward pass.
+    backward: Seconds of its backward pass, without recomputation.
+  """
+
+  forward: float
+  backward: float
+
+
+def measure(
+  params: Any,
+  call: Any,
+  given: Sequence[bool],
+  input_gradients: bool,
+  device: str,
+) -> Times:
+  """Measures a layer with variables as they are initialised.
+
+  Its arguments are random numbers. Integers are zeros; so are arguments named
+  as paddings, and those named as segment ids are ones: all is data.
+
+  Args:
+    params: The layer's Params.
+    call: The LayerCall that it is called with.
+    given: Which of its outputs' tensors, and of the values that it puts, are
+      given a gradient.
+    input_gradients: Whether the arguments' gradients are wanted.
+    device: A device of this process; '' lets TensorFlow choose.
+
+  Returns:
+    Medians of several runs, after some that do not count.
+  """
+  with own_graph() as graph, explained(params, call):
+    with tf.device(device or None):
+      trace = LayerTrace(params, call, device)
+    passes = _Passes(trace, given, input_gradients, device)
+    config = tf.tf1.ConfigProto(allow_soft_placement=True)
+    config.gpu_options.allow_growth = True
+    with tf.tf1.Session(graph=graph, config=config) as session:
+      session.run(tf.global_variables_initializer())
+      seconds = _time(_runs(session, passes, 1))
+      if seconds[-1] < _SHORT_SECONDS:
+        seconds = _time(_runs(session, passes, _REPEATS))
+        seconds = [second / _REPEATS for second in seconds]
+  if not passes.has_backward:
+    return Times(seconds[0], 0.0)
+  return Times(seconds[0], max(seconds[1] - seconds[0], 0.0))
+
+
+class _Passes:
+  """A layer's passes as ops to run."""
+
+  def __init__(
+    self,
+    trace: LayerTrace,
+    given: Sequence[bool],
+    input_gradients: bool,
+    device: str,
+  ):
+    self._function = function = trace.function
+    self._device = device
+    function.prepare_backward(_has_gradient(trace, given), input_gradients)
+    self.has_backward = not function.backward.is_empty
+    with placement.on_device(device):
+      args, taken = _data(trace)
+      step = tf.cast(py_utils.GetGlobalStep(), tf.int64)
+      self._arguments = function.arguments(
+        args,
+        None,
+        [tf.convert_to_tensor(weight) for weight in trace.cell.weights],
+        tf.stack([step, step, step, step + 1, step + 1]),
+        trace.cell.carry,
+        taken=taken,
+      )
+      returned = function.graph.outputs[: function.num_outputs]
+      ys = [y for y, use in zip(returned, given, strict=True) if use]
+      losses = function.graph.outputs[function.num_outputs :]
+      ys += losses[: function.num_losses]
+      self._d_ys = [_variable(y, 'normal') for y in ys]
+
+  def forward(self) -> tf.Operation:
+    """Runs the forward pass once more."""
+    return _computed(self._function.forward(self._arguments))
+
+  def both(self) -> tf.Operation:
+    """The forward pass, keeping what the backward pass needs, and that."""
+    backward = self._function.backward
+    kept = backward.forward_keep(self._arguments)
+    d_inputs, sums = backward(
+      self._arguments, backward.residuals(kept), self._d_ys, None
+    )
+    return _computed([t for t in (*d_inputs, *sums) if t is not None])
+
+  def one_after_the_other(
+    self, one: Callable[[], tf.Operation], repeats: int
+  ) -> tf.Operation:
+    """A pass several times."""
+    with placement.on_device(self._device):
+      last = one()
+      for _ in range(repeats - 1):
+        with tf.control_dependencies([last]):
+          last = one()
+    return last
+
+
+def _computed(tensors: Sequence[tf.Tensor]) -> tf.Operation:
+  """Runs when all are computed.
+
+  Without barriers TensorFlow sees that nobody reads them, and takes them out of
+  the function that computes them.
+  """
+  return tf.group(*barrier(list(tensors)))
+
+
+def _runs(
+  session: Any, passes: _Passes, repeats: int
+) -> list[Callable[[], Any]]:
+  """The forward pass, and both passes if there is a backward one."""
+  kinds = [passes.forward]
+  if passes.has_backward:
+    kinds.append(passes.both)
+  return [
+    session.make_callable(passes.one_after_the_other(kind, repeats))
+    for kind in kinds
+  ]
+
+
+def _has_gradient(trace: LayerTrace, given: Sequence[bool]) -> HasGradient:
+  flags = iter(given)
+  outputs = [next(flags) for _ in specs.leaves(trace.outputs)]
+  put = {
+    name: [next(flags) for _ in specs.leaves(nest)]
+    for name, nest in sorted(trace.put.items())
+  }
+  return HasGradient(outputs, put)
+
+
+def _data(trace: LayerTrace) -> tuple[Any, dict[str, Any]]:
+  """Variables in place of the specs of arguments and values taken."""
+  names = list(inspect.signature(trace.layer.FProp).parameters)[1:]
+  names += [''] * len(trace.call.args)
+  args = tuple(
+    _fill(nest, name)
+    for nest, name in zip(trace.call.args, names, strict=False)
+  )
+  taken = {name: _fill(nest, name) for name, nest in trace.call.taken.items()}
+  return args, taken
+
+
+def _fill(nest: Any, name: str) -> Any:
+  """Variables for a nest of specs.
+
+  Args:
+    nest: The nest.
+    name: The name of the argument; names in a NestedMap add to it.
+  """
+  if nest is None:
+    return None
+  if isinstance(nest, dict):
+    filled = {key: _fill(inner, f'{name}.{key}') for key, inner in nest.items()}
+    return type(nest)(filled)
+  if isinstance(nest, tf.TensorSpec):
+    return _variable(nest, _kind(nest, name.lower()))
+  return tf.nest.map_structure(
+    lambda leaf: None if leaf is None else _fill(leaf, name), nest
+  )
+
+
+def _kind(spec: tf.TensorSpec, name: str) -> str:
+  if 'segment' in name:
+    return 'ones'
+  if 'padding' in name or not spec.dtype.is_floating:
+    return 'zeros'
+  return 'normal'
+
+
+def _variable(spec: tf.TensorSpec | tf.Tensor, kind: str) -> tf.Tensor:
+  """The value of a variable: data that no optimisation can foresee."""
+  dtype = spec.dtype.base_dtype
+
+  def initial() -> tf.Tensor:
+    if kind == 'normal':
+      return tf.cast(tf.random.normal(spec.shape), dtype)
+    return (tf.zeros if kind == 'zeros' else tf.ones)(spec.shape, dtype)
+
+  variable = tf.Variable(initial, trainable=False, dtype=dtype, name='data')
+  return tf.convert_to_tensor(variable)
+
+
+def _time(passes: Sequence[Callable[[], Any]]) -> list[float]:
+  """The median seconds of each, run in turn."""
+  for _ in range(_WARM_UP_RUNS):
+    for run in passes:
+      run()
+  seconds: list[list[float]] = [[] for _ in passes]
+  begin = time.perf_counter()
+  while len(seconds[0]) < _MOST_RUNS and (
+    len(seconds[0]) < _LEAST_RUNS
+    or time.perf_counter() - begin < _LEAST_SECONDS
+  ):
+    for run, row in zip(passes, seconds, strict=True):
+      start = time.perf_counter()
+      run()
+      row.append(time.perf_counter() - start)
+  return [statistics.median(row) for row in seconds]

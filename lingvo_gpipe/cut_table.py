@@ -96,8 +96,9 @@ class CutTable:
       )
     elif self.bubble > _WARN_ABOVE and self.imbalance <= 1 + _WARN_ABOVE:
       found.append(
-        f'{self.bubble:.0%} of the device time is bubble, {self.even_bubble:.0%} '
-        'would be with equal cells: use finer layers, or more micro-batches.'
+        f'{self.bubble:.0%} of the device time is bubble; with equal cells it '
+        f'would be {self.even_bubble:.0%}. Use finer layers, or more '
+        'micro-batches.'
       )
     return found
 

@@ -5,8 +5,9 @@
 import lingvo.compat as tf
 from lingvo.core import base_model, metrics, py_utils, schedule
 
-from lingvo_gpipe import parameter_count, partitioner, pipelining_layer
+from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.models import classification_loss
+from lingvo_gpipe.pipeline import tensor_shapes
 
 
 class ImageClassifier(base_model.BaseTask):
@@ -28,26 +29,10 @@ class ImageClassifier(base_model.BaseTask):
   def Params(cls):
     p = super().Params()
     p.Define(
-      'network',
-      [],
-      'Params of the layers, in order; the last one gives the logits.',
-    )
-    p.Define(
-      'num_partitions',
-      None,
-      'K, the number of cells. None: one for each device of a model split.',
-    )
-    p.Define(
-      'layer_costs',
-      None,
-      'The time that each layer takes, in any unit. The network is cut such '
-      'that the largest cell is as small as can be. None: the number of '
-      'parameters stands for the time.',
-    )
-    p.Define(
       'pipeline',
-      pipelining_layer.PipeliningLayer.Params().Set(schedule='1f1b'),
-      'The pipeline; its cells and its loss come from this task.',
+      sequential_layer.GPipeSequentialLayer.Params().Set(schedule='1f1b'),
+      'The pipeline; its layers, the last of which gives the logits, and how '
+      'to cut them. Its loss comes from this task.',
     )
     p.Define('loss', classification_loss.ClassificationLoss.Params(), 'Loss.')
     p.train.lr_schedule = schedule.LinearRampupCosineSchedule.Params()
@@ -60,36 +45,8 @@ class ImageClassifier(base_model.BaseTask):
     p = self.params
     self.CreateChild(
       'pipeline',
-      p.pipeline.Copy().Set(cell_tpl=self._Cells(), loss_tpl=p.loss),
+      p.pipeline.Copy().Set(loss_tpl=p.loss, target_shapes=_TargetShapes(p)),
     )
-
-  def _Cells(self):
-    """Params of the cells."""
-    p = self.params
-    num_cells = p.num_partitions or self.cluster.num_devices_per_split
-    if not 1 <= num_cells <= len(p.network):
-      raise ValueError(
-        f'{p.name}: num_partitions must lie in 1 to {len(p.network)}, the '
-        f'number of layers in network, got {num_cells}.'
-      )
-    costs = p.layer_costs
-    if costs is None:
-      costs = [parameter_count.count_parameters(x) for x in p.network]
-    if len(costs) != len(p.network):
-      raise ValueError(
-        f'{p.name}: layer_costs must have one number for each layer of '
-        f'network; there are {len(costs)} for {len(p.network)} layers.'
-      )
-    cells = []
-    rest = list(p.network)
-    for k, size in enumerate(partitioner.balance(costs, num_cells)):
-      cells.append(
-        pipelining_layer.FeatureExtractionLayer.Params().Set(
-          name=f'cell_{k}', sub=rest[:size]
-        )
-      )
-      rest = rest[size:]
-    return cells
 
   def ComputePredictions(self, theta, input_batch):
     """Nothing: predictions and loss are made together, in the pipeline."""
@@ -174,6 +131,17 @@ class ImageClassifier(base_model.BaseTask):
 
 def _Targets(input_batch):
   return py_utils.NestedMap(label=input_batch.label, weight=input_batch.weight)
+
+
+def _TargetShapes(p):
+  """The shapes of `_Targets`, if those of the images are given."""
+  if p.pipeline.target_shapes or not p.pipeline.input_shapes:
+    return p.pipeline.target_shapes
+  images = tensor_shapes.parse(
+    p.pipeline.input_shapes, f'{p.name}.pipeline.input_shapes'
+  )
+  batch = tf.nest.flatten(images)[0].shape[p.pipeline.batch_dim]
+  return f'label=int32[{batch}], weight=float32[{batch}]'
 
 
 def _EndAtMaxSteps(train):

@@ -11,8 +11,9 @@ from lingvo_gpipe.models import amoebanet, image_classifier
 _BATCH_SIZE = 128
 _NUM_MICRO_BATCHES = 8
 # Milliseconds for forward and backward of one micro-batch on one core: stem,
-# normal, reduction, normal, reduction, normal, classifier.
-_LAYER_COSTS = [0.5, 10.0, 8.0, 10.5, 5.0, 7.0, 0.5]
+# normal, reduction, normal, reduction, normal, classifier. Images this small
+# take their time in starting ops, so FLOPs would say little.
+_LAYER_TIMES = [0.5, 10.0, 8.0, 10.5, 5.0, 7.0, 0.5]
 
 
 @model_registration.RegisterSingleTaskModel
@@ -51,9 +52,9 @@ class AmoebaNetD(base_model_params.SingleTaskModelParams):
   def Task(self):
     """Params of the task."""
     p = image_classifier.ImageClassifier.Params().Set(name='digits')
-    p.network = amoebanet.AmoebaNetLayers(self.Network())
-    p.layer_costs = _LAYER_COSTS
     p.pipeline.Set(
+      sub=amoebanet.AmoebaNetLayers(self.Network()),
+      balance=_LAYER_TIMES,
       num_micro_batches=_NUM_MICRO_BATCHES,
       schedule='1f1b',
       recompute='always',

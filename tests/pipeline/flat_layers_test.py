@@ -74,12 +74,12 @@ def test_layers_inherit_what_their_sequence_says():
 
 
 def test_same_names_are_refused_by_name():
-  with pytest.raises(ValueError, match='net.sub has several layers named b.'):
+  with pytest.raises(ValueError, match=r'net\.sub has several layers named b\.'):
     flat_layers.flatten(tp.linear('a', 'b', 'b'), _owner())
 
 
 def test_no_layer_is_refused():
-  with pytest.raises(ValueError, match='net.sub has no layer'):
+  with pytest.raises(ValueError, match=r'net\.sub has no layer'):
     flat_layers.flatten([[], _sequential('s', [])], _owner())
 
 

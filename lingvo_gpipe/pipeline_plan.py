@@ -1,0 +1,276 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""From the Params of a GPipeSequentialLayer to its cells, building nothing.
+
+```
+  Params --flatten--> layers --layer_costs--> costs --partition--> cells
+```
+
+No variable is made, so the plan of a model that fits nowhere can be had on any
+machine.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import lingvo.compat as tf
+
+from lingvo_gpipe import layer_costs, loss_cost
+from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.cut_table import CutTable, cut_table
+from lingvo_gpipe.partitioner import (
+  Partition,
+  PartitionError,
+  PipelineSpec,
+  partition,
+)
+from lingvo_gpipe.pipeline import flat_layers, tensor_shapes
+
+BALANCES = ('flops', 'params', 'measured')
+
+_UNITS = {'': 1, 'k': 2**10, 'm': 2**20, 'g': 2**30, 't': 2**40}
+_MEMORY = re.compile(r'\s*([\d.]+)\s*([kmgt]?)(i?b)?\s*', re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelinePlan:
+  """How a pipeline is cut.
+
+  Attributes:
+    layers: Its layers, in order.
+    partition: Which of them make up which cell, and what they cost.
+    basis: What the costs are: one of BALANCES, or 'given'.
+    splits_given: Whether the user chose the cut.
+  """
+
+  layers: tuple[flat_layers.FlatLayer, ...]
+  partition: Partition
+  basis: str
+  splits_given: bool
+
+  def cell_params(self) -> list[Any]:
+    """Params of the K cells, named cell_0, cell_1, ..."""
+    return [
+      flat_layers.cell_params(
+        f'cell_{cell.index}', self.layers[cell.start : cell.end]
+      )
+      for cell in self.partition.cells
+    ]
+
+  def table(self, devices: Sequence[str] | None = None) -> CutTable:
+    """The plan as a table; devices are numbered if they have no names."""
+    if devices is None:
+      devices = [str(cell.device) for cell in self.partition.cells]
+    return cut_table(
+      self.partition, self.basis, devices, splits_given=self.splits_given
+    )
+
+
+def plan(params: Any, num_devices: int) -> PipelinePlan:
+  """Cuts a model.
+
+  Args:
+    params: Params of a GPipeSequentialLayer.
+    num_devices: The devices of a model split.
+
+  Raises:
+    PartitionError: The layers cannot be cut so: too few of them, wrong splits,
+      or they do not fit into device_memory.
+    ValueError: A Param is not usable.
+  """
+  layers = flat_layers.flatten(params.sub, params)
+  costs, basis, input_bytes = _costs(params, layers)
+  spec = _spec(params, num_devices, input_bytes)
+  try:
+    found = partition(costs, spec, list(params.splits) or None)
+  except PartitionError as error:
+    raise PartitionError(f'{params.name}: {error}') from error
+  return PipelinePlan(tuple(layers), found, basis, bool(params.splits))
+
+
+def _spec(params: Any, num_devices: int, input_bytes: int) -> PipelineSpec:
+  """What the layers are to be cut for."""
+  num_cells = params.num_partitions or (
+    len(params.splits) + 1 if params.splits else num_devices
+  )
+  if num_cells < 1:
+    raise ValueError(
+      f'{params.name}.num_partitions is {num_cells}; it must be 1 or more, or '
+      '0 for one cell on each device of a model split.'
+    )
+  per_device = 1
+  if num_cells > num_devices:
+    per_device, rest = divmod(num_cells, num_devices)
+    if rest and params.device_memory:
+      raise ValueError(
+        f'{params.name}: num_partitions is {num_cells}, no multiple of the '
+        f'{num_devices} devices of a model split, so device_memory cannot be '
+        'shared out evenly. Use a multiple, or leave device_memory unset.'
+      )
+    if rest:
+      per_device = 1
+  return PipelineSpec(
+    num_devices=num_cells // per_device,
+    cells_per_device=per_device,
+    num_micro_batches=_num_micro_batches(params, num_cells),
+    micro_batch_size=_micro_batch_size(params),
+    schedule=params.schedule,
+    recompute=params.recompute,
+    input_bytes=input_bytes,
+    device_memory=_device_memory(params),
+  )
+
+
+def _num_micro_batches(params: Any, num_cells: int) -> int:
+  """M; where only their size is known, the four per cell that GPipe advises."""
+  if params.micro_batch_size is not None and params.num_micro_batches == 1:
+    return 4 * num_cells
+  return int(params.num_micro_batches)
+
+
+def _micro_batch_size(params: Any) -> int | None:
+  if params.micro_batch_size is not None:
+    return int(params.micro_batch_size)
+  for spec in tf.nest.flatten(_shapes(params, 'input_shapes')):
+    if spec is not None and spec.shape.rank > params.batch_dim:
+      return int(spec.shape[params.batch_dim]) or None
+  return None
+
+
+def _device_memory(params: Any) -> int | None:
+  """The limit in bytes, from a number or a text such as '8GiB'."""
+  value = params.device_memory
+  what = f'{params.name}.device_memory is {value!r}'
+  if isinstance(value, str) and value:
+    match = _MEMORY.fullmatch(value)
+    try:
+      value = float(match[1]) * _UNITS[match[2].lower()] if match else None
+    except ValueError:
+      value = None
+    if value is None:
+      raise ValueError(f"{what}; use bytes, or text such as '8GiB' or '500MB'.")
+  if not value:
+    return None
+  if value < 0:
+    raise ValueError(f'{what}; it must be 0 (no limit) or more.')
+  if not params.input_shapes:
+    raise ValueError(
+      f'{what}, but without input_shapes nobody knows how large activations '
+      'are. Set input_shapes, or leave device_memory unset.'
+    )
+  return int(value)
+
+
+def _shapes(params: Any, name: str) -> Any:
+  value = params.Get(name)
+  if value is None or (isinstance(value, str) and not value.strip()):
+    return None
+  return tensor_shapes.parse(value, f'{params.name}.{name}')
+
+
+def _costs(
+  params: Any, layers: Sequence[flat_layers.FlatLayer]
+) -> tuple[list[LayerCost], str, int]:
+  """The layers' costs, what they are, and the bytes of the input."""
+  balance = params.balance
+  given = None
+  if not isinstance(balance, str):
+    given, balance = _given_costs(params, len(layers)), 'flops'
+  elif balance not in BALANCES:
+    raise ValueError(
+      f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
+      'a list of numbers, one a layer.'
+    )
+  shapes = _shapes(params, 'input_shapes')
+  if shapes is None:
+    if balance == 'measured':
+      raise ValueError(
+        f"{params.name}.balance is 'measured', which needs input_shapes: the "
+        'shapes and dtypes of one micro-batch.'
+      )
+    if balance == 'flops' and given is None:
+      tf.logging.info(
+        '%s: cut by parameters; with input_shapes it would be by FLOPs.',
+        params.name,
+      )
+    balance = 'params'
+  costs = _find_costs(params, layers, balance, shapes)
+  if given is not None:
+    balance = 'given'
+    costs = [
+      dataclasses.replace(cost, forward=number, backward=0)
+      for cost, number in zip(costs, given, strict=True)
+    ]
+  return costs, balance, _num_bytes(shapes)
+
+
+def _given_costs(params: Any, num_layers: int) -> list[float]:
+  """Costs that the user gave."""
+  balance = params.balance
+  usable = isinstance(balance, list | tuple) and all(
+    isinstance(x, int | float) and math.isfinite(x) and x >= 0 for x in balance
+  )
+  if not usable or len(balance) != num_layers:
+    raise ValueError(
+      f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
+      f'a list of {num_layers} numbers of 0 or more, one for each layer.'
+    )
+  return [float(x) for x in balance]
+
+
+def _find_costs(
+  params: Any,
+  layers: Sequence[flat_layers.FlatLayer],
+  balance: str,
+  shapes: Any,
+) -> list[LayerCost]:
+  """Costs under the layers' full names, the loss's in those of the last."""
+  slots = params.optimizer_slots
+  subs = [layer.params for layer in layers]
+  named = _shapes(params, 'side_input_shapes') or {}
+  with_loss = params.loss_tpl is not None
+  if with_loss and balance != 'params':
+    targets = _shapes(params, 'target_shapes')
+    with_loss = targets is not None
+    if with_loss:
+      subs.append(loss_cost.loss_layer(params.loss_tpl))
+      named = {**named, loss_cost.TARGETS: targets}
+    else:
+      tf.logging.info(
+        '%s: the cost of the loss is not counted; set target_shapes for that.',
+        params.name,
+      )
+  elif with_loss:
+    subs.append(params.loss_tpl)
+  if balance == 'params':
+    costs = layer_costs.parameter_costs(subs, optimizer_slots=slots)
+  elif balance == 'flops':
+    costs = layer_costs.flops_costs(
+      subs, shapes, optimizer_slots=slots, named_specs=named
+    )
+  else:
+    costs = layer_costs.measured_costs(
+      subs,
+      shapes,
+      file=params.costs_file or None,
+      optimizer_slots=slots,
+      named_specs=named,
+    )
+  if with_loss:
+    loss = costs.pop()
+    costs[-1] = loss_cost.add(costs[-1], loss)
+  return [
+    dataclasses.replace(cost, name=layer.name)
+    for cost, layer in zip(costs, layers, strict=True)
+  ]
+
+
+def _num_bytes(nest: Any) -> int:
+  return sum(
+    spec.dtype.size * spec.shape.num_elements()
+    for spec in tf.nest.flatten(nest)
+    if spec is not None
+  )

@@ -1,0 +1,143 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The pipelining layer that cuts a list of layers into cells itself."""
+
+import lingvo.compat as tf
+from lingvo.core import cluster_factory
+
+from lingvo_gpipe import pipeline_plan
+from lingvo_gpipe.cut_table import CutTable
+from lingvo_gpipe.pipelining_layer import PipeliningLayer
+
+__all__ = ['GPipeSequentialLayer']
+
+
+class GPipeSequentialLayer(PipeliningLayer):
+  """A pipeline made of a list of layers, cut as well as it can be.
+
+  Of the model it needs the layers, in order; K and M; and, to cut by FLOPs,
+  the shape of its input:
+
+  ```
+    p = GPipeSequentialLayer.Params().Set(
+      name='net',
+      sub=[...],                       # layers
+      num_partitions=4,                # K
+      num_micro_batches=16,            # M
+      input_shapes='float32[8,224,224,3]',
+    )
+  ```
+
+  The cut minimises the cost of the largest cell; see
+  `lingvo_gpipe.partitioner`. It depends on the Params and the number of devices
+  alone, and changes neither a variable's name nor a bit of the result.
+  Variables are named as in a `builder_layers.SequentialLayer` of the same name
+  with the same `sub`, so checkpoints fit both.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define(
+      'sub',
+      [],
+      'Params of the layers, in order. builder_layers.SequentialLayers, with '
+      'repeat, and nested lists are flattened; a cut can go through them.',
+    )
+    p.Define(
+      'num_partitions',
+      0,
+      'K, the number of cells. 0: one for each device of a model split '
+      '(cluster.num_devices_per_split), or as many as splits says.',
+    )
+    p.Define(
+      'balance',
+      'flops',
+      'What the cells are to have in equal parts: "flops", counted by tracing '
+      'each layer, forward, backward and recomputation; "params", the number '
+      'of parameters, which also stands in where input_shapes is not set; '
+      '"measured", the time of each layer on this machine; or a list of '
+      'numbers, the time that each layer takes in any unit.',
+    )
+    p.Define(
+      'splits',
+      [],
+      'The first layer of each cell but the first, as numbers of the flattened '
+      'layers: [3, 5] makes cells of layers 0-2, 3-4 and 5 on. Wins over '
+      'balance.',
+    )
+    p.Define(
+      'device_memory',
+      0,
+      'Bytes that a device may hold, which the cut must respect; also text '
+      'such as "8GiB". 0: no limit. It needs input_shapes.',
+    )
+    p.Define(
+      'input_shapes',
+      '',
+      'Shapes and dtypes of one micro-batch of the input: text such as '
+      '"float32[16,8,8,1]" (several arguments with commas, a NestedMap with '
+      'names: "ids=int32[16,32], paddings=float32[16,32]"), or a nest of '
+      'tf.TensorSpec. Unlike text, specs are lost in Params.ToText.',
+    )
+    p.Define(
+      'side_input_shapes',
+      '',
+      'The same for side inputs; with names.',
+    )
+    p.Define(
+      'target_shapes',
+      '',
+      "The same for ComputeLoss's targets; the cost of the loss then counts.",
+    )
+    p.Define(
+      'optimizer_slots',
+      2,
+      'float32 numbers that the optimizer keeps for each weight (Adam: 2), for '
+      'the memory model.',
+    )
+    p.Define(
+      'costs_file',
+      '',
+      'A JSON file that keeps what balance="measured" found. Where several '
+      'processes build the model they must share it, or their cuts may differ.',
+    )
+    return p
+
+  def __init__(self, params):
+    if params.cell_tpl:
+      raise ValueError(
+        f'{params.name}.cell_tpl is set, but a GPipeSequentialLayer makes its '
+        'cells itself. Put the layers into sub, or use a PipeliningLayer.'
+      )
+    num_devices = cluster_factory.Current().num_devices_per_split
+    plan = pipeline_plan.plan(params, num_devices)
+    super().__init__(params.Copy().Set(cell_tpl=plan.cell_params()))
+    self._plan = plan
+    self._table = self._plan.table(self.cell_devices)
+    tf.logging.info('%s is cut so:\n%s', self.path, self._table.to_text())
+    for warning in self._table.warnings():
+      tf.logging.warning('%s: %s', self.path, warning)
+
+  @property
+  def plan(self) -> pipeline_plan.PipelinePlan:
+    """How the layers are cut, and what they cost."""
+    return self._plan
+
+  def CutTable(self) -> CutTable:
+    """The cut as a table: data, and text by its `to_text()`."""
+    return self._table
+
+  @classmethod
+  def Plan(cls, params, num_devices: int) -> pipeline_plan.PipelinePlan:
+    """The cut for a number of devices, without building the model.
+
+    Args:
+      params: Params of this class.
+      num_devices: Devices of a model split.
+
+    Raises:
+      PartitionError: The layers cannot be cut so.
+      ValueError: A Param is not usable.
+    """
+    return pipeline_plan.plan(params, num_devices)

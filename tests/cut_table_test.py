@@ -1,0 +1,91 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the table of a cut."""
+
+import pytest
+
+from lingvo_gpipe.cut_table import cut_table
+from lingvo_gpipe.partitioner import LayerCost, PipelineSpec, partition
+
+
+def _table(times, num_cells, num_micro_batches, splits=None, basis='flops'):
+  layers = [
+    LayerCost(
+      f'l{i}',
+      forward=time,
+      parameters=10,
+      weight_bytes=40,
+      optimizer_bytes=80,
+      activation_bytes=1000,
+      output_bytes=100,
+    )
+    for i, time in enumerate(times)
+  ]
+  spec = PipelineSpec(
+    num_cells, num_micro_batches=num_micro_batches, schedule='1f1b'
+  )
+  devices = [f'/cpu:{k}' for k in range(num_cells)]
+  return cut_table(
+    partition(layers, spec, splits), basis, devices, splits_given=bool(splits)
+  )
+
+
+def test_rows_add_up_what_the_layers_need():
+  table = _table([1, 1, 1, 1], 2, 8)
+  assert [row.layers for row in table.rows] == [('l0', 'l1'), ('l2', 'l3')]
+  first, second = table.rows
+  assert (first.share, second.share) == (0.5, 0.5)
+  for row in table.rows:
+    assert (row.parameters, row.weight_bytes) == (20, 80)
+    assert (row.gradient_bytes, row.optimizer_bytes) == (80, 160)
+    assert row.activation_bytes == 2000
+  assert (first.boundary_bytes, second.boundary_bytes) == (0, 100)
+  # The second of two cells stashes one micro-batch at a time.
+  assert (first.stash_bytes, second.stash_bytes) == (0, 100)
+  assert table.device_bytes[1] == 80 + 80 + 160 + 100 + 2000
+
+
+def test_bubble_is_the_formulas_for_equal_cells_and_larger_for_others():
+  even = _table([1, 1], 2, 8)
+  assert even.bubble == pytest.approx(1 / 9)
+  assert even.even_bubble == pytest.approx(1 / 9)
+  uneven = _table([1, 2], 2, 8)
+  assert uneven.imbalance == pytest.approx(2 / 1.5)
+  # The larger cell works 8 x 4 while the smaller does 8 x 2; both wait once.
+  assert uneven.bubble > uneven.even_bubble
+
+
+def test_nothing_is_said_of_a_good_cut():
+  assert _table([1, 1], 2, 8).warnings() == []
+
+
+@pytest.mark.parametrize(
+  ('table', 'remedy'),
+  [
+    (
+      lambda: _table([1] * 4, 4, 4),
+      'set num_micro_batches to 12 or more (now 4)',
+    ),
+    (lambda: _table([1, 9], 2, 8), "layer 'l1' alone: split that"),
+    (lambda: _table([1] * 4, 2, 8, splits=[1]), 'Leave splits unset'),
+    (
+      lambda: _table([1, 4, 4, 1, 4, 1], 2, 8, [4], basis='params'),
+      'Leave splits unset',
+    ),
+    (lambda: _table([2, 2, 2, 2], 3, 40, basis='params'), 'give input_shapes'),
+    (lambda: _table([2, 2, 2, 2], 3, 40), 'Use finer layers, or fewer cells.'),
+  ],
+)
+def test_what_is_above_a_fifth_gets_a_warning_with_a_remedy(table, remedy):
+  warnings = table().warnings()
+  assert any(remedy in warning for warning in warnings), warnings
+  assert warnings[0] in table().to_text()
+
+
+def test_the_text_names_cells_devices_and_layers():
+  text = _table([1, 1, 1, 1, 1], 2, 8).to_text()
+  lines = text.splitlines()
+  assert 'cost (flops)' in lines[0]
+  assert '/cpu:1' in lines[3]
+  assert 'l0 .. l2 (3)' in text or 'l2 .. l4 (3)' in text
+  assert '1f1b, M = 8, recompute always: imbalance 1.20' in text

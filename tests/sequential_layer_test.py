@@ -1,0 +1,259 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the layer that cuts a list of layers itself."""
+
+import functools
+import pickle
+
+import lingvo.compat as tf
+import numpy as np
+import pipeline_testing as pt
+import pytest
+import tiny_pipeline as tp
+from lingvo.core import builder_layers, py_utils
+
+from lingvo_gpipe import sequential_layer
+from lingvo_gpipe.partitioner import PartitionError
+
+_SHAPES = 'float32[2,6,6,4], float32[2,4], int32[2]'
+_TARGETS = 'labels=int64[2], weights=float32[2]'
+
+
+def _blocks(keep_prob=0.8):
+  """The layers of pipeline_testing, some of them in repeated sequences."""
+  first, second, *_ = pt.layer_params(keep_prob=keep_prob)
+  blocks = builder_layers.SequentialLayer.Params().Set(
+    name='blocks', sub=[first, second], repeat=2
+  )
+  return [pt.ConvLayer.Params().Set(name='stem', keep_prob=keep_prob), blocks]
+
+
+def _params(num_partitions=2, **kwargs):
+  kwargs.setdefault('sub', _blocks())
+  kwargs.setdefault('loss_tpl', pt.Loss.Params().Set(name='loss'))
+  kwargs.setdefault('num_micro_batches', 4)
+  return sequential_layer.GPipeSequentialLayer.Params().Set(
+    name='net', num_partitions=num_partitions, **kwargs
+  )
+
+
+def _run(params):
+  return pt.run_step(
+    params, pt.data(), num_devices=max(params.num_partitions, 1)
+  )
+
+
+@functools.cache
+def _reference():
+  return _run(_params(1))
+
+
+@pytest.mark.parametrize(
+  ('num_partitions', 'kwargs'),
+  [
+    (2, {'schedule': '1f1b'}),
+    (3, {'recompute': 'never'}),
+    (4, {'schedule': '1f1b', 'recompute': 'except_last'}),
+    (5, {}),
+    # Through the middle of a sequence and of a repetition.
+    (3, {'splits': [2, 4]}),
+    (2, {'splits': [1]}),
+  ],
+)
+def test_neither_names_nor_masks_nor_any_bit_depend_on_the_cut(
+  num_partitions, kwargs
+):
+  result = _run(_params(num_partitions, **kwargs))
+  assert 'net/blocks/001/l0/conv/w/var:0' in result.gradients
+  pt.assert_identical(result, _reference())
+
+
+def _sizes(params, num_devices=2):
+  plan = sequential_layer.GPipeSequentialLayer.Plan(params, num_devices)
+  return plan.partition.sizes
+
+
+def test_costs_given_splits_and_devices_decide_on_the_cut():
+  assert _sizes(_params(balance=[1, 1, 1, 1, 4])) == (4, 1)
+  assert _sizes(_params(balance=[4, 1, 1, 1, 1])) == (1, 4)
+  assert _sizes(_params(balance=[4, 1, 1, 1, 1], splits=[3])) == (3, 2)
+  assert _sizes(_params(0, splits=[3])) == (3, 2)
+  assert len(_sizes(_params(0), num_devices=4)) == 4
+
+
+class _Wide(tp.Linear):
+  """More FLOPs for its parameters than the others."""
+
+  def FProp(self, theta, x):
+    for _ in range(8):
+      x = super().FProp(theta, x)
+    return x
+
+
+def test_flops_count_where_shapes_are_known_and_parameters_else():
+  sub = [_Wide.Params().Set(name='wide'), *tp.linear('a', 'b', 'c')]
+  params = _params(sub=sub, loss_tpl=None)
+  assert _sizes(params) == (2, 2)
+  params.input_shapes = 'float32[4,3]'
+  assert _sizes(params) == (1, 3)
+  assert _sizes(params.Set(balance='params')) == (2, 2)
+
+
+def test_copies_pickles_and_texts_give_the_same_cut():
+  params = _params(3, balance=[5, 1, 1, 1, 1], input_shapes=_SHAPES)
+  text = params.ToText()
+  others = [
+    params.Copy(),
+    pickle.loads(pickle.dumps(params)),
+    _params(7, balance=[0] * 5, input_shapes='float32[1]').FromText(text),
+  ]
+  assert _sizes(params) == (1, 2, 2)
+  for other in others:
+    assert _sizes(other) == (1, 2, 2)
+    assert other.ToText() == text
+
+
+def test_text_overrides_as_from_a_command_line_decide():
+  params = _params(2, input_shapes=_SHAPES)
+  params.FromText('num_partitions : 3\nsplits : [1, 2]')
+  assert _sizes(params) == (1, 1, 3)
+  params = _params(2).FromText(
+    "balance : [9, 1, 1, 1, 1]\ninput_shapes : 'float32[2,6,6,4], "
+    "float32[2,4], int32[2]'\ndevice_memory : 100000000"
+  )
+  assert _sizes(params) == (1, 4)
+  params = _params(2).FromText("balance : 'params'")
+  assert _sizes(params) in ((2, 3), (3, 2))
+
+
+def test_the_table_tells_cells_costs_and_memory():
+  params = _params(2, input_shapes=_SHAPES, target_shapes=_TARGETS)
+  with pt.cluster(2), tf.Graph().as_default():
+    py_utils.GetOrCreateGlobalStepVar()
+    layer = params.Instantiate()
+    table = layer.CutTable()
+  assert table.basis == 'flops'
+  assert [row.device for row in table.rows] == layer.cell_devices
+  assert sum(row.share for row in table.rows) == pytest.approx(1)
+  # Each has 3 x 3 x 4 x 4 weights and 4 scales; the loss 4 x 5.
+  assert sum(row.parameters for row in table.rows) == 5 * 148 + 20
+  assert table.rows[1].boundary_bytes == 2 * (6 * 6 * 4 + 4 + 1) * 4
+  # Fill-drain stashes the four inputs.
+  assert table.rows[1].stash_bytes == 4 * table.rows[1].boundary_bytes
+  text = table.to_text()
+  assert 'stem .. blocks/' in text
+  assert 'gpipe, M = 4, recompute always' in text
+
+
+def test_the_cut_respects_the_devices_memory():
+  params = _params(2, balance=[1, 1, 1, 1, 4], input_shapes=_SHAPES)
+  free = sequential_layer.GPipeSequentialLayer.Plan(params, 2)
+  needed = max(free.partition.device_memory)
+  params.device_memory = needed - 1
+  tight = sequential_layer.GPipeSequentialLayer.Plan(params, 2)
+  assert max(tight.partition.device_memory) < needed
+  params.device_memory = '1kB'
+  with pytest.raises(PartitionError, match='net: The layers do not fit'):
+    _sizes(params)
+
+
+@pytest.mark.parametrize(
+  ('kwargs', 'message'),
+  [
+    ({'num_partitions': 9}, 'net: 5 layers cannot be cut into 9 cells'),
+    ({'num_partitions': -1}, 'num_partitions is -1; it must be 1 or more'),
+    ({'balance': 'flop'}, "balance is 'flop'; it must be one of"),
+    ({'balance': [1, 2]}, r'balance is \[1, 2\].*list of 5 numbers'),
+    ({'balance': [1, 1, 1, 1, -1]}, 'list of 5 numbers of 0 or more'),
+    ({'balance': 'measured'}, "balance is 'measured', which needs input_shap"),
+    ({'splits': [3, 2]}, r'net: splits is \[3, 2\]'),
+    ({'device_memory': '8GiB'}, 'without input_shapes'),
+    (
+      {'device_memory': 'much', 'input_shapes': _SHAPES},
+      "device_memory is 'much'; use bytes, or text such as '8GiB'",
+    ),
+    ({'sub': []}, 'net.sub has no layer'),
+    ({'input_shapes': 'float32[?]'}, 'net.input_shapes is'),
+    ({'schedule': 'pipedream'}, 'pipedream'),
+  ],
+)
+def test_unusable_params_are_refused_by_name(kwargs, message):
+  with pytest.raises(ValueError, match=message):
+    _sizes(_params(**kwargs))
+
+
+def test_cells_of_its_own_are_refused():
+  params = _params().Set(cell_tpl=pt.cells(pt.layer_params(), 2))
+  with (
+    tf.Graph().as_default(),
+    pytest.raises(ValueError, match=r'net\.cell_tpl is set'),
+  ):
+    params.Instantiate()
+
+
+def _train(build, num_devices, checkpoint=None, save_to=None):
+  """Trains for two steps, from a checkpoint if one is given: the losses."""
+  with pt.cluster(num_devices), tf.Graph().as_default() as graph:
+    tf.random.set_seed(11)
+    step = py_utils.GetOrCreateGlobalStepVar()
+    loss = build()
+    train = tf.train.MomentumOptimizer(0.05, 0.9).minimize(
+      loss, global_step=step
+    )
+    saver = tf.train.Saver()
+    with pt.session(num_devices, graph) as session:
+      session.run(tf.global_variables_initializer())
+      if checkpoint:
+        saver.restore(session, checkpoint)
+      losses = [session.run([loss, train])[0] for _ in range(2)]
+      if save_to:
+        saver.save(session, save_to)
+      losses += [session.run([loss, train])[0] for _ in range(2)]
+  return losses
+
+
+def _piped_loss(num_partitions, **kwargs):
+  params = _params(num_partitions, schedule='1f1b', **kwargs)
+  examples = pt.data()
+
+  def build():
+    layer = params.Instantiate()
+    metrics = layer.ComputeLoss(layer.theta, examples.inputs, examples.targets)
+    return metrics.loss[0]
+
+  return build
+
+
+class _Plain(builder_layers.SequentialLayer):
+  """The layers without a pipeline, with the same loss."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateChild('loss', pt.Loss.Params().Set(name='loss'))
+
+
+def _plain_loss():
+  examples = pt.data()
+  layer = _Plain.Params().Set(name='net', sub=_blocks(1.0)).Instantiate()
+  outputs = layer.FProp(layer.theta, *examples.inputs)
+  return layer.loss.FProp(layer.theta.loss, outputs, examples.targets)['loss'][
+    0
+  ]
+
+
+def test_a_checkpoint_goes_on_with_any_cut(tmp_path):
+  path = str(tmp_path / 'ckpt')
+  losses = _train(_piped_loss(2), 2, save_to=path)
+  for num_partitions in (1, 3, 4):
+    resumed = _train(
+      _piped_loss(num_partitions), num_partitions, checkpoint=path
+    )
+    np.testing.assert_array_equal(resumed[:2], losses[2:])
+
+
+def test_a_checkpoint_fits_the_plain_sequence(tmp_path):
+  path = str(tmp_path / 'ckpt')
+  losses = _train(_piped_loss(2, sub=_blocks(1.0)), 2, save_to=path)
+  resumed = _train(_plain_loss, 1, checkpoint=path)
+  np.testing.assert_allclose(resumed[:2], losses[2:], rtol=1e-5)
+  assert abs(losses[3] - losses[2]) > 1e-3

@@ -1,0 +1,190 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import gzip
+import os
+import struct
+
+import input_testing
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe.inputs import idx_format, idx_images
+
+_RANDOM = np.random.RandomState(3)
+_IMAGES = _RANDOM.randint(0, 256, [21, 6, 5]).astype(np.uint8)
+_LABELS = _RANDOM.randint(0, 7, [21]).astype(np.uint8)
+
+
+def _write(path, values, compress=gzip.compress):
+  header = struct.pack(
+    f'>4B{values.ndim}I', 0, 0, 8, values.ndim, *values.shape
+  )
+  path.write_bytes(compress(header + values.tobytes()))
+
+
+@pytest.fixture
+def files(tmp_path):
+  """Params of an input of small files: 21 images, or 10 for the test."""
+  for prefix, n in (('train', 21), ('t10k', 10)):
+    _write(tmp_path / f'{prefix}-images-idx3-ubyte.gz', _IMAGES[:n])
+    _write(tmp_path / f'{prefix}-labels-idx1-ubyte.gz', _LABELS[:n])
+
+  def params(make=idx_images.IdxImagesInput.TrainParams, **kwargs):
+    p = make().Set(directory=str(tmp_path), batch_size=4)
+    return p.Set(**kwargs)
+
+  return params
+
+
+def _as_read(images):
+  """Images of a batch as they are in the file."""
+  return np.round((images[..., 0] + 1.0) * 127.5).astype(np.uint8)
+
+
+def test_evaluation_shows_each_image_once_in_order(files):
+  batches = input_testing.batches(files(idx_images.IdxImagesInput.TestParams))
+  assert [b.image.shape for b in batches] == [(4, 6, 5, 1)] * 3
+  weight = np.concatenate([b.weight for b in batches])
+  assert weight.tolist() == [1.0] * 10 + [0.0] * 2
+  images = np.concatenate([b.image for b in batches])[:10, ..., 0]
+  assert images.dtype == np.float32
+  np.testing.assert_allclose(images, _IMAGES[:10] / 127.5 - 1.0, 1e-6, 1e-6)
+  labels = np.concatenate([b.label for b in batches])[:10]
+  assert labels.dtype == np.int32
+  np.testing.assert_array_equal(labels, _LABELS[:10])
+
+
+def test_a_batch_depends_on_seed_and_step_alone(files):
+  changes = {'max_shift': 2, 'flip': True}
+  first = input_testing.batches(files(**changes), [0, 1, 60])
+  resumed = input_testing.batches(files(**changes), [60, 0])
+  assert input_testing.same(first[2], resumed[0])
+  assert input_testing.same(first[0], resumed[1])
+  assert not input_testing.same(first[0], first[1])
+  other = input_testing.batches(files(random_seed=1, **changes), [0])
+  assert not input_testing.same(first[0], other[0])
+
+
+def test_an_epoch_shows_every_image_once_with_its_label(files):
+  batches = input_testing.batches(files(batch_size=7), range(6))
+  images = _as_read(np.concatenate([b.image for b in batches]))
+  labels = np.concatenate([b.label for b in batches])
+  got = [(x.tobytes(), y) for x, y in zip(images, labels, strict=True)]
+  want = [(x.tobytes(), y) for x, y in zip(_IMAGES, _LABELS, strict=True)]
+  assert sorted(got[:21]) == sorted(got[21:]) == sorted(want)
+  assert got[:21] != got[21:]
+
+
+def test_the_dataset_gives_the_batches_of_the_steps(files):
+  """What a TPU's infeed reads is what other devices compute."""
+  params = files(max_shift=1, flip=True)
+  got = input_testing.from_dataset(params, 3)
+  want = input_testing.batches(params, range(3))
+  assert all(map(input_testing.same, got, want))
+
+
+@pytest.mark.parametrize('compress', [bytes, gzip.compress])
+def test_other_prefixes_and_orientations(files, tmp_path, compress):
+  """EMNIST's files."""
+  name = 'emnist-letters-test-{}-ubyte'
+  _write(tmp_path / name.format('images-idx3'), _IMAGES, compress)
+  _write(tmp_path / name.format('labels-idx1'), _LABELS, compress)
+  params = files(
+    idx_images.IdxImagesInput.TestParams,
+    test_prefix='emnist-letters-test',
+    transpose=True,
+    batch_size=21,
+  )
+  (batch,) = input_testing.batches(params)
+  want = np.transpose(_IMAGES, [0, 2, 1])
+  np.testing.assert_array_equal(_as_read(batch.image), want)
+
+
+def _moved(image, down, right, mirror):
+  image = image[:, ::-1] if mirror else image
+  padded = np.pad(image, 6)
+  return padded[6 - down : 12 - down, 6 - right : 11 - right]
+
+
+def test_images_are_mirrored_and_moved():
+  shift = np.array([[0, 0], [2, 0], [0, -3], [-1, 4], [5, -4]], np.int32)
+  mirror = np.array([0, 0, 1, 1, 0], bool)
+  with tf.Graph().as_default(), tf.Session() as session:
+    got = session.run(
+      idx_images.shift_and_mirror(tf.constant(_IMAGES[:5]), shift, mirror)
+    )
+  for i in range(5):
+    np.testing.assert_array_equal(
+      got[i], _moved(_IMAGES[i], *shift[i], mirror[i])
+    )
+
+
+def test_training_images_take_all_places_about_as_often(files):
+  params = files(max_shift=1, flip=True, batch_size=21)
+  batches = input_testing.batches(params, range(40))
+  images = _as_read(np.concatenate([b.image for b in batches]))
+  kinds = {
+    _moved(image, down, right, mirror).tobytes(): (down, right, mirror)
+    for image in _IMAGES
+    for down in (-1, 0, 1)
+    for right in (-1, 0, 1)
+    for mirror in (False, True)
+  }
+  seen = [kinds[x.tobytes()] for x in images]
+  counts = np.array([seen.count(x) for x in set(seen)])
+  # 18 kinds of 840 / 18 = 46.7 each; standard deviation 6.6.
+  assert len(counts) == 18
+  assert 20 < counts.min() < counts.max() < 75
+  # Evaluation leaves them as they are.
+  (batch,) = input_testing.batches(params.Set(training=False))
+  np.testing.assert_array_equal(_as_read(batch.image), _IMAGES)
+
+
+def test_the_graph_holds_no_images(files):
+  with tf.Graph().as_default() as graph:
+    generator = files(training=False).Instantiate()
+    generator.GetPreprocessedInputBatch()
+    small = graph.as_graph_def().ByteSize()
+  assert _IMAGES[:1].tobytes() not in graph.as_graph_def().SerializeToString()
+  assert small < 100_000
+
+
+@pytest.mark.parametrize(
+  ('params', 'message'),
+  [
+    ({'directory': '/no/such'}, r'/no/such, which does not exist.*apt install'),
+    ({'max_shift': 5}, 'max_shift .* less than 5, got 5'),
+    ({'max_shift': 0.5}, r'max_shift .* whole number .* got 0\.5'),
+    ({'batch_size': 22}, 'asks for 22 examples .* has 21'),
+  ],
+)
+def test_impossible_params_are_refused(files, params, message):
+  with tf.Graph().as_default(), pytest.raises(ValueError, match=message):
+    files(**params).Instantiate()
+
+
+def test_files_that_do_not_belong_together_are_refused(files, tmp_path):
+  _write(tmp_path / 'train-labels-idx1-ubyte.gz', _LABELS[:20])
+  with (
+    tf.Graph().as_default(),
+    pytest.raises(ValueError, match=r'21 images, but .*labels.* has 20.*apt'),
+  ):
+    files().Instantiate()
+
+
+@pytest.mark.skipif(
+  not os.path.isdir(idx_images.DEFAULT_DIRECTORY),
+  reason=f'Fashion-MNIST is not in {idx_images.DEFAULT_DIRECTORY}.',
+)
+def test_fashion_mnist_is_balanced():
+  params = idx_images.IdxImagesInput.TestParams().Set(batch_size=10_000)
+  (batch,) = input_testing.batches(params)
+  assert batch.image.shape == (10_000, 28, 28, 1)
+  assert np.bincount(batch.label).tolist() == [1000] * 10
+  # The mean grey level that is known of the test images.
+  assert abs((batch.image.mean() + 1) / 2 - 0.2868) < 1e-3
+  path = idx_format.find(
+    idx_images.DEFAULT_DIRECTORY, 'train-images-idx3-ubyte'
+  )
+  assert idx_format.check(path, 3).shape == (60_000, 28, 28)

@@ -184,7 +184,8 @@ class WithNamedValues(NamedValueLayer):
   ```
 
   Weights of `weights_of` are added to the body's theta. The body's variables
-  are named as if it stood in this layer's place.
+  are named as if it stood in this layer's place; `weights_of` of other layers
+  finds them under 'name.body'.
   """
 
   @classmethod

@@ -11,9 +11,11 @@ machine.
 """
 
 import dataclasses
+import hashlib
 import math
+import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -32,6 +34,8 @@ from lingvo_gpipe.pipeline import flat_layers, tensor_shapes
 BALANCES = ('flops', 'params', 'measured')
 
 _UNITS = {'': 1, 'k': 2**10, 'm': 2**20, 'g': 2**30, 't': 2**40}
+# The costs of the models that this process has planned.
+_known_costs: dict[bytes, Sequence[LayerCost]] = {}
 _MEMORY = re.compile(r'\s*([\d.]+)\s*([kmgt]?)(i?b)?\s*', re.IGNORECASE)
 
 
@@ -227,8 +231,7 @@ def _find_costs(
   balance: str,
   shapes: Any,
 ) -> list[LayerCost]:
-  """Costs under the layers' full names, the loss's in those of the last."""
-  slots = params.optimizer_slots
+  """The layers' costs, the loss's added to the last one's."""
   subs = [layer.params for layer in layers]
   named = _shapes(params, 'side_input_shapes') or {}
   with_loss = params.loss_tpl is not None
@@ -245,27 +248,54 @@ def _find_costs(
       )
   elif with_loss:
     subs.append(params.loss_tpl)
-  if balance == 'params':
-    costs = layer_costs.parameter_costs(subs, optimizer_slots=slots)
-  elif balance == 'flops':
-    costs = layer_costs.flops_costs(
-      subs, shapes, optimizer_slots=slots, named_specs=named
-    )
-  else:
-    costs = layer_costs.measured_costs(
-      subs,
-      shapes,
-      file=params.costs_file or None,
-      optimizer_slots=slots,
-      named_specs=named,
-    )
+  names = [layer.name for layer in layers]
   if with_loss:
-    loss = costs.pop()
+    names.append(params.loss_tpl.name or 'loss')
+  costs = _remembered(params, balance, subs, names, shapes, named)
+  if with_loss:
+    *costs, loss = costs
     costs[-1] = loss_cost.add(costs[-1], loss)
-  return [
-    dataclasses.replace(cost, name=layer.name)
-    for cost, layer in zip(costs, layers, strict=True)
-  ]
+  return list(costs)
+
+
+def _remembered(params: Any, balance: str, *args: Any) -> Sequence[LayerCost]:
+  """`_count`, once in a process for each model.
+
+  Jobs that share a process build the model several times: counting takes
+  seconds, and what is measured must not differ between them.
+  """
+  what = (balance, params.optimizer_slots, params.costs_file, args)
+  try:
+    key = hashlib.sha256(pickle.dumps(what)).digest()
+  except (AttributeError, TypeError, pickle.PicklingError):
+    # A class within a function, say.
+    return _count(params, balance, *args)
+  if key not in _known_costs:
+    _known_costs[key] = _count(params, balance, *args)
+  return _known_costs[key]
+
+
+def _count(
+  params: Any,
+  balance: str,
+  subs: Sequence[Any],
+  names: Sequence[str],
+  shapes: Any,
+  named: Mapping[str, Any],
+) -> Sequence[LayerCost]:
+  slots = params.optimizer_slots
+  if balance == 'params':
+    return layer_costs.parameter_costs(subs, optimizer_slots=slots, names=names)
+  kwargs = {
+    'optimizer_slots': slots,
+    'named_specs': named,
+    'names': names,
+  }
+  if balance == 'flops':
+    return layer_costs.flops_costs(subs, shapes, **kwargs)
+  return layer_costs.measured_costs(
+    subs, shapes, file=params.costs_file or None, **kwargs
+  )
 
 
 def _num_bytes(nest: Any) -> int:

@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """In eager mode, inside tf.function, results are those of graph mode."""
 
+import functools
 import os
 import pickle
 import subprocess
 import sys
 
+import lingvo.compat as tf
 import pipeline_testing as pt
 import pytest
+import tied_model
 
 # Lingvo's eager mode is a switch of the whole process, so this runs in one of
 # its own.
@@ -19,6 +22,7 @@ from absl import flags
 flags.FLAGS(sys.argv[:1])
 import lingvo.compat as tf
 import pipeline_testing as pt
+import pipelining_layer_eager_test as test
 from lingvo.core import py_utils
 
 tf.config.set_logical_device_configuration(
@@ -26,74 +30,90 @@ tf.config.set_logical_device_configuration(
   [tf.config.LogicalDeviceConfiguration()] * 4)
 py_utils.SetEagerMode(True)
 tf.enable_v2_behavior()
-examples = pt.data(7)
 results = {}
-for num_cells, schedule, recompute in pickle.loads(bytes.fromhex(sys.argv[1])):
-  params = pt.pipeline_params(
-    num_cells, schedule=schedule, recompute=recompute).Set(
-      name=f'net{len(results)}')
-  with pt.cluster(num_cells):
+values = pickle.loads(bytes.fromhex(sys.argv[1]))
+for case in test.CASES:
+  params, compute = test.pipeline(*case)
+  params.name = f'net{len(results)}'
+  with pt.cluster(len(params.cell_tpl)):
     py_utils.GetOrCreateGlobalStepVar().assign(3)
     tf.random.set_seed(7)
     layer = params.Instantiate()
-    variables = layer.vars.Flatten()
-    for v, value in zip(variables, pickle.loads(bytes.fromhex(sys.argv[2]))):
-      v.assign(value)
+    variables = {
+      test.name_in(v): v for v in layer.vars.Flatten()}
+    for name, v in variables.items():
+      v.assign(values[case[0]][name])
 
     @tf.function(autograph=False)
     def step():
       with py_utils.GradientTape(persistent=True) as tape:
-        metrics = layer.ComputeLoss(
-          layer.theta, examples.inputs, examples.targets)
+        metrics = compute(layer)
       return dict(metrics), tape.gradient(metrics.loss[0], variables)
 
     metrics, gradients = step()
-  results[num_cells, schedule, recompute] = (
+  results[case] = (
     {k: tuple(x.numpy() for x in v) for k, v in metrics.items()},
-    [tf.convert_to_tensor(g).numpy() for g in gradients],
+    {k: tf.convert_to_tensor(g).numpy() for k, g in gradients.items()},
   )
 sys.stdout.buffer.write(b'RESULT' + pickle.dumps(results))
 """
 
-_CASES = [
-  (1, 'gpipe', 'always'),
-  (3, '1f1b', 'always'),
-  (3, 'gpipe', 'never'),
+CASES = [
+  ('conv', 1, 'gpipe', 'always'),
+  ('conv', 3, '1f1b', 'always'),
+  ('conv', 3, 'gpipe', 'never'),
+  ('tied', 3, '1f1b', 'always'),
 ]
+
+
+def pipeline(model, num_cells, schedule='gpipe', recompute='always'):
+  """Params, and what maps the layer to its metrics."""
+  kwargs = {'schedule': schedule, 'recompute': recompute}
+  if model == 'tied':
+    cuts = {1: (), 3: (2, 4)}[num_cells]
+    return tied_model.pipeline(cuts, **kwargs), tied_model.compute_loss
+  examples = pt.data(7)
+  return pt.pipeline_params(
+    num_cells, **kwargs
+  ), lambda layer: layer.ComputeLoss(
+    layer.theta, examples.inputs, examples.targets
+  )
+
+
+def name_in(variable):
+  """A variable's name without that of the pipeline."""
+  return variable.name.partition('/')[2]
+
+
+@functools.cache
+def _initial_values(model):
+  with pt.cluster(1), tf.Graph().as_default() as graph:
+    tf.random.set_seed(7)
+    layer = pipeline(model, 1)[0].Instantiate()
+    with pt.session(1, graph) as sess:
+      sess.run(tf.global_variables_initializer())
+      return sess.run({name_in(v): v for v in layer.vars.Flatten()})
 
 
 @pytest.fixture(scope='module')
 def eager_results():
-  import lingvo.compat as tf
-
-  with pt.cluster(1), tf.Graph().as_default() as graph:
-    tf.random.set_seed(7)
-    layer = pt.pipeline_params(1).Instantiate()
-    with pt.session(1, graph) as sess:
-      sess.run(tf.global_variables_initializer())
-      values = sess.run(layer.vars.Flatten())
-      names = [v.name for v in layer.vars.Flatten()]
+  values = {model: _initial_values(model) for model in ('conv', 'tied')}
   tests = os.path.dirname(os.path.abspath(__file__))
   path = os.pathsep.join([os.path.dirname(tests), tests])
   done = subprocess.run(
-    [sys.executable, '-c', _PROGRAM]
-    + [pickle.dumps(x).hex() for x in (_CASES, values)],
+    [sys.executable, '-c', _PROGRAM, pickle.dumps(values).hex()],
     env={**os.environ, 'PYTHONPATH': path},
     capture_output=True,
     check=False,
   )
   assert done.returncode == 0, done.stderr.decode()[-3000:]
-  return names, pickle.loads(done.stdout.partition(b'RESULT')[2])
+  return pickle.loads(done.stdout.partition(b'RESULT')[2])
 
 
-@pytest.mark.parametrize('case', _CASES)
+@pytest.mark.parametrize('case', CASES)
 def test_tf_function_gives_what_graph_mode_gives(case, eager_results):
-  names, results = eager_results
-  metrics, gradients = results[case]
-  num_cells, schedule, recompute = case
-  graph_mode = pt.run_step(
-    pt.pipeline_params(num_cells, schedule=schedule, recompute=recompute),
-    pt.data(7),
-  )
-  eager_mode = pt.Result(metrics, dict(zip(names, gradients, strict=True)))
-  pt.assert_identical(eager_mode, graph_mode)
+  metrics, gradients = eager_results[case]
+  params, compute = pipeline(*case)
+  graph_mode = pt.run_step(params, None, compute=compute)
+  gradients = {f'net/{name}': g for name, g in gradients.items()}
+  pt.assert_identical(pt.Result(metrics, gradients), graph_mode)

@@ -6,7 +6,7 @@ import lingvo.compat as tf
 from lingvo.core import base_model, metrics, py_utils, schedule
 
 from lingvo_gpipe import sequential_layer
-from lingvo_gpipe.models import classification_loss
+from lingvo_gpipe.models import classification_loss, learning_rates
 from lingvo_gpipe.pipeline import tensor_shapes
 
 
@@ -40,7 +40,7 @@ class ImageClassifier(base_model.BaseTask):
 
   def __init__(self, params):
     params = params.Copy()
-    _EndAtMaxSteps(params.train)
+    learning_rates.end_at_max_steps(params.train)
     super().__init__(params)
     p = self.params
     self.CreateChild(
@@ -142,18 +142,3 @@ def _TargetShapes(p):
   )
   batch = tf.nest.flatten(images)[0].shape[p.pipeline.batch_dim]
   return f'label=int32[{batch}], weight=float32[{batch}]'
-
-
-def _EndAtMaxSteps(train):
-  """Lets schedules without an end of their own end with the training."""
-  learners = train.learner if train.learner is not None else train
-  if not isinstance(learners, (list, tuple)):
-    learners = [learners]
-  for learner in learners:
-    lr_schedule = learner.lr_schedule
-    if (
-      lr_schedule is not None
-      and 'total_steps' in lr_schedule
-      and not lr_schedule.total_steps
-    ):
-      lr_schedule.total_steps = train.max_steps

@@ -1,0 +1,191 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Causal self-attention over packed sequences, whole or token by token."""
+
+import lingvo.compat as tf
+import numpy as np
+from lingvo.core import base_layer, layers, py_utils
+
+from lingvo_gpipe.models import linear
+
+# Added to the scores of what must not be seen. Not -inf: rows of nothing else
+# would be NaN. Large enough that e to this power is 0 even so.
+_HIDDEN = -1e9
+
+
+class CausalSelfAttention(base_layer.BaseLayer):
+  """Multi-head attention of each token to itself and those before it.
+
+  Of packed sequences a token sees its own segment only:
+
+  ```
+    segment  1 1 1 2 2          x sees x
+             x
+             x x
+             x x x
+                   x
+                   x x
+  ```
+
+  Scores are scaled by 1 / sqrt(head size), and their softmax is float32
+  whatever the activations' dtype. Source: Vaswani et al., "Attention Is All You
+  Need", arXiv:1706.03762.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('model_dim', 0, 'Last dimension of input and output.')
+    p.Define('num_heads', 1, 'Number of heads; divides model_dim.')
+    p.Define('output_scale', 1.0, 'The scale of the last LinearLayer.')
+    p.Define(
+      'dropout',
+      layers.DeterministicDropoutLayer.Params(),
+      'Dropout of what a token sees, after the softmax.',
+    )
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    if p.num_heads < 1 or p.model_dim % p.num_heads:
+      raise ValueError(
+        f'{p.name}: model_dim must be a multiple of num_heads, got '
+        f'model_dim={p.model_dim} and num_heads={p.num_heads}.'
+      )
+    self.CreateChild(
+      'qkv',
+      linear.LinearLayer.Params().Set(
+        input_dim=p.model_dim, output_dim=3 * p.model_dim
+      ),
+    )
+    self.CreateChild(
+      'output',
+      linear.LinearLayer.Params().Set(
+        input_dim=p.model_dim, output_dim=p.model_dim, scale=p.output_scale
+      ),
+    )
+    self.CreateChild('dropout', p.dropout)
+
+  @property
+  def _head_dim(self):
+    return self.params.model_dim // self.params.num_heads
+
+  def FProp(self, theta, inputs, segment_ids=None):
+    """Lets each token attend to those before it.
+
+    Args:
+      theta: A NestedMap with the layer's weights.
+      inputs: A float tensor [batch, time, model_dim].
+      segment_ids: An int tensor [batch, time], None if each row is one
+        segment.
+
+    Returns:
+      A tensor like `inputs`.
+    """
+    with tf.name_scope(self.params.name):
+      query, key, value = self._QueryKeyValue(theta, inputs)
+      length = py_utils.GetShape(inputs)[1]
+      visible = _Causal(length)
+      if segment_ids is not None:
+        same = tf.equal(
+          segment_ids[:, :, tf.newaxis], segment_ids[:, tf.newaxis, :]
+        )
+        visible = tf.logical_and(visible, same)[:, tf.newaxis]
+      return self._Attend(theta, query, key, value, visible)
+
+  def ZeroState(self, batch, max_length):
+    """What `ExtendStep` starts with.
+
+    Args:
+      batch: Number of rows.
+      max_length: How many tokens a row can have.
+
+    Returns:
+      A NestedMap of `key` and `value`, [batch, num_heads, max_length, head
+      size] in the activations' dtype.
+    """
+    p = self.params
+    shape = [batch, p.num_heads, max_length, self._head_dim]
+    dtype = py_utils.FPropDtype(p)
+    return py_utils.NestedMap(
+      key=tf.zeros(shape, dtype), value=tf.zeros(shape, dtype)
+    )
+
+  def ExtendStep(self, theta, inputs, state, time):
+    """Goes on by some tokens, with those before them remembered.
+
+    Args:
+      theta: A NestedMap with the layer's weights.
+      inputs: A float tensor [batch, new, model_dim]: tokens `time` and on.
+      state: Of the tokens before, see `ZeroState`.
+      time: An int32 scalar, the number of tokens before.
+
+    Returns:
+      A pair: what `FProp` returns for the new tokens, [batch, new, model_dim];
+      and the new state.
+    """
+    with tf.name_scope(self.params.name):
+      query, key, value = self._QueryKeyValue(theta, inputs)
+      state = py_utils.NestedMap(
+        key=_Write(state.key, key, time), value=_Write(state.value, value, time)
+      )
+      new, length = py_utils.GetShape(inputs)[1], state.key.shape[2]
+      visible = tf.range(length) <= tf.range(time, time + new)[:, tf.newaxis]
+      output = self._Attend(theta, query, state.key, state.value, visible)
+      return output, state
+
+  def _QueryKeyValue(self, theta, inputs):
+    """Three tensors [batch, num_heads, time, head size]; queries scaled."""
+    batch, time, _ = py_utils.GetShape(inputs)
+    joint = tf.reshape(
+      self.qkv.FProp(theta.qkv, inputs),
+      [batch, time, 3, self.params.num_heads, self._head_dim],
+    )
+    query, key, value = tf.unstack(tf.transpose(joint, [2, 0, 3, 1, 4]))
+    return query * self._head_dim**-0.5, key, value
+
+  def _Attend(self, theta, query, key, value, visible):
+    """Returns [batch, time, model_dim].
+
+    Args:
+      theta: A NestedMap with the layer's weights.
+      query: [batch, num_heads, time, head size].
+      key: [batch, num_heads, time of keys, head size].
+      value: As `key`.
+      visible: Booleans that broadcast to [batch, num_heads, time, time of
+        keys]: which key a query may see.
+    """
+    scores = tf.matmul(query, key, transpose_b=True)
+    scores = tf.cast(scores, tf.float32)
+    scores += tf.where_v2(visible, 0.0, _HIDDEN)
+    weights = tf.cast(tf.nn.softmax(scores), value.dtype)
+    weights = self.dropout.FProp(theta.dropout, weights)
+    heads = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
+    batch, time, _, _ = py_utils.GetShape(heads)
+    joined = tf.reshape(heads, [batch, time, self.params.model_dim])
+    return self.output.FProp(theta.output, joined)
+
+
+def _Causal(length):
+  """Booleans [length, length], true where the key is not later."""
+  if isinstance(length, int):
+    return tf.constant(np.tri(length, dtype=bool))
+  positions = tf.range(length)
+  return positions <= positions[:, tf.newaxis]
+
+
+def _Write(cache, new, time):
+  """Puts [batch, num_heads, new, head size] into a cache from `time` on."""
+  end = time + py_utils.GetShape(new)[2]
+  all_but_time = 0b1011
+  # In place if nothing else reads the cache.
+  return tf.raw_ops.TensorStridedSliceUpdate(
+    input=cache,
+    begin=tf.stack([0, 0, time, 0]),
+    end=tf.stack([0, 0, end, 0]),
+    strides=[1, 1, 1, 1],
+    value=new,
+    begin_mask=all_but_time,
+    end_mask=all_but_time,
+  )

@@ -1,0 +1,261 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The layers that a Transformer language model is a list of.
+
+Each is one layer to a pipeline, which can be cut between any two. Besides
+`FProp`, for whole rows in training and evaluation, each has `ZeroState` and
+`ExtendStep`, to go on by some tokens with those before remembered.
+"""
+
+import lingvo.compat as tf
+from lingvo.core import activations, layers, py_utils
+
+from lingvo_gpipe.engine.barrier import barrier
+from lingvo_gpipe.models import attention, linear
+from lingvo_gpipe.named_layers import NamedValueLayer
+
+# Names of the side inputs of packed rows, int32 [batch, time].
+SEGMENT_IDS = 'segment_ids'
+SEGMENT_POS = 'segment_pos'
+
+
+class TransformerEmbedding(NamedValueLayer):
+  """Token embeddings plus sinusoids of the position, which have no weights.
+
+  The table starts with deviation 1 / sqrt(model_dim) and what is looked up is
+  multiplied by sqrt(model_dim), so the same table can serve as the softmax's.
+  Positions are the side input 'segment_pos' if `takes` has it, else the places
+  in the row. Source: Vaswani et al., arXiv:1706.03762, sections 3.4 and 3.5.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('vocab_size', 0, 'Number of different ids.')
+    p.Define('model_dim', 0, 'Last dimension of the output; even.')
+    p.Define('dropout', layers.DeterministicDropoutLayer.Params(), 'Dropout.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    self.CreateChild(
+      'position',
+      layers.PositionalEmbeddingLayer.Params().Set(
+        embedding_dim=p.model_dim,
+        # bfloat16 cannot tell positions above 256 apart.
+        fprop_dtype=tf.float32,
+      ),
+    )
+    self.CreateChild('dropout', p.dropout)
+
+  def _CreateLayerVariables(self):
+    super()._CreateLayerVariables()
+    p = self.params
+    self.CreateVariable(
+      'table',
+      py_utils.WeightParams(
+        [p.vocab_size, p.model_dim],
+        py_utils.WeightInit.Gaussian(p.model_dim**-0.5),
+        p.dtype,
+      ),
+    )
+
+  def FProp(self, theta, ids):
+    """Maps int ids [batch, time] to embeddings [batch, time, model_dim]."""
+    if SEGMENT_POS in self.params.takes:
+      positions = self.Take(SEGMENT_POS)
+    else:
+      positions = tf.range(py_utils.GetShape(ids)[1])[tf.newaxis]
+    return self._Embed(theta, ids, positions)
+
+  def ZeroState(self, batch, max_length):
+    """Nothing has to be remembered."""
+    del batch, max_length
+    return py_utils.NestedMap()
+
+  def ExtendStep(self, theta, ids, state, time):
+    """Embeds ids [batch, new] at positions `time` and on."""
+    new = py_utils.GetShape(ids)[1]
+    positions = tf.range(time, time + new)[tf.newaxis]
+    return self._Embed(theta, ids, positions), state
+
+  def _Embed(self, theta, ids, positions):
+    p = self.params
+    with tf.name_scope(p.name):
+      # A dense gradient. A sparse one has an entry a token, and the norm of
+      # these is not that of their sum.
+      table = barrier(theta.table, dense=True)
+      tokens = tf.gather(table, ids) * p.model_dim**0.5
+      places = self.position.FPropWithPosition(theta.position, positions)
+      embeddings = tokens + tf.cast(places, tokens.dtype)
+      return self.dropout.FProp(theta.dropout, embeddings)
+
+
+class TransformerLayer(NamedValueLayer):
+  """Self-attention and feed-forward network, each normalised first.
+
+  ```
+    x -+-> norm, attention, dropout -> + -+-> norm, network, dropout -> +
+       '-------------------------------'  '-----------------------------'
+  ```
+
+  The network is linear, activation, linear. Rows are packed if `takes` has
+  'segment_ids', a side input; else each is one segment.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('model_dim', 0, 'Last dimension of input and output.')
+    p.Define('hidden_dim', 0, 'Width of the feed-forward network.')
+    p.Define(
+      'activation', 'RELU', 'One of lingvo.core.activations, for the network.'
+    )
+    p.Define(
+      'attention', attention.CausalSelfAttention.Params(), 'Self-attention.'
+    )
+    p.Define(
+      'residual_scale',
+      1.0,
+      'The scale of the two LinearLayers whose outputs are added to x.',
+    )
+    p.Define(
+      'hidden_dropout',
+      layers.DeterministicDropoutLayer.Params(),
+      'Dropout within the network.',
+    )
+    p.Define(
+      'residual_dropout',
+      layers.DeterministicDropoutLayer.Params(),
+      'Dropout of what is added to x.',
+    )
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    # As a function of its own a norm could not be optimised with the rest.
+    norm = layers.LayerNorm.Params().Set(input_dim=p.model_dim, use_defun=False)
+    self.CreateChild('attention_norm', norm)
+    self.CreateChild(
+      'attention',
+      p.attention.Copy().Set(
+        model_dim=p.model_dim, output_scale=p.residual_scale
+      ),
+    )
+    self.CreateChild('network_norm', norm)
+    self.CreateChild(
+      'hidden',
+      linear.LinearLayer.Params().Set(
+        input_dim=p.model_dim, output_dim=p.hidden_dim
+      ),
+    )
+    self.CreateChild(
+      'output',
+      linear.LinearLayer.Params().Set(
+        input_dim=p.hidden_dim, output_dim=p.model_dim, scale=p.residual_scale
+      ),
+    )
+    self.CreateChild('hidden_dropout', p.hidden_dropout)
+    self.CreateChild('residual_dropout', p.residual_dropout)
+
+  def FProp(self, theta, inputs):
+    """Maps [batch, time, model_dim] to the same shape."""
+    segment_ids = None
+    if SEGMENT_IDS in self.params.takes:
+      segment_ids = self.Take(SEGMENT_IDS)
+    with tf.name_scope(self.params.name):
+      normalised = self.attention_norm.FProp(theta.attention_norm, inputs)
+      attended = self.attention.FProp(theta.attention, normalised, segment_ids)
+      return self._Network(theta, self._Add(theta, inputs, attended))
+
+  def ZeroState(self, batch, max_length):
+    """See `CausalSelfAttention.ZeroState`."""
+    return self.attention.ZeroState(batch, max_length)
+
+  def ExtendStep(self, theta, inputs, state, time):
+    """See `CausalSelfAttention.ExtendStep`."""
+    with tf.name_scope(self.params.name):
+      normalised = self.attention_norm.FProp(theta.attention_norm, inputs)
+      attended, state = self.attention.ExtendStep(
+        theta.attention, normalised, state, time
+      )
+      return self._Network(theta, self._Add(theta, inputs, attended)), state
+
+  def _Add(self, theta, inputs, branch):
+    return inputs + self.residual_dropout.FProp(theta.residual_dropout, branch)
+
+  def _Network(self, theta, inputs):
+    """The second half."""
+    activation = activations.GetFn(self.params.activation)
+    hidden = self.network_norm.FProp(theta.network_norm, inputs)
+    hidden = activation(self.hidden.FProp(theta.hidden, hidden))
+    hidden = self.hidden_dropout.FProp(theta.hidden_dropout, hidden)
+    return self._Add(theta, inputs, self.output.FProp(theta.output, hidden))
+
+
+class TransformerSoftmax(NamedValueLayer):
+  """The last norm, and logits: products with a vector for each id.
+
+  The vectors are those of an embedding if `weights_of` says whose, as
+  {'table': 'embedding.table'}; else the layer's own.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('vocab_size', 0, 'Number of different ids.')
+    p.Define('model_dim', 0, 'Last dimension of the input.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    self.CreateChild(
+      'norm',
+      layers.LayerNorm.Params().Set(input_dim=p.model_dim, use_defun=False),
+    )
+
+  def _CreateLayerVariables(self):
+    super()._CreateLayerVariables()
+    p = self.params
+    if 'table' not in p.weights_of:
+      self.CreateVariable(
+        'table',
+        py_utils.WeightParams(
+          [p.vocab_size, p.model_dim],
+          py_utils.WeightInit.Gaussian(p.model_dim**-0.5),
+          p.dtype,
+        ),
+      )
+    self.CreateVariable(
+      'b',
+      py_utils.WeightParams(
+        [p.vocab_size],
+        py_utils.WeightInit.Constant(0.0),
+        p.dtype,
+        collections=[py_utils.SKIP_LP_REGULARIZATION],
+      ),
+    )
+
+  def FProp(self, theta, inputs):
+    """Maps [batch, time, model_dim] to logits [batch, time, vocab_size]."""
+    p = self.params
+    with tf.name_scope(p.name):
+      batch, time, _ = py_utils.GetShape(inputs)
+      hidden = self.norm.FProp(theta.norm, inputs)
+      rows = tf.reshape(hidden, [-1, p.model_dim])
+      logits = tf.matmul(rows, theta.table, transpose_b=True)
+      logits = tf.nn.bias_add(logits, theta.b)
+      return tf.reshape(logits, [batch, time, p.vocab_size])
+
+  def ZeroState(self, batch, max_length):
+    """Nothing has to be remembered."""
+    del batch, max_length
+    return py_utils.NestedMap()
+
+  def ExtendStep(self, theta, inputs, state, time):
+    """Logits of the new tokens."""
+    del time
+    return self.FProp(theta, inputs), state

@@ -1,0 +1,174 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Language modelling by a pipelined network."""
+
+import lingvo.compat as tf
+from lingvo.core import base_model, py_utils, schedule
+
+from lingvo_gpipe import sequential_layer
+from lingvo_gpipe.models import language_model_loss, learning_rates
+from lingvo_gpipe.pipeline import flat_layers, named_values, tensor_shapes
+
+_TARGETS = {'labels': 'int32', 'weights': 'float32', 'bytes': 'float32'}
+
+
+class LanguageModel(base_model.BaseTask):
+  """Trains a list of layers, cut into cells, to predict the next token.
+
+  The loss is computed in the last cell, where the logits are, so any schedule
+  can be used and logits of more than one micro-batch are never there at once.
+  Evaluation runs forward only through the same cells.
+
+  The first layer takes ids; the last gives logits. Values that layers take and
+  none puts aside, such as 'segment_ids', are side inputs, from the input batch.
+
+  A learning rate schedule with a Param `total_steps` that is 0 ends at
+  `train.max_steps`.
+
+  Input batches are NestedMaps of tensors [batch, time] as `inputs.text` makes
+  them:
+    ids: int32, the tokens a model sees.
+    labels: int32, at each place the token that follows.
+    weights: float32, 0 for places that do not count.
+    bytes: float32, how many bytes of text a label stands for.
+    segment_ids: int32, which of the row's segments a token belongs to.
+    segment_pos: int32, the place within the segment, from 0.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define(
+      'pipeline',
+      sequential_layer.GPipeSequentialLayer.Params().Set(schedule='1f1b'),
+      'The pipeline; its layers, the last of which gives the logits, and how '
+      'to cut them. Its loss, side inputs and their shapes come from this '
+      'task.',
+    )
+    p.Define('loss', language_model_loss.LanguageModelLoss.Params(), 'Loss.')
+    p.train.lr_schedule = schedule.LinearRampupCosineSchedule.Params()
+    return p
+
+  def __init__(self, params):
+    params = params.Copy()
+    learning_rates.end_at_max_steps(params.train)
+    super().__init__(params)
+    p = self.params
+    self.CreateChild('pipeline', _Pipeline(p))
+    self._CheckVocabulary()
+
+  def ComputePredictions(self, theta, input_batch):
+    """Nothing: predictions and loss are made together, in the pipeline."""
+    del theta, input_batch
+    return py_utils.NestedMap()
+
+  def ComputeLoss(self, theta, predictions, input_batch):
+    """Runs the pipeline, in training forward and backward.
+
+    Args:
+      theta: A NestedMap with the task's weights.
+      predictions: Unused.
+      input_batch: See the class.
+
+    Returns:
+      A pair: metrics {name: (value, weight)}, those of the loss and
+      num_samples_in_batch (rows that are not empty) and num_tokens_in_batch
+      (places that count); and an empty dict in place of tensors for single
+      examples.
+    """
+    del predictions
+    result = self.pipeline.ComputeLoss(
+      theta.pipeline,
+      (input_batch.ids,),
+      py_utils.NestedMap({name: input_batch[name] for name in _TARGETS}),
+      self._SideInputs(input_batch),
+    )
+    counts = tf.cast(input_batch.weights > 0.0, tf.float32)
+    # Lingvo's runners take the value for the batch's size, and add up
+    # value times weight to see when an evaluation is complete.
+    one = tf.constant(1.0)
+    result['num_samples_in_batch'] = (
+      tf.reduce_sum(tf.reduce_max(counts, axis=1)),
+      one,
+    )
+    result['num_tokens_in_batch'] = (tf.reduce_sum(counts), one)
+    return result, {}
+
+  def Logits(self, theta, input_batch):
+    """Runs the pipeline forward.
+
+    Args:
+      theta: A NestedMap with the task's weights.
+      input_batch: A NestedMap with `ids` and the side inputs.
+
+    Returns:
+      A tensor [batch, time, vocab_size]: logits of the token that follows.
+    """
+    return self.pipeline.FProp(
+      theta.pipeline,
+      input_batch.ids,
+      side_inputs=self._SideInputs(input_batch),
+    )
+
+  def _SideInputs(self, input_batch):
+    names = self.pipeline.params.side_inputs
+    missing = [name for name in names if name not in input_batch]
+    if missing:
+      raise ValueError(
+        f'{self.path}: layers take {missing}, but the input batch has '
+        f'{sorted(input_batch.keys())}.'
+      )
+    return {name: input_batch[name] for name in names}
+
+  def _CheckVocabulary(self):
+    """Refuses an input that has ids which the layers have not."""
+    source = self.children.get('input')
+    input_size = getattr(source, 'vocab_size', None)
+    if input_size is None:
+      return
+    for layer in flat_layers.flatten(
+      self.params.pipeline.sub, self.params.pipeline
+    ):
+      size = layer.params.Get('vocab_size') if _HasVocab(layer) else input_size
+      if size < input_size:
+        raise ValueError(
+          f'{self.path}: layer {layer.name} has vocab_size={size}, but the '
+          f'input {source.params.name} has {input_size} different ids. Set '
+          f'vocab_size of the layers to {input_size}.'
+        )
+
+
+def _HasVocab(layer):
+  return 'vocab_size' in layer.params
+
+
+def _Pipeline(p):
+  """The pipeline's Params with what comes from the task."""
+  result = p.pipeline.Copy().Set(loss_tpl=p.loss, side_inputs=_SideNames(p))
+  if not result.input_shapes:
+    return result
+  ids = tensor_shapes.parse(
+    result.input_shapes, f'{p.name}.pipeline.input_shapes'
+  )
+  shape = ','.join(map(str, tf.nest.flatten(ids)[0].shape.as_list()))
+
+  def shapes(dtypes):
+    return ', '.join(f'{name}={t}[{shape}]' for name, t in dtypes.items())
+
+  if not result.target_shapes:
+    result.target_shapes = shapes(_TARGETS)
+  if not result.side_input_shapes:
+    result.side_input_shapes = shapes(
+      dict.fromkeys(result.side_inputs, 'int32')
+    )
+  return result
+
+
+def _SideNames(p):
+  """Names that layers take and none puts aside."""
+  put, taken = set(), {}
+  for layer in flat_layers.flatten(p.pipeline.sub, p.pipeline):
+    declared = named_values.declared(layer.params)
+    put |= set(declared.puts)
+    taken.update(dict.fromkeys(declared.takes))
+  return [name for name in taken if name not in put]

@@ -123,7 +123,14 @@ class CutTable:
     header = ['cell', 'device', 'layers', f'cost ({self.basis})', 'parameters']
     header += ['weights', 'gradients', 'optimizer', 'stash', 'activations']
     header += ['boundary']
-    table = text_table.table(header, [self._cells(row) for row in self.rows])
+    devices = _short_names([row.device for row in self.rows])
+    table = text_table.table(
+      header,
+      [
+        self._cells(row, device)
+        for row, device in zip(self.rows, devices, strict=True)
+      ],
+    )
     lines = [
       table,
       f'{self.schedule}, M = {self.num_micro_batches}, recompute '
@@ -135,10 +142,10 @@ class CutTable:
     lines += [f'Warning: {warning}' for warning in self.warnings()]
     return '\n'.join(lines)
 
-  def _cells(self, row: CutRow) -> list[str]:
+  def _cells(self, row: CutRow, device: str) -> list[str]:
     return [
       str(row.cell),
-      row.device,
+      device,
       row.layers_text,
       f'{row.share:.1%}',
       f'{row.parameters:,}',
@@ -225,6 +232,16 @@ def _bubble(partition: Partition) -> float:
       float(cell.cost) - forward, 0.0
     )
   return float(schedules.simulate(_schedule(partition), durations).bubble)
+
+
+def _short_names(devices: Sequence[str]) -> list[str]:
+  """Device names without the leading parts that they share."""
+  parts = [device.removeprefix('/').split('/') for device in devices]
+  least = min(map(len, parts)) - 1
+  shared = 0
+  while shared < least and len({part[shared] for part in parts}) == 1:
+    shared += 1
+  return ['/'.join(part[shared:]) for part in parts]
 
 
 def _bytes(number: int) -> str:

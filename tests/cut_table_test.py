@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the table of a cut."""
 
+import dataclasses
+
 import pytest
 
 from lingvo_gpipe.cut_table import cut_table
@@ -86,6 +88,33 @@ def test_the_text_names_cells_devices_and_layers():
   text = _table([1, 1, 1, 1, 1], 2, 8).to_text()
   lines = text.splitlines()
   assert 'cost (flops)' in lines[0]
-  assert '/cpu:1' in lines[3]
+  assert ' cpu:1 ' in lines[3]
   assert 'l0 .. l2 (3)' in text or 'l2 .. l4 (3)' in text
   assert '1f1b, M = 8, recompute always: imbalance 1.20' in text
+
+
+@pytest.mark.parametrize(
+  ('devices', 'short'),
+  [
+    (
+      ['/job:a/task:0/cpu:0', '/job:a/task:1/cpu:0'],
+      ['task:0/cpu:0', 'task:1/'],
+    ),
+    (['/job:a/task:0/cpu:0'] * 2, ['cpu:0', 'cpu:0']),
+    (['', ''], ['', '']),
+    (['0', '1'], ['0', '1']),
+  ],
+)
+def test_device_names_are_told_apart_in_few_letters(devices, short):
+  rows = _table([1, 1], 2, 8)
+  rows = dataclasses.replace(
+    rows,
+    rows=tuple(
+      dataclasses.replace(row, device=device)
+      for row, device in zip(rows.rows, devices, strict=True)
+    ),
+  )
+  lines = rows.to_text().splitlines()
+  for line, name in zip(lines[2:4], short, strict=True):
+    assert line.split('|')[2].strip().startswith(name)
+    assert 'job' not in line

@@ -11,11 +11,13 @@ A device that holds some cells needs, at its peak,
 + one micro-batch's activations                    of its largest cell
 ```
 
-Under recomputation a stashed micro-batch keeps the cell's input, and the
-backwards, one at a time on a device, make its activations anew. Without it
-('never') a stashed micro-batch keeps its input and its activations, and
-nothing is made anew. Under 'except_last' the last micro-batch keeps its
-activations too; they come on top while others are recomputed.
+A cell's input is what the layer before it hands on, and what its layers take
+by name of earlier cells (skips). Under recomputation a stashed micro-batch
+keeps the cell's input, and the backwards, one at a time on a device, make its
+activations anew. Without it ('never') a stashed micro-batch keeps its input and
+its activations, and nothing is made anew. Under 'except_last' the last
+micro-batch keeps its activations too; they come on top while others are
+recomputed.
 
 Where a device holds several cells their stashes need not be largest at the
 same moment: the sum is then an upper bound.
@@ -29,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lingvo_gpipe import cost_model, schedules
+from lingvo_gpipe import skips as skips_lib
 from lingvo_gpipe.schedules import stash
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -101,6 +104,7 @@ class CellMemory:
     recompute: str,
     *,
     input_bytes: int = 0,
+    skips: Sequence[skips_lib.Skip] = (),
     size: int = 1,
     reference_size: int = 1,
     mini_batch_size: int | None = None,
@@ -113,6 +117,7 @@ class CellMemory:
       recompute: A recompute policy.
       input_bytes: Bytes of the first layer's input, for a micro-batch of
         `reference_size`.
+      skips: Values that layers take of earlier ones, likewise.
       size: How many examples a micro-batch has.
       reference_size: See `layers`.
       mini_batch_size: How many examples a mini-batch has, which bounds what a
@@ -143,6 +148,9 @@ class CellMemory:
       [input_bytes, *(layer.output_bytes for layer in layers)],
       int(examples.max()),
     )
+    self._skips = skips_lib.SkipBytes(skips, len(layers)) if skips else None
+    if self._skips is not None:
+      _int64([int(self._inputs.max()) + self._skips.total], int(examples.max()))
     self._activations_before = _int64(
       cost_model.prefix_sums(layer.activation_bytes for layer in layers),
       int((self._kept_activations + self._made).max()),
@@ -190,7 +198,10 @@ class CellMemory:
     activations = self._activations_before[ends]
     activations = activations - self._activations_before[starts]
     state = self._state_before[ends] - self._state_before[starts]
-    stashed = self._inputs[starts] * self._kept_inputs[cell]
+    inputs = self._inputs[starts]
+    if self._skips is not None:
+      inputs = inputs + self._skips.into(starts, ends)
+    stashed = inputs * self._kept_inputs[cell]
     if self._kept_activations[cell]:
       stashed = stashed + activations * self._kept_activations[cell]
     made = activations * self._made[cell]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cuts a sequence of layers into cells as well as it can be cut."""
 
+import bisect
 import dataclasses
 import itertools
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from lingvo_gpipe.cost_model import LayerCost, Number
 from lingvo_gpipe.memory_model import CellBytes
 from lingvo_gpipe.partitioning.best_cut import best_cut
 from lingvo_gpipe.partitioning.cut_problem import (
-  CutProblem,
   cut_problem,
   least_largest_cost,
 )
@@ -25,6 +25,7 @@ from lingvo_gpipe.partitioning.pipeline_spec import (
   cell_memory,
   spec_problem,
 )
+from lingvo_gpipe.skips import Skip
 
 __all__ = [
   'LayerCost',
@@ -32,6 +33,7 @@ __all__ = [
   'PartitionCell',
   'PartitionError',
   'PipelineSpec',
+  'Skip',
   'balance',
   'partition',
 ]
@@ -69,8 +71,9 @@ class Partition:
     spec: What they were cut for.
     cells: The cells, in order.
     is_proven: Whether it is known that no cut is better. It is False for given
-      splits, and may be where cells share devices whose memory limit binds: if
-      the search had to leave cuts out.
+      splits, and may be where cells share devices: if their memory limit binds
+      and the search had to leave cuts out, or if there are skips, which the
+      search counts as crossing even between cells on one device.
   """
 
   layers: tuple[LayerCost, ...]
@@ -121,7 +124,7 @@ def partition(
   The best cut is the one with the least
 
   1. cost of the largest cell, among cuts that fit the devices' memory,
-  2. bytes of a micro-batch that cross between devices,
+  2. bytes of a micro-batch that cross between devices, skips included,
   3. memory of the largest cell, each cell taken by itself,
   4. sum of squared costs of the cells (in units of about 2**-29 of the total),
 
@@ -158,7 +161,7 @@ def partition(
   found = Partition(
     tuple(layers),
     spec,
-    _cells(layers, spec, problem, memory, positions),
+    _cells(layers, spec, memory, positions),
     is_proven,
   )
   limit = spec.device_memory
@@ -195,7 +198,6 @@ def _check_sizes(
 def _cells(
   layers: Sequence[LayerCost],
   spec: PipelineSpec,
-  problem: CutProblem,
   memory: memory_model.CellMemory,
   positions: Sequence[int],
 ) -> tuple[PartitionCell, ...]:
@@ -213,10 +215,29 @@ def _cells(
         Fraction(0),
       ),
       memory=memory.of_cell(k, start, end),
-      crossing_bytes=int(problem.crossing_bytes[start]),
+      crossing_bytes=_crossing_bytes(layers, spec, positions, k),
     )
     for k, (start, end) in enumerate(itertools.pairwise(positions))
   )
+
+
+def _crossing_bytes(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  positions: Sequence[int],
+  k: int,
+) -> int:
+  """Bytes of a micro-batch that reach cell `k` from other devices."""
+  if spec.num_devices == 1:
+    return 0
+  start, end = positions[k], positions[k + 1]
+  crossing = layers[start - 1].output_bytes if k else 0
+  for skip in spec.skips:
+    source = bisect.bisect_right(positions, skip.from_layer) - 1
+    is_elsewhere = (source - k) % spec.num_devices != 0
+    if is_elsewhere and skip.reaches(start, end):
+      crossing += skip.num_bytes
+  return crossing
 
 
 def balance(costs: Sequence[Number], num_cells: int) -> list[int]:

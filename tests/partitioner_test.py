@@ -11,6 +11,7 @@ import sys
 from fractions import Fraction
 
 import pytest
+import skips_test
 
 from lingvo_gpipe import partitioner, schedules
 from lingvo_gpipe.partitioner import (
@@ -102,6 +103,7 @@ class _Oracle:
     given = self.spec.input_bytes
     if start:
       given = self.layers[start - 1].output_bytes
+    given += sum(skip.num_bytes for skip in self._taken(start, end))
     # In micro-batches of the size that the bytes are for.
     kept = min(self.stash[k] * self.scale, self.mini_batch)
     stash, transient = given * kept, inner * self.scale
@@ -110,6 +112,30 @@ class _Oracle:
     elif self.spec.recompute == 'except_last' and self.stash[k] > 1:
       stash += inner * self.scale
     return state + _ceil(stash), _ceil(transient)
+
+  def _taken(self, start, end):
+    """The skips that a cell takes from earlier ones."""
+    return [
+      skip
+      for skip in self.spec.skips
+      if skip.from_layer < start
+      and any(start <= taker < end for taker in skip.to_layers)
+    ]
+
+  def crossing(self, cells):
+    """Bytes that reach each cell from other devices."""
+    num_devices = self.spec.num_devices
+    home = [k for k, (a, b) in enumerate(cells) for _ in range(a, b)]
+    found = []
+    for k, (start, end) in enumerate(cells):
+      given = self.layers[start - 1].output_bytes if k else 0
+      given += sum(
+        skip.num_bytes
+        for skip in self._taken(start, end)
+        if (home[skip.from_layer] - k) % num_devices
+      )
+      found.append(given if num_devices > 1 else 0)
+    return found
 
   def device_memory(self, cells):
     parts = [self.held_and_transient(k, *cell) for k, cell in enumerate(cells)]
@@ -122,9 +148,7 @@ class _Oracle:
 
   def value(self, cells):
     """What is to be least; see partition()."""
-    crossing = 0
-    if self.spec.num_devices > 1:
-      crossing = sum(self.layers[a - 1].output_bytes for a, _ in cells[1:])
+    crossing = sum(self.crossing(cells))
     costs = [self.cost(*cell) for cell in cells]
     memories = [
       sum(self.held_and_transient(k, *cell)) for k, cell in enumerate(cells)
@@ -187,6 +211,55 @@ def test_no_cut_is_better_in_1000_random_instances(seed):
   assert num_misfit > 30
 
 
+@pytest.mark.parametrize('seed', range(2))
+def test_no_cut_is_better_in_500_random_instances_with_skips(seed):
+  rng = random.Random(100 + seed)
+  num_fit = num_misfit = 0
+  while num_fit + num_misfit < 500:
+    spec = _random_spec(rng, max_cells_per_device=2)
+    if spec.num_cells > 6:
+      continue
+    layers = _random_layers(rng, rng.randint(spec.num_cells, 8))
+    skips = skips_test.random_skips(rng, len(layers))
+    spec = dataclasses.replace(spec, skips=skips)
+    spec = _with_random_limit(rng, layers, spec)
+    oracle = _Oracle(layers, spec)
+    best, _ = oracle.best()
+    if best is None:
+      num_misfit += 1
+      with pytest.raises(PartitionError, match='do not fit'):
+        partition(layers, spec)
+      continue
+    num_fit += 1
+    found = partition(layers, spec)
+    cells = [(cell.start, cell.end) for cell in found.cells]
+    assert [cell.crossing_bytes for cell in found.cells] == (
+      oracle.crossing(cells)
+    )
+    assert list(found.device_memory) == oracle.device_memory(cells)
+    may_be_beaten = skips and 1 < spec.num_devices < spec.num_cells
+    assert found.is_proven == (not may_be_beaten)
+    if may_be_beaten:
+      # In crossing bytes alone.
+      assert oracle.value(cells)[0] == best[0]
+    else:
+      assert oracle.value(cells) == best
+  assert num_misfit > 15
+
+
+def test_many_cells_with_a_skip_over_all_layers():
+  # As of an encoder's output, which every layer of the decoder takes.
+  layers = [
+    LayerCost(f'l{i}', forward=1 + i % 3, activation_bytes=5, output_bytes=1)
+    for i in range(600)
+  ]
+  skips = (partitioner.Skip(9, tuple(range(100, 600)), 7),)
+  found = partition(layers, PipelineSpec(num_devices=64, skips=skips))
+  assert found.is_proven
+  takers = [cell for cell in found.cells if cell.end > 100]
+  assert found.crossing_bytes == 63 + 7 * len(takers)
+
+
 def test_the_smallest_number_of_devices_is_found():
   rng = random.Random(11)
   seen = set()
@@ -195,6 +268,9 @@ def test_the_smallest_number_of_devices_is_found():
       _random_spec(rng, max_devices=3, max_cells_per_device=1),
     )
     layers = _random_layers(rng, rng.randint(spec.num_cells, 8))
+    if rng.random() < 0.3:
+      skips = skips_test.random_skips(rng, len(layers))
+      spec = dataclasses.replace(spec, skips=skips)
     spec = _with_random_limit(rng, layers, spec)
     if spec.device_memory is None:
       continue

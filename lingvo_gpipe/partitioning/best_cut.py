@@ -38,7 +38,8 @@ class SearchResult:
   Attributes:
     positions: The ends of the best cut's cells, or None if no cut fits.
     is_proven: Whether every other cut was ruled out. Only a search for cells
-      that share devices under a tight memory limit can end without a proof.
+      that share devices can end without a proof: under a tight memory limit,
+      or with skips, which it counts even if both ends are on one device.
   """
 
   positions: tuple[int, ...] | None
@@ -56,25 +57,30 @@ def best_cut(
     device_memory: Bytes that a device may hold; None for no limit.
   """
   if problem.memory is None:
+    assert problem.skips is None
     even = best_even_cuts(problem, least_largest_cost(problem))
     return SearchResult(even.positions, True)
   alone = _search_apart(problem, device_memory)
   if alone is None:
     return SearchResult(None, True)
+  share_devices = num_devices < problem.num_cells
+  is_exact = problem.skips is None or not share_devices
   if device_memory is None:
-    return SearchResult(alone.positions, True)
+    return SearchResult(alone.positions, is_exact)
   # A cut that is best with each cell on a device of its own is best on shared
   # devices too, if it fits there.
   if shared_device_search.fits(
     problem, alone.positions, num_devices, device_memory
   ):
-    return SearchResult(alone.positions, True)
+    return SearchResult(alone.positions, is_exact)
   shared = shared_device_search.SharedDeviceSearch(
     problem, num_devices, device_memory
   )
   cuts = shared.best()
   positions = None if cuts is None else cuts.positions
-  return SearchResult(positions, not shared.has_dropped)
+  return SearchResult(
+    positions, not shared.has_dropped and (is_exact or positions is None)
+  )
 
 
 def _search_apart(problem: CutProblem, cell_memory: int | None) -> Cuts | None:
@@ -113,7 +119,7 @@ def _least_memory(
   criteria = [CROSSING_BYTES, LARGEST_MEMORY]
   windows = Windows(problem, largest_cost, cell_memory)
   if windows.num_candidates > _MANY_CANDIDATES:
-    fewest_bytes = best_even_cuts(problem, largest_cost).values[0]
+    fewest_bytes = _fewest_bytes(problem, largest_cost)
     bound = least_largest_floor(problem) + 1
     while cell_memory is None or bound < cell_memory:
       if Windows(problem, largest_cost, bound).num_candidates * 2 > (
@@ -127,3 +133,12 @@ def _least_memory(
   cuts = best_cuts(problem, criteria, largest_cost, cell_memory)
   assert cuts is not None
   return cuts.values[1]
+
+
+def _fewest_bytes(problem: CutProblem, largest_cost: int) -> int:
+  """The fewest bytes that cross if memory does not matter."""
+  if problem.skips is None:
+    return best_even_cuts(problem, largest_cost).values[0]
+  cuts = best_cuts(problem, [CROSSING_BYTES], largest_cost)
+  assert cuts is not None
+  return cuts.values[0]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from lingvo_gpipe import cost_model
 from lingvo_gpipe.memory_model import CellMemory
+from lingvo_gpipe.skips import SkipBytes
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
@@ -40,6 +41,8 @@ class CutProblem:
     crossing_bytes: [N + 1], for each position the bytes that cross to another
       device if cells meet there; [0] is 0.
     memory: What a cell needs, or None if memory does not matter.
+    skips: What crosses besides, to a cell whose layers take it of earlier
+      ones; None for nothing.
   """
 
   num_cells: int
@@ -47,6 +50,7 @@ class CutProblem:
   coarse_before: IntArray
   crossing_bytes: IntArray
   memory: CellMemory | None = None
+  skips: SkipBytes | None = None
 
   @property
   def total_cost(self) -> int:
@@ -75,6 +79,7 @@ def cut_problem(
   num_cells: int,
   crossing_bytes: Sequence[int] | None = None,
   memory: CellMemory | None = None,
+  skips: SkipBytes | None = None,
 ) -> CutProblem:
   """Turns layers into a CutProblem.
 
@@ -85,6 +90,7 @@ def cut_problem(
     num_cells: K.
     crossing_bytes: See CutProblem; None for none.
     memory: See CutProblem.
+    skips: See CutProblem.
   """
   exact = cost_model.to_integers(costs)
   if not any(exact):
@@ -98,6 +104,7 @@ def cut_problem(
     np.array(cost_model.prefix_sums(coarse), np.int64),
     np.array(crossing_bytes or [0] * (len(exact) + 1), np.int64),
     memory,
+    skips,
   )
 
 

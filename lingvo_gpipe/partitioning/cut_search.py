@@ -66,8 +66,10 @@ class Edges:
 
   @property
   def crossing_bytes(self) -> IntArray:
-    """Bytes that cross to a device where the cell starts."""
+    """Bytes that cross to a cell from those before it."""
     crossing: IntArray = self._problem.crossing_bytes[self.starts]
+    if self._problem.skips is not None:
+      crossing = crossing + self._problem.skips.into(self.starts, self.ends)
     return crossing
 
   @property

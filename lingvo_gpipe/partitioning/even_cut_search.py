@@ -14,7 +14,8 @@ b < b', with squares of sums,
 quadrangle inequalities", 1980), bytes depend on the start alone, and the cells
 that the bound forbids are the longest ones. So the best start of the middle
 end bounds those of all others, and a step looks at N log N cells instead of
-N squared.
+N squared. (Bytes of skips depend on the end as well and break the inequality:
+`cut_search` is the one to use for them.)
 """
 
 import numpy as np
@@ -32,7 +33,7 @@ def best_even_cuts(problem: CutProblem, largest_cost: int) -> Cuts:
   """The best cuts with regard to bytes, then to the sum of squared costs.
 
   Args:
-    problem: The layers; their memory is not looked at.
+    problem: The layers, without skips; their memory is not looked at.
     largest_cost: What no cell may cost more than; at least
       `cut_problem.least_largest_cost(problem)`.
 
@@ -40,6 +41,7 @@ def best_even_cuts(problem: CutProblem, largest_cost: int) -> Cuts:
     The cuts, with the values (bytes, sum of squared coarse costs). Where both
     are equal, later cells are as long as they can be, the last one first.
   """
+  assert problem.skips is None
   windows = Windows(problem, largest_cost)
   assert windows.is_possible
   values = (np.zeros(1, np.int64), np.zeros(1, np.int64))

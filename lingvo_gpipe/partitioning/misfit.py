@@ -259,6 +259,7 @@ def _fits(
       stashed,
       spec.recompute,
       input_bytes=spec.input_bytes,
+      skips=spec.skips,
       size=size,
       reference_size=present,
       mini_batch_size=mini_batch,
@@ -286,7 +287,11 @@ def _smallest_num_cells(
     spec.schedule, range(num_layers), spec.num_micro_batches
   )
   memory = memory_model.CellMemory(
-    layers, stashed[::-1], spec.recompute, input_bytes=spec.input_bytes
+    layers,
+    stashed[::-1],
+    spec.recompute,
+    input_bytes=spec.input_bytes,
+    skips=spec.skips,
   )
   floor, most = memory.floor_before, limit * memory.divisor
   # From which positions the rest can be cut into the cells so far.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from lingvo_gpipe import memory_model, schedules
 from lingvo_gpipe.cost_model import LayerCost, check_recompute
 from lingvo_gpipe.partitioning.cut_problem import CutProblem, cut_problem
+from lingvo_gpipe.skips import Skip, SkipBytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class PipelineSpec:
     recompute: A recompute policy.
     input_bytes: Bytes of the first layer's input for one micro-batch.
     device_memory: Bytes that each device may hold; None for no limit.
+    skips: Values that layers take of earlier ones past those between.
 
   Raises:
     ValueError: A number is out of range, or a policy or schedule unknown.
@@ -37,6 +39,7 @@ class PipelineSpec:
   recompute: str = 'always'
   input_bytes: int = 0
   device_memory: int | None = None
+  skips: tuple[Skip, ...] = ()
 
   def __post_init__(self) -> None:
     check_recompute(self.recompute)
@@ -71,7 +74,11 @@ def cell_memory(
     spec.schedule, spec.cell_devices, spec.num_micro_batches
   )
   return memory_model.CellMemory(
-    layers, stashed, spec.recompute, input_bytes=spec.input_bytes
+    layers,
+    stashed,
+    spec.recompute,
+    input_bytes=spec.input_bytes,
+    skips=spec.skips,
   )
 
 
@@ -88,9 +95,12 @@ def spec_problem(
     memory: What cells need; None if it does not matter.
   """
   crossing = [0] * (len(layers) + 1)
+  skips = None
   if spec.num_devices > 1:
     crossing[1:] = [layer.output_bytes for layer in layers]
+    if spec.skips:
+      skips = SkipBytes(spec.skips, len(layers))
   times = [
     layer.time(spec.recompute, spec.num_micro_batches) for layer in layers
   ]
-  return cut_problem(times, spec.num_cells, crossing, memory)
+  return cut_problem(times, spec.num_cells, crossing, memory, skips)

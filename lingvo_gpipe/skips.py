@@ -1,0 +1,119 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Values that go from a layer to later ones past those between, in bytes.
+
+Such a value reaches a cell once if it was made before the cell and a layer of
+the cell takes it. Taken apart by takers that follow each other, with p before j
+
+```
+  made in i, taken in j1, j2, ...:   (p, j) = (i, j1), (j1, j2), ...
+```
+
+it reaches a cell of layers a to b - 1 once for the only pair with
+p < a <= j < b, if there is one. So what reaches a cell depends on its ends
+alone, which is all that a search for cuts needs.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Skip:
+  """A value that layers take from an earlier one.
+
+  Attributes:
+    from_layer: The layer that makes it.
+    to_layers: Layers that take it, in ascending order, all behind from_layer.
+    num_bytes: Its bytes, for one micro-batch.
+
+  Raises:
+    ValueError: The layers are not in this order, or the bytes are negative.
+  """
+
+  from_layer: int
+  to_layers: tuple[int, ...]
+  num_bytes: int
+
+  def __post_init__(self) -> None:
+    layers = (self.from_layer, *self.to_layers)
+    if (
+      len(layers) < 2
+      or layers[0] < 0
+      or any(a >= b for a, b in itertools.pairwise(layers))
+    ):
+      raise ValueError(
+        f'A skip goes from layer {self.from_layer} to layers '
+        f'{list(self.to_layers)}; there must be one or more, in ascending '
+        'order, and behind the layer that it comes from.'
+      )
+    if self.num_bytes < 0:
+      raise ValueError(f'A skip has {self.num_bytes} bytes; use 0 or more.')
+
+  def reaches(self, start: int, end: int) -> bool:
+    """Whether it goes into a cell of layers `start` to `end` - 1."""
+    return self.from_layer < start and any(
+      start <= layer < end for layer in self.to_layers
+    )
+
+
+class SkipBytes:
+  """The bytes that reach any cell by skips."""
+
+  def __init__(self, skips: Sequence[Skip], num_layers: int):
+    """Prepares sums.
+
+    Args:
+      skips: The skips.
+      num_layers: N.
+
+    Raises:
+      ValueError: A skip names a layer that there is not, or the bytes are too
+        many for 64 bits.
+    """
+    for skip in skips:
+      if skip.to_layers[-1] >= num_layers:
+        raise ValueError(
+          f'A skip goes to layer {skip.to_layers[-1]}, but there are only '
+          f'{num_layers} layers.'
+        )
+    pairs = [
+      (before, after, skip.num_bytes)
+      for skip in skips
+      for before, after in itertools.pairwise(
+        (skip.from_layer, *skip.to_layers)
+      )
+    ]
+    self.total = sum(num_bytes for _, _, num_bytes in pairs)
+    if self.total >= 2**61:
+      raise ValueError(f'{self.total} bytes of skips do not fit into 64 bits.')
+    sources = sorted({before for before, _, _ in pairs})
+    targets = sorted({after for _, after, _ in pairs})
+    # [r, c]: the bytes of pairs among the first r sources and c targets.
+    table = np.zeros((len(sources) + 1, len(targets) + 1), np.int64)
+    row_of = {layer: row for row, layer in enumerate(sources, 1)}
+    column_of = {layer: column for column, layer in enumerate(targets, 1)}
+    for before, after, num_bytes in pairs:
+      table[row_of[before], column_of[after]] += num_bytes
+    self._table: IntArray = table.cumsum(axis=0).cumsum(axis=1)
+    positions = np.arange(num_layers + 1)
+    self._row: IntArray = np.searchsorted(sources, positions)
+    self._column: IntArray = np.searchsorted(targets, positions)
+    self._before: IntArray = self._table[self._row, self._column]
+
+  def into(self, starts: IntArray, ends: IntArray) -> IntArray:
+    """Bytes that reach layers `starts` to `ends` - 1 as a cell.
+
+    Args:
+      starts: Positions; any shape that broadcasts with `ends`.
+      ends: Positions after the cells' last layers; larger than starts.
+    """
+    reached: IntArray = self._table[self._row[starts], self._column[ends]]
+    return reached - self._before[starts]

@@ -15,7 +15,6 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.cost_model import LayerCost
-from lingvo_gpipe.feature_extraction_layer import describe
 from lingvo_gpipe.layer_costing import (
   layer_profile,
   measure,
@@ -23,6 +22,7 @@ from lingvo_gpipe.layer_costing import (
   weights,
 )
 from lingvo_gpipe.layer_costing.layer_profile import LayerProfile
+from lingvo_gpipe.layer_costing.layer_trace import describe_call
 from lingvo_gpipe.layer_costing.own_thread import in_own_thread
 from lingvo_gpipe.layer_costing.same_params import SameParams, as_text
 
@@ -120,10 +120,10 @@ def parameter_costs(
   def build_all() -> list[weights.Weights]:
     known: SameParams[weights.Weights] = SameParams()
     found = []
-    for params in layers:
+    for name, params in zip(names, layers, strict=True):
       built = known.get(params)
       if built is None:
-        built = layer_profile.build_weights(params)
+        built = layer_profile.build_weights(name, params)
         known.add(params, None, built)
       found.append(built)
     return found
@@ -217,7 +217,8 @@ def _measured(
   if known is not None:
     return known
   times = measure.measure(
-    profile.params.Copy().Set(name=profile.name),
+    profile.name,
+    profile.params,
     profile.call,
     profile.given,
     profile.input_gradients,
@@ -225,7 +226,7 @@ def _measured(
   )
   about = {
     'layer': profile.params.cls.__name__,
-    'given': describe(profile.call.args),
+    'given': describe_call(profile.call),
     'device': kind,
   }
   return stored.add(key, times, about)

@@ -39,8 +39,18 @@ def _graph_of(
     return graph
   with op.graph.as_default():
     return function_def_to_graph.function_def_to_graph(
-      function.cached_definition, input_shapes=[t.shape for t in inputs]
+      _without_shapes(function.cached_definition),
+      input_shapes=[t.shape for t in inputs],
     )
+
+
+def _without_shapes(definition: Any) -> Any:
+  """A FunctionDef without the shapes that it was traced for, a copy."""
+  copy = type(definition)()
+  copy.CopyFrom(definition)
+  for part in (*copy.arg_attr.values(), *copy.node_def):
+    part.attr.pop('_output_shapes', None)
+  return copy
 
 
 def _find(name: str, graph: Any) -> Any:

@@ -94,18 +94,8 @@ def _loop_flops(op: tf.Operation, frame: Frame) -> int:
       f'How often loop {op.name} runs is not known beforehand; its FLOPs are '
       'counted once, as are those of all loops of which it is not known.',
     )
-  inner = trip_count.body_frame(op, frame)
-  cond, body = functions.called(op, 'cond'), functions.called(op, 'body')
-  # The condition knows of the loop's variables what the body does.
-  cond_frame = Frame(
-    {
-      id(a): inner.arguments[id(b)]
-      for a, b in zip(cond.inputs, body.inputs, strict=True)
-    },
-    is_top=False,
-  )
-  once = graph_flops(body, inner)
-  return trips * once + (trips + 1) * graph_flops(cond, cond_frame)
+  cond, body = (graph_flops(*part) for part in trip_count.parts(op, frame))
+  return trips * body + (trips + 1) * cond
 
 
 def _log_once(key: Any, message: str) -> None:

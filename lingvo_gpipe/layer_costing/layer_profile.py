@@ -156,7 +156,7 @@ class _Profiler:
     params = self._layers[self._names.index(owner)]
     known = self._built.get(params)
     if known is None:
-      known = build_weights(params)
+      known = build_weights(owner, params)
       self._built.add(params, None, known)
     theta = known.theta
     for key in filter(None, part.split('.')):
@@ -173,7 +173,7 @@ class _Profiler:
     known = self._traces.get(params, key)
     if known is None:
       with own_graph():
-        known = LayerTrace(params.Copy().Set(name=name), call)
+        known = LayerTrace(name, params, call)
       self._traces.add(params, key, known)
       self._forward_flops[id(known)] = graph_flops.graph_flops(
         known.function.graph
@@ -210,7 +210,7 @@ class _Profiler:
     input_gradients = index > 0
     key = (id(trace), given, input_gradients)
     if key not in self._backwards:
-      with explained(self._layers[index], trace.call):
+      with explained(self._names[index], self._layers[index], trace.call):
         self._backwards[key] = backward(trace, given, input_gradients)
     found = self._backwards[key]
     cost = dataclasses.replace(
@@ -244,8 +244,8 @@ def weight_cost(name: str, found: weights.Weights, slots: int) -> LayerCost:
   )
 
 
-def build_weights(params: Any) -> weights.Weights:
+def build_weights(name: str, params: Any) -> weights.Weights:
   """Builds a layer in a graph of its own, for its weights."""
-  with own_graph():
+  with own_graph(), explained(name, params):
     layer = params.Copy().Set(name=params.name or 'layer').Instantiate()
     return weights.weights_of(layer)

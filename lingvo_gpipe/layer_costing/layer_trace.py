@@ -65,10 +65,11 @@ class LayerTrace:
     function: The traced cell.
   """
 
-  def __init__(self, params: Any, call: LayerCall, device: str = ''):
+  def __init__(self, name: str, params: Any, call: LayerCall, device: str = ''):
     """Builds and traces the layer, in the current graph.
 
     Args:
+      name: Its name, for errors.
       params: Its Params.
       call: What it is called with.
       device: The device of the traced ops; '' for where the function runs.
@@ -79,19 +80,19 @@ class LayerTrace:
     self.call = call
     # A function's graph does not hold the one around it.
     self._graph = tf.get_default_graph()
-    name = params.name or 'layer'
-    with explained(params, call):
+    own_name = params.name or 'layer'
+    with explained(name, params, call):
       runner = (
         FeatureExtractionLayer.Params()
-        .Set(name='cell', sub=[params.Copy().Set(name=name)])
+        .Set(name='cell', sub=[params.Copy().Set(name=own_name)])
         .Instantiate()
       )
       self.layer: base_layer.BaseLayer = runner.sequence[0]
       theta = runner.theta.copy()
-      theta[name] = _with_tied(theta[name], call.tied)
+      theta[own_name] = _with_tied(theta[own_name], call.tied)
       self._puts = named_values.declared(params).puts
       self.cell = LingvoCell(
-        name,
+        own_name,
         [runner],
         [theta],
         self._fprop,
@@ -99,7 +100,7 @@ class LayerTrace:
         collect_aux_losses=True,
       )
       self.function = cell_function.CellFunction(
-        name,
+        own_name,
         self.cell.body,
         call.args,
         None,
@@ -112,7 +113,7 @@ class LayerTrace:
     self.outputs, self.put = self.function.outputs, self.function.put
     specs.check_known(
       (self.outputs, self.put),
-      f'What layer {params.name!r} ({params.cls.__name__}) returns for '
+      f'What layer {name!r} ({params.cls.__name__}) returns for '
       f'{describe(call.args)}',
       'Let its FProp set the shape (tf.ensure_shape), or set balance to '
       "'params', which needs no shapes.",
@@ -144,20 +145,35 @@ def _with_tied(theta: Any, tied: Mapping[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def explained(params: Any, call: LayerCall) -> Iterator[None]:
-  """Errors of the layer's own say which it is, and what it was given."""
+def explained(
+  name: str, params: Any, call: LayerCall | None = None
+) -> Iterator[None]:
+  """Errors inside say which layer it was, and what it was given.
+
+  Args:
+    name: The layer's name, as the user knows it.
+    params: Its Params.
+    call: What it is called with; None while it is only built.
+  """
   try:
     yield
   except LayerError:
     raise
   except Exception as error:
-    given = describe(call.args[0] if len(call.args) == 1 else call.args)
-    if call.taken:
-      given += f' and {describe(dict(call.taken))}'
+    problem = 'cannot be built'
+    if call is not None:
+      problem = f'cannot run on {describe_call(call)}'
     raise LayerError(
-      f'Layer {params.name!r} ({params.cls.__name__}) cannot run on {given}, '
-      f'so it has no cost: {error}'
+      f'Layer {name!r} ({params.cls.__name__}) {problem}, so it has no cost: '
+      f'{error}'
     ) from error
+
+
+def describe_call(call: LayerCall) -> str:
+  """What a layer is called with, as text."""
+  args = call.args[0] if len(call.args) == 1 else call.args
+  text = describe(args)
+  return f'{text} and {describe(dict(call.taken))}' if call.taken else text
 
 
 @contextlib.contextmanager

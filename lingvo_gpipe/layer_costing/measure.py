@@ -45,6 +45,7 @@ class Times:
 
 
 def measure(
+  name: str,
   params: Any,
   call: Any,
   given: Sequence[bool],
@@ -57,7 +58,8 @@ def measure(
   as paddings, and those named as segment ids are ones: all is data.
 
   Args:
-    params: The layer's Params.
+    name: The layer's name, for errors.
+    params: Its Params.
     call: The LayerCall that it is called with.
     given: Which of its outputs' tensors, and of the values that it puts, are
       given a gradient.
@@ -67,9 +69,9 @@ def measure(
   Returns:
     Medians of several runs, after some that do not count.
   """
-  with own_graph() as graph, explained(params, call):
+  with own_graph() as graph, explained(name, params, call):
     with tf.device(device or None):
-      trace = LayerTrace(params, call, device)
+      trace = LayerTrace(name, params, call, device)
     passes = _Passes(trace, given, input_gradients, device)
     config = tf.tf1.ConfigProto(allow_soft_placement=True)
     config.gpu_options.allow_growth = True

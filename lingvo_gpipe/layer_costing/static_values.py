@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from lingvo_gpipe.layer_costing import functions
+
 # Larger tensors, and values that need more ops than this, are not computed.
 _MAX_ELEMENTS = 2**20
 _MAX_OPS = 1000
@@ -91,12 +93,11 @@ class _Copy:
     if op.type == 'Placeholder':
       return self._argument(tensor, frame)
     if op.type in CALLS:
-      from lingvo_gpipe.layer_costing import functions
-
       graph = functions.called(op, 'f')
       inner = call_frame(graph, op.inputs, frame)
       return self.tensor(graph.outputs[tensor.value_index], inner)
     if op.type in LOOPS:
+      # Trip counts are values, and values depend on trip counts.
       from lingvo_gpipe.layer_costing import trip_count
 
       value = trip_count.final_value(op, tensor.value_index, frame)

@@ -14,6 +14,7 @@ from fractions import Fraction
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from lingvo_gpipe.engine import graph_function
 from lingvo_gpipe.layer_costing import functions
 from lingvo_gpipe.layer_costing.static_values import (
   Frame,
@@ -96,13 +97,16 @@ class _Loop:
       a, b = b, a
     if a is not before:
       return None
-    step = _scalar(evaluate(b, self.body_frame()))
+    step = _scalar(evaluate(b, self.frame_of(self.body)))
     return -step if step is not None and after.op.type == 'Sub' else step
 
-  def body_frame(self) -> Frame:
-    """The frame of the body: of its variables only constant ones are known."""
+  def frame_of(self, graph: graph_function.FuncGraph) -> Frame:
+    """The frame of the body or the condition.
+
+    Of the loop's variables only constant ones are known in it.
+    """
     known = [self.is_constant(i) for i in range(len(self.body.inputs))]
-    return call_frame(self.body, self._op.inputs, self._frame, known)
+    return call_frame(graph, self._op.inputs, self._frame, known)
 
   def _until(self, test: tf.Tensor) -> int | None:
     """How often a comparison holds, from the first time on."""
@@ -124,24 +128,24 @@ class _Loop:
   def _line(self, tensor: tf.Tensor) -> _Line | None:
     """How a number in the condition changes from time to time."""
     tensor = _source(tensor)
-    if tensor.op.type == 'Const':
-      value = _scalar(tf.get_static_value(tensor))
-      return None if value is None else _Line(value, Fraction(0))
     for index, variable in enumerate(self.cond.inputs):
       if variable is tensor:
         return self.variable(index)
     if tensor.op.type in ('Add', 'AddV2', 'Sub'):
       a, b = (self._line(t) for t in tensor.op.inputs)
-      if a is None or b is None:
-        return None
-      sign = -1 if tensor.op.type == 'Sub' else 1
-      return _Line(a.start + sign * b.start, a.step + sign * b.step)
-    return None
+      if a is not None and b is not None:
+        sign = -1 if tensor.op.type == 'Sub' else 1
+        return _Line(a.start + sign * b.start, a.step + sign * b.step)
+    value = _scalar(evaluate(tensor, self.frame_of(self.cond)))
+    return None if value is None else _Line(value, Fraction(0))
 
 
-def body_frame(op: tf.Operation, frame: Frame) -> Frame:
-  """The frame of a While op's body."""
-  return _Loop(op, frame).body_frame()
+def parts(
+  op: tf.Operation, frame: Frame
+) -> list[tuple[graph_function.FuncGraph, Frame]]:
+  """The condition and the body of a While op, each with its frame."""
+  loop = _Loop(op, frame)
+  return [(graph, loop.frame_of(graph)) for graph in (loop.cond, loop.body)]
 
 
 def _conjunction(tensor: tf.Tensor) -> list[tf.Tensor]:

@@ -33,6 +33,14 @@ def find(params, name):
   return None
 
 
+def find_layer(params, cls):
+  """Returns the outermost Params of a layer of class `cls`, or None."""
+  for p in _walk(params):
+    if 'cls' in p and isinstance(p.cls, type) and issubclass(p.cls, cls):
+      return p
+  return None
+
+
 def set_all(params, name, value, flag):
   """Sets every Param `name` in a tree of Params.
 

@@ -3,7 +3,7 @@
 """Language modelling by a pipelined network."""
 
 import lingvo.compat as tf
-from lingvo.core import base_model, py_utils, schedule
+from lingvo.core import base_layer, base_model, py_utils, schedule
 
 from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.models import language_model_loss, learning_rates
@@ -54,7 +54,7 @@ class LanguageModel(base_model.BaseTask):
     learning_rates.end_at_max_steps(params.train)
     super().__init__(params)
     p = self.params
-    self.CreateChild('pipeline', _Pipeline(p))
+    self.CreateChild('pipeline', pipeline_params(p))
     self._CheckVocabulary()
 
   def ComputePredictions(self, theta, input_batch):
@@ -142,9 +142,14 @@ def _HasVocab(layer):
   return 'vocab_size' in layer.params
 
 
-def _Pipeline(p):
-  """The pipeline's Params with what comes from the task."""
+def pipeline_params(p):
+  """Params of the pipeline of a task, whose Params are `p`.
+
+  They are `p.pipeline` with what comes from the task: dtypes, the loss, names
+  of side inputs, and shapes of these and of targets if those of ids are known.
+  """
   result = p.pipeline.Copy().Set(loss_tpl=p.loss, side_inputs=_SideNames(p))
+  base_layer.BaseLayer.CopyBaseParams(p, result)
   if not result.input_shapes:
     return result
   ids = tensor_shapes.parse(

@@ -16,17 +16,12 @@ worker in another process reads them itself.
 import abc
 
 import lingvo.compat as tf
-from lingvo.core import base_input_generator, datasource, py_utils
+from lingvo.core import py_utils
+
+from lingvo_gpipe.inputs import split_input
 
 
-class _Source(datasource.TFDatasetSource):
-  """The data of the input generator, or its batches."""
-
-  def GetDataset(self):
-    return self._input_generator.SourceDataset()
-
-
-class ResidentInput(base_input_generator.BaseInputGenerator):
+class ResidentInput(split_input.SplitInput):
   """Base class of inputs whose batch is a function of seed and number alone.
 
   Training: batch b takes the examples at positions b * batch size and on of an
@@ -43,51 +38,12 @@ class ResidentInput(base_input_generator.BaseInputGenerator):
   batches of them in `MakeBatch`.
   """
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('split', 'train', "'train' or 'test'.")
-    p.Define(
-      'training',
-      True,
-      'Shuffled and without end; else one pass in fixed order.',
-    )
-    p.random_seed = 0
-    p.batch_size = 64
-    return p
-
-  @classmethod
-  def TrainParams(cls):
-    """Params of the input for training."""
-    return cls.Params().Set(name='Train')
-
-  @classmethod
-  def TestParams(cls):
-    """Params of the input for evaluation on what is held out."""
-    return cls.Params().Set(
-      name='Test',
-      split='test',
-      training=False,
-      resettable=True,
-      # To the end of the split, and from its start the next time.
-      eval_samples_per_summary=0,
-      decoder_samples_per_summary=0,
-    )
-
   def __init__(self, params):
-    params = params.Copy()
-    if params.random_seed is None:
-      params.random_seed = 0
-    params.file_datasource = _Source.Params()
     super().__init__(params)
     p = self.params
     if p.split not in ('train', 'test'):
       raise ValueError(
         f"{p.name}: split must be 'train' or 'test', got {p.split!r}."
-      )
-    if p.batch_size < 1:
-      raise ValueError(
-        f'{p.name}: batch_size must be positive, got {p.batch_size}.'
       )
 
   @property
@@ -155,10 +111,6 @@ class ResidentInput(base_input_generator.BaseInputGenerator):
       return self._TrainBatch(
         data, self.InfeedBatchSize(), py_utils.GetGlobalStep()
       )
-
-  def Reset(self, sess=None):
-    """Starts again with the first batch of an evaluation."""
-    self.datasource.Reset(sess)
 
   @property
   def _follows_global_step(self):

@@ -217,7 +217,7 @@ _FORMULAS: dict[str, Callable[[tf.Operation], int]] = {
   # Three interpolations of a difference, a product and a sum.
   'ResizeBilinear': _per_output(9),
   'ResizeBilinearGrad': _per_input(8),
-  'MatMul': _matmul,
+  **_all_of('MatMul SparseMatMul', _matmul),
   **_all_of('BatchMatMul BatchMatMulV2', _batch_matmul),
   'BatchMatMulV3': _batch_matmul,
   'Einsum': _einsum,

@@ -10,6 +10,8 @@ import re
 import lingvo.compat as tf
 import pipeline_testing as pt
 import pytest
+import tied_model
+import unet
 from absl import flags
 from lingvo.core import cluster_factory, py_utils
 
@@ -195,3 +197,46 @@ def test_no_op_of_the_pipeline_is_without_a_core(inside, recompute, tpu_flag):
     if _core(op.device) is None
   ]
   assert not loose
+
+
+def _named_values_step(model, layer, variables):
+  """The loss and gradients of a model with skips or with tied weights."""
+  compute = unet.compute_loss if model == 'unet' else tied_model.compute_loss
+  loss = compute(layer).loss[0]
+  return [
+    loss,
+    *tf.gradients(loss, variables, colocate_gradients_with_ops=True),
+  ]
+
+
+@pytest.mark.parametrize('model', ['unet', 'tied'])
+def test_skips_side_inputs_and_tied_weights_have_cores(model, tpu_flag):
+  if model == 'unet':
+    params = unet.pipeline(unet.layers(), unet.CUTS[4], schedule='1f1b')
+  else:
+    params = tied_model.pipeline((1, 2, 4), schedule='1f1b')
+  with _tpu_cluster(), tf.Graph().as_default() as graph:
+    py_utils.GetOrCreateGlobalStepVar()
+    layer = params.Instantiate()
+    variables = tf.trainable_variables()
+    found = []
+
+    def step():
+      start = len(graph.get_operations())
+      results = _named_values_step(model, layer, variables)
+      found.extend(graph.get_operations()[start:])
+      return [tf.convert_to_tensor(t) for t in results]
+
+    tf.tpu.rewrite(step)
+    # The test's own inputs are without a core.
+    loose = {op.type for op in found if _core(op.device) is None}
+    assert loose <= {'Const', 'ZerosLike'}
+    reads = [op for op in found if op.type == 'ReadVariableOp']
+    for op in reads:
+      handle = op.inputs[0].op
+      if 'global_step' not in handle.name:
+        assert op.device == handle.device, op.name
+    if model == 'tied':
+      table = [op for op in reads if 'embed' in op.inputs[0].op.name]
+      # The owner's, and one for all users.
+      assert len(table) == 2

@@ -232,7 +232,7 @@ def _find_costs(
   shapes: Any,
 ) -> list[LayerCost]:
   """The layers' costs, the loss's added to the last one's."""
-  subs = [layer.params for layer in layers]
+  subs = [_cost_params(layer.params) for layer in layers]
   named = _shapes(params, 'side_input_shapes') or {}
   with_loss = params.loss_tpl is not None
   if with_loss and balance != 'params':
@@ -256,6 +256,17 @@ def _find_costs(
     *costs, loss = costs
     costs[-1] = loss_cost.add(costs[-1], loss)
   return list(costs)
+
+
+def _cost_params(params: Any) -> Any:
+  """A layer's Params without what changes nothing of its cost.
+
+  Layers with equal Params are costed once. A layer class whose Params differ
+  from layer to layer in a probability, say, can have a `CostParams(p)` that
+  returns Params in which they do not.
+  """
+  cost_params = getattr(params.cls, 'CostParams', None)
+  return params if cost_params is None else cost_params(params)
 
 
 def _remembered(params: Any, balance: str, *args: Any) -> Sequence[LayerCost]:

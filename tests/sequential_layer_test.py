@@ -4,6 +4,7 @@
 
 import functools
 import pickle
+from typing import ClassVar
 
 import lingvo.compat as tf
 import numpy as np
@@ -257,3 +258,35 @@ def test_a_checkpoint_fits_the_plain_sequence(tmp_path):
   resumed = _train(_plain_loss, 1, checkpoint=path)
   np.testing.assert_allclose(resumed[:2], losses[2:], rtol=1e-5)
   assert abs(losses[3] - losses[2]) > 1e-3
+
+
+class _Named(tp.Linear):
+  """A layer with a Param that does not change its cost."""
+
+  builds: ClassVar[list] = []
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('number', 0, '')
+    return p
+
+  @classmethod
+  def CostParams(cls, p):
+    return p.Copy().Set(number=0)
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.builds.append(params.number)
+
+
+def test_layers_that_cost_the_same_are_built_once_for_costing():
+  sub = [_Named.Params().Set(name=f'l{i}', number=i) for i in range(5)]
+  params = _params(sub=sub, loss_tpl=None, input_shapes='float32[4,3]')
+  _Named.builds.clear()
+  _sizes(params)
+  assert set(_Named.builds) == {0}
+  with pt.cluster(2), tf.Graph().as_default():
+    py_utils.GetOrCreateGlobalStepVar()
+    params.Instantiate()
+  assert set(_Named.builds) == set(range(5))

@@ -123,6 +123,14 @@ class AmoebaNetCell(base_layer.BaseLayer):
       ],
     )
 
+  @classmethod
+  def CostParams(cls, p):
+    """Params of a cell that costs the same, whatever its depth."""
+    p = p.Copy()
+    if p.drop_path is not None:
+      p.drop_path.keep_prob = 0.5
+    return p
+
   def _CheckTable(self):
     p = self.params
     if not p.operations or len(p.operations) % 2:

@@ -32,6 +32,11 @@ setuptools.setup(
       'model_params.*',
     ]
   ),
+  entry_points={
+    'console_scripts': [
+      'lingvo_gpipe_trainer = lingvo_gpipe.trainer:main',
+    ],
+  },
   python_requires='>=3.10',
   install_requires=[
     'absl-py',

@@ -19,8 +19,7 @@ def _load():
   print('Loading TensorFlow and Lingvo ...', flush=True)
   from absl import flags
 
-  from lingvo_gpipe import trainer
-  from lingvo_gpipe.training import training_run
+  from lingvo_gpipe.training import runner_manager, training_run
 
   flags.DEFINE_integer(
     'devices',
@@ -31,7 +30,7 @@ def _load():
   flags.DEFINE_alias('steps', 'max_steps')
   for name in ('model', 'logdir'):
     flags.declare_key_flag(name)
-  flags.adopt_module_key_flags(trainer)
+  flags.adopt_module_key_flags(runner_manager)
   flags.FLAGS.set_default('model', _DEFAULT_MODEL)
   flags.FLAGS.set_default('run_locally', 'cpu')
 

@@ -56,6 +56,10 @@ class ObservingTrial(base_trial.NoOpTrial):
     self._listeners = list(listeners)
     self.evaluations = []
 
+  def add_listener(self, listener):
+    """Tells `listener` as well, of all steps from now on."""
+    self._listeners.append(listener)
+
   def ShouldStopAndMaybeReport(self, global_step, metrics_dict):
     """Called by the trainer before each step with the metrics of the last."""
     step = int(global_step)

@@ -12,13 +12,14 @@ import lingvo.compat as tf
 from absl import logging
 from lingvo.core import py_utils
 
-from lingvo_gpipe import cluster, trainer
+from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (
   model_lookup,
   pipeline_params,
   progress,
   run_observer,
   run_report,
+  runner_manager,
   step_times,
   user_error,
 )
@@ -101,7 +102,7 @@ def _train(model, cfg, stages):
   )
   examples = _ExamplesPerStep()
   trial = run_observer.ObservingTrial([times, examples, bar])
-  manager = trainer.RunnerManager(model, trial)
+  manager = runner_manager.RunnerManager(model, trial)
   with stages.stage('graph'):
     runners = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
   with stages.stage('training'):
@@ -116,7 +117,7 @@ def _train(model, cfg, stages):
 def _evaluate(model, stages):
   """Evaluates the newest checkpoint; returns a `run_observer.Evaluation`."""
   trial = run_observer.ObservingTrial()
-  manager = trainer.RunnerManager(model, trial)
+  manager = runner_manager.RunnerManager(model, trial)
   with stages.stage('evaluation'):
     (evaler,) = manager.CreateRunners([f'evaler_{_HELD_OUT}'], FLAGS.logdir)
     evaler.EvalLatestCheckpoint()
@@ -140,7 +141,7 @@ def train_evaluate_report(log, loading_seconds):
   logging.set_verbosity(logging.INFO)
   py_utils.SetEagerMode(False)
   cluster.install()
-  manager = trainer.RunnerManager(model)
+  manager = runner_manager.RunnerManager(model)
   manager.MaybeConfigRunLocally()
   cfg = manager.GetParamsForDataset('trainer_client', 'Train')
 

@@ -8,10 +8,11 @@ import pytest
 from absl.testing import flagsaver
 from lingvo.core import cluster_factory, py_utils
 
-from lingvo_gpipe import cluster, trainer
+from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (
   model_lookup,
   run_observer,
+  runner_manager,
   runners,
   user_error,
 )
@@ -33,7 +34,7 @@ class _Steps(run_observer.StepListener):
 @pytest.fixture
 def local_run(monkeypatch, tmp_path):
   """Flags and cluster of a run in this process over two CPU devices."""
-  monkeypatch.syspath_prepend(pathlib.Path(__file__).parent)
+  monkeypatch.syspath_prepend(pathlib.Path(__file__).parent.parent)
   before = cluster_factory.Cluster
   eager = py_utils.IsEagerMode()
   saved = flagsaver.save_flag_values()
@@ -50,7 +51,7 @@ def local_run(monkeypatch, tmp_path):
 
 def _manager(model='TwoDevices', listeners=()):
   trial = run_observer.ObservingTrial(listeners)
-  manager = trainer.RunnerManager(
+  manager = runner_manager.RunnerManager(
     model_lookup.find_model(f'stand_in_model.{model}'), trial
   )
   manager.MaybeConfigRunLocally()
@@ -178,7 +179,7 @@ def test_an_error_of_one_of_several_runners_ends_all():
   def fail():
     raise RuntimeError('the second one')
 
-  manager = trainer.RunnerManager('any.Model')
+  manager = runner_manager.RunnerManager('any.Model')
   with pytest.raises(RuntimeError, match='the second one'):
     manager.StartRunners([_Runner(never.wait), _Runner(fail)])
   never.set()
@@ -187,7 +188,7 @@ def test_an_error_of_one_of_several_runners_ends_all():
 def test_several_runners_and_their_enqueue_ops_run_side_by_side():
   # All three must be there at once for any of them to go on.
   barrier = threading.Barrier(3, timeout=30)
-  manager = trainer.RunnerManager('any.Model')
+  manager = runner_manager.RunnerManager('any.Model')
   manager.StartRunners(
     [_Runner(barrier.wait, [barrier.wait]), _Runner(barrier.wait)]
   )
@@ -195,6 +196,6 @@ def test_several_runners_and_their_enqueue_ops_run_side_by_side():
 
 
 def test_all_runners_are_of_this_package():
-  manager = trainer.RunnerManager('any.Model')
+  manager = runner_manager.RunnerManager('any.Model')
   for name in ('Controller', 'Trainer', 'Evaler', 'Decoder'):
     assert getattr(manager, name) is getattr(runners, name)

@@ -1,0 +1,114 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the trainer does between its flags and its exit status."""
+
+import os
+import sys
+
+import lingvo.compat as tf
+from absl import logging
+from lingvo.core import (
+  py_utils,
+  tpu_embedding_layers_v2,
+  tpu_embedding_manager,
+)
+
+from lingvo_gpipe import cluster
+from lingvo_gpipe.training import (
+  model_lookup,
+  progress,
+  run_observer,
+  runner_manager,
+  training_run,
+  user_error,
+)
+
+FLAGS = tf.flags.FLAGS
+
+# Lingvo's flags that --help lists beside ours.
+KEY_FLAGS = (
+  'model',
+  'logdir',
+  'mode',
+  'job',
+  'task',
+  'run_locally',
+  'worker_split_size',
+  'cluster_spec',
+)
+
+
+def _require(name):
+  if not FLAGS[name].value:
+    raise user_error.UserError(f'--{name}: give one; it has no default.')
+
+
+def _log_name():
+  """The log's file in the log directory; processes that share it differ."""
+  if FLAGS.run_locally or not FLAGS.job:
+    return training_run.LOG_NAME
+  return f'log_{FLAGS.job.replace(",", "_")}_{FLAGS.task}.txt'
+
+
+def _prepare_lingvo():
+  """What Lingvo's trainer does between the parsing of flags and its runners."""
+  if FLAGS.disable_tf2:
+    tf.disable_v2_behavior()
+  py_utils.SetEagerMode(FLAGS.use_eager)
+  tf.config.run_functions_eagerly(FLAGS.run_functions_eagerly)
+  if FLAGS.enable_tf_data_debug_mode:
+    tf.data.experimental.enable_debug_mode()
+  tpu_embedding_layers_v2.TPU_EMBEDDING_MANAGER = (
+    tpu_embedding_manager.TPUEmbeddingManager()
+  )
+  cluster.install()
+
+
+class _ProgressOfTraining(run_observer.StepListener):
+  """The progress display, made at the first step: evalers have none."""
+
+  def __init__(self, manager):
+    self._manager = manager
+    self._progress = None
+
+  def before_step(self, step):
+    if self._progress is None:
+      self._progress = progress.Progress(
+        sys.stdout, self._manager.max_train_steps
+      )
+    self._progress.before_step(step)
+
+  def after_step(self, step, metrics):
+    self._progress.after_step(step, metrics)
+
+  def close(self):
+    if self._progress is not None:
+      self._progress.close()
+
+
+def run(log, loading_seconds):
+  """Runs the jobs that the flags ask for.
+
+  Args:
+    log: The `RunLog`; it is moved into the log directory.
+    loading_seconds: How long the imports took.
+
+  Raises:
+    UserError: if a flag, the model's name or the log directory is wrong.
+  """
+  del loading_seconds
+  _require('model')
+  _require('logdir')
+  model = model_lookup.find_model(FLAGS.model)
+  FLAGS.logdir = training_run.prepare_logdir(FLAGS.logdir)
+  log.move_to(os.path.join(FLAGS.logdir, _log_name()))
+  logging.use_absl_handler()
+  _prepare_lingvo()
+  trial = run_observer.ObservingTrial()
+  manager = runner_manager.RunnerManager(model, trial)
+  shown = _ProgressOfTraining(manager)
+  trial.add_listener(shown)
+  try:
+    manager.Start()
+  finally:
+    shown.close()

@@ -29,6 +29,7 @@ from lingvo_gpipe.layer_costing.same_params import SameParams, as_text
 __all__ = [
   'LayerProfile',
   'flops_costs',
+  'measure_profiles',
   'measured_costs',
   'parameter_costs',
   'profile_layers',
@@ -167,7 +168,6 @@ def measured_costs(
   Raises:
     ValueError: As for `flops_costs`; or the file is damaged.
   """
-  stored = measured_file.MeasuredFile(file)
   profiles = profile_layers(
     layers,
     input_specs,
@@ -175,6 +175,17 @@ def measured_costs(
     named_specs=named_specs,
     names=names,
   )
+  return measure_profiles(profiles, device=device, file=file)
+
+
+def measure_profiles(
+  profiles: Sequence[LayerProfile],
+  *,
+  device: str = '',
+  file: str | None = None,
+) -> list[LayerCost]:
+  """The profiles' costs with measured times; see `measured_costs`."""
+  stored = measured_file.MeasuredFile(file)
   times = in_own_thread(lambda: _measure_all(profiles, device, stored))
   return [
     dataclasses.replace(

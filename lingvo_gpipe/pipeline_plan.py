@@ -15,7 +15,7 @@ import hashlib
 import math
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -29,14 +29,21 @@ from lingvo_gpipe.partitioner import (
   PipelineSpec,
   partition,
 )
-from lingvo_gpipe.pipeline import flat_layers, tensor_shapes
+from lingvo_gpipe.pipeline import flat_layers, named_values, tensor_shapes
+from lingvo_gpipe.skips import Skip
 
 BALANCES = ('flops', 'params', 'measured')
 
 _UNITS = {'': 1, 'k': 2**10, 'm': 2**20, 'g': 2**30, 't': 2**40}
-# The costs of the models that this process has planned.
-_known_costs: dict[bytes, Sequence[LayerCost]] = {}
 _MEMORY = re.compile(r'\s*([\d.]+)\s*([kmgt]?)(i?b)?\s*', re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+  """What a model's layers cost, and which values skip layers."""
+
+  costs: Sequence[LayerCost]
+  skips: tuple[Skip, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,16 +93,18 @@ def plan(params: Any, num_devices: int) -> PipelinePlan:
     ValueError: A Param is not usable.
   """
   layers = flat_layers.flatten(params.sub, params)
-  costs, basis, input_bytes = _costs(params, layers)
-  spec = _spec(params, num_devices, input_bytes)
+  counted, basis, input_bytes = _costs(params, layers)
+  spec = _spec(params, num_devices, input_bytes, counted.skips)
   try:
-    found = partition(costs, spec, list(params.splits) or None)
+    found = partition(counted.costs, spec, list(params.splits) or None)
   except PartitionError as error:
     raise PartitionError(f'{params.name}: {error}') from error
   return PipelinePlan(tuple(layers), found, basis, bool(params.splits))
 
 
-def _spec(params: Any, num_devices: int, input_bytes: int) -> PipelineSpec:
+def _spec(
+  params: Any, num_devices: int, input_bytes: int, skips: tuple[Skip, ...]
+) -> PipelineSpec:
   """What the layers are to be cut for."""
   num_cells = params.num_partitions or (
     len(params.splits) + 1 if params.splits else num_devices
@@ -125,6 +134,7 @@ def _spec(params: Any, num_devices: int, input_bytes: int) -> PipelineSpec:
     recompute=params.recompute,
     input_bytes=input_bytes,
     device_memory=_device_memory(params),
+    skips=skips,
   )
 
 
@@ -177,7 +187,7 @@ def _shapes(params: Any, name: str) -> Any:
 
 def _costs(
   params: Any, layers: Sequence[flat_layers.FlatLayer]
-) -> tuple[list[LayerCost], str, int]:
+) -> tuple[_Counted, str, int]:
   """The layers' costs, what they are, and the bytes of the input."""
   balance = params.balance
   given = None
@@ -201,14 +211,15 @@ def _costs(
         params.name,
       )
     balance = 'params'
-  costs = _find_costs(params, layers, balance, shapes)
+  counted = _find_costs(params, layers, balance, shapes)
   if given is not None:
     balance = 'given'
     costs = [
       dataclasses.replace(cost, forward=number, backward=0)
-      for cost, number in zip(costs, given, strict=True)
+      for cost, number in zip(counted.costs, given, strict=True)
     ]
-  return costs, balance, _num_bytes(shapes)
+    counted = _Counted(costs, counted.skips)
+  return counted, balance, _num_bytes(shapes)
 
 
 def _given_costs(params: Any, num_layers: int) -> list[float]:
@@ -230,7 +241,7 @@ def _find_costs(
   layers: Sequence[flat_layers.FlatLayer],
   balance: str,
   shapes: Any,
-) -> list[LayerCost]:
+) -> _Counted:
   """The layers' costs, the loss's added to the last one's."""
   subs = [_cost_params(layer.params) for layer in layers]
   named = _shapes(params, 'side_input_shapes') or {}
@@ -251,11 +262,12 @@ def _find_costs(
   names = [layer.name for layer in layers]
   if with_loss:
     names.append(params.loss_tpl.name or 'loss')
-  costs = _remembered(params, balance, subs, names, shapes, named)
-  if with_loss:
-    *costs, loss = costs
-    costs[-1] = loss_cost.add(costs[-1], loss)
-  return list(costs)
+  counted = _remembered(params, balance, subs, names, shapes, named)
+  if not with_loss:
+    return counted
+  *costs, loss = counted.costs
+  costs[-1] = loss_cost.add(costs[-1], loss)
+  return _Counted(costs, counted.skips)
 
 
 def _cost_params(params: Any) -> Any:
@@ -269,7 +281,11 @@ def _cost_params(params: Any) -> Any:
   return params if cost_params is None else cost_params(params)
 
 
-def _remembered(params: Any, balance: str, *args: Any) -> Sequence[LayerCost]:
+# What this process has counted, by model.
+_known: dict[bytes, _Counted] = {}
+
+
+def _remembered(params: Any, balance: str, *args: Any) -> _Counted:
   """`_count`, once in a process for each model.
 
   Jobs that share a process build the model several times: counting takes
@@ -281,9 +297,9 @@ def _remembered(params: Any, balance: str, *args: Any) -> Sequence[LayerCost]:
   except (AttributeError, TypeError, pickle.PicklingError):
     # A class within a function, say.
     return _count(params, balance, *args)
-  if key not in _known_costs:
-    _known_costs[key] = _count(params, balance, *args)
-  return _known_costs[key]
+  if key not in _known:
+    _known[key] = _count(params, balance, *args)
+  return _known[key]
 
 
 def _count(
@@ -293,20 +309,36 @@ def _count(
   names: Sequence[str],
   shapes: Any,
   named: Mapping[str, Any],
-) -> Sequence[LayerCost]:
+) -> _Counted:
   slots = params.optimizer_slots
   if balance == 'params':
-    return layer_costs.parameter_costs(subs, optimizer_slots=slots, names=names)
-  kwargs = {
-    'optimizer_slots': slots,
-    'named_specs': named,
-    'names': names,
-  }
-  if balance == 'flops':
-    return layer_costs.flops_costs(subs, shapes, **kwargs)
-  return layer_costs.measured_costs(
-    subs, shapes, file=params.costs_file or None, **kwargs
+    return _Counted(
+      layer_costs.parameter_costs(subs, optimizer_slots=slots, names=names)
+    )
+  profiles = layer_costs.profile_layers(
+    subs, shapes, optimizer_slots=slots, named_specs=named, names=names
   )
+  costs = [profile.cost for profile in profiles]
+  if balance == 'measured':
+    costs = layer_costs.measure_profiles(
+      profiles, file=params.costs_file or None
+    )
+  return _Counted(costs, tuple(_skips(profiles)))
+
+
+def _skips(
+  profiles: Sequence[layer_costs.LayerProfile],
+) -> Iterator[Skip]:
+  """The values that layers put aside, with the layers that take them."""
+  takers: dict[str, list[int]] = {}
+  for j, profile in enumerate(profiles):
+    for name in named_values.declared(profile.params).takes:
+      takers.setdefault(name, []).append(j)
+  for i, profile in enumerate(profiles):
+    for name, specs in profile.put.items():
+      later = tuple(j for j in takers.get(name, ()) if j > i)
+      if later:
+        yield Skip(i, later, _num_bytes(specs))
 
 
 def _num_bytes(nest: Any) -> int:

@@ -13,7 +13,7 @@ import pytest
 import tiny_pipeline as tp
 from lingvo.core import builder_layers, py_utils
 
-from lingvo_gpipe import sequential_layer
+from lingvo_gpipe import named_layers, sequential_layer
 from lingvo_gpipe.partitioner import PartitionError
 
 _SHAPES = 'float32[2,6,6,4], float32[2,4], int32[2]'
@@ -290,3 +290,17 @@ def test_layers_that_cost_the_same_are_built_once_for_costing():
     py_utils.GetOrCreateGlobalStepVar()
     params.Instantiate()
   assert set(_Named.builds) == set(range(5))
+
+
+def test_skips_count_where_they_cross():
+  put = named_layers.PutLayer.Params().Set(name='put', puts=['x'])
+  take = named_layers.TakeLayer.Params().Set(name='take', takes=['x'])
+  sub = [put, *tp.linear('a', 'b'), take]
+  params = _params(
+    sub=sub, loss_tpl=None, input_shapes='float32[4,3]', splits=[1, 2]
+  )
+  params.num_partitions = 3
+  plan = sequential_layer.GPipeSequentialLayer.Plan(params, 3)
+  crossing = [row.boundary_bytes for row in plan.table().rows]
+  size = 4 * 3 * 4
+  assert crossing == [0, size, 2 * size]

@@ -1,3 +1,3 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Input generators of the data sets that ship with lingvo_gpipe."""
+"""Input generators: images with labels, and text for language models."""

@@ -34,7 +34,7 @@ setuptools.setup(
   ),
   entry_points={
     'console_scripts': [
-      'lingvo_gpipe_trainer = lingvo_gpipe.trainer:main',
+      'lingvo_gpipe_trainer = lingvo_gpipe.trainer:run_command',
     ],
   },
   python_requires='>=3.10',

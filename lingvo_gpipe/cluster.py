@@ -1,27 +1,119 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Lingvo's cluster, with several CPU devices and one view of the devices.
+"""Lingvo's cluster, with pipelines that span workers and one view of devices.
 
-Lingvo's own cluster gives each job of a process its own idea of the devices:
-only the worker's split size comes from a flag, and every job has one CPU.
-Cell k of a pipeline sits on `WorkerDeviceInModelSplit(k)`, so with it the
-trainer's weights would lie on other devices than the controller's, and the
-trainer would wait for ever for variables that nobody makes.
+Lingvo's own cluster keeps a split, the devices of one pipeline, within one
+worker. Here a split may also take the devices of several workers, in order:
+
+    workers x devices   split size   splits
+    1 x 4               4            [w0d0 w0d1 w0d2 w0d3]
+    4 x 1               4            [w0d0 w1d0 w2d0 w3d0]
+    4 x 1               2            [w0d0 w1d0] [w2d0 w3d0]
+    2 x 4               2            [w0d0 w0d1] [w0d2 w0d3] [w1d0 w1d1] ...
+
+And Lingvo gives each job its own idea of the devices: only the worker's split
+size comes from a flag, and every job has one CPU. Cell k of a pipeline sits on
+`WorkerDeviceInModelSplit(k)`, so with it the trainer's weights would lie on
+other devices than the controller's, and the trainer would wait for ever for
+variables that nobody makes.
 """
 
 from lingvo.core import cluster as lingvo_cluster
 from lingvo.core import cluster_factory
 
+# Jobs that evaluate what the workers train, on devices of their own.
+_EVALUATION_JOBS = ('evaler', 'decoder')
+
 
 class PipelineCluster(lingvo_cluster._Cluster):
-  """A cluster whose jobs agree on the devices of a process they share."""
+  """A cluster whose splits may span workers and whose jobs agree on devices."""
 
   @property
   def job_spec(self):
-    """Params of this job's devices: the worker's, if it runs in its process."""
+    """Params of the devices that this job places its ops on.
+
+    The worker's, for the jobs that drive the workers, and for those that share
+    their process.
+    """
     own = super().job_spec
     worker = self.params.worker
-    return worker if own is not None and own.name == worker.name else own
+    if own is None or own.name == worker.name or self._drives_workers:
+      return worker
+    return own
+
+  @property
+  def _drives_workers(self):
+    return self.synchronous and self.job in ('trainer_client', 'controller')
+
+  @property
+  def _spans_workers(self):
+    """Whether a split takes the devices of more than one worker."""
+    return (
+      self._drives_workers
+      and not self.job_spec.tpus_per_replica
+      and self.num_devices_per_split > self.num_devices_per_replica
+    )
+
+  @property
+  def num_splits_per_replica(self):
+    """Splits in a row of `available_devices`."""
+    return 1 if self._spans_workers else super().num_splits_per_replica
+
+  @property
+  def num_splits_per_client(self):
+    """How many pipelines train side by side."""
+    if self._drives_workers:
+      if self._spans_workers:
+        return len(self.available_devices)
+      return self.num_splits_per_replica * self.num_replicas
+    return super().num_splits_per_client
+
+  @property
+  def available_devices(self):
+    """The devices' names, an array whose rows are workers or whole splits."""
+    if not self._drives_workers or self.job_spec.tpus_per_replica:
+      return super().available_devices
+    devices = self.ListDevices(self.job_spec)
+    if self._spans_workers:
+      return devices.reshape(-1, self.num_devices_per_split)
+    return devices
+
+  def _CheckInvariants(self):
+    super()._CheckInvariants()
+    if self.params.job in ('trainer_client', 'controller'):
+      check_splits(self.params.worker)
+
+
+def check_splits(worker):
+  """Checks that splits of the asked size can be made of the workers' devices.
+
+  Args:
+    worker: Params of the worker job.
+
+  Raises:
+    ValueError: if a split would be larger than all devices together, or end in
+      the middle of a worker, or the devices don't divide into splits.
+  """
+  if worker.tpus_per_replica:
+    return
+  each = worker.gpus_per_replica or worker.cpus_per_replica
+  size, total = worker.devices_per_split, each * worker.replicas
+  have = f'{worker.replicas} worker(s) with {each} device(s) each'
+  if size < 1 or size > total:
+    raise ValueError(
+      f'--worker_split_size={size}: there are {have}; a pipeline can have 1 to '
+      f'{total} devices.'
+    )
+  if (each % size and size % each) or total % size:
+    fits = [
+      n
+      for n in range(1, total + 1)
+      if not total % n and (not each % n or not n % each)
+    ]
+    raise ValueError(
+      f'--worker_split_size={size}: {have} do not divide into pipelines of '
+      f'that size; use one of {fits}.'
+    )
 
 
 def install():
@@ -29,24 +121,29 @@ def install():
   cluster_factory.SetCluster(PipelineCluster)
 
 
-def use_cpu_devices(cluster_params, num_devices):
-  """Gives the worker's process CPU devices, one split of a pipeline together.
+def use_cpu_devices(cluster_params, num_devices, split_size=None):
+  """Gives workers and evaluation jobs several CPU devices each.
 
-  The session must have as many devices, see `cpu_devices.session_config`.
+  The sessions or servers must have as many, see `cpu_devices.session_config`.
 
   Args:
     cluster_params: Params of a cluster, changed in place.
-    num_devices: Number of CPU devices, 1 or more.
+    num_devices: Number of CPU devices of a worker, 1 or more.
+    split_size: Number of devices of a pipeline; default: those of a worker.
+      Evaluation jobs of their own have as many.
 
   Raises:
-    ValueError: if `num_devices` is not positive.
+    ValueError: if a number is not positive.
   """
-  if num_devices < 1:
-    raise ValueError(
-      f'num_devices={num_devices}: a pipeline needs at least one device.'
-    )
+  split_size = num_devices if split_size is None else split_size
+  for name, value in (('num_devices', num_devices), ('split_size', split_size)):
+    if value < 1:
+      raise ValueError(f'{name}={value}: a pipeline needs at least one device.')
   worker = cluster_params.worker
-  worker.cpus_per_replica = num_devices
-  worker.devices_per_split = num_devices
-  if cluster_params.ps.name == worker.name:
-    cluster_params.ps.cpus_per_replica = num_devices
+  for spec in (worker, cluster_params.ps):
+    if spec.name == worker.name:
+      spec.cpus_per_replica = num_devices
+      spec.devices_per_split = split_size
+  for job in _EVALUATION_JOBS:
+    spec = cluster_params.Get(job)
+    spec.cpus_per_replica = spec.devices_per_split = split_size

@@ -8,6 +8,7 @@ It has every flag of Lingvo's. To train on K CPU devices in this process:
       --logdir=/tmp/digits --run_locally=cpu --worker_split_size=K
 """
 
+import os
 import sys
 
 from lingvo_gpipe.training import command
@@ -40,5 +41,14 @@ def main(argv=None):
   return command.run('trainer', __doc__, lambda: _load(argv), argv)
 
 
+def run_command():
+  """Runs the command as a process of its own, which ends with it."""
+  status = main()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  # Not sys.exit: a session that waits for a worker that hangs would wait on.
+  os._exit(status)
+
+
 if __name__ == '__main__':
-  sys.exit(main())
+  run_command()

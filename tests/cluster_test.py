@@ -34,10 +34,80 @@ def test_every_job_of_the_process_has_all_its_devices(job, num_devices):
   assert c.available_devices.tolist() == [names]
 
 
-def test_a_job_in_a_process_of_its_own_keeps_its_own_devices():
-  c = _cluster('controller', 4, worker='/job:worker')
-  assert c.job_spec.name == LOCAL
-  assert c.num_devices_per_split == 1
+WORKER = '/job:worker'
+
+
+def _workers(replicas, devices, split_size, job='trainer_client'):
+  p = cluster.PipelineCluster.Params()
+  p.mode = 'sync'
+  p.job = job
+  p.worker.name = p.ps.name = WORKER
+  p.worker.replicas = p.ps.replicas = replicas
+  p.controller.name = '/job:controller'
+  p.evaler.name = '/job:evaler_test'
+  p.evaler.replicas = 1
+  cluster.use_cpu_devices(p, devices, split_size)
+  return cluster.PipelineCluster(p)
+
+
+def _devices_of_splits(c):
+  """'<task>.<device>' of each device of each split."""
+  splits = []
+  for split in range(c.num_splits_per_client):
+    c.params.split_id = split
+    splits.append(
+      [
+        c.WorkerDeviceInModelSplit(k)
+        .replace(f'{WORKER}/replica:0/task:', '')
+        .replace('/device:CPU:', '.')
+        for k in range(c.num_devices_per_split)
+      ]
+    )
+  return splits
+
+
+@pytest.mark.parametrize('job', ['trainer_client', 'controller'])
+@pytest.mark.parametrize(
+  ('replicas', 'devices', 'split_size', 'splits'),
+  [
+    (4, 1, 4, [['0.0', '1.0', '2.0', '3.0']]),
+    (4, 1, 2, [['0.0', '1.0'], ['2.0', '3.0']]),
+    (2, 2, 4, [['0.0', '0.1', '1.0', '1.1']]),
+    (2, 2, 2, [['0.0', '0.1'], ['1.0', '1.1']]),
+    (2, 2, 1, [['0.0'], ['0.1'], ['1.0'], ['1.1']]),
+    (1, 4, 2, [['0.0', '0.1'], ['0.2', '0.3']]),
+  ],
+)
+def test_splits_walk_over_the_workers(
+  job, replicas, devices, split_size, splits
+):
+  c = _workers(replicas, devices, split_size, job)
+  assert _devices_of_splits(c) == splits
+  # What Lingvo's BaseTask asserts before it makes the towers.
+  rows = c.available_devices.tolist()
+  assert c.num_splits_per_client == c.num_splits_per_replica * len(rows)
+
+
+@pytest.mark.parametrize(
+  ('replicas', 'devices', 'split_size', 'message'),
+  [
+    (2, 1, 3, 'a pipeline can have 1 to 2 devices'),
+    (2, 2, 3, r'use one of \[1, 2, 4\]'),
+    (3, 2, 4, r'use one of \[1, 2, 6\]'),
+  ],
+)
+def test_splits_that_do_not_fit_are_refused(
+  replicas, devices, split_size, message
+):
+  with pytest.raises(ValueError, match=message):
+    _workers(replicas, devices, split_size)
+
+
+def test_an_evaler_in_a_process_of_its_own_has_devices_of_its_own():
+  c = _workers(4, 1, 2, 'evaler')
+  assert [c.WorkerDeviceInModelSplit(k) for k in range(2)] == [
+    f'/job:evaler_test/replica:0/task:0/device:CPU:{k}' for k in range(2)
+  ]
 
 
 def test_variables_may_be_placed_on_every_device():

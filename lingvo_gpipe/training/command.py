@@ -4,7 +4,9 @@
 
 exit status 0   done
             1   an error of the program: one line, and a traceback in the log
-            2   a mistake of the user: one line
+            2   a mistake of the user, for instance more cells than the model
+                has layers: one line
+            3   a worker was lost: one line; the training can be started again
           130   interrupted
 """
 
@@ -16,7 +18,8 @@ import traceback
 
 from absl import flags
 
-from lingvo_gpipe.training import run_log, user_error
+from lingvo_gpipe.partitioner import PartitionError
+from lingvo_gpipe.training import notices, run_log, user_error
 
 FLAGS = flags.FLAGS
 
@@ -82,11 +85,12 @@ def run(name, doc, load, argv=None):
       _print_help(doc, argv)
       return 0
     _parse(name, argv)
-    body(log, time.monotonic() - started)
+    with notices.shown_on(log.terminal):
+      body(log, time.monotonic() - started)
     return 0
-  except user_error.UserError as error:
+  except (user_error.UserError, PartitionError) as error:
     print(f'{name}: {error}', file=log.terminal)
-    return 2
+    return error.exit_status
   except KeyboardInterrupt:
     print(f'\n{name}: interrupted.', file=log.terminal)
     return 130

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lingvo's `RunnerManager`, made to run pipelines.
 
-`RunnerManager` is Lingvo's, with runners that fail at once and with K CPU
-devices in a process: `--run_locally=cpu --worker_split_size=K`. One process
-needs one runner. Lingvo's controller exists to hold the checkpoints of
-trainers elsewhere; here the trainer saves them itself, in a session of its own
-that no port leads to.
+`RunnerManager` is Lingvo's, with runners that fail at once, with K devices in a
+process (`--run_locally=cpu --worker_split_size=K`), and with pipelines that
+span workers (`--cluster_spec`).
+
+One process needs one runner. Lingvo's controller exists to hold the checkpoints
+of trainers elsewhere; here the trainer saves them itself, in a session of its
+own that no port leads to.
 """
 
 import functools
@@ -19,7 +21,14 @@ from lingvo.core import py_utils
 
 from lingvo_gpipe import cluster, cpu_devices, schedules
 from lingvo_gpipe.engine import engine
-from lingvo_gpipe.training import pipeline_params, run_observer, runners
+from lingvo_gpipe.training import (
+  distributed,
+  pipeline_params,
+  run_observer,
+  runners,
+  user_error,
+  worker_watch,
+)
 
 tf.flags.DEFINE_integer(
   'max_steps',
@@ -46,6 +55,20 @@ tf.flags.DEFINE_enum(
   engine.RECOMPUTE_POLICIES,
   'Which micro-batches have their forward pass recomputed in the backward '
   'pass, to save memory. Default: as the model says.',
+)
+tf.flags.DEFINE_integer(
+  'worker_cpus',
+  None,
+  'CPU devices of a worker without GPUs and TPUs. Default: with --run_locally, '
+  'those of one pipeline (--worker_split_size); with --cluster_spec, 1.',
+  lower_bound=1,
+)
+tf.flags.DEFINE_integer(
+  'worker_wait_seconds',
+  300,
+  'How long to wait at the start for workers of --cluster_spec that have not '
+  'started yet.',
+  lower_bound=0,
 )
 
 FLAGS = tf.flags.FLAGS
@@ -74,6 +97,8 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     self._trial = trial or run_observer.ObservingTrial()
     # The step at which the training ends; known once its Params are.
     self.max_train_steps = None
+    self._cluster_spec = None
+    self._watch = None
 
   @property
   def Trainer(self):
@@ -88,8 +113,8 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     return super().Decoder if py_utils.IsEagerMode() else runners.Decoder
 
   def MaybeConfigRunLocally(self):
-    """Sets the flags of a run in this process, on CPU devices."""
-    if FLAGS.run_locally != 'cpu':
+    """Sets the flags of a run in this process, on CPU devices or GPUs."""
+    if FLAGS.run_locally not in ('cpu', 'gpu'):
       super().MaybeConfigRunLocally()
       return
     FLAGS.job = FLAGS.job or 'trainer_client'
@@ -98,25 +123,93 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     FLAGS.task = 0
     for job in ('controller', 'worker', 'ps', 'input', 'evaler', 'decoder'):
       FLAGS[f'{job}_job'].value = _LOCAL_JOB
+    gpus = 0
+    if FLAGS.run_locally == 'gpu':
+      gpus = FLAGS.worker_gpus or FLAGS.worker_split_size
     for job in ('worker', 'ps', 'evaler', 'decoder'):
       FLAGS[f'{job}_replicas'].value = 1
-      FLAGS[f'{job}_gpus'].value = 0
+      FLAGS[f'{job}_gpus'].value = gpus
     FLAGS.input_replicas = 0
     FLAGS.worker_tpus = 0
     if 'controller' in FLAGS.job.split(','):
       # Two runners share variables, for which they need a common server.
+      config = None if gpus else cpu_devices.session_config(self._num_cpus())
       FLAGS.tf_master = tf.distribute.Server.create_local_server(
-        config=cpu_devices.session_config(FLAGS.worker_split_size)
+        config=config
       ).target
     else:
       FLAGS.checkpoint_in_trainer_cpu = True
       FLAGS.tf_master = ''
 
+  def _num_cpus(self):
+    """CPU devices of a worker."""
+    if FLAGS.worker_cpus:
+      return FLAGS.worker_cpus
+    return FLAGS.worker_split_size if FLAGS.run_locally else 1
+
+  def MaybeConfigRunDistributed(self):
+    """Sets the flags of a run of several processes."""
+    if not FLAGS.cluster_spec:
+      return
+    spec = distributed.parse_cluster_spec(FLAGS.cluster_spec)
+    distributed.check_place(spec, FLAGS.job, FLAGS.task)
+    if not FLAGS['mode'].present:
+      FLAGS.mode = 'sync'
+    tf_master = FLAGS.tf_master
+    super().MaybeConfigRunDistributed()
+    if FLAGS.job == 'trainer_client' and (tf_master or FLAGS.job in spec):
+      FLAGS.tf_master = tf_master  # Lingvo has set it to the worker's.
+    self._cluster_spec = spec
+
+  def MaybeLaunchTensorFlow(self):
+    """Starts this process's server, and waits for the workers' servers."""
+    if self._cluster_spec is None or FLAGS.tpu or FLAGS.use_eager:
+      super().MaybeLaunchTensorFlow()
+      return
+    spec, job = self._cluster_spec, FLAGS.job
+    if job in spec:
+      num_cpus, num_gpus = self._server_devices(job)
+      self._tf_server = distributed.start_server(
+        spec, job, FLAGS.task, num_cpus, num_gpus
+      )
+      FLAGS.tf_master = FLAGS.tf_master or self._tf_server.target
+    if job in distributed.DRIVERS:
+      self._watch = worker_watch.WorkerWatch(spec['worker'])
+      self._watch.wait_until_up(
+        FLAGS.worker_wait_seconds, lambda line: print(line, flush=True)
+      )
+
+  def _server_devices(self, job):
+    """How many CPU devices and GPUs this process's server has."""
+    if job == 'worker':
+      return self._num_cpus(), FLAGS.worker_gpus
+    if job.startswith('evaler'):
+      return FLAGS.worker_split_size, FLAGS.evaler_gpus
+    if job.startswith('decoder'):
+      return FLAGS.worker_split_size, FLAGS.decoder_gpus
+    return 1, 0
+
   def UpdateClusterParamsFromFlags(self, cluster_params, job_name):
     """Sets Params of the cluster, as seen from `job_name`, from the flags."""
     super().UpdateClusterParamsFromFlags(cluster_params, job_name)
-    if FLAGS.run_locally == 'cpu':
-      cluster.use_cpu_devices(cluster_params, FLAGS.worker_split_size)
+    if FLAGS.tpu or FLAGS.xla_device == 'tpu':
+      return
+    for job in ('evaler', 'decoder'):
+      cluster_params.Get(job).devices_per_split = FLAGS.worker_split_size
+    if not cluster_params.worker.gpus_per_replica:
+      cluster.use_cpu_devices(
+        cluster_params, self._num_cpus(), FLAGS.worker_split_size
+      )
+    if job_name in distributed.DRIVERS:
+      try:
+        cluster.check_splits(cluster_params.worker)
+      except ValueError as error:
+        raise user_error.UserError(str(error)) from error
+
+  def _CreateRunner(self, job, model_task_name, logdir, tf_master, trial):
+    if job in distributed.SERVING and self._tf_server:
+      return distributed.ServingRunner(self._tf_server)
+    return super()._CreateRunner(job, model_task_name, logdir, tf_master, trial)
 
   def GetParamsForDataset(self, job_name, dataset_name):
     """Returns the model's Params with the flags' values set in them."""
@@ -137,18 +230,31 @@ class RunnerManager(lingvo_trainer.RunnerManager):
   def StartRunners(self, all_runners):
     """Runs `all_runners`; returns when all are done, or raises what one did."""
     if len(all_runners) == 1 and not all_runners[0].enqueue_ops:
-      all_runners[0].Start()
+      loops = [all_runners[0].Start]
+    else:
+      loops = []
+      for runner in all_runners:
+        loops.append(runner.Start)
+        for op in runner.enqueue_ops or []:
+          loops.append(functools.partial(runner.StartEnqueueOp, op))
+    if len(loops) == 1 and self._watch is None:
+      loops[0]()
       return
-    loops = []
-    for runner in all_runners:
-      loops.append(runner.Start)
-      for op in runner.enqueue_ops or []:
-        loops.append(functools.partial(runner.StartEnqueueOp, op))
-    _run_side_by_side(loops)
+    try:
+      _run_side_by_side(loops, self._watch)
+    except tf.errors.OpError as error:
+      if self._watch is None:
+        raise
+      raise self._watch.explain(error) from error
 
 
-def _run_side_by_side(loops):
-  """Calls each of `loops` in a thread; raises the first error at once."""
+def _run_side_by_side(loops, watch=None):
+  """Calls each of `loops` in a thread; raises the first error at once.
+
+  Args:
+    loops: Functions without arguments.
+    watch: A WorkerWatch whose findings are errors too; None for none.
+  """
   outcomes = queue.SimpleQueue()
 
   def run(loop):
@@ -158,10 +264,16 @@ def _run_side_by_side(loops):
     except BaseException as error:
       outcomes.put(error)
 
+  if watch is not None:
+    watch.watch(outcomes.put)
   for loop in loops:
     # Daemons: what still runs after an error must not keep the process alive.
     threading.Thread(target=run, args=(loop,), daemon=True).start()
-  for _ in loops:
-    error = outcomes.get()
-    if error is not None:
-      raise error
+  try:
+    for _ in loops:
+      error = outcomes.get()
+      if error is not None:
+        raise error
+  finally:
+    if watch is not None:
+      watch.stop()

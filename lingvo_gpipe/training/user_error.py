@@ -7,4 +7,9 @@ class UserError(Exception):
   """A mistake in what a command was given: one line, and no traceback.
 
   The message names the flag or file, its value, and what to do.
+
+  Attributes:
+    exit_status: The status with which the command ends.
   """
+
+  exit_status = 2

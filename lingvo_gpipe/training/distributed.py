@@ -1,0 +1,154 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The processes of --cluster_spec: who they are, their servers and sessions.
+
+    trainer_client: session --> own server --> worker 0: cell 0
+                    (or worker 0's, if the      worker 1: cell 1
+                    spec has no trainer)        ...
+
+The session's master is the trainer's own server where it has one: no worker
+then has more to do than its cells, and an error says itself in the trainer.
+"""
+
+import re
+import time
+
+import lingvo.compat as tf
+
+from lingvo_gpipe import cpu_devices
+from lingvo_gpipe.training import user_error
+
+# Jobs that place their ops on the workers.
+DRIVERS = ('trainer_client', 'controller')
+# Jobs that only run the ops of others.
+SERVING = ('worker', 'ps', 'input')
+
+
+def parse_cluster_spec(text):
+  """Reads --cluster_spec.
+
+  Args:
+    text: 'job=host:port,host:port@job=host:port'.
+
+  Returns:
+    {job: [host:port, ...]}.
+
+  Raises:
+    UserError: if it isn't of that form, or has an address twice.
+  """
+  spec = {}
+  for part in text.split('@'):
+    job, equals, addresses = part.partition('=')
+    if not job or not equals or job in spec:
+      raise user_error.UserError(
+        f'--cluster_spec={text}: {part!r} is not job=host:port,host:port with '
+        'a job of its own; separate jobs with @.'
+      )
+    spec[job] = addresses.split(',')
+  seen = set()
+  for job, addresses in spec.items():
+    for address in addresses:
+      if not re.fullmatch(r'\S+:\d+', address):
+        raise user_error.UserError(
+          f'--cluster_spec: {address!r} of job {job} is not host:port.'
+        )
+      if address in seen:
+        raise user_error.UserError(
+          f'--cluster_spec: {address} is there twice; each process needs a '
+          'port of its own.'
+        )
+      seen.add(address)
+  return spec
+
+
+def check_place(spec, job, task):
+  """Checks that this process has a place in the cluster.
+
+  Args:
+    spec: What `parse_cluster_spec` returned.
+    job: --job.
+    task: --task.
+
+  Raises:
+    UserError: if it has none.
+  """
+  if job in DRIVERS and 'worker' not in spec:
+    raise user_error.UserError(
+      f'--cluster_spec has jobs {", ".join(spec)}; --job={job} needs '
+      'worker=host:port,... in it.'
+    )
+  if job == 'trainer_client' and job not in spec:
+    return  # It needs no server of its own.
+  if job not in spec:
+    raise user_error.UserError(
+      f'--job={job}: --cluster_spec has {", ".join(spec)}; choose one of them.'
+    )
+  if not 0 <= task < len(spec[job]):
+    raise user_error.UserError(
+      f'--task={task}: --cluster_spec has {len(spec[job])} process(es) of job '
+      f'{job}; number them from 0.'
+    )
+
+
+def start_server(spec, job, task, num_cpus, num_gpus):
+  """Starts TensorFlow's server of this process.
+
+  Args:
+    spec: What `parse_cluster_spec` returned.
+    job: This process's job.
+    task: Its number.
+    num_cpus: Number of its CPU devices.
+    num_gpus: Number of its GPUs; 0 leaves them alone.
+
+  Returns:
+    A `tf.distribute.Server`.
+
+  Raises:
+    UserError: if the port can't be had.
+  """
+  if num_gpus:
+    config = tf.ConfigProto(device_count={'GPU': num_gpus})
+  else:
+    config = cpu_devices.session_config(num_cpus)
+  config.allow_soft_placement = True
+  try:
+    return tf.distribute.Server(
+      tf.train.ClusterSpec(spec), job_name=job, task_index=task, config=config
+    )
+  except tf.errors.OpError as error:
+    raise user_error.UserError(
+      f'--cluster_spec: {job} {task} cannot have {spec[job][task]}: '
+      f'{str(error).strip()} Choose a port that is free.'
+    ) from error
+
+
+def session_config(config, job, task):
+  """Returns `config`, restricted to the processes that the job needs.
+
+  Without that, a session starts only when every process of the cluster does,
+  and hangs when one that it has no use for does.
+
+  Args:
+    config: A `tf.ConfigProto`; changed in place.
+    job: This process's job.
+    task: Its number.
+  """
+  config.device_filters[:] = [f'/job:{job}/task:{task}']
+  if job in DRIVERS:
+    config.device_filters.extend(f'/job:{name}' for name in SERVING)
+  return config
+
+
+class ServingRunner:
+  """Does nothing but keep the process, and with it the server, alive."""
+
+  enqueue_ops = None
+
+  def __init__(self, server):
+    self._server = server
+
+  def Start(self):
+    """Never returns."""
+    # Not Server.join, which no Ctrl-C interrupts.
+    while self._server:
+      time.sleep(1)

@@ -1,0 +1,157 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Notices when a worker's process is gone or hangs.
+
+A session waits for ever for a worker that hangs, and for one that has not
+started. So each worker is asked a question now and then that needs none of its
+threads for computing: what devices a session has that it can't know. Any reply
+will do, "no such session" is one.
+
+    every _INTERVAL s --> worker 0 --> "no such session" --> lives
+                      --> worker 1 --> connection refused --> lost at once
+                      --> worker 2 --> no reply in _DEADLINE s --> lost
+
+A lost worker is noticed in less than _INTERVAL + _DEADLINE seconds.
+"""
+
+import threading
+import time
+
+from lingvo_gpipe.training import user_error
+
+_INTERVAL = 5.0
+_DEADLINE = 15.0
+_QUESTION = '/tensorflow.MasterService/ListDevices'
+# A ListDevicesRequest: field 1, the session's handle, is 'watch'.
+_REQUEST = b'\x0a\x05watch'
+
+
+class WorkerLostError(user_error.UserError):
+  """A worker's process is gone or hangs; the training can be started again."""
+
+  exit_status = 3
+
+
+class WorkerWatch:
+  """Watches the workers of a cluster.
+
+  Args:
+    addresses: 'host:port' of each worker, in order.
+    job: The workers' job, for messages.
+    interval: Seconds between two questions.
+    deadline: Seconds that a worker has to reply.
+  """
+
+  def __init__(
+    self, addresses, job='worker', interval=_INTERVAL, deadline=_DEADLINE
+  ):
+    self._names = [
+      f'{job} {task} ({address})' for task, address in enumerate(addresses)
+    ]
+    self._addresses = list(addresses)
+    self._interval = interval
+    self._deadline = deadline
+    self._stopped = threading.Event()
+
+  def _problem(self, address, deadline):
+    """Asks a worker; returns what is wrong with it, None if nothing is."""
+    # Not before it is needed: gRPC's threads would not survive a fork.
+    import grpc
+
+    with grpc.insecure_channel(
+      address, options=[('grpc.enable_http_proxy', 0)]
+    ) as channel:
+      try:
+        # Without serialisers, bytes go and come as they are.
+        channel.unary_unary(_QUESTION)(_REQUEST, timeout=deadline)
+      except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAVAILABLE:
+          return 'does not accept connections: its process is gone'
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+          return f'has not answered for {deadline:.0f} s: it hangs'
+    return None
+
+  def lost(self):
+    """Asks all workers at once; returns a list of what is wrong, by name."""
+    problems = [None] * len(self._addresses)
+
+    def ask(task):
+      problems[task] = self._problem(self._addresses[task], self._deadline)
+
+    threads = [
+      threading.Thread(target=ask, args=(task,), daemon=True)
+      for task in range(len(self._addresses))
+    ]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    return [
+      f'{name} {problem}'
+      for name, problem in zip(self._names, problems, strict=True)
+      if problem
+    ]
+
+  def wait_until_up(self, seconds, say=lambda line: None):
+    """Returns when all workers answer.
+
+    Args:
+      seconds: How long to wait for them.
+      say: Is told whom it waits for, a line.
+
+    Raises:
+      WorkerLostError: if some don't answer by then; names them.
+    """
+    end = time.monotonic() + seconds
+    said = None
+    for name, address in zip(self._names, self._addresses, strict=True):
+      while self._problem(address, min(5.0, self._deadline)):
+        if time.monotonic() > end:
+          raise WorkerLostError(
+            f'{name} has not started within {seconds:.0f} s; start it, or '
+            'correct its address in --cluster_spec.'
+          )
+        if name != said:
+          say(f'Waiting for {name} to start ...')
+          said = name
+        time.sleep(0.2)
+
+  def watch(self, on_lost):
+    """Watches from now on, in a thread of its own for each worker.
+
+    Args:
+      on_lost: Called once for a worker that is lost, with a WorkerLostError.
+    """
+
+    def loop(name, address):
+      while not self._stopped.wait(self._interval):
+        problem = self._problem(address, self._deadline)
+        if problem:
+          on_lost(_lost([f'{name} {problem}']))
+          return
+
+    for name, address in zip(self._names, self._addresses, strict=True):
+      threading.Thread(target=loop, args=(name, address), daemon=True).start()
+
+  def explain(self, error):
+    """What lies behind an error of a session: a lost worker, if one is.
+
+    Args:
+      error: What the session raised.
+
+    Returns:
+      A WorkerLostError that names the workers, or `error`.
+    """
+    problems = self.lost()
+    return _lost(problems) if problems else error
+
+  def stop(self):
+    """Ends the watch."""
+    self._stopped.set()
+
+
+def _lost(problems):
+  return WorkerLostError(
+    f'{"; ".join(problems)}. The checkpoints are whole: start the workers and '
+    'the trainer again to go on from the last one.'
+  )

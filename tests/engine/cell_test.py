@@ -112,6 +112,6 @@ def test_values_and_gradients_go_by_name(schedule, recompute):
     calls = [
       op
       for op in graph.get_operations()
-      if op.name.startswith('d2_forward') and 'PartitionedCall' in op.type
+      if op.name.startswith('d2_F') and 'PartitionedCall' in op.type
     ]
     assert [len(op.inputs) for op in calls] == [3, 3]

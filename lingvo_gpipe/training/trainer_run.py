@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the trainer does between its flags and its exit status."""
 
+import contextlib
 import os
 import sys
 
@@ -15,6 +16,7 @@ from lingvo.core import (
 
 from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (
+  logdir,
   model_lookup,
   progress,
   run_observer,
@@ -86,6 +88,28 @@ class _ProgressOfTraining(run_observer.StepListener):
       self._progress.close()
 
 
+def _claimed_logdir(model):
+  """A context: the log directory is this process's, if it writes checkpoints.
+
+  Raises:
+    UserError: if another process has it, or it is of another model.
+  """
+  jobs = set(FLAGS.job.split(',')) - {''}
+  checkpoints = (
+    FLAGS.checkpoint_in_trainer_cpu or FLAGS.checkpoint_in_trainer_tpu
+  )
+  writes = not jobs or any(
+    job == 'controller'
+    or 'executor' in job
+    or (job.startswith('trainer') and (FLAGS.run_locally or checkpoints))
+    for job in jobs
+  )
+  if writes and FLAGS.task == 0 and FLAGS.mode in ('sync', 'async'):
+    return logdir.training(FLAGS.logdir, model)
+  logdir.check_model(FLAGS.logdir, model)
+  return contextlib.nullcontext()
+
+
 def run(log, loading_seconds):
   """Runs the jobs that the flags ask for.
 
@@ -100,7 +124,12 @@ def run(log, loading_seconds):
   _require('model')
   _require('logdir')
   model = model_lookup.find_model(FLAGS.model)
-  FLAGS.logdir = training_run.prepare_logdir(FLAGS.logdir)
+  FLAGS.logdir = logdir.prepare(FLAGS.logdir)
+  with _claimed_logdir(model):
+    _run(model, log)
+
+
+def _run(model, log):
   log.move_to(os.path.join(FLAGS.logdir, _log_name()))
   logging.use_absl_handler()
   _prepare_lingvo()

@@ -5,7 +5,6 @@
 import contextlib
 import os
 import sys
-import tempfile
 import time
 
 import lingvo.compat as tf
@@ -14,6 +13,7 @@ from lingvo.core import py_utils
 
 from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (
+  logdir,
   model_lookup,
   pipeline_params,
   progress,
@@ -21,7 +21,6 @@ from lingvo_gpipe.training import (
   run_report,
   runner_manager,
   step_times,
-  user_error,
 )
 
 FLAGS = tf.flags.FLAGS
@@ -52,32 +51,6 @@ class _Stages:
     started = time.monotonic()
     yield
     self.seconds[name] = time.monotonic() - started
-
-
-def prepare_logdir(logdir):
-  """Makes the log directory and checks that it can be written.
-
-  Args:
-    logdir: A path; '' for a fresh directory among the temporary ones.
-
-  Returns:
-    The directory's absolute path.
-
-  Raises:
-    UserError: if it can't be made or written.
-  """
-  try:
-    if not logdir:
-      return tempfile.mkdtemp(prefix='lingvo_gpipe_')
-    logdir = os.path.abspath(os.path.expanduser(logdir))
-    os.makedirs(logdir, exist_ok=True)
-    with tempfile.TemporaryFile(dir=logdir):
-      return logdir
-  except OSError as error:
-    raise user_error.UserError(
-      f'--logdir={logdir}: {error.strerror}; name a directory that can be '
-      'written.'
-    ) from error
 
 
 def _command_line():
@@ -135,7 +108,12 @@ def train_evaluate_report(log, loading_seconds):
     UserError: if a flag, the model's name or the log directory is wrong.
   """
   model = model_lookup.find_model(FLAGS.model)
-  FLAGS.logdir = prepare_logdir(FLAGS.logdir)
+  FLAGS.logdir = logdir.prepare(FLAGS.logdir)
+  with logdir.training(FLAGS.logdir, model):
+    _train_evaluate_report(model, log, loading_seconds)
+
+
+def _train_evaluate_report(model, log, loading_seconds):
   log.move_to(os.path.join(FLAGS.logdir, LOG_NAME))
   logging.use_absl_handler()  # Each line with its time and place.
   logging.set_verbosity(logging.INFO)

@@ -1,0 +1,93 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lingvo_gpipe.training import logdir, user_error
+
+_HOLD = """
+import fcntl, sys
+lock = open(sys.argv[1], 'a+')
+fcntl.flock(lock, fcntl.LOCK_EX)
+lock.truncate(0); lock.write('4711'); lock.flush()
+print('locked', flush=True)
+sys.stdin.read()
+"""
+
+
+def _with_checkpoint(directory, model='a.Model'):
+  with logdir.training(str(directory), model):
+    pass
+  train = directory / 'train'
+  (train / 'checkpoint').write_text('model_checkpoint_path: "ckpt-00000001"')
+  return {p: p.read_bytes() for p in train.iterdir()}
+
+
+def test_a_directory_is_made_and_its_path_is_absolute(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert logdir.prepare('a/b') == str(tmp_path / 'a' / 'b')
+  assert (tmp_path / 'a' / 'b').is_dir()
+
+
+def test_without_a_name_it_is_a_temporary_one():
+  path = logdir.prepare('')
+  assert os.path.isdir(path)
+  os.rmdir(path)
+
+
+def test_one_that_cannot_be_made_is_an_error():
+  with pytest.raises(
+    user_error.UserError, match=r'--logdir=/dev/null/x: .*name'
+  ):
+    logdir.prepare('/dev/null/x')
+
+
+def test_the_same_model_goes_on(tmp_path):
+  _with_checkpoint(tmp_path)
+  with logdir.training(str(tmp_path), 'a.Model'):
+    pass
+
+
+def test_checkpoints_of_another_model_are_left_alone(tmp_path):
+  before = _with_checkpoint(tmp_path)
+  with (
+    pytest.raises(
+      user_error.UserError,
+      match=r'has checkpoints of a\.Model, not of b\.Model\. Choose another',
+    ),
+    logdir.training(str(tmp_path), 'b.Model'),
+  ):
+    pass
+  with pytest.raises(user_error.UserError):
+    logdir.check_model(str(tmp_path), 'b.Model')
+  assert {p: p.read_bytes() for p in (tmp_path / 'train').iterdir()} == before
+
+
+def test_without_a_checkpoint_another_model_may_have_it(tmp_path):
+  for model in ('a.Model', 'b.Model'):
+    with logdir.training(str(tmp_path), model):
+      pass
+  assert (tmp_path / 'train' / 'model.txt').read_text() == 'b.Model\n'
+
+
+def test_two_processes_cannot_train_in_it_until_one_has_ended(tmp_path):
+  with logdir.training(str(tmp_path), 'a.Model'):
+    pass
+  lock = tmp_path / 'train' / '.lock'
+  with subprocess.Popen(
+    [sys.executable, '-c', _HOLD, str(lock)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+  ) as other:
+    other.stdout.readline()
+    with (
+      pytest.raises(user_error.UserError, match='process 4711 trains in it'),
+      logdir.training(str(tmp_path), 'a.Model'),
+    ):
+      pass
+    other.kill()
+  with logdir.training(str(tmp_path), 'a.Model'):
+    pass

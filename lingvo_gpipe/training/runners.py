@@ -18,7 +18,7 @@ from lingvo.core import py_utils, summary_utils
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe import cpu_devices
-from lingvo_gpipe.training import checkpoints
+from lingvo_gpipe.training import checkpoints, distributed, loss_guard
 
 FLAGS = tf.flags.FLAGS
 
@@ -33,10 +33,15 @@ class PipelineRunner:
     # weight of 1 for instance, and then optimises each of the copies.
     rewrites = config.graph_options.rewrite_options
     rewrites.function_optimization = rewriter_config_pb2.RewriterConfig.OFF
+    if FLAGS.cluster_spec and self._tf_master:
+      distributed.session_config(config, FLAGS.job, FLAGS.task)
     spec = self._cluster.job_spec
     if not (spec.gpus_per_replica or spec.tpus_per_replica):
       config = cpu_devices.session_config(spec.cpus_per_replica, config)
-    return tf.Session(self._tf_master, graph=graph, config=config)
+    return self._MakeSession(self._tf_master, graph=graph, config=config)
+
+  def _MakeSession(self, *args, **kwargs):
+    return tf.Session(*args, **kwargs)
 
   def _CreateCheckpointer(self, train_dir, model):
     return checkpoints.TrainingCheckpointer(train_dir, model)
@@ -54,16 +59,24 @@ class Controller(PipelineRunner, runners.Controller):
 
 
 class Trainer(PipelineRunner, runners.Trainer):
-  """Lingvo's trainer."""
+  """Lingvo's trainer, which no loss that is not finite can harm."""
 
   def __init__(self, *args, **kwargs):
+    self._guard = None
     super().__init__(*args, **kwargs)
+    with self._graph.as_default():
+      self._guard = loss_guard.LossGuard(self._model, FLAGS.on_nan_loss)
     # Lingvo leaves this to the controller, which need not be there.
     analysis, self.num_weights = summary_utils.ModelAnalysis(
       self._model, FLAGS.inspect_model_topn, FLAGS.inspect_model_part_regex
     )
     if self.params.cluster.task == 0:
       self._WriteToLog(analysis, self._train_dir, 'model_analysis.txt')
+
+  def _MakeSession(self, *args, **kwargs):
+    if self._guard is None:  # To look at the devices; the graph is empty.
+      return super()._MakeSession(*args, **kwargs)
+    return self._guard.session(*args, **kwargs)
 
 
 class Evaler(PipelineRunner, runners.Evaler):

@@ -1,0 +1,238 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps a loss that is not finite from doing harm, and says where it is from.
+
+Every operation of a training step that writes to a variable, the global step
+included, waits for a check of the loss, and for those that Lingvo has of each
+gradient. If one fails, the step ends before anything is written:
+
+    forward --> loss --> check -------------------.
+                  '----> gradients --> checks ----+--> [weights, slots, step]
+                              '-------------------'
+
+Then the step's forward pass is searched for where the numbers cease to be
+finite, see `non_finite`, and --on_nan_loss says what is next.
+"""
+
+import re
+
+import lingvo.compat as tf
+import numpy as np
+from lingvo.core import py_utils
+
+from lingvo_gpipe.training import non_finite, notices
+
+tf.flags.DEFINE_enum(
+  'on_nan_loss',
+  'stop',
+  ['stop', 'skip'],
+  'What to do when the loss of a step is NaN or infinite. Its weights are '
+  'never updated. stop: end the training; skip: go on with the next step.',
+)
+
+FLAGS = tf.flags.FLAGS
+
+_CHECKS = ('CheckNumerics', 'CheckNumericsV2', 'Assert')
+# So many steps skipped one after the other mean that training is broken.
+MAX_SKIPPED = 10
+_ONLY_READ = ('ReadVariableOp', 'ResourceGather', 'VarIsInitializedOp')
+
+
+class NonFiniteLossError(RuntimeError):
+  """The loss is NaN or infinite."""
+
+
+def _may_write(op):
+  """Whether `op` can change a variable."""
+  if op.type in _ONLY_READ:
+    return False
+  return any(t.dtype == tf.resource or t.dtype._is_ref_dtype for t in op.inputs)
+
+
+def _in_loop(op):
+  frame = op._get_control_flow_context()
+  while frame is not None:
+    if frame.IsWhileContext():
+      return True
+    frame = frame.outer_context
+  return False
+
+
+def _gate(train_op, loss, name):
+  """Lets what writes to variables in a training step wait for all checks.
+
+  Returns:
+    The checks, a list of ops: that of the loss, and others that are there,
+    such as Lingvo's of gradients.
+  """
+  with tf.control_dependencies(None), tf.device(loss.op.device or None):
+    check = tf.debugging.check_numerics(loss, 'The loss is not finite', name)
+  forward = set(non_finite.in_order([loss.op]))
+  checks, writers, behind = [check.op], [], set()
+  for op in non_finite.in_order([train_op]):
+    needs = [t.op for t in op.inputs] + list(op.control_inputs)
+    if op not in forward and _may_write(op):
+      writers.append(op)
+      behind.add(op)
+    elif not behind.isdisjoint(needs):
+      behind.add(op)  # Too late to keep anything from being written.
+    elif op.type in _CHECKS:
+      checks.append(op)
+  with tf.control_dependencies(checks):
+    fine = tf.no_op(f'{name}_and_gradients')
+  # No writer comes before a check, so no circle can come of it.
+  for op in writers:
+    # An edge into a loop's frame is not allowed; Lingvo makes no such loops.
+    if not _in_loop(op):
+      op._add_control_input(fine)
+  return checks
+
+
+class LossGuard:
+  """Guards the training steps of a model's tasks.
+
+  Make it when the graph is complete, before any session runs it.
+
+  Args:
+    model: A Lingvo model with its backward pass.
+    policy: 'stop' or 'skip', what to do about a loss that is not finite.
+  """
+
+  def __init__(self, model, policy):
+    self._policy = policy
+    self._losses = {}
+    self._checks = {}
+    self._last_skipped = None
+    self._in_a_row = 0
+    self._global_step = model.global_step
+    for task in model.tasks:
+      loss = task.eval_metrics['loss'][0]
+      self._losses[task.train_op] = loss
+      self._checks[task.train_op] = _gate(
+        task.train_op, loss, f'check_loss_of_{task.params.name}'
+      )
+    steps = {
+      id(step): step
+      for step in [
+        py_utils.GetOrCreateGlobalStepVar(),
+        *(task.global_step for task in model.tasks),
+      ]
+    }
+    with tf.control_dependencies(None):
+      self._next_step = tf.group(*(tf.assign_add(s, 1) for s in steps.values()))
+
+  def session(self, *args, **kwargs):
+    """Returns a `tf.Session` with these arguments whose steps are guarded."""
+    return _GuardedSession(self, *args, **kwargs)
+
+  def train_op_of(self, fetches):
+    """The train op among `fetches`, None if there is none."""
+    if isinstance(fetches, (list, tuple)):
+      for fetch in fetches:
+        if isinstance(fetch, tf.Operation) and fetch in self._losses:
+          return fetch
+    return None
+
+  def handle(self, session, fetches, error):
+    """Deals with a step whose loss is not finite.
+
+    Args:
+      session: The session; it is not guarded in here.
+      fetches: What the step was to give, a list.
+      error: What the session raised.
+
+    Returns:
+      What stands for the step's results, if it is skipped.
+
+    Raises:
+      NonFiniteLossError: Training is to stop.
+      the `error` if it is about something else.
+    """
+    train_op = self.train_op_of(fetches)
+    step = int(session.run(self._global_step))
+    text = f'Step {step + 1}: {self._what(session, train_op, error)}.'
+    if self._policy == 'stop':
+      raise NonFiniteLossError(
+        f'{text} No weight was updated; --on_nan_loss=skip leaves such steps '
+        'out.'
+      ) from error
+    self._in_a_row = self._in_a_row + 1 if self._last_skipped == step - 1 else 1
+    self._last_skipped = step
+    if self._in_a_row >= MAX_SKIPPED:
+      raise NonFiniteLossError(
+        f'{text} No weight was updated, in {MAX_SKIPPED} steps in a row.'
+      ) from error
+    notices.warn(f'{text} The step is skipped.')
+    results = [
+      None if fetch is train_op else _what_can_be_had(session, fetch)
+      for fetch in fetches
+    ]
+    session.run(self._next_step)
+    return results
+
+  def _what(self, session, train_op, error):
+    """What is not finite, and where.
+
+    Raises:
+      the `error` if it is about something else.
+    """
+    origin = non_finite.find(session, [self._losses[train_op]])
+    if origin is not None:
+      return f'the loss is not finite; {origin}'
+    line = _failed_check(error)
+    if not line and isinstance(error, tf.errors.CancelledError):
+      # That a check on another device failed is all that the error says.
+      line = _first_failed(session, self._checks[train_op])
+    if not line:
+      raise error
+    return f'{line}; the loss was finite when the step was run again'
+
+
+class _GuardedSession(tf.Session):
+  """A session that hands failed training steps to a `LossGuard`."""
+
+  def __init__(self, guard, *args, **kwargs):
+    super().__init__(*args, **kwargs)
+    self._guard = guard
+
+  def run(self, fetches, *args, **kwargs):
+    try:
+      return super().run(fetches, *args, **kwargs)
+    except (tf.errors.InvalidArgumentError, tf.errors.CancelledError) as error:
+      if self._guard.train_op_of(fetches) is None:
+        raise
+      return self._guard.handle(self, fetches, error)
+
+
+def _failed_check(error):
+  """The line about a check, ours or Lingvo's, that an error has; or ''."""
+  match = re.search(r'.*Tensor had \S*(NaN|Inf).*', str(error))
+  return match[0].strip() if match else ''
+
+
+def _first_failed(session, checks):
+  """What the first of `checks` that fails says, '' if none does."""
+  for check in checks:
+    try:
+      session.run(check)
+    except tf.errors.InvalidArgumentError as error:
+      return _failed_check(error)
+  return ''
+
+
+def _what_can_be_had(session, fetch):
+  """Runs `fetch`, a nest of tensors; NaN for what needs a check that fails."""
+  values = []
+  for tensor in tf.nest.flatten(fetch):
+    try:
+      values.append(session.run(tensor))
+    except (tf.errors.InvalidArgumentError, tf.errors.CancelledError):
+      values.append(_nan(tensor))
+  return tf.nest.pack_sequence_as(fetch, values)
+
+
+def _nan(tensor):
+  shape = tensor.shape.as_list() if tensor.shape.is_fully_defined() else []
+  dtype = tensor.dtype.as_numpy_dtype
+  value = np.full(shape, np.nan if tensor.dtype.is_floating else 0, dtype)
+  return value[()]  # A scalar, not an array without dimensions.

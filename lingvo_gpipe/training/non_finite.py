@@ -1,0 +1,253 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Finds where in a graph a tensor first ceased to be finite.
+
+From the tensor it goes back to the inputs that are not finite either, NaN
+before infinity, until it is at an operation whose inputs are all finite. If
+that is the call of a function, as a cell's forward task is, the function's body
+is run with the same arguments and searched in the same way:
+
+    loss <- combine_metrics <- cell_1_F3 <-/- finite
+                               '-> last/MatMul <- log/add <- log/Log <-/- finite
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import function_def_to_graph
+
+from lingvo_gpipe.engine import graph_function
+
+_CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
+_FINITE, _INFINITE, _NAN = range(3)
+# A forward task, as the engine names it: cell and micro-batch.
+_TASK = re.compile(r'(?:^|/)([^/]+)_F(\d+)/[^/]+$')
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+  """An operation with finite inputs and an output that is not.
+
+  Attributes:
+    ops: Names of operations: a call in the graph, the call in the called
+      function, and so on, to the operation itself.
+    type: The operation's type, such as 'Log'.
+    is_nan: Whether there is a NaN, rather than only infinities.
+    variable: The name of the variable that it reads, '' if it does not.
+  """
+
+  ops: tuple[str, ...]
+  type: str
+  is_nan: bool
+  variable: str = ''
+
+  def __str__(self):
+    kind = 'NaN' if self.is_nan else 'infinite'
+    if self.variable:
+      return f'the variable {self.variable} is {kind}'
+    place = f'op {self.ops[-1]} ({self.type})'
+    task = _TASK.search(self.ops[0])
+    if task and len(self.ops) > 1:
+      layer = self.ops[1].partition('/')[0]
+      place = f'{task[1]}, layer {layer}, {place}, of micro-batch {task[2]}'
+    return f'{kind} first in {place}'
+
+
+def find(session, tensors):
+  """Finds the first operation whose output is not finite.
+
+  Args:
+    session: A session in whose graph the tensors are.
+    tensors: Tensors; the search starts from the first of them, in the order of
+      computation, that is not finite.
+
+  Returns:
+    An `Origin`, None if all tensors are finite when they are computed again.
+  """
+  return _search(session, tensors, {})
+
+
+def _search(session, tensors, feed):
+  """`find`, with values for placeholders."""
+  graph = tensors[0].graph
+  order = in_order([tensor.op for tensor in tensors])
+  states, complete = _states(session, order, feed)
+  tensor = _start(order, tensors, states, complete)
+  if tensor is None:
+    return None
+  position = {op: number for number, op in enumerate(order)}
+  while True:
+    before = [t for t in tensor.op.inputs if states.get(t.ref(), _FINITE)]
+    if not before:
+      break
+    tensor = min(before, key=lambda t: (-states[t.ref()], position[t.op]))
+  op = tensor.op
+  found = Origin(
+    (op.name,), op.type, states[tensor.ref()] == _NAN, _variable(op)
+  )
+  if op.type in _CALLS:
+    inside = _search_call(session, graph, tensor, feed)
+    if inside is not None:
+      return dataclasses.replace(inside, ops=(op.name, *inside.ops))
+  return found
+
+
+def _start(order, tensors, states, complete):
+  """The tensor that the search starts from, None if all are finite."""
+  if complete:
+    starts = _starts(order, tensors)
+    return next((t for t in starts if states.get(t.ref(), _FINITE)), None)
+  # A check ended the computation. The first NaN is not made of others.
+  bad = [t for op in order for t in op.outputs if states.get(t.ref(), _FINITE)]
+  nan = [t for t in bad if states[t.ref()] == _NAN]
+  return nan[0] if nan else bad[-1] if bad else None
+
+
+def in_order(ops):
+  """`ops` and all that they need, each after what it needs itself."""
+  done = {}
+  stack = [(op, False) for op in reversed(ops)]
+  while stack:
+    op, needs_are_there = stack.pop()
+    if op in done:
+      continue
+    if needs_are_there:
+      done[op] = None
+      continue
+    stack.append((op, True))
+    needs = [t.op for t in op.inputs] + list(op.control_inputs)
+    stack += [(need, False) for need in reversed(needs) if need not in done]
+  return list(done)
+
+
+def _behind_checks(order):
+  """The CheckNumerics ops in `order` and all that need one; they may fail."""
+  behind = set()
+  for op in order:
+    needs = [t.op for t in op.inputs] + list(op.control_inputs)
+    if op.type.startswith('CheckNumerics') or not behind.isdisjoint(needs):
+      behind.add(op)
+  return behind
+
+
+def _starts(order, tensors):
+  """`tensors`, or in their place what a check before them looks at."""
+  behind = _behind_checks(order)
+  starts = {}
+  for op in order:
+    if op in behind:
+      starts.update((t.ref(), t) for t in op.inputs if t.op not in behind)
+  starts.update((t.ref(), t) for t in tensors if t.op not in behind)
+  return list(starts.values())
+
+
+def _states(session, order, feed):
+  """Which float outputs of ops are finite, infinite or NaN.
+
+  Returns:
+    A pair: {ref: state}, and whether all is in it. Some is not if a check
+    hidden in a function fails.
+  """
+  behind = _behind_checks(order)
+  tensors = [
+    tensor
+    for op in order
+    if op not in behind and op._get_control_flow_context() is None
+    for tensor in op.outputs
+    if tensor.dtype.is_floating
+  ]
+  flags = []
+  with session.graph.as_default():
+    for tensor in tensors:
+      with tf.control_dependencies(None), tf.device(tensor.op.device or None):
+        flags.append(
+          (
+            tf.reduce_all(tf.math.is_finite(tensor)),
+            tf.reduce_any(tf.math.is_nan(tensor)),
+          )
+        )
+  values = _longest_run(session, flags, feed)
+  states = {}
+  for tensor, (finite, nan) in zip(tensors, values, strict=False):
+    states[tensor.ref()] = _NAN if nan else _FINITE if finite else _INFINITE
+  return states, len(values) == len(tensors)
+
+
+def _longest_run(session, fetches, feed):
+  """The values of as many of `fetches`, from the first on, as can be had."""
+  values, limit = [], len(fetches) + 1
+  trial = len(fetches)
+  while len(values) < trial < limit:
+    try:
+      values = session.run(fetches[:trial], feed)
+    except (tf.errors.InvalidArgumentError, tf.errors.CancelledError):
+      limit = trial
+    trial = (len(values) + limit) // 2
+  return values
+
+
+def _variable(op):
+  """The name of the variable that `op` reads, '' if it reads none."""
+  if op.type != 'ReadVariableOp':
+    return ''
+  return op.inputs[0].op.name
+
+
+def _search_call(session, graph, output, feed):
+  """Searches the function whose call gives `output`.
+
+  Returns:
+    An `Origin`; None if the function can't be run by itself or, run so, gives
+    something finite.
+  """
+  call = output.op
+  if any(t.dtype in (tf.resource, tf.variant) for t in call.inputs):
+    return None
+  definitions = graph_function.definitions(graph)
+  definition = definitions.get(call.get_attr('f').name)
+  if definition is None:
+    return None
+  values = session.run(list(call.inputs), feed)
+  graph_def, _ = function_def_to_graph.function_def_to_graph_def(definition)
+  graph_def.library.function.extend(definitions.values())
+  for node in graph_def.node:
+    node.device = ''
+  name = definition.signature.output_arg[call.outputs.index(output)].name
+  source = definition.ret[name].split(':')
+  with tf.Graph().as_default() as body:
+    tf.import_graph_def(graph_def, name='')
+    inputs = [
+      body.get_tensor_by_name(f'{arg.name}:0')
+      for arg in definition.signature.input_arg
+    ]
+    result = _output(body, source)
+    with tf.Session(graph=body, config=_plain()) as inner:
+      feed = dict(zip(inputs, map(np.asarray, values), strict=True))
+      return _search(inner, [result], feed)
+
+
+def _output(body, source):
+  """The tensor that a FunctionDef calls 'op:output:number'."""
+  op = body.get_operation_by_name(source[0])
+  if len(source) == 1:
+    return op.outputs[0]
+  position = int(source[-1])
+  for arg in op.op_def.output_arg:
+    if arg.name == source[1]:
+      return op.outputs[position]
+    count = 1
+    if arg.number_attr:
+      count = op.get_attr(arg.number_attr)
+    elif arg.type_list_attr:
+      count = len(op.get_attr(arg.type_list_attr))
+    position += count
+  raise AssertionError(f'{op.name} has no output {source}')
+
+
+def _plain():
+  """The configuration of a session that runs ops one for one, on the CPU."""
+  config = tf.ConfigProto(device_count={'GPU': 0})
+  config.graph_options.rewrite_options.disable_meta_optimizer = True
+  return config

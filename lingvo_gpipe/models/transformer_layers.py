@@ -256,6 +256,6 @@ class TransformerSoftmax(NamedValueLayer):
     return py_utils.NestedMap()
 
   def ExtendStep(self, theta, inputs, state, time):
-    """Logits of the new tokens."""
+    """Logits of the last of the new tokens, [batch, 1, vocab_size]."""
     del time
-    return self.FProp(theta, inputs), state
+    return self.FProp(theta, inputs[:, -1:]), state

@@ -1,0 +1,280 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Continues prompts token by token, through the cells of a pipeline.
+
+The first pass takes the tokens that all prompts have; from then on each pass
+takes one token. What attention needs of earlier tokens, their keys and values,
+stays on the device of its cell from pass to pass: between devices goes one
+vector a row, and a token goes back to the first cell.
+
+Rows are cut into micro-batches, so that all cells work at once. There is no
+barrier between passes: a micro-batch goes on as soon as its token is there.
+
+```
+  cell 0   a1 b1 a2 b2 a3 b3 ...        rows a, rows b; pass 1, 2, ...
+  cell 1      a1 b1 a2 b2 a3 ...
+```
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import base_layer, py_utils
+
+from lingvo_gpipe.engine import micro_batches, placement
+from lingvo_gpipe.feature_extraction_layer import FeatureExtractionLayer
+from lingvo_gpipe.models import sampling
+from lingvo_gpipe.pipeline import tied_weights
+
+_PADDING = 0
+
+
+def generate(
+  pipeline: base_layer.BaseLayer,
+  theta: Any,
+  prompts: tf.Tensor,
+  prompt_lengths: tf.Tensor,
+  max_length: int,
+  how: sampling.Sampling,
+  *,
+  seed: Any = 0,
+  end_id: int | None = None,
+  num_micro_batches: int | None = None,
+) -> py_utils.NestedMap:
+  """Continues prompts.
+
+  Args:
+    pipeline: A PipeliningLayer whose layers have `ZeroState` and `ExtendStep`;
+      the first takes ids, the last gives logits. See `transformer_layers`.
+    theta: Its weights.
+    prompts: int32 [batch, length]; the batch is static. What is behind a
+      prompt's end does not matter.
+    prompt_lengths: int32 [batch], 1 to max_length.
+    max_length: How many tokens a row has in the end, its prompt included.
+    how: How to choose tokens.
+    seed: An int, or an int scalar tensor. Which tokens are chosen at random
+      depends on it, the row and the place in the row.
+    end_id: An id after which nothing more is generated in a row; None to go on
+      to max_length.
+    num_micro_batches: M; by default one for each cell, as far as rows go.
+
+  Returns:
+    A NestedMap with
+      ids: int32 [batch, max_length], prompts and what follows; 0 behind
+        `end_id`.
+      lengths: int32 [batch], the number of tokens up to and with `end_id`;
+        max_length where there is none.
+
+  Raises:
+    ValueError: A layer cannot be run so, or the batch is not static.
+  """
+  if prompts.shape.rank != 2 or prompts.shape[0] is None:
+    raise ValueError(
+      'prompts must be [batch, length] with a static batch, got shape '
+      f'{prompts.shape}.'
+    )
+  if max_length < 1:
+    raise ValueError(f'max_length must be positive, got {max_length}.')
+  batch = int(prompts.shape[0])
+  sizes = micro_batches.choose_sizes(
+    batch, min(num_micro_batches or len(pipeline.cells), batch), None
+  )
+  with tf.name_scope('generate'):
+    cells = _Cells(pipeline, theta)
+    rows = _Rows(cells, sizes, max_length, how, seed, end_id)
+    return rows.run(prompts, prompt_lengths)
+
+
+class _Cells:
+  """The cells of a pipeline, to be run with remembered state."""
+
+  def __init__(self, pipeline: base_layer.BaseLayer, theta: Any):
+    theta = tied_weights.tie(pipeline, theta, pipeline.device_of)
+    self.devices = pipeline.cell_devices
+    self._layers = [
+      list(_layers(cell, theta[cell.params.name])) for cell in pipeline.cells
+    ]
+    for layers in self._layers:
+      for layer, _ in layers:
+        if not hasattr(layer, 'ExtendStep'):
+          raise ValueError(
+            f'Layer {layer.path} ({type(layer).__name__}) has no ZeroState and '
+            'ExtendStep, which generation needs; see models.transformer_layers.'
+          )
+
+  def zero_state(self, batch: int, max_length: int) -> list[list[Any]]:
+    """The state of each layer of each cell, on the cell's device."""
+    states = []
+    for layers, device in zip(self._layers, self.devices, strict=True):
+      with placement.on_device(device):
+        states.append(
+          [layer.ZeroState(batch, max_length) for layer, _ in layers]
+        )
+    return states
+
+  def step(
+    self, ids: tf.Tensor, states: list[list[Any]], time: tf.Tensor
+  ) -> tuple[tf.Tensor, list[list[Any]]]:
+    """Runs the tokens `ids`, [batch, new], at places `time` and on.
+
+    Returns:
+      Logits of the token after them, [batch, vocab_size], and new states.
+    """
+    x, after = ids, []
+    for k, device in enumerate(self.devices):
+      with placement.on_device(device):
+        row = []
+        for (layer, theta), state in zip(
+          self._layers[k], states[k], strict=True
+        ):
+          x, state = layer.ExtendStep(theta, x, state, time)
+          row.append(state)
+        after.append(row)
+    with placement.on_device(self.devices[-1]):
+      return x[:, -1], after
+
+
+def _layers(
+  cell: base_layer.BaseLayer, theta: Any
+) -> Iterator[tuple[base_layer.BaseLayer, Any]]:
+  """The layers of a cell in order, with their weights."""
+  if not isinstance(cell, FeatureExtractionLayer):
+    yield cell, theta
+    return
+  for key, layer in cell.children.items():
+    yield from _layers(layer, theta[key])
+
+
+class _Rows:
+  """The rows that are generated, in micro-batches."""
+
+  def __init__(
+    self,
+    cells: _Cells,
+    sizes: micro_batches.MicroBatchSizes,
+    max_length: int,
+    how: sampling.Sampling,
+    seed: Any,
+    end_id: int | None,
+  ):
+    self._cells = cells
+    self._sizes = sizes
+    self._max_length = max_length
+    self._how = how
+    self._end_id = end_id
+    # Where tokens are chosen.
+    self._device = cells.devices[-1]
+    with placement.on_device(self._device):
+      self._seed = tf.cast(seed, tf.int32)
+
+  def run(
+    self, prompts: tf.Tensor, prompt_lengths: tf.Tensor
+  ) -> py_utils.NestedMap:
+    """Continues the prompts; see `generate`."""
+    first, parts = self._start(prompts, prompt_lengths)
+    random = self._random(first)
+    rows = []
+    for m, part in enumerate(parts):
+      size = self._sizes.sizes[m]
+      states = self._cells.zero_state(size, self._max_length)
+      logits, states = self._cells.step(part.ids[:, :first], states, 0)
+      rows.append(self._choose(part, logits, states, random[m], first))
+
+    def goes_on(time: Any, done: tf.Tensor, unused_rows: Any) -> tf.Tensor:
+      del unused_rows
+      more = time < self._max_length - 1
+      return tf.logical_and(more, tf.logical_not(done))
+
+    def body(time: tf.Tensor, unused_done: Any, rows: Sequence[Any]) -> Any:
+      # Known before this pass: waiting for all rows of the last one would be
+      # a barrier between passes. So there is one pass more than needed.
+      done = self._all_ended(rows, time)
+      random = self._random(time + 1)
+      after = []
+      for m, row in enumerate(rows):
+        logits, states = self._cells.step(row.token, row.states, time)
+        after.append(self._choose(row, logits, states, random[m], time + 1))
+      return time + 1, done, after
+
+    _, _, rows = tf.while_loop(
+      goes_on, body, [first, tf.constant(False), rows], name='tokens'
+    )
+    with placement.on_device(self._device):
+      results = [
+        py_utils.NestedMap(ids=row.ids, lengths=row.lengths) for row in rows
+      ]
+      return micro_batches.merge(results, 0)
+
+  def _start(
+    self, prompts: tf.Tensor, prompt_lengths: tf.Tensor
+  ) -> tuple[tf.Tensor, list[py_utils.NestedMap]]:
+    """How many tokens all prompts have; and the micro-batches."""
+    with placement.on_device(self._device):
+      given = tf.cast(prompt_lengths, tf.int32)
+      ids = tf.cast(prompts, tf.int32)[:, : self._max_length]
+      room = self._max_length - tf.shape(ids)[1]
+      ids = tf.pad(ids, [[0, 0], [0, room]])
+      ids.set_shape([prompts.shape[0], self._max_length])
+      behind = tf.range(self._max_length) >= given[:, tf.newaxis]
+      ids = tf.where_v2(behind, _PADDING, ids)
+      first = tf.clip_by_value(tf.reduce_min(given), 1, self._max_length)
+      parts = micro_batches.split(
+        py_utils.NestedMap(
+          ids=ids,
+          given=given,
+          lengths=tf.fill([prompts.shape[0]], self._max_length),
+        ),
+        0,
+        self._sizes,
+      )
+    return first, parts
+
+  def _random(self, time: tf.Tensor) -> list[tf.Tensor]:
+    """A number in [0, 1) for each row, which depends on the place `time`."""
+    with placement.on_device(self._device):
+      numbers = tf.random.stateless_uniform(
+        [self._sizes.batch], seed=tf.stack([self._seed, time])
+      )
+      if self._sizes.count == 1:
+        return [numbers]
+      return tf.split(numbers, list(self._sizes.sizes))
+
+  def _choose(
+    self,
+    row: py_utils.NestedMap,
+    logits: tf.Tensor,
+    states: Any,
+    random: tf.Tensor,
+    time: tf.Tensor,
+  ) -> py_utils.NestedMap:
+    """Puts a token at the place `time`, if there is none of the prompt."""
+    with placement.on_device(self._device):
+      here = tf.equal(tf.range(self._max_length), time)
+      chosen = sampling.choose(logits, random, self._how)
+      ended = row.lengths <= time
+      chosen = tf.where_v2(ended, _PADDING, chosen)
+      of_prompt = time < row.given
+      free = tf.logical_and(here, tf.logical_not(of_prompt)[:, tf.newaxis])
+      ids = tf.where_v2(free, chosen[:, tf.newaxis], row.ids)
+      lengths = row.lengths
+      if self._end_id is not None:
+        may_end = tf.logical_not(tf.logical_or(of_prompt, ended))
+        # Behind the last place there is nothing.
+        may_end = tf.logical_and(may_end, time < self._max_length)
+        ends = tf.logical_and(may_end, tf.equal(chosen, self._end_id))
+        lengths = tf.where_v2(ends, time + 1, lengths)
+      token = tf.gather(ids, tf.minimum(time, self._max_length - 1), axis=1)
+      result = py_utils.NestedMap(row)
+      result.Set('ids', ids)
+      result.Set('lengths', lengths)
+      result.Set('states', states)
+      result.Set('token', token[:, tf.newaxis])
+      return result
+
+  def _all_ended(self, rows: Sequence[Any], time: tf.Tensor) -> tf.Tensor:
+    if self._end_id is None:
+      return tf.constant(False)
+    with placement.on_device(self._device):
+      lengths = tf.concat([row.lengths for row in rows], axis=0)
+      return tf.reduce_all(lengths <= time)

@@ -1,0 +1,180 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of generation."""
+
+import lingvo.compat as tf
+import numpy as np
+import pipeline_testing as pt
+import pytest
+import transformer_testing as tt
+from lingvo.core import layers, py_utils
+
+from lingvo_gpipe.models import generation, sampling
+from lingvo_gpipe.pipeline import tied_weights
+
+_LENGTH = 9
+_GREEDY = sampling.Sampling(temperature=0.0)
+_IDS = np.random.RandomState(5).randint(tt.VOCAB, size=[5, 4]).astype('int32')
+_LENGTHS = np.int32([3, 2, 4, 2, 3])
+
+
+def _params(num_cells, tied=False):
+  """A pipeline of three layers."""
+  net = tt.network(num_layers=1, tied=tied, packed=False)
+  return tt.pipeline(num_cells, net)
+
+
+def _pipeline(num_cells, tied=False):
+  py_utils.GetOrCreateGlobalStepVar()
+  return _params(num_cells, tied).Instantiate()
+
+
+def _initialise(session):
+  """Large weights: the most probable token then depends on those before."""
+  session.run(tf.global_variables_initializer())
+  random = np.random.RandomState(13)
+  for variable in sorted(tf.trainable_variables(), key=lambda v: v.name):
+    scale = 1.0 if variable.shape.rank > 1 else 0.1
+    variable.load(scale * random.randn(*variable.shape.as_list()), session)
+
+
+def _generate(
+  num_cells=2, how=_GREEDY, trace=None, length=_LENGTH, tied=False, **kwargs
+):
+  """What `generate` returns for the prompts, as arrays."""
+  with (
+    pt.cluster(num_cells, do_eval=True),
+    tf.Graph().as_default(),
+    pt.session(num_cells) as session,
+  ):
+    layer = _pipeline(num_cells, tied)
+    result = generation.generate(
+      layer,
+      layer.theta,
+      tf.constant(_IDS),
+      tf.constant(_LENGTHS),
+      length,
+      how,
+      **kwargs,
+    )
+    assert result.ids.shape == (5, length)
+    _initialise(session)
+    options = tf.RunOptions(
+      trace_level=tf.RunOptions.FULL_TRACE, output_partition_graphs=True
+    )
+    return session.run(
+      result,
+      options=options if trace is not None else None,
+      run_metadata=trace,
+    )
+
+
+def _by_whole_passes():
+  """The unpipelined model, run on all tokens so far for each token."""
+  rows = [list(row[:n]) for row, n in zip(_IDS, _LENGTHS, strict=True)]
+  with (
+    pt.cluster(1, do_eval=True),
+    tf.Graph().as_default(),
+    pt.session(1) as session,
+  ):
+    layer = _pipeline(1)
+    given = tf.placeholder(tf.int32, [1, None])
+    theta = tied_weights.tie(layer, layer.theta)
+    [cell] = layer.cells
+    logits = cell.FProp(theta[cell.params.name], given)
+    _initialise(session)
+    for row in rows:
+      while len(row) < _LENGTH:
+        scores = session.run(logits, {given: [row]})
+        row.append(int(scores[0, -1].argmax()))
+  return np.int32(rows)
+
+
+@pytest.fixture(scope='module')
+def greedy():
+  return _by_whole_passes()
+
+
+@pytest.mark.parametrize('num_cells', [1, 3])
+def test_greedy_equals_whole_passes_of_the_unpipelined_model(num_cells, greedy):
+  # What is most probable is not always the same.
+  assert len({tuple(row[4:]) for row in greedy}) == len(greedy)
+  result = _generate(num_cells)
+  np.testing.assert_array_equal(result.ids, greedy)
+  assert (result.lengths == _LENGTH).all()
+
+
+def test_nothing_is_generated_behind_the_end(greedy):
+  # A token that some rows have early, but not only in their prompts.
+  end = int(greedy[1, 5])
+  result = _generate(2, end_id=end)
+  for row, want, given, length in zip(
+    result.ids, greedy, _LENGTHS, result.lengths, strict=True
+  ):
+    places = np.flatnonzero(want[given:] == end)
+    expected = given + places[0] + 1 if len(places) else _LENGTH
+    assert length == expected
+    np.testing.assert_array_equal(row[:length], want[:length])
+    assert (row[length:] == 0).all()
+  assert result.lengths[1] == 6
+
+
+def test_random_tokens_do_not_depend_on_cells_and_micro_batches():
+  how = sampling.Sampling(temperature=3.0, top_k=6, top_p=0.9)
+  first, second = (
+    _generate(num_cells, how, tied=True, seed=4, num_micro_batches=count).ids
+    for num_cells, count in ((1, 1), (2, 3))
+  )
+  np.testing.assert_array_equal(first, second)
+  other = _generate(1, how, tied=True, seed=5).ids
+  assert (first != other).any()
+
+
+def test_prompts_may_fill_the_rows():
+  result = _generate(1, length=4)
+  for row, prompt, given in zip(result.ids, _IDS, _LENGTHS, strict=True):
+    np.testing.assert_array_equal(row[:given], prompt[:given])
+  assert (_generate(1, length=1, end_id=3).ids == _IDS[:, :1]).all()
+
+
+def test_caches_stay_on_the_devices_of_their_cells():
+  trace = tf.RunMetadata()
+  _generate(3, trace=trace)
+  ranks, writers = {}, set()
+  for device in trace.step_stats.dev_stats:
+    for node in device.node_stats:
+      for output in node.output:
+        rank = len(output.tensor_description.shape.dim)
+        ranks[node.node_name, output.slot] = rank
+      if 'TensorStridedSliceUpdate' in node.node_name:
+        writers.add(device.device[-5:])
+  # The layer with attention is in the second of three cells.
+  assert writers == {'CPU:1'}
+  sent = []
+  for graph in trace.partition_graphs:
+    for node in graph.node:
+      if node.op in ('_Send', '_HostSend'):
+        source, _, slot = node.input[0].partition(':')
+        if (source, int(slot or 0)) in ranks:
+          sent.append(ranks[source, int(slot or 0)])
+  # Activations are sent, [batch, new, model_dim], no caches.
+  assert max(sent) == 3
+
+
+def test_refuses_layers_without_steps():
+  sub = layers.IdentityLayer.Params().Set(name='identity')
+  with pt.cluster(1, do_eval=True), tf.Graph().as_default():
+    py_utils.GetOrCreateGlobalStepVar()
+    p = _params(1)
+    p.cell_tpl[0].sub.append(sub)
+    layer = p.Instantiate()
+    args = (layer, layer.theta, tf.constant(_IDS), tf.constant(_LENGTHS))
+    with pytest.raises(
+      ValueError, match=r'net.*identity \(IdentityLayer\) has no'
+    ):
+      generation.generate(*args, 5, _GREEDY)
+    with pytest.raises(ValueError, match='max_length must be positive, got 0'):
+      generation.generate(*args, 0, _GREEDY)
+    with pytest.raises(ValueError, match=r'static batch, got shape \(None, 4'):
+      args = (*args[:2], tf.placeholder(tf.int32, [None, 4]), args[3])
+      generation.generate(*args, 5, _GREEDY)

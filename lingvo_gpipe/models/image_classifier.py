@@ -3,7 +3,7 @@
 """Image classification by a pipelined network."""
 
 import lingvo.compat as tf
-from lingvo.core import base_model, metrics, py_utils, schedule
+from lingvo.core import base_layer, base_model, metrics, py_utils, schedule
 
 from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.models import classification_loss, learning_rates
@@ -38,15 +38,19 @@ class ImageClassifier(base_model.BaseTask):
     p.train.lr_schedule = schedule.LinearRampupCosineSchedule.Params()
     return p
 
+  @classmethod
+  def PipelineParams(cls, p):
+    """Params of the pipeline that a task of Params `p` builds."""
+    result = p.pipeline.Copy()
+    base_layer.BaseLayer.CopyBaseParams(p, result)
+    return result.Set(loss_tpl=p.loss, target_shapes=_TargetShapes(p))
+
   def __init__(self, params):
     params = params.Copy()
     learning_rates.end_at_max_steps(params.train)
     super().__init__(params)
     p = self.params
-    self.CreateChild(
-      'pipeline',
-      p.pipeline.Copy().Set(loss_tpl=p.loss, target_shapes=_TargetShapes(p)),
-    )
+    self.CreateChild('pipeline', self.PipelineParams(p))
 
   def ComputePredictions(self, theta, input_batch):
     """Nothing: predictions and loss are made together, in the pipeline."""

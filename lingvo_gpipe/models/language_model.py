@@ -49,6 +49,11 @@ class LanguageModel(base_model.BaseTask):
     p.train.lr_schedule = schedule.LinearRampupCosineSchedule.Params()
     return p
 
+  @classmethod
+  def PipelineParams(cls, p):
+    """Params of the pipeline that a task of Params `p` builds."""
+    return pipeline_params(p)
+
   def __init__(self, params):
     params = params.Copy()
     learning_rates.end_at_max_steps(params.train)

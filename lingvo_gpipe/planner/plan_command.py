@@ -70,10 +70,17 @@ def pipeline_params(model: str) -> Any:
 
   key = model_lookup.find_model(model)
   task = model_registry.GetClass(key)().Task()
-  found = pipeline_params.find_layer(
-    task, sequential_layer.GPipeSequentialLayer
-  )
-  if found is None:
+  # Our tasks add what only they know: the loss, and shapes of targets.
+  complete = getattr(task.cls, 'PipelineParams', None)
+  if complete is not None:
+    found = complete(task)
+  else:
+    found = pipeline_params.find_layer(
+      task, sequential_layer.GPipeSequentialLayer
+    )
+  if found is None or not issubclass(
+    found.cls, sequential_layer.GPipeSequentialLayer
+  ):
     raise user_error.UserError(
       f'{model} has no GPipeSequentialLayer, so there is nothing to plan.'
     )

@@ -42,3 +42,11 @@ def test_flags_win_over_the_models_params(capsys):
 def test_mistakes_end_with_a_line_and_status_2(argv, message, capsys):
   assert plan_command.main(argv) == 2
   assert message in capsys.readouterr().err
+
+
+def test_tasks_say_the_shapes_of_side_inputs_and_targets(capsys):
+  assert (
+    plan_command.main(['lm.paper.Transformer13', '--num_partitions=3']) == 0
+  )
+  text = capsys.readouterr().out
+  assert 'K = 3, cut by flops, 15 layers' in text

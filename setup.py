@@ -34,12 +34,15 @@ setuptools.setup(
   ),
   entry_points={
     'console_scripts': [
+      'lingvo_gpipe_launch_local = lingvo_gpipe.launch_local:main',
       'lingvo_gpipe_trainer = lingvo_gpipe.trainer:run_command',
     ],
   },
   python_requires='>=3.10',
   install_requires=[
     'absl-py',
+    # TensorFlow Datasets imports it without asking for it.
+    'importlib_resources',
     'lingvo>=0.14.1,<0.15',
     'numpy',
     # Lingvo imports pkg_resources, which setuptools 82 no longer has.

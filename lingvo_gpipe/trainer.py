@@ -35,6 +35,11 @@ def _load(argv):
   return trainer_run.run
 
 
+def preload():
+  """Imports what `main` will, for processes that are forked from this one."""
+  from lingvo_gpipe.training import trainer_run  # noqa: F401
+
+
 def main(argv=None):
   """Runs the command; returns its exit status, see `command`."""
   argv = sys.argv if argv is None else argv

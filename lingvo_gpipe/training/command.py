@@ -90,7 +90,7 @@ def run(name, doc, load, argv=None):
     return 0
   except (user_error.UserError, PartitionError) as error:
     print(f'{name}: {error}', file=log.terminal)
-    return error.exit_status
+    return getattr(error, 'exit_status', 2)
   except KeyboardInterrupt:
     print(f'\n{name}: interrupted.', file=log.terminal)
     return 130

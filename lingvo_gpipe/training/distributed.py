@@ -110,6 +110,8 @@ def start_server(spec, job, task, num_cpus, num_gpus):
     config = tf.ConfigProto(device_count={'GPU': num_gpus})
   else:
     config = cpu_devices.session_config(num_cpus)
+    # A server has one pool of threads; sessions may not ask for their own.
+    config.use_per_session_threads = False
   config.allow_soft_placement = True
   try:
     return tf.distribute.Server(

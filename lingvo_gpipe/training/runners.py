@@ -33,10 +33,11 @@ class PipelineRunner:
     # weight of 1 for instance, and then optimises each of the copies.
     rewrites = config.graph_options.rewrite_options
     rewrites.function_optimization = rewriter_config_pb2.RewriterConfig.OFF
-    if FLAGS.cluster_spec and self._tf_master:
-      distributed.session_config(config, FLAGS.job, FLAGS.task)
     spec = self._cluster.job_spec
-    if not (spec.gpus_per_replica or spec.tpus_per_replica):
+    if FLAGS.cluster_spec and self._tf_master:
+      # The devices and threads are those of the servers.
+      distributed.session_config(config, FLAGS.job, FLAGS.task)
+    elif not (spec.gpus_per_replica or spec.tpus_per_replica):
       config = cpu_devices.session_config(spec.cpus_per_replica, config)
     return self._MakeSession(self._tf_master, graph=graph, config=config)
 

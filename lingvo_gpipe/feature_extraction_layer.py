@@ -112,10 +112,7 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
       if not seeds.in_cell():
         outputs = layer.FProp(theta[name], *layer_args)
         continue
-      # Some of Lingvo's seeds are hashes of op names: a scope of the layer's
-      # own keeps them from depending on what else is in the cell.
-      scope = tf.name_scope(py_utils.SanitizeScopeKey(name))
-      with seeds.in_layer(layer.path), scope:
+      with seeds.in_layer(layer.path), seeds.op_scope(layer.params.name):
         outputs = layer.FProp(theta[name], *layer_args)
       outputs = barrier(outputs)
     for name in p.act_fetch_layers or []:

@@ -28,6 +28,9 @@ from lingvo.core import py_utils
 
 from lingvo_gpipe.engine.cell_function import Context
 
+# How names of scopes end that `op_scope` makes.
+_OP_SCOPE = '.in_cell'
+
 
 @dataclasses.dataclass(frozen=True)
 class _Fields:
@@ -100,6 +103,26 @@ def layer_scope(
 def in_cell() -> bool:
   """Whether a cell is being traced."""
   return bool(_SCOPES.stack)
+
+
+def op_scope(name: str):
+  """A scope for the names of a layer's ops, inside a `layer_scope`.
+
+  Lingvo takes the seeds of loops, and of layers that it repeats, from hashes
+  of op names. With a scope of its own a layer's names do not depend on what
+  else is in its cell. `without_op_scopes` takes it out of a name again.
+
+  Args:
+    name: The layer's name.
+  """
+  return tf.name_scope(py_utils.SanitizeScopeKey(name) + _OP_SCOPE)
+
+
+def without_op_scopes(name: str) -> str:
+  """A name as it would be without the scopes of `op_scope`."""
+  return '/'.join(
+    part for part in name.split('/') if not part.endswith(_OP_SCOPE)
+  )
 
 
 @contextlib.contextmanager

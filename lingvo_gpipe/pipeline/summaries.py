@@ -24,6 +24,7 @@ import lingvo.compat as tf
 from lingvo.core import cluster_factory
 
 from lingvo_gpipe.engine import placement
+from lingvo_gpipe.pipeline import seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _tag(op: tf.Operation) -> str | None:
   value = tf.get_static_value(op.inputs[0]) if op.inputs else None
   if value is None or value.dtype != object or value.size != 1:
     return None
-  return value.item().decode()
+  return seeds.without_op_scopes(value.item().decode())
 
 
 def _unique_tag(tag: str | None, taken: set[str | None]) -> str | None:

@@ -80,7 +80,7 @@ class _Digits(base_model_params.SingleTaskModelParams):
     p.train.lr_schedule = schedule.Constant.Params()
     p.train.optimizer = optimizer.Adam.Params()
     p.train.max_steps = 60
-    p.train.save_interval_steps = 5
+    p.train.save_interval_steps = 3
     p.train.save_max_to_keep = 3
     return p
 

@@ -22,6 +22,7 @@ from lingvo_gpipe.engine import graph_function
 
 _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 _FINITE, _INFINITE, _NAN = range(3)
+_IN_CELL = '.in_cell'
 # A forward task, as the engine names it: cell and micro-batch.
 _TASK = re.compile(r'(?:^|/)([^/]+)_F(\d+)/[^/]+$')
 
@@ -47,10 +48,12 @@ class Origin:
     kind = 'NaN' if self.is_nan else 'infinite'
     if self.variable:
       return f'the variable {self.variable} is {kind}'
-    place = f'op {self.ops[-1]} ({self.type})'
+    # Layers in cells have scopes of their own, so that names do not clash.
+    ops = [op.replace(_IN_CELL, '') for op in self.ops]
+    place = f'op {ops[-1]} ({self.type})'
     task = _TASK.search(self.ops[0])
     if task and len(self.ops) > 1:
-      layer = self.ops[1].partition('/')[0]
+      layer = ops[1].partition('/')[0]
       place = f'{task[1]}, layer {layer}, {place}, of micro-batch {task[2]}'
     return f'{kind} first in {place}'
 

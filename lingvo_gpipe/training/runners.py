@@ -10,6 +10,8 @@ What they do stays Lingvo's; what differs:
   others for passing ones and tries again for ever, so that a NaN or a tensor
   of the wrong shape looks like a hang.
 - The last step is saved.
+- With random_seed set, in the task's or the model's Params, initial weights are
+  the same in each run; Lingvo has that only where a test seeds the graph.
 """
 
 import lingvo.compat as tf
@@ -23,10 +25,20 @@ from lingvo_gpipe.training import checkpoints, distributed, loss_guard
 FLAGS = tf.flags.FLAGS
 
 
+def _random_seed(params):
+  """The seed for initial weights that Params ask for, None if they don't."""
+  for p in (params, params.task) if 'task' in params else (params,):
+    if p.random_seed is not None:
+      return p.random_seed
+  return None
+
+
 class PipelineRunner:
   """What all runners share; stands before Lingvo's class among the bases."""
 
   def _GetSession(self, **kwargs):
+    # The first session is made to look at devices, before the model is built.
+    self._graph.seed = _random_seed(self.params)
     graph = kwargs.pop('graph', self._graph)
     config = py_utils.SessionConfig(**kwargs)
     # It makes a copy of a cell for each micro-batch that brings a constant, a

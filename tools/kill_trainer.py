@@ -1,0 +1,252 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Kills the trainer at random moments and compares what comes of it.
+
+A first training is left alone. Then trainings are killed with SIGKILL at random
+moments and started again, until there have been enough kills: one in four while
+the graph is built or the checkpoint restored, the others once a step has been
+made. Steps are short, so many of these fall into the writing of a checkpoint.
+What must hold:
+
+- A run continues from the checkpoint that counted when the one before died.
+- The loss of every step is bit-identical to that of the first training.
+- The weights at the end are bit-identical as well.
+
+Prints a line for each run, and exits with status 1 if something does not hold.
+TensorFlow is imported once; each run is a fork made before TensorFlow starts a
+thread.
+"""
+
+import argparse
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+
+class _Recorder:
+  """Appends 'step loss' to a file after each step; the loss is exact."""
+
+  def __init__(self, path):
+    self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+  def trainer_built(self, runner):
+    pass
+
+  def before_step(self, step):
+    pass
+
+  def after_step(self, step, metrics):
+    loss = float(metrics['loss'][0])
+    os.write(self._file, f'{step} {loss.hex()}\n'.encode())
+
+
+def _train(args, logdir, record):
+  """Runs the trainer; never returns."""
+  from lingvo_gpipe import trainer
+  from lingvo_gpipe.training import run_observer
+
+  class Trial(run_observer.ObservingTrial):
+    def __init__(self, listeners=()):
+      super().__init__([*listeners, _Recorder(record)])
+
+  run_observer.ObservingTrial = Trial
+  os.dup2(os.open(f'{record}.out', os.O_WRONLY | os.O_CREAT, 0o644), 1)
+  status = trainer.main(
+    [
+      'trainer',
+      f'--model={args.model}',
+      f'--logdir={logdir}',
+      f'--max_steps={args.steps}',
+      '--run_locally=cpu',
+      f'--worker_split_size={args.devices}',
+      *args.flags,
+    ]
+  )
+  os._exit(status)
+
+
+def _run(args, logdir, record, kill_after=None, training=False):
+  """Trains in a process of its own; kills it after `kill_after` seconds.
+
+  Args:
+    args: The command's.
+    logdir: The log directory.
+    record: The file for the losses, a path; it is not there yet.
+    kill_after: Seconds, None for never.
+    training: Whether they count from the first step on.
+
+  Returns:
+    A tuple: its exit status, negative if killed, the seconds before its first
+    step, and those since.
+  """
+  started = time.monotonic()
+  first_step = None
+  pid = os.fork()
+  if not pid:
+    _train(args, logdir, record)
+  while True:
+    done, status = os.waitpid(pid, os.WNOHANG)
+    now = time.monotonic()
+    if first_step is None and record.exists() and record.stat().st_size:
+      first_step = now
+    seconds = now - started
+    if done:
+      since = now - (first_step or now)
+      return os.waitstatus_to_exitcode(status), seconds - since, since
+    counted = seconds if not training else now - (first_step or now)
+    if (
+      kill_after is not None
+      and counted >= kill_after
+      and (first_step or not training)
+    ):
+      os.kill(pid, signal.SIGKILL)
+      kill_after = None
+    if seconds > args.timeout:
+      os.kill(pid, signal.SIGKILL)
+      sys.exit(f'a run hangs; its log: {logdir}/log.txt')
+    time.sleep(0.001)
+
+
+def _recorded(record):
+  if not record.exists():
+    return []
+  pairs = [line.split() for line in record.read_text().splitlines()]
+  return [(int(step), loss) for step, loss in pairs]
+
+
+def _checkpoint_step(logdir):
+  """The step of the checkpoint that counts; 0 if there is none."""
+  state = logdir / 'train' / 'checkpoint'
+  if not state.exists():
+    return 0
+  return int(re.search(r'^model_.*-(\d+)"', state.read_text())[1])
+
+
+def _unfinished(logdir):
+  """Says if a checkpoint was being written when the process died."""
+  begun = {
+    int(re.match(r'ckpt-(\d+)', path.name)[1])
+    for path in (logdir / 'train').glob('ckpt-*')
+  }
+  if max(begun, default=0) > _checkpoint_step(logdir):
+    return f' in the checkpoint of step {max(begun)}'
+  return ''
+
+
+def _weights(logdir):
+  """All variables of the newest checkpoint, as bytes."""
+  import tensorflow as tf
+
+  reader = tf.train.load_checkpoint(str(logdir / 'train'))
+  return {
+    name: reader.get_tensor(name).tobytes()
+    for name in reader.get_variable_to_shape_map()
+  }
+
+
+class _Trainings:
+  """One training after the other, each killed and continued till it ends."""
+
+  def __init__(self, args, directory):
+    self._args = args
+    self._directory = directory
+    self._random = random.Random(args.seed)
+    self._number = 0
+    self.errors = []
+
+  def reference(self):
+    """Trains without a kill."""
+    logdir = self._directory / 'reference'
+    record = logdir.with_suffix('.txt')
+    status, *self._seconds = _run(self._args, logdir, record)
+    if status:
+      sys.exit(f'the trainer failed: {logdir}/log.txt')
+    self._losses = dict(_recorded(record))
+    self._weights_at = logdir
+    print(
+      f'never killed: {len(self._losses)} steps, the first done after '
+      f'{self._seconds[0]:.2f} s, the others in {self._seconds[1]:.2f} s'
+    )
+
+  def killed(self, moments):
+    """Trains, with up to `moments` kills; returns how many there were."""
+    self._number += 1
+    logdir = self._directory / f'training_{self._number}'
+    kills = life = 0
+    steps = set()
+    while True:
+      life += 1
+      record = self._directory / f'training_{self._number}_{life}.txt'
+      begin = _checkpoint_step(logdir)
+      training = self._random.random() < 0.75
+      moment = None
+      if kills < moments:
+        seconds = self._seconds[training]
+        if training:
+          seconds *= 0.9 * (1 - begin / self._args.steps)
+        moment = self._random.uniform(0, seconds)
+      status, before, since = _run(self._args, logdir, record, moment, training)
+      kills += status < 0
+      losses = _recorded(record)
+      steps |= {step for step, _ in losses}
+      print(
+        f'training {self._number}, run {life}: from step {begin}, '
+        f'{len(losses)} steps in {before:.2f} + {since:.2f} s, '
+        + ('ended' if status >= 0 else 'killed' + _unfinished(logdir)),
+        flush=True,
+      )
+      self._check(logdir, begin, losses, status)
+      if status >= 0:
+        break
+    if steps != set(self._losses):
+      self.errors.append(f'{logdir}: steps {sorted(steps)}')
+    if _weights(logdir) != _weights(self._weights_at):
+      self.errors.append(f'{logdir}: other weights at the end')
+    return kills
+
+  def _check(self, logdir, begin, losses, status):
+    if status not in (0, -signal.SIGKILL):
+      self.errors.append(f'{logdir}: exit status {status}')
+    if losses and losses[0][0] != begin + 1:
+      self.errors.append(f'{logdir}: began at {losses[0][0]}, not {begin + 1}')
+    self.errors += [
+      f'{logdir}: loss of step {step} is {loss}, not {self._losses[step]}'
+      for step, loss in losses
+      if loss != self._losses[step]
+    ]
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--model', default='image.digits.AmoebaNetD')
+  parser.add_argument('--moments', type=int, default=20, help='Kills.')
+  parser.add_argument('--steps', type=int, default=60)
+  parser.add_argument('--devices', type=int, default=2)
+  parser.add_argument('--seed', type=int, default=0, help='Of the moments.')
+  parser.add_argument('--timeout', type=float, default=600.0)
+  parser.add_argument('flags', nargs='*', help='Flags of the trainer, after --')
+  args = parser.parse_args()
+  # Imported before the forks, each of which would else take seconds for it.
+  import lingvo_gpipe  # noqa: F401
+  from lingvo_gpipe.training import trainer_run  # noqa: F401
+
+  directory = pathlib.Path(tempfile.mkdtemp(prefix='kill_trainer_'))
+  trainings = _Trainings(args, directory)
+  trainings.reference()
+  left = args.moments
+  while left > 0:
+    left -= trainings.killed(left)
+  if trainings.errors:
+    sys.exit('\n'.join(trainings.errors))
+  shutil.rmtree(directory)
+  print(f'{args.moments} kills: all losses and weights are bit-identical')
+
+
+if __name__ == '__main__':
+  main()

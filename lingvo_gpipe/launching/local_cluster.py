@@ -170,7 +170,7 @@ class LocalCluster:
         '--run_locally=cpu',
         '--mode=sync',
         f'--worker_split_size={self._settings.evaluation_devices}',
-        '--worker_cpus=',
+        f'--worker_cpus={self._settings.evaluation_devices}',
       ],
       on_terminal=True,
     )
@@ -205,12 +205,17 @@ class LocalCluster:
     for job, process in list(self._evaluation.items()):
       if process.poll():
         problem = self._hangs(process)
-      elif process.status:
+      elif (process.status or 0) < 0:
         problem = f'{job} {process.describe_end()}'
       else:
-        problem = ''
+        if process.status:
+          # Its own fault, so it would do that again.
+          self._say(f'{job} {process.describe_end()}; going on without it.')
+        self._end([process])
+        del self._evaluation[job]
+        continue
       if problem:
-        process.kill()
+        self._end([process])
         self._say(f'{problem}; it starts again.')
         self._start_evaluation(job)
 

@@ -22,6 +22,7 @@ from lingvo.core import py_utils
 from lingvo_gpipe import cluster, cpu_devices, schedules
 from lingvo_gpipe.engine import engine
 from lingvo_gpipe.training import (
+  device_weights,
   distributed,
   pipeline_params,
   run_observer,
@@ -209,7 +210,12 @@ class RunnerManager(lingvo_trainer.RunnerManager):
   def _CreateRunner(self, job, model_task_name, logdir, tf_master, trial):
     if job in distributed.SERVING and self._tf_server:
       return distributed.ServingRunner(self._tf_server)
-    return super()._CreateRunner(job, model_task_name, logdir, tf_master, trial)
+    runner = super()._CreateRunner(
+      job, model_task_name, logdir, tf_master, trial
+    )
+    if job == 'trainer_client' and self._watch is not None:
+      print(device_weights.describe(runner._graph), flush=True)
+    return runner
 
   def GetParamsForDataset(self, job_name, dataset_name):
     """Returns the model's Params with the flags' values set in them."""
@@ -237,15 +243,25 @@ class RunnerManager(lingvo_trainer.RunnerManager):
         loops.append(runner.Start)
         for op in runner.enqueue_ops or []:
           loops.append(functools.partial(runner.StartEnqueueOp, op))
-    if len(loops) == 1 and self._watch is None:
-      loops[0]()
-      return
     try:
-      _run_side_by_side(loops, self._watch)
+      if len(loops) == 1 and self._watch is None:
+        loops[0]()
+      else:
+        _run_side_by_side(loops, self._watch)
     except tf.errors.OpError as error:
       if self._watch is None:
         raise
       raise self._watch.explain(error) from error
+    finally:
+      _flush_summaries(all_runners)
+
+
+def _flush_summaries(all_runners):
+  """Writes what the runners' summary writers still hold."""
+  for runner in all_runners:
+    writer = getattr(runner, '_summary_writer', None)
+    if writer is not None:
+      writer.flush()
 
 
 def _run_side_by_side(loops, watch=None):

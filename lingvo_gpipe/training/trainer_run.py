@@ -18,8 +18,10 @@ from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (
   logdir,
   model_lookup,
+  pipeline_report,
   progress,
   run_observer,
+  run_summaries,
   runner_manager,
   training_run,
   user_error,
@@ -32,6 +34,7 @@ KEY_FLAGS = (
   'model',
   'logdir',
   'mode',
+  'on_nan_loss',
   'job',
   'task',
   'run_locally',
@@ -76,7 +79,7 @@ class _ProgressOfTraining(run_observer.StepListener):
   def before_step(self, step):
     if self._progress is None:
       self._progress = progress.Progress(
-        sys.stdout, self._manager.max_train_steps
+        sys.stdout, self._manager.max_train_steps, metric_names=None
       )
     self._progress.before_step(step)
 
@@ -86,6 +89,25 @@ class _ProgressOfTraining(run_observer.StepListener):
   def close(self):
     if self._progress is not None:
       self._progress.close()
+
+
+class _PrintingTrial(run_observer.ObservingTrial):
+  """Prints the evaluations as they come."""
+
+  def ReportEvalMeasure(self, global_step, metrics_dict, checkpoint_path):
+    stop = super().ReportEvalMeasure(global_step, metrics_dict, checkpoint_path)
+    evaluation = self.evaluations[-1]
+    metrics = '  '.join(
+      f'{name} {value:.4g}'
+      for name, value in sorted(evaluation.metrics.items())
+      if name != 'num_samples_in_batch'
+    )
+    print(
+      f'{FLAGS.job}, step {evaluation.step}, {evaluation.num_examples} '
+      f'examples: {metrics}',
+      flush=True,
+    )
+    return stop
 
 
 def _claimed_logdir(model):
@@ -99,7 +121,7 @@ def _claimed_logdir(model):
     FLAGS.checkpoint_in_trainer_cpu or FLAGS.checkpoint_in_trainer_tpu
   )
   writes = not jobs or any(
-    job == 'controller'
+    (job == 'controller' and not checkpoints)
     or 'executor' in job
     or (job.startswith('trainer') and (FLAGS.run_locally or checkpoints))
     for job in jobs
@@ -133,9 +155,11 @@ def _run(model, log):
   log.move_to(os.path.join(FLAGS.logdir, _log_name()))
   logging.use_absl_handler()
   _prepare_lingvo()
-  trial = run_observer.ObservingTrial()
+  trial = _PrintingTrial()
   manager = runner_manager.RunnerManager(model, trial)
   shown = _ProgressOfTraining(manager)
+  trial.add_listener(run_summaries.RunSummaries())
+  trial.add_listener(pipeline_report.PipelineReport(sys.stdout))
   trial.add_listener(shown)
   try:
     manager.Start()

@@ -16,6 +16,7 @@ barrier between passes: a micro-batch goes on as soon as its token is there.
 ```
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ def generate(
   *,
   seed: Any = 0,
   end_id: int | None = None,
+  limit: tf.Tensor | None = None,
   num_micro_batches: int | None = None,
 ) -> py_utils.NestedMap:
   """Continues prompts.
@@ -51,20 +53,22 @@ def generate(
     prompts: int32 [batch, length]; the batch is static. What is behind a
       prompt's end does not matter.
     prompt_lengths: int32 [batch], 1 to max_length.
-    max_length: How many tokens a row has in the end, its prompt included.
+    max_length: How many tokens a row can have, its prompt included.
     how: How to choose tokens.
     seed: An int, or an int scalar tensor. Which tokens are chosen at random
       depends on it, the row and the place in the row.
-    end_id: An id after which nothing more is generated in a row; None to go on
-      to max_length.
+    end_id: An id after which nothing more is generated in a row; None if there
+      is none.
+    limit: An int32 scalar tensor: how many tokens rows have in the end, at most
+      max_length; None for max_length.
     num_micro_batches: M; by default one for each cell, as far as rows go.
 
   Returns:
     A NestedMap with
       ids: int32 [batch, max_length], prompts and what follows; 0 behind
-        `end_id`.
-      lengths: int32 [batch], the number of tokens up to and with `end_id`;
-        max_length where there is none.
+        `end_id` and the limit.
+      lengths: int32 [batch], the number of tokens up to and with `end_id`; the
+        limit where there is none.
 
   Raises:
     ValueError: A layer cannot be run so, or the batch is not static.
@@ -83,7 +87,24 @@ def generate(
   with tf.name_scope('generate'):
     cells = _Cells(pipeline, theta)
     rows = _Rows(cells, sizes, max_length, how, seed, end_id)
-    return rows.run(prompts, prompt_lengths)
+    return rows.run(prompts, prompt_lengths, limit)
+
+
+@contextlib.contextmanager
+def _loops_as_functions() -> Iterator[None]:
+  """Inside, loops are those of TensorFlow 2, in which a state stays put.
+
+  A loop of TensorFlow 1 keeps its variables on one device, and would send each
+  cell's state there and back in each pass.
+  """
+  if tf.tf1.control_flow_v2_enabled():
+    yield
+    return
+  tf.tf1.enable_control_flow_v2()
+  try:
+    yield
+  finally:
+    tf.tf1.disable_control_flow_v2()
 
 
 class _Cells:
@@ -169,10 +190,13 @@ class _Rows:
       self._seed = tf.cast(seed, tf.int32)
 
   def run(
-    self, prompts: tf.Tensor, prompt_lengths: tf.Tensor
+    self,
+    prompts: tf.Tensor,
+    prompt_lengths: tf.Tensor,
+    limit: tf.Tensor | None,
   ) -> py_utils.NestedMap:
     """Continues the prompts; see `generate`."""
-    first, parts = self._start(prompts, prompt_lengths)
+    first, limit, parts = self._start(prompts, prompt_lengths, limit)
     random = self._random(first)
     rows = []
     for m, part in enumerate(parts):
@@ -183,7 +207,7 @@ class _Rows:
 
     def goes_on(time: Any, done: tf.Tensor, unused_rows: Any) -> tf.Tensor:
       del unused_rows
-      more = time < self._max_length - 1
+      more = time < limit - 1
       return tf.logical_and(more, tf.logical_not(done))
 
     def body(time: tf.Tensor, unused_done: Any, rows: Sequence[Any]) -> Any:
@@ -197,9 +221,10 @@ class _Rows:
         after.append(self._choose(row, logits, states, random[m], time + 1))
       return time + 1, done, after
 
-    _, _, rows = tf.while_loop(
-      goes_on, body, [first, tf.constant(False), rows], name='tokens'
-    )
+    with _loops_as_functions():
+      _, _, rows = tf.while_loop(
+        goes_on, body, [first, tf.constant(False), rows], name='tokens'
+      )
     with placement.on_device(self._device):
       results = [
         py_utils.NestedMap(ids=row.ids, lengths=row.lengths) for row in rows
@@ -207,28 +232,35 @@ class _Rows:
       return micro_batches.merge(results, 0)
 
   def _start(
-    self, prompts: tf.Tensor, prompt_lengths: tf.Tensor
-  ) -> tuple[tf.Tensor, list[py_utils.NestedMap]]:
-    """How many tokens all prompts have; and the micro-batches."""
+    self,
+    prompts: tf.Tensor,
+    prompt_lengths: tf.Tensor,
+    limit: tf.Tensor | None,
+  ) -> tuple[tf.Tensor, tf.Tensor, list[py_utils.NestedMap]]:
+    """How many tokens all prompts have; the limit; and the micro-batches."""
     with placement.on_device(self._device):
+      if limit is None:
+        limit = tf.constant(self._max_length)
+      limit = tf.clip_by_value(limit, 1, self._max_length)
       given = tf.cast(prompt_lengths, tf.int32)
       ids = tf.cast(prompts, tf.int32)[:, : self._max_length]
       room = self._max_length - tf.shape(ids)[1]
       ids = tf.pad(ids, [[0, 0], [0, room]])
       ids.set_shape([prompts.shape[0], self._max_length])
-      behind = tf.range(self._max_length) >= given[:, tf.newaxis]
+      here = tf.minimum(given, limit)
+      behind = tf.range(self._max_length) >= here[:, tf.newaxis]
       ids = tf.where_v2(behind, _PADDING, ids)
-      first = tf.clip_by_value(tf.reduce_min(given), 1, self._max_length)
+      first = tf.clip_by_value(tf.reduce_min(given), 1, limit)
       parts = micro_batches.split(
         py_utils.NestedMap(
           ids=ids,
           given=given,
-          lengths=tf.fill([prompts.shape[0]], self._max_length),
+          lengths=tf.fill([prompts.shape[0]], limit),
         ),
         0,
         self._sizes,
       )
-    return first, parts
+    return first, limit, parts
 
   def _random(self, time: tf.Tensor) -> list[tf.Tensor]:
     """A number in [0, 1) for each row, which depends on the place `time`."""
@@ -260,8 +292,6 @@ class _Rows:
       lengths = row.lengths
       if self._end_id is not None:
         may_end = tf.logical_not(tf.logical_or(of_prompt, ended))
-        # Behind the last place there is nothing.
-        may_end = tf.logical_and(may_end, time < self._max_length)
         ends = tf.logical_and(may_end, tf.equal(chosen, self._end_id))
         lengths = tf.where_v2(ends, time + 1, lengths)
       token = tf.gather(ids, tf.minimum(time, self._max_length - 1), axis=1)

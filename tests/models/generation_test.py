@@ -8,6 +8,7 @@ import pipeline_testing as pt
 import pytest
 import transformer_testing as tt
 from lingvo.core import layers, py_utils
+from tensorflow.python.ops import control_flow_util
 
 from lingvo_gpipe.models import generation, sampling
 from lingvo_gpipe.pipeline import tied_weights
@@ -119,6 +120,13 @@ def test_nothing_is_generated_behind_the_end(greedy):
   assert result.lengths[1] == 6
 
 
+def test_a_limit_ends_all_rows(greedy):
+  result = _generate(2, limit=6)
+  np.testing.assert_array_equal(result.ids[:, :6], greedy[:, :6])
+  assert (result.ids[:, 6:] == 0).all()
+  assert (result.lengths == 6).all()
+
+
 def test_random_tokens_do_not_depend_on_cells_and_micro_batches():
   how = sampling.Sampling(temperature=3.0, top_k=6, top_p=0.9)
   first, second = (
@@ -132,12 +140,15 @@ def test_random_tokens_do_not_depend_on_cells_and_micro_batches():
 
 def test_prompts_may_fill_the_rows():
   result = _generate(1, length=4)
+  assert (result.lengths == 4).all()
   for row, prompt, given in zip(result.ids, _IDS, _LENGTHS, strict=True):
     np.testing.assert_array_equal(row[:given], prompt[:given])
   assert (_generate(1, length=1, end_id=3).ids == _IDS[:, :1]).all()
 
 
-def test_caches_stay_on_the_devices_of_their_cells():
+def test_caches_stay_on_the_devices_of_their_cells(monkeypatch):
+  # What --disable_tf2 of Lingvo's trainer leads to, among others.
+  monkeypatch.setattr(control_flow_util, 'ENABLE_CONTROL_FLOW_V2', False)
   trace = tf.RunMetadata()
   _generate(3, trace=trace)
   ranks, writers = {}, set()

@@ -3,13 +3,43 @@
 """Language modelling by a pipelined network."""
 
 import lingvo.compat as tf
-from lingvo.core import base_layer, base_model, py_utils, schedule
+from lingvo.core import (
+  base_layer,
+  base_model,
+  hyperparams,
+  metrics,
+  py_utils,
+  schedule,
+)
 
 from lingvo_gpipe import sequential_layer
-from lingvo_gpipe.models import language_model_loss, learning_rates
+from lingvo_gpipe.inputs import tokenizers
+from lingvo_gpipe.models import (
+  generation,
+  language_model_loss,
+  learning_rates,
+  sampling,
+  transformer_layers,
+)
 from lingvo_gpipe.pipeline import flat_layers, named_values, tensor_shapes
 
 _TARGETS = {'labels': 'int32', 'weights': 'float32', 'bytes': 'float32'}
+
+
+def DecodeParams():
+  """Params for what a decoder job generates."""
+  p = hyperparams.Params()
+  p.Define(
+    'prompt_length',
+    32,
+    'How many tokens of each row, of its first segment, are the prompt.',
+  )
+  p.Define('temperature', 0.0, 'See models.sampling.Sampling; 0 is greedy.')
+  p.Define('top_k', 0, 'See there.')
+  p.Define('top_p', 1.0, 'See there.')
+  p.Define('seed', 0, 'Of random tokens.')
+  p.Define('end_id', tokenizers.END, 'Nothing is generated behind this id.')
+  return p
 
 
 class LanguageModel(base_model.BaseTask):
@@ -17,7 +47,8 @@ class LanguageModel(base_model.BaseTask):
 
   The loss is computed in the last cell, where the logits are, so any schedule
   can be used and logits of more than one micro-batch are never there at once.
-  Evaluation runs forward only through the same cells.
+  Evaluation runs forward only through the same cells. The decoder job continues
+  the beginnings of rows, see `DecodeParams`, and writes them as text.
 
   The first layer takes ids; the last gives logits. Values that layers take and
   none puts aside, such as 'segment_ids', are side inputs, from the input batch.
@@ -46,20 +77,44 @@ class LanguageModel(base_model.BaseTask):
       'task.',
     )
     p.Define('loss', language_model_loss.LanguageModelLoss.Params(), 'Loss.')
+    p.Define('decode', DecodeParams(), 'What the decoder job generates.')
     p.train.lr_schedule = schedule.LinearRampupCosineSchedule.Params()
     return p
 
   @classmethod
   def PipelineParams(cls, p):
-    """Params of the pipeline that a task of Params `p` builds."""
-    return pipeline_params(p)
+    """Params of the pipeline of a task, whose Params are `p`.
+
+    They are `p.pipeline` with what comes from the task: dtypes, the loss, the
+    side inputs' names, and shapes of these and of targets if those of ids are
+    known.
+    """
+    result = p.pipeline.Copy().Set(loss_tpl=p.loss, side_inputs=_SideNames(p))
+    base_layer.BaseLayer.CopyBaseParams(p, result)
+    if not result.input_shapes:
+      return result
+    ids = tensor_shapes.parse(
+      result.input_shapes, f'{p.name}.pipeline.input_shapes'
+    )
+    shape = ','.join(map(str, tf.nest.flatten(ids)[0].shape.as_list()))
+
+    def shapes(dtypes):
+      return ', '.join(f'{name}={t}[{shape}]' for name, t in dtypes.items())
+
+    if not result.target_shapes:
+      result.target_shapes = shapes(_TARGETS)
+    if not result.side_input_shapes:
+      result.side_input_shapes = shapes(
+        dict.fromkeys(result.side_inputs, 'int32')
+      )
+    return result
 
   def __init__(self, params):
     params = params.Copy()
     learning_rates.end_at_max_steps(params.train)
     super().__init__(params)
     p = self.params
-    self.CreateChild('pipeline', pipeline_params(p))
+    self.CreateChild('pipeline', self.PipelineParams(p))
     self._CheckVocabulary()
 
   def ComputePredictions(self, theta, input_batch):
@@ -115,6 +170,68 @@ class LanguageModel(base_model.BaseTask):
       side_inputs=self._SideInputs(input_batch),
     )
 
+  def DecodeWithTheta(self, theta, input_batch):
+    """Continues the beginning of each row to the row's length.
+
+    Args:
+      theta: A NestedMap with the task's weights.
+      input_batch: See the class; its batch size is static.
+
+    Returns:
+      A NestedMap: `ids` and `lengths`, see `generation.generate`;
+      `prompt_lengths`, int32 [batch]; `present`, bool [batch], false for rows
+      that are empty.
+    """
+    p = self.params.decode
+    weights = input_batch.weights
+    if transformer_layers.SEGMENT_IDS in input_batch:
+      in_first = tf.equal(input_batch.segment_ids, 1)
+    else:
+      in_first = weights > 0.0
+    tokens = tf.reduce_sum(tf.cast(in_first, tf.int32), axis=1)
+    prompt_lengths = tf.clip_by_value(tokens, 1, p.prompt_length)
+    result = generation.generate(
+      self.pipeline,
+      theta.pipeline,
+      input_batch.ids,
+      prompt_lengths,
+      int(input_batch.ids.shape[1]),
+      sampling.Sampling(p.temperature, p.top_k, p.top_p),
+      seed=p.seed,
+      end_id=p.end_id,
+    )
+    result.prompt_lengths = prompt_lengths
+    result.present = tf.reduce_max(weights, axis=1) > 0.0
+    return result
+
+  def CreateDecoderMetrics(self):
+    return {
+      'num_samples_in_batch': metrics.AverageMetric(),
+      'tokens_generated': metrics.AverageMetric(),
+    }
+
+  def PostProcessDecodeOut(self, decode_out_dict, decode_metrics_dict):
+    """Returns pairs (prompt, what follows) as text, of rows not empty."""
+    tokenizer = self.input.tokenizer
+    pairs = []
+    for row in zip(
+      decode_out_dict['ids'],
+      decode_out_dict['prompt_lengths'],
+      decode_out_dict['lengths'],
+      decode_out_dict['present'],
+      strict=True,
+    ):
+      ids, given, length, present = row
+      if present:
+        text = (
+          tokenizer.decode(ids[:given]),
+          tokenizer.decode(ids[given:length]),
+        )
+        pairs.append(text)
+        decode_metrics_dict['tokens_generated'].Update(length - given)
+    decode_metrics_dict['num_samples_in_batch'].Update(len(pairs))
+    return pairs
+
   def _SideInputs(self, input_batch):
     names = self.pipeline.params.side_inputs
     missing = [name for name in names if name not in input_batch]
@@ -145,33 +262,6 @@ class LanguageModel(base_model.BaseTask):
 
 def _HasVocab(layer):
   return 'vocab_size' in layer.params
-
-
-def pipeline_params(p):
-  """Params of the pipeline of a task, whose Params are `p`.
-
-  They are `p.pipeline` with what comes from the task: dtypes, the loss, names
-  of side inputs, and shapes of these and of targets if those of ids are known.
-  """
-  result = p.pipeline.Copy().Set(loss_tpl=p.loss, side_inputs=_SideNames(p))
-  base_layer.BaseLayer.CopyBaseParams(p, result)
-  if not result.input_shapes:
-    return result
-  ids = tensor_shapes.parse(
-    result.input_shapes, f'{p.name}.pipeline.input_shapes'
-  )
-  shape = ','.join(map(str, tf.nest.flatten(ids)[0].shape.as_list()))
-
-  def shapes(dtypes):
-    return ', '.join(f'{name}={t}[{shape}]' for name, t in dtypes.items())
-
-  if not result.target_shapes:
-    result.target_shapes = shapes(_TARGETS)
-  if not result.side_input_shapes:
-    result.side_input_shapes = shapes(
-      dict.fromkeys(result.side_inputs, 'int32')
-    )
-  return result
 
 
 def _SideNames(p):

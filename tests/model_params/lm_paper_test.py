@@ -7,7 +7,6 @@ from lingvo import datasets, model_registry
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
 from lingvo_gpipe import parameter_count, sequential_layer
-from lingvo_gpipe.models import language_model
 
 
 def _task(num_layers):
@@ -37,7 +36,8 @@ def test_has_the_published_size(num_layers, published, num_cells):
 @pytest.mark.parametrize('num_layers', [3, 13, 103])
 def test_fits_into_accelerators_of_16_gb(num_layers):
   """By the memory model, with Adam and bfloat16 activations."""
-  pipeline = language_model.pipeline_params(_task(num_layers))
+  task = _task(num_layers)
+  pipeline = task.cls.PipelineParams(task)
   pipeline.Set(device_memory='16GiB')
   plan = sequential_layer.GPipeSequentialLayer.Plan(
     pipeline, pipeline.num_partitions

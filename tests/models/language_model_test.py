@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 import transformer_testing as tt
 from lingvo.core import base_input_generator
 
+from lingvo_gpipe.inputs import tokenizers
 from lingvo_gpipe.models import language_model, transformer
 
 
@@ -90,7 +91,34 @@ def test_rows_that_are_not_packed_need_no_segments():
 
 
 class _Input(base_input_generator.BaseInputGenerator):
+  """Only there for its vocabulary."""
+
   vocab_size = tt.VOCAB + 1
+  tokenizer = tokenizers.ByteTokenizer()
+
+
+def test_decodes_the_beginnings_of_rows():
+  net = tt.network(vocab_size=tt.VOCAB + 1)
+  p = _task(net).Set(input=_Input.Params().Set(name='text'))
+  p.decode.prompt_length = 3
+  with layer_testing.graph_session(do_eval=True) as session:
+    examples = tt.batch()
+    examples.weights[3] = 0.0  # An empty row.
+    examples.ids[:] = np.arange(tt.TIME) + 3
+    task = p.Instantiate()
+    decoded = task.Decode(tt.tensors(examples))
+    decoded = layer_testing.run(session, decoded)
+    # Row 0 is one segment; the first segment of the others has two tokens.
+    assert decoded.prompt_lengths.tolist() == [3, 2, 2, 2]
+    assert decoded.ids.shape == (tt.BATCH, tt.TIME)
+    decoded.ids[:3] = np.arange(tt.TIME) + 3
+    decoded.lengths[:3] = [6, 4, 2]
+    decoder_metrics = task.CreateDecoderMetrics()
+    pairs = task.PostProcessDecodeOut(decoded, decoder_metrics)
+  # Of ids and bytes that begin with 3 and 0.
+  assert pairs == [('\0\1\2', '\3\4\5'), ('\0\1', '\2\3'), ('\0\1', '')]
+  assert decoder_metrics['num_samples_in_batch'].total_value == 3
+  assert decoder_metrics['tokens_generated'].value == 5 / 3
 
 
 def test_refuses_an_input_with_other_ids():

@@ -10,6 +10,10 @@ from lingvo_gpipe.training import run_observer
 
 # Steps over which the rates are averaged.
 _WINDOW = 30
+# Of a model's own metrics, so many are shown at most.
+_MAX_METRICS = 6
+# What a rate is given of, the first that the model counts.
+_UNITS = {'tokens': 'num_tokens_in_batch', 'examples': 'num_samples_in_batch'}
 
 
 def format_duration(seconds):
@@ -19,6 +23,26 @@ def format_duration(seconds):
   if hours:
     return f'{hours}:{minutes:02d}:{seconds:02d}'
   return f'{minutes}:{seconds:02d}'
+
+
+def _own_metrics(metrics):
+  """The metrics of the model itself, the loss first, without counts.
+
+  Lingvo adds those of its learners, whose names have a slash.
+  """
+  names = [
+    name for name in metrics if '/' not in name and not name.startswith('num_')
+  ]
+  return sorted(names, key=lambda name: name != 'loss')[:_MAX_METRICS]
+
+
+def _counts(metrics):
+  """What is in a mini-batch: {unit: number}, of tokens and examples."""
+  return {
+    unit: _value(metrics, name)
+    for unit, name in _UNITS.items()
+    if name in metrics
+  }
 
 
 def _value(metrics, name):
@@ -32,6 +56,7 @@ class Progress(run_observer.StepListener):
     stream: Where to write; a bar if it is a terminal.
     num_steps: The step at which the training ends.
     metric_names: The metrics to show; one that the model lacks is left out.
+      None: those that the model itself has.
     line_seconds: Without a terminal: seconds between lines, at least.
     note: A function that returns what else to say, '' for nothing.
     clock: A function that returns seconds.
@@ -52,7 +77,7 @@ class Progress(run_observer.StepListener):
     self._line_seconds = line_seconds
     self._note = note
     self._clock = clock
-    # The newest steps: (time when done, step, examples in it).
+    # The newest steps: (time when done, step, {unit: number in it}).
     self._recent = collections.deque(maxlen=_WINDOW + 1)
     self._next_line = None
     self._bar = None
@@ -82,10 +107,7 @@ class Progress(run_observer.StepListener):
 
   def after_step(self, step, metrics):
     now = self._clock()
-    examples = 0.0
-    if 'num_samples_in_batch' in metrics:
-      examples = _value(metrics, 'num_samples_in_batch')
-    self._recent.append((now, step, examples))
+    self._recent.append((now, step, _counts(metrics)))
     text = self._describe(step, metrics)
     if self._bar is not None:
       self._bar.set_description_str(text, refresh=False)
@@ -103,25 +125,35 @@ class Progress(run_observer.StepListener):
     )
 
   def _describe(self, step, metrics):
+    names = self._metric_names
+    if names is None:
+      names = _own_metrics(metrics)
     parts = [
-      f'{name} {_value(metrics, name):.4g}'
-      for name in self._metric_names
-      if name in metrics
+      f'{name} {_value(metrics, name):.4g}' for name in names if name in metrics
     ]
     first_time, first_step, _ = self._recent[0]
     last_time, last_step, _ = self._recent[-1]
     seconds = last_time - first_time
     if seconds > 0 and last_step > first_step:
-      # The oldest entry only gives the time at which the next one started;
-      # the very first step, in which TensorFlow optimises the graph, does so.
-      examples = sum(entry[2] for entry in self._recent) - self._recent[0][2]
-      if examples:
-        parts.append(f'{examples / seconds:.0f} examples/s')
+      rate = self._rate(seconds)
+      if rate:
+        parts.append(rate)
       left = (self._num_steps - step) * seconds / (last_step - first_step)
       parts.append(f'ETA {format_duration(left)}')
     if self._note():
       parts.append(f'({self._note()})')
     return '  '.join(parts)
+
+  def _rate(self, seconds):
+    """Tokens or examples a second, '' if the model counts neither."""
+    # The oldest entry only gives the time at which the next one started; the
+    # very first step, in which TensorFlow optimises the graph, does so.
+    recent = list(self._recent)[1:]
+    for unit in _UNITS:
+      number = sum(counts.get(unit, 0.0) for _, _, counts in recent)
+      if number:
+        return f'{number / seconds:.0f} {unit}/s'
+    return ''
 
   def close(self):
     """Leaves the bar as it stands and ends its line."""

@@ -15,6 +15,9 @@ from lingvo import base_trial
 class StepListener:
   """Is told of the training steps; does nothing with them."""
 
+  def trainer_built(self, runner):
+    """The `runners.Trainer` has built its graph; no step has run."""
+
   def before_step(self, step):
     """Step number `step` is about to run: the steps done so far, an int."""
 
@@ -59,6 +62,11 @@ class ObservingTrial(base_trial.NoOpTrial):
   def add_listener(self, listener):
     """Tells `listener` as well, of all steps from now on."""
     self._listeners.append(listener)
+
+  def trainer_built(self, runner):
+    """Called by the trainer when its graph is there."""
+    for listener in self._listeners:
+      listener.trainer_built(runner)
 
   def ShouldStopAndMaybeReport(self, global_step, metrics_dict):
     """Called by the trainer before each step with the metrics of the last."""

@@ -20,7 +20,12 @@ from lingvo.core import py_utils, summary_utils
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe import cpu_devices
-from lingvo_gpipe.training import checkpoints, distributed, loss_guard
+from lingvo_gpipe.training import (
+  checkpoints,
+  distributed,
+  loss_guard,
+  run_observer,
+)
 
 FLAGS = tf.flags.FLAGS
 
@@ -85,6 +90,18 @@ class Trainer(PipelineRunner, runners.Trainer):
     )
     if self.params.cluster.task == 0:
       self._WriteToLog(analysis, self._train_dir, 'model_analysis.txt')
+    if isinstance(self._trial, run_observer.ObservingTrial):
+      self._trial.trainer_built(self)
+
+  @property
+  def model(self):
+    """The model, with its graph."""
+    return self._model
+
+  @property
+  def summary_writer(self):
+    """What writes to the train directory for TensorBoard; None if not here."""
+    return self._summary_writer
 
   def _MakeSession(self, *args, **kwargs):
     if self._guard is None:  # To look at the devices; the graph is empty.

@@ -70,7 +70,9 @@ def test_a_terminal_that_does_not_tell_its_size_gets_a_bar_too(monkeypatch):
     shown.before_step(0)
     shown.after_step(1, {'loss': (1.5, 1.0)})
     shown.close()
-    text = os.read(controller, 10_000).decode()
+    text = ''
+    while '\n' not in text:  # The kernel hands it over piece by piece.
+      text += os.read(controller, 10_000).decode()
   os.close(controller)
   assert 'step 1/1' in text
   assert 'loss 1.5' in text
@@ -99,3 +101,25 @@ def test_a_note_is_shown():
 )
 def test_durations(seconds, text):
   assert progress.format_duration(seconds) == text
+
+
+def test_the_models_own_metrics_are_shown_the_loss_first():
+  metrics = {
+    'log_pplx': (2.5, 1.0),
+    'num_samples_in_batch': (8, 1.0),
+    'loss': (0.5, 1.0),
+    'grad_norm/all/loss': (3.0, 1.0),
+  }
+  text = _run(io.StringIO(), 2, metrics=metrics, metric_names=None)
+  assert text.splitlines()[0] == 'step 1/2  loss 0.5  log_pplx 2.5'
+
+
+def test_tokens_are_counted_where_the_model_does():
+  metrics = {
+    'num_tokens_in_batch': (500, 1.0),
+    'num_samples_in_batch': (8, 1.0),
+    'loss': (0.5, 1.0),
+  }
+  text = _run(io.StringIO(), 3, metrics=metrics)
+  assert '  250 tokens/s  ' in text
+  assert 'examples/s' not in text

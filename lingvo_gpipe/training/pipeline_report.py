@@ -1,0 +1,62 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Shows how a model is cut and in which order its tasks run, at the start."""
+
+from lingvo_gpipe import pipelining_layer, schedules, sequential_layer
+from lingvo_gpipe.training import run_observer
+
+# Rows of a schedule's drawing, and characters of a row, that are shown.
+_MAX_DEVICES = 16
+_MAX_WIDTH = 100
+
+
+def pipelines(layer):
+  """Yields the PipeliningLayers in a layer, or a model, outermost first."""
+  if isinstance(layer, pipelining_layer.PipeliningLayer):
+    yield layer
+    return
+  for child in layer.children.values():
+    for one in child if isinstance(child, list) else [child]:
+      yield from pipelines(one)
+
+
+def cut_text(pipeline):
+  """The table of a pipeline's cells, or their devices if it has none."""
+  if isinstance(pipeline, sequential_layer.GPipeSequentialLayer):
+    return pipeline.CutTable().to_text()
+  return '\n'.join(
+    f'{cell.params.name}  {device}'
+    for cell, device in zip(pipeline.cells, pipeline.cell_devices, strict=True)
+  )
+
+
+def schedule_text(schedule):
+  """A drawing of a Schedule, shortened if it is large."""
+  lines = schedules.grid(schedule, max_width=_MAX_WIDTH).splitlines()
+  # A title and the numbers of the columns come first.
+  first, last = 2, 2 + schedule.num_devices
+  if schedule.num_devices > _MAX_DEVICES:
+    half = _MAX_DEVICES // 2
+    left_out = schedule.num_devices - 2 * half
+    lines[first + half : last - half] = [f'... {left_out} more devices ...']
+  return '\n'.join(lines)
+
+
+class PipelineReport(run_observer.StepListener):
+  """Prints the cut and the schedule of each pipeline before the first step.
+
+  Args:
+    stream: Where to print.
+  """
+
+  def __init__(self, stream):
+    self._stream = stream
+
+  def trainer_built(self, runner):
+    for pipeline in pipelines(runner.model):
+      print(
+        f'Pipeline {pipeline.path}:\n{cut_text(pipeline)}', file=self._stream
+      )
+      if pipeline.schedule is not None:
+        print(schedule_text(pipeline.schedule), file=self._stream)
+    self._stream.flush()

@@ -108,7 +108,8 @@ class LocalCluster:
           if restarts > self._settings.max_restarts:
             self._say(f'{problem}; given up after {restarts - 1} restart(s).')
             return 1
-          self._end(self._training.values())
+          # The workers last: the trainer need not say that they are gone.
+          self._end(reversed(self._training.values()))
           self._say(
             f'{problem}; all start again from the last checkpoint '
             f'(restart {restarts} of {self._settings.max_restarts}).'
@@ -119,7 +120,9 @@ class LocalCluster:
       self._interrupt_trainer()
       return 130
     finally:
-      self._end([*self._training.values(), *self._evaluation.values()])
+      self._end(
+        [*self._evaluation.values(), *reversed(self._training.values())]
+      )
       self._report_memory()
 
   # -- Starting.

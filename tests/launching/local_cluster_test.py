@@ -1,0 +1,193 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The launcher's rules, with processes that do nothing but live and die."""
+
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from lingvo_gpipe.launching import local_cluster
+
+
+def _flag(argv, name):
+  for arg in argv:
+    if arg.startswith(f'--{name}='):
+      return arg.partition('=')[2]
+  return ''
+
+
+class _Roles:
+  """What each process does: a function by name, else it sleeps for ever.
+
+  A function gets the number of times that its process has been started.
+  """
+
+  def __init__(self, directory, **roles):
+    self.directory = directory
+    self.roles = roles
+
+  def main(self, argv):
+    name = argv[0].replace(' ', '_')
+    with open(self.directory / f'{name}.starts', 'ab') as starts:
+      starts.write(b'.')
+      count = starts.tell()
+    (self.directory / f'{name}.flags').write_text('\n'.join(argv))
+    os.write(1, f'says {name}\n'.encode())  # Past what pytest captures.
+    return self.roles.get(name, _sleep)(count)
+
+  def starts(self, name):
+    path = self.directory / f'{name}.starts'
+    return path.stat().st_size if path.exists() else 0
+
+
+def _sleep(count):
+  del count
+  time.sleep(60)
+  return 0
+
+
+def _after(seconds, status=0):
+  def role(count):
+    del count
+    time.sleep(seconds)
+    return status
+
+  return role
+
+
+def _first_time(role, later=_sleep):
+  return lambda count: role(count) if count == 1 else later(count)
+
+
+def _kill_self(count):
+  del count
+  time.sleep(0.3)
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop_self(count):
+  del count
+  time.sleep(0.3)
+  os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _run(roles, **settings):
+  said = []
+  defaults = {
+    'num_workers': 2,
+    'controller': False,
+    'evaluation_jobs': (),
+    'evaluation_devices': 1,
+    'logdir': str(roles.directory),
+    'trainer_flags': ('--model=a.B',),
+    'max_restarts': 2,
+    'hang_seconds': 30.0,
+  }
+  cluster = local_cluster.LocalCluster(
+    local_cluster.Settings(**{**defaults, **settings}), roles.main, said.append
+  )
+  return cluster.run(), '\n'.join(said)
+
+
+def test_ends_with_the_trainer_and_leaves_no_process(tmp_path):
+  roles = _Roles(tmp_path, trainer=_after(0.3))
+  status, said = _run(roles)
+  assert status == 0
+  assert 'worker 0' in said and 'trainer' in said  # Their memory.
+  with pytest.raises(ChildProcessError):
+    os.waitpid(-1, os.WNOHANG)
+
+
+def test_all_agree_on_a_cluster_on_loopback_ports(tmp_path):
+  roles = _Roles(tmp_path, trainer=_after(0.5), controller=_after(0.8))
+  _run(roles, controller=True, num_workers=3)
+  flags = {
+    path.stem: path.read_text().split('\n') for path in tmp_path.glob('*.flags')
+  }
+  assert set(flags) == {
+    'worker_0',
+    'worker_1',
+    'worker_2',
+    'trainer',
+    'controller',
+  }
+  (spec,) = {_flag(argv, 'cluster_spec') for argv in flags.values()}
+  addresses = re.findall(r'127\.0\.0\.1:\d+', spec)
+  assert len(addresses) == len(set(addresses)) == 5
+  assert _flag(flags['worker_2'], 'task') == '2'
+  assert _flag(flags['trainer'], 'job') == 'trainer_client'
+  assert all('--model=a.B' in argv for argv in flags.values())
+  assert 'says worker_1' in (tmp_path / 'log_worker_1.txt').read_text()
+
+
+@pytest.mark.parametrize(
+  ('role', 'hang_seconds', 'message'),
+  [
+    (_kill_self, 30.0, 'worker 1 was killed by SIGKILL; all start again'),
+    (_after(0.3, 7), 30.0, 'worker 1 ended with status 7; all start again'),
+    (_stop_self, 2.5, 'worker 1 hangs'),
+  ],
+)
+def test_a_worker_that_is_lost_is_named_and_all_start_again(
+  tmp_path, role, hang_seconds, message
+):
+  roles = _Roles(
+    tmp_path,
+    worker_1=_first_time(role),
+    trainer=_first_time(_sleep, later=_after(0.3)),
+  )
+  status, said = _run(roles, hang_seconds=hang_seconds)
+  assert status == 0
+  assert message in said
+  assert [roles.starts(n) for n in ('worker_0', 'worker_1', 'trainer')] == [
+    2,
+    2,
+    2,
+  ]
+
+
+def test_a_trainer_that_lost_a_worker_starts_again_with_all(tmp_path):
+  roles = _Roles(
+    tmp_path, trainer=_first_time(_after(0.2, 3), later=_after(0.2))
+  )
+  status, _ = _run(roles)
+  assert status == 0
+  assert roles.starts('worker_0') == 2
+
+
+def test_a_mistake_of_the_user_is_not_tried_again(tmp_path):
+  roles = _Roles(tmp_path, trainer=_after(0.2, 2))
+  status, _ = _run(roles)
+  assert status == 2
+  assert roles.starts('trainer') == 1
+
+
+def test_gives_up_after_so_many_restarts(tmp_path):
+  roles = _Roles(tmp_path, worker_0=_kill_self)
+  status, said = _run(roles, max_restarts=1)
+  assert status == 1
+  assert roles.starts('worker_0') == 2
+  assert 'given up after 1 restart(s)' in said
+
+
+def test_evaluation_ends_by_itself_and_starts_again_alone(tmp_path):
+  roles = _Roles(
+    tmp_path,
+    trainer=_after(0.3),
+    evaler_Test=_first_time(_kill_self, later=_after(0.5)),
+  )
+  status, said = _run(roles, evaluation_jobs=('evaler_Test',))
+  assert status == 0
+  assert 'evaler_Test was killed by SIGKILL; it starts again' in said
+  assert [roles.starts(n) for n in ('evaler_Test', 'trainer')] == [2, 1]
+
+
+def test_evaluation_that_fails_by_itself_is_left_out(tmp_path):
+  roles = _Roles(tmp_path, trainer=_after(0.8), evaler_Test=_after(0.1, 2))
+  status, said = _run(roles, evaluation_jobs=('evaler_Test',))
+  assert status == 0
+  assert 'evaler_Test ended with status 2; going on without it' in said
+  assert roles.starts('evaler_Test') == 1

@@ -1,0 +1,99 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The exported inference graph of a pipeline, used without this package."""
+
+import pathlib
+import subprocess
+import sys
+
+import lingvo.compat as tf
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+from lingvo.core import cluster_factory, py_utils
+
+from lingvo_gpipe import cluster
+from lingvo_gpipe.training import model_lookup, runner_manager
+
+FLAGS = tf.flags.FLAGS
+
+# Loads a graph and a checkpoint with TensorFlow alone.
+_PLAIN = """
+import sys
+sys.modules['lingvo'] = sys.modules['lingvo_gpipe'] = None
+import numpy as np
+import tensorflow.compat.v1 as tf
+from google.protobuf import text_format
+graph_file, checkpoint, inputs, outputs = sys.argv[1:]
+graph_def = tf.GraphDef()
+text_format.Parse(open(graph_file).read(), graph_def)
+with tf.Graph().as_default(), tf.Session() as session:
+  tf.import_graph_def(graph_def, name='')
+  assert len(session.list_devices()) == 1
+  session.run('save/restore_all', {'save/Const:0': checkpoint})
+  result = session.run(
+    'inference/Softmax:0', {'inference/images:0': np.load(inputs)}
+  )
+np.save(outputs, result)
+"""
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+  monkeypatch.syspath_prepend(pathlib.Path(__file__).parent.parent)
+  before, eager = cluster_factory.Cluster, py_utils.IsEagerMode()
+  saved = flagsaver.save_flag_values()
+  FLAGS.run_locally = 'cpu'
+  FLAGS.worker_split_size = 2
+  FLAGS.logdir = str(tmp_path)
+  cluster.install()
+  py_utils.SetEagerMode(False, test_mode=True)
+  yield tmp_path
+  flagsaver.restore_flag_values(saved)
+  cluster_factory.SetCluster(before)
+  py_utils.SetEagerMode(eager, test_mode=True)
+
+
+def _expected(checkpoint, images):
+  """What the stand-in model computes, in NumPy."""
+  read = tf.train.load_checkpoint(checkpoint).get_tensor
+  x = images.reshape(len(images), 64)
+  prefix = 'small/pipeline/'
+  x = np.maximum(
+    x @ read(f'{prefix}first/w/var') + read(f'{prefix}first/b/var'), 0
+  )
+  x = x @ read(f'{prefix}last/w/var') + read(f'{prefix}last/b/var')
+  x = np.exp(x - x.max(axis=1, keepdims=True))
+  return x / x.sum(axis=1, keepdims=True)
+
+
+def test_plain_tensorflow_gives_the_same_outputs(run):
+  FLAGS.max_steps = 2
+  manager = runner_manager.RunnerManager(
+    model_lookup.find_model('stand_in_pipeline.Small')
+  )
+  manager.MaybeConfigRunLocally()
+  manager.StartRunners(manager.CreateRunners(['trainer_client'], str(run)))
+  checkpoint = tf.train.latest_checkpoint(run / 'train')
+
+  FLAGS.graph_def_filename = [str(run / 'graph.pbtxt')]
+  manager.WriteInferenceGraph()
+  # A number of images that does not divide into micro-batches.
+  images = np.random.RandomState(1).rand(7, 8, 8, 1).astype(np.float32)
+  np.save(run / 'images.npy', images)
+  subprocess.run(
+    [
+      sys.executable,
+      '-c',
+      _PLAIN,
+      run / 'graph.pbtxt',
+      checkpoint,
+      run / 'images.npy',
+      run / 'out.npy',
+    ],
+    check=True,
+  )
+  result = np.load(run / 'out.npy')
+  np.testing.assert_allclose(
+    result, _expected(checkpoint, images), rtol=1e-5, atol=1e-6
+  )

@@ -105,7 +105,8 @@ def as_text(report: CaseReport) -> str:
   for found in report.efficiencies():
     lines.append(
       f'- {found.variant.name}: efficiency against one core '
-      f'{text_table.percent(found.value)}, {text_table.percent(found.of_bound)} of the '
+      f'{text_table.percent(found.value)}, '
+      f'{text_table.percent(found.of_bound)} of the '
       f'bound {report.case.efficiency_bound:.3f}'
     )
   return '\n'.join(lines)

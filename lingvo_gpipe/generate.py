@@ -1,0 +1,74 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Continues a text with a trained language model.
+
+The model runs as a pipeline over CPU devices of this process, and remembers
+what it has seen: each new token passes through it once.
+
+  python -m lingvo_gpipe.generate --model=lm.pydoc.TransformerPieces \\
+    --logdir=LOGDIR --prompt='The return statement '
+"""
+
+import sys
+
+from lingvo_gpipe.training import command
+
+_DEFAULT_MODEL = 'lm.pydoc.TransformerPieces'
+
+
+def _load():
+  """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
+  print('Loading TensorFlow and Lingvo ...', flush=True)
+  from absl import flags
+
+  from lingvo_gpipe.generating import generate_run
+
+  define = flags.DEFINE_integer
+  flags.DEFINE_string('prompt', '', 'The beginning of the text.')
+  flags.DEFINE_string(
+    'checkpoint', '', 'A checkpoint. Default: the newest one of --logdir.'
+  )
+  define('tokens', 200, 'How many tokens to add at most.', lower_bound=1)
+  define('samples', 1, 'How many continuations to make.', lower_bound=1)
+  flags.DEFINE_float(
+    'temperature', 0.8, 'What logits are divided by; 0: no randomness.'
+  )
+  define('top_k', 0, 'Choose among the k most probable tokens; 0: among all.')
+  flags.DEFINE_float(
+    'top_p',
+    0.95,
+    'Choose among the most probable tokens that together have this '
+    'probability.',
+  )
+  define('seed', 0, 'Of random numbers.')
+  define(
+    'window',
+    0,
+    'How many tokens the model sees at once. Default: as in training.',
+    lower_bound=0,
+  )
+  define(
+    'devices',
+    2,
+    'K: the CPU devices of this process that the pipeline runs on.',
+    lower_bound=1,
+  )
+  for name in ('model', 'logdir'):
+    flags.declare_key_flag(name)
+  flags.FLAGS.set_default('model', _DEFAULT_MODEL)
+  flags.FLAGS.set_default('run_locally', 'cpu')
+
+  def command_body(log, loading_seconds):
+    flags.FLAGS.worker_split_size = flags.FLAGS.devices
+    generate_run.generate(log, loading_seconds)
+
+  return command_body
+
+
+def main(argv=None):
+  """Runs the command; returns its exit status, see `command`."""
+  return command.run('generate', __doc__, _load, argv)
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,176 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of continuing texts."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from lingvo import model_registry
+from lingvo.core import cluster_factory, py_utils
+
+import model_params  # noqa: F401  (lets Lingvo find the models)
+from lingvo_gpipe import cluster
+from lingvo_gpipe.generating import text_generator
+from lingvo_gpipe.inputs import tokenizers
+from lingvo_gpipe.models import sampling, transformer
+
+_WINDOW = 12
+_END = tokenizers.END
+
+
+def _next(ids):
+  """A language in which a number is followed by the next higher one."""
+  return ids[-1] + 1
+
+
+class _Passes:
+  """Stands in for a model; keeps what it was asked."""
+
+  def __init__(self, end_at=()):
+    self.calls = []
+    self._end_at = end_at
+
+  def __call__(self, prompts, lengths, limit, seed):
+    assert prompts.dtype == np.int32 and limit <= _WINDOW
+    self.calls.append((prompts.tolist(), limit, seed))
+    ids = np.zeros([len(prompts), _WINDOW], np.int32)
+    ends = np.full([len(prompts)], limit)
+    for i, row in enumerate(prompts):
+      row = list(row[: lengths[i]])
+      while len(row) < limit and row[-1] != _END:
+        token = _next(row)
+        row.append(_END if token in self._end_at else token)
+      ids[i, : len(row)] = row
+      ends[i] = len(row)
+    return ids, ends
+
+
+def test_one_window_takes_one_pass():
+  passes = _Passes()
+  rows = text_generator.extend([[5, 6]], 7, _WINDOW, 0, passes)
+  assert rows == [list(range(5, 14))]
+  assert [call[:2] for call in passes.calls] == [([[5, 6]], 9)]
+
+
+def test_longer_texts_go_on_from_the_later_half_of_the_window():
+  passes = _Passes()
+  rows = text_generator.extend([[5, 6]], 20, _WINDOW, 0, passes)
+  assert rows == [list(range(5, 27))]
+  assert [call[:2] for call in passes.calls] == [
+    ([[5, 6]], 12),
+    ([list(range(11, 17))], 12),
+    ([list(range(17, 23))], 10),
+  ]
+
+
+def test_a_prompt_may_be_longer_than_the_window():
+  passes = _Passes()
+  prompt = list(range(10, 40))
+  rows = text_generator.extend([prompt], 3, _WINDOW, 0, passes)
+  assert rows == [list(range(10, 43))]
+  assert [call[:2] for call in passes.calls] == [([list(range(34, 40))], 9)]
+
+
+def test_a_row_ends_at_its_end_mark():
+  # The first row meets 20 soon, the second never, the third at once.
+  passes = _Passes(end_at=[20])
+  rows = [[11, 12], [50, 51], [18, 19]]
+  rows = text_generator.extend(rows, 30, _WINDOW, 0, passes)
+  assert rows == [
+    [*range(11, 20), _END],
+    list(range(50, 82)),
+    [18, 19, _END],
+  ]
+
+
+def test_nothing_is_asked_for_when_all_rows_have_ended():
+  passes = _Passes(end_at=[8])
+  text_generator.extend([[5, 6]] * 2, 500, _WINDOW, 0, passes)
+  assert len(passes.calls) == 1
+
+
+def test_each_pass_has_a_seed_of_its_own():
+  seeds = []
+  for seed in (1, 2, 1):
+    passes = _Passes()
+    text_generator.extend([[5, 6]], 50, _WINDOW, seed, passes)
+    seeds.append([call[2] for call in passes.calls])
+  assert seeds[0] == seeds[2] != seeds[1]
+  assert len({*seeds[0], *seeds[1]}) == 2 * len(seeds[0])
+
+
+@pytest.fixture
+def params(monkeypatch, tmp_path):
+  """Params of a small model of bytes, over two CPU devices."""
+  (tmp_path / 'a.txt').write_text('Some text. ' * 10)
+  (tmp_path / 'b.txt').write_text('Held out. ' * 10)
+  p = model_registry.GetParams('lm.pydoc.TransformerBytes', 'Test').Copy()
+  p.input.Set(
+    files=f'{tmp_path}/a.txt',
+    held_out_files=f'{tmp_path}/b.txt',
+    row_length=_WINDOW,
+    batch_size=2,
+  )
+  net = transformer.TransformerParams().Set(
+    num_layers=1, model_dim=8, hidden_dim=16, num_heads=2
+  )
+  p.task.pipeline.Set(
+    sub=transformer.TransformerLayers(net), num_partitions=2, input_shapes=''
+  )
+  monkeypatch.setattr(cluster_factory, 'Cluster', cluster.PipelineCluster)
+  p.cluster = cluster_factory.Current().params.Copy()
+  p.cluster.Set(job='decoder', mode='sync', do_eval=True)
+  for job in ('worker', 'ps', 'controller', 'decoder'):
+    p.cluster.Get(job).Set(name='/job:localhost', replicas=1)
+  cluster.use_cpu_devices(p.cluster, 2)
+  return p
+
+
+def _save(params, path):
+  """A checkpoint of random weights; and what greedy whole passes give."""
+  with (
+    tf.Graph().as_default(),
+    cluster_factory.Cluster(params.cluster),
+    tf.Session(config=tf.ConfigProto(device_count={'CPU': 2})) as session,
+  ):
+    tf.set_random_seed(4)
+    py_utils.GetOrCreateGlobalStepVar()
+    task = params.Instantiate().GetTask()
+    session.run(tf.global_variables_initializer())
+    random = np.random.RandomState(2)
+    for variable in sorted(tf.trainable_variables(), key=lambda v: v.name):
+      scale = 1.0 if variable.shape.rank > 1 else 0.1
+      variable.load(scale * random.randn(*variable.shape.as_list()), session)
+    tf.train.Saver().save(session, path)
+    ids = tf.placeholder(tf.int32, [1, None])
+    batch = py_utils.NestedMap(
+      ids=ids,
+      segment_ids=tf.ones_like(ids),
+      segment_pos=tf.range(tf.shape(ids)[1])[tf.newaxis],
+    )
+    logits = task.Logits(task.theta, batch)
+
+    def run_pass(prompts, lengths, limit, unused_seed):
+      [row] = prompts.tolist()
+      while len(row) < limit and row[-1] != _END:
+        row.append(int(session.run(logits, {ids: [row]})[0, -1].argmax()))
+      return np.array([row]), np.array([len(row)])
+
+    prompt = [tokenizers.BEGIN, *(3 + ord(c) for c in 'So me')]
+    rows = text_generator.extend([prompt], 14, _WINDOW, 0, run_pass)
+    return rows[0][len(prompt) :]
+
+
+def test_a_checkpoint_generates_what_its_model_does(params, tmp_path):
+  path = str(tmp_path / 'ckpt-00000003')
+  want = _save(params.Copy(), path)
+  assert len(set(want)) > 3
+  generator = text_generator.TextGenerator(
+    params, path, 2, sampling.Sampling(temperature=0.0)
+  )
+  assert generator.window == _WINDOW
+  found = generator.continue_text('So me', 14, seed=1)
+  assert found[0] == found[1]
+  assert found[0].num_tokens == len(want)
+  assert found[0].text == generator.tokenizer.decode(want)
+  assert found[0].ended == (want[-1] == _END)

@@ -1,0 +1,170 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The launcher with real workers, beside training in one process."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lingvo_gpipe.launching import private_network
+
+TESTS = pathlib.Path(__file__).parent
+STEPS = 30
+
+
+def _command(module, *args):
+  path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+  return subprocess.Popen(
+    [sys.executable, '-m', f'lingvo_gpipe.{module}', *args],
+    env={**os.environ, 'PYTHONPATH': path},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def _open_ports():
+  """The flag for systems that allow no private network."""
+  pid = os.fork()
+  if not pid:
+    try:
+      private_network.enter()
+    except OSError:
+      os._exit(1)
+    os._exit(0)
+  allowed = os.waitpid(pid, 0)[1] == 0
+  return [] if allowed else ['--open_ports']
+
+
+def _launch(logdir, *args, workers=2):
+  return _command(
+    'launch_local',
+    f'--workers={workers}',
+    '--no-controller',
+    *_open_ports(),
+    '--',
+    '--model=stand_in_pipeline.Small',
+    f'--logdir={logdir}',
+    *args,
+  )
+
+
+def _train_here(logdir, *args):
+  process = _command(
+    'trainer',
+    '--model=stand_in_pipeline.Small',
+    f'--logdir={logdir}',
+    '--run_locally=cpu',
+    *args,
+  )
+  output = process.communicate(timeout=300)[0]
+  assert process.returncode == 0, output
+
+
+def _finish(process):
+  output = process.communicate(timeout=300)[0]
+  assert process.returncode == 0, output
+  return output
+
+
+def _losses(logdir):
+  """{step: loss}; of a step that was done twice, the last one."""
+  losses = {}
+  for path in sorted((logdir / 'train').glob('events*')):
+    for record in tf.data.TFRecordDataset([str(path)]).as_numpy_iterator():
+      event = tf.compat.v1.Event.FromString(record)
+      for value in event.summary.value:
+        if value.tag == 'loss':
+          losses[event.step] = value.simple_value
+  return losses
+
+
+def _checkpoint(logdir, step):
+  path = logdir / 'train' / f'ckpt-{step:08d}'
+  reader = tf.train.load_checkpoint(str(path))
+  return {
+    name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+  }
+
+
+def _worker(logdir, task):
+  """The process id of a worker: it has the worker's log open."""
+  log = str(logdir / f'log_worker_{task}.txt')
+  for path in pathlib.Path('/proc').glob('[0-9]*/fd/1'):
+    try:
+      if os.readlink(path) == log:
+        return int(path.parts[2])
+    except OSError:
+      continue
+  raise AssertionError(f"{log} is nobody's output")
+
+
+def test_workers_train_as_one_process_does_and_survive_a_kill(tmp_path):
+  _train_here(
+    tmp_path / 'here', '--worker_split_size=2', f'--max_steps={STEPS}'
+  )
+  workers = tmp_path / 'workers'
+  process = _launch(workers, f'--max_steps={STEPS}')
+  # Somewhere in the run, behind the first checkpoint.
+  while not list((workers / 'train').glob('ckpt-*.index')):
+    assert process.poll() is None, process.communicate()[0]
+    time.sleep(0.05)
+  os.kill(_worker(workers, 1), signal.SIGKILL)
+  output = _finish(process)
+  assert 'worker 1 was killed by SIGKILL; all start again' in output
+  # What each worker holds: 64 * 32 + 32 and 32 * 10 + 10 floats.
+  assert re.search(
+    r'/job:worker/task:0 0\.008 \(.*/job:worker/task:1 0\.001 \(', output
+  )
+  here, there = (_checkpoint(tmp_path / d, STEPS) for d in ('here', 'workers'))
+  assert set(here) == set(there)
+  for name, value in here.items():
+    np.testing.assert_array_equal(there[name], value, err_msg=name)
+  assert _losses(workers)[STEPS] == _losses(tmp_path / 'here')[STEPS]
+
+
+def test_two_pipelines_have_the_gradients_of_one_on_the_whole_batch(tmp_path):
+  _train_here(
+    tmp_path / 'one',
+    '--worker_split_size=2',
+    '--max_steps=1',
+    '--model_params_override=input.batch_size:64',
+  )
+  # Two pipelines of two cells, each with half of the 64 examples.
+  _finish(
+    _launch(
+      tmp_path / 'two', '--worker_split_size=2', '--max_steps=1', workers=4
+    )
+  )
+  one, two = (_checkpoint(tmp_path / d, 1) for d in ('one', 'two'))
+  # After one step, Adam's first moment is a tenth of the gradient.
+  moments = [name for name in one if name.endswith('/Adam')]
+  assert len(moments) == 4
+  for name in moments:
+    assert np.abs(one[name]).max() > 0
+    # float32 sums in another order.
+    np.testing.assert_allclose(two[name], one[name], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+  ('args', 'message'),
+  [
+    (['--', '--logdir=/tmp/x'], '--model=... is missing'),
+    (['--', '--model=a.B', '--logdir=/dev/null/x'], '--logdir=/dev/null/x'),
+    (['--', '--model=a.B', '--logdir=/tmp/x', '--task=1'], '--task is set'),
+    (['--workers=0', '--'], '0 must be 1 or more'),
+  ],
+)
+def test_a_mistake_is_said_at_once(args, message):
+  process = _command('launch_local', *args)
+  output = process.communicate(timeout=60)[0]
+  assert process.returncode == 2
+  assert message in output

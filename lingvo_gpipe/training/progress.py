@@ -36,7 +36,7 @@ def _own_metrics(metrics):
   return sorted(names, key=lambda name: name != 'loss')[:_MAX_METRICS]
 
 
-def _counts(metrics):
+def counts(metrics):
   """What is in a mini-batch: {unit: number}, of tokens and examples."""
   return {
     unit: _value(metrics, name)
@@ -107,7 +107,7 @@ class Progress(run_observer.StepListener):
 
   def after_step(self, step, metrics):
     now = self._clock()
-    self._recent.append((now, step, _counts(metrics)))
+    self._recent.append((now, step, counts(metrics)))
     text = self._describe(step, metrics)
     if self._bar is not None:
       self._bar.set_description_str(text, refresh=False)

@@ -32,7 +32,8 @@ class Run:
     schedule: The schedule's name, None for a model without a pipeline.
     steps: The steps done, those before a restart included.
     times: Times of the steps of this run.
-    examples_per_step: Size of a mini-batch, None if the model doesn't say.
+    per_step: What a mini-batch has, {'examples': number, 'tokens': number},
+      as far as the model says.
     evaluation: The evaluation on held-out data, None if there was none.
     logdir: The directory of everything that was written.
     log: Path of the file with the log lines.
@@ -47,7 +48,7 @@ class Run:
   schedule: str | None
   steps: int
   times: step_times.StepTimeSummary
-  examples_per_step: float | None
+  per_step: dict[str, float]
   evaluation: run_observer.Evaluation | None
   logdir: str
   log: str
@@ -62,6 +63,8 @@ def _evaluation_line(run):
   metrics = evaluation.metrics
   if 'accuracy' in metrics:
     text = f'{metrics["accuracy"]:.2%}'
+    if 'bits_per_byte' in metrics:
+      text = f'{metrics["bits_per_byte"]:.3f} bits a byte, {text} of the tokens'
   else:
     text = f'loss {metrics["loss"]:.4g}'
   return f'{text} of {evaluation.num_examples} held-out examples'
@@ -72,8 +75,10 @@ def _step_time_line(run):
   if not seconds:
     return 'not measured: no step after the warm-up'
   text = f'{seconds * 1e3:.1f} ms, median of {run.times.num_steps} steps'
-  if run.examples_per_step:
-    text += f' ({run.examples_per_step / seconds:.0f} examples/s)'
+  for name in ('tokens', 'examples'):
+    if run.per_step.get(name):
+      text += f' ({run.per_step[name] / seconds:.0f} {name}/s)'
+      break
   return text
 
 

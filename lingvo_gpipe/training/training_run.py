@@ -29,15 +29,15 @@ LOG_NAME = 'log.txt'
 _HELD_OUT = 'Test'
 
 
-class _ExamplesPerStep(run_observer.StepListener):
-  """Remembers the size of the last mini-batch."""
+class _PerStep(run_observer.StepListener):
+  """Remembers what the last mini-batch had."""
 
-  value = None
+  def __init__(self):
+    self.counts = {}
 
   def after_step(self, step, metrics):
     del step
-    if 'num_samples_in_batch' in metrics:
-      self.value = float(metrics['num_samples_in_batch'][0]) or None
+    self.counts = progress.counts(metrics)
 
 
 class _Stages:
@@ -65,7 +65,7 @@ def _train(model, cfg, stages):
   """Trains.
 
   Returns:
-    A tuple: the step times' summary, examples in a step, number of weights.
+    A tuple: the step times' summary, what a step has, number of weights.
   """
   times = step_times.StepTimes(cfg.train.max_steps)
   bar = progress.Progress(
@@ -73,8 +73,8 @@ def _train(model, cfg, stages):
     cfg.train.max_steps,
     note=lambda: 'timing one core' if times.on_one_core else '',
   )
-  examples = _ExamplesPerStep()
-  trial = run_observer.ObservingTrial([times, examples, bar])
+  per_step = _PerStep()
+  trial = run_observer.ObservingTrial([times, per_step, bar])
   manager = runner_manager.RunnerManager(model, trial)
   with stages.stage('graph'):
     runners = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
@@ -84,7 +84,7 @@ def _train(model, cfg, stages):
     finally:
       times.close()
       bar.close()
-  return times.summary(), examples.value, runners[0].num_weights
+  return times.summary(), per_step.counts, runners[0].num_weights
 
 
 def _evaluate(model, stages):
@@ -130,7 +130,7 @@ def _train_evaluate_report(model, log, loading_seconds):
     flush=True,
   )
   print('Building the graph; the first step optimises it ...', flush=True)
-  times, examples, num_weights = _train(model, cfg, stages)
+  times, per_step, num_weights = _train(model, cfg, stages)
   print('Evaluating on held-out data ...', flush=True)
   evaluation = _evaluate(model, stages)
   run = run_report.Run(
@@ -141,7 +141,7 @@ def _train_evaluate_report(model, log, loading_seconds):
     schedule=pipeline_params.find(cfg, 'schedule'),
     steps=evaluation.step,
     times=times,
-    examples_per_step=examples,
+    per_step=per_step,
     evaluation=evaluation,
     logdir=FLAGS.logdir,
     log=log.path,

@@ -14,7 +14,7 @@ def _run(**changes):
     'schedule': '1f1b',
     'steps': 300,
     'times': step_times.StepTimeSummary(0.5, 200, 0.8, 12),
-    'examples_per_step': 64.0,
+    'per_step': {'examples': 64.0},
     'evaluation': run_observer.Evaluation(
       300, {'accuracy': 0.9725, 'loss': 0.1}, 364, '/logs/train/ckpt-00000300'
     ),
@@ -104,3 +104,19 @@ def test_a_model_without_accuracy_shows_its_loss():
   evaluation = run_observer.Evaluation(3, {'loss': 0.25}, 7, 'ckpt')
   text = run_report.report(_run(evaluation=evaluation))
   assert _section(text, 'Accuracy') == 'loss 0.25 of 7 held-out examples'
+
+
+def test_language_models_have_tokens_and_bits(two_cores):
+  evaluation = run_observer.Evaluation(
+    300,
+    {'accuracy': 0.5125, 'loss': 2.0, 'bits_per_byte': 1.98765},
+    139,
+    '/logs/train/ckpt-00000300',
+  )
+  text = run_report.report(
+    _run(evaluation=evaluation, per_step={'examples': 8.0, 'tokens': 1000.0})
+  )
+  assert _section(text, 'Accuracy') == (
+    '1.988 bits a byte, 51.25% of the tokens of 139 held-out examples'
+  )
+  assert '(2000 tokens/s)' in _section(text, 'Step time')

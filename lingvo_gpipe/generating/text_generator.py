@@ -13,6 +13,7 @@ from its later half, as if that were the beginning of a row:
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -102,7 +103,9 @@ class TextGenerator:
         end_id=tokenizers.END,
         limit=limit,
       )
-      checkpointer = checkpoints.TrainingCheckpointer('', model)
+      checkpointer = checkpoints.TrainingCheckpointer(
+        os.path.dirname(checkpoint), model
+      )
       self._session = tf.tf1.Session(config=_session_config(cluster))
       checkpointer.RestoreFromPath(self._session, checkpoint)
 

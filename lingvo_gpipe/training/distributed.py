@@ -11,9 +11,10 @@ then has more to do than its cells, and an error says itself in the trainer.
 """
 
 import re
+import socket
 import time
 
-import lingvo.compat as tf
+import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe import cpu_devices
 from lingvo_gpipe.training import user_error
@@ -114,14 +115,24 @@ def start_server(spec, job, task, num_cpus, num_gpus):
     config.use_per_session_threads = False
   config.allow_soft_placement = True
   try:
+    _check_port(int(spec[job][task].rpartition(':')[2]))
     return tf.distribute.Server(
       tf.train.ClusterSpec(spec), job_name=job, task_index=task, config=config
     )
-  except tf.errors.OpError as error:
+  except (OSError, tf.errors.OpError) as error:
     raise user_error.UserError(
-      f'--cluster_spec: {job} {task} cannot have {spec[job][task]}: '
-      f'{str(error).strip()} Choose a port that is free.'
+      f'--cluster_spec: {job} {task} cannot have {spec[job][task]} '
+      f'({str(error).strip()}); choose a port that is free.'
     ) from error
+
+
+def _check_port(port):
+  """Raises OSError if another process listens on `port`.
+
+  TensorFlow's server would share it with another server without a word.
+  """
+  with socket.create_server(('', port)):
+    pass
 
 
 def session_config(config, job, task):

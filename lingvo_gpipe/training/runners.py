@@ -14,6 +14,8 @@ What they do stays Lingvo's; what differs:
   the same in each run; Lingvo has that only where a test seeds the graph.
 """
 
+import time
+
 import lingvo.compat as tf
 from lingvo import runners
 from lingvo.core import py_utils, summary_utils
@@ -28,6 +30,8 @@ from lingvo_gpipe.training import (
 )
 
 FLAGS = tf.flags.FLAGS
+
+_INIT_POLL_SECONDS = 0.2
 
 
 def _random_seed(params):
@@ -63,6 +67,20 @@ class PipelineRunner:
 
   def _CreateCheckpointer(self, train_dir, model):
     return checkpoints.TrainingCheckpointer(train_dir, model)
+
+  def _WaitUntilInit(self, sess=None, start_up_delay_steps=None):
+    """Waits for another runner to initialise the variables; returns the step.
+
+    Lingvo sleeps for 30 seconds before it looks.
+    """
+    while True:
+      try:
+        step = sess.run(py_utils.GetGlobalStep())
+        if step >= (start_up_delay_steps or 0):
+          return step
+      except tf.errors.FailedPreconditionError:
+        pass  # Not yet.
+      time.sleep(_INIT_POLL_SECONDS)
 
   def _RunLoop(self, job_name, loop_func, loop_args=(), cleanup_func=None):
     """Runs the loop of a job once; whatever it raises goes to the caller."""

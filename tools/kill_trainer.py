@@ -51,11 +51,12 @@ def _train(args, logdir, record):
   from lingvo_gpipe import trainer
   from lingvo_gpipe.training import run_observer
 
-  class Trial(run_observer.ObservingTrial):
-    def __init__(self, listeners=()):
-      super().__init__([*listeners, _Recorder(record)])
+  make = run_observer.ObservingTrial.__init__
 
-  run_observer.ObservingTrial = Trial
+  def make_with_recorder(trial, listeners=()):
+    make(trial, [*listeners, _Recorder(record)])
+
+  run_observer.ObservingTrial.__init__ = make_with_recorder
   os.dup2(os.open(f'{record}.out', os.O_WRONLY | os.O_CREAT, 0o644), 1)
   status = trainer.main(
     [
@@ -168,6 +169,8 @@ class _Trainings:
     if status:
       sys.exit(f'the trainer failed: {logdir}/log.txt')
     self._losses = dict(_recorded(record))
+    if list(self._losses) != list(range(1, self._args.steps + 1)):
+      sys.exit(f'not all steps were recorded, but {sorted(self._losses)}')
     self._weights_at = logdir
     print(
       f'never killed: {len(self._losses)} steps, the first done after '
@@ -198,7 +201,9 @@ class _Trainings:
       print(
         f'training {self._number}, run {life}: from step {begin}, '
         f'{len(losses)} steps in {before:.2f} + {since:.2f} s, '
-        + ('ended' if status >= 0 else 'killed' + _unfinished(logdir)),
+        + ('ended' if status >= 0 else 'killed')
+        # What an earlier run left is no sign of where this one was.
+        + (_unfinished(logdir) if status < 0 and losses else ''),
         flush=True,
       )
       self._check(logdir, begin, losses, status)

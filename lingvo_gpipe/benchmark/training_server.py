@@ -1,0 +1,68 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A process that measures training steps, each in processes of its own.
+
+It imports everything once and forks for each command; commands come as lines
+of JSON, see `child_process`:
+
+  {"do": "measure", "case": ..., "budget": bytes, "timeout": seconds}
+  {"do": "reference", "case": ..., "timeout": seconds}
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from typing import Any
+
+from lingvo_gpipe.benchmark import watched_fork
+from lingvo_gpipe.benchmark.training_case import TrainingCase
+
+
+def _measure(case: TrainingCase, budget: int, timeout: float) -> dict[str, Any]:
+  from lingvo_gpipe.benchmark import training_step
+
+  return watched_fork.call(
+    lambda announce: training_step.run(case, announce), budget, timeout
+  )
+
+
+def _reference(case: TrainingCase, timeout: float) -> dict[str, Any]:
+  """The costs of a case's layers, by the memory model."""
+  from lingvo_gpipe.benchmark import training_step
+
+  def cost(announce: Any) -> dict[str, Any]:
+    del announce
+    found = training_step.plan(case)
+    return {
+      'layers': [dataclasses.asdict(layer) for layer in found.layers],
+      'input_bytes': found.spec.input_bytes,
+    }
+
+  return watched_fork.call(cost, 0, timeout)
+
+
+_COMMANDS = {'measure': _measure, 'reference': _reference}
+
+
+def serve() -> None:
+  """Carries out commands until standard input ends."""
+  replies = os.fdopen(os.dup(1), 'w')
+  # What libraries print is not to be taken for a reply.
+  os.dup2(2, 1)
+  for line in sys.stdin:
+    command = json.loads(line)
+    do = _COMMANDS[command.pop('do')]
+    case = TrainingCase(**command.pop('case'))
+    replies.write(json.dumps(do(case, **command)) + '\n')
+    replies.flush()
+
+
+if __name__ == '__main__':
+  from absl import flags
+
+  flags.FLAGS(sys.argv[:1])
+  # Imported here once, and forked from then on.
+  from lingvo_gpipe.benchmark import training_step  # noqa: F401
+
+  serve()

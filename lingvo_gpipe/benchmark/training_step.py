@@ -1,0 +1,204 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Builds and runs the training step of a case, on worker processes.
+
+The optimizer is the family's: RMSProp with momentum for AmoebaNet, Adam for the
+Transformer, both with two slots, so 12 bytes a parameter beside gradients.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import cluster_factory, py_utils
+from tensorflow.core.protobuf import rewriter_config_pb2
+
+from lingvo_gpipe import pipeline_plan, sequential_layer
+from lingvo_gpipe.benchmark import (
+  least_memory,
+  process_memory,
+  training_case,
+  worker_servers,
+)
+from lingvo_gpipe.benchmark.training_case import TrainingCase
+from lingvo_gpipe.models import (
+  amoebanet,
+  image_classifier,
+  language_model,
+  transformer,
+)
+
+_STEPS = 1
+_LEARNING_RATE = 1e-4
+_SETTLE_SECONDS = 0.3
+
+
+class _WorkersPipeline(sequential_layer.GPipeSequentialLayer):
+  """A pipeline whose cell k is on worker k."""
+
+  def _CellDevices(self):
+    return [
+      worker_servers.worker_device(k) for k in range(len(self.params.cell_tpl))
+    ]
+
+
+def pipeline_params(case: TrainingCase) -> Any:
+  """Params of the case's pipeline, loss and shapes included; no cut yet."""
+  shape = f'{case.micro_batch_size},{case.example_size}'
+  if case.family == 'amoebanet':
+    task = image_classifier.ImageClassifier.Params()
+    network = amoebanet.AmoebaNetParams().Set(
+      num_normal_cells=case.length,
+      dim=case.dim,
+      num_classes=training_case.NUM_CLASSES,
+    )
+    sub = amoebanet.AmoebaNetLayers(network)
+    task.loss.num_classes = training_case.NUM_CLASSES
+    shapes = f'float32[{shape},{case.example_size},3]'
+  else:
+    task = language_model.LanguageModel.Params()
+    network = transformer.TransformerParams().Set(
+      vocab_size=training_case.VOCAB_SIZE,
+      num_layers=case.length,
+      model_dim=case.dim,
+      hidden_dim=4 * case.dim,
+      num_heads=case.dim // training_case.HEAD_DIM,
+      packed=False,
+      dropout=0.1,
+    )
+    sub = transformer.TransformerLayers(network)
+    shapes = f'int32[{shape}]'
+  task.name = 'model'
+  task.pipeline.Set(
+    sub=sub,
+    num_partitions=case.num_workers,
+    num_micro_batches=case.num_micro_batches,
+    schedule=least_memory.SCHEDULE,
+    recompute=case.recompute,
+    input_shapes=shapes,
+  )
+  params = task.cls.PipelineParams(task).Set(name='net')
+  params.cls = _WorkersPipeline
+  return params
+
+
+def plan(case: TrainingCase) -> Any:
+  """The case's Partition by the memory model, cut for least memory."""
+  found = pipeline_plan.plan(pipeline_params(case), case.num_workers).partition
+  if case.num_workers == 1:
+    return found
+  return least_memory.least_memory_cut(found.layers, found.spec)
+
+
+def run(
+  case: TrainingCase, announce: Callable[[list[int]], None]
+) -> dict[str, Any]:
+  """Runs a training step on workers of its own.
+
+  Args:
+    case: What to run. This process must not have run TensorFlow.
+    announce: Called with the workers' process ids before they use memory.
+
+  Returns:
+    `peaks` and `idle`, bytes of each worker; `predicted`, what the memory model
+    says each needs above its idle level; `parameters`; `cells`, the layers of
+    each; `build_seconds`, `step_seconds`, `loss`.
+  """
+  tf.disable_eager_execution()
+  started = time.monotonic()
+  with worker_servers.worker_servers(case.num_workers) as (pids, target):
+    time.sleep(_SETTLE_SECONDS)
+    idle = [process_memory.resident_bytes(pid) for pid in pids]
+    announce(pids)
+    cut = plan(case)
+    cluster = cluster_factory.ForTestingWorker(
+      mode='sync', job='trainer_client'
+    )
+    with cluster, tf.Graph().as_default():
+      loss, train = _build(case, cut.splits)
+      # A session of its own: its graph keeps the initial values.
+      with tf.compat.v1.Session(target, config=_config()) as session:
+        session.run(tf.global_variables_initializer())
+      with tf.compat.v1.Session(target, config=_config()) as session:
+        built = time.monotonic()
+        for _ in range(_STEPS):
+          value, _ = session.run([loss, train])
+        ended = time.monotonic()
+        peaks = [process_memory.peak_bytes(pid) for pid in pids]
+  return {
+    'peaks': peaks,
+    'idle': idle,
+    'predicted': list(cut.device_memory),
+    'parameters': sum(layer.parameters for layer in cut.layers),
+    'cells': list(cut.sizes),
+    'build_seconds': built - started,
+    'step_seconds': (ended - built) / _STEPS,
+    'loss': float(value),
+  }
+
+
+def _build(case: TrainingCase, splits: Any) -> Any:
+  """The loss and the op of a training step, in the current graph."""
+  step = py_utils.GetOrCreateGlobalStepVar()
+  params = pipeline_params(case).Set(splits=list(splits))
+  layer = params.Instantiate()
+  first, last = layer.cell_devices[0], layer.cell_devices[-1]
+  # The data depend on the step, or they would be computed once and kept.
+  seeds = [tf.stack([step, seed]) for seed in (1, 2)]
+  side = case.example_size
+  with tf.device(first):
+    if case.family == 'amoebanet':
+      inputs = tf.random.stateless_uniform(
+        [case.batch, side, side, 3], seeds[0]
+      )
+    else:
+      inputs = _integers([case.batch, side], seeds[0], training_case.VOCAB_SIZE)
+  with tf.device(last):
+    targets = _targets(case, seeds[1])
+  loss = layer.ComputeLoss(layer.theta, inputs, targets)['loss'][0]
+  variables = tf.trainable_variables()
+  gradients = tf.gradients(loss, variables, colocate_gradients_with_ops=True)
+  optimizer = _optimizer(case)
+  updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+  train = optimizer.apply_gradients(zip(gradients, variables, strict=True))
+  return loss, tf.group(train, *updates)
+
+
+def _optimizer(case: TrainingCase) -> Any:
+  if case.family == 'amoebanet':
+    return tf.compat.v1.train.RMSPropOptimizer(
+      _LEARNING_RATE, momentum=0.9, epsilon=1.0
+    )
+  return tf.compat.v1.train.AdamOptimizer(_LEARNING_RATE)
+
+
+def _integers(shape: list[int], seed: Any, limit: int) -> Any:
+  return tf.random.stateless_uniform(shape, seed, 0, limit, tf.int32)
+
+
+def _targets(case: TrainingCase, seed: Any) -> Any:
+  if case.family == 'amoebanet':
+    label = _integers([case.batch], seed, training_case.NUM_CLASSES)
+    return py_utils.NestedMap(label=label, weight=tf.ones([case.batch]))
+  shape = [case.batch, case.example_size]
+  return py_utils.NestedMap(
+    labels=_integers(shape, seed, training_case.VOCAB_SIZE),
+    weights=tf.ones(shape),
+    bytes=tf.ones(shape),
+  )
+
+
+def _config() -> Any:
+  """A session without rewrites of the graph.
+
+  They would keep folded constants, such as slots of zeros shared by variables
+  of a shape, and take longer than the step.
+  """
+  config = tf.compat.v1.ConfigProto()
+  options = config.graph_options
+  options.optimizer_options.opt_level = tf.compat.v1.OptimizerOptions.L0
+  options.rewrite_options.CopyFrom(
+    rewriter_config_pb2.RewriterConfig(disable_meta_optimizer=True)
+  )
+  return config

@@ -52,6 +52,25 @@ def test_there_is_one_variable():
       assert layer.vars.Flatten() == tf.global_variables()
 
 
+def test_a_checkpoint_has_it_once_and_fits_every_cut(tmp_path):
+  path = str(tmp_path / 'ckpt')
+  tables = []
+  for cuts in ((), (1, 2, 4)):
+    with pt.cluster(4), tf.Graph().as_default() as graph:
+      layer = tied_model.pipeline(cuts).Instantiate()
+      saver = tf.train.Saver()
+      with pt.session(4, graph) as sess:
+        if cuts:
+          saver.restore(sess, path)
+        else:
+          sess.run(tf.global_variables_initializer())
+          saver.save(sess, path)
+        tables.append(sess.run(layer.vars.Flatten()[0]))
+  names = [name for name, _ in tf.train.list_variables(path)]
+  assert [n for n in names if 'table' in n] == [_TABLE.removesuffix(':0')]
+  np.testing.assert_array_equal(*tables)
+
+
 def test_the_owner_may_come_later_than_the_user():
   def subs():
     embed, l0, again, l1, softmax = tied_model.layers()

@@ -12,6 +12,7 @@ from lingvo_gpipe.benchmark.child_process import ChildProcess
 from lingvo_gpipe.benchmark.size_search import Found, Trial
 from lingvo_gpipe.benchmark.training_case import TrainingCase
 from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.partitioner import Partition
 
 _SERVER = 'lingvo_gpipe.benchmark.training_server'
 # Before anything is measured: peaks are a little above the guess.
@@ -90,7 +91,9 @@ class Largest:
   Attributes:
     setting: Which column.
     case: The largest case that trained; None if none did.
-    measured: What `training_step.run` returned for it, bytes and seconds.
+    measured: What `training_step.run` returned for it, bytes and seconds; and
+      `predicted`, what the memory model says each worker needs above its idle
+      level, and `cells`, the layers of each.
     too_large: The smallest case that was measured not to train; None if the
       search ended because the best one fills the budget.
     num_trials: How many cases were measured.
@@ -140,22 +143,29 @@ class Search:
     idle = _IDLE_BYTES
     result = []
     for setting in columns:
-      length, guess = self._best_length(family, setting, reference, idle)
+      length, cut = self._best_length(family, setting, reference)
       found = size_search.largest(
         family.sizes,
         self.budget,
-        lambda size, guess=guess, idle=idle: idle + guess(size),
-        lambda size, s=setting, n=length: self._measure(
-          family.case(s, n, size)
+        lambda size, cut=cut, idle=idle: idle + max(cut(size).device_memory),
+        lambda size, s=setting, n=length, cut=cut: self._measure(
+          family.case(s, n, size), cut(size).splits
         ),
         factor=factors[setting.pipelined],
         filled=self.filled,
       )
       factors[setting.pipelined] = found.factor
-      result.append(_largest(family, setting, length, found))
+      largest = _largest(family, setting, length, found)
       if found.best is not None:
         idle = max(found.best.result['idle'])
+        self._predict(largest, cut(found.best.size).splits)
+      result.append(largest)
     return result
+
+  def _predict(self, largest: Largest, splits: Sequence[int]) -> None:
+    """Adds what the memory model says."""
+    reply = self._ask('predict', largest.case, splits=list(splits))
+    largest.measured.update(reply['result'])
 
   def _reference(self, family: Family) -> least_memory.Reference:
     """Costs of the smallest case; AmoebaNet's at a middle width."""
@@ -165,12 +175,7 @@ class Search:
         family.case(Setting('', 1), family.lengths[0], middle), num_workers=1
       )
     )
-    reply = self._checked(
-      self.ask(
-        do='reference', case=dataclasses.asdict(case), timeout=self.timeout
-      ),
-      case,
-    )['result']
+    reply = self._ask('costs', case)['result']
     return least_memory.Reference(
       case,
       tuple(LayerCost(**layer) for layer in reply['layers']),
@@ -182,37 +187,32 @@ class Search:
     family: Family,
     setting: Setting,
     reference: least_memory.Reference,
-    idle: int,
-  ) -> tuple[int, Callable[[int], int]]:
-    """The L that promises most parameters, and its guess of memory by size."""
+  ) -> tuple[int, Callable[[int], Partition]]:
+    """The L that promises most parameters, and its cut by size."""
     best = None
     for length in family.lengths:
 
       @functools.cache
-      def guess(size: int, length: int = length) -> int:
-        return least_memory.guess_bytes(
+      def cut(size: int, length: int = length) -> Partition:
+        return least_memory.guess_cut(
           reference, family.case(setting, length, size)
         )
 
-      size = size_search.largest_guess(
-        family.sizes, self.budget / _FACTOR - idle, guess
+      position = size_search.largest_guess(
+        family.sizes,
+        self.budget / _FACTOR - _IDLE_BYTES,
+        lambda size, cut=cut: max(cut(size).device_memory),
       )
-      case = family.case(setting, length, family.sizes[size])
-      parameters = least_memory.guess_parameters(reference, case)
+      layers = cut(family.sizes[position]).layers
+      parameters = sum(layer.parameters for layer in layers)
       if best is None or parameters > best[0]:
-        best = parameters, length, guess
+        best = parameters, length, cut
     return best[1], best[2]
 
-  def _measure(self, case: TrainingCase) -> Trial[dict[str, Any]]:
-    reply = self._checked(
-      self.ask(
-        do='measure',
-        case=dataclasses.asdict(case),
-        budget=self.budget,
-        timeout=self.timeout,
-      ),
-      case,
-    )
+  def _measure(
+    self, case: TrainingCase, splits: Sequence[int]
+  ) -> Trial[dict[str, Any]]:
+    reply = self._ask('measure', case, splits=list(splits), budget=self.budget)
     size = case.dim if case.family == 'amoebanet' else case.length
     what = f'{case.model}, {case.num_workers} worker(s)'
     result = reply.get('result')
@@ -226,9 +226,13 @@ class Search:
     )
     return Trial(size, peak, peak <= self.budget, result)
 
-  def _checked(
-    self, reply: dict[str, Any], case: TrainingCase
+  def _ask(
+    self, do: str, case: TrainingCase, **arguments: Any
   ) -> dict[str, Any]:
+    """The server's reply, if it is no error."""
+    reply = self.ask(
+      do=do, case=dataclasses.asdict(case), timeout=self.timeout, **arguments
+    )
     if 'error' in reply:
       raise MeasurementError(f'{case.model}: {reply["error"]}')
     return reply

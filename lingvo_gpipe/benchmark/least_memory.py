@@ -77,8 +77,10 @@ def reference_case(case: TrainingCase) -> TrainingCase:
   )
 
 
-def guess_bytes(reference: Reference, case: TrainingCase) -> int:
-  """About what the fullest worker of a case needs, without its idle level.
+def guess_cut(reference: Reference, case: TrainingCase) -> Partition:
+  """A case cut for least memory, with about what each worker needs.
+
+  That is without its idle level, and with gradients twice, see above.
 
   Weights are taken to grow with the square of D, activations with D.
   """
@@ -93,7 +95,7 @@ def guess_bytes(reference: Reference, case: TrainingCase) -> int:
     recompute=case.recompute,
     input_bytes=round(reference.input_bytes * examples),
   )
-  return max(least_memory_cut(layers, spec).device_memory)
+  return least_memory_cut(layers, spec)
 
 
 def guess_parameters(reference: Reference, case: TrainingCase) -> int:

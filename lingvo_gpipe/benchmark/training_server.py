@@ -5,8 +5,10 @@
 It imports everything once and forks for each command; commands come as lines
 of JSON, see `child_process`:
 
-  {"do": "measure", "case": ..., "budget": bytes, "timeout": seconds}
-  {"do": "reference", "case": ..., "timeout": seconds}
+  {"do": "measure", "case": ..., "splits": ..., "budget": bytes,
+   "timeout": seconds}
+  {"do": "costs", "case": ..., "timeout": seconds}
+  {"do": "predict", "case": ..., "splits": ..., "timeout": seconds}
 """
 
 import dataclasses
@@ -19,15 +21,17 @@ from lingvo_gpipe.benchmark import watched_fork
 from lingvo_gpipe.benchmark.training_case import TrainingCase
 
 
-def _measure(case: TrainingCase, budget: int, timeout: float) -> dict[str, Any]:
+def _measure(
+  case: TrainingCase, splits: list[int], budget: int, timeout: float
+) -> dict[str, Any]:
   from lingvo_gpipe.benchmark import training_step
 
   return watched_fork.call(
-    lambda announce: training_step.run(case, announce), budget, timeout
+    lambda announce: training_step.run(case, splits, announce), budget, timeout
   )
 
 
-def _reference(case: TrainingCase, timeout: float) -> dict[str, Any]:
+def _costs(case: TrainingCase, timeout: float) -> dict[str, Any]:
   """The costs of a case's layers, by the memory model."""
   from lingvo_gpipe.benchmark import training_step
 
@@ -42,7 +46,24 @@ def _reference(case: TrainingCase, timeout: float) -> dict[str, Any]:
   return watched_fork.call(cost, 0, timeout)
 
 
-_COMMANDS = {'measure': _measure, 'reference': _reference}
+def _predict(
+  case: TrainingCase, splits: list[int], timeout: float
+) -> dict[str, Any]:
+  """What each worker needs by the memory model, beside its idle level."""
+  from lingvo_gpipe.benchmark import training_step
+
+  def predict(announce: Any) -> dict[str, Any]:
+    del announce
+    found = training_step.plan(case, splits)
+    return {
+      'predicted': list(found.device_memory),
+      'cells': list(found.sizes),
+    }
+
+  return watched_fork.call(predict, 0, timeout)
+
+
+_COMMANDS = {'measure': _measure, 'costs': _costs, 'predict': _predict}
 
 
 def serve() -> None:

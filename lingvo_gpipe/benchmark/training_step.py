@@ -6,15 +6,16 @@ The optimizer is the family's: RMSProp with momentum for AmoebaNet, Adam for the
 Transformer, both with two slots, so 12 bytes a parameter beside gradients.
 """
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lingvo.compat as tf
 from lingvo.core import cluster_factory, py_utils
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from lingvo_gpipe import pipeline_plan, sequential_layer
+from lingvo_gpipe import pipeline_plan, pipelining_layer
 from lingvo_gpipe.benchmark import (
   least_memory,
   process_memory,
@@ -28,13 +29,15 @@ from lingvo_gpipe.models import (
   language_model,
   transformer,
 )
+from lingvo_gpipe.partitioner import partition
+from lingvo_gpipe.pipeline import flat_layers
 
 _STEPS = 1
 _LEARNING_RATE = 1e-4
 _SETTLE_SECONDS = 0.3
 
 
-class _WorkersPipeline(sequential_layer.GPipeSequentialLayer):
+class _WorkersPipeline(pipelining_layer.PipeliningLayer):
   """A pipeline whose cell k is on worker k."""
 
   def _CellDevices(self):
@@ -78,32 +81,48 @@ def pipeline_params(case: TrainingCase) -> Any:
     recompute=case.recompute,
     input_shapes=shapes,
   )
-  params = task.cls.PipelineParams(task).Set(name='net')
-  params.cls = _WorkersPipeline
-  return params
+  return task.cls.PipelineParams(task).Set(name='net')
 
 
-def plan(case: TrainingCase) -> Any:
-  """The case's Partition by the memory model, cut for least memory."""
+def plan(case: TrainingCase, splits: Sequence[int] | None = None) -> Any:
+  """The case's Partition by the memory model, for splits if they are given."""
   found = pipeline_plan.plan(pipeline_params(case), case.num_workers).partition
-  if case.num_workers == 1:
+  if splits is None:
     return found
-  return least_memory.least_memory_cut(found.layers, found.spec)
+  return partition(found.layers, found.spec, splits)
+
+
+def _cut_params(case: TrainingCase, splits: Sequence[int]) -> Any:
+  """Params of the case's pipeline, cut so; costs nothing to make."""
+  params = pipeline_params(case)
+  layers = flat_layers.flatten(params.sub, params)
+  ends = [0, *splits, len(layers)]
+  result = _WorkersPipeline.Params().Set(
+    cell_tpl=[
+      flat_layers.cell_params(f'cell_{k}', layers[start:end])
+      for k, (start, end) in enumerate(itertools.pairwise(ends))
+    ]
+  )
+  for name in ('name', 'num_micro_batches', 'schedule', 'recompute'):
+    result.Set(**{name: params.Get(name)})
+  return result.Set(loss_tpl=params.loss_tpl, side_inputs=params.side_inputs)
 
 
 def run(
-  case: TrainingCase, announce: Callable[[list[int]], None]
+  case: TrainingCase,
+  splits: Sequence[int],
+  announce: Callable[[list[int]], None],
 ) -> dict[str, Any]:
   """Runs a training step on workers of its own.
 
   Args:
     case: What to run. This process must not have run TensorFlow.
+    splits: The first layer of each cell but the first.
     announce: Called with the workers' process ids before they use memory.
 
   Returns:
-    `peaks` and `idle`, bytes of each worker; `predicted`, what the memory model
-    says each needs above its idle level; `parameters`; `cells`, the layers of
-    each; `build_seconds`, `step_seconds`, `loss`.
+    `peaks` and `idle`, bytes of each worker; `parameters`; `build_seconds`,
+    `step_seconds`, `loss`.
   """
   tf.disable_eager_execution()
   started = time.monotonic()
@@ -111,12 +130,14 @@ def run(
     time.sleep(_SETTLE_SECONDS)
     idle = [process_memory.resident_bytes(pid) for pid in pids]
     announce(pids)
-    cut = plan(case)
     cluster = cluster_factory.ForTestingWorker(
       mode='sync', job='trainer_client'
     )
     with cluster, tf.Graph().as_default():
-      loss, train = _build(case, cut.splits)
+      loss, train = _build(case, splits)
+      parameters = sum(
+        variable.shape.num_elements() for variable in tf.trainable_variables()
+      )
       # A session of its own: its graph keeps the initial values.
       with tf.compat.v1.Session(target, config=_config()) as session:
         session.run(tf.global_variables_initializer())
@@ -129,20 +150,17 @@ def run(
   return {
     'peaks': peaks,
     'idle': idle,
-    'predicted': list(cut.device_memory),
-    'parameters': sum(layer.parameters for layer in cut.layers),
-    'cells': list(cut.sizes),
+    'parameters': parameters,
     'build_seconds': built - started,
     'step_seconds': (ended - built) / _STEPS,
     'loss': float(value),
   }
 
 
-def _build(case: TrainingCase, splits: Any) -> Any:
+def _build(case: TrainingCase, splits: Sequence[int]) -> Any:
   """The loss and the op of a training step, in the current graph."""
   step = py_utils.GetOrCreateGlobalStepVar()
-  params = pipeline_params(case).Set(splits=list(splits))
-  layer = params.Instantiate()
+  layer = _cut_params(case, splits).Instantiate()
   first, last = layer.cell_devices[0], layer.cell_devices[-1]
   # The data depend on the step, or they would be computed once and kept.
   seeds = [tf.stack([step, seed]) for seed in (1, 2)]

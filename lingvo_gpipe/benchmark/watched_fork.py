@@ -86,7 +86,10 @@ def _watch(stream: Any, budget: int, timeout: float) -> dict[str, Any]:
   peaks: list[int] = []
   text = b''
   deadline = time.monotonic() + timeout
+  parent = os.getppid()
   while time.monotonic() < deadline:
+    if os.getppid() != parent:
+      return {'error': 'The process that asked is gone.'}
     ready, _, _ = select.select([stream], [], [], _POLL_SECONDS)
     if ready:
       data = stream.read(65536)

@@ -74,7 +74,9 @@ def test_layers_inherit_what_their_sequence_says():
 
 
 def test_same_names_are_refused_by_name():
-  with pytest.raises(ValueError, match=r'net\.sub has several layers named b\.'):
+  with pytest.raises(
+    ValueError, match=r'net\.sub has several layers named b\.'
+  ):
     flat_layers.flatten(tp.linear('a', 'b', 'b'), _owner())
 
 

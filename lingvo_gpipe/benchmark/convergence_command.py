@@ -55,14 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
       file=sys.stderr,
     )
     return 2
-  import lingvo.compat as tf
   from absl import flags
 
   import lingvo_gpipe  # noqa: F401  (before Lingvo)
   from lingvo_gpipe.benchmark import convergence
   from lingvo_gpipe.training import user_error
 
-  tf.disable_eager_execution()
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(sys.argv[:1])
   try:

@@ -56,7 +56,7 @@ class AmoebaNetD(base_model_params.SingleTaskModelParams):
     )
     p.loss.Set(num_classes=10, label_smoothing=0.1)
     tp = p.train
-    tp.max_steps = 1400
+    tp.max_steps = 2600
     tp.learning_rate = 0.01
     tp.optimizer = optimizer.Adam.Params()
     tp.lr_schedule = schedule.LinearRampupCosineSchedule.Params().Set(

@@ -56,7 +56,7 @@ class _Transformer(base_model_params.SingleTaskModelParams):
       ),
     )
     tp = p.train
-    tp.max_steps = 2000
+    tp.max_steps = 900
     tp.learning_rate = 2e-3
     tp.optimizer = optimizer.Adam.Params().Set(beta2=0.98)
     tp.lr_schedule = schedule.LinearRampupCosineSchedule.Params().Set(

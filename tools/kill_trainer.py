@@ -229,12 +229,20 @@ class _Trainings:
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--model', default='image.digits.AmoebaNetD')
+  parser.add_argument(
+    '--model', default='image.digits.AmoebaNetD', help='A registered model.'
+  )
   parser.add_argument('--moments', type=int, default=20, help='Kills.')
-  parser.add_argument('--steps', type=int, default=60)
-  parser.add_argument('--devices', type=int, default=2)
+  parser.add_argument(
+    '--steps', type=int, default=60, help='Steps of each training.'
+  )
+  parser.add_argument(
+    '--devices', type=int, default=2, help='CPU devices of the pipeline.'
+  )
   parser.add_argument('--seed', type=int, default=0, help='Of the moments.')
-  parser.add_argument('--timeout', type=float, default=600.0)
+  parser.add_argument(
+    '--timeout', type=float, default=600.0, help='Seconds that a run may take.'
+  )
   parser.add_argument('flags', nargs='*', help='Flags of the trainer, after --')
   args = parser.parse_args()
   # Imported before the forks, each of which would else take seconds for it.

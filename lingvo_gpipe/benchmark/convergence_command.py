@@ -35,7 +35,12 @@ def _parser() -> argparse.ArgumentParser:
     help='A registered model. Default: %(default)s.',
   )
   add('--cells', default='1,2,4', help='K, with commas. Default: %(default)s.')
-  add('--steps', type=int, default=200, help='Default: %(default)s.')
+  add(
+    '--steps',
+    type=int,
+    default=200,
+    help='Steps of each training. Default: %(default)s.',
+  )
   add('--picture', help='A PNG file to draw the curves into.')
   add('--json', help='A file for the losses.')
   return parser

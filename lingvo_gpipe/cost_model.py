@@ -28,7 +28,8 @@ class LayerCost:
     backward: The same for its backward, without recomputation.
     parameters: How many numbers its weights are.
     weight_bytes: Bytes of its weights.
-    gradient_bytes: Bytes of their gradients; None takes weight_bytes.
+    gradient_bytes: Bytes of the sums of their gradients; None takes
+      weight_bytes.
     optimizer_bytes: Bytes of the optimizer's slots for them.
     activation_bytes: Bytes that its backward needs of its forward for a
       micro-batch: all inner tensors and the output, but not the input.
@@ -57,12 +58,30 @@ class LayerCost:
         )
 
   @property
+  def gradient_sum_bytes(self) -> int:
+    """Bytes of its weights' gradients, summed over micro-batches."""
+    if self.gradient_bytes is None:
+      return self.weight_bytes
+    return self.gradient_bytes
+
+  @property
   def state_bytes(self) -> int:
-    """Bytes of weights, their gradients and the optimizer's slots."""
-    gradient_bytes = self.gradient_bytes
-    if gradient_bytes is None:
-      gradient_bytes = self.weight_bytes
-    return self.weight_bytes + gradient_bytes + self.optimizer_bytes
+    """Bytes of weights, the sums of gradients and the optimizer's slots."""
+    return self.weight_bytes + self.gradient_sum_bytes + self.optimizer_bytes
+
+  def scaled(self, share: Fraction) -> 'LayerCost':
+    """The cost for a micro-batch of another size, all taken in proportion.
+
+    Args:
+      share: The other size over this one. Bytes are rounded up.
+    """
+    return dataclasses.replace(
+      self,
+      forward=Fraction(self.forward) * share,
+      backward=Fraction(self.backward) * share,
+      activation_bytes=math.ceil(self.activation_bytes * share),
+      output_bytes=math.ceil(self.output_bytes * share),
+    )
 
   def time(self, recompute: str, num_micro_batches: int) -> Fraction:
     """The mean time of its tasks for a micro-batch, recomputation included.

@@ -24,7 +24,8 @@ class CutRow:
     share: Its share of the cost of all cells.
     parameters: How many numbers its weights are.
     weight_bytes: Bytes of the weights.
-    gradient_bytes: Bytes of their gradients.
+    gradient_bytes: Bytes of their gradients: the sums and, with several
+      micro-batches, those of the newest.
     optimizer_bytes: Bytes of the optimizer's slots.
     stash_bytes: What it keeps of the most micro-batches that it stashes.
     activation_bytes: What a micro-batch that is recomputed needs on top.
@@ -193,7 +194,10 @@ def cut_table(
         share=float(cell.cost) / total,
         parameters=sum(layer.parameters for layer in layers),
         weight_bytes=weights,
-        gradient_bytes=cell.memory.state - weights - slots,
+        gradient_bytes=cell.memory.state
+        + cell.memory.new_gradients
+        - weights
+        - slots,
         optimizer_bytes=slots,
         stash_bytes=cell.memory.stash,
         activation_bytes=cell.memory.activations,

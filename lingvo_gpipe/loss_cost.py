@@ -40,17 +40,13 @@ def loss_layer(loss: Any) -> Any:
 
 def add(last: LayerCost, loss: LayerCost) -> LayerCost:
   """The cost of the last layer with the loss in it."""
-  gradients = [
-    cost.weight_bytes if cost.gradient_bytes is None else cost.gradient_bytes
-    for cost in (last, loss)
-  ]
   return dataclasses.replace(
     last,
     forward=last.forward + loss.forward,
     backward=last.backward + loss.backward,
     parameters=last.parameters + loss.parameters,
     weight_bytes=last.weight_bytes + loss.weight_bytes,
-    gradient_bytes=sum(gradients),
+    gradient_bytes=last.gradient_sum_bytes + loss.gradient_sum_bytes,
     optimizer_bytes=last.optimizer_bytes + loss.optimizer_bytes,
     activation_bytes=last.activation_bytes + loss.activation_bytes,
     output_bytes=0,

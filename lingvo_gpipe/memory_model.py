@@ -8,8 +8,13 @@ A device that holds some cells needs, at its peak,
   weights + gradients + optimizer slots            of all its layers
 + stash: the most micro-batches it stashes, times
   what it keeps of each                            of all its cells
-+ one micro-batch's activations                    of its largest cell
++ one micro-batch's activations and, if there are
+  several, its gradients                           of its largest cell
 ```
+
+With several micro-batches the gradients of the newest are added to the sums of
+those before: while a cell's backward runs both are there, so two slots make 20
+bytes a weight of 4. With one micro-batch its gradients are the sums.
 
 A cell's input is what the layer before it hands on, and what its layers take
 by name of earlier cells (skips). Under recomputation a stashed micro-batch
@@ -47,25 +52,38 @@ class CellBytes:
   """What one cell needs, in bytes.
 
   Attributes:
-    state: Its weights, their gradients and the optimizer's slots.
+    state: Its weights, the sums of their gradients and the optimizer's slots.
     stash: What it keeps of the most micro-batches that it stashes at once.
     activations: What a micro-batch that is recomputed needs on top.
+    new_gradients: The weights' gradients of one micro-batch, before they are
+      added to the sums; 0 if there is only one micro-batch.
   """
 
   state: int
   stash: int
   activations: int
+  new_gradients: int = 0
+
+  @property
+  def held(self) -> int:
+    """What it needs all the time."""
+    return self.state + self.stash
+
+  @property
+  def transient(self) -> int:
+    """What it needs on top while one of its backwards runs."""
+    return self.activations + self.new_gradients
 
   @property
   def total(self) -> int:
     """What the cell needs on a device of its own."""
-    return self.state + self.stash + self.activations
+    return self.held + self.transient
 
 
 def device_bytes(cells: Sequence[CellBytes]) -> int:
   """What a device needs that holds these cells, in bytes."""
-  held = sum(cell.state + cell.stash for cell in cells)
-  return held + max((cell.activations for cell in cells), default=0)
+  held = sum(cell.held for cell in cells)
+  return held + max((cell.transient for cell in cells), default=0)
 
 
 def peak_stash(
@@ -103,6 +121,7 @@ class CellMemory:
     stashed: Sequence[int],
     recompute: str,
     *,
+    num_micro_batches: int = 1,
     input_bytes: int = 0,
     skips: Sequence[skips_lib.Skip] = (),
     size: int = 1,
@@ -115,6 +134,7 @@ class CellMemory:
       layers: The layers, with bytes for micro-batches of `reference_size`.
       stashed: For each cell, the most micro-batches it stashes.
       recompute: A recompute policy.
+      num_micro_batches: M; with more than one, gradients are summed.
       input_bytes: Bytes of the first layer's input, for a micro-batch of
         `reference_size`.
       skips: Values that layers take of earlier ones, likewise.
@@ -159,6 +179,13 @@ class CellMemory:
       cost_model.prefix_sums(layer.state_bytes for layer in layers),
       reference_size,
     )
+    self._gradients_before = _int64(
+      cost_model.prefix_sums(
+        layer.gradient_sum_bytes if num_micro_batches > 1 else 0
+        for layer in layers
+      ),
+      reference_size,
+    )
 
   @property
   def divisor(self) -> int:
@@ -173,7 +200,8 @@ class CellMemory:
     (floor_before[b] - floor_before[a]) / divisor bytes on a device of its own.
     """
     least = int((self._kept_activations + self._made).min())
-    return self._state_before * self._per + self._activations_before * least
+    weights = self._state_before + self._gradients_before
+    return weights * self._per + self._activations_before * least
 
   @property
   def held_floor_before(self) -> IntArray:
@@ -198,6 +226,7 @@ class CellMemory:
     activations = self._activations_before[ends]
     activations = activations - self._activations_before[starts]
     state = self._state_before[ends] - self._state_before[starts]
+    gradients = self._gradients_before[ends] - self._gradients_before[starts]
     inputs = self._inputs[starts]
     if self._skips is not None:
       inputs = inputs + self._skips.into(starts, ends)
@@ -208,13 +237,18 @@ class CellMemory:
     if self._per != 1:
       stashed = -(-stashed // self._per)
       made = -(-made // self._per)
-    return state + stashed, made
+    return state + stashed, made + gradients
 
   def of_cell(self, cell: int, start: int, end: int) -> CellBytes:
     """What layers `start` to `end` - 1 need as cell `cell`."""
     held, transient = self.parts(cell, np.array(start), np.array(end))
-    state = int(self._state_before[end] - self._state_before[start])
-    return CellBytes(state, int(held) - state, int(transient))
+    state, gradients = (
+      int(before[end] - before[start])
+      for before in (self._state_before, self._gradients_before)
+    )
+    return CellBytes(
+      state, int(held) - state, int(transient) - gradients, gradients
+    )
 
 
 def _int64(values: Sequence[int], factor: int) -> IntArray:

@@ -19,7 +19,12 @@ from lingvo_gpipe.partitioning.cut_problem import (
   least_largest_cost,
 )
 from lingvo_gpipe.partitioning.even_cut_search import best_even_cuts
-from lingvo_gpipe.partitioning.misfit import PartitionError, does_not_fit
+from lingvo_gpipe.partitioning.misfit import (
+  PartitionError,
+  does_not_fit,
+  fits,
+  least_memory_splits,
+)
 from lingvo_gpipe.partitioning.pipeline_spec import (
   PipelineSpec,
   cell_memory,
@@ -35,6 +40,8 @@ __all__ = [
   'PipelineSpec',
   'Skip',
   'balance',
+  'fits',
+  'least_memory_splits',
   'partition',
 ]
 

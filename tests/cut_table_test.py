@@ -39,12 +39,13 @@ def test_rows_add_up_what_the_layers_need():
   assert (first.share, second.share) == (0.5, 0.5)
   for row in table.rows:
     assert (row.parameters, row.weight_bytes) == (20, 80)
-    assert (row.gradient_bytes, row.optimizer_bytes) == (80, 160)
+    # The sums, and those of the newest micro-batch.
+    assert (row.gradient_bytes, row.optimizer_bytes) == (160, 160)
     assert row.activation_bytes == 2000
   assert (first.boundary_bytes, second.boundary_bytes) == (0, 100)
   # The second of two cells stashes one micro-batch at a time.
   assert (first.stash_bytes, second.stash_bytes) == (0, 100)
-  assert table.device_bytes[1] == 80 + 80 + 160 + 100 + 2000
+  assert table.device_bytes[1] == 80 + 160 + 160 + 100 + 2000
 
 
 def test_bubble_is_the_formulas_for_equal_cells_and_larger_for_others():

@@ -40,11 +40,33 @@ def test_cells_need_state_stash_and_activations(recompute, first, second):
   assert memory.of_cell(1, 1, 3) == second
 
 
+@pytest.mark.parametrize('recompute', ['always', 'except_last', 'never'])
+def test_several_micro_batches_gradients_are_added_to_their_sums(recompute):
+  alone = CellMemory(LAYERS, [1], recompute, num_micro_batches=1)
+  several = CellMemory(LAYERS, [1], recompute, num_micro_batches=2)
+  need = several.of_cell(0, 0, 3)
+  assert need.new_gradients == 100 + 10 + 5
+  assert need.total == alone.of_cell(0, 0, 3).total + 115
+  assert alone.of_cell(0, 0, 3).new_gradients == 0
+
+
+def test_two_slots_make_20_bytes_a_weight():
+  layers = [LayerCost('a', weight_bytes=4, optimizer_bytes=8)]
+  sizes = [
+    CellMemory(layers, [1], 'always', num_micro_batches=m).of_cell(0, 0, 1)
+    for m in (1, 2, 16)
+  ]
+  assert [size.total for size in sizes] == [16, 20, 20]
+
+
 def test_a_device_runs_one_cell_at_a_time():
   cells = [CellBytes(1, 10, 100), CellBytes(2, 20, 300)]
   assert memory_model.device_bytes(cells) == 333
+  # Gradients of a micro-batch are there while its cell runs, too.
+  cells = [CellBytes(1, 10, 100, 250), CellBytes(2, 20, 300, 5)]
+  assert memory_model.device_bytes(cells) == 33 + 350
   assert memory_model.device_bytes([]) == 0
-  assert cells[0].total == 111
+  assert cells[0].total == 361
 
 
 def test_bytes_follow_the_size_of_a_micro_batch():
@@ -90,6 +112,7 @@ def test_floors_are_never_above_what_cells_need():
       layers,
       [rng.randint(1, 4) for _ in range(3)],
       rng.choice(['always', 'except_last', 'never']),
+      num_micro_batches=rng.randint(1, 2),
       size=rng.randint(1, 5),
       reference_size=rng.randint(1, 5),
     )

@@ -106,12 +106,16 @@ class _Oracle:
     given += sum(skip.num_bytes for skip in self._taken(start, end))
     # In micro-batches of the size that the bytes are for.
     kept = min(self.stash[k] * self.scale, self.mini_batch)
+    # While a micro-batch's gradients are added to the sums.
+    gradients = 0
+    if self.num_micro_batches > 1:
+      gradients = sum(layer.weight_bytes for layer in cell)
     stash, transient = given * kept, inner * self.scale
     if self.spec.recompute == 'never':
       stash, transient = (given + inner) * kept, 0
     elif self.spec.recompute == 'except_last' and self.stash[k] > 1:
       stash += inner * self.scale
-    return state + _ceil(stash), _ceil(transient)
+    return state + _ceil(stash), _ceil(transient) + gradients
 
   def _taken(self, start, end):
     """The skips that a cell takes from earlier ones."""
@@ -354,16 +358,16 @@ def test_a_misfit_says_what_is_too_large_and_what_would_fit():
     num_devices=2,
     num_micro_batches=4,
     micro_batch_size=8,
-    device_memory=700,
+    device_memory=1000,
   )
   with pytest.raises(PartitionError) as raised:
     partition(layers, spec)
-  # Three layers: 600 of state, 240 of activations, and on the second device 4
-  # inputs of 8 bytes.
+  # Three layers: 600 of state, 300 of a micro-batch's gradients, 240 of
+  # activations, and on the second device 4 inputs of 8 bytes.
   assert str(raised.value) == (
-    'The layers do not fit, however they are cut. device_memory is 700 bytes. '
+    'The layers do not fit, however they are cut. device_memory is 1000 bytes. '
     "The cut whose largest cell needs least has cell 1 (layers 'layer3' to "
-    "'layer5') on device 1, which needs 872 bytes: 600 bytes for weights, "
+    "'layer5') on device 1, which needs 1.14 KiB (1172 bytes): 900 bytes for weights, "
     'gradients and optimizer, 32 bytes for the stash and 240 bytes for the '
     'activations of a micro-batch. That is 172 bytes too much.\n'
     'It would fit with K = 3 cells on 3 devices (the smallest number; now 2 '
@@ -375,7 +379,7 @@ def test_a_misfit_says_what_is_too_large_and_what_would_fit():
 def test_a_misfit_without_a_micro_batch_size_gives_a_share():
   layers = _layers(2, activation_bytes=1000, weight_bytes=1)
   with pytest.raises(PartitionError, match=r'micro-batches of 49\.9% of their'):
-    partition(layers, PipelineSpec(1, device_memory=1003))
+    partition(layers, PipelineSpec(1, device_memory=1005))
 
 
 def test_a_layer_too_large_by_itself_is_named():

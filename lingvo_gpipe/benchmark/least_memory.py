@@ -41,18 +41,6 @@ def least_memory_cut(
   return best
 
 
-def with_gradient_sums(layers: Sequence[LayerCost]) -> list[LayerCost]:
-  """The layers with each gradient twice: a micro-batch's, and their sum.
-
-  While a micro-batch's gradients are added to the sum of those before, both
-  are there. The memory model counts one.
-  """
-  return [
-    dataclasses.replace(layer, gradient_bytes=2 * layer.weight_bytes)
-    for layer in layers
-  ]
-
-
 @dataclasses.dataclass(frozen=True)
 class Reference:
   """What the layers of a small model of a family cost.
@@ -80,14 +68,11 @@ def reference_case(case: TrainingCase) -> TrainingCase:
 def guess_cut(reference: Reference, case: TrainingCase) -> Partition:
   """A case cut for least memory, with about what each worker needs.
 
-  That is without its idle level, and with gradients twice, see above.
-
-  Weights are taken to grow with the square of D, activations with D.
+  That is without its idle level. Weights are taken to grow with the square of
+  D, activations with D.
   """
   examples = case.micro_batch_size / reference.case.micro_batch_size
   layers = _guessed_layers(reference, case)
-  if case.num_micro_batches > 1:
-    layers = with_gradient_sums(layers)
   spec = PipelineSpec(
     num_devices=case.num_workers,
     num_micro_batches=case.num_micro_batches,

@@ -26,7 +26,8 @@ mini-batch's input from the start.
 
 import dataclasses
 
-from lingvo_gpipe import schedules
+from lingvo_gpipe import memory_model, schedules
+from lingvo_gpipe.cost_model import LayerCost
 
 _FLOAT_BYTES = 4
 
@@ -92,7 +93,7 @@ class Prediction:
   Attributes:
     peak_stash: The most micro-batches the cell stashes, by the simulator.
     at_hand: The most whose input it has.
-    state: Weights and their gradients.
+    state: Weights and their gradients, as `memory_model` has them.
     inputs: The inputs at hand.
     activations: Of one micro-batch, with their gradients.
     in_transit: What it has sent and still keeps.
@@ -108,6 +109,15 @@ class Prediction:
   @property
   def total(self) -> int:
     return self.state + self.inputs + self.activations + self.in_transit
+
+
+def _state_bytes(case: MemoryCase, k: int) -> int:
+  """A cell's weights and gradients while a backward runs; no slots."""
+  layer = LayerCost(f'cell {k}', weight_bytes=case.weight_bytes(k))
+  need = memory_model.CellMemory(
+    [layer], [1], 'always', num_micro_batches=case.num_micro_batches
+  ).of_cell(0, 0, 1)
+  return need.state + need.new_gradients
 
 
 def predict(case: MemoryCase) -> list[Prediction]:
@@ -126,7 +136,7 @@ def predict(case: MemoryCase) -> list[Prediction]:
       Prediction(
         peak_stash=stash[k],
         at_hand=at_hand,
-        state=3 * case.weight_bytes(k),
+        state=_state_bytes(case, k),
         inputs=at_hand * boundary if k else case.input_bytes,
         activations=(1 + int(k > 0)) * boundary + 2 * case.inner_bytes,
         in_transit=neighbours * boundary,

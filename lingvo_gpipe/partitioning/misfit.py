@@ -74,6 +74,14 @@ def does_not_fit(
   return PartitionError('\n'.join(lines))
 
 
+def least_memory_splits(
+  layers: Sequence[LayerCost], spec: PipelineSpec
+) -> tuple[int, ...]:
+  """The splits of the cut whose largest cell needs least memory."""
+  problem = spec_problem(layers, spec, cell_memory(layers, spec))
+  return _least_memory_positions(problem)[1:-1]
+
+
 def format_bytes(number: int) -> str:
   """For example '1.50 GiB (1610612736 bytes)'."""
   for power, unit in ((4, 'TiB'), (3, 'GiB'), (2, 'MiB'), (1, 'KiB')):
@@ -114,8 +122,10 @@ def _fullest_device(
   ]
   device = totals.index(max(totals))
   cells = range(device, spec.num_cells, spec.num_devices)
-  state = sum(needs[k].state for k in cells)
   stash = sum(needs[k].stash for k in cells)
+  # Of a micro-batch: of the cell that needs most of it.
+  largest = max((needs[k] for k in cells), key=lambda need: need.transient)
+  state = sum(needs[k].state for k in cells) + largest.new_gradients
   held = ' and '.join(
     f'cell {k} ({_layers_text(layers, positions[k], positions[k + 1])})'
     for k in cells
@@ -124,7 +134,7 @@ def _fullest_device(
     f'{held} on device {device}, which needs {format_bytes(totals[device])}: '
     f'{format_bytes(state)} for weights, gradients and optimizer, '
     f'{format_bytes(stash)} for the stash and '
-    f'{format_bytes(totals[device] - state - stash)} for the activations of a '
+    f'{format_bytes(largest.activations)} for the activations of a '
     f'micro-batch. That is {format_bytes(totals[device] - _limit(spec))} too '
     'much.'
   )
@@ -197,7 +207,7 @@ def smallest_num_devices(
     return _smallest_num_cells(layers, spec)
 
   def fits_on(num_devices: int) -> bool:
-    return _fits(layers, dataclasses.replace(spec, num_devices=num_devices))
+    return fits(layers, dataclasses.replace(spec, num_devices=num_devices))
 
   most = len(layers) // spec.cells_per_device
   step = 1
@@ -224,7 +234,7 @@ def largest_micro_batch(
   present = spec.micro_batch_size or _PARTS
 
   def misfits(size: int) -> bool:
-    return not _fits(layers, spec, size)
+    return not fits(layers, spec, size)
 
   if present == 1 or misfits(1):
     return None
@@ -243,21 +253,29 @@ def _least(low: int, high: int, is_true: Callable[[int], bool]) -> int:
   return high
 
 
-def _fits(
+def fits(
   layers: Sequence[LayerCost], spec: PipelineSpec, size: int | None = None
 ) -> bool:
-  """Whether a cut is found that fits, with micro-batches of another size."""
+  """Whether a cut is found that fits device_memory.
+
+  Args:
+    layers: The layers.
+    spec: What they are cut for; it has a memory limit.
+    size: Examples in a micro-batch, if not as many as spec says.
+  """
   memory = cell_memory(layers, spec)
   if size is not None:
     present = spec.micro_batch_size or _PARTS
     mini_batch = spec.num_micro_batches * present
+    num_micro_batches = -(-mini_batch // size)
     stashed = memory_model.peak_stash(
-      spec.schedule, spec.cell_devices, -(-mini_batch // size)
+      spec.schedule, spec.cell_devices, num_micro_batches
     )
     memory = memory_model.CellMemory(
       layers,
       stashed,
       spec.recompute,
+      num_micro_batches=num_micro_batches,
       input_bytes=spec.input_bytes,
       skips=spec.skips,
       size=size,
@@ -290,6 +308,7 @@ def _smallest_num_cells(
     layers,
     stashed[::-1],
     spec.recompute,
+    num_micro_batches=spec.num_micro_batches,
     input_bytes=spec.input_bytes,
     skips=spec.skips,
   )

@@ -77,6 +77,7 @@ def cell_memory(
     layers,
     stashed,
     spec.recompute,
+    num_micro_batches=spec.num_micro_batches,
     input_bytes=spec.input_bytes,
     skips=spec.skips,
   )

@@ -55,8 +55,8 @@ def fits(
   for cell in range(problem.num_cells):
     need = problem.memory.of_cell(cell, positions[cell], positions[cell + 1])
     device = cell % num_devices
-    held[device] += need.state + need.stash
-    transient[device] = max(transient[device], need.activations)
+    held[device] += need.held
+    transient[device] = max(transient[device], need.transient)
   return all(
     h + t <= device_memory for h, t in zip(held, transient, strict=True)
   )

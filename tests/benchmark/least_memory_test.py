@@ -37,11 +37,6 @@ def test_the_cut_needs_hardly_more_than_the_least():
   assert max(partition(layers, spec).device_memory) > 1.5 * least
 
 
-def test_gradient_sums_are_another_four_bytes_a_parameter():
-  (layer,) = least_memory.with_gradient_sums([_layer('a', 10)])
-  assert layer.state_bytes == 20 * 10
-
-
 def _reference(family, num_layers):
   case = TrainingCase(family, 9, 64, 32, 16, 1, 4, 'always')
   layers = tuple(_layer(str(i), 1000 + i) for i in range(num_layers))
@@ -78,6 +73,14 @@ def test_a_guess_without_micro_batches_has_all_activations_and_one_gradient():
   assert list(least_memory.guess_cut(reference, case).device_memory) == [
     expected
   ]
+
+
+def test_with_micro_batches_a_weight_has_20_bytes():
+  reference = _reference('transformer', 3)
+  case = dataclasses.replace(reference.case, length=1)
+  # The reference's micro-batch, its activations and all its inputs.
+  (need,) = least_memory.guess_cut(reference, case).device_memory
+  assert need == 20 * (1000 + 1001 + 1002) + 3 * 100 + 8
 
 
 def test_a_wider_model_has_the_square_of_weights():

@@ -43,6 +43,18 @@ def reason(error):
   return lines[0] if lines else type(error).__name__
 
 
+class DamagedCheckpointError(user_error.UserError):
+  """A checkpoint can't be read, or parts of it are missing.
+
+  Attributes:
+    problem: What is wrong with which, without what to do about it.
+  """
+
+  def __init__(self, path, error):
+    self.problem = f'{path} is damaged ({reason(error)})'
+    super().__init__(f'{self.problem}; choose another checkpoint.')
+
+
 class TrainingCheckpointer(checkpointer.Checkpointer):
   """Saves after the last step too; takes an older checkpoint if it must.
 
@@ -123,14 +135,14 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
     for number, path in enumerate(paths):
       try:
         self.RestoreFromPath(sess, path)
-      except checkpoint_files.DAMAGE_ERRORS as error:
-        problem = f'{path} is damaged ({reason(error)})'
+      except DamagedCheckpointError as error:
         if path == paths[-1]:
           raise user_error.UserError(
-            f'{problem}, and there is no older one. Choose another --logdir, '
-            f'or remove the checkpoints in {self._train_dir} to start anew.'
+            f'{error.problem}, and there is no older one. Choose another '
+            f'--logdir, or remove the checkpoints in {self._train_dir} to '
+            'start anew.'
           ) from error
-        notices.warn(f'{problem}; trying the one before it.')
+        notices.warn(f'{error.problem}; trying the one before it.')
         continue
       if number:
         notices.warn(f'Going on from {path}.')
@@ -152,10 +164,13 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
     Raises:
       UserError: if the checkpoint lacks a variable of the model, or has it in
         another shape.
-      DataLossError, NotFoundError, OutOfRangeError: it is damaged.
+      DamagedCheckpointError: it can't be read.
     """
     self._CheckThatItFits(checkpoint_path)
-    return super().RestoreFromPath(sess, checkpoint_path)
+    try:
+      return super().RestoreFromPath(sess, checkpoint_path)
+    except checkpoint_files.DAMAGE_ERRORS as error:
+      raise DamagedCheckpointError(checkpoint_path, error) from error
 
   def _CheckThatItFits(self, path):
     shapes = checkpoint_files.shapes(path)

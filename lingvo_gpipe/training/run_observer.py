@@ -7,6 +7,7 @@ evaluation; hyperparameter searches use it. `ObservingTrial` passes them on to
 whoever wants to know, and changes nothing.
 """
 
+import contextlib
 import dataclasses
 
 from lingvo import base_trial
@@ -32,19 +33,26 @@ class StepListener:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """Result of evaluating a checkpoint.
+  """Result of evaluating or decoding a checkpoint.
 
   Attributes:
     step: The training steps behind the checkpoint.
     metrics: {name: mean over the whole set}.
     num_examples: How many examples were seen.
-    checkpoint: The checkpoint's path, without a suffix.
+    checkpoint: The checkpoint's path, without a suffix; '' for a decoding.
   """
 
   step: int
   metrics: dict[str, float]
   num_examples: int
   checkpoint: str
+
+
+def _numbers(metrics_dict):
+  """Yields the metrics that are numbers: a decoder's may be anything."""
+  for name, metric in metrics_dict.items():
+    with contextlib.suppress(TypeError, ValueError):
+      yield name, float(metric.value)
 
 
 class ObservingTrial(base_trial.NoOpTrial):
@@ -80,8 +88,8 @@ class ObservingTrial(base_trial.NoOpTrial):
     return False
 
   def ReportEvalMeasure(self, global_step, metrics_dict, checkpoint_path):
-    """Called by the evaler after each evaluation."""
-    metrics = {name: float(m.value) for name, m in metrics_dict.items()}
+    """Called by evaler and decoder after each checkpoint that they did."""
+    metrics = dict(_numbers(metrics_dict))
     num_examples = round(
       float(metrics_dict['num_samples_in_batch'].total_value)
     )

@@ -23,15 +23,18 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe import cpu_devices
 from lingvo_gpipe.training import (
+  checkpoint_follower,
   checkpoints,
   distributed,
   loss_guard,
+  notices,
   run_observer,
 )
 
 FLAGS = tf.flags.FLAGS
 
 _INIT_POLL_SECONDS = 0.2
+_CHECKPOINT_POLL_SECONDS = 1.0
 
 
 def _random_seed(params):
@@ -99,6 +102,8 @@ class Trainer(PipelineRunner, runners.Trainer):
 
   def __init__(self, *args, **kwargs):
     self._guard = None
+    # What runs the training steps, a `StepTracer`; None for the session itself.
+    self.step_tracer = None
     super().__init__(*args, **kwargs)
     with self._graph.as_default():
       self._guard = loss_guard.LossGuard(self._model, FLAGS.on_nan_loss)
@@ -117,6 +122,11 @@ class Trainer(PipelineRunner, runners.Trainer):
     return self._model
 
   @property
+  def uses_servers(self):
+    """Whether steps run on TensorFlow's servers, not in this process alone."""
+    return bool(self._tf_master)
+
+  @property
   def summary_writer(self):
     """What writes to the train directory for TensorBoard; None if not here."""
     return self._summary_writer
@@ -124,12 +134,80 @@ class Trainer(PipelineRunner, runners.Trainer):
   def _MakeSession(self, *args, **kwargs):
     if self._guard is None:  # To look at the devices; the graph is empty.
       return super()._MakeSession(*args, **kwargs)
-    return self._guard.session(*args, **kwargs)
+    session = self._guard.session(*args, **kwargs)
+    session.step_tracer = self.step_tracer
+    return session
 
 
-class Evaler(PipelineRunner, runners.Evaler):
+class EvaluationRunner(PipelineRunner):
+  """What evaler and decoder share: they follow a training's checkpoints.
+
+  Lingvo waits up to five minutes before it looks for the next one, and fails
+  at one that is damaged.
+  """
+
+  def _RunOnLatestCheckpoints(self, sess=None, runner_fn=None, runner_dir=None):
+    self._Follow(sess, runner_fn, runner_dir, every=False)
+
+  def _RunOnAllCheckpoints(self, sess=None, runner_fn=None, runner_dir=None):
+    self._Follow(sess, runner_fn, runner_dir, every=True)
+
+  def _Follow(self, sess, run, directory, *, every):
+    """Runs on checkpoints until that of the last step has had its turn.
+
+    Args:
+      sess: A `tf.Session`.
+      run: A function of the session and a checkpoint's path.
+      directory: The job's own directory, which knows what has been done.
+      every: Whether to run on all checkpoints, or on the newest ones only.
+
+    Raises:
+      UserError: if all checkpoints are damaged.
+    """
+    follower = checkpoint_follower.CheckpointFollower(
+      self._train_dir, py_utils.GetProcessedCheckpoints(directory), every
+    )
+    waited = ran = False
+    while True:
+      path = follower.next()
+      if path is not None:
+        try:
+          run(sess, path)
+        except checkpoints.DamagedCheckpointError as error:
+          follower.leave_out(path, error.problem)
+          continue
+        py_utils.UpdateProcessedCheckpoints(directory, path)
+        follower.done(path)
+        ran = True
+      elif self._ShouldStop(sess, step=follower.newest_step):
+        break
+      else:
+        if not (waited or ran):
+          print(
+            f'{self._job_name}: waiting for a new checkpoint in '
+            f'{self._train_dir} ...',
+            flush=True,
+          )
+        waited = True
+        time.sleep(_CHECKPOINT_POLL_SECONDS)
+    if not ran:
+      notices.warn(
+        f'{self._job_name} has done the last checkpoint before; to repeat it, '
+        f'remove {directory}/processed_ckpts.txt.'
+      )
+
+
+class Evaler(EvaluationRunner, runners.Evaler):
   """Lingvo's evaler."""
 
 
-class Decoder(PipelineRunner, runners.Decoder):
+class Decoder(EvaluationRunner, runners.Decoder):
   """Lingvo's decoder."""
+
+  def _ExportMetrics(self, **kwargs):
+    # Lingvo tells a trial of the evaler's metrics only.
+    if not self._should_report_metrics and 'dec_metrics' in kwargs:
+      self._trial.ReportEvalMeasure(
+        kwargs['decode_checkpoint'], kwargs['dec_metrics'], ''
+      )
+    super()._ExportMetrics(**kwargs)

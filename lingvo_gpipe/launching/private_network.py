@@ -22,6 +22,7 @@ _CLONE_NEWNET = 0x40000000
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
+_IFF_LOOPBACK = 8
 
 
 def _unshare(flags: int) -> None:
@@ -48,6 +49,18 @@ def _loopback_up() -> None:
     fcntl.ioctl(
       sock, _SIOCSIFFLAGS, struct.pack('16sH14x', b'lo', flags | _IFF_UP)
     )
+
+
+def is_private() -> bool:
+  """Whether this process's network has no interface but loopback."""
+  with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    for _, name in socket.if_nameindex():
+      request = struct.pack('16sH14x', name.encode(), 0)
+      answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, request)
+      (flags,) = struct.unpack_from('H', answer, 16)
+      if flags & _IFF_UP and not flags & _IFF_LOOPBACK:
+        return False
+  return True
 
 
 def enter() -> None:

@@ -17,7 +17,8 @@ import time
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe import cpu_devices
-from lingvo_gpipe.training import user_error
+from lingvo_gpipe.launching import private_network
+from lingvo_gpipe.training import notices, user_error
 
 # Jobs that place their ops on the workers.
 DRIVERS = ('trainer_client', 'controller')
@@ -116,7 +117,7 @@ def start_server(spec, job, task, num_cpus, num_gpus):
   config.allow_soft_placement = True
   try:
     _check_port(int(spec[job][task].rpartition(':')[2]))
-    return tf.distribute.Server(
+    server = tf.distribute.Server(
       tf.train.ClusterSpec(spec), job_name=job, task_index=task, config=config
     )
   except (OSError, tf.errors.OpError) as error:
@@ -124,6 +125,26 @@ def start_server(spec, job, task, num_cpus, num_gpus):
       f'--cluster_spec: {job} {task} cannot have {spec[job][task]} '
       f'({str(error).strip()}); choose a port that is free.'
     ) from error
+  warn_of_open_port(server.target)
+  return server
+
+
+def warn_of_open_port(target):
+  """Warns that others can reach a server, if they can.
+
+  TensorFlow's servers listen on every network interface, also where
+  --cluster_spec has loopback addresses only.
+
+  Args:
+    target: The server's target, 'grpc://host:port'.
+  """
+  if private_network.is_private():
+    return
+  notices.warn(
+    f'port {target.rpartition(":")[2]} of this machine is open on every '
+    "network interface, and TensorFlow's server behind it asks nobody for a "
+    'password; run this only in a network that you trust.'
+  )
 
 
 def _check_port(port):

@@ -33,12 +33,16 @@ def find(params, name):
   return None
 
 
-def find_layer(params, cls):
-  """Returns the outermost Params of a layer of class `cls`, or None."""
+def find_layers(params, cls):
+  """Yields the Params of all layers of class `cls`, outermost first."""
   for p in _walk(params):
     if 'cls' in p and isinstance(p.cls, type) and issubclass(p.cls, cls):
-      return p
-  return None
+      yield p
+
+
+def find_layer(params, cls):
+  """Returns the outermost Params of a layer of class `cls`, or None."""
+  return next(find_layers(params, cls), None)
 
 
 def set_all(params, name, value, flag):

@@ -22,8 +22,10 @@ from lingvo.core import py_utils
 from lingvo_gpipe import cluster, cpu_devices, schedules
 from lingvo_gpipe.engine import engine
 from lingvo_gpipe.training import (
+  device_count,
   device_weights,
   distributed,
+  gpu_check,
   pipeline_params,
   run_observer,
   runners,
@@ -89,12 +91,14 @@ class RunnerManager(lingvo_trainer.RunnerManager):
   Args:
     model: The model's key in Lingvo's registry, see `model_lookup`.
     trial: What follows the runs, see `run_observer`.
+    devices_flag: What the user knows --worker_split_size as.
   """
 
   Controller = runners.Controller
 
-  def __init__(self, model, trial=None):
+  def __init__(self, model, trial=None, devices_flag='worker_split_size'):
     super().__init__(model)
+    self._devices_flag = devices_flag
     self._trial = trial or run_observer.ObservingTrial()
     # The step at which the training ends; known once its Params are.
     self.max_train_steps = None
@@ -122,11 +126,14 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     if not FLAGS['mode'].present:
       FLAGS.mode = 'sync'
     FLAGS.task = 0
+    if any(job in distributed.DRIVERS for job in FLAGS.job.split(',')):
+      self._MatchDevices()
     for job in ('controller', 'worker', 'ps', 'input', 'evaler', 'decoder'):
       FLAGS[f'{job}_job'].value = _LOCAL_JOB
     gpus = 0
     if FLAGS.run_locally == 'gpu':
       gpus = FLAGS.worker_gpus or FLAGS.worker_split_size
+      gpu_check.check(gpus, '--run_locally=gpu')
     for job in ('worker', 'ps', 'evaler', 'decoder'):
       FLAGS[f'{job}_replicas'].value = 1
       FLAGS[f'{job}_gpus'].value = gpus
@@ -138,6 +145,7 @@ class RunnerManager(lingvo_trainer.RunnerManager):
       FLAGS.tf_master = tf.distribute.Server.create_local_server(
         config=config
       ).target
+      distributed.warn_of_open_port(FLAGS.tf_master)
     else:
       FLAGS.checkpoint_in_trainer_cpu = True
       FLAGS.tf_master = ''
@@ -147,6 +155,36 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     if FLAGS.worker_cpus:
       return FLAGS.worker_cpus
     return FLAGS.worker_split_size if FLAGS.run_locally else 1
+
+  def _MatchDevices(self):
+    """Has a pipeline's devices match its cells, if the model fixes these.
+
+    Raises:
+      UserError: if a flag gives it fewer.
+    """
+    cfg = self.model_registry.GetParams(self._model_name, 'Train')
+    fixed = device_count.fixed_pipelines(cfg, FLAGS.schedule)
+    if fixed and FLAGS['worker_split_size'].using_default_value:
+      FLAGS.worker_split_size = max(p.num_cells for p in fixed)
+      device_count.check(fixed, *self._TotalDevices())
+    self._CheckDevices(fixed)
+
+  def _CheckDevices(self, pipelines):
+    """Checks that pipelines have the devices that they need, if a flag says."""
+    size = FLAGS.worker_split_size
+    if not FLAGS['worker_split_size'].using_default_value:
+      device_count.check(pipelines, size, f'--{self._devices_flag}={size}')
+
+  def _TotalDevices(self):
+    """How many devices all workers have, and what says so."""
+    each, flag = FLAGS.worker_gpus, 'worker_gpus'
+    if not each:
+      each, flag = self._num_cpus(), 'worker_cpus'
+    workers = 1
+    if self._cluster_spec is not None:
+      workers = len(self._cluster_spec['worker'])
+    given = f'{workers} worker(s) with --{flag}={each}'
+    return workers * each, given if workers > 1 else f'--{flag}={each}'
 
   def MaybeConfigRunDistributed(self):
     """Sets the flags of a run of several processes."""
@@ -161,6 +199,8 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     if FLAGS.job == 'trainer_client' and (tf_master or FLAGS.job in spec):
       FLAGS.tf_master = tf_master  # Lingvo has set it to the worker's.
     self._cluster_spec = spec
+    if FLAGS.job in distributed.DRIVERS:
+      self._MatchDevices()
 
   def MaybeLaunchTensorFlow(self):
     """Starts this process's server, and waits for the workers' servers."""
@@ -183,6 +223,8 @@ class RunnerManager(lingvo_trainer.RunnerManager):
   def _server_devices(self, job):
     """How many CPU devices and GPUs this process's server has."""
     if job == 'worker':
+      if FLAGS.worker_gpus:
+        gpu_check.check(FLAGS.worker_gpus, f'--worker_gpus={FLAGS.worker_gpus}')
       return self._num_cpus(), FLAGS.worker_gpus
     if job.startswith('evaler'):
       return FLAGS.worker_split_size, FLAGS.evaler_gpus
@@ -213,6 +255,8 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     runner = super()._CreateRunner(
       job, model_task_name, logdir, tf_master, trial
     )
+    if isinstance(runner, runners.Trainer):
+      self._CheckDevices(device_count.built_pipelines(runner.model))
     if job == 'trainer_client' and self._watch is not None:
       print(device_weights.describe(runner._graph), flush=True)
     return runner

@@ -119,7 +119,7 @@ def _train_evaluate_report(model, log, loading_seconds):
   logging.set_verbosity(logging.INFO)
   py_utils.SetEagerMode(False)
   cluster.install()
-  manager = runner_manager.RunnerManager(model)
+  manager = runner_manager.RunnerManager(model, devices_flag='devices')
   manager.MaybeConfigRunLocally()
   cfg = manager.GetParamsForDataset('trainer_client', 'Train')
 

@@ -16,6 +16,7 @@ except OSError as error:
   print('not allowed', error)
   raise SystemExit
 print([name for _, name in socket.if_nameindex()])
+print(private_network.is_private())
 with socket.create_server(('127.0.0.1', 0)) as server:
   port = server.getsockname()[1]
   with socket.create_connection(('127.0.0.1', port), timeout=5):
@@ -37,6 +38,7 @@ def test_only_children_reach_what_listens_in_it():
     if interfaces.startswith('not allowed'):
       pytest.skip(interfaces)
     assert interfaces == "['lo']\n"
+    assert process.stdout.readline() == 'True\n'
     assert process.stdout.readline() == 'connected\n'
     port = int(process.stdout.readline())
     # Nobody listens on that port out here.

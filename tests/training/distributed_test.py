@@ -1,11 +1,13 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import io
 import socket
 
 import pytest
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.training import distributed, user_error
+from lingvo_gpipe.launching import private_network
+from lingvo_gpipe.training import distributed, notices, user_error
 
 SPEC = {'worker': ['h0:1', 'h1:1'], 'trainer_client': ['h2:1']}
 
@@ -63,6 +65,23 @@ def test_a_port_in_use_is_named():
       user_error.UserError, match=rf'worker 0 cannot have {address} \(.*in use'
     ):
       distributed.start_server({'worker': [address]}, 'worker', 0, 1, 0)
+
+
+@pytest.mark.parametrize('private', [False, True])
+def test_an_open_port_is_a_warning_unless_the_network_is_private(
+  private, monkeypatch
+):
+  monkeypatch.setattr(private_network, 'is_private', lambda: private)
+  shown = io.StringIO()
+  with notices.shown_on(shown):
+    distributed.warn_of_open_port('grpc://localhost:2222')
+  warning = shown.getvalue()
+  if private:
+    assert warning == ''
+  else:
+    assert warning.startswith('Warning: port 2222 of this machine is open')
+    assert 'asks nobody for a password' in warning
+    assert warning.count('\n') == 1
 
 
 def test_a_port_is_not_shared_with_another_server():

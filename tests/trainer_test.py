@@ -1,0 +1,139 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer's mistakes of the user: one line, exit status 2, nothing lost."""
+
+import contextlib
+import pathlib
+import socket
+
+import lingvo.compat as tf
+import pytest
+from absl import flags, logging
+from absl.testing import flagsaver
+from lingvo.core import cluster_factory, py_utils
+
+from lingvo_gpipe import trainer
+from lingvo_gpipe.training import logdir
+
+MODEL = '--model=stand_in_pipeline.Small'
+
+
+@pytest.fixture
+def refusal(monkeypatch, capfd):
+  """A function that runs the trainer and returns its one line of complaint."""
+  monkeypatch.syspath_prepend(pathlib.Path(__file__).parent)
+  # Modes of the whole process, which other tests count on.
+  monkeypatch.setattr(py_utils, 'SetEagerMode', lambda mode: None)
+  monkeypatch.setattr(logging, 'use_absl_handler', lambda: None)
+  before = cluster_factory.Cluster
+  trainer.preload()  # Flags defined after they are saved would be lost.
+  saved = flagsaver.save_flag_values()
+
+  def run(*args):
+    with (
+      flagsaver.flagsaver(),
+      # As outside of pytest: what it is given goes where descriptor 2 does.
+      open(2, 'w', closefd=False) as stderr,
+      contextlib.redirect_stderr(stderr),
+    ):
+      assert trainer.main(['trainer', *args]) == 2
+    out, err = capfd.readouterr()
+    assert out == ''
+    assert err.count('\n') == 1, err
+    return err
+
+  yield run
+  flagsaver.restore_flag_values(saved)
+  flags.FLAGS.mark_as_parsed()
+  cluster_factory.SetCluster(before)
+
+
+def _files(directory):
+  return {p: p.read_bytes() for p in directory.rglob('*') if p.is_file()}
+
+
+def test_a_flag_that_there_is_not(refusal):
+  assert "'worker_slpit_size'" in refusal(MODEL, '--worker_slpit_size=2')
+
+
+def test_a_value_that_a_flag_cannot_have(refusal):
+  err = refusal(MODEL, '--worker_split_size=two')
+  assert '--worker_split_size=two' in err
+  err = refusal(MODEL, '--schedule=2f2b')
+  assert '--schedule=2f2b' in err and '1f1b' in err
+
+
+@pytest.mark.parametrize(
+  ('args', 'missing'), [((), '--model'), ((MODEL,), '--logdir')]
+)
+def test_a_flag_that_is_needed(refusal, args, missing):
+  assert f'{missing}: give one' in refusal(*args)
+
+
+def test_a_model_that_there_is_not_with_the_nearest_names(refusal, tmp_path):
+  assert refusal(
+    '--model=image.digits.AmobaNetD', f'--logdir={tmp_path}/new'
+  ).startswith(
+    'trainer: --model=image.digits.AmobaNetD: no such model. Nearest: '
+    'image.digits.AmoebaNetD'
+  )
+  assert not (tmp_path / 'new').exists()
+
+
+def test_a_directory_of_another_model(refusal, tmp_path):
+  with logdir.training(str(tmp_path), 'a.Model'):
+    pass
+  (tmp_path / 'train' / 'checkpoint').write_text(
+    'model_checkpoint_path: "ckpt-00000001"'
+  )
+  before = _files(tmp_path)
+  err = refusal(MODEL, f'--logdir={tmp_path}', '--run_locally=cpu')
+  assert f'--logdir={tmp_path} has checkpoints of a.Model, not of ' in err
+  assert _files(tmp_path) == before
+
+
+def test_a_directory_that_cannot_be_written(refusal):
+  err = refusal(MODEL, '--logdir=/dev/null/x', '--run_locally=cpu')
+  assert '--logdir=/dev/null/x: ' in err and 'can be written' in err
+
+
+def test_a_port_in_use(refusal, tmp_path):
+  with socket.create_server(('127.0.0.1', 0)) as taken:
+    address = f'127.0.0.1:{taken.getsockname()[1]}'
+    err = refusal(
+      MODEL,
+      f'--logdir={tmp_path}',
+      f'--cluster_spec=worker={address}',
+      '--job=worker',
+    )
+  assert f'worker 0 cannot have {address} (' in err
+  assert 'choose a port that is free' in err
+
+
+CELLS = '--model_params_override=task.pipeline.num_partitions:'
+
+
+def test_more_cells_than_devices(refusal, tmp_path):
+  start = [MODEL, f'--logdir={tmp_path}', CELLS + '4']
+  local = [*start, '--run_locally=cpu']
+  remedy = 'Give it 4 devices, or set num_partitions to 0'
+  for flag in ('worker_split_size', 'worker_cpus'):
+    err = refusal(*local, f'--{flag}=2')
+    assert f'--{flag}=2: the pipeline has 4 cells' in err
+    assert remedy in err
+  err = refusal(
+    *start, '--job=trainer_client', '--cluster_spec=worker=a:1,b:1,c:1'
+  )
+  assert '3 worker(s) with --worker_cpus=1: the pipeline has 4 cells' in err
+  assert remedy in err
+  assert not list((tmp_path / 'train').glob('ckpt*'))
+
+
+@pytest.mark.skipif(
+  bool(tf.config.list_physical_devices('GPU')), reason='there are GPUs'
+)
+def test_gpus_that_there_are_not(refusal, tmp_path):
+  err = refusal(
+    MODEL, f'--logdir={tmp_path}', '--run_locally=gpu', '--worker_split_size=2'
+  )
+  assert '--run_locally=gpu: 2 GPU(s) are asked for, TensorFlow finds 0' in err

@@ -1,0 +1,82 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How long the parts of a training run took, as a line in its log.
+
+command                                                            end
+|- loading -|- graph -|- restore -|- first step -|- steps --- save -|
+                                         |
+                               optimises the graph
+"""
+
+import dataclasses
+import re
+
+_MIB = 2**20
+_LINE = re.compile(
+  r'Times: loading (?P<loading>[\d.]+) s, graph (?P<graph>[\d.]+) s, first '
+  r'step (?P<first_step>[\d.]+) s, then (?P<more_steps>\d+) more, median '
+  r'(?P<median_step>[\d.]+) s, all (?P<total>[\d.]+) s; memory '
+  r'(?P<loaded_memory>[\d.]+) MiB after loading, (?P<peak_memory>[\d.]+) MiB '
+  r'at most'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class StageTimes:
+  """Times in seconds, memory in bytes.
+
+  Attributes:
+    loading: Imports and the reading of flags.
+    graph: Building model and graph.
+    first_step: The first step, in which TensorFlow optimises the graph.
+    more_steps: The number of steps after it.
+    median_step: The median of these; 0 if there are none.
+    total: From the command to its end.
+    loaded_memory: Resident after loading.
+    peak_memory: The most that was resident.
+  """
+
+  loading: float
+  graph: float
+  first_step: float
+  more_steps: int
+  median_step: float
+  total: float
+  loaded_memory: float
+  peak_memory: float
+
+  @property
+  def needed(self) -> float:
+    """What loading, building and the steps take, without all else."""
+    return (
+      self.loading
+      + self.graph
+      + self.first_step
+      + self.more_steps * self.median_step
+    )
+
+  def to_text(self) -> str:
+    """The line."""
+    return (
+      f'Times: loading {self.loading:.2f} s, graph {self.graph:.2f} s, first '
+      f'step {self.first_step:.2f} s, then {self.more_steps} more, median '
+      f'{self.median_step:.4f} s, all {self.total:.2f} s; memory '
+      f'{self.loaded_memory / _MIB:.1f} MiB after loading, '
+      f'{self.peak_memory / _MIB:.1f} MiB at most'
+    )
+
+
+def from_text(text: str) -> StageTimes:
+  """The times of the last such line in a log.
+
+  Raises:
+    ValueError: There is none.
+  """
+  found = list(_LINE.finditer(text))
+  if not found:
+    raise ValueError('no times in the log: the training did not get there')
+  values = {name: float(value) for name, value in found[-1].groupdict().items()}
+  more_steps = int(values.pop('more_steps'))
+  for name in ('loaded_memory', 'peak_memory'):
+    values[name] *= _MIB
+  return StageTimes(more_steps=more_steps, **values)

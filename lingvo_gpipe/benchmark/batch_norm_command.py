@@ -9,6 +9,7 @@ each from different weights.
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       file=sys.stderr,
     )
     return 2
+  # TensorFlow would say more than the program.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   from absl import flags
 
   import lingvo_gpipe  # noqa: F401  (before Lingvo)

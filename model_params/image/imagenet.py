@@ -117,6 +117,13 @@ def _Register(cls):
 
 
 @_Register
+class AmoebaNetD18x128(_AmoebaNet):
+  """The model of the paper's Table 3, over all devices of a split."""
+
+  DIM = 128
+
+
+@_Register
 class AmoebaNetD18x208(_AmoebaNet):
   """82M parameters: the largest without pipeline and recomputation."""
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The Transformer language models of the GPipe paper, Table 1.
+"""The Transformer language models of the GPipe paper, Tables 1 to 3.
 
 Huang et al., GPipe, arXiv:1811.06965: model dimension 2048, feed-forward 8192,
 32 heads, 32,000 words, rows of 1024 tokens in mini-batches of 32; L layers on K
@@ -100,6 +100,22 @@ class Transformer13(_Transformer):
   """Pipeline-1: 785.8M parameters on one accelerator."""
 
   NUM_LAYERS = 13
+
+
+@model_registration.RegisterSingleTaskModel
+class Transformer24(_Transformer):
+  """The model of Table 3, over all devices of a split."""
+
+  NUM_LAYERS = 24
+  NUM_CELLS = 0
+
+
+@model_registration.RegisterSingleTaskModel
+class Transformer48(_Transformer):
+  """The model of Table 2, over all devices of a split."""
+
+  NUM_LAYERS = 48
+  NUM_CELLS = 0
 
 
 @model_registration.RegisterSingleTaskModel

@@ -21,7 +21,9 @@ _CELLS = {
 }
 
 
-@pytest.mark.parametrize('name', [*_CELLS, 'AmoebaNetD18x256'])
+@pytest.mark.parametrize(
+  'name', [*_CELLS, 'AmoebaNetD18x128', 'AmoebaNetD18x256']
+)
 def test_are_registered_with_the_papers_sizes(name):
   params = model_registry.GetParams(f'image.imagenet.{name}', 'Train')
   layers = params.task.pipeline.sub

@@ -33,6 +33,13 @@ def test_has_the_published_size(num_layers, published, num_cells):
   assert pipeline.num_partitions == num_cells
 
 
+@pytest.mark.parametrize('num_layers', [24, 48])
+def test_models_of_the_throughput_tables_go_over_all_devices(num_layers):
+  pipeline = _task(num_layers).pipeline
+  assert len(pipeline.sub) == num_layers + 2
+  assert pipeline.num_partitions == 0
+
+
 @pytest.mark.parametrize('num_layers', [3, 13, 103])
 def test_fits_into_accelerators_of_16_gb(num_layers):
   """By the memory model, with Adam and bfloat16 activations."""

@@ -1,0 +1,47 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import pytest
+
+from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.planner.model_costs import ModelCosts
+
+_LAYER = LayerCost(
+  'a',
+  forward=10,
+  backward=21,
+  parameters=7,
+  weight_bytes=28,
+  optimizer_bytes=56,
+  activation_bytes=101,
+  output_bytes=40,
+)
+_COSTS = ModelCosts((_LAYER,), examples=4, input_bytes=13)
+
+
+def test_times_and_activations_are_in_proportion_to_the_examples():
+  (layer,) = _COSTS.with_examples(6).layers
+  assert layer.forward == 15
+  assert layer.backward == pytest.approx(31.5)
+  # Bytes are whole, and never fewer than needed.
+  assert layer.activation_bytes == 152
+  assert layer.output_bytes == 60
+  assert _COSTS.with_examples(6).input_bytes == 20
+
+
+def test_weights_are_the_same_for_any_number_of_examples():
+  (layer,) = _COSTS.with_examples(128).layers
+  for name in ('parameters', 'weight_bytes', 'optimizer_bytes'):
+    assert getattr(layer, name) == getattr(_LAYER, name)
+
+
+def test_there_and_back_is_the_same():
+  layer = dataclasses.replace(_LAYER, activation_bytes=100)
+  costs = ModelCosts((layer,), examples=4, input_bytes=12)
+  assert costs.with_examples(128).with_examples(4) == costs
+
+
+def test_a_micro_batch_of_nothing_is_an_error():
+  with pytest.raises(ValueError, match='examples is 0'):
+    _COSTS.with_examples(0)

@@ -1,0 +1,160 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The command, its tables and its picture, on stated costs."""
+
+import dataclasses
+import json
+
+import pytest
+from stated_costs import equal_layers
+
+from lingvo_gpipe.planner import (
+  paper_costs,
+  paper_facts,
+  paper_picture,
+  paper_report,
+  paper_tables,
+)
+
+_PARAMETERS = {
+  column.model: round(column.parameters) for column in paper_facts.TABLE_1
+}
+
+
+def _costs(model, precision):
+  """16 or 128 layers that have the published number of parameters."""
+  del precision
+  num_layers = 128 if '1663' in model else 16
+  costs = equal_layers(num_layers)
+  count = _PARAMETERS.get(model, 10**8) // num_layers
+  return dataclasses.replace(
+    costs,
+    layers=tuple(
+      dataclasses.replace(layer, parameters=count) for layer in costs.layers
+    ),
+  )
+
+
+@pytest.fixture
+def stated(monkeypatch):
+  """Lets the command take stated costs."""
+  monkeypatch.setattr(paper_costs, 'model_costs', _costs)
+  monkeypatch.setattr(
+    paper_costs, 'amoebanet_parameters', lambda length, dim: 2_080_000_000
+  )
+
+
+def _sections(text):
+  """The lines under each heading."""
+  found = {}
+  for line in text.splitlines():
+    if line.startswith('#'):
+      lines = found.setdefault(line.lstrip('# '), [])
+    elif found:
+      lines.append(line)
+  return found
+
+
+def _cells(lines):
+  rows = [line for line in lines if line.startswith('|')][2:]
+  return [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
+
+
+def test_all_cells_of_the_three_tables_are_printed_with_a_note(
+  stated, capsys, tmp_path
+):
+  page = tmp_path / 'paper.md'
+  assert paper_tables.main(['--markdown', str(page)]) == 0
+  printed = capsys.readouterr().out
+  assert page.read_text(encoding='utf-8') == printed
+  sections = _sections(printed)
+  for column, row in zip(
+    paper_facts.TABLE_1,
+    _cells(sections['Table 1: parameter memory']),
+    strict=True,
+  ):
+    assert row[0] == column.name
+    assert float(row[2]) == column.memories[0]
+  for half in paper_facts.TABLES_2_AND_3:
+    lines = sections[f'{half.table}: {half.name}']
+    rows = _cells(lines)
+    published = {(int(r[0]), int(r[1])): float(r[2]) for r in rows}
+    assert published == pytest.approx(dict(half.published))
+    notes = {line.split('.')[0] for line in lines if line[:1].isdigit()}
+    assert {row[-1] for row in rows} == notes
+  assert len(_cells(sections['What the steps are spent on'])) == 24
+
+
+def test_one_table_of_some_models(stated, capsys, tmp_path):
+  figures = tmp_path / 'figures.json'
+  argv = ['--tables', '1', '--models', 'lm.', '--json', str(figures)]
+  assert paper_tables.main(argv) == 0
+  text = capsys.readouterr().out
+  assert '--tables 1 --models lm.' in text
+  assert 'AmoebaNet-D(' not in text
+  assert 'Throughput' not in text
+  found = json.loads(figures.read_text(encoding='utf-8'))
+  assert found['throughput'] == []
+  assert len(found['table_1']) == 5
+  assert found['table_1'][0]['gradient_bytes'] == 4 * 282_200_000
+
+
+@pytest.mark.parametrize(
+  ('argv', 'said'),
+  [
+    (['--tables', '4'], '--tables=4: there are tables 1, 2 and 3'),
+    (['--models', 'resnet'], '--models=resnet: no name contains that'),
+    (['--tables=2', '--models=Transformer13'], 'lm.paper.Transformer48'),
+  ],
+)
+def test_what_is_not_there_is_an_error(argv, said, capsys):
+  with pytest.raises(SystemExit) as error:
+    paper_tables.main(argv)
+  assert error.value.code == 2
+  assert said in capsys.readouterr().err
+
+
+def test_a_picture_without_matplotlib_is_an_error_before_anything_is_traced(
+  monkeypatch, capsys
+):
+  monkeypatch.setattr(paper_picture, 'is_available', lambda: False)
+  with pytest.raises(SystemExit) as error:
+    paper_tables.main(['--picture', 'x.png'])
+  assert error.value.code == 2
+  assert "pip install 'lingvo_gpipe[pictures]'" in capsys.readouterr().err
+
+
+def test_a_picture_has_all_that_was_planned(stated, capsys, tmp_path):
+  pytest.importorskip('matplotlib')
+  picture = tmp_path / 'paper.png'
+  argv = ['--models', 'Transformer', '--picture', str(picture)]
+  assert paper_tables.main(argv) == 0
+  assert picture.read_bytes().startswith(b'\x89PNG')
+
+
+def test_differences_have_a_sign_but_where_there_is_none():
+  assert paper_report.signed(0.0123) == '+1.2%'
+  assert paper_report.signed(-0.0123) == '-1.2%'
+  assert paper_report.signed(-0.0001) == '0.0%'
+
+
+def test_a_registered_model_has_the_costs_of_its_micro_batch():
+  import model_params  # noqa: F401  (lets Lingvo find the models)
+
+  costs = paper_costs.model_costs('lm.paper.Transformer24', 'float32')
+  assert paper_costs.model_costs('lm.paper.Transformer24', 'float32') is costs
+  assert len(costs.layers) == 26
+  assert costs.examples == 1
+  # 1024 tokens, 2048 float32 numbers each.
+  assert costs.layers[1].output_bytes == 1024 * 2048 * 4
+  dim, hidden = 2048, 8192
+  weights = 4 * dim * dim + 2 * dim * hidden
+  attention = 2 * 2 * 1024 * dim
+  assert costs.layers[1].forward == pytest.approx(
+    1024 * (2 * weights + attention), rel=0.02
+  )
+
+
+def test_amoebanets_that_are_not_registered_can_be_counted():
+  # (18, 208) is, and has as many.
+  assert paper_costs.amoebanet_parameters(18, 208) == 81_505_540

@@ -35,6 +35,8 @@ setuptools.setup(
   entry_points={
     'console_scripts': [
       'lingvo_gpipe_launch_local = lingvo_gpipe.launch_local:main',
+      'lingvo_gpipe_paper_tables = lingvo_gpipe.planner.paper_tables:main',
+      'lingvo_gpipe_trace = lingvo_gpipe.tracing.trace_command:run_command',
       'lingvo_gpipe_trainer = lingvo_gpipe.trainer:run_command',
     ],
   },
@@ -51,6 +53,8 @@ setuptools.setup(
     'tqdm',
   ],
   extras_require={
+    # What draws pictures: traces, curves.
+    'pictures': ['matplotlib'],
     # What runs the tests, and what checks the code.
     'tests': ['pytest', 'pytest-xdist'],
     'tools': ['mypy', 'ruff'],

@@ -41,3 +41,10 @@ def signed_percent(share: float) -> str:
 
 def percent(share: float) -> str:
   return f'{100 * share:.0f}%'
+
+
+def short_count(number: float) -> str:
+  """A number of parameters as papers write it: 82M, 5.3B."""
+  if number < 1e9:
+    return f'{number / 1e6:g}M'
+  return f'{number / 1e9:g}B'

@@ -25,3 +25,9 @@ def test_numbers():
   assert text_table.percent(0.987) == '99%'
   assert text_table.signed_percent(0.051) == '+5%'
   assert text_table.signed_percent(-0.2) == '-20%'
+
+
+def test_counts_are_short():
+  assert text_table.short_count(82e6) == '82M'
+  assert text_table.short_count(282.2e6) == '282.2M'
+  assert text_table.short_count(1.05e9) == '1.05B'

@@ -12,7 +12,8 @@ here to be part of its "peak activation memory". So that is, by our model,
 + gradients, 4 bytes a parameter
 ```
 
-under fill-drain with recomputation. The paper does not say which M it used;
+under fill-drain with recomputation. (This engine holds gradients twice: the
+sums, and the newest before they are added.) The paper does not say which M it used;
 for a model here it is M = 32, as it is registered.
 """
 
@@ -42,7 +43,8 @@ class MemoryRow:
     published: What is published.
     unit: 'GB' or 'GiB': what the paper's G is here.
     parameters: How many numbers its weights are.
-    state_bytes: Bytes of this engine's weights, gradients and optimizer slots.
+    state_bytes: Bytes of this engine's weights, optimizer slots, sums of
+      gradients and, if there are several micro-batches, the newest gradients.
     stash_bytes: What all cells keep of their inputs.
     activation_bytes: Activations of one micro-batch, of all cells; for Naive-1
       those of the mini-batch, and its input.
@@ -154,7 +156,9 @@ def memory_row(
     published=published,
     unit=unit,
     parameters=costs.parameters,
-    state_bytes=sum(cell.memory.state for cell in cells),
+    state_bytes=sum(
+      cell.memory.state + cell.memory.new_gradients for cell in cells
+    ),
     stash_bytes=0 if is_naive else stash,
     activation_bytes=stash + activations if is_naive else activations,
     near=near,

@@ -32,12 +32,13 @@ _PARAMETER_MEMORY = """
 The paper counts 12 bytes a parameter: a float32 weight and the two slots of
 RMSProp or Adam. Its "GB" are GB for AmoebaNet and GiB for Transformers: that is
 the unit in which 12 bytes fit best. "Our state" is what this engine holds:
-weights, gradients and slots.
+weights, slots, the sums of gradients and, with several micro-batches, the
+newest gradients beside them; 16 or 20 bytes a parameter.
 """
 
 _ACTIVATION_MEMORY = """
 Of all devices together, in the same units. The published parameter memory has
-no room for gradients, so they are counted here. Fill-drain, all recomputed,
+no room for gradients, so they are counted here, once. Fill-drain, all recomputed,
 M = {num_micro_batches}; AmoebaNet in float32, Transformers in bfloat16, as they
 are registered. Naive-1 runs in one piece and recomputes nothing. "Exact for
 micro-batches of" is the size of micro-batches with which the sum would be the
@@ -69,6 +70,53 @@ above are picked from these, so they say what may be, not what was.
 """
 
 
+def summary(memory: Sequence[MemoryRow], halves: Sequence[Half]) -> str:
+  """How many figures agree, and what the nearest assumptions are."""
+  lines = []
+  if memory:
+    pipelines = [row for row in memory if not row.is_naive]
+    near = sum(
+      abs(row.parameter_memory_difference) <= paper_memory.NEAR_PARAMETERS
+      for row in memory
+    )
+    lines.append(
+      f'Parameter memory: {near} of {len(memory)} within '
+      f'{paper_memory.NEAR_PARAMETERS:.0%}.'
+    )
+    near = sum(
+      abs(row.activation_difference) <= paper_memory.NEAR_ACTIVATIONS
+      for row in pipelines
+    )
+    lines.append(
+      f'Peak activation memory: {near} of {len(pipelines)} pipelines within '
+      f'{paper_memory.NEAR_ACTIVATIONS:.0%}; Naive-1 is not explained.'
+    )
+  lines += [_half_summary(half, rows) for half, rows in halves]
+  return '\n'.join(
+    textwrap.fill(f'- {line}', 80, subsequent_indent='  ') for line in lines
+  )
+
+
+def _half_summary(
+  half: paper_facts.Throughputs, rows: Sequence[ThroughputRow]
+) -> str:
+  others = [row for row in rows if not row.is_reference]
+  near = sum(abs(row.difference) <= paper_comparison.NEAR for row in others)
+  above = sum(row.published > row.bound for row in others)
+  by_name = {
+    name: paper_comparison.mean_difference(rows, name)
+    for name in rows[0].simulated
+  }
+  stated = by_name[paper_throughput.AS_STATED.name]
+  nearest = min(by_name, key=lambda name: by_name[name])
+  return (
+    f'{half.table}, {half.name}: {near} of {len(others)} throughputs within '
+    f'{paper_comparison.NEAR:.0%}, {stated:.0%} off on the average; nearest '
+    f'with "{nearest}", {by_name[nearest]:.0%} off. {above} of them are above '
+    'what any pipeline reaches if all ran the same batch.'
+  )
+
+
 def table_1(rows: Sequence[MemoryRow]) -> str:
   """Table 1: parameters, parameter memory, activation memory."""
   return _join(
@@ -94,7 +142,7 @@ def _parameters(rows: Iterable[MemoryRow]) -> str:
       (
         row.published.name,
         row.published.setting,
-        rounded(row.published.parameters),
+        text_table.short_count(row.published.parameters),
         f'{row.parameters:,}',
         signed(row.parameter_difference),
       )
@@ -254,13 +302,6 @@ def signed(share: float) -> str:
   return text[1:] if text[1:] == '0.0%' else text
 
 
-def rounded(parameters: float) -> str:
-  """A number as it was published: 82M, 5.3B."""
-  if parameters < 1e9:
-    return f'{parameters / 1e6:g}M'
-  return f'{parameters / 1e9:g}B'
-
-
 def report(
   memory: Sequence[MemoryRow],
   halves: Sequence[Half],
@@ -279,6 +320,7 @@ def report(
   parts.append(f'Made by `{command}`.')
   if picture:
     parts.append(f'![Published and planned figures]({picture})')
+  parts.append(summary(memory, halves))
   if memory:
     parts.append(table_1(memory))
   if halves:

@@ -116,20 +116,13 @@ def as_text(counted: Iterable[Counted]) -> str:
       (
         row.published.name,
         f'{row.parameters:,}',
-        _rounded(row.published.parameters),
+        text_table.short_count(row.published.parameters),
         f'{100 * row.difference:+.2f}%',
         row.published.model,
       )
       for row in counted
     ],
   )
-
-
-def _rounded(parameters: float) -> str:
-  """A number as it was published: 82M, 5.3B."""
-  if parameters < 1e9:
-    return f'{parameters / 1e6:g}M'
-  return f'{parameters / 1e9:g}B'
 
 
 def as_json(counted: Iterable[Counted]) -> list[dict[str, Any]]:

@@ -50,6 +50,8 @@ def test_a_pipeline_stashes_all_inputs_and_makes_one_micro_batch_anew():
   assert row.activation_bytes == 4 * 4 * 600
   assert row.gradient_bytes == 4 * 4000
   assert row.parameters == 4000
+  # Weights, two slots, sums of gradients and the newest ones.
+  assert row.state_bytes == 20 * 4000
 
 
 def test_without_a_pipeline_the_mini_batch_keeps_all_activations():
@@ -57,6 +59,7 @@ def test_without_a_pipeline_the_mini_batch_keeps_all_activations():
   row = paper_memory.memory_row(_column('Naive-1'), costs, 'GB')
   assert row.stash_bytes == 0
   assert row.activation_bytes == 128 * (100 + 4 * 600)
+  assert row.state_bytes == 16 * 4000
   assert row.fitting_micro_batches is None
 
 

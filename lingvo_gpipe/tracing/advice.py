@@ -1,0 +1,282 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What would make a traced step shorter, and by how much.
+
+Each proposal is simulated with the measured times of the cells, and compared
+with the simulation of what ran: so what a proposal is said to gain is what the
+change itself gains, while delays that the simulator does not know of stay.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.partitioner import Partition, PartitionError, partition
+from lingvo_gpipe.schedules import Schedule, TaskKind
+from lingvo_gpipe.tracing.cell_times import CellTimes
+
+# Proposals that gain less than this share of a step are not worth a change.
+WORTH = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+  """A change, and what it is expected to gain.
+
+  Attributes:
+    change: What to do, as a sentence's beginning.
+    gain: Seconds by which a step gets shorter; less than 0 if it gets longer.
+    share: The same as a share of the step.
+    condition: What the number rests on, '' for nothing in particular.
+    setting: Flags or Params that make the change; None if it is a bound that
+      no single setting reaches.
+  """
+
+  change: str
+  gain: float
+  share: float
+  condition: str = ''
+  setting: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Situation:
+  """What ran.
+
+  Attributes:
+    schedule: The schedule.
+    times: What its tasks took.
+    transfer_times: How long results travelled, for each boundary.
+    delay: Seconds between the end of a wait and the start of a task.
+    step: Seconds of a step, all that is outside of the pipeline included.
+    outside: Seconds of it before the first task and after the last one.
+    waits: Seconds by which the pipeline took longer than simulated.
+    loss_inside: Whether other schedules are possible.
+    recompute: The recompute policy.
+    num_examples: The examples in a mini-batch, None if not known.
+    cut: How its layers were cut, None if nobody knows their costs.
+  """
+
+  schedule: Schedule
+  times: CellTimes
+  transfer_times: Sequence[float]
+  delay: float
+  step: float
+  outside: float
+  waits: float
+  loss_inside: bool
+  recompute: str
+  num_examples: int | None = None
+  cut: Partition | None = None
+
+
+def proposals(situation: Situation) -> list[Proposal]:
+  """All proposals, the one that gains most first."""
+  adviser = _Adviser(situation)
+  found = [
+    *adviser.cuts(),
+    *adviser.micro_batches(),
+    *adviser.other_schedules(),
+    *adviser.recompute(),
+    *adviser.transfers(),
+    *adviser.waits(),
+  ]
+  return sorted(found, key=lambda proposal: -proposal.gain)
+
+
+class _Adviser:
+  """Simulates changes of a situation."""
+
+  def __init__(self, situation: Situation):
+    self._s = situation
+    self._of = situation.times.of
+    self._base = self._simulated()
+
+  def _simulated(
+    self,
+    of: dict[tuple[TaskKind, int], float] | None = None,
+    schedule: Schedule | None = None,
+    transfer_times: Sequence[float] | None = None,
+  ) -> float:
+    """The pipeline's seconds, with what is not given as it was."""
+    s = self._s
+    of = self._of if of is None else of
+    return float(
+      schedules.simulate(
+        schedule or s.schedule,
+        {key: time + s.delay for key, time in of.items()},
+        list(s.transfer_times if transfer_times is None else transfer_times),
+      ).step_time
+    )
+
+  def _proposal(
+    self,
+    change: str,
+    simulated: float,
+    condition: str = '',
+    setting: str | None = None,
+  ) -> Proposal:
+    gain = self._base - simulated
+    return Proposal(change, gain, gain / self._s.step, condition, setting)
+
+  def _made(self, name: str, num_micro_batches: int) -> Schedule:
+    s = self._s.schedule
+    return schedules.make_schedule(
+      name, s.cell_devices, num_micro_batches, forward_only=s.forward_only
+    )
+
+  def cuts(self) -> list[Proposal]:
+    """The best cut of the layers as measured, and the bound of equal cells."""
+    num_cells = self._s.times.num_cells
+    if num_cells == 1:
+      return []
+    even = {
+      (kind, k): sum(self._of[kind, j] for j in range(num_cells)) / num_cells
+      for kind, k in self._of
+    }
+    found = [
+      self._proposal(
+        'cells that all take equally long',
+        self._simulated(even),
+        'layers cannot be divided at will',
+      )
+    ]
+    best = self._best_cut()
+    if best is not None:
+      found.append(best)
+    return found
+
+  def _best_cut(self) -> Proposal | None:
+    """The best cut, each layer's time being its share of its cell's."""
+    cut = self._s.cut
+    if cut is None:
+      return None
+    shares: list[tuple[float, int]] = []  # Of a layer in its cell.
+    for cell in cut.cells:
+      layers = cut.layers[cell.start : cell.end]
+      costs = [
+        float(layer.time(cut.spec.recompute, cut.spec.num_micro_batches))
+        for layer in layers
+      ]
+      total = sum(costs)
+      for cost in costs:
+        share = cost / total if total else 1 / len(costs)
+        shares.append((share, cell.index))
+    times = [share * self._s.times.total(k) for share, k in shares]
+    layers = tuple(
+      dataclasses.replace(layer, forward=0.0, backward=time)
+      for layer, time in zip(cut.layers, times, strict=True)
+    )
+    try:
+      best = partition(layers, cut.spec)
+    except PartitionError:
+      return None
+    if best.splits == cut.splits:
+      return None
+    of = {
+      (kind, cell.index): sum(
+        share * self._of.get((kind, k), 0.0)
+        for share, k in shares[cell.start : cell.end]
+      )
+      for kind, _ in self._of
+      for cell in best.cells
+    }
+    return self._proposal(
+      f'cut the layers at {list(best.splits)} instead of {list(cut.splits)}',
+      self._simulated(of),
+      "within a cell, each layer's share is taken from the plan",
+      f'splits={list(best.splits)}',
+    )
+
+  def micro_batches(self) -> list[Proposal]:
+    """Twice and four times the micro-batches, as far as there are examples."""
+    s = self._s
+    before = s.schedule.num_micro_batches
+    found = []
+    for factor in (2, 4):
+      after = factor * before
+      if s.num_examples is not None and after > s.num_examples:
+        break
+      of = {key: time / factor for key, time in self._of.items()}
+      name = s.schedule.name
+      if name not in schedules.SCHEDULE_NAMES:
+        name = schedules.SCHEDULE_NAMES[0]
+      found.append(
+        self._proposal(
+          f'{after} micro-batches instead of {before}',
+          self._simulated(
+            of,
+            self._made(name, after),
+            [time / factor for time in s.transfer_times],
+          ),
+          'if a task takes as much less time as it has fewer examples',
+          f'--micro_batches={after}',
+        )
+      )
+    return found
+
+  def other_schedules(self) -> list[Proposal]:
+    """The other schedules, where the loss is inside."""
+    s = self._s.schedule
+    if s.forward_only or not self._s.loss_inside:
+      return []
+    return [
+      self._proposal(
+        f'schedule {name} instead of {s.name}',
+        self._simulated(schedule=self._made(name, s.num_micro_batches)),
+        setting=f'--schedule={name}',
+      )
+      for name in schedules.SCHEDULE_NAMES
+      if name != s.name
+    ]
+
+  def recompute(self) -> list[Proposal]:
+    """No recomputation, if there is any."""
+    again = self._s.times.recompute
+    if self._s.recompute == 'never' or not any(again):
+      return []
+    of = {
+      (kind, k): max(
+        0.0, time - (again[k] if kind == TaskKind.BACKWARD else 0.0)
+      )
+      for (kind, k), time in self._of.items()
+    }
+    return [
+      self._proposal(
+        f'recompute never instead of {self._s.recompute}',
+        self._simulated(of),
+        'if the devices have the memory for what cells then keep',
+        '--recompute=never',
+      )
+    ]
+
+  def transfers(self) -> list[Proposal]:
+    """Links that take no time."""
+    if not any(self._s.transfer_times):
+      return []
+    return [
+      self._proposal(
+        'transfers that take no time',
+        self._simulated(transfer_times=[0.0] * len(self._s.transfer_times)),
+        'faster links, or cuts where less crosses',
+      )
+    ]
+
+  def waits(self) -> list[Proposal]:
+    """What the schedule does not ask for."""
+    s = self._s
+    return [
+      Proposal(
+        'tasks that start as soon as they can',
+        s.waits,
+        s.waits / s.step,
+        'what the simulator does not know, such as busy cores or threads',
+      ),
+      Proposal(
+        'nothing outside of the pipeline',
+        s.outside,
+        s.outside / s.step,
+        'input, weight updates and all else before the first task and after '
+        'the last one',
+      ),
+    ]

@@ -1,0 +1,199 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a picture of an analysed step shows, whoever draws it."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from lingvo_gpipe.schedules import Schedule, Task, TaskKind
+from lingvo_gpipe.tracing.analysis import Analysis
+
+RECOMPUTE = 'recomputation'
+# For the kinds of work, in the order of a legend: colours that differ in
+# brightness too.
+COLOURS = {
+  'forward': '#5B9BD5',
+  'backward': '#E8833A',
+  RECOMPUTE: '#F7C873',
+  'weight gradient': '#63A563',
+}
+_KIND_NAMES = {
+  TaskKind.FORWARD: 'forward',
+  TaskKind.BACKWARD: 'backward',
+  TaskKind.WEIGHT_GRADIENT: 'weight gradient',
+}
+# (Seconds in the unit, its name), the largest first.
+_UNITS = ((1.0, 's'), (1e-3, 'ms'), (1e-6, 'µs'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+  """A task in a row. Times are in seconds.
+
+  Attributes:
+    task: The task.
+    device: The row.
+    kind: A key of COLOURS.
+    start: Where it starts.
+    end: Where it ends.
+    recompute: How much of it, at its start, is recomputation.
+    label: The micro-batch's number, after the cell's where a device has
+      several.
+    critical: Whether it is on the critical path.
+  """
+
+  task: Task
+  device: int
+  kind: str
+  start: float
+  end: float
+  recompute: float
+  label: str
+  critical: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+  """One of the two timelines.
+
+  Attributes:
+    title: What it shows.
+    bars: Its tasks.
+    row_labels: The devices, each with the share of its time in tasks.
+    length: Where its last task ends, in seconds.
+  """
+
+  title: str
+  bars: tuple[Bar, ...]
+  row_labels: tuple[str, ...]
+  length: float
+
+
+def unit_of(seconds: float) -> tuple[float, str]:
+  """The unit in which a time reads best: its seconds, and its name."""
+  for size, name in _UNITS:
+    if seconds >= 10 * size:
+      return size, name
+  return _UNITS[-1]
+
+
+def ticks(length: float, count: int = 10) -> list[float]:
+  """Round numbers from 0 to `length`, about `count` of them."""
+  if length <= 0:
+    return [0.0]
+  rough = length / count
+  size = 10.0 ** math.floor(math.log10(rough))
+  step = next(size * f for f in (1, 2, 5, 10) if size * f >= rough * 0.999)
+  return [i * step for i in range(int(length / step + 1e-9) + 1)]
+
+
+def panels(analysis: Analysis, step: int) -> tuple[Panel, Panel]:
+  """The measured timeline, and the one that the simulator predicts.
+
+  Args:
+    analysis: What to show.
+    step: The step's number, for the title.
+  """
+  measured, predicted = analysis.measured, analysis.predicted
+  schedule = measured.schedule
+  size, unit = unit_of(measured.length)
+
+  def title(what: str, bubble: float, length: float) -> str:
+    return f'{what}: {length / size:.1f} {unit}, bubble {bubble:.1%}'
+
+  simulated_end = {t: float(end) for t, end in predicted.end.items()}
+  length = float(predicted.step_time)
+  return (
+    Panel(
+      title(f'Measured, step {step}', analysis.bubble, measured.length),
+      _bars(
+        schedule,
+        measured.start,
+        measured.end,
+        measured.recompute,
+        {on_path.task for on_path in analysis.critical_path},
+      ),
+      _row_labels(schedule, analysis.utilisation),
+      measured.length,
+    ),
+    Panel(
+      title(
+        'Simulated with the durations above', analysis.predicted_bubble, length
+      ),
+      _bars(
+        schedule,
+        {t: float(start) for t, start in predicted.start.items()},
+        simulated_end,
+        measured.recompute,
+        set(predicted.critical_path),
+      ),
+      _row_labels(
+        schedule,
+        [float(busy) / length for busy in predicted.device_busy],
+      ),
+      length,
+    ),
+  )
+
+
+def legend(both: Sequence[Panel]) -> list[tuple[str, str]]:
+  """(what, colour) of the kinds of work that are there."""
+  bars = [bar for panel in both for bar in panel.bars]
+  there = {bar.kind for bar in bars}
+  if any(bar.recompute for bar in bars):
+    there.add(RECOMPUTE)
+  return [(what, c) for what, c in COLOURS.items() if what in there]
+
+
+def cells_of(schedule: Schedule, device: int) -> list[int]:
+  """The cells on a device."""
+  return [k for k, d in enumerate(schedule.cell_devices) if d == device]
+
+
+def task_label(schedule: Schedule, task: Task) -> str:
+  """The micro-batch's number, after the cell's if the device has several."""
+  cells = cells_of(schedule, schedule.cell_devices[task.cell])
+  if len(cells) > 1:
+    return f'{task.cell}.{task.micro_batch}'
+  return str(task.micro_batch)
+
+
+def kind_name(task: Task) -> str:
+  """The name of a task's kind, a key of COLOURS."""
+  return _KIND_NAMES[task.kind]
+
+
+def _bars(
+  schedule: Schedule,
+  start: Mapping[Task, float],
+  end: Mapping[Task, float],
+  recompute: Mapping[Task, float],
+  critical: set[Task],
+) -> tuple[Bar, ...]:
+  return tuple(
+    Bar(
+      task=task,
+      device=schedule.cell_devices[task.cell],
+      kind=kind_name(task),
+      start=start[task],
+      end=end[task],
+      recompute=min(recompute.get(task, 0.0), end[task] - start[task]),
+      label=task_label(schedule, task),
+      critical=task in critical,
+    )
+    for task in sorted(start, key=lambda t: (start[t], t))
+    if end[task] > start[task]
+  )
+
+
+def _row_labels(
+  schedule: Schedule, utilisation: Sequence[float]
+) -> tuple[str, ...]:
+  labels = []
+  for device, share in enumerate(utilisation):
+    cells = cells_of(schedule, device)
+    plural = 's' if len(cells) > 1 else ''
+    numbers = ', '.join(map(str, cells))
+    labels.append(f'device {device}\ncell{plural} {numbers}: {share:.0%} busy')
+  return tuple(labels)

@@ -1,0 +1,116 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What TensorFlow recorded of one step, as plain data.
+
+Read from the step_stats of a `RunMetadata`, which have the same form in one
+process and over gRPC: for each device the ops that ran, with start and end by
+the clock of the device's process. Over gRPC there are also entries for the
+tensors that were fetched from other processes, told apart by their label:
+
+  [4096B] [812.3Mb/s] edge_84_net/cell_1_B1/PartitionedCall from A to B
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+_TRANSFER = re.compile(
+  r'\[(?P<bytes>\d+)B\].*?edge_\d+_(?P<op>\S+) from (?P<source>\S+) '
+  r'to (?P<target>\S+)'
+)
+_RECV = 'RecvTensor'
+_NANO = 1e-9
+
+
+class TraceError(RuntimeError):
+  """A trace that cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OpEvent:
+  """An op that ran. Times are in seconds, by the clock of its process."""
+
+  name: str
+  device: str
+  start: float
+  end: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferEvent:
+  """A tensor that went from one process to another.
+
+  Attributes:
+    op: The op that made it.
+    source: The device that it came from.
+    target: The device that it went to, whose process has the clock.
+    start: When the sender began to send it, in seconds.
+    end: When it was there, in seconds.
+    num_bytes: Its size on the wire.
+  """
+
+  op: str
+  source: str
+  target: str
+  start: float
+  end: float
+  num_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class StepEvents:
+  """All events of one step, in no order.
+
+  Times are in seconds after the client asked for the step.
+  """
+
+  ops: tuple[OpEvent, ...]
+  transfers: tuple[TransferEvent, ...]
+
+
+def process_of(device: str) -> str:
+  """'/job:worker/replica:0/task:1' of a device's full name."""
+  return device.rpartition('/device:')[0]
+
+
+def read(step_stats: Any, started: float) -> StepEvents:
+  """Reads a StepStats message.
+
+  Args:
+    step_stats: The message, or anything with its fields.
+    started: When the client asked for the step, in seconds of the epoch.
+  """
+  origin = round(started * 1e9)
+  ops: list[OpEvent] = []
+  transfers: list[TransferEvent] = []
+  for of_device in step_stats.dev_stats:
+    for node in of_device.node_stats:
+      start, end = _span(node, origin)
+      if node.node_name != _RECV:
+        ops.append(OpEvent(node.node_name, of_device.device, start, end))
+        continue
+      match = _TRANSFER.search(node.timeline_label)
+      if match:
+        transfers.append(
+          TransferEvent(
+            op=match['op'],
+            source=match['source'],
+            target=match['target'],
+            start=start,
+            end=end,
+            num_bytes=int(match['bytes']),
+          )
+        )
+  return StepEvents(tuple(ops), tuple(transfers))
+
+
+def _span(node: Any, origin: int) -> tuple[float, float]:
+  """When a node started and ended, in seconds after `origin` nanoseconds."""
+  if node.all_start_nanos:
+    begin = node.all_start_nanos - origin
+    first, last = node.op_start_rel_nanos, node.op_end_rel_nanos
+  else:  # Entries for transfers have microseconds only.
+    begin = 1000 * node.all_start_micros - origin
+    first = 1000 * node.op_start_rel_micros
+    last = 1000 * node.op_end_rel_micros
+  return (begin + first) * _NANO, (begin + max(first, last)) * _NANO

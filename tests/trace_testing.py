@@ -1,0 +1,143 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Steps of pipelines that nobody ran, as TensorFlow would record them."""
+
+import types
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.schedules import Task, TaskKind
+from lingvo_gpipe.schedules.emitted import EmittedSchedule
+from lingvo_gpipe.tracing import events
+from lingvo_gpipe.tracing.measured_step import measured_step
+
+MS = 1e-3
+START = 1.7e9  # Seconds of the epoch.
+
+
+def cpu(task, process=None):
+  """A device of this process, or of a worker."""
+  if process is None:
+    return f'/job:localhost/replica:0/task:0/device:CPU:{task}'
+  return f'/job:worker/replica:0/task:{process}/device:CPU:{task}'
+
+
+def emitted(name='1f1b', num_cells=2, num_micro_batches=4, workers=False):
+  """One cell a device."""
+  schedule = schedules.make_schedule(
+    name, tuple(range(num_cells)), num_micro_batches
+  )
+  devices = tuple(cpu(0, k) if workers else cpu(k) for k in range(num_cells))
+  return EmittedSchedule(
+    schedule, devices, {op_name(t): t for t in schedule.in_order()}
+  )
+
+
+def op_name(task):
+  return (
+    f'fprop/net/cell_{task.cell}_{task.kind.value}{task.micro_batch}'
+    '/PartitionedCall'
+  )
+
+
+def node(name, start, end, label='', micros_only=False):
+  """A NodeExecStats; times in seconds after START."""
+  nanos = round(START * 1e9) + round(start * 1e9)
+  length = round((end - start) * 1e9)
+  return types.SimpleNamespace(
+    node_name=name,
+    timeline_label=label,
+    all_start_micros=nanos // 1000,
+    all_start_nanos=0 if micros_only else nanos,
+    op_start_rel_micros=0,
+    op_start_rel_nanos=0,
+    op_end_rel_micros=length // 1000,
+    op_end_rel_nanos=length,
+  )
+
+
+def step_stats(nodes):
+  """A StepStats of {device: nodes}."""
+  return types.SimpleNamespace(
+    dev_stats=[
+      types.SimpleNamespace(device=device, node_stats=of_device)
+      for device, of_device in nodes.items()
+    ]
+  )
+
+
+def durations(forward=(1.0, 1.0), backward=(2.0, 2.0)):
+  """Durations, in milliseconds, by (kind, cell), in seconds."""
+  found = {}
+  for k, (f, b) in enumerate(zip(forward, backward, strict=True)):
+    found[TaskKind.FORWARD, k] = f * MS
+    found[TaskKind.BACKWARD, k] = b * MS
+  return found
+
+
+def run(
+  the_emitted,
+  of,
+  *,
+  transfer=0.0,
+  delay=0.0,
+  before=3 * MS,
+  after=4 * MS,
+  clock=lambda device: 0.0,
+  more=None,
+):
+  """The events of a step.
+
+  Args:
+    the_emitted: What is in the graph.
+    of: Durations, by (kind, cell).
+    transfer: Seconds that a result takes to another worker.
+    delay: Seconds by which each task starts late.
+    before: Seconds before the first task.
+    after: Seconds after the last one.
+    clock: How far a device's clock is ahead.
+    more: Further nodes, {device: nodes}.
+  """
+  schedule = the_emitted.schedule
+  timeline = schedules.simulate(
+    schedule, {key: d + delay for key, d in of.items()}, transfer
+  )
+  nodes = {device: [] for device in the_emitted.devices}
+  for task in timeline.start:
+    device = the_emitted.devices[task.cell]
+    shift = before + clock(device)
+    start = timeline.start[task] + delay
+    nodes[device].append(
+      node(op_name(task), start + shift, timeline.end[task] + shift)
+    )
+    for needed in schedule.dependencies(task):
+      source = the_emitted.devices[needed.cell]
+      if transfer and source != device:
+        sent = timeline.end[needed] + shift
+        nodes[device].append(
+          node(
+            'RecvTensor',
+            sent,
+            sent + transfer,
+            f'[1024B] [8.0Mb/s] edge_7_{op_name(needed)} from {source} to '
+            f'{device}',
+            micros_only=True,
+          )
+        )
+  for device, of_device in (more or {}).items():
+    nodes[device] += of_device
+  end = before + timeline.step_time + after
+  nodes[the_emitted.devices[0]].append(node('update', end - MS, end))
+  return events.read(step_stats(nodes), START)
+
+
+def step(the_emitted, of, **kwargs):
+  """The same as a MeasuredStep."""
+  return measured_step(the_emitted, run(the_emitted, of, **kwargs))
+
+
+def forward(cell, micro_batch):
+  return Task(TaskKind.FORWARD, cell, micro_batch)
+
+
+def backward(cell, micro_batch):
+  return Task(TaskKind.BACKWARD, cell, micro_batch)

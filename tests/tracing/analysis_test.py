@@ -1,0 +1,69 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import trace_testing as tt
+
+from lingvo_gpipe.tracing import analysis
+from lingvo_gpipe.tracing.cell_times import cell_times
+
+MS = tt.MS
+
+
+def _analysed(of=None, **kwargs):
+  emitted = tt.emitted(workers='transfer' in kwargs)
+  return analysis.analyse(tt.step(emitted, of or tt.durations(), **kwargs))
+
+
+def test_without_delays_measured_and_simulated_agree():
+  found = _analysed(tt.durations((1, 1.5), (2, 3)))
+  assert found.bubble == pytest.approx(found.predicted_bubble, abs=1e-6)
+  assert found.predicted.step_time == pytest.approx(found.measured.length)
+  assert found.delay == pytest.approx(0, abs=1e-8)
+  assert [p.task for p in found.critical_path] == list(
+    found.predicted.critical_path
+  )
+
+
+def test_equal_tasks_have_the_bubble_of_the_schedule():
+  found = _analysed(tt.durations((1, 1), (1, 1)))
+  assert found.bubble == pytest.approx(1 / 5)
+  assert found.utilisation == pytest.approx((0.8, 0.8))
+  assert found.concurrency == pytest.approx(1.6)
+
+
+def test_delays_are_in_the_measured_bubble_and_not_in_the_simulated_one():
+  found = _analysed(delay=0.25 * MS)
+  assert found.delay == pytest.approx(0.25 * MS)
+  assert found.bubble > found.predicted_bubble + 0.05
+  on_path = found.critical_path
+  total = sum(p.duration + p.transfer + p.delay for p in on_path)
+  assert total == pytest.approx(found.measured.length)
+  assert sum(p.delay for p in on_path[1:]) == pytest.approx(
+    0.25 * MS * (len(on_path) - 1)
+  )
+
+
+def test_transfers_are_in_both_and_on_the_critical_path():
+  found = _analysed(transfer=0.5 * MS)
+  assert found.transfer_times == pytest.approx((0.5 * MS,), abs=2e-6)
+  assert found.bubble == pytest.approx(found.predicted_bubble, abs=1e-3)
+  # The first forward has to cross, and the last backward.
+  assert sum(p.transfer for p in found.critical_path) >= 0.99 * MS
+
+
+def test_the_step_of_median_length_is_typical():
+  steps = [_analysed(delay=d * MS) for d in (0.5, 0.0, 0.2)]
+  assert analysis.typical(steps) is steps[2]
+  assert analysis.typical(steps[:2]) is steps[1]
+
+
+def test_cell_times_are_medians_of_the_steps():
+  emitted = tt.emitted()
+  steps = [
+    tt.step(emitted, tt.durations((1, x), (2, 3))) for x in (1.0, 1.5, 9.0)
+  ]
+  times = cell_times(steps)
+  assert times.total(0) == pytest.approx(3 * MS)
+  assert times.total(1) == pytest.approx(4.5 * MS)
+  assert times.slowest == 1
+  assert times.imbalance == pytest.approx(4.5 / 3.75)

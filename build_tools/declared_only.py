@@ -22,14 +22,20 @@ _WORKING_DIRECTORY = 'BUILD_WORKING_DIRECTORY'
 
 
 class DeclaredOnly:
-  """A finder that hides the top-level modules of a directory of sources.
+  """A finder that hides undeclared top-level modules.
 
-  What installed environments hold is found as ever, also where they lie in
-  that directory.
+  Hidden are the modules in a directory of sources, and other copies of its
+  packages. What installed environments hold besides is found as ever, also
+  where they lie in that directory.
   """
 
-  def __init__(self, sources: pathlib.Path) -> None:
+  def __init__(self, root: pathlib.Path, sources: pathlib.Path) -> None:
+    """Takes directories: `root` is linked to files of `sources`."""
+    self._root = root
     self._sources = sources
+    self._packages = {
+      path.parent.name for path in sources.glob('*/__init__.py')
+    }
 
   def find_spec(
     self,
@@ -48,25 +54,28 @@ class DeclaredOnly:
       The module's specification, or None to leave finding it to others.
 
     Raises:
-      ModuleNotFoundError: if the sources have the module, and Bazel's
-        directory has not.
+      ModuleNotFoundError: if the module is hidden, and not declared.
     """
     if path is not None:
       return None
     found = _find(name, sys.path)
-    if not found or not self._hides(_location(found)):
+    if not found or not self._is_hidden(name, _location(found)):
       return None
-    declared = _find(name, [p for p in sys.path if not self._hides(p)])
+    declared = _find(
+      name, [p for p in sys.path if not self._is_hidden(name, p)]
+    )
     if declared:
       return declared
     raise ModuleNotFoundError(
       f'{name!r} is {_location(found)}, which the Bazel target does not '
-      'declare. For up-to-date BUILD files: python -m build_tools.build_files',
+      'declare. To update the BUILD files: python -m build_tools.build_files',
       name=name,
     )
 
-  def _hides(self, location: str) -> bool:
+  def _is_hidden(self, name: str, location: str) -> bool:
     path = pathlib.Path(os.path.abspath(location))
+    if name in self._packages:
+      return not path.is_relative_to(self._root)
     return path.is_relative_to(self._sources) and not path.is_relative_to(
       sys.prefix
     )
@@ -82,7 +91,7 @@ def install() -> None:
   root, sources = linked.parents[1], linked.resolve().parents[1]
   if sources != root:  # Bazel can be told to copy; then nothing leads back.
     sys.meta_path[:] = [f for f in sys.meta_path if not _is_editable(f)]
-    sys.meta_path.insert(0, DeclaredOnly(sources))
+    sys.meta_path.insert(0, DeclaredOnly(root, sources))
   caller = os.environ.pop(_WORKING_DIRECTORY, None)
   if caller:
     os.chdir(caller)

@@ -20,7 +20,12 @@ def trees(tmp_path, monkeypatch):
   (links / 'known_module_x.py').symlink_to(sources / 'known_module_x.py')
   monkeypatch.syspath_prepend(links)
   monkeypatch.syspath_prepend(sources)
-  finder = declared_only.DeclaredOnly(sources)
+  package = tmp_path / 'elsewhere' / 'package_x'
+  package.mkdir(parents=True)
+  (package / '__init__.py').touch()
+  (sources / 'package_x').symlink_to(package)
+  monkeypatch.syspath_prepend(package.parent)
+  finder = declared_only.DeclaredOnly(links, sources)
   monkeypatch.setattr(sys, 'meta_path', [finder, *sys.meta_path])
   yield sources, links
   sys.modules.pop('known_module_x', None)
@@ -37,6 +42,11 @@ def test_an_undeclared_module_is_named(trees):
     importlib.import_module('hidden_module_x')
   assert path in str(error.value)
   assert error.value.name == 'hidden_module_x'
+
+
+def test_another_copy_of_an_undeclared_package_is_hidden_too(trees):
+  with pytest.raises(ModuleNotFoundError, match='elsewhere'):
+    importlib.import_module('package_x')
 
 
 def test_other_modules_are_as_ever(trees):

@@ -108,8 +108,11 @@ def throughput_rows(
 def alternatives(half: paper_facts.Throughputs) -> tuple[Assumptions, ...]:
   """The assumptions that make a difference to half a table."""
   has_one = any(m == 1 for m, _ in half.published)
+  has_short = half.precision == 'bfloat16'
   return tuple(
-    other for other in ALTERNATIVES if has_one or other.recompute_alone
+    other
+    for other in ALTERNATIVES
+    if (has_one or other.recompute_alone) and (has_short or not other.doubled)
   )
 
 

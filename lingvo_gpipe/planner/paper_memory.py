@@ -13,8 +13,8 @@ here to be part of its "peak activation memory". So that is, by our model,
 ```
 
 under fill-drain with recomputation. (This engine holds gradients twice: the
-sums, and the newest before they are added.) The paper does not say which M it used;
-for a model here it is M = 32, as it is registered.
+sums, and the newest before they are added.) The paper does not say which M it
+used; for a model here it is M = 32, as it is registered.
 """
 
 import dataclasses

@@ -38,11 +38,11 @@ newest gradients beside them; 16 or 20 bytes a parameter.
 
 _ACTIVATION_MEMORY = """
 Of all devices together, in the same units. The published parameter memory has
-no room for gradients, so they are counted here, once. Fill-drain, all recomputed,
-M = {num_micro_batches}; AmoebaNet in float32, Transformers in bfloat16, as they
-are registered. Naive-1 runs in one piece and recomputes nothing. "Exact for
-micro-batches of" is the size of micro-batches with which the sum would be the
-published figure.
+no room for gradients, so they are counted here, once. Fill-drain, all
+recomputed, M = {num_micro_batches}; AmoebaNet in float32, Transformers in
+bfloat16, as they are registered. Naive-1 runs in one piece and recomputes
+nothing. "Exact for micro-batches of" is the size of micro-batches with which
+the sum would be the published figure.
 """
 
 _THROUGHPUT = """
@@ -109,12 +109,16 @@ def _half_summary(
   }
   stated = by_name[paper_throughput.AS_STATED.name]
   nearest = min(by_name, key=lambda name: by_name[name])
-  return (
+  text = (
     f'{half.table}, {half.name}: {near} of {len(others)} throughputs within '
     f'{paper_comparison.NEAR:.0%}, {stated:.0%} off on the average; nearest '
-    f'with "{nearest}", {by_name[nearest]:.0%} off. {above} of them are above '
-    'what any pipeline reaches if all ran the same batch.'
+    f'with "{nearest}", {by_name[nearest]:.0%} off.'
   )
+  if above:
+    text += (
+      f' {above} are above what any pipeline reaches if all ran the same batch.'
+    )
+  return text
 
 
 def table_1(rows: Sequence[MemoryRow]) -> str:

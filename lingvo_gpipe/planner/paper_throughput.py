@@ -58,6 +58,7 @@ class Assumptions:
     free_ends: Whether the first and the last layer take no time, as if
       embedding and softmax lay elsewhere.
     efficiency: The share of its peaks that a device reaches.
+    doubled: Whether activations have twice the bytes, float32 for bfloat16.
   """
 
   name: str
@@ -66,6 +67,7 @@ class Assumptions:
   cut_by_time: bool = False
   free_ends: bool = False
   efficiency: float = 1.0
+  doubled: bool = False
 
 
 AS_STATED = Assumptions('as stated')
@@ -73,6 +75,7 @@ ALTERNATIVES = (
   AS_STATED,
   Assumptions('FLOPs alone, memory no limit', memory_bound=False),
   Assumptions('nothing recomputed at M = 1', recompute_alone=False),
+  Assumptions('float32 activations', doubled=True),
   Assumptions('cells of equal time, not FLOPs', cut_by_time=True),
   Assumptions(
     'cells of equal time, nothing recomputed at M = 1',
@@ -152,6 +155,8 @@ def simulate_step(
       f'mini_batch of {mini_batch}.'
     )
   costs = costs.with_examples(size)
+  if assumptions.doubled:
+    costs = _doubled(costs)
   recomputes = num_micro_batches > 1 or assumptions.recompute_alone
   times = _times(costs.layers, device, assumptions)
   cells = _cut(costs, times, num_cells, num_micro_batches, assumptions)
@@ -179,6 +184,20 @@ def simulate_step(
       backwards,
       transfers,
       num_micro_batches,
+    ),
+  )
+
+
+def _doubled(costs: ModelCosts) -> ModelCosts:
+  return dataclasses.replace(
+    costs,
+    layers=tuple(
+      dataclasses.replace(
+        layer,
+        activation_bytes=2 * layer.activation_bytes,
+        output_bytes=2 * layer.output_bytes,
+      )
+      for layer in costs.layers
     ),
   )
 

@@ -71,7 +71,14 @@ def test_assumptions_on_one_micro_batch_are_left_out_where_there_is_none():
   names = {other.name for other in paper_comparison.alternatives(half)}
   assert AS_STATED.name in names
   assert not any('M = 1' in name for name in names)
-  assert len(paper_comparison.alternatives(_HALF)) == len(ALTERNATIVES)
+  assert len(paper_comparison.alternatives(_HALF)) == len(ALTERNATIVES) - 1
+
+
+def test_only_bfloat16_can_be_taken_for_float32():
+  for precision, expected in (('float32', False), ('bfloat16', True)):
+    half = dataclasses.replace(_HALF, precision=precision)
+    found = any(other.doubled for other in paper_comparison.alternatives(half))
+    assert found == expected
 
 
 def test_the_mean_difference_is_a_factor_in_either_direction():

@@ -130,6 +130,21 @@ def test_free_ends_take_no_time_and_count_nothing_in_the_cut():
   assert step.sizes == (3, 3)
 
 
+def test_activations_of_twice_the_bytes_take_memory_and_links_longer():
+  costs = equal_layers(2, output_bytes=50_000)
+  device = dataclasses.replace(
+    _DEVICE, memory_bandwidth=1e5, link_bandwidth=1e6
+  )
+  once, twice = (
+    _step(2, 4, 4, costs, device=device, assumptions=Assumptions('', doubled=x))
+    for x in (False, True)
+  )
+  # 2 * 600 + 4000 bytes, and 2 * 1200 + 4000.
+  assert once.compute == pytest.approx(4 * 3 * 0.052)
+  assert twice.compute == pytest.approx(4 * 3 * 0.064)
+  assert twice.transfer > once.transfer
+
+
 def test_less_efficient_devices_take_longer():
   step = _step(2, 4, assumptions=Assumptions('', efficiency=0.5))
   assert step.time == pytest.approx(2 * _step(2, 4).time, rel=1e-6)

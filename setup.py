@@ -34,6 +34,7 @@ setuptools.setup(
   ),
   entry_points={
     'console_scripts': [
+      'lingvo_gpipe_benchmark = lingvo_gpipe.benchmark.speed_command:main',
       'lingvo_gpipe_launch_local = lingvo_gpipe.launch_local:main',
       'lingvo_gpipe_paper_tables = lingvo_gpipe.planner.paper_tables:main',
       'lingvo_gpipe_trace = lingvo_gpipe.tracing.trace_command:run_command',

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Times the pipeline beside Lingvo's own; see --help."""
+"""Times the pipeline beside other ways to train; see --help."""
 
 import pathlib
 import sys

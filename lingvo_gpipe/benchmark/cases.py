@@ -1,141 +1,123 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the speed benchmark compares: models, and ways to run them."""
+"""The models that the benchmark trains, and how large they are."""
 
 import dataclasses
-from typing import TypeVar
+from collections.abc import Sequence
 
-_T = TypeVar('_T')
+MODELS = ('mlp', 'amoebanet', 'transformer')
 
-ENGINES = ('lingvo', 'ours')
+_TITLES = {
+  'mlp': 'residual MLP',
+  'amoebanet': 'AmoebaNet-D',
+  'transformer': 'Transformer language model',
+}
+# What `example_size` is.
+_EXAMPLES = {'amoebanet': 'pixels a side', 'transformer': 'tokens a row'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A residual MLP, cut into cells of equally many layers.
+  """A model, its mini-batch, and how it is cut unless flags say otherwise.
 
   Attributes:
-    name: For reports.
-    num_layers: L; each layer is x + W2 relu(W1 x + b1) + b2.
-    dim: D, the width of x; the hidden width is 4 D.
+    name: For flags and reports.
+    model: One of MODELS: 'mlp', layers x + W2 relu(W1 x + b1) + b2, whose
+      hidden width is 4 D; 'amoebanet', AmoebaNet-D(L, D) for small images;
+      'transformer', a language model of L layers of width D.
+    num_layers: L.
+    dim: D.
     batch: Examples in a mini-batch.
     num_cells: K, each on a CPU device of its own with one thread.
     num_micro_batches: M.
+    example_size: Pixels to a side of an image, tokens of a row.
+    step_seconds: About how long a step takes on one core, for estimates.
+    build_seconds: About how long its graph takes, for estimates.
   """
 
   name: str
+  model: str
   num_layers: int
   dim: int
   batch: int
-  num_cells: int
-  num_micro_batches: int
+  num_cells: int = 2
+  num_micro_batches: int = 8
+  example_size: int = 1
+  step_seconds: float = 1.0
+  build_seconds: float = 2.0
 
   def __post_init__(self) -> None:
+    if self.model not in MODELS:
+      raise ValueError(
+        f'model is {self.model!r}; it must be one of {", ".join(MODELS)}.'
+      )
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if field.name != 'name' and value < 1:
+      if isinstance(value, int) and value < 1:
         raise ValueError(f'{field.name} is {value}; it must be 1 or more.')
-    if self.num_layers % self.num_cells:
-      raise ValueError(
-        f'num_layers is {self.num_layers}, which num_cells, {self.num_cells}, '
-        'does not divide: the bound on efficiency is for equal cells.'
-      )
 
-  @property
-  def efficiency_bound(self) -> float:
-    """M / (M + K - 1): what fill and drain leave of K devices."""
-    return self.num_micro_batches / (
-      self.num_micro_batches + self.num_cells - 1
-    )
+  def check_micro_batches(self, num_micro_batches: int) -> None:
+    """Raises ValueError if the mini-batch cannot be cut into so many."""
+    if num_micro_batches < 1 or self.batch % num_micro_batches:
+      raise ValueError(
+        f'micro_batches has {num_micro_batches}, which does not divide the '
+        f'{self.batch} examples of case {self.name!r}: engines would be given '
+        'different work.'
+      )
 
   def __str__(self) -> str:
-    return (
-      f'{self.name}: residual MLP, L={self.num_layers} D={self.dim} '
-      f'batch={self.batch} K={self.num_cells} M={self.num_micro_batches}'
-    )
+    size = _EXAMPLES.get(self.model)
+    text = f'{self.name}: {_TITLES[self.model]}, L={self.num_layers} '
+    text += f'D={self.dim} batch={self.batch}'
+    return f'{text}, {self.example_size} {size}' if size else text
 
 
-@dataclasses.dataclass(frozen=True)
-class Variant:
-  """A way to run a case.
-
-  Attributes:
-    engine: 'lingvo' for lingvo.core.gpipe.PipeliningLayer, 'ours' for
-      lingvo_gpipe's.
-    schedule: One of lingvo_gpipe.schedules.SCHEDULE_NAMES. All but gpipe have
-      the loss inside the pipeline.
-    recompute: A recompute policy. Lingvo's engine knows 'always' only.
-    one_core: Whether the process is bound to one core.
-  """
-
-  engine: str
-  schedule: str = 'gpipe'
-  recompute: str = 'always'
-  one_core: bool = False
-
-  def __post_init__(self) -> None:
-    if self.engine not in ENGINES:
-      raise ValueError(
-        f'engine is {self.engine!r}; it must be one of {ENGINES}.'
-      )
-    own = (self.schedule, self.recompute) != ('gpipe', 'always')
-    if self.engine == 'lingvo' and own:
-      raise ValueError(
-        "Lingvo's engine has schedule 'gpipe' and recompute 'always' only."
-      )
-
-  @property
-  def name(self) -> str:
-    """A name for reports, such as 'ours-1f1b-never'."""
-    parts = [self.engine]
-    if self.engine == 'ours':
-      parts += [self.schedule, self.recompute]
-    if self.one_core:
-      parts.append('one_core')
-    return '-'.join(parts)
-
-  @property
-  def loss_inside(self) -> bool:
-    return self.schedule != 'gpipe'
-
-
-# The first has few examples a micro-batch and large weights, the second the
-# reverse.
+# Of the MLPs the first has few examples a micro-batch and large weights, the
+# second the reverse.
 CASES = (
-  Case('wide', 8, 512, 512, 2, 8),
-  Case('long', 16, 256, 4096, 2, 16),
+  Case('wide', 'mlp', 8, 512, 512, step_seconds=0.8),
+  Case(
+    *('long', 'mlp', 16, 256, 4096),
+    num_micro_batches=16,
+    step_seconds=2.4,
+  ),
+  Case(
+    *('amoebanet', 'amoebanet', 3, 32, 64),
+    example_size=16,
+    step_seconds=0.6,
+    build_seconds=12.0,
+  ),
+  Case(
+    *('transformer', 'transformer', 6, 128, 32),
+    example_size=64,
+    step_seconds=0.6,
+    build_seconds=5.0,
+  ),
 )
-TINY_CASE = Case('tiny', 4, 16, 16, 2, 4)
-
-BASELINE = Variant('lingvo')
-VARIANTS = (
-  BASELINE,
-  Variant('ours'),
-  Variant('ours', recompute='except_last'),
-  Variant('ours', recompute='never'),
-  Variant('ours', '1f1b'),
-  Variant('ours', '1f1b', 'except_last'),
-  Variant('ours', '1f1b', 'never'),
-  Variant('ours', one_core=True),
-  Variant('ours', recompute='never', one_core=True),
-  Variant('ours', '1f1b', one_core=True),
+# To see in a minute that everything runs.
+TINY_CASES = (
+  Case('tiny', 'mlp', 4, 16, 16, 2, 4, 1, 0.01, 1.0),
+  Case('tiny-amoebanet', 'amoebanet', 3, 4, 4, 2, 2, 8, 0.1, 10.0),
+  Case('tiny-transformer', 'transformer', 2, 8, 4, 2, 2, 4, 0.02, 3.0),
 )
 
 
-def named_cases(names: list[str]) -> list[Case]:
+def named_cases(names: Sequence[str]) -> list[Case]:
   """The cases of these names; ValueError if there is none."""
-  return _named(names, {c.name: c for c in (*CASES, TINY_CASE)}, 'case')
-
-
-def named_variants(names: list[str]) -> list[Variant]:
-  """The variants of these names; ValueError if there is none."""
-  return _named(names, {v.name: v for v in VARIANTS}, 'variant')
-
-
-def _named(names: list[str], known: dict[str, _T], what: str) -> list[_T]:
+  known = {case.name: case for case in (*CASES, *TINY_CASES)}
   for name in names:
     if name not in known:
       raise ValueError(
-        f'There is no {what} {name!r}; it must be one of {", ".join(known)}.'
+        f'There is no case {name!r}; it must be one of {", ".join(known)}.'
       )
   return [known[name] for name in names]
+
+
+def cases_of_models(models: Sequence[str]) -> list[Case]:
+  """The cases of these models, tiny ones aside."""
+  for model in models:
+    if model not in MODELS:
+      raise ValueError(
+        f'There is no model {model!r}; it must be one of {", ".join(MODELS)}.'
+      )
+  return [case for case in CASES if case.model in models]

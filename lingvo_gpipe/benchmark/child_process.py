@@ -3,6 +3,7 @@
 """A child process that is told what to do, line by line, in JSON."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -30,6 +31,7 @@ class ChildProcess:
     module: str,
     argument: Any,
     environment: Mapping[str, str] | None = None,
+    python: str | None = None,
   ):
     """Starts the process.
 
@@ -37,24 +39,38 @@ class ChildProcess:
       module: The module to run.
       argument: Its only command-line argument, as JSON.
       environment: What to add to the environment.
+      python: Another interpreter. It is given the module's file, and none of
+        this one's packages.
+
+    Raises:
+      ChildError: There is no such interpreter.
     """
     self._module = module
     # Open for as long as the process runs.
     self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-    self._process = subprocess.Popen(
-      [sys.executable, '-m', module, json.dumps(argument)],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      stderr=self._errors,
-      text=True,
-      env={
-        **os.environ,
-        'CUDA_VISIBLE_DEVICES': '',
-        'TF_CPP_MIN_LOG_LEVEL': '2',
-        'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
-        **(environment or {}),
-      },
-    )
+    program = [sys.executable, '-m', module]
+    variables = {
+      **os.environ,
+      'CUDA_VISIBLE_DEVICES': '',
+      'TF_CPP_MIN_LOG_LEVEL': '2',
+      'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
+      **(environment or {}),
+    }
+    if python is not None:
+      program = [python, importlib.util.find_spec(module).origin]
+      del variables['PYTHONPATH']
+    try:
+      self._process = subprocess.Popen(
+        [*program, json.dumps(argument)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=self._errors,
+        text=True,
+        env=variables,
+      )
+    except OSError as error:
+      self._errors.close()
+      raise ChildError(f'{program[0]} cannot be started: {error}') from error
 
   def receive(self) -> Any:
     """Waits for the next line.

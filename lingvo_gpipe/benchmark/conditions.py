@@ -4,6 +4,7 @@
 
 import importlib.metadata
 import os
+import pathlib
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,7 @@ def now() -> dict[str, Any]:
   return {
     'cores': one_core.num_usable_cores(),
     'machine': platform.machine(),
+    'cpu': _cpu(),
     'system': platform.platform(),
     'python': platform.python_version(),
     **versions,
@@ -30,10 +32,22 @@ def now() -> dict[str, Any]:
   }
 
 
+def _cpu() -> str:
+  """The processor's name as Linux tells it, or ''."""
+  info = pathlib.Path('/proc/cpuinfo')
+  if info.is_file():
+    for line in info.read_text(errors='replace').splitlines():
+      key, _, value = line.partition(':')
+      if key.strip() == 'model name':
+        return value.strip()
+  return ''
+
+
 def describe(conditions: Mapping[str, Any]) -> str:
   """The conditions in a line, with a warning if the machine was busy."""
+  kind = ', '.join(filter(None, (conditions['cpu'], conditions['machine'])))
   text = (
-    f'{conditions["cores"]} cores ({conditions["machine"]}), TensorFlow '
+    f'{conditions["cores"]} cores ({kind}), {conditions["system"]}, TensorFlow '
     f'{conditions["tensorflow"]}, Lingvo {conditions["lingvo"]}, Python '
     f'{conditions["python"]}, load {conditions["load"]:.2f} at the start.'
   )

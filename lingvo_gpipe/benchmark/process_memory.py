@@ -27,6 +27,16 @@ def resident_bytes(pid: int | None = None) -> int:
   return _field('VmRSS', pid)
 
 
+def anonymous_bytes(pid: int | None = None) -> int:
+  """Its memory now without pages of files, such as code."""
+  return _field('RssAnon', pid)
+
+
+def file_bytes(pid: int | None = None) -> int:
+  """The pages of files, such as code, in its memory now."""
+  return _field('RssFile', pid)
+
+
 def peak_bytes(pid: int | None = None) -> int:
   """The most memory that a process ever had since `reset_peak`, or at all."""
   return _field('VmHWM', pid)

@@ -2,170 +2,183 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a case's variants side by side, and keeps what was measured.
 
-Each variant has a process of its own, and all of them live at once. They take
-turns, a few steps each, so that whatever slows the machine for a while slows
-all of them:
+Each variant has a process of its own (PyTorch's has one a cell), and all of
+them live at once. They take turns, a few steps each on all cores and then on
+one core, so that whatever slows the machine for a while slows all of them:
 
 ```
-  round 0  | lingvo: 3 steps | ours: 3 steps | ours, 1f1b: 3 steps | ...
-  round 1  | lingvo: 3 steps | ours: 3 steps | ...
+  round 0  | lingvo: 3 steps, 1 on one core | ours: 3 steps, 1 on one core | ..
+  round 1  | lingvo: ...
 ```
 
-Only one process has anything to do at a time.
+Only one of them has anything to do at a time.
 """
 
 import contextlib
-import dataclasses
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-from lingvo_gpipe.benchmark.cases import Case, Variant
-from lingvo_gpipe.benchmark.child_process import ChildProcess
+from lingvo_gpipe.benchmark import process_memory
+from lingvo_gpipe.benchmark.cases import Case
+from lingvo_gpipe.benchmark.child_process import ChildError
+from lingvo_gpipe.benchmark.measured import Cut, Measured
+from lingvo_gpipe.benchmark.speed_estimate import Plan
+from lingvo_gpipe.benchmark.speed_report import CaseReport
+from lingvo_gpipe.benchmark.variants import Variant
+from lingvo_gpipe.benchmark.workers import Worker, Workers
 
-
-@dataclasses.dataclass
-class Measured:
-  """What was measured of one variant; lists have an entry a run or a step.
-
-  Attributes:
-    build_seconds: Building the graph, initialising, and the first step.
-    step_seconds: Steps after the first.
-    cpu_seconds: The same steps' time on all cores together, from the process's
-      own count: it tells work from waiting, and other programs matter less.
-    idle_bytes: Resident memory before the graph was built.
-    peak_bytes: The most resident memory after all steps.
-    ops: How many ops the graph has.
-    losses: The loss after the first step and after the last.
-  """
-
-  build_seconds: list[float] = dataclasses.field(default_factory=list)
-  step_seconds: list[float] = dataclasses.field(default_factory=list)
-  cpu_seconds: list[float] = dataclasses.field(default_factory=list)
-  idle_bytes: list[int] = dataclasses.field(default_factory=list)
-  peak_bytes: list[int] = dataclasses.field(default_factory=list)
-  ops: int = 0
-  losses: list[float] = dataclasses.field(default_factory=list)
-
-  @property
-  def build(self) -> float:
-    return statistics.median(self.build_seconds)
-
-  @property
-  def step(self) -> float:
-    return statistics.median(self.step_seconds)
-
-  @property
-  def cpu(self) -> float:
-    return statistics.median(self.cpu_seconds)
-
-  @property
-  def peak(self) -> float:
-    return statistics.median(self.peak_bytes)
-
-  @property
-  def above_idle(self) -> float:
-    """The peak above the level before building."""
-    return statistics.median(
-      peak - idle
-      for peak, idle in zip(self.peak_bytes, self.idle_bytes, strict=True)
-    )
+Say = Callable[[str], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """How much is measured.
+class Benchmark:
+  """Measures cases; a context manager, which ends all processes."""
 
-  Attributes:
-    runs: How often all processes are started anew.
-    rounds: How often the variants take turns, in each run.
-    steps: How many steps each turn has.
-    environment: What to add to the processes' environment.
-  """
+  def __init__(self, plan: Plan, say: Say = lambda text: None):
+    """Prepares.
 
-  runs: int = 1
-  rounds: int = 5
-  steps: int = 3
-  environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    Args:
+      plan: How much to measure.
+      say: Called with what is being done.
+    """
+    self._plan = plan
+    self._say = say
+    self._stack = contextlib.ExitStack()
+    self._workers = Workers(plan, self._stack)
 
-  def __post_init__(self) -> None:
-    for name in ('runs', 'rounds', 'steps'):
-      value = getattr(self, name)
-      if value < 1:
-        raise ValueError(f'{name} is {value}; it must be 1 or more.')
+  def __enter__(self) -> 'Benchmark':
+    return self
 
+  def __exit__(self, *unused: Any) -> None:
+    self._stack.close()
 
-def measure(
-  case: Case,
-  variants: Sequence[Variant],
-  plan: Plan,
-  say: Callable[[str], None] = lambda text: None,
-) -> dict[Variant, Measured]:
-  """Measures the variants of a case.
+  def measure(self, case: Case, variants: Sequence[Variant]) -> CaseReport:
+    """Measures the variants of a case.
 
-  Args:
-    case: The case.
-    variants: What to compare.
-    plan: How much to measure.
-    say: Called with what is being done.
+    Raises:
+      ChildError: The layers cannot be cut so, or a process ended.
+    """
+    self._say(f'{case.name}: cutting the layers')
+    cuts = {
+      k: self._workers.cut(case, k)
+      for k in sorted({variant.num_cells for variant in variants})
+    }
+    measured = {variant: Measured() for variant in variants}
+    for run in range(self._plan.runs):
+      self._say(f'{case.name}: run {run + 1} of {self._plan.runs}')
+      with self._started(case, measured, cuts) as workers:
+        self._build(workers, measured)
+        self._take_turns(workers, measured)
+        for variant, worker in workers.items():
+          measured[variant].peak_bytes.append(
+            sum(map(process_memory.peak_bytes, worker.pids))
+          )
+    if self._plan.memory:
+      self._measure_memory(case, measured, cuts)
+    return CaseReport(case, measured, cuts, len(self._workers.cores))
 
-  Raises:
-    ChildError: A process failed; the message has its errors.
-  """
-  measured = {variant: Measured() for variant in variants}
-  for run in range(plan.runs):
-    with contextlib.ExitStack() as stack:
-      say(f'run {run}: starting {len(variants)} processes')
-      workers = {
-        variant: stack.enter_context(_worker(case, variant, plan))
-        for variant in variants
-      }
-      for worker in workers.values():
-        worker.receive()
-      _build(workers, measured, say)
-      _take_turns(workers, measured, plan, say)
-  return measured
+  @contextlib.contextmanager
+  def _started(
+    self,
+    case: Case,
+    measured: Mapping[Variant, Measured],
+    cuts: Mapping[int, Cut],
+  ) -> Iterator[dict[Variant, Worker]]:
+    workers = {}
+    try:
+      for variant, own in measured.items():
+        if own.error:
+          continue
+        with _noting_errors(own):
+          worker = self._workers.start(case, variant, cuts[variant.num_cells])
+          workers[variant] = worker
+          own.idle_bytes.append(
+            sum(map(process_memory.resident_bytes, worker.pids))
+          )
+      yield workers
+    finally:
+      self._workers.stop()
 
+  def _build(
+    self, workers: dict[Variant, Worker], measured: dict[Variant, Measured]
+  ) -> None:
+    for variant, worker in list(workers.items()):
+      own = measured[variant]
+      self._say(f'building {variant.name}')
+      with _noting_errors(own):
+        reply = worker.ask(do='build')
+        own.graph_seconds.append(reply['graph_seconds'])
+        own.first_step_seconds.append(reply['first_step_seconds'])
+        own.ops = reply['ops']
+        own.losses = reply['losses']
+      if own.error:
+        self._say(f'{variant.name} cannot be run: {own.error}')
+        own.idle_bytes.clear()
+        del workers[variant]
 
-def _worker(case: Case, variant: Variant, plan: Plan) -> ChildProcess:
-  return ChildProcess(
-    'lingvo_gpipe.benchmark.step_worker',
-    {
-      'case': dataclasses.asdict(case),
-      'variant': dataclasses.asdict(variant),
-    },
-    plan.environment,
-  )
+  def _take_turns(
+    self, workers: dict[Variant, Worker], measured: dict[Variant, Measured]
+  ) -> None:
+    plan = self._plan
+    started = time.monotonic()
+    # Not counted: caches, allocators.
+    self._turns(workers, measured, counted=False)
+    for turn in range(plan.rounds):
+      left = (time.monotonic() - started) / (turn + 1) * (plan.rounds - turn)
+      self._say(
+        f'round {turn + 1} of {plan.rounds}, {left:.0f} s to go or less'
+      )
+      self._turns(workers, measured, counted=True)
 
-
-def _build(
-  workers: dict[Variant, ChildProcess],
-  measured: dict[Variant, Measured],
-  say: Callable[[str], None],
-) -> None:
-  for variant, worker in workers.items():
-    say(f'building {variant.name}')
-    reply = worker.ask(do='build')
-    measured[variant].build_seconds.append(reply['seconds'])
-    measured[variant].ops = reply['ops']
-    measured[variant].losses = [reply['loss']]
-
-
-def _take_turns(
-  workers: dict[Variant, ChildProcess],
-  measured: dict[Variant, Measured],
-  plan: Plan,
-  say: Callable[[str], None],
-) -> None:
-  for worker in workers.values():
-    worker.ask(do='steps', count=1)  # Not counted: caches, allocators.
-  for turn in range(plan.rounds):
-    say(f'round {turn + 1} of {plan.rounds}')
+  def _turns(
+    self,
+    workers: dict[Variant, Worker],
+    measured: dict[Variant, Measured],
+    *,
+    counted: bool,
+  ) -> None:
+    """One turn of each, of one step if it is not counted."""
+    plan = self._plan
     for variant, worker in workers.items():
-      reply = worker.ask(do='steps', count=plan.steps)
-      measured[variant].step_seconds += reply['seconds']
-      measured[variant].cpu_seconds += reply['cpu_seconds']
-      measured[variant].losses[1:] = [reply['loss']]
-  for variant, worker in workers.items():
-    memory = worker.ask(do='memory')
-    measured[variant].idle_bytes.append(memory['idle'])
-    measured[variant].peak_bytes.append(memory['peak'])
+      reply = worker.ask(do='steps', count=plan.steps if counted else 1)
+      alone = None
+      if plan.one_core_steps and variant.has_pipeline:
+        worker.pin(one_core=True)
+        alone = worker.ask(
+          do='steps', count=plan.one_core_steps if counted else 1
+        )
+        worker.pin(one_core=False)
+      own = measured[variant]
+      own.losses += reply['losses'] + (alone['losses'] if alone else [])
+      if not counted:
+        continue
+      own.step_seconds += reply['seconds']
+      own.cpu_seconds += reply['cpu_seconds']
+      if alone:
+        own.one_core_seconds += alone['seconds']
+
+  def _measure_memory(
+    self,
+    case: Case,
+    measured: dict[Variant, Measured],
+    cuts: Mapping[int, Cut],
+  ) -> None:
+    for variant, own in measured.items():
+      if own.error:
+        continue
+      self._say(f'memory of {variant.name}')
+      try:
+        own.device_bytes = self._workers.device_bytes(
+          case, variant, cuts[variant.num_cells]
+        )
+      except ChildError as error:
+        own.memory_error = str(error)
+
+
+@contextlib.contextmanager
+def _noting_errors(own: Measured) -> Iterator[None]:
+  """Keeps why a variant cannot be run, so that the others can."""
+  try:
+    yield
+  except ChildError as error:
+    own.error = str(error)

@@ -1,120 +1,117 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Times pipelined training steps, beside Lingvo's own GPipe and one core.
+"""Times pipelined training steps, side by side with other ways to train.
 
-Every variant runs in a process of its own; they take turns, so that all of
-them see the same machine. Printed, for each case: the median step time; core
-time of a step; the time to build the graph and run the first step; the peak of
-resident memory, and how far it is above the level before building; each also as
-a ratio to Lingvo's engine. Then, where the same variant also ran bound to one
-core, the efficiency T1 / (K TK) beside its bound M / (M + K - 1).
+Compared, for each model, K, M, schedule and recompute policy: this package;
+Lingvo's own GPipe; naive model parallelism; no pipeline; and PyTorch's
+pipelining, if there is an interpreter that has it. Every variant runs in a
+process of its own; they take turns, so that all of them see the same machine.
+Then each runs again with a process for each device, for its memory.
+docs/benchmark.md says what the columns mean.
 """
 
-import argparse
+import os
+import shlex
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from lingvo_gpipe.benchmark import (
-  cases,
   conditions,
   output_files,
   process_memory,
   speed,
+  speed_estimate,
+  speed_flags,
   speed_report,
 )
 from lingvo_gpipe.benchmark.child_process import ChildError
-
-_EXAMPLES = """
-examples:
-  tools/benchmark.py                       both cases, all variants
-  tools/benchmark.py --case tiny           does everything run? in a minute
-  tools/benchmark.py --case wide --variants lingvo,ours-gpipe-always \\
-      --runs 3 --json /tmp/wide.json --markdown /tmp/wide.md
-"""
-
-
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    'tools/benchmark.py',
-    description=__doc__,
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  parser.add_argument(
-    '--case',
-    default=','.join(case.name for case in cases.CASES),
-    help='Cases, with commas: '
-    + '; '.join(map(str, (*cases.CASES, cases.TINY_CASE)))
-    + '. Default: %(default)s.',
-  )
-  parser.add_argument(
-    '--variants',
-    default=','.join(variant.name for variant in cases.VARIANTS),
-    help='Variants, with commas. Default: all, %(default)s.',
-  )
-  for name, default, what in (
-    ('runs', 1, 'How often all processes are started anew.'),
-    ('rounds', 5, 'How often the variants take turns.'),
-    ('steps', 3, 'Steps a turn.'),
-  ):
-    parser.add_argument(
-      f'--{name}', type=int, default=default, help=f'{what} Default: {default}.'
-    )
-  parser.add_argument(
-    '--alive',
-    action='store_true',
-    help='Have the C library give freed blocks back at once: peaks are then '
-    'what is really alive, and the steps are slow.',
-  )
-  parser.add_argument('--json', help='A file for all figures.')
-  parser.add_argument('--markdown', help='A file for the tables.')
-  return parser
+from lingvo_gpipe.benchmark.speed_flags import Request
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = _parser()
-  args = parser.parse_args(argv)
+  parser = speed_flags.parser(_program(), __doc__)
+  arguments = sys.argv[1:] if argv is None else argv
+  args = parser.parse_args(arguments)
   if not process_memory.available():
     parser.error('/proc/self/status is needed, so Linux.')
   try:
-    chosen = cases.named_cases(args.case.split(','))
-    variants = cases.named_variants(args.variants.split(','))
-    plan = speed.Plan(
-      args.runs,
-      args.rounds,
-      args.steps,
-      process_memory.MAPPED_BLOCKS_ENV if args.alive else {},
-    )
+    request = speed_flags.wanted(args)
   except ValueError as error:
     parser.error(str(error))
   machine = conditions.now()
-  text = conditions.describe(machine)
-  if args.alive:
-    text += '\nFreed blocks go back at once: peaks are exact, steps are slow.'
-  print(text, flush=True)
-  reports = []
-  for case in chosen:
-    try:
-      measured = speed.measure(case, variants, plan, _say)
-    except ChildError as error:
-      print(f'benchmark.py: {error}', file=sys.stderr)
-      return 1
-    report = speed_report.CaseReport(case, measured)
-    reports.append(report)
-    part = speed_report.as_text(report)
-    print(f'\n{part}', flush=True)
-    text += f'\n\n{part}'
+  seconds = speed_estimate.seconds(
+    request.cases, request.plan, machine['cores']
+  )
+  _say(f'this takes about {max(1, round(seconds / 60))} min on a quiet machine')
+  command = _command_line(arguments)
+  head = _head(machine, command, request)
+  print(head, flush=True)
+  try:
+    reports = _measure(request)
+  except ChildError as error:
+    print(f'{parser.prog}: {error}', file=sys.stderr)
+    return 1
+  parts = [*map(speed_report.as_text, reports), speed_report.legend(reports)]
+  text = '\n\n'.join([head, *parts])
   output_files.write_text(args.markdown, text)
+  if request.readme:
+    request.readme.replace(text)
   output_files.write_json(
     args.json,
     {
       'conditions': {**machine, 'alive': args.alive},
+      'command': command,
       'cases': [*map(speed_report.as_json, reports)],
     },
   )
-  return 0
+  return int(any(m.error for r in reports for m in r.measured.values()))
+
+
+def _program() -> str:
+  """What the user typed."""
+  typed = sys.argv[0]
+  return os.path.basename(typed) if os.path.isabs(typed) else typed
+
+
+def _command_line(arguments: Sequence[str]) -> str:
+  """What was typed, but for the path of another interpreter."""
+  flag, shown = '--torch_python', []
+  for i, argument in enumerate(arguments):
+    if argument.startswith(f'{flag}='):
+      argument = f'{flag}=PYTHON'
+    elif i and arguments[i - 1] == flag:
+      argument = 'PYTHON'
+    shown.append(argument)
+  return shlex.join([_program(), *shown])
+
+
+def _head(machine: dict[str, Any], command: str, request: Request) -> str:
+  """What stands above the tables."""
+  lines = [conditions.describe(machine), f'`{command}`']
+  if request.plan.environment:
+    lines.append('Freed blocks go back at once: peaks are exact, steps slow.')
+  if request.left_out:
+    lines.append(request.left_out)
+  return '\n\n'.join(lines)
+
+
+def _measure(request: Request) -> list[speed_report.CaseReport]:
+  """Measures all cases; prints each as soon as it is there."""
+  reports = []
+  with speed.Benchmark(request.plan, _say) as benchmark:
+    for case, variants in request.cases.items():
+      report = benchmark.measure(case, variants)
+      reports.append(report)
+      print(f'\n{speed_report.as_text(report)}', flush=True)
+  print(f'\n{speed_report.legend(reports)}', flush=True)
+  return reports
 
 
 def _say(text: str) -> None:
   print(f'  {text}', file=sys.stderr, flush=True)
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -3,46 +3,63 @@
 """A training step of a benchmark's case: graph, session, first step.
 
 Plain gradient descent, each weight updated on its own device, so that nothing
-but the pipeline is measured. The input comes from tf.data: TensorFlow would
-compute ahead with a constant.
+but the pipeline is measured.
 """
 
+import itertools
+from typing import Any
+
 import lingvo.compat as tf
-import numpy as np
-from lingvo.core import cluster_factory, gpipe, py_utils
+from lingvo.core import builder_layers, cluster_factory, py_utils
 
-from lingvo_gpipe import pipelining_layer
-from lingvo_gpipe.benchmark import residual_mlp
-from lingvo_gpipe.benchmark.cases import Case, Variant
+from lingvo_gpipe import cluster, pipelining_layer
+from lingvo_gpipe.benchmark import case_model, lingvo_engine
+from lingvo_gpipe.benchmark.cases import Case
+from lingvo_gpipe.benchmark.variants import Variant
+from lingvo_gpipe.training import one_core
 
-_ENGINES = {'lingvo': gpipe, 'ours': pipelining_layer}
 _LEARNING_RATE = 0.01
 _SEED = 1
+_NAME = 'net'
 
 
 class TrainStep:
   """Runs training steps of one variant of one case, in graph mode."""
 
-  def __init__(self, case: Case, variant: Variant):
-    """Builds the graph and initialises the weights; `run` does a step."""
+  def __init__(
+    self,
+    case: Case,
+    variant: Variant,
+    splits: list[int],
+    workers: str | None = None,
+  ):
+    """Builds the graph and initialises the weights; `run` does a step.
+
+    Args:
+      case: What to train.
+      variant: How. 'torch' is not run by TensorFlow.
+      splits: The first layer of each cell but the first.
+      workers: The target of sessions whose K workers have a CPU device each;
+        by default this process has K.
+    """
     self._case = case
     self._variant = variant
-    cluster = cluster_factory.ForTestingWorker(
-      mode='sync',
-      job='trainer_client',
-      cpus=case.num_cells,
-      split_size=case.num_cells,
-    )
+    self._splits = splits
+    self._workers = workers
     self._graph = tf.Graph()
-    with cluster, self._graph.as_default():
+    with self._cluster(), self._graph.as_default():
       tf.random.set_seed(_SEED)
-      py_utils.GetOrCreateGlobalStepVar()
-      layer = self._params().Instantiate()
-      x, start_input = self._input()
-      self._loss = self._compute_loss(layer, x)
+      step = py_utils.GetOrCreateGlobalStepVar()
+      model = case_model.make(case)
+      if workers is None:
+        inputs, targets, start = model.data(case.batch)
+      else:
+        devices = [self._device(0), self._device(variant.num_cells - 1)]
+        inputs, targets, start = model.generated_data(case.batch, step, devices)
+      self._loss = self._compute_loss(model, inputs, targets)
       self._train = _descend(self._loss)
-      self._session = tf.compat.v1.Session(config=self._config())
-      self._session.run([tf.global_variables_initializer(), start_input])
+      self._session = tf.compat.v1.Session(workers or '', config=self._config())
+      self._session.run([tf.global_variables_initializer(), start])
 
   def run(self) -> float:
     """Runs a step; returns the loss before it."""
@@ -54,60 +71,75 @@ class TrainStep:
     """How many ops the graph has, those in functions not counted."""
     return len(self._graph.get_operations())
 
-  def _params(self):
-    case, variant = self._case, self._variant
-    engine = _ENGINES[variant.engine]
-    per_cell = case.num_layers // case.num_cells
-    layers = [
-      residual_mlp.ResidualLayer.Params().Set(
-        name=f'l{i}', dim=case.dim, number=i
+  def _cluster(self) -> Any:
+    p = cluster_factory.ForTestingWorker(
+      mode='sync', job='trainer_client'
+    ).params.Copy()
+    p.cls = cluster.PipelineCluster
+    num_cells = self._variant.num_cells
+    in_one = self._workers is None
+    for job in (p.worker, p.ps, p.controller):
+      job.name = '/job:localhost' if in_one else '/job:worker'
+      job.replicas = 1 if in_one else num_cells
+    cluster.use_cpu_devices(p, num_cells if in_one else 1, num_cells)
+    return p.Instantiate()
+
+  def _device(self, cell: int) -> str:
+    return cluster_factory.Current().WorkerDeviceInModelSplit(cell)
+
+  def _compute_loss(self, model: Any, inputs: Any, targets: Any) -> Any:
+    engine = self._variant.method.engine
+    if engine in ('ours', 'naive'):
+      layer = self._our_params(model).Instantiate()
+      return layer.ComputeLoss(layer.theta, inputs, targets)['loss'][0]
+    if engine == 'lingvo':
+      params = lingvo_engine.pipelining_params(
+        self._case, self._splits, self._variant.num_micro_batches, _NAME
       )
-      for i in range(case.num_layers)
-    ]
-    p = engine.PipeliningLayer.Params().Set(
-      name='net',
-      num_micro_batches=case.num_micro_batches,
+    else:
+      params = builder_layers.SequentialLayer.Params().Set(
+        name=_NAME, sub=model.layers
+      )
+    loss = model.loss.Instantiate()
+    with tf.device(self._device(0)):
+      outputs = params.Instantiate().FPropDefaultTheta(inputs)
+    with tf.device(self._device(self._variant.num_cells - 1)):
+      return loss.FPropDefaultTheta(outputs, targets)['loss'][0]
+
+  def _our_params(self, model: Any) -> Any:
+    variant = self._variant
+    ends = [0, *self._splits, len(model.layers)]
+    return pipelining_layer.PipeliningLayer.Params().Set(
+      name=_NAME,
+      num_micro_batches=variant.num_micro_batches,
+      schedule=variant.method.schedule,
+      recompute=variant.method.recompute,
+      loss_tpl=model.loss,
       cell_tpl=[
-        engine.FeatureExtractionLayer.Params().Set(
-          name=f'cell{k}', sub=layers[k * per_cell : (k + 1) * per_cell]
+        pipelining_layer.FeatureExtractionLayer.Params().Set(
+          name=f'cell{k}', sub=model.layers[start:end]
         )
-        for k in range(case.num_cells)
+        for k, (start, end) in enumerate(itertools.pairwise(ends))
       ],
     )
-    if variant.engine == 'ours':
-      p.Set(schedule=variant.schedule, recompute=variant.recompute)
-    if variant.loss_inside:
-      p.loss_tpl = residual_mlp.MeanSquare.Params().Set(name='loss')
-    return p
 
-  def _input(self):
-    case = self._case
-    data = np.random.RandomState(_SEED).randn(case.batch, case.dim)
-    dataset = tf.data.Dataset.from_tensors(data.astype(np.float32)).repeat()
-    iterator = tf.compat.v1.data.make_initializable_iterator(dataset)
-    return iterator.get_next(), iterator.initializer
-
-  def _compute_loss(self, layer, x):
-    if self._variant.loss_inside:
-      targets = tf.zeros([self._case.batch])
-      return layer.ComputeLoss(layer.theta, x, targets)['loss'][0]
-    y = layer.FPropDefaultTheta(x)
-    last = self._case.num_cells - 1
-    with tf.device(cluster_factory.Current().WorkerDeviceInModelSplit(last)):
-      return tf.reduce_mean(tf.square(y))
-
-  def _config(self):
-    return tf.compat.v1.ConfigProto(
-      device_count={'CPU': self._case.num_cells},
-      intra_op_parallelism_threads=1,
-    )
+  def _config(self) -> Any:
+    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1)
+    if self._workers is None:
+      config.device_count['CPU'] = self._variant.num_cells
+    if self._variant.method.engine == 'plain-all_cores':
+      config.intra_op_parallelism_threads = one_core.num_usable_cores()
+    return config
 
 
-def _descend(loss):
+def _descend(loss: Any) -> Any:
   """One step of gradient descent, each weight on its device."""
   variables = tf.trainable_variables()
   gradients = tf.gradients(loss, variables, colocate_gradients_with_ops=True)
-  updates = []
+  updates = [
+    *tf.get_collection(tf.GraphKeys.UPDATE_OPS),
+    *tf.get_collection(py_utils.BATCH_NORM_UPDATES),
+  ]
   for variable, gradient in zip(variables, gradients, strict=True):
     with tf.device(variable.device):
       updates.append(tf.assign_sub(variable, _LEARNING_RATE * gradient))

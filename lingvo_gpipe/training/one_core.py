@@ -6,23 +6,36 @@ import contextlib
 import os
 import pathlib
 
-_THREADS = pathlib.Path('/proc/self/task')
+_PROC = pathlib.Path('/proc')
 
 
-def num_usable_cores():
+def _threads(pid: int | str) -> pathlib.Path:
+  """A directory with an entry a thread."""
+  return _PROC / str(pid) / 'task'
+
+
+def num_usable_cores() -> int:
   """How many cores this process may use."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
-def _set_all_threads(cores):
-  """Binds every thread of this process to `cores`."""
-  done = set()
+def bind_all_threads(cores: set[int], pid: int | str = 'self') -> None:
+  """Binds every thread of a process to `cores`.
+
+  Args:
+    cores: Numbers of cores.
+    pid: The process; 'self' for this one.
+
+  Raises:
+    OSError: Not allowed, or there is no such process.
+  """
+  done: set[int] = set()
   # A thread that is started meanwhile may have its starter's old cores, so
   # this goes on until no new one is found.
   while True:
-    new = {int(entry.name) for entry in _THREADS.iterdir()} - done
+    new = {int(entry.name) for entry in _threads(pid).iterdir()} - done
     if not new:
       return
     for thread in new:
@@ -48,15 +61,15 @@ class OneCore:
   @property
   def available(self):
     """Whether threads can be bound to cores here, and there is a choice."""
-    return len(self._cores) > 1 and _THREADS.is_dir()
+    return len(self._cores) > 1 and _threads('self').is_dir()
 
   def pin(self):
     """Binds all threads to the first core. OSError: not allowed here."""
     self.pinned = True
-    _set_all_threads({min(self._cores)})
+    bind_all_threads({min(self._cores)})
 
   def release(self):
     """Gives all threads their cores back."""
     if self.pinned:
-      _set_all_threads(self._cores)
+      bind_all_threads(self._cores)
       self.pinned = False

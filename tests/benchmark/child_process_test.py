@@ -1,5 +1,8 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import pathlib
+import sys
+
 import pytest
 
 from lingvo_gpipe.benchmark.child_process import ChildError, ChildProcess
@@ -45,3 +48,16 @@ def test_the_child_ends_with_the_block(module):
     process = child._process
     assert process.poll() is None
   assert process.poll() == 0
+
+
+def test_another_interpreter_gets_none_of_our_packages(module, monkeypatch):
+  monkeypatch.setenv('PYTHONPATH', '/some/where')
+  with ChildProcess(module, 1, python=sys.executable) as child:
+    assert child.receive()[0] == 1
+    environment = pathlib.Path(f'/proc/{child._process.pid}/environ')
+    assert b'PYTHONPATH' not in environment.read_bytes()
+
+
+def test_an_interpreter_that_is_not_there_is_named(module):
+  with pytest.raises(ChildError, match='/no/python cannot be started'):
+    ChildProcess(module, 1, python='/no/python')

@@ -55,3 +55,12 @@ def test_reads_other_processes():
     < process_memory.resident_bytes(parent)
     <= process_memory.peak_bytes(parent)
   )
+
+
+def test_data_and_files_make_up_the_memory():
+  resident = process_memory.resident_bytes()
+  data, files = process_memory.anonymous_bytes(), process_memory.file_bytes()
+  assert data > 0
+  assert files > 0
+  # Shared memory is neither.
+  assert data + files == pytest.approx(resident, rel=0.1)

@@ -4,21 +4,28 @@ import json
 
 import pytest
 
-from lingvo_gpipe.benchmark import cases, speed, speed_report
+from lingvo_gpipe.benchmark import cases, speed_report, variants
+from lingvo_gpipe.benchmark.measured import Cut, Measured
 
-_OURS = cases.Variant('ours')
-_ALONE = cases.Variant('ours', one_core=True)
-_CASE = cases.Case('some', 4, 8, 8, 2, 4)
+_CASE = cases.Case('some', 'mlp', 4, 8, 8, 2, 4)
+_LINGVO, _OURS, _NAIVE, _PLAIN, _TORCH = variants.expand(
+  _CASE,
+  variants.named_methods(
+    ['lingvo', 'ours-gpipe-always', 'naive', 'plain', 'torch-gpipe-always']
+  ),
+)
 
 
-def _measured(step, build, peak, loss=2.0):
-  return speed.Measured(
-    build_seconds=[build],
+def _measured(step, graph=1.0, peak=200, loss=2.0, one_core=None, devices=()):
+  return Measured(
+    graph_seconds=[graph],
+    first_step_seconds=[3.0],
     step_seconds=[step, 100 * step, step],
+    one_core_seconds=[one_core] if one_core else [],
     cpu_seconds=[step] * 3,
     idle_bytes=[100 * 2**20],
     peak_bytes=[peak * 2**20],
-    ops=12,
+    device_bytes=[size * 2**20 for size in devices],
     losses=[3.0, loss],
   )
 
@@ -28,53 +35,88 @@ def report():
   return speed_report.CaseReport(
     _CASE,
     {
-      cases.BASELINE: _measured(2.0, 4.0, 300),
-      _OURS: _measured(1.0, 2.0, 200, loss=1.5),
-      _ALONE: _measured(1.5, 2.0, 200),
+      _LINGVO: _measured(2.0, 4.0, 300),
+      _OURS: _measured(1.0, loss=1.5, one_core=1.5, devices=[70, 50]),
+      _NAIVE: _measured(2.5),
+      _PLAIN: _measured(3.0),
+      _TORCH: _measured(1.0, loss=9.0),
     },
+    {
+      1: Cut([], ['a', 'b', 'c'], [(2.0, 4.0)], 'flops'),
+      2: Cut([2], ['a', 'b', 'c'], [(1.0, 2.0), (1.0, 2.0)], 'flops'),
+    },
+    num_cores=2,
   )
 
 
 def test_ratios_are_of_medians(report):
-  assert report.ratios(_OURS) == {
-    'step': 0.5,
-    'build': 0.5,
-    'peak': pytest.approx(2 / 3),
-    'above_idle': 0.5,
-  }
+  assert report.to_lingvo(_OURS) == 0.5
+  assert report.speed_up(_OURS) == 3.0
+  # There is no Lingvo of M = 1.
+  assert report.to_lingvo(_NAIVE) is None
 
 
 def test_efficiency_is_against_one_core_and_the_bound(report):
-  [found] = report.efficiencies()
-  assert found.variant == _OURS
+  found = report.efficiency(_OURS)
   assert found.value == 0.75
+  assert found.bound == pytest.approx(4 / 5)
   assert found.of_bound == pytest.approx(0.75 / (4 / 5))
+  assert report.efficiency(_PLAIN) is None
 
 
-def test_losses_that_differ_show(report):
-  assert report.loss_spread() == pytest.approx(0.25)
-  assert 'agree to 2e-01' in speed_report.as_text(report)
+def test_spread_is_of_the_middle_half():
+  steps = [1.0, 1.0, 1.1, 1.2, 1.2]
+  assert Measured(step_seconds=steps).spread == pytest.approx(0.1 / 1.1)
+  assert Measured(step_seconds=steps[:1]).spread == 0
+
+
+def test_losses_of_one_m_that_differ_show(report):
+  # Some have done more steps; the peer has weights of its own.
+  report.measured[_LINGVO].losses.append(7.0)
+  assert report.loss_spreads() == {1: 0.0, 4: pytest.approx(0.25)}
+  assert 'agree to 2e-01 (M=4)' in speed_report.as_text(report)
 
 
 def test_text_has_a_row_for_each_variant(report):
   text = speed_report.as_text(report)
   [row] = [r for r in text.splitlines() if r.startswith('| ours-gpipe-always ')]
   assert [cell.strip() for cell in row.split('|')[2:-1]] == [
-    '1.000', '0.50', '1.000', '2.00', '0.50', '200', '0.67', '100', '0.50',
-    '12',
-  ]  # fmt: skip
-  assert '75%, 94% of the bound 0.800' in text
+    *('2', '4', '1.000', '±2475.0%', '3.00', '0.50', '75%', '94%'),
+    *('70', '100', '1.00', '3.00'),
+  ]
+  [row] = [r for r in text.splitlines() if r.startswith('| plain ')]
+  assert [cell.strip() for cell in row.split('|')[8:-2]] == [
+    *('', '', '', '100', '1.00')
+  ]
+  assert 'K=2: a..b 50%, c 50% of the FLOPs' in text
 
 
-def test_without_lingvo_there_are_no_ratios():
-  report = speed_report.CaseReport(_CASE, {_OURS: _measured(1, 1, 101)})
-  assert report.ratios(_OURS) == {}
-  assert 'ours-gpipe-always' in speed_report.as_text(report)
+def test_what_could_not_be_run_is_told(report):
+  report.measured[_LINGVO].error = 'Traceback\nValueError: no shapes'
+  report.measured[_OURS].memory_error = 'gone'
+  text = speed_report.as_text(report)
+  assert 'lingvo K=2 M=4 could not be run: ValueError: no shapes' in text
+  assert '| lingvo' not in text
+  assert "ours-gpipe-always K=2 M=4's devices could not be measured: gone" in (
+    text
+  )
+  assert report.to_lingvo(_OURS) is None
+
+
+def test_the_legend_names_each_engine_once(report):
+  lines = speed_report.legend([report, report]).splitlines()
+  assert [line.split(':')[0] for line in lines] == [
+    *('- lingvo', '- ours', '- naive', '- plain', '- torch')
+  ]
 
 
 def test_json_has_every_step(report):
+  report.measured[_NAIVE].error = 'no'
   value = json.loads(json.dumps(speed_report.as_json(report)))
-  own = value['variants'][_OURS.name]
+  by_name = {own['name']: own for own in value['variants']}
+  own = by_name['ours-gpipe-always']
   assert own['step_seconds'] == [1.0, 100.0, 1.0]
-  assert own['ratios']['step'] == 0.5
-  assert value['efficiencies'][_OURS.name]['value'] == 0.75
+  assert (own['num_cells'], own['num_micro_batches']) == (2, 4)
+  assert (own['to_lingvo'], own['efficiency']) == (0.5, 0.75)
+  assert by_name['naive']['error'] == 'no'
+  assert value['cuts']['2']['splits'] == [2]

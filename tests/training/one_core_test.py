@@ -1,6 +1,7 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
 import os
+import subprocess
 import threading
 
 import pytest
@@ -62,3 +63,16 @@ def test_release_without_pin_changes_nothing():
 
 def test_a_process_may_use_some_core():
   assert 1 <= one_core.num_usable_cores() <= os.cpu_count()
+
+
+@needs_two_cores
+def test_threads_of_another_process_are_bound_as_well():
+  process = subprocess.Popen(['sleep', '60'])
+  try:
+    first = min(os.sched_getaffinity(0))
+    one_core.bind_all_threads({first}, process.pid)
+    assert os.sched_getaffinity(process.pid) == {first}
+    assert os.sched_getaffinity(0) != {first}
+  finally:
+    process.kill()
+    process.wait()

@@ -1,0 +1,106 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the speed benchmark measures of a variant."""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+  """How a case's layers are cut into K cells.
+
+  Attributes:
+    splits: The first layer of each cell but the first.
+    layers: The layers' names.
+    costs: For each cell, what forward and backward of a micro-batch take.
+    basis: The unit of costs: 'flops', or 'measured' for seconds.
+  """
+
+  splits: list[int]
+  layers: list[str]
+  costs: list[tuple[float, float]]
+  basis: str
+
+
+@dataclasses.dataclass
+class Measured:
+  """What was measured of one variant; lists have an entry a run or a step.
+
+  Attributes:
+    graph_seconds: Building the graph and initialising the weights.
+    first_step_seconds: The first step, in which TensorFlow prepares the graph.
+    step_seconds: Steps after the first.
+    one_core_seconds: The same with all threads on one core.
+    cpu_seconds: The time of `step_seconds` on all cores together, by the
+      processes' own count: it tells work from waiting.
+    idle_bytes: Resident memory before the graph was built.
+    peak_bytes: The most resident memory after all steps.
+    device_bytes: For each device, in a process of its own, the peak above the
+      level before the graph was built. Empty if it was not measured.
+    ops: How many ops the graph has.
+    losses: The loss of each step of the last run, counted or not.
+    error: Why the variant could not be run; '' if it was.
+    memory_error: Why its devices' memory could not be measured, or ''.
+  """
+
+  graph_seconds: list[float] = dataclasses.field(default_factory=list)
+  first_step_seconds: list[float] = dataclasses.field(default_factory=list)
+  step_seconds: list[float] = dataclasses.field(default_factory=list)
+  one_core_seconds: list[float] = dataclasses.field(default_factory=list)
+  cpu_seconds: list[float] = dataclasses.field(default_factory=list)
+  idle_bytes: list[int] = dataclasses.field(default_factory=list)
+  peak_bytes: list[int] = dataclasses.field(default_factory=list)
+  device_bytes: list[int] = dataclasses.field(default_factory=list)
+  ops: int = 0
+  losses: list[float] = dataclasses.field(default_factory=list)
+  error: str = ''
+  memory_error: str = ''
+
+  @property
+  def graph(self) -> float:
+    return statistics.median(self.graph_seconds)
+
+  @property
+  def first_step(self) -> float:
+    return statistics.median(self.first_step_seconds)
+
+  @property
+  def step(self) -> float:
+    return statistics.median(self.step_seconds)
+
+  @property
+  def spread(self) -> float:
+    """Half the distance between the step times' quartiles, by the median."""
+    if len(self.step_seconds) < 2:
+      return 0.0
+    low, middle, high = statistics.quantiles(
+      self.step_seconds, n=4, method='inclusive'
+    )
+    return (high - low) / 2 / middle
+
+  @property
+  def one_core(self) -> float | None:
+    return _median(self.one_core_seconds)
+
+  @property
+  def cpu(self) -> float:
+    return statistics.median(self.cpu_seconds)
+
+  @property
+  def above_idle(self) -> float:
+    """The peak above the level before building."""
+    return statistics.median(
+      peak - idle
+      for peak, idle in zip(self.peak_bytes, self.idle_bytes, strict=True)
+    )
+
+  @property
+  def device_peak(self) -> int | None:
+    """What the fullest device needs."""
+    return max(self.device_bytes, default=None)
+
+
+def _median(values: Sequence[float]) -> float | None:
+  return statistics.median(values) if values else None

@@ -12,8 +12,10 @@ import math
 
 import lingvo.compat as tf
 import numpy as np
-from lingvo.core import base_input_generator, datasource, py_utils
+from lingvo.core import py_utils
 from sklearn import datasets
+
+from lingvo_gpipe.inputs import resident_input
 
 NUM_FOLDS = 5
 HEIGHT = WIDTH = 8
@@ -76,26 +78,10 @@ def load_digits(split, held_out_fold=0):
   return images[chosen], labels[chosen]
 
 
-class _BatchSource(datasource.TFDatasetSource):
-  """The input generator's own `GetDataset`, as it is."""
-
-  def GetDataset(self):
-    return self._input_generator.GetDataset()
-
-
-class DigitsInput(base_input_generator.BaseInputGenerator):
+class DigitsInput(resident_input.ResidentInput):
   """Batches of handwritten digits, in an order that a seed determines.
 
-  Training: batch b is a function of `random_seed` and b alone, where b is the
-  global step, so a run that is resumed from a checkpoint sees the batches that
-  the uninterrupted run would have seen. Every epoch is a new permutation.
-  (With a TPU's infeed, which runs ahead of the global step, b counts the
-  batches since the start of the process.)
-
-  Evaluation: one pass over the split in the data set's order. The last batch
-  is filled up with images of weight 0.
-
-  A batch is a NestedMap of
+  Their order is as `ResidentInput` says. A batch is a NestedMap of
     image: float32 [batch_size, 8, 8, 1], grey levels scaled to [-1, 1].
     label: int32 [batch_size].
     weight: float32 [batch_size], 1 for an example, 0 for filling.
@@ -104,13 +90,7 @@ class DigitsInput(base_input_generator.BaseInputGenerator):
   @classmethod
   def Params(cls):
     p = super().Params()
-    p.Define('split', 'train', "'train' or 'test'.")
     p.Define('held_out_fold', 0, "The fold that makes up 'test', 0 to 4.")
-    p.Define(
-      'training',
-      True,
-      'Shuffled, augmented and without end; else one pass in fixed order.',
-    )
     p.Define(
       'max_shift',
       1.0,
@@ -122,40 +102,11 @@ class DigitsInput(base_input_generator.BaseInputGenerator):
     p.Define(
       'max_zoom', 0.1, 'They are made larger or smaller by up to this share.'
     )
-    p.random_seed = 0
-    p.batch_size = 64
     return p
 
-  @classmethod
-  def TrainParams(cls):
-    """Params of the input for training."""
-    return cls.Params().Set(name='Train')
-
-  @classmethod
-  def TestParams(cls):
-    """Params of the input for evaluation on the held-out images."""
-    return cls.Params().Set(
-      name='Test',
-      split='test',
-      training=False,
-      resettable=True,
-      # To the end of the split, and from its start the next time.
-      eval_samples_per_summary=0,
-      decoder_samples_per_summary=0,
-    )
-
   def __init__(self, params):
-    params = params.Copy()
-    if params.random_seed is None:
-      params.random_seed = 0
-    images, labels = load_digits(params.split, params.held_out_fold)
-    params.file_datasource = _BatchSource.Params()
     super().__init__(params)
     p = self.params
-    if p.batch_size < 1:
-      raise ValueError(
-        f'{p.name}: batch_size must be positive, got {p.batch_size}.'
-      )
     for name, limit in _LIMITS.items():
       value = p.Get(name)
       if not 0 <= value < limit:
@@ -163,88 +114,42 @@ class DigitsInput(base_input_generator.BaseInputGenerator):
           f'{p.name}: {name} must be at least 0 and less than {limit}, '
           f'got {value}.'
         )
-    self._images = images
-    self._labels = labels
+    self._images, self._labels = load_digits(p.split, p.held_out_fold)
+    self.CheckBatchSize()
 
   @property
   def num_examples(self):
     """Number of images in the split."""
     return len(self._labels)
 
-  def GetDataset(self):
-    """Returns a tf.data.Dataset of batches."""
+  def LoadData(self):
+    """Returns all images, uint8 [n, 8, 8], and labels, int32 [n]."""
+    return py_utils.NestedMap(
+      images=tf.constant(self._images), labels=tf.constant(self._labels)
+    )
+
+  def MakeBatch(self, data, index, present, number):
+    """Returns the images `index` and their labels, see the class."""
     p = self.params
-    if p.training:
-      numbers = tf.data.Dataset.counter()
-      return numbers.map(lambda b: self._TrainBatch(self.InfeedBatchSize(), b))
-    size = self.InfeedBatchSize()
-    numbers = tf.data.Dataset.range(-(-self.num_examples // size))
-    return numbers.map(lambda b: self._TestBatch(size, b))
-
-  def GetPreprocessedInputBatch(self):
-    """Returns the next batch, see the class."""
-    if self.params.training and not py_utils.use_tpu():
-      return self._TrainBatch(self.InfeedBatchSize(), py_utils.GetGlobalStep())
-    return self.datasource.GetNext()
-
-  def Reset(self, sess=None):
-    """Starts again with the first batch of an evaluation."""
-    self.datasource.Reset(sess)
-
-  def _TrainBatch(self, size, number):
-    """Batch `number` of the endless stream of training batches."""
-    p = self.params
-    with tf.name_scope('train_batch'):
-      number = tf.cast(number, tf.int64)
-      positions = number * size + tf.range(size, dtype=tf.int64)
-      epochs = positions // self.num_examples
-      index = tf.random_index_shuffle(
-        positions % self.num_examples,
-        seed=tf.stack(
-          [
-            tf.fill([size], tf.constant(p.random_seed, tf.int64)),
-            epochs,
-            tf.ones([size], tf.int64),
-          ],
-          axis=1,
-        ),
-        max_index=tf.fill([size], tf.constant(self.num_examples - 1, tf.int64)),
+    images = tf.cast(tf.gather(data.images, index), tf.float32) / 8.0 - 1.0
+    if p.training and (p.max_shift or p.max_rotation or p.max_zoom):
+      random = tf.random.stateless_uniform(
+        [index.shape[0], 4],
+        seed=tf.stack([tf.constant(p.random_seed, tf.int64), number]),
+        minval=-1.0,
+        maxval=1.0,
       )
-      images = self._Scale(tf.gather(self._images, index))
-      if p.max_shift or p.max_rotation or p.max_zoom:
-        random = tf.random.stateless_uniform(
-          [size, 4],
-          seed=tf.stack([tf.constant(p.random_seed, tf.int64), number]),
-          minval=-1.0,
-          maxval=1.0,
-        )
-        images = transform(
-          images,
-          shift=random[:, :2] * p.max_shift,
-          angle=random[:, 2] * (p.max_rotation * math.pi / 180.0),
-          zoom=1.0 + random[:, 3] * p.max_zoom,
-        )
-      return py_utils.NestedMap(
-        image=images[..., tf.newaxis],
-        label=tf.gather(self._labels, index),
-        weight=tf.ones([size]),
+      images = transform(
+        images,
+        shift=random[:, :2] * p.max_shift,
+        angle=random[:, 2] * (p.max_rotation * math.pi / 180.0),
+        zoom=1.0 + random[:, 3] * p.max_zoom,
       )
-
-  def _TestBatch(self, size, number):
-    """Batch `number` of the pass over all examples."""
-    with tf.name_scope('test_batch'):
-      number = tf.cast(number, tf.int64)
-      positions = number * size + tf.range(size, dtype=tf.int64)
-      index = tf.minimum(positions, self.num_examples - 1)
-      images = self._Scale(tf.gather(self._images, index))
-      return py_utils.NestedMap(
-        image=images[..., tf.newaxis],
-        label=tf.gather(self._labels, index),
-        weight=tf.cast(positions < self.num_examples, tf.float32),
-      )
-
-  def _Scale(self, images):
-    return tf.cast(images, tf.float32) / 8.0 - 1.0
+    return py_utils.NestedMap(
+      image=images[..., tf.newaxis],
+      label=tf.gather(data.labels, index),
+      weight=tf.cast(present, tf.float32),
+    )
 
 
 def transform(images, shift, angle, zoom):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from lingvo_gpipe import named_layers, sequential_layer
 from lingvo_gpipe.documentation import param_tables
-from lingvo_gpipe.inputs import digits
+from lingvo_gpipe.inputs import idx_images
 from lingvo_gpipe.models import transformer
 
 
@@ -26,9 +26,9 @@ def test_a_class_of_lingvo_is_named_in_full():
 
 
 def test_a_default_that_is_changed_is_there_without_a_text():
-  table = _table(digits, 'DigitsInput')
+  table = _table(idx_images, 'IdxImagesInput')
   [size] = [param for param in table.params if param.name == 'batch_size']
-  assert (size.default, size.text) == ('64', '')
+  assert (size.default, size.text) == ('128', '')
 
 
 def test_a_function_that_returns_params_counts():

@@ -4,6 +4,7 @@
 
 import hashlib
 
+import input_testing
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -14,31 +15,10 @@ from lingvo_gpipe.inputs import digits
 _AS_THEY_ARE = {'max_shift': 0.0, 'max_rotation': 0.0, 'max_zoom': 0.0}
 
 
-def _batches(params, steps=None):
-  """Batches at the given global steps, or all batches to the end."""
-  with tf.Graph().as_default(), tf.Session() as session:
-    step = tf.placeholder(tf.int64, [])
-    with py_utils.GlobalStepContext(step):
-      generator = params.Instantiate()
-      batch = generator.GetPreprocessedInputBatch()
-    generator.Initialize(session)
-    if steps is not None:
-      return [session.run(batch, {step: i}) for i in steps]
-    result = []
-    generator.Reset(session)
-    while True:
-      try:
-        result.append(session.run(batch))
-      except tf.errors.OutOfRangeError:
-        return result
-
-
 def _train(steps, **params):
-  return _batches(digits.DigitsInput.TrainParams().Set(**params), steps)
-
-
-def _same(a, b):
-  return all(np.array_equal(a[key], b[key]) for key in a)
+  return input_testing.batches(
+    digits.DigitsInput.TrainParams().Set(**params), steps
+  )
 
 
 def test_split_is_what_it_always_was():
@@ -81,11 +61,11 @@ def test_unknown_parts_are_refused(arguments, message):
 
 def test_a_batch_depends_on_seed_and_step_alone():
   first = _train([0, 1, 2, 100])
-  assert all(map(_same, first, _train([0, 1, 2, 100])))
+  assert all(map(input_testing.same, first, _train([0, 1, 2, 100])))
   # A run that starts again at step 100 sees what it would have seen.
-  assert _same(first[3], _train([100])[0])
-  assert not _same(first[0], first[1])
-  assert not _same(first[0], _train([0], random_seed=1)[0])
+  assert input_testing.same(first[3], _train([100])[0])
+  assert not input_testing.same(first[0], first[1])
+  assert not input_testing.same(first[0], _train([0], random_seed=1)[0])
 
 
 def test_an_epoch_shows_every_image_once_and_each_in_its_order():
@@ -186,7 +166,9 @@ def test_training_images_differ_from_the_originals_by_what_the_params_say():
 
 
 def test_evaluation_shows_each_held_out_image_once_in_order():
-  batches = _batches(digits.DigitsInput.TestParams().Set(batch_size=100))
+  batches = input_testing.batches(
+    digits.DigitsInput.TestParams().Set(batch_size=100)
+  )
   assert [b.image.shape for b in batches] == [(100, 8, 8, 1)] * 4
   weight = np.concatenate([b.weight for b in batches])
   assert weight.tolist() == [1.0] * 364 + [0.0] * 36
@@ -205,17 +187,14 @@ def test_evaluation_can_be_repeated():
     first = session.run(batch)
     second = session.run(batch)
     generator.Reset(session)
-    assert _same(session.run(batch), first)
-    assert not _same(first, second)
+    assert input_testing.same(session.run(batch), first)
+    assert not input_testing.same(first, second)
 
 
 def test_dataset_gives_the_batches_of_the_steps():
   """What a TPU's infeed reads is what other devices compute."""
   params = digits.DigitsInput.TrainParams()
-  with tf.Graph().as_default(), tf.Session() as session:
-    dataset = params.Instantiate().GetDataset()
-    batch = tf.data.make_one_shot_iterator(dataset).get_next()
-    from_dataset = [session.run(batch) for _ in range(3)]
+  from_dataset = input_testing.from_dataset(params, 3)
   for got, want in zip(from_dataset, _train(range(3)), strict=True):
     np.testing.assert_array_equal(got.label, want.label)
     np.testing.assert_array_equal(got.weight, want.weight)

@@ -73,7 +73,10 @@ class FusedBatchNormLayer(bn_layers.BatchNormLayer):
           return self._Normalize(
             inputs, beta, gamma, theta.moving_mean, theta.moving_variance
           )
-      return outputs
+      # Lingvo makes only those updates that the loss depends on, but does not
+      # see that the scaled variance comes from the same operation.
+      with tf.control_dependencies([variance]):
+        return tf.identity(outputs)
 
   def _Normalize(self, inputs, beta, gamma, mean, variance):
     outputs, _, _ = tf.tf1.nn.fused_batch_norm(

@@ -39,7 +39,11 @@ def _results(layer_class, do_eval, **params):
     coefficients = np.random.RandomState(1).randn(*_SHAPE).astype(np.float32)
     loss = tf.reduce_sum(outputs * coefficients)
     gradients = tf.gradients(loss, [inputs, *weights])
-    updates = tf.get_collection(py_utils.BATCH_NORM_UPDATES)
+    # A task makes those that it finds the loss to depend on.
+    updates, left_out = py_utils.FindRelevantBatchNormUpdates(
+      loss, tf.get_collection(py_utils.BATCH_NORM_UPDATES)
+    )
+    assert not left_out
     session.run(tf.global_variables_initializer())
     session.run(changed)
     result = session.run([outputs, *[g for g in gradients if g is not None]])
@@ -77,7 +81,11 @@ def test_a_single_pixel_gives_variance_zero_and_no_nan():
       .Instantiate()
     )
     outputs = layer.FPropDefaultTheta(tf.constant([[[[4.0, -2.0]]]]))
-    updates = tf.get_collection(py_utils.BATCH_NORM_UPDATES)
+    # A task makes those that it finds the loss to depend on.
+    updates, left_out = py_utils.FindRelevantBatchNormUpdates(
+      loss, tf.get_collection(py_utils.BATCH_NORM_UPDATES)
+    )
+    assert not left_out
     assert layer_testing.run(session, outputs).tolist() == [[[[0.0, 0.0]]]]
     session.run(updates)
     assert session.run(layer.vars.moving_mean).tolist() == [2.0, -1.0]

@@ -38,6 +38,8 @@ def main() -> int:
   # Python puts a program's directory on the path, links followed.
   own = os.path.dirname(os.path.realpath(__file__))
   sys.path[:] = [p for p in sys.path if os.path.realpath(p) != own]
+  # Plugins that happen to be installed are not declared, and slow to import.
+  os.environ.setdefault('PYTEST_DISABLE_PLUGIN_AUTOLOAD', '1')
   import pytest
 
   root = pathlib.Path(os.path.abspath(__file__)).parents[1]

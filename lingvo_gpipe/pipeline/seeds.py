@@ -29,7 +29,7 @@ from lingvo.core import py_utils
 from lingvo_gpipe.engine.cell_function import Context
 
 # How names of scopes end that `op_scope` makes.
-_OP_SCOPE = '.in_cell'
+OP_SCOPE = '.in_cell'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,13 +115,13 @@ def op_scope(name: str):
   Args:
     name: The layer's name.
   """
-  return tf.name_scope(py_utils.SanitizeScopeKey(name) + _OP_SCOPE)
+  return tf.name_scope(py_utils.SanitizeScopeKey(name) + OP_SCOPE)
 
 
 def without_op_scopes(name: str) -> str:
   """A name as it would be without the scopes of `op_scope`."""
   return '/'.join(
-    part for part in name.split('/') if not part.endswith(_OP_SCOPE)
+    part for part in name.split('/') if not part.endswith(OP_SCOPE)
   )
 
 

@@ -19,10 +19,10 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import function_def_to_graph
 
 from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.pipeline import seeds
 
 _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 _FINITE, _INFINITE, _NAN = range(3)
-_IN_CELL = '.in_cell'
 # A forward task, as the engine names it: cell and micro-batch.
 _TASK = re.compile(r'(?:^|/)([^/]+)_F(\d+)/[^/]+$')
 
@@ -49,7 +49,7 @@ class Origin:
     if self.variable:
       return f'the variable {self.variable} is {kind}'
     # Layers in cells have scopes of their own, so that names do not clash.
-    ops = [op.replace(_IN_CELL, '') for op in self.ops]
+    ops = [op.replace(seeds.OP_SCOPE, '') for op in self.ops]
     place = f'op {ops[-1]} ({self.type})'
     task = _TASK.search(self.ops[0])
     if task and len(self.ops) > 1:

@@ -97,7 +97,6 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
   )
   add(
     '--torch_python',
-    default=sys.executable,
     metavar='PYTHON',
     help='An interpreter that has torch. Default: the one that runs this.',
   )
@@ -187,13 +186,13 @@ def _without_torch(
   args: argparse.Namespace, methods: list[variants.Method]
 ) -> tuple[list[variants.Method], str]:
   """The methods that can be run, and a line on those that cannot."""
-  if not any(m.engine == 'torch' for m in methods) or _has_torch(
-    args.torch_python
-  ):
+  python = args.torch_python or sys.executable
+  if not any(m.engine == 'torch' for m in methods) or _has_torch(python):
     return methods, ''
+  which = 'that of --torch_python' if args.torch_python else 'the one here'
   why = (
-    f"PyTorch's pipelining is left out: {args.torch_python} has no torch. "
-    'python -m venv ENV && ENV/bin/pip install torch, then '
+    "PyTorch's pipelining is left out: it takes an interpreter with torch, and "
+    f'{which} has none. python -m venv ENV && ENV/bin/pip install torch, then '
     '--torch_python=ENV/bin/python.'
   )
   if args.variants:
@@ -224,7 +223,7 @@ def _plan(args: argparse.Namespace) -> speed_estimate.Plan:
     one_core_steps=args.one_core_steps,
     memory=not args.no_memory,
     environment=process_memory.MAPPED_BLOCKS_ENV if args.alive else {},
-    torch_python=args.torch_python,
+    torch_python=args.torch_python or sys.executable,
   )
 
 

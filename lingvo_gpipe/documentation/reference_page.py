@@ -19,7 +19,7 @@ from typing import Any
 
 from lingvo_gpipe.documentation import command_options
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_ROOT = pathlib.Path(__file__).absolute().parents[2]
 PAGE = _ROOT / 'docs' / 'reference.md'
 
 _INTRODUCTION = """\

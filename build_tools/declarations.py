@@ -50,4 +50,9 @@ READS: dict[str, list[str]] = {
 
 # Test file: attributes of its target, in place of those that follow from what
 # it imports: size small, or medium and the tag 'tensorflow'.
-TEST_ATTRIBUTES: dict[str, dict[str, str | list[str]]] = {}
+TEST_ATTRIBUTES: dict[str, dict[str, str | list[str]]] = {
+  # These start processes with TensorFlow one after another.
+  'tests/first_run_test.py': {'size': 'large', 'tags': ['tensorflow']},
+  'tests/launch_local_test.py': {'size': 'large', 'tags': ['tensorflow']},
+  'tests/training/kill_test.py': {'size': 'large', 'tags': ['tensorflow']},
+}

@@ -40,6 +40,10 @@ def main() -> int:
   sys.path[:] = [p for p in sys.path if os.path.realpath(p) != own]
   # Plugins that happen to be installed are not declared, and slow to import.
   os.environ.setdefault('PYTEST_DISABLE_PLUGIN_AUTOLOAD', '1')
+  # The user's home cannot be written in Bazel's sandbox.
+  if 'TEST_TMPDIR' in os.environ:
+    cache = os.path.join(os.environ['TEST_TMPDIR'], 'cache')
+    os.environ.setdefault('XDG_CACHE_HOME', cache)
   import pytest
 
   root = pathlib.Path(os.path.abspath(__file__)).parents[1]

@@ -80,6 +80,35 @@ class PipelinePlan:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Uncut:
+  """A model before it is cut.
+
+  Attributes:
+    layers: Its layers, in order.
+    costs: What each costs.
+    spec: What they are to be cut for.
+    basis: What the costs are: one of BALANCES, or 'given'.
+  """
+
+  layers: tuple[flat_layers.FlatLayer, ...]
+  costs: tuple[LayerCost, ...]
+  spec: PipelineSpec
+  basis: str
+
+
+def uncut(params: Any, num_devices: int) -> Uncut:
+  """What `plan` cuts; see there.
+
+  Raises:
+    ValueError: A Param is not usable.
+  """
+  layers = flat_layers.flatten(params.sub, params)
+  counted, basis, input_bytes = _costs(params, layers)
+  spec = _spec(params, num_devices, input_bytes, counted.skips)
+  return Uncut(tuple(layers), tuple(counted.costs), spec, basis)
+
+
 def plan(params: Any, num_devices: int) -> PipelinePlan:
   """Cuts a model.
 
@@ -92,14 +121,12 @@ def plan(params: Any, num_devices: int) -> PipelinePlan:
       or they do not fit into device_memory.
     ValueError: A Param is not usable.
   """
-  layers = flat_layers.flatten(params.sub, params)
-  counted, basis, input_bytes = _costs(params, layers)
-  spec = _spec(params, num_devices, input_bytes, counted.skips)
+  found = uncut(params, num_devices)
   try:
-    found = partition(counted.costs, spec, list(params.splits) or None)
+    cells = partition(found.costs, found.spec, list(params.splits) or None)
   except PartitionError as error:
     raise PartitionError(f'{params.name}: {error}') from error
-  return PipelinePlan(tuple(layers), found, basis, bool(params.splits))
+  return PipelinePlan(found.layers, cells, found.basis, bool(params.splits))
 
 
 def _spec(
@@ -133,7 +160,7 @@ def _spec(
     schedule=params.schedule,
     recompute=params.recompute,
     input_bytes=input_bytes,
-    device_memory=_device_memory(params),
+    device_memory=device_memory(params),
     skips=skips,
   )
 
@@ -154,7 +181,7 @@ def _micro_batch_size(params: Any) -> int | None:
   return None
 
 
-def _device_memory(params: Any) -> int | None:
+def device_memory(params: Any) -> int | None:
   """The limit in bytes, from a number or a text such as '8GiB'."""
   value = params.device_memory
   what = f'{params.name}.device_memory is {value!r}'
@@ -243,7 +270,7 @@ def _find_costs(
   shapes: Any,
 ) -> _Counted:
   """The layers' costs, the loss's added to the last one's."""
-  subs = [_cost_params(layer.params) for layer in layers]
+  subs = [cost_params(layer.params) for layer in layers]
   named = _shapes(params, 'side_input_shapes') or {}
   with_loss = params.loss_tpl is not None
   if with_loss and balance != 'params':
@@ -270,7 +297,7 @@ def _find_costs(
   return _Counted(costs, counted.skips)
 
 
-def _cost_params(params: Any) -> Any:
+def cost_params(params: Any) -> Any:
   """A layer's Params without what changes nothing of its cost.
 
   Layers with equal Params are costed once. A layer class whose Params differ

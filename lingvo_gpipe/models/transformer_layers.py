@@ -132,6 +132,11 @@ class TransformerLayer(NamedValueLayer):
     )
     return p
 
+  @classmethod
+  def CostParams(cls, p):
+    """Params of a layer that costs the same, in a model of any length."""
+    return p.Copy().Set(residual_scale=1.0)
+
   def __init__(self, params):
     super().__init__(params)
     p = self.params

@@ -1,60 +1,26 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Prints how a registered model would be cut, without building it.
+"""Plans a pipeline for a registered model, without building it.
 
-For each number of cells: the table that the model itself would log, and how
-long planning took. Nothing of the model takes memory, however large it is;
-with --balance=measured one layer of each kind does.
+It prints how the model is cut, what each device needs, by kind, and what a step
+takes by schedule, number of micro-batches and recompute policy; it recommends
+one of these, and says why. The mini-batch stays as the model says; M changes
+the micro-batches. Nothing of the model takes memory, however large it is; with
+--balance=measured one layer of each kind does.
 """
 
 import argparse
+import dataclasses
+import pathlib
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-_EXAMPLES = """
-examples:
-  tools/plan.py image.imagenet.AmoebaNetD18x256 --num_partitions 2,4,8
-  tools/plan.py image.imagenet.AmoebaNetD18x544 --device_memory 8GiB
-  tools/plan.py image.imagenet.AmoebaNetD18x256 --balance flops,measured \\
-    --input_shapes 'float32[2,64,64,3]'
-"""
+from lingvo_gpipe.planner import plan_flags, quantities
 
-
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    'tools/plan.py',
-    description=__doc__,
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  add = parser.add_argument
-  add('model', help='A registered model, such as image.digits.AmoebaNetD.')
-  add(
-    '--num_partitions',
-    default='0',
-    help='K, several with commas. Default: as the model says.',
-  )
-  add(
-    '--balance',
-    default='',
-    help="What to have in equal parts, such as 'flops'; several with commas. "
-    'Default: as the model says.',
-  )
-  add('--num_micro_batches', type=int, help='M. Default: as the model says.')
-  for name, what in (
-    ('schedule', "The schedule's name."),
-    ('recompute', 'The recompute policy.'),
-    ('input_shapes', 'Shapes of one micro-batch of the input.'),
-    ('side_input_shapes', 'The same for side inputs.'),
-    ('target_shapes', 'The same for the targets.'),
-    ('device_memory', "What a device may hold, such as '8GiB'."),
-    ('costs_file', 'Keeps what was measured.'),
-  ):
-    add(f'--{name}', help=f'{what} Default: as the model says.')
-  return parser
+_PROGRAM = 'lingvo_gpipe_plan'
 
 
 def pipeline_params(model: str) -> Any:
@@ -63,96 +29,241 @@ def pipeline_params(model: str) -> Any:
   Raises:
     UserError: There is no such model, or it has no such layer.
   """
-  from lingvo import model_registry
+  from lingvo_gpipe.planner import registered
 
-  from lingvo_gpipe import sequential_layer
-  from lingvo_gpipe.training import model_lookup, pipeline_params, user_error
+  return registered.layer_params(model)
 
-  key = model_lookup.find_model(model)
-  task = model_registry.GetClass(key)().Task()
-  # Our tasks add what only they know: the loss, and shapes of targets.
-  complete = getattr(task.cls, 'PipelineParams', None)
-  if complete is not None:
-    found = complete(task)
-  else:
-    found = pipeline_params.find_layer(
-      task, sequential_layer.GPipeSequentialLayer
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+  """What was asked for.
+
+  Attributes:
+    args: The flags.
+    overrides: Params of the GPipeSequentialLayer to set.
+    device_memory: Bytes, or None.
+  """
+
+  args: argparse.Namespace
+  overrides: dict[str, Any]
+  device_memory: int | None
+
+  def params(self, balance: str = '') -> Any:
+    found = pipeline_params(self.args.model).Set(**self.overrides)
+    return found.Set(balance=balance) if balance else found
+
+  def workload(self, params: Any) -> Any:
+    """What there is to plan for."""
+    from lingvo_gpipe.planner import registered
+
+    work = registered.workload(self.args.model, params, self.args.batch_size)
+    return dataclasses.replace(work, min_examples=self.args.min_examples)
+
+  def ways(self, work: Any, cells: int) -> list[Any]:
+    """The settings to look at, with K cells."""
+    from lingvo_gpipe.planner import recommend
+
+    args = self.args
+    devices = args.devices or cells
+    per_device, rest = divmod(cells, devices)
+    if rest or not per_device:
+      raise ValueError(
+        f'--num_partitions {cells} is no multiple of --devices={devices}.'
+      )
+    chosen = args.num_micro_batches, args.schedule, args.recompute
+    if args.as_registered:
+      chosen = (work.num_micro_batches,), (work.schedule,), (work.recompute,)
+    for name in chosen[1]:
+      if name not in work.schedules:
+        raise ValueError(
+          f'--schedule {name!r}: {work.name} can run with '
+          f'{", ".join(work.schedules)}.'
+        )
+    return recommend.settings(
+      work,
+      devices,
+      per_device,
+      micro_batches=chosen[0],
+      schedules=chosen[1],
+      recompute=chosen[2],
     )
-  if found is None or not issubclass(
-    found.cls, sequential_layer.GPipeSequentialLayer
-  ):
-    raise user_error.UserError(
-      f'{model} has no GPipeSequentialLayer, so there is nothing to plan.'
-    )
-  return found.Copy().Set(name=found.name or 'pipeline')
+
+  def speeds(self, basis: str) -> Any:
+    """How fast devices and links are."""
+    from lingvo_gpipe.planner import forecast
+
+    args = self.args
+    seconds = 1.0 if basis == 'measured' else None
+    if args.device_speed is not None:
+      if basis != 'flops':
+        raise ValueError(
+          f'--device_speed is in FLOP/s, but the costs are {basis!r}; use '
+          '--balance=flops, which needs input_shapes.'
+        )
+      seconds = 1 / args.device_speed
+    return forecast.Speeds(seconds, args.link_speed, args.link_latency)
 
 
-def _numbers(text: str) -> list[int]:
-  return [int(part) for part in text.split(',')]
+def _request(args: argparse.Namespace) -> _Request:
+  """Reads the flags; ValueError if they make no sense together."""
+  from lingvo_gpipe import pipeline_plan
 
-
-def _override(params: Any, args: argparse.Namespace) -> None:
-  """Sets what flags name; shapes given anew make the others unknown."""
-  shapes = ('input_shapes', 'side_input_shapes', 'target_shapes')
+  overrides: dict[str, Any] = {}
   if args.input_shapes is not None:
-    params.Set(**dict.fromkeys(shapes, ''))
-  for name in (
-    'num_micro_batches',
-    'schedule',
-    'recompute',
-    'device_memory',
-    'costs_file',
-    *shapes,
-  ):
-    value = getattr(args, name)
-    if value is not None:
-      params.Set(**{name: value})
+    # Shapes given anew make the others unknown.
+    overrides.update(side_input_shapes='', target_shapes='')
+  for name in ('input_shapes', 'side_input_shapes', 'target_shapes'):
+    if getattr(args, name) is not None:
+      overrides[name] = getattr(args, name)
+  if args.costs_file is not None:
+    overrides['costs_file'] = args.costs_file
+  params = pipeline_params(args.model).Set(**overrides)
+  if args.device_memory is not None:
+    params.device_memory = args.device_memory
+  return _Request(args, overrides, pipeline_plan.device_memory(params))
 
 
-def _print_plan(params: Any, num_partitions: int) -> None:
-  from lingvo_gpipe import sequential_layer
+def _plan(request: _Request) -> None:
+  """Prints a plan for each balance and number of cells."""
+  from lingvo_gpipe.planner import recommend, report
 
-  started = time.monotonic()
-  num_devices = num_partitions or params.num_partitions or 1
-  plan = sequential_layer.GPipeSequentialLayer.Plan(
-    params.Set(num_partitions=num_devices), num_devices
-  )
-  seconds = time.monotonic() - started
+  args = request.args
+  for balance in args.balance:
+    started = time.monotonic()
+    params = request.params(balance)
+    work = request.workload(params)
+    speeds = request.speeds(work.basis)
+    for cells in args.num_partitions or (_default_cells(args, params),):
+      splits = tuple(params.splits)
+      found = recommend.forecasts(
+        work,
+        request.ways(work, cells),
+        speeds,
+        request.device_memory,
+        splits if len(splits) + 1 == cells else None,
+      )
+      plan = report.make_plan(
+        work,
+        found,
+        request.device_memory,
+        absolute=speeds.are_absolute,
+        show_all=args.all,
+      )
+      print(f'\n{plan.to_text()}\n{_spent(started)}')
+
+
+def _default_cells(args: argparse.Namespace, params: Any) -> int:
+  """K: one cell a device, or as the model says."""
+  return args.devices or params.num_partitions or len(params.splits) + 1
+
+
+def _spent(started: float) -> str:
   megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-  print(f'\nK = {num_devices}, cut by {plan.basis}, {len(plan.layers)} layers')
-  print(plan.table().to_text())
+  return (
+    f'Planned in {time.monotonic() - started:.1f} s; the peak memory of this '
+    f'process is {megabytes:.0f} MB.'
+  )
+
+
+def _sweep(request: _Request) -> None:
+  """Prints the best way for each K and M, and writes it to files."""
+  from lingvo_gpipe.planner import sweep, sweep_picture
+
+  args = request.args
+  params = request.params(args.balance[0])
+  work = request.workload(params)
+  speeds = request.speeds(work.basis)
+  most = args.devices or max(params.num_partitions, 8)
+  found = sweep.sweep(
+    work,
+    args.num_partitions or plan_flags.powers_of_two(most),
+    speeds,
+    request.device_memory,
+    micro_batches=args.num_micro_batches,
+    schedules=args.schedule,
+    recompute=args.recompute,
+  )
+  table = sweep.as_text(work, found, absolute=speeds.are_absolute)
+  title = f'{work.name}: the best schedule and recomputation for each K and M'
+  print(f'\n{title}\n{table}')
+  writers: dict[str, Callable[[str], Any]] = {
+    '.md': lambda path: _write(path, f'{title}\n\n{table}'),
+    '.csv': lambda path: _write(path, sweep.as_csv(work, found)),
+    '.json': lambda path: _write(
+      path, sweep.as_json(work, found, request.device_memory)
+    ),
+    '.png': lambda path: sweep_picture.draw(
+      path, work, found, request.device_memory
+    ),
+  }
+  for path in args.sweep:
+    writers[pathlib.Path(path).suffix](path)
+  print(f'Written: {", ".join(args.sweep)}')
+
+
+def _write(path: str, text: str) -> None:
+  pathlib.Path(path).write_text(text.rstrip('\n') + '\n', encoding='utf-8')
+
+
+def _largest(request: _Request) -> None:
+  """Prints the largest models of the family that fit."""
+  from lingvo_gpipe.planner import families, largest
+
+  args = request.args
+  if request.device_memory is None:
+    raise ValueError('--largest needs --device_memory, such as 8GiB.')
+  started = time.monotonic()
+  family = families.Family(
+    args.model, **request.overrides, num_partitions=0, splits=[]
+  )
+  cells = args.devices or request.params().num_partitions or 1
+
+  def ways(work: Any) -> list[Any]:
+    # Other M would be other micro-batches: a model trains with those it has.
+    numbers = args.num_micro_batches or (work.num_micro_batches,)
+    copy = argparse.Namespace(**{**vars(args), 'num_micro_batches': numbers})
+    return dataclasses.replace(request, args=copy).ways(work, cells)
+
+  search = largest.Search(
+    family.workload, ways, request.device_memory, request.speeds('flops')
+  )
+  kind = family.kind
+  if kind.width:
+    steps = range(kind.width_step, args.max_width + 1, kind.width_step)
+    lengths = args.lengths or plan_flags.LENGTHS
+    found = search.widest(lengths, steps)
+  else:
+    first = max(cells - 2, 1)
+    found = search.longest(range(first, max(args.max_length, first) + 1))
+  memory = quantities.format_bytes(request.device_memory)
+  if not found:
+    print(f'No {kind.name} fits into {cells} devices of {memory}.')
+    return
+  best = largest.largest_of(found)
   print(
-    f'Planned in {seconds:.1f} s; the peak memory of this process is '
-    f'{megabytes:.0f} MB.'
+    f'\nLargest models like {args.model}, K = {cells}, {memory} a device:\n'
+    f'{largest.as_text(found)}\n{best.workload.name} has most parameters, '
+    f'{best.workload.parameters:,}.\n{_spent(started)}'
   )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; returns its exit status."""
-  args = _parser().parse_args(argv)
-  try:
-    partitions = _numbers(args.num_partitions)
-  except ValueError:
-    print(
-      f'tools/plan.py: --num_partitions {args.num_partitions!r} is no list of '
-      'numbers such as 2,4,8.',
-      file=sys.stderr,
-    )
-    return 2
+  parser = plan_flags.parser(_PROGRAM, __doc__)
+  args = plan_flags.parse(parser, argv)
   import lingvo_gpipe  # noqa: F401  (before Lingvo)
   from lingvo_gpipe.training import user_error
 
   try:
-    params = pipeline_params(args.model)
-    _override(params, args)
-    for balance in args.balance.split(','):
-      for num_partitions in partitions:
-        copy = params.Copy()
-        if balance:
-          copy.balance = balance
-        _print_plan(copy, num_partitions)
+    request = _request(args)
+    if args.largest:
+      _largest(request)
+    elif args.sweep is not None:
+      _sweep(request)
+    else:
+      _plan(request)
   except (user_error.UserError, ValueError) as error:
-    print(f'tools/plan.py: {error}', file=sys.stderr)
+    print(f'{_PROGRAM}: {error}', file=sys.stderr)
     return 2
   return 0
 

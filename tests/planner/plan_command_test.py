@@ -2,19 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the program that prints how a model would be cut."""
 
+import json
+import re
+
 import pytest
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
-from lingvo_gpipe.planner import plan_command
+from lingvo_gpipe.planner import families, plan_command
+from lingvo_gpipe.planner.forecast import Setting, forecast
 
 _DIGITS = 'image.digits.AmoebaNetD'
 
 
 def test_prints_a_table_for_each_number_of_cells(capsys):
-  assert plan_command.main([_DIGITS, '--num_partitions', '2,3']) == 0
+  argv = [_DIGITS, '--num_partitions', '2,3', '--as_registered']
+  assert plan_command.main(argv) == 0
   text = capsys.readouterr().out
-  assert 'K = 2, cut by given, 7 layers' in text
-  assert 'K = 3' in text
+  assert 'in 7 layers' in text
+  assert 'K = 2 cells on 2 devices, cut by given' in text
+  assert 'K = 3 cells on 3 devices' in text
   assert 'stem .. reduction_0 (3)' in text
   assert '1f1b, M = 8, recompute always: imbalance' in text
   assert 'the peak memory of this process' in text
@@ -25,18 +31,43 @@ def test_flags_win_over_the_models_params(capsys):
   argv += ['--num_micro_batches=5', '--schedule=gpipe']
   assert plan_command.main(argv) == 0
   text = capsys.readouterr().out
-  assert 'K = 2, cut by params' in text
+  assert 'K = 2 cells on 2 devices, cut by params' in text
   assert 'gpipe, M = 5' in text
 
 
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
+    ([], 'give a model, such as'),
+    ([_DIGITS, '--model=other'], 'are two models'),
+    ([_DIGITS, '--num_partitions=2,x'], "--num_partitions: '2,x' is no list"),
+    ([_DIGITS, '--schedule=zigzag'], "'zigzag' is no list of gpipe, 1f1b"),
+    ([_DIGITS, '--device_speed=fast'], "--device_speed: 'fast' is no speed"),
+    ([_DIGITS, '--sweep=a.txt'], 'files that end in .md'),
+    ([_DIGITS, '--sweep', '--largest'], 'not both'),
+    ([_DIGITS, '--as_registered', '--recompute=never'], '--as_registered'),
+    ([_DIGITS, '--largest', '--lengths=7'], "'7' is no list of multiples of 3"),
+  ],
+)
+def test_wrong_flags_end_with_the_usage_and_status_2(argv, message, capsys):
+  with pytest.raises(SystemExit) as raised:
+    plan_command.main(argv)
+  assert raised.value.code == 2
+  assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('argv', 'message'),
+  [
     (['image.digits.AmoebaNet'], 'Nearest: image.digits.AmoebaNet'),
-    ([_DIGITS, '--num_partitions=2,x'], "--num_partitions '2,x' is no list"),
     ([_DIGITS, '--num_partitions=9'], '7 layers cannot be cut into 9 cells'),
     ([_DIGITS, '--balance=flop'], "balance is 'flop'"),
     ([_DIGITS, '--device_memory=1GiB'], 'without input_shapes'),
+    ([_DIGITS, '--batch_size=64'], '--batch_size needs input_shapes'),
+    ([_DIGITS, '--device_speed=1TFLOPS'], "the costs are 'given'"),
+    ([_DIGITS, '--link_speed=1GB/s'], 'give --device_speed'),
+    ([_DIGITS, '--num_partitions=3', '--devices=2'], 'no multiple of --dev'),
+    ([_DIGITS, '--largest'], '--largest needs --device_memory'),
   ],
 )
 def test_mistakes_end_with_a_line_and_status_2(argv, message, capsys):
@@ -45,8 +76,39 @@ def test_mistakes_end_with_a_line_and_status_2(argv, message, capsys):
 
 
 def test_tasks_say_the_shapes_of_side_inputs_and_targets(capsys):
-  assert (
-    plan_command.main(['lm.paper.Transformer13', '--num_partitions=3']) == 0
-  )
+  argv = ['--model=lm.paper.Transformer13', '--devices=3']
+  argv += ['--num_micro_batches=8,32', '--device_memory=16GiB']
+  argv += ['--device_speed=45TFLOPS', '--link_speed=12GB/s']
+  assert plan_command.main([*argv, '--link_latency=5us']) == 0
   text = capsys.readouterr().out
-  assert 'K = 3, cut by flops, 15 layers' in text
+  assert 'in 15 layers, mini-batch of 32' in text
+  assert 'K = 3 cells on 3 devices, cut by flops' in text
+  assert 'Recommended: schedule=1f1b' in text
+  assert ' s |' in text  # Seconds.
+
+
+def test_a_sweep_writes_the_files_that_are_named(tmp_path, capsys):
+  files = [tmp_path / f'plan{suffix}' for suffix in ('.md', '.csv', '.json')]
+  argv = [_DIGITS, '--num_partitions=1,2', '--balance=params']
+  assert plan_command.main([*argv, f'--sweep={",".join(map(str, files))}']) == 0
+  assert 'the best schedule and recomputation' in capsys.readouterr().out
+  markdown, table, record = (file.read_text() for file in files)
+  assert _DIGITS in markdown
+  assert table.count('\n') == 3
+  assert len(json.loads(record)['settings']) == 2
+
+
+def test_the_longest_transformer_that_fits_and_one_layer_more(capsys):
+  argv = ['--model=lm.paper.Transformer103', '--devices=2', '--largest']
+  argv += ['--device_memory=24GiB', '--schedule=1f1b', '--recompute=always']
+  assert plan_command.main(argv) == 0
+  text = capsys.readouterr().out
+  length = int(re.search(r'Transformer-(\d+) has most', text)[1])
+  assert length > 13
+  # The planner, asked for a model of this length in its place, agrees.
+  family = families.Family('lm.paper.Transformer103', num_partitions=0)
+  way = Setting(2, 32, '1f1b', 'always')
+  for number, fits in ((length, True), (length + 1, False)):
+    work = family.workload(number)
+    assert len(work.layers) == number + 2
+    assert forecast(work, way, None, 24 * 2**30).fits == fits

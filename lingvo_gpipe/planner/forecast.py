@@ -1,0 +1,279 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a step of a pipeline will take: time, bubble, and each device's memory.
+
+```
+  Workload, Setting --partition--> cells --memory model--> bytes of each device
+                                     |
+                                     '--simulated schedule--> time, bubble
+```
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from lingvo_gpipe import partitioner, schedules
+from lingvo_gpipe.partitioner import Partition
+from lingvo_gpipe.planner.workload import Workload
+from lingvo_gpipe.schedules import Task, TaskKind
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """A way to run a model.
+
+  Attributes:
+    num_devices: D.
+    num_micro_batches: M.
+    schedule: A schedule's name.
+    recompute: A recompute policy.
+    cells_per_device: Cells on each device; K = D times that.
+  """
+
+  num_devices: int
+  num_micro_batches: int
+  schedule: str
+  recompute: str
+  cells_per_device: int = 1
+
+  @property
+  def num_cells(self) -> int:
+    return self.num_devices * self.cells_per_device
+
+  def __str__(self) -> str:
+    return (
+      f'{self.schedule}, M = {self.num_micro_batches}, recompute '
+      f'{self.recompute}'
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Speeds:
+  """How fast devices and links are.
+
+  Attributes:
+    seconds_a_cost: Seconds that a device takes for one unit of the layers'
+      times: 1 / (FLOP/s) if they are FLOPs, 1 if they are seconds. None where
+      that is not known: times are then shares of what a step takes on one
+      device without recomputation.
+    link_bytes_a_second: Bytes a second from device to device; None: transfers
+      take the latency alone.
+    link_latency: Seconds that each transfer takes besides.
+
+  Raises:
+    ValueError: There are speeds of links, but none of devices.
+  """
+
+  seconds_a_cost: float | None = None
+  link_bytes_a_second: float | None = None
+  link_latency: float = 0.0
+
+  def __post_init__(self) -> None:
+    has_link = self.link_bytes_a_second is not None or self.link_latency
+    if has_link and self.seconds_a_cost is None:
+      raise ValueError(
+        'A speed of links says nothing without a speed of devices: give '
+        '--device_speed, or --balance=measured.'
+      )
+
+  @property
+  def are_absolute(self) -> bool:
+    """Whether times are in seconds."""
+    return self.seconds_a_cost is not None
+
+  def transfer(self, num_bytes: int) -> float:
+    """Seconds that a transfer takes."""
+    if self.link_bytes_a_second is None:
+      return self.link_latency
+    return self.link_latency + num_bytes / self.link_bytes_a_second
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceBytes:
+  """What one device needs at its peak, by kind.
+
+  Attributes:
+    device: Its number.
+    weights: Of all its layers.
+    gradients: Sums of all its layers' gradients and, with several
+      micro-batches, the newest one's of its largest cell.
+    slots: The optimizer's.
+    stash: What is kept of micro-batches between forward and backward; without
+      recomputation their activations are part of it.
+    activations: Of a micro-batch that is recomputed, in its largest cell.
+  """
+
+  device: int
+  weights: int
+  gradients: int
+  slots: int
+  stash: int
+  activations: int
+
+  @property
+  def total(self) -> int:
+    return (
+      self.weights + self.gradients + self.slots + self.stash + self.activations
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+  """What a setting will take.
+
+  Attributes:
+    setting: The setting.
+    partition: How the layers are cut: the best cut that fits, or if none does
+      the one whose largest cell needs least.
+    devices: Each device's memory.
+    fits: Whether every device fits its limit; True if there is none.
+    step_time: Of one step, in seconds, or as `Speeds` says.
+    speedup: How many times faster than one device without recomputation.
+    bubble: The share of device time in which no task runs.
+  """
+
+  setting: Setting
+  partition: Partition
+  devices: tuple[DeviceBytes, ...]
+  fits: bool
+  step_time: float
+  speedup: float
+  bubble: float
+
+  @property
+  def fullest(self) -> int:
+    """What the fullest device needs."""
+    return max(device.total for device in self.devices)
+
+
+def forecast(
+  workload: Workload,
+  setting: Setting,
+  speeds: Speeds | None = None,
+  device_memory: int | None = None,
+  splits: tuple[int, ...] | None = None,
+) -> Forecast:
+  """Cuts a workload for a setting and simulates a step.
+
+  Args:
+    workload: The model.
+    setting: How to run it.
+    speeds: Of devices and links; by default times are relative.
+    device_memory: Bytes that a device may hold; None for no limit.
+    splits: The first layer of each cell but the first, if that is decided.
+
+  Raises:
+    PartitionError: There are more cells than layers, or wrong splits.
+    ValueError: M does not divide the mini-batch.
+  """
+  cut = _cut(workload, setting, device_memory, splits)
+  devices = tuple(
+    device_bytes(cut, device) for device in range(setting.num_devices)
+  )
+  one_device = float(workload.one_device_cost)
+  speeds = speeds or Speeds()
+  unit = speeds.seconds_a_cost
+  if unit is None:
+    unit = 1 / one_device if one_device else 1.0
+  timeline = _simulate(cut, setting, speeds, unit)
+  step_time = float(timeline.step_time)
+  return Forecast(
+    setting=setting,
+    partition=cut,
+    devices=devices,
+    fits=device_memory is None or max(cut.device_memory) <= device_memory,
+    step_time=step_time,
+    speedup=one_device * unit / step_time if step_time else 1.0,
+    bubble=float(timeline.bubble),
+  )
+
+
+def _cut(
+  workload: Workload,
+  setting: Setting,
+  device_memory: int | None,
+  splits: tuple[int, ...] | None,
+) -> Partition:
+  layers = workload.layers_for(setting.num_micro_batches)
+  spec = workload.spec(
+    setting.num_devices,
+    setting.cells_per_device,
+    setting.num_micro_batches,
+    setting.schedule,
+    setting.recompute,
+    device_memory,
+  )
+  free = dataclasses.replace(spec, device_memory=None)
+  if splits is not None:
+    return partitioner.partition(layers, free, splits)
+  found = partitioner.partition(layers, free)
+  if device_memory is None or max(found.device_memory) <= device_memory:
+    return found
+  if partitioner.fits(layers, spec):
+    return partitioner.partition(layers, spec)
+  least = partitioner.least_memory_splits(layers, spec)
+  return partitioner.partition(layers, free, least)
+
+
+def device_bytes(cut: Partition, device: int) -> DeviceBytes:
+  """What one device of a partition needs, by kind."""
+  cells = [cell for cell in cut.cells if cell.device == device]
+  layers = [
+    layer for cell in cells for layer in cut.layers[cell.start : cell.end]
+  ]
+  weights = sum(layer.weight_bytes for layer in layers)
+  slots = sum(layer.optimizer_bytes for layer in layers)
+  state = sum(cell.memory.state for cell in cells)
+  largest = max(
+    (cell.memory for cell in cells), key=lambda memory: memory.transient
+  )
+  found = DeviceBytes(
+    device=device,
+    weights=weights,
+    gradients=state - weights - slots + largest.new_gradients,
+    slots=slots,
+    stash=sum(cell.memory.stash for cell in cells),
+    activations=largest.activations,
+  )
+  assert found.total == cut.device_memory[device]
+  return found
+
+
+def _simulate(
+  cut: Partition, setting: Setting, speeds: Speeds, unit: float
+) -> schedules.Timeline:
+  """Times the schedule with the cells' own costs."""
+  schedule = schedules.make_schedule(
+    setting.schedule, cut.spec.cell_devices, setting.num_micro_batches
+  )
+  return schedules.simulate(
+    schedule,
+    task_times(cut, unit),
+    [speeds.transfer(cell.crossing_bytes) for cell in cut.cells[1:]],
+  )
+
+
+def task_times(cut: Partition, unit: float) -> Callable[[Task], float]:
+  """How long each task takes; a backward that recomputes runs the forward too.
+
+  Args:
+    cut: The cells, with the recompute policy.
+    unit: What one unit of the layers' costs takes.
+  """
+  forward, backward = [], []
+  for cell in cut.cells:
+    layers = cut.layers[cell.start : cell.end]
+    forward.append(float(sum(layer.forward for layer in layers)) * unit)
+    backward.append(float(sum(layer.backward for layer in layers)) * unit)
+  last = cut.spec.num_micro_batches - 1
+  recompute = cut.spec.recompute
+
+  def time_of(task: Task) -> float:
+    if task.kind == TaskKind.FORWARD:
+      return forward[task.cell]
+    recomputes = recompute == 'always' or (
+      recompute == 'except_last' and task.micro_batch != last
+    )
+    return backward[task.cell] + (forward[task.cell] if recomputes else 0.0)
+
+  return time_of

@@ -1,0 +1,120 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The largest models of a family that fit into devices, by the memory model."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+from lingvo_gpipe import partitioner, text_table
+from lingvo_gpipe.planner import recommend, size_fit
+from lingvo_gpipe.planner.forecast import Forecast, Setting, Speeds
+from lingvo_gpipe.planner.quantities import format_bytes
+from lingvo_gpipe.planner.workload import Workload
+
+
+@dataclasses.dataclass(frozen=True)
+class Largest:
+  """The largest model of one length, or of all.
+
+  Attributes:
+    length: L.
+    width: D; 0 where it is fixed.
+    workload: The model.
+    forecast: The best way to run it.
+  """
+
+  length: int
+  width: int
+  workload: Workload
+  forecast: Forecast
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """Finds the largest models.
+
+  Attributes:
+    workload: Gives the model of a length and a width.
+    ways: Gives the settings in which a model may run.
+    device_memory: Bytes that a device may hold.
+    speeds: Of devices and links.
+  """
+
+  workload: Callable[[int, int], Workload]
+  ways: Callable[[Workload], Sequence[Setting]]
+  device_memory: int
+  speeds: Speeds | None = None
+
+  def widest(
+    self, lengths: Sequence[int], widths: Sequence[int]
+  ) -> list[Largest]:
+    """For each length the widest model that fits; lengths of which none does
+    are left out.
+    """
+    found = []
+    for length in lengths:
+      width = size_fit.largest(widths, functools.partial(self.fits, length))
+      if width is not None:
+        found.append(self._describe(length, width))
+    return found
+
+  def longest(self, lengths: Sequence[int]) -> list[Largest]:
+    """The longest model that fits; nothing if none does."""
+    length = size_fit.largest(lengths, lambda length: self.fits(length, 0))
+    return [] if length is None else [self._describe(length, 0)]
+
+  def fits(self, length: int, width: int) -> bool:
+    """Whether a model fits in one of the ways."""
+    work = self.workload(length, width)
+    # What needs least comes last.
+    for way in reversed(self.ways(work)):
+      spec = work.spec(
+        way.num_devices,
+        way.cells_per_device,
+        way.num_micro_batches,
+        way.schedule,
+        way.recompute,
+        self.device_memory,
+      )
+      if spec.num_cells <= len(work.layers) and partitioner.fits(
+        work.layers_for(way.num_micro_batches), spec
+      ):
+        return True
+    return False
+
+  def _describe(self, length: int, width: int) -> Largest:
+    work = self.workload(length, width)
+    found = recommend.forecasts(
+      work, self.ways(work), self.speeds, self.device_memory
+    )
+    chosen = recommend.best(found)
+    assert chosen is not None
+    return Largest(length, width, work, chosen)
+
+
+def largest_of(found: Sequence[Largest]) -> Largest:
+  """The one with the most parameters."""
+  return max(found, key=lambda one: one.workload.parameters)
+
+
+def as_text(found: Sequence[Largest]) -> str:
+  """A table with a model a row, the one with most parameters marked."""
+  header = ['model', 'parameters', 'layers', 'runs with', 'fullest device']
+  header += ['speed-up', '']
+  most = largest_of(found)
+  return text_table.table(
+    header,
+    [
+      [
+        one.workload.name,
+        f'{one.workload.parameters:,}',
+        str(len(one.workload.layers)),
+        str(one.forecast.setting),
+        format_bytes(one.forecast.fullest),
+        f'{one.forecast.speedup:.2f}',
+        'largest' if one is most and len(found) > 1 else '',
+      ]
+      for one in found
+    ],
+  )

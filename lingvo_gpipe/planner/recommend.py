@@ -1,0 +1,186 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Which way to run a model is best, and why."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from lingvo_gpipe.cost_model import RECOMPUTE_POLICIES
+from lingvo_gpipe.planner.forecast import Forecast, Setting, Speeds, forecast
+from lingvo_gpipe.planner.quantities import format_bytes
+from lingvo_gpipe.planner.workload import Workload
+from lingvo_gpipe.schedules import SCHEDULE_NAMES
+
+# A step longer by less than this share is as good: what larger micro-batches
+# save on a real device is not in the model.
+TOLERANCE = 0.02
+
+
+def settings(
+  workload: Workload,
+  num_devices: int,
+  cells_per_device: int = 1,
+  *,
+  micro_batches: Sequence[int] = (),
+  schedules: Sequence[str] = (),
+  recompute: Sequence[str] = (),
+) -> list[Setting]:
+  """All ways to run a workload; what is not given is free.
+
+  Args:
+    workload: The model.
+    num_devices: D.
+    cells_per_device: Cells on each device.
+    micro_batches: The M to look at.
+    schedules: The schedules to look at.
+    recompute: The recompute policies to look at; by default all, or that as
+      registered if nothing is known of activations.
+  """
+  num_cells = num_devices * cells_per_device
+  if not recompute and not workload.knows_activations:
+    # Recomputation saves what is not known.
+    recompute = (workload.recompute,)
+  return [
+    Setting(num_devices, m, schedule, policy, cells_per_device)
+    for m in micro_batches or workload.choices(num_cells)
+    for schedule in schedules or workload.schedules
+    for policy in recompute or RECOMPUTE_POLICIES
+  ]
+
+
+def forecasts(
+  workload: Workload,
+  ways: Iterable[Setting],
+  speeds: Speeds | None = None,
+  device_memory: int | None = None,
+  splits: tuple[int, ...] | None = None,
+) -> list[Forecast]:
+  """What each setting will take; see `forecast`."""
+  return [
+    forecast(workload, way, speeds, device_memory, splits) for way in ways
+  ]
+
+
+def best(found: Sequence[Forecast]) -> Forecast | None:
+  """The setting to recommend, or None if none fits.
+
+  Of those that fit and are within 2% of the quickest: the one with the fewest,
+  so largest, micro-batches; then the one whose fullest device needs least.
+  """
+  fitting = [one for one in found if one.fits]
+  if not fitting:
+    return None
+  quickest = min(one.step_time for one in fitting)
+  good = [one for one in fitting if one.step_time <= quickest * (1 + TOLERANCE)]
+  return min(
+    good,
+    key=lambda one: (
+      one.setting.num_micro_batches,
+      one.fullest,
+      one.step_time,
+      # Of equal ones 1F1B, which never stashes more.
+      -SCHEDULE_NAMES.index(one.setting.schedule),
+    ),
+  )
+
+
+def reason(chosen: Forecast, found: Sequence[Forecast]) -> str:
+  """Why a setting is the best of those found, in a sentence."""
+  parts = [
+    _why_recompute(chosen, found),
+    _why_schedule(chosen, found),
+    _why_micro_batches(chosen, found),
+  ]
+  text = '; '.join(part for part in parts if part)
+  if not text:
+    return 'It is the only setting that was looked at.'
+  return text[0].upper() + text[1:] + '.'
+
+
+def _others(
+  chosen: Forecast, found: Sequence[Forecast], field: str
+) -> list[Forecast]:
+  """Forecasts of settings that differ in one field alone."""
+  return [
+    one
+    for one in found
+    if one.setting != chosen.setting
+    and dataclasses.replace(
+      one.setting, **{field: getattr(chosen.setting, field)}
+    )
+    == chosen.setting
+  ]
+
+
+def _longer(one: Forecast, than: Forecast) -> float:
+  """By which share one step is longer than another."""
+  return one.step_time / than.step_time - 1 if than.step_time else 0.0
+
+
+def _why_recompute(chosen: Forecast, found: Sequence[Forecast]) -> str:
+  policy = chosen.setting.recompute
+  others = _others(chosen, found, 'recompute')
+  parts = []
+  for one in others:
+    name = one.setting.recompute
+    quicker = _longer(chosen, one)
+    if not one.fits:
+      parts.append(f'{name!r} would need {format_bytes(one.fullest)}')
+    elif _longer(one, chosen) > 0.001:
+      parts.append(f'{name!r} would take {_longer(one, chosen):.1%} longer')
+    elif one.fullest > chosen.fullest:
+      parts.append(
+        f'{name!r} would gain {max(quicker, 0):.1%} and need '
+        f'{format_bytes(one.fullest - chosen.fullest)} more'
+      )
+  return f'recompute {policy!r}, as {_and(parts)}' if parts else ''
+
+
+def _why_schedule(chosen: Forecast, found: Sequence[Forecast]) -> str:
+  name = chosen.setting.schedule
+  for one in _others(chosen, found, 'schedule'):
+    other = one.setting.schedule
+    if not one.fits:
+      return f'{name}, as {other} would need {format_bytes(one.fullest)}'
+    saved = one.fullest - chosen.fullest
+    slower = _longer(one, chosen)
+    if slower > 0.001:
+      return f'{name}, as {other} would take {slower:.1%} longer'
+    if saved > 0:
+      return (
+        f'{name}, as {other} would take as long and need '
+        f'{format_bytes(saved)} more'
+      )
+    if not saved:
+      return f'{name}, as {other} would take as long and need as much'
+  return ''
+
+
+def _why_micro_batches(chosen: Forecast, found: Sequence[Forecast]) -> str:
+  others = sorted(
+    _others(chosen, found, 'num_micro_batches'),
+    key=lambda one: one.setting.num_micro_batches,
+  )
+  m = chosen.setting.num_micro_batches
+  fewer = [one for one in others if one.setting.num_micro_batches < m]
+  more = [one for one in others if one.setting.num_micro_batches > m]
+  parts = []
+  for one in (*fewer[-1:], *more[:1]):
+    what = f'{one.setting.num_micro_batches}'
+    slower = _longer(one, chosen)
+    if not one.fits:
+      parts.append(f'{what} would need {format_bytes(one.fullest)}')
+    elif slower >= 0:
+      parts.append(
+        f'{what} would take {slower:.1%} longer (bubble {one.bubble:.1%}, not '
+        f'{chosen.bubble:.1%})'
+      )
+    else:
+      parts.append(f'{what} would gain only {-slower:.1%}')
+  if fewer and not more:
+    parts.append('there are no more to choose from')
+  return f'M = {m}, as {_and(parts)}' if parts else ''
+
+
+def _and(parts: Sequence[str]) -> str:
+  return ' and '.join(parts)

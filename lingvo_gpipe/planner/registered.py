@@ -1,0 +1,122 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Registered models as workloads, without building them."""
+
+import dataclasses
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from lingvo import model_registry
+
+from lingvo_gpipe import pipeline_plan, schedules, sequential_layer
+from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.planner.workload import Workload
+from lingvo_gpipe.training import model_lookup, pipeline_params, user_error
+
+
+def model_class(model: str) -> Any:
+  """The class of a registered model.
+
+  Raises:
+    UserError: There is no such model.
+  """
+  return model_registry.GetClass(model_lookup.find_model(model))
+
+
+def layer_params(model: str, cls: Any = None) -> Any:
+  """Params of the GPipeSequentialLayer of a model, a copy.
+
+  Args:
+    model: The name it is registered under.
+    cls: The model's class, if not the registered one.
+
+  Raises:
+    UserError: There is no such model, or it has no such layer.
+  """
+  task = (cls or model_class(model))().Task()
+  # Our tasks add what only they know: the loss, and shapes of targets.
+  complete = getattr(task.cls, 'PipelineParams', None)
+  if complete is not None:
+    found = complete(task)
+  else:
+    found = pipeline_params.find_layer(
+      task, sequential_layer.GPipeSequentialLayer
+    )
+  if found is None or not issubclass(
+    found.cls, sequential_layer.GPipeSequentialLayer
+  ):
+    raise user_error.UserError(
+      f'{model} has no GPipeSequentialLayer, so there is nothing to plan.'
+    )
+  return found.Copy().Set(name=found.name or 'pipeline')
+
+
+def workload(
+  model: str, params: Any, mini_batch_size: int | None = None
+) -> Workload:
+  """What there is to plan for.
+
+  Args:
+    model: The model's name.
+    params: Params of its GPipeSequentialLayer.
+    mini_batch_size: Examples in a mini-batch; None for M micro-batches of the
+      size of input_shapes, as the Params say.
+
+  Raises:
+    ValueError: A Param is not usable, or no whole number of micro-batches
+      makes the mini-batch.
+  """
+  found = pipeline_plan.uncut(
+    params.Copy().Set(splits=[], num_partitions=1, device_memory=0), 1
+  )
+  spec = found.spec
+  num_micro_batches = spec.num_micro_batches
+  if mini_batch_size is not None:
+    size = spec.micro_batch_size
+    if size is None:
+      raise ValueError(
+        f'{model}: --batch_size needs input_shapes, which say how many '
+        'examples a micro-batch has.'
+      )
+    num_micro_batches, rest = divmod(mini_batch_size, size)
+    if rest or not num_micro_batches:
+      raise ValueError(
+        f'--batch_size={mini_batch_size} is no multiple of the {size} examples '
+        'of a micro-batch of input_shapes. Use a multiple, or give other '
+        '--input_shapes.'
+      )
+  return Workload(
+    name=model,
+    layers=_split_given(found.costs, found.basis),
+    input_bytes=spec.input_bytes,
+    skips=spec.skips,
+    basis=found.basis,
+    num_micro_batches=num_micro_batches,
+    micro_batch_size=spec.micro_batch_size,
+    schedule=spec.schedule,
+    recompute=spec.recompute,
+    schedules=(
+      schedules.SCHEDULE_NAMES if params.loss_tpl is not None else ('gpipe',)
+    ),
+    knows_activations=bool(params.input_shapes),
+  )
+
+
+def _split_given(
+  costs: Sequence[LayerCost], basis: str
+) -> tuple[LayerCost, ...]:
+  """Times that a user gave, of which nobody knows what is forward.
+
+  A backward is taken to be twice its forward, as it is of a matrix product.
+  """
+  if basis != 'given':
+    return tuple(costs)
+  return tuple(
+    dataclasses.replace(
+      cost,
+      forward=Fraction(cost.forward) / 3,
+      backward=Fraction(cost.forward) * 2 / 3,
+    )
+    for cost in costs
+  )

@@ -1,0 +1,153 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What there is to plan for: layers, their costs, and a mini-batch."""
+
+import dataclasses
+import math
+from fractions import Fraction
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.partitioner import PipelineSpec, Skip
+
+# So many numbers of micro-batches are looked at if nobody says which.
+_MOST_CHOICES = 8
+# More micro-batches for each cell than this gain next to nothing.
+_MOST_PER_CELL = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+  """A model and its mini-batch.
+
+  Attributes:
+    name: The model's name.
+    layers: What its layers cost, for a micro-batch as registered.
+    input_bytes: Bytes of that micro-batch's input.
+    skips: What layers take of earlier ones, for that micro-batch.
+    basis: What the layers' times are: 'flops', 'measured' (seconds), 'params'
+      or 'given'.
+    num_micro_batches: M as registered.
+    micro_batch_size: Examples in a micro-batch as registered; None if unknown.
+    schedule: The schedule as registered.
+    recompute: The recompute policy as registered.
+    schedules: The schedules that it can run with: without a loss in the
+      pipeline GPipe's alone.
+    knows_activations: Whether the bytes of activations are known.
+    min_examples: Smaller micro-batches are not worth looking at.
+  """
+
+  name: str
+  layers: tuple[LayerCost, ...]
+  input_bytes: int = 0
+  skips: tuple[Skip, ...] = ()
+  basis: str = 'flops'
+  num_micro_batches: int = 1
+  micro_batch_size: int | None = None
+  schedule: str = 'gpipe'
+  recompute: str = 'always'
+  schedules: tuple[str, ...] = schedules.SCHEDULE_NAMES
+  knows_activations: bool = True
+  min_examples: int = 1
+
+  @property
+  def mini_batch_size(self) -> int | None:
+    """Examples in a mini-batch; None if unknown."""
+    if self.micro_batch_size is None:
+      return None
+    return self.num_micro_batches * self.micro_batch_size
+
+  @property
+  def parameters(self) -> int:
+    return sum(layer.parameters for layer in self.layers)
+
+  @property
+  def one_device_cost(self) -> Fraction:
+    """A step on one device without recomputation, in the layers' unit."""
+    return self.num_micro_batches * sum(
+      (
+        Fraction(layer.forward) + Fraction(layer.backward)
+        for layer in self.layers
+      ),
+      Fraction(0),
+    )
+
+  def micro_batch(self, num_micro_batches: int) -> int | None:
+    """Examples in each of M micro-batches; None if unknown.
+
+    Raises:
+      ValueError: M does not divide the mini-batch.
+    """
+    size = self.mini_batch_size
+    if size is None:
+      return None
+    if num_micro_batches < 1 or size % num_micro_batches:
+      raise ValueError(
+        f'num_micro_batches {num_micro_batches} does not divide the '
+        f'mini-batch of {size} examples; it may be one of '
+        f'{", ".join(map(str, divisors(size)))}.'
+      )
+    return size // num_micro_batches
+
+  def layers_for(self, num_micro_batches: int) -> tuple[LayerCost, ...]:
+    """The layers' costs with the mini-batch in M micro-batches."""
+    share = self._share(num_micro_batches)
+    if share == 1:
+      return self.layers
+    return tuple(layer.scaled(share) for layer in self.layers)
+
+  def spec(
+    self,
+    num_devices: int,
+    cells_per_device: int,
+    num_micro_batches: int,
+    schedule: str,
+    recompute: str,
+    device_memory: int | None,
+  ) -> PipelineSpec:
+    """What the layers are to be cut for."""
+    share = self._share(num_micro_batches)
+    return PipelineSpec(
+      num_devices=num_devices,
+      cells_per_device=cells_per_device,
+      num_micro_batches=num_micro_batches,
+      micro_batch_size=self.micro_batch(num_micro_batches),
+      schedule=schedule,
+      recompute=recompute,
+      input_bytes=math.ceil(self.input_bytes * share),
+      device_memory=device_memory,
+      skips=tuple(
+        dataclasses.replace(skip, num_bytes=math.ceil(skip.num_bytes * share))
+        for skip in self.skips
+      ),
+    )
+
+  def _share(self, num_micro_batches: int) -> Fraction:
+    """The size of one of M micro-batches over that as registered."""
+    self.micro_batch(num_micro_batches)
+    return Fraction(self.num_micro_batches, num_micro_batches)
+
+  def choices(self, num_cells: int) -> tuple[int, ...]:
+    """Numbers of micro-batches worth looking at, ascending.
+
+    Divisors of the mini-batch up to 16 for each cell, at most eight of them,
+    and that as registered, with `min_examples` or more in a micro-batch.
+    """
+    size = self.mini_batch_size
+    if size is None:
+      return (self.num_micro_batches,)
+    most = min(_MOST_PER_CELL * num_cells, max(size // self.min_examples, 1))
+    found = [number for number in divisors(size) if number <= most]
+    # Of many the ones nearest to powers of two, the largest first.
+    wanted = [2**i for i in range(most.bit_length())][::-1]
+    near = [min(found, key=lambda n: abs(math.log2(n / w))) for w in wanted]
+    chosen = list(dict.fromkeys(near))[:_MOST_CHOICES]
+    if self.num_micro_batches <= most:
+      chosen.append(self.num_micro_batches)
+    return tuple(sorted(set(chosen)))
+
+
+def divisors(number: int) -> list[int]:
+  """All divisors, ascending."""
+  small = [i for i in range(1, math.isqrt(number) + 1) if number % i == 0]
+  return sorted({*small, *(number // i for i in small)})

@@ -1,0 +1,103 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import planner_testing
+import pytest
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.partitioner import PartitionError
+from lingvo_gpipe.planner.forecast import Setting, Speeds, forecast
+
+_K, _M = 4, 8
+
+
+def _forecast(schedule='1f1b', recompute='never', speeds=None, **more):
+  return forecast(
+    planner_testing.workload(),
+    Setting(_K, _M, schedule, recompute),
+    speeds,
+    **more,
+  )
+
+
+@pytest.mark.parametrize('schedule', schedules.SCHEDULE_NAMES)
+def test_equal_cells_have_the_bubble_of_the_formula(schedule):
+  found = _forecast(schedule)
+  assert found.bubble == pytest.approx((_K - 1) / (_M + _K - 1))
+  assert found.speedup == pytest.approx(_K * _M / (_M + _K - 1))
+  # Relative: one device takes 1.
+  assert found.step_time == pytest.approx((_M + _K - 1) / (_K * _M))
+
+
+def test_recomputation_runs_the_forward_again():
+  always, last, never = (
+    _forecast('gpipe', policy) for policy in ('always', 'except_last', 'never')
+  )
+  assert always.step_time / never.step_time == pytest.approx(4 / 3)
+  # All but one of the backwards behind each other on the last device, and that
+  # one comes first or last on each.
+  assert never.step_time < last.step_time < always.step_time
+
+
+def test_speeds_make_seconds_and_transfers_take_time():
+  plain = _forecast(speeds=Speeds(0.5))
+  # A layer's forward takes half a second, a cell has two layers.
+  assert plain.step_time == pytest.approx(0.5 * 2 * 3 * (_M + _K - 1))
+  latency = _forecast(speeds=Speeds(0.5, None, 0.25))
+  assert latency.step_time >= plain.step_time + 2 * (_K - 1) * 0.25
+  slow = _forecast(speeds=Speeds(0.5, 40.0))  # 10 bytes in 0.25 s.
+  assert slow.step_time == pytest.approx(latency.step_time)
+  assert slow.speedup < plain.speedup
+
+
+def test_links_without_devices_have_no_speed():
+  with pytest.raises(ValueError, match='--device_speed'):
+    Speeds(None, 1e9)
+
+
+def test_memory_by_kind_adds_up_to_the_memory_models():
+  found = _forecast(recompute='always')
+  assert [d.total for d in found.devices] == list(found.partition.device_memory)
+  first = found.devices[0]
+  # Sums of gradients, and those of the newest micro-batch.
+  assert (first.weights, first.gradients, first.slots) == (200, 400, 400)
+  assert (first.stash, first.activations) == (4 * 10, 2000)
+  never = _forecast(recompute='never').devices[0]
+  assert (never.stash, never.activations) == (4 * 2010, 0)
+  assert found.fullest == max(d.total for d in found.devices)
+
+
+def test_devices_with_several_cells_hold_all_and_run_one():
+  work = planner_testing.workload()
+  setting = Setting(2, _M, '1f1b', 'always', cells_per_device=2)
+  found = forecast(work, setting)
+  assert setting.num_cells == 4
+  for device, total in zip(
+    found.devices, found.partition.device_memory, strict=True
+  ):
+    assert device.total == total
+    assert (device.weights, device.activations) == (400, 2000)
+    assert device.gradients == 400 + 200
+
+
+def test_a_limit_moves_the_cut_or_is_missed():
+  needs = _forecast(recompute='always').fullest
+  assert _forecast(recompute='always', device_memory=needs).fits
+  tight = _forecast(recompute='always', device_memory=needs - 1)
+  # Two layers a cell is the least there is.
+  assert not tight.fits
+  assert tight.fullest == needs
+
+
+def test_given_splits_are_kept():
+  found = _forecast(splits=(1, 2, 3))
+  assert found.partition.sizes == (1, 1, 1, 5)
+  with pytest.raises(PartitionError):
+    _forecast(splits=(3, 2, 1))
+
+
+def test_other_micro_batches_are_other_cells():
+  work = planner_testing.workload()
+  fine = forecast(work, Setting(_K, 32, '1f1b', 'never'))
+  assert fine.bubble == pytest.approx(3 / 35)
+  # A quarter of the examples in each, as many of them stashed.
+  assert fine.devices[0].stash < _forecast().devices[0].stash / 3

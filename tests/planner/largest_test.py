@@ -1,0 +1,76 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import planner_testing
+import pytest
+
+from lingvo_gpipe.planner import largest, recommend
+from lingvo_gpipe.planner.forecast import forecast
+
+_K = 2
+
+
+def _work(length, width):
+  """Layers with so many weights times the square of the width."""
+  work = planner_testing.workload(length)
+  factor = max(width, 1) ** 2
+  return dataclasses.replace(
+    work,
+    name=f'toy({length}, {width})',
+    layers=tuple(
+      dataclasses.replace(
+        layer,
+        parameters=layer.parameters * factor,
+        weight_bytes=layer.weight_bytes * factor,
+        optimizer_bytes=layer.optimizer_bytes * factor,
+      )
+      for layer in work.layers
+    ),
+  )
+
+
+def _ways(work):
+  return recommend.settings(work, _K, micro_batches=[8])
+
+
+def _fits(length, width, memory):
+  work = _work(length, width)
+  return any(
+    forecast(work, way, None, memory).fits
+    for way in _ways(work)
+    if way.num_cells <= length
+  )
+
+
+@pytest.fixture(scope='module')
+def search():
+  return largest.Search(_work, _ways, 40_000)
+
+
+def test_the_widest_of_each_length_fits_and_one_step_wider_does_not(search):
+  found = search.widest([2, 4, 8, 200], range(1, 40))
+  assert [one.length for one in found] == [2, 4, 8]
+  for one in found:
+    assert _fits(one.length, one.width, 40_000)
+    assert not _fits(one.length, one.width + 1, 40_000)
+    assert one.forecast.fits
+  best = largest.largest_of(found)
+  assert best.workload.parameters == max(
+    one.workload.parameters for one in found
+  )
+
+
+def test_the_longest_fits_and_one_layer_more_does_not(search):
+  (found,) = search.longest(range(2, 500))
+  assert _fits(found.length, 0, 40_000)
+  assert not _fits(found.length + 1, 0, 40_000)
+  text = largest.as_text([found])
+  assert found.workload.name in text
+  assert str(found.forecast.setting) in text
+
+
+def test_if_nothing_fits_nothing_is_found():
+  search = largest.Search(_work, _ways, 100)
+  assert search.longest(range(2, 50)) == []
+  assert search.widest([2, 4], range(1, 10)) == []

@@ -1,0 +1,73 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import planner_testing
+import pytest
+
+from lingvo_gpipe.planner import recommend
+
+_K = 4
+
+
+def _found(device_memory=None, **chosen):
+  work = planner_testing.workload()
+  ways = recommend.settings(work, _K, **chosen)
+  return recommend.forecasts(work, ways, None, device_memory)
+
+
+@pytest.fixture(scope='module')
+def free():
+  return _found()
+
+
+def test_all_ways_are_looked_at_unless_some_are_named():
+  work = planner_testing.workload()
+  ways = recommend.settings(work, _K)
+  assert len(ways) == len(set(ways)) == 6 * 2 * 3
+  named = recommend.settings(
+    work, _K, 2, micro_batches=[2], schedules=['1f1b'], recompute=['never']
+  )
+  assert [str(way) for way in named] == ['1f1b, M = 2, recompute never']
+  assert named[0].num_cells == 8
+
+
+def test_recomputation_is_not_weighed_against_unknown_activations():
+  work = planner_testing.workload(knows_activations=False)
+  assert {way.recompute for way in recommend.settings(work, _K)} == {'always'}
+
+
+def test_the_best_is_within_2_percent_of_the_quickest_and_fits(free):
+  for found in (free, _found(3000)):
+    best = recommend.best(found)
+    assert best.fits
+    fitting = [one for one in found if one.fits]
+    quickest = min(one.step_time for one in fitting)
+    assert best.step_time <= 1.02 * quickest
+    for one in fitting:
+      if one.setting.num_micro_batches < best.setting.num_micro_batches:
+        assert one.step_time > 1.02 * quickest
+
+
+def test_memory_decides_for_recomputation(free):
+  assert recommend.best(free).setting.recompute == 'never'
+  limited = recommend.best(_found(3500, micro_batches=[8]))
+  assert limited.setting.recompute == 'always'
+  assert recommend.best(_found(100)) is None
+
+
+def test_the_reason_says_what_others_would_need_or_take(free):
+  found = _found(3500, micro_batches=[4, 8, 16], recompute=['always', 'never'])
+  best = recommend.best(found)
+  reason = recommend.reason(best, found)
+  assert str(best.setting) == '1f1b, M = 16, recompute always'
+  assert "Recompute 'always', as 'never' would need" in reason
+  assert '1f1b, as gpipe would take as long and need' in reason
+  assert 'M = 16, as 8 would take' in reason
+  assert reason.endswith('.')
+  assert "'always' would take 33.3% longer" in recommend.reason(
+    recommend.best(free), free
+  )
+
+
+def test_a_single_way_has_no_reason():
+  found = _found(micro_batches=[8], schedules=['gpipe'], recompute=['always'])
+  assert 'only' in recommend.reason(found[0], found)

@@ -1,0 +1,90 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import planner_testing
+import pytest
+
+from lingvo_gpipe.planner import recommend, report
+from lingvo_gpipe.planner.forecast import Speeds
+
+_K = 4
+
+
+def _plan(device_memory=None, speeds=None, show_all=False, **changes):
+  work = planner_testing.workload(**changes)
+  found = recommend.forecasts(
+    work, recommend.settings(work, _K), speeds, device_memory
+  )
+  return report.make_plan(
+    work,
+    found,
+    device_memory,
+    absolute=speeds is not None,
+    show_all=show_all,
+  )
+
+
+@pytest.fixture(scope='module')
+def limited():
+  return _plan(3500)
+
+
+def _rows(table):
+  return [
+    [cell.strip() for cell in line.split('|')[1:-1]]
+    for line in table.splitlines()
+    if line.startswith('|')
+  ]
+
+
+def test_the_text_has_cut_memory_ways_and_recommendation(limited):
+  text = limited.to_text()
+  assert 'toy: 200 parameters in 8 layers, mini-batch of 32' in text
+  assert 'K = 4 cells on 4 devices, cut by flops' in text
+  assert 'l0, l1' in text
+  assert 'Recommended: schedule=1f1b, num_micro_batches=' in text
+  assert 'Times are relative' in text
+
+
+def test_each_devices_memory_adds_up(limited):
+  header, _, *rows = _rows(limited.memory_text(limited.shown))
+  assert header[-1] == 'of 3.42 KiB'
+  assert len(rows) == _K
+  for device, row in zip(limited.shown.devices, rows, strict=True):
+    assert row[-1] == f'{device.total / 3500:.0%}'
+  text = limited.memory_text(
+    max(limited.forecasts, key=lambda one: one.fullest)
+  )
+  assert 'too much' in text
+
+
+def test_ways_that_do_not_fit_are_left_out_or_have_no_times(limited):
+  header, _, *rows = _rows(limited.ways_text())
+  assert header[:3] == ['schedule', 'recompute', 'M']
+  fit = [one for one in limited.forecasts if one.fits]
+  assert len(rows) in (len(fit), len(fit) + 1)
+  assert [row[-1] for row in rows].count('recommended') == 1
+  assert 'as registered' in limited.ways_text()
+  assert 'more do not fit' in limited.ways_text()
+  everything = _rows(_plan(3500, show_all=True).ways_text())[2:]
+  assert len(everything) == len(limited.forecasts)
+  for row in everything:
+    assert (row[4] == '-') == (row[8] == 'no')
+
+
+def test_if_nothing_fits_the_least_is_named():
+  plan = _plan(100)
+  least = min(one.fullest for one in plan.forecasts)
+  assert plan.shown.fullest == least
+  assert 'None of these fits' in plan.verdict()
+
+
+def test_absolute_times_have_units():
+  plan = _plan(speeds=Speeds(0.001))
+  assert ' ms ' in plan.ways_text()
+  assert 'relative' not in plan.verdict()
+
+
+def test_what_is_not_known_is_said():
+  plan = _plan(micro_batch_size=None, knows_activations=False)
+  assert 'mini-batch of unknown size' in plan.to_text()
+  assert 'give --input_shapes' in plan.to_text()

@@ -23,6 +23,7 @@ from lingvo_gpipe.training import (
   run_observer,
   run_summaries,
   runner_manager,
+  stage_listener,
   training_run,
   user_error,
 )
@@ -137,25 +138,25 @@ def run(log, loading_seconds):
 
   Args:
     log: The `RunLog`; it is moved into the log directory.
-    loading_seconds: How long the imports took.
+    loading_seconds: How long the imports took, for a line in the log.
 
   Raises:
     UserError: if a flag, the model's name or the log directory is wrong.
   """
-  del loading_seconds
+  stages = stage_listener.StageListener(loading_seconds)
   _require('model')
   _require('logdir')
   model = model_lookup.find_model(FLAGS.model)
   FLAGS.logdir = logdir.prepare(FLAGS.logdir)
   with _claimed_logdir(model):
-    _run(model, log)
+    _run(model, log, stages)
 
 
-def _run(model, log):
+def _run(model, log, stages):
   log.move_to(os.path.join(FLAGS.logdir, _log_name()))
   logging.use_absl_handler()
   _prepare_lingvo()
-  trial = _PrintingTrial()
+  trial = _PrintingTrial([stages])
   manager = runner_manager.RunnerManager(model, trial)
   shown = _ProgressOfTraining(manager)
   trial.add_listener(run_summaries.RunSummaries())
@@ -165,3 +166,6 @@ def _run(model, log):
     manager.Start()
   finally:
     shown.close()
+  times = stages.times()
+  if times is not None:
+    logging.info('%s', times.to_text())

@@ -1,0 +1,14 @@
+#!/usr/bin/env python3
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Trains one pipeline over several processes; see --help."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lingvo_gpipe.benchmark import worker_table_command
+
+if __name__ == '__main__':
+  sys.exit(worker_table_command.main())

@@ -4,6 +4,8 @@
 
 import dataclasses
 
+from lingvo_gpipe import schedules
+
 FAMILIES = ('amoebanet', 'transformer')
 
 # Of the paper's models the classes; a vocabulary that leaves room for layers.
@@ -25,6 +27,7 @@ class TrainingCase:
     num_workers: K: worker processes, with one cell each.
     num_micro_batches: M.
     recompute: A recompute policy.
+    schedule: A schedule's name.
   """
 
   family: str
@@ -35,6 +38,7 @@ class TrainingCase:
   num_workers: int = 1
   num_micro_batches: int = 1
   recompute: str = 'never'
+  schedule: str = '1f1b'
 
   def __post_init__(self) -> None:
     if self.family not in FAMILIES:
@@ -42,6 +46,7 @@ class TrainingCase:
         f'There is no family {self.family!r}; it must be one of '
         f'{", ".join(FAMILIES)}.'
       )
+    schedules.check_name(self.schedule)
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if isinstance(value, int) and value < 1:

@@ -6,7 +6,8 @@ It imports everything once and forks for each command; commands come as lines
 of JSON, see `child_process`:
 
   {"do": "measure", "case": ..., "splits": ..., "budget": bytes,
-   "timeout": seconds}
+   "timeout": seconds, "timed_steps": 0, "pinned": false}
+  {"do": "measured_costs", "case": ..., "core": 0, "timeout": seconds}
   {"do": "costs", "case": ..., "timeout": seconds}
   {"do": "predict", "case": ..., "splits": ..., "timeout": seconds}
 """
@@ -22,12 +23,21 @@ from lingvo_gpipe.benchmark.training_case import TrainingCase
 
 
 def _measure(
-  case: TrainingCase, splits: list[int], budget: int, timeout: float
+  case: TrainingCase,
+  splits: list[int],
+  budget: int,
+  timeout: float,
+  timed_steps: int = 0,
+  pinned: bool = False,
 ) -> dict[str, Any]:
   from lingvo_gpipe.benchmark import training_step
 
   return watched_fork.call(
-    lambda announce: training_step.run(case, splits, announce), budget, timeout
+    lambda announce: training_step.run(
+      case, splits, announce, timed_steps=timed_steps, pinned=pinned
+    ),
+    budget,
+    timeout,
   )
 
 
@@ -37,13 +47,29 @@ def _costs(case: TrainingCase, timeout: float) -> dict[str, Any]:
 
   def cost(announce: Any) -> dict[str, Any]:
     del announce
-    found = training_step.plan(case)
-    return {
-      'layers': [dataclasses.asdict(layer) for layer in found.layers],
-      'input_bytes': found.spec.input_bytes,
-    }
+    return _as_json(training_step.plan(case))
 
   return watched_fork.call(cost, 0, timeout)
+
+
+def _measured_costs(
+  case: TrainingCase, core: int, timeout: float
+) -> dict[str, Any]:
+  """The same with times measured on a core."""
+  from lingvo_gpipe.benchmark import training_step
+
+  def cost(announce: Any) -> dict[str, Any]:
+    del announce
+    return _as_json(training_step.measured_plan(case, core))
+
+  return watched_fork.call(cost, 0, timeout)
+
+
+def _as_json(found: Any) -> dict[str, Any]:
+  return {
+    'layers': [dataclasses.asdict(layer) for layer in found.layers],
+    'input_bytes': found.spec.input_bytes,
+  }
 
 
 def _predict(
@@ -63,7 +89,12 @@ def _predict(
   return watched_fork.call(predict, 0, timeout)
 
 
-_COMMANDS = {'measure': _measure, 'costs': _costs, 'predict': _predict}
+_COMMANDS = {
+  'measure': _measure,
+  'costs': _costs,
+  'measured_costs': _measured_costs,
+  'predict': _predict,
+}
 
 
 def serve() -> None:

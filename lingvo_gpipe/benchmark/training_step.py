@@ -7,6 +7,7 @@ Transformer, both with two slots, so 12 bytes a parameter beside gradients.
 """
 
 import itertools
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +18,6 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe import pipeline_plan, pipelining_layer
 from lingvo_gpipe.benchmark import (
-  least_memory,
   process_memory,
   training_case,
   worker_servers,
@@ -32,7 +32,6 @@ from lingvo_gpipe.models import (
 from lingvo_gpipe.partitioner import partition
 from lingvo_gpipe.pipeline import flat_layers
 
-_STEPS = 1
 _LEARNING_RATE = 1e-4
 _SETTLE_SECONDS = 0.3
 
@@ -77,7 +76,7 @@ def pipeline_params(case: TrainingCase) -> Any:
     sub=sub,
     num_partitions=case.num_workers,
     num_micro_batches=case.num_micro_batches,
-    schedule=least_memory.SCHEDULE,
+    schedule=case.schedule,
     recompute=case.recompute,
     input_shapes=shapes,
   )
@@ -90,6 +89,19 @@ def plan(case: TrainingCase, splits: Sequence[int] | None = None) -> Any:
   if splits is None:
     return found
   return partition(found.layers, found.spec, splits)
+
+
+def measured_plan(case: TrainingCase, core: int) -> Any:
+  """The case's Partition with the time of each layer, measured on one core.
+
+  Args:
+    case: The case. This process must not have run TensorFlow.
+    core: Which of the cores that this process may use.
+  """
+  worker_servers.pin(core)
+  tf.disable_eager_execution()
+  params = pipeline_params(case).Set(balance='measured')
+  return pipeline_plan.plan(params, case.num_workers).partition
 
 
 def _cut_params(case: TrainingCase, splits: Sequence[int]) -> Any:
@@ -112,13 +124,19 @@ def run(
   case: TrainingCase,
   splits: Sequence[int],
   announce: Callable[[list[int]], None],
+  *,
+  timed_steps: int = 0,
+  pinned: bool = False,
 ) -> dict[str, Any]:
-  """Runs a training step on workers of its own.
+  """Runs training steps on workers of its own.
 
   Args:
     case: What to run. This process must not have run TensorFlow.
     splits: The first layer of each cell but the first.
     announce: Called with the workers' process ids before they use memory.
+    timed_steps: Steps after the first, of whose times the median counts; with
+      0 the first step counts.
+    pinned: Whether each worker is kept to a core of its own.
 
   Returns:
     `peaks` and `idle`, bytes of each worker; `parameters`; `build_seconds`,
@@ -126,7 +144,10 @@ def run(
   """
   tf.disable_eager_execution()
   started = time.monotonic()
-  with worker_servers.worker_servers(case.num_workers) as (pids, target):
+  with worker_servers.worker_servers(case.num_workers, pinned=pinned) as (
+    pids,
+    target,
+  ):
     time.sleep(_SETTLE_SECONDS)
     idle = [process_memory.resident_bytes(pid) for pid in pids]
     announce(pids)
@@ -143,16 +164,18 @@ def run(
         session.run(tf.global_variables_initializer())
       with tf.compat.v1.Session(target, config=_config()) as session:
         built = time.monotonic()
-        for _ in range(_STEPS):
+        seconds = []
+        for _ in range(1 + timed_steps):
+          begun = time.monotonic()
           value, _ = session.run([loss, train])
-        ended = time.monotonic()
+          seconds.append(time.monotonic() - begun)
         peaks = [process_memory.peak_bytes(pid) for pid in pids]
   return {
     'peaks': peaks,
     'idle': idle,
     'parameters': parameters,
     'build_seconds': built - started,
-    'step_seconds': (ended - built) / _STEPS,
+    'step_seconds': statistics.median(seconds[1:] or seconds),
     'loss': float(value),
   }
 

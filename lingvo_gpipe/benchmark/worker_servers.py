@@ -23,8 +23,14 @@ def worker_device(task: int) -> str:
 
 
 @contextlib.contextmanager
-def worker_servers(num_workers: int) -> Iterator[tuple[list[int], str]]:
+def worker_servers(
+  num_workers: int, *, pinned: bool = False
+) -> Iterator[tuple[list[int], str]]:
   """Runs workers while the block does.
+
+  Args:
+    num_workers: K.
+    pinned: Whether worker k is kept to core k, in turn if there are fewer.
 
   Yields:
     The workers' process ids, and the target of sessions that use them. The
@@ -40,7 +46,7 @@ def worker_servers(num_workers: int) -> Iterator[tuple[list[int], str]]:
     for task in range(num_workers):
       pid = os.fork()
       if not pid:
-        _serve(jobs, task, parent)
+        _serve(jobs, task, parent, pinned)
       pids.append(pid)
     yield pids, _server(jobs, 'client', 0).target
   finally:
@@ -49,9 +55,19 @@ def worker_servers(num_workers: int) -> Iterator[tuple[list[int], str]]:
       os.waitpid(pid, 0)
 
 
-def _serve(jobs: dict[str, list[str]], task: int, parent: int) -> None:
+def pin(core: int) -> None:
+  """Keeps this process, and threads that it starts, to one of its cores."""
+  cores = sorted(os.sched_getaffinity(0))
+  os.sched_setaffinity(0, {cores[core % len(cores)]})
+
+
+def _serve(
+  jobs: dict[str, list[str]], task: int, parent: int, pinned: bool
+) -> None:
   """Runs a worker in a forked process, until its parent is gone."""
   try:
+    if pinned:
+      pin(task)
     server = _server(jobs, 'worker', task)
     # The server runs for as long as it is referred to.
     while server and os.getppid() == parent:

@@ -9,6 +9,8 @@ three widths, or one if the width is fixed, and no large model ever is.
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from lingvo_gpipe import pipeline_plan
@@ -86,11 +88,13 @@ class Family:
     return f'{self.kind.name}({length}, {width})'
 
   def workload(self, length: int, width: int = 0) -> Workload:
-    """The model of a size, not traced unless it is a small one."""
+    """The model of a size, not traced unless it is a small one.
+
+    Layers have the names of those in the short model that they are like.
+    """
     short = min(length, self.kind.short)
     layers = tuple(
-      dataclasses.replace(self._cost(short, index, width), name=name)
-      for name, index in self._layers(length)
+      self._cost(short, index, width) for index in self._layers(length)
     )
     small = self._traced(short, self._widths[0])
     # The input is as wide in all of them.
@@ -124,8 +128,43 @@ class Family:
     return size_fit.at_width(known, width)
 
   @functools.cache  # noqa: B019
-  def _layers(self, length: int) -> list[tuple[str, int]]:
-    """The layers of a length, each with the layer of the short model like it.
+  def _layers(self, length: int) -> list[int]:
+    """The layers of a length, as positions in the short model.
+
+    From the short model to the one a step longer some layers come to be
+    repeated more often, and so it goes on:
+
+    ```
+      short        a b c c d      counts  1 1 2 1
+      a step more  a b c c c d            1 1 3 1
+      n steps more                        1 1 2+n 1
+    ```
+
+    Raises:
+      ValueError: Longer models are no such repetition.
+    """
+    kind = self.kind
+    short = self._like(min(length, kind.short))
+    steps = (length - min(length, kind.short)) // kind.length_step
+    if not steps:
+      return short
+    longer = self._like(kind.short + kind.length_step)
+    counts, more = _run_lengths(short), _run_lengths(longer)
+    if [i for i, _ in counts] != [i for i, _ in more]:
+      raise ValueError(
+        f'{self._model}: {self.title(length, self._widths[0])} does not repeat '
+        f'the layers of {self.title(kind.short, self._widths[0])}, so its cost '
+        'cannot be told.'
+      )
+    return [
+      i
+      for (i, count), (_, next_count) in zip(counts, more, strict=True)
+      for _ in range(count + steps * (next_count - count))
+    ]
+
+  @functools.cache  # noqa: B019
+  def _like(self, length: int) -> list[int]:
+    """For each layer of a model the first of the short model that is like it.
 
     Raises:
       ValueError: There is none like one of them.
@@ -133,7 +172,7 @@ class Family:
     width = self._widths[0]
     short_length = min(length, self.kind.short)
     short = _cost_params(self._params(short_length, width))
-    found: list[tuple[str, int]] = []
+    found = []
     for name, params in _cost_params(self._params(length, width)):
       like = [i for i, (_, p) in enumerate(short) if equal_but_name(p, params)]
       if not like:
@@ -142,8 +181,13 @@ class Family:
           f'like none of {self.title(short_length, width)}, so its cost '
           'cannot be told.'
         )
-      found.append((name, like[0]))
+      found.append(like[0])
     return found
+
+
+def _run_lengths(numbers: Sequence[int]) -> list[tuple[int, int]]:
+  """Each number with how often it is repeated."""
+  return [(i, len(list(same))) for i, same in itertools.groupby(numbers)]
 
 
 def _cost_params(params: Any) -> list[tuple[str, Any]]:

@@ -167,6 +167,11 @@ def test_a_real_step_on_two_workers_is_measured():
       splits=[2],
       budget=3 * 2**30,
       timeout=120,
+      timed_steps=1,
+      pinned=True,
+    )
+    costs = server.ask(
+      do='measured_costs', case=dataclasses.asdict(case), core=1, timeout=120
     )
   result = reply['result']
   state = 12 * result['parameters']
@@ -177,3 +182,9 @@ def test_a_real_step_on_two_workers_is_measured():
   assert len(used) == 2
   assert sum(used) > state
   assert result['loss'] > 0
+  assert result['step_seconds'] > 0
+  # What the planner predicts from: seconds, beside the bytes.
+  layers = costs['result']['layers']
+  assert len(layers) == case.length + 2
+  assert sum(layer['parameters'] for layer in layers) == result['parameters']
+  assert all(0 < layer['forward'] < 10 for layer in layers)

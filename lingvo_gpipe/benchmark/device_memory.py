@@ -43,9 +43,6 @@ def run(
   Returns:
     `peaks`, bytes of each device.
   """
-  import lingvo.compat as tf
-
-  tf.disable_eager_execution()
   with worker_servers.worker_servers(variant.num_cells) as (pids, target):
     time.sleep(_SETTLE_SECONDS)
     announce(pids)

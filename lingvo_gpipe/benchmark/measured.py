@@ -24,6 +24,10 @@ class Cut:
   basis: str
 
 
+# All layers are one cell, whatever they cost.
+UNCUT = Cut([], [], [(1.0, 2.0)], 'flops')
+
+
 @dataclasses.dataclass
 class Measured:
   """What was measured of one variant; lists have an entry a run or a step.

@@ -22,7 +22,7 @@ from typing import Any
 from lingvo_gpipe.benchmark import process_memory
 from lingvo_gpipe.benchmark.cases import Case
 from lingvo_gpipe.benchmark.child_process import ChildError
-from lingvo_gpipe.benchmark.measured import Cut, Measured
+from lingvo_gpipe.benchmark.measured import UNCUT, Cut, Measured
 from lingvo_gpipe.benchmark.speed_estimate import Plan
 from lingvo_gpipe.benchmark.speed_report import CaseReport
 from lingvo_gpipe.benchmark.variants import Variant
@@ -60,7 +60,7 @@ class Benchmark:
     """
     self._say(f'{case.name}: cutting the layers')
     cuts = {
-      k: self._workers.cut(case, k)
+      k: self._workers.cut(case, k) if k > 1 else UNCUT
       for k in sorted({variant.num_cells for variant in variants})
     }
     measured = {variant: Measured() for variant in variants}

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from lingvo_gpipe.benchmark import output_files
 from lingvo_gpipe.planner import (
+  costs_file,
   paper_comparison,
   paper_costs,
   paper_facts,
@@ -33,6 +34,7 @@ examples:
   tools/paper_tables.py
   tools/paper_tables.py --tables 1 --models lm.
   tools/paper_tables.py --markdown paper.md --picture paper.png
+  tools/paper_tables.py --tables 2,3 --costs costs.json
 """
 
 CostsOf = Callable[[str, str], ModelCosts]
@@ -98,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     default='',
     help='Only models whose registered name contains this.',
   )
+  add(
+    '--costs',
+    help='A file that keeps what was traced, for the next run. Delete it when '
+    'models change.',
+  )
   add('--markdown', help='A file for what is printed, as Markdown.')
   add('--json', help='A file for all figures.')
   add('--picture', help='A PNG of published and planned figures.')
@@ -132,17 +139,22 @@ def _chosen(
   return columns, halves
 
 
-def _reporting(costs_of: CostsOf) -> CostsOf:
-  """`costs_of`, saying what it is doing: a model takes half a minute."""
+def _costs_of(stored: costs_file.CostsFile | None) -> CostsOf:
+  """Costs from the file or traced, saying so: a model takes half a minute."""
 
-  def said(model: str, precision: str) -> ModelCosts:
+  def costs_of(model: str, precision: str) -> ModelCosts:
+    known = stored.get(model, precision) if stored else None
+    if known is not None:
+      return known
     started = time.monotonic()
-    found = costs_of(model, precision)
+    found = paper_costs.model_costs(model, precision)
     seconds = time.monotonic() - started
     print(f'{model}: traced in {seconds:.0f} s', file=sys.stderr)
+    if stored:
+      stored.add(model, precision, found)
     return found
 
-  return said
+  return costs_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,9 +165,18 @@ def main(argv: Sequence[str] | None = None) -> int:
   if args.picture and not paper_picture.is_available():
     parser.error(f'--picture={args.picture}: {paper_picture.NOT_AVAILABLE}')
 
+  for name in ('costs', 'markdown', 'json', 'picture'):
+    path = getattr(args, name)
+    if path and not pathlib.Path(path).resolve().parent.is_dir():
+      parser.error(f'--{name}={path}: there is no such folder; make it first.')
+  try:
+    stored = costs_file.CostsFile(args.costs) if args.costs else None
+  except ValueError as error:
+    parser.error(f'--costs={error}')
+
   import lingvo_gpipe  # noqa: F401  (before Lingvo)
 
-  costs_of = _reporting(paper_costs.model_costs)
+  costs_of = _costs_of(stored)
   memory = memory_rows(columns, costs_of)
   throughput = throughput_halves(halves, costs_of)
   given = sys.argv[1:] if argv is None else list(argv)

@@ -9,6 +9,7 @@ import pytest
 from stated_costs import equal_layers
 
 from lingvo_gpipe.planner import (
+  paper_comparison,
   paper_costs,
   paper_facts,
   paper_picture,
@@ -16,29 +17,32 @@ from lingvo_gpipe.planner import (
   paper_tables,
 )
 
-_PARAMETERS = {
-  column.model: round(column.parameters) for column in paper_facts.TABLE_1
-}
+_COLUMNS = {column.model: column for column in paper_facts.TABLE_1}
 
 
 def _costs(model, precision):
-  """16 or 128 layers that have the published number of parameters."""
+  """Layers alike, enough for K, with the published number of parameters."""
   del precision
-  num_layers = 128 if '1663' in model else 16
+  num_layers, parameters = 16, 160_000
+  if model in _COLUMNS:
+    num_layers = max(num_layers, _COLUMNS[model].num_devices)
+    parameters = round(_COLUMNS[model].parameters)
   costs = equal_layers(num_layers)
-  count = _PARAMETERS.get(model, 10**8) // num_layers
-  return dataclasses.replace(
-    costs,
-    layers=tuple(
-      dataclasses.replace(layer, parameters=count) for layer in costs.layers
-    ),
+  first, *others = (
+    dataclasses.replace(layer, parameters=parameters // num_layers)
+    for layer in costs.layers
   )
+  rest = parameters % num_layers
+  first = dataclasses.replace(first, parameters=first.parameters + rest)
+  return dataclasses.replace(costs, layers=(first, *others))
 
 
 @pytest.fixture
 def stated(monkeypatch):
-  """Lets the command take stated costs."""
+  """Lets the command take stated costs, and few assumptions, to be quick."""
   monkeypatch.setattr(paper_costs, 'model_costs', _costs)
+  few = paper_comparison.ALTERNATIVES[:2]
+  monkeypatch.setattr(paper_comparison, 'ALTERNATIVES', few)
   monkeypatch.setattr(
     paper_costs, 'amoebanet_parameters', lambda length, dim: 2_080_000_000
   )
@@ -105,6 +109,7 @@ def test_one_table_of_some_models(stated, capsys, tmp_path):
     (['--tables', '4'], '--tables=4: there are tables 1, 2 and 3'),
     (['--models', 'resnet'], '--models=resnet: no name contains that'),
     (['--tables=2', '--models=Transformer13'], 'lm.paper.Transformer48'),
+    (['--json=/nowhere/x'], '--json=/nowhere/x: there is no such folder'),
   ],
 )
 def test_what_is_not_there_is_an_error(argv, said, capsys):
@@ -112,6 +117,26 @@ def test_what_is_not_there_is_an_error(argv, said, capsys):
     paper_tables.main(argv)
   assert error.value.code == 2
   assert said in capsys.readouterr().err
+
+
+def test_costs_are_kept_for_the_next_run(stated, monkeypatch, capsys, tmp_path):
+  kept = tmp_path / 'costs.json'
+  argv = ['--tables=1', '--models=Transformer13', '--costs', str(kept)]
+  assert paper_tables.main(argv) == 0
+  first = capsys.readouterr()
+  assert 'lm.paper.Transformer13: traced' in first.err
+
+  def not_again(model, precision):
+    raise AssertionError(f'{model} is traced again.')
+
+  monkeypatch.setattr(paper_costs, 'model_costs', not_again)
+  assert paper_tables.main(argv) == 0
+  assert capsys.readouterr().out == first.out
+  kept.write_text('{', encoding='utf-8')
+  with pytest.raises(SystemExit) as error:
+    paper_tables.main(argv)
+  assert error.value.code == 2
+  assert 'costs.json is no file of costs' in capsys.readouterr().err
 
 
 def test_a_picture_without_matplotlib_is_an_error_before_anything_is_traced(
@@ -127,7 +152,7 @@ def test_a_picture_without_matplotlib_is_an_error_before_anything_is_traced(
 def test_a_picture_has_all_that_was_planned(stated, capsys, tmp_path):
   pytest.importorskip('matplotlib')
   picture = tmp_path / 'paper.png'
-  argv = ['--models', 'Transformer', '--picture', str(picture)]
+  argv = ['--models', 'Transformer24', '--picture', str(picture)]
   assert paper_tables.main(argv) == 0
   assert picture.read_bytes().startswith(b'\x89PNG')
 

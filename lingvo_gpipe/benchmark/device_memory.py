@@ -21,7 +21,6 @@ from lingvo_gpipe.benchmark import (
 from lingvo_gpipe.benchmark.cases import Case
 from lingvo_gpipe.benchmark.variants import Variant
 
-_STEPS = 2
 # The servers have started, and freed memory has gone back, after this.
 _SETTLE_SECONDS = 0.3
 
@@ -32,7 +31,7 @@ def run(
   splits: list[int],
   announce: Callable[[list[int]], None],
 ) -> dict[str, Any]:
-  """Runs steps on a server for each device.
+  """Runs a step on a server for each device.
 
   Args:
     case: What to train.
@@ -49,8 +48,7 @@ def run(
     idle = [process_memory.anonymous_bytes(pid) for pid in pids]
     with lingvo_processes.known_to_channels(target):
       step = train_step.TrainStep(case, variant, splits, target)
-    for _ in range(_STEPS):
-      step.run()
+    step.run()
     peaks = [
       # Pages of files come in and stay.
       process_memory.peak_bytes(pid) - process_memory.file_bytes(pid)

@@ -164,7 +164,7 @@ class Benchmark:
     cuts: Mapping[int, Cut],
   ) -> None:
     for variant, own in measured.items():
-      if own.error:
+      if own.error or not variant.has_memory:
         continue
       self._say(f'memory of {variant.name}')
       try:

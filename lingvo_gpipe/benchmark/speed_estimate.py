@@ -29,8 +29,8 @@ class Plan:
   """
 
   runs: int = 1
-  rounds: int = 5
-  steps: int = 3
+  rounds: int = 4
+  steps: int = 2
   one_core_steps: int = 1
   memory: bool = True
   environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -77,5 +77,5 @@ def _of_variant(
   start = case.build_seconds
   if variant.method.engine == 'torch':
     start = _START_SECONDS
-  memory = start + 3 * alone if plan.memory else 0.0
+  memory = start + 3 * alone if plan.memory and variant.has_memory else 0.0
   return plan.runs * (start + several + turns) + memory

@@ -19,8 +19,13 @@ from lingvo_gpipe.benchmark.marked_section import MarkedSection
 
 _PROGRAM = 'lingvo_gpipe_benchmark'
 _MARK = 'benchmark'
-# What fits into some six minutes and shows each model.
+# What fits into some six minutes, and shows each model and engine.
 _DEFAULT_CASES = ('wide', 'amoebanet', 'transformer')
+_DEFAULT_VARIANTS = (
+  *('lingvo', 'ours-gpipe-always', 'ours-1f1b-always', 'ours-1f1b-never'),
+  *('naive', 'plain', 'plain-all_cores'),
+  *('torch-1f1b-always', 'torch-1f1b-never'),
+)
 _DEFAULT_RECOMPUTE = ('always', 'never')
 _EXAMPLES = f"""
 examples:
@@ -82,18 +87,19 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
   )
   add(
     '--schedules',
-    help='Schedules, with commas. Default: all, '
-    f'{",".join(schedules.SCHEDULE_NAMES)}.',
+    help='Schedules, with commas, of all engines that have a choice: '
+    f'{", ".join(schedules.SCHEDULE_NAMES)}. Default with --recompute: all.',
   )
   add(
     '--recompute',
-    help=f'Policies, with commas: {", ".join(cost_model.RECOMPUTE_POLICIES)}. '
-    f'Default: {",".join(_DEFAULT_RECOMPUTE)}.',
+    help='Policies, with commas, of all engines that have a choice: '
+    f'{", ".join(cost_model.RECOMPUTE_POLICIES)}. Default with --schedules: '
+    f'{",".join(_DEFAULT_RECOMPUTE)}.',
   )
   add(
     '--variants',
     help='Variants, with commas, in place of --schedules and --recompute: '
-    f'{_variant_names()}. Default: all engines.',
+    f'{_variant_names()}. Default: {",".join(_DEFAULT_VARIANTS)}.',
   )
   add(
     '--torch_python',
@@ -116,7 +122,7 @@ def _add_amounts(result: argparse.ArgumentParser) -> None:
   add = result.add_argument
   for name, default, what in (
     ('runs', 1, 'How often all processes are started anew.'),
-    ('rounds', 5, 'How often the variants take turns.'),
+    ('rounds', 4, 'How often the variants take turns.'),
     ('steps', 2, 'Steps a turn.'),
     (
       'one_core_steps',
@@ -169,17 +175,17 @@ def _cases(args: argparse.Namespace) -> list[Case]:
 
 
 def _methods(args: argparse.Namespace) -> list[variants.Method]:
-  if not args.variants:
-    return variants.default_methods(
-      _list(args.schedules) or schedules.SCHEDULE_NAMES,
-      _list(args.recompute) or _DEFAULT_RECOMPUTE,
-    )
-  if args.schedules or args.recompute:
+  if args.variants and (args.schedules or args.recompute):
     raise ValueError(
       '--variants names schedules and policies itself: use it without '
       '--schedules and --recompute.'
     )
-  return variants.named_methods(_list(args.variants))
+  if args.schedules or args.recompute:
+    return variants.methods_with(
+      _list(args.schedules) or schedules.SCHEDULE_NAMES,
+      _list(args.recompute) or _DEFAULT_RECOMPUTE,
+    )
+  return variants.named_methods(_list(args.variants) or _DEFAULT_VARIANTS)
 
 
 def _without_torch(

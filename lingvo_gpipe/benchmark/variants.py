@@ -91,7 +91,13 @@ class Variant:
 
   @property
   def has_pipeline(self) -> bool:
+    """Whether it has several cells or micro-batches to be efficient with."""
     return self.method.engine not in _ONE_DEVICE
+
+  @property
+  def has_memory(self) -> bool:
+    """Whether its devices' memory is not that of another variant."""
+    return self.method.engine != 'plain-all_cores'
 
 
 def from_json(value: dict[str, Any]) -> Variant:
@@ -105,7 +111,7 @@ def make_method(engine: str) -> Method:
   return Method(engine, *own) if own else Method(engine)
 
 
-def default_methods(
+def methods_with(
   schedule_names: Sequence[str], policies: Sequence[str]
 ) -> list[Method]:
   """All engines; those with a choice for each schedule and policy.
@@ -126,7 +132,7 @@ def named_methods(names: Sequence[str]) -> list[Method]:
   """The methods of these names; ValueError if there is none."""
   known = {
     method.name: method
-    for method in default_methods(
+    for method in methods_with(
       schedules.SCHEDULE_NAMES, cost_model.RECOMPUTE_POLICIES
     )
   }

@@ -17,7 +17,6 @@ from lingvo_gpipe.training.one_core import bind_all_threads
 
 _SERVER = 'lingvo_gpipe.benchmark.step_server'
 _TORCH = 'lingvo_gpipe.benchmark.torch_worker'
-_TORCH_MEMORY_STEPS = 2
 
 
 class Worker:
@@ -114,7 +113,6 @@ class Workers:
       worker.start_torch()
       idle = [process_memory.anonymous_bytes(pid) for pid in worker.pids]
       worker.ask(do='build')
-      worker.ask(do='steps', count=_TORCH_MEMORY_STEPS)
       return [
         process_memory.peak_bytes(pid) - process_memory.file_bytes(pid) - level
         for pid, level in zip(worker.pids, idle, strict=True)

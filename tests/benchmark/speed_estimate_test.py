@@ -29,15 +29,14 @@ def test_more_of_anything_takes_longer():
 
 def test_steps_count_with_the_time_that_the_case_names():
   slow = dataclasses.replace(_CASE, step_seconds=10 * _CASE.step_seconds)
-  # 30 steps on two cores, and one, in each of two variants.
   few, many = (
-    Plan(memory=False, one_core_steps=0),
-    Plan(rounds=10, memory=False, one_core_steps=0),
+    Plan(rounds=rounds, memory=False, one_core_steps=0) for rounds in (5, 10)
   )
   for case in (_CASE, slow):
     times = [
       speed_estimate.seconds({case: _VARIANTS}, plan, 2) for plan in (few, many)
     ]
+    # In each of two variants, on two cores.
     assert times[1] - times[0] == pytest.approx(
       2 * 5 * few.steps * case.step_seconds / 2
     )

@@ -13,7 +13,7 @@ _LANGUAGE_MODEL = cases.TINY_CASES[2]
 
 
 def test_method_names_differ_and_find_their_method():
-  methods = variants.default_methods(['gpipe', '1f1b'], ['always', 'never'])
+  methods = variants.methods_with(['gpipe', '1f1b'], ['always', 'never'])
   names = [method.name for method in methods]
   assert len(set(names)) == len(names)
   assert variants.named_methods(names) == methods
@@ -21,7 +21,7 @@ def test_method_names_differ_and_find_their_method():
 
 
 def test_each_engine_is_there_for_the_schedules_and_policies_asked_for():
-  methods = variants.default_methods(['1f1b'], ['except_last', 'never'])
+  methods = variants.methods_with(['1f1b'], ['except_last', 'never'])
   assert [m.name for m in methods if m.engine == 'ours'] == [
     'ours-1f1b-except_last',
     'ours-1f1b-never',

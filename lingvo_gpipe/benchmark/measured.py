@@ -45,6 +45,7 @@ class Measured:
       level before the graph was built. Empty if it was not measured.
     ops: How many ops the graph has.
     losses: The loss of each step of the last run, counted or not.
+    version: What was run, if it is not among this interpreter's packages.
     error: Why the variant could not be run; '' if it was.
     memory_error: Why its devices' memory could not be measured, or ''.
   """
@@ -59,6 +60,7 @@ class Measured:
   device_bytes: list[int] = dataclasses.field(default_factory=list)
   ops: int = 0
   losses: list[float] = dataclasses.field(default_factory=list)
+  version: str = ''
   error: str = ''
   memory_error: str = ''
 

@@ -92,6 +92,7 @@ class Benchmark:
         with _noting_errors(own):
           worker = self._workers.start(case, variant, cuts[variant.num_cells])
           workers[variant] = worker
+          own.version = worker.version
           own.idle_bytes.append(
             sum(map(process_memory.resident_bytes, worker.pids))
           )

@@ -152,6 +152,7 @@ def _notes(report: CaseReport) -> list[str]:
   for k, cut in report.cuts.items():
     if k > 1:
       notes.append(_cut_note(k, cut))
+  notes += sorted({own.version for own in report.run.values()} - {''})
   for variant, own in report.measured.items():
     if own.error:
       notes.append(f'{variant.name} could not be run: {_last_line(own.error)}')

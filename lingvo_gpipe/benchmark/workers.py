@@ -20,7 +20,12 @@ _TORCH = 'lingvo_gpipe.benchmark.torch_worker'
 
 
 class Worker:
-  """What trains one variant."""
+  """What trains one variant.
+
+  Attributes:
+    pids: Its processes.
+    version: What is not among the versions of this interpreter's packages.
+  """
 
   def __init__(self, child: ChildProcess, cores: list[int]):
     self._child = child
@@ -28,6 +33,7 @@ class Worker:
     self._number: int | None = None
     self._spread = False
     self.pids: list[int] = []
+    self.version = ''
 
   def start_forked(self, **arguments: Any) -> None:
     """Starts a worker of a step server."""
@@ -36,7 +42,8 @@ class Worker:
 
   def start_torch(self) -> None:
     """Waits for PyTorch's ranks; each has a core."""
-    self.pids = _reply(self._child.receive())['pids']
+    reply = _reply(self._child.receive())
+    self.pids, self.version = reply['pids'], f'PyTorch {reply["torch"]}'
     self._spread = True
     self.pin(one_core=False)
 

@@ -89,6 +89,8 @@ def test_text_has_a_row_for_each_variant(report):
     *('', '', '', '100', '1.00')
   ]
   assert 'K=2: a..b 50%, c 50% of the FLOPs' in text
+  report.measured[_TORCH].version = 'PyTorch 9.9'
+  assert '- PyTorch 9.9' in speed_report.as_text(report).splitlines()
 
 
 def test_what_could_not_be_run_is_told(report):

@@ -28,6 +28,7 @@ class _Worker:
     self._fails = fails
     self._one_core = False
     self.pids = [os.getpid()]
+    self.version = 'Some 1.0'
 
   def pin(self, *, one_core):
     self._one_core = one_core
@@ -126,6 +127,7 @@ def test_what_cannot_be_run_does_not_stop_the_others(monkeypatch):
   assert [of for what, of in log if what == 'steps'].count('lingvo') == 0
   assert log.count(('start', 'lingvo')) == 1
   assert set(report.run) == {_OURS, _PLAIN}
+  assert {own.version for own in report.run.values()} == {'Some 1.0'}
 
 
 def test_memory_that_cannot_be_measured_is_noted(monkeypatch):

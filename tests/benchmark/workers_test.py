@@ -43,7 +43,7 @@ class _Child:
     self.asked.append('exit')
 
   def receive(self):
-    return {'reply': {'pids': self.pids}}
+    return {'reply': {'pids': self.pids, 'torch': '9.9'}}
 
   def ask(self, **command):
     self.asked.append(command)
@@ -106,6 +106,7 @@ def test_the_peer_is_told_of_the_case_and_ends_with_its_turns(children, pool):
     'splits': [2],
   }
   assert peer.environment['OMP_NUM_THREADS'] == '1'
+  assert worker.version == 'PyTorch 9.9'
   worker.ask(do='build')
   pool.stop()
   assert peer.asked == [{'do': 'build'}, 'exit']

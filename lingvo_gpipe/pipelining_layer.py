@@ -16,6 +16,7 @@ from lingvo_gpipe.feature_extraction_layer import (
 from lingvo_gpipe.pipeline import run as pipeline_run
 from lingvo_gpipe.pipeline import wiring
 from lingvo_gpipe.schedules import SCHEDULE_NAMES
+from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
 __all__ = [
   'FeatureExtractionLayer',
@@ -123,6 +124,7 @@ class PipeliningLayer(base_layer.BaseLayer):
         self.CreateChild('loss', p.loss_tpl)
     self._numbers = self._NumberLayers()
     self._schedule = None
+    self._emitted: list[EmittedSchedule] = []
 
   # -- Construction.
 
@@ -199,6 +201,11 @@ class PipeliningLayer(base_layer.BaseLayer):
   def schedule(self):
     """The Schedule of the last FProp or ComputeLoss; None before."""
     return self._schedule
+
+  @property
+  def emitted(self) -> list[EmittedSchedule]:
+    """What each FProp or ComputeLoss so far put into a graph, in order."""
+    return list(self._emitted)
 
   def _InternalGetTheta(self):
     # Casts of weights to fprop_dtype belong on the weights' own device.
@@ -287,6 +294,8 @@ class PipeliningLayer(base_layer.BaseLayer):
       self, theta, args, targets, side_inputs, with_loss=with_loss
     )
     self._schedule = run.schedule
+    if not tf.executing_eagerly():
+      self._emitted.append(run.emitted)
     return run
 
   def _RunBefore(self, theta, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -22,6 +22,10 @@ from lingvo_gpipe.engine.tensor_specs import differentiable, spec
 
 Weight = tf.Tensor | tf.IndexedSlices | None
 
+# The scope, within a backward function, of the call that runs the forward pass
+# again: a trace tells its time from that of the gradient.
+RECOMPUTE_SCOPE = 'recompute'
+
 
 class BackwardFunction:
   """The functions of one cell that need its gradient."""
@@ -169,7 +173,9 @@ class BackwardFunction:
       d_ys = tensors[num_given : num_given + self.num_ys]
       if recompute:
         args, outer = captured[:num_args], captured[num_args:]
-        captured = self._captured(args, self._recompute(args), outer)
+        with tf.name_scope(RECOMPUTE_SCOPE):
+          residuals_again = self._recompute(args)
+        captured = self._captured(args, residuals_again, outer)
       gradients = self._gradient([*d_ys, *captured])
       sums = None if first else tensors[num_given + self.num_ys :]
       return [*self._data_gradients(gradients), *self._add(gradients, sums)]

@@ -53,6 +53,9 @@ class Engine:
       differentiable outputs, in a flat list.
     loss_gradients: Maps a cell and a micro-batch to the gradients of the
       cell's losses.
+    task_of_op: The tasks emitted into the graph so far, by the name of the op
+      that runs each: what a trace of a step is read with. A task of a cell in
+      which nothing has a gradient has no op.
   """
 
   def __init__(
@@ -101,6 +104,7 @@ class Engine:
     self._d_inputs: dict[tuple[int, int], list[tf.Tensor | None]] = {}
     self._d_taken: dict[tuple[int, int], dict[str, list[Any]]] = {}
     self._sums: dict[int, list[tf.Tensor]] = {}
+    self.task_of_op: dict[str, Task] = {}
 
   # -- Tracing.
 
@@ -267,7 +271,7 @@ class Engine:
     self._arguments[k, m] = args
     keep = self._training and self._keeps(m)
     call = function.backward.forward_keep if keep else function.forward
-    flat = self._emit(k, lambda args, _: call(args), args)
+    flat = self._emit(task, lambda args, _: call(args), args)
     self._results[k, m] = function.results(flat)
     if keep:
       self._residuals[k, m] = function.backward.residuals(flat)
@@ -300,7 +304,7 @@ class Engine:
       self._sums[k] = sums
       return [d for d in d_inputs if d is not None] + sums
 
-    self._emit(k, call, self._arguments[k, m], gradients)
+    self._emit(task, call, self._arguments[k, m], gradients)
 
   def _given_gradients(
     self, k: int, micro_batch: int, function: CellFunction
@@ -323,13 +327,13 @@ class Engine:
 
   def _emit(
     self,
-    k: int,
+    task: Task,
     call: Callable[[Sequence[tf.Tensor], Sequence[tf.Tensor]], list[tf.Tensor]],
     args: Sequence[tf.Tensor],
     gradients: Sequence[tf.Tensor] = (),
   ) -> list[tf.Tensor]:
     """Calls on the cell's device, after the last task there."""
-    device = self._schedule.cell_devices[k]
+    k, device = task.cell, self._schedule.cell_devices[task.cell]
     last = self._last_output.get(device)
     after = [] if last is None else [last]
     with (
@@ -342,6 +346,7 @@ class Engine:
       flat = call(args, gradients)
     if flat and not tf.executing_eagerly():
       self._last_output[device] = flat[0]
+      self.task_of_op[flat[0].op.name] = task
     return flat
 
   def _context(self, k: int, micro_batch: int) -> tf.Tensor:

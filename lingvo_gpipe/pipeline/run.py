@@ -38,6 +38,7 @@ from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 from lingvo_gpipe.pipeline.loss import PipelineLoss
 from lingvo_gpipe.pipeline.mini_batch import MiniBatch
 from lingvo_gpipe.schedules import TaskKind, make_schedule
+from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
 
 class PipelineRun:
@@ -87,6 +88,9 @@ class PipelineRun:
       self._loss = PipelineLoss(self._devices[-1], self._batch.clock.step)
     self._cells = self._make_cells(theta)
     self._make_engine(args, self._split_side_inputs(targets, side_inputs))
+    self.emitted = EmittedSchedule(
+      self.schedule, tuple(self._devices), self._engine.task_of_op
+    )
     self._emit_first()
 
   # -- Preparing.

@@ -18,11 +18,13 @@ def _load(argv):
   """Imports TensorFlow, Lingvo and the model; sets up the flags."""
   from absl import flags
 
+  from lingvo_gpipe.tracing import step_tracer
   from lingvo_gpipe.training import model_lookup, runner_manager, trainer_run
 
   for name in trainer_run.KEY_FLAGS:
     flags.declare_key_flag(name)
   flags.adopt_module_key_flags(runner_manager)
+  flags.adopt_module_key_flags(step_tracer)
   # A model's module may define flags: Lingvo's trainer imports it first, too.
   try:
     flags.FLAGS(argv, known_only=True)
@@ -40,10 +42,15 @@ def preload():
   from lingvo_gpipe.training import trainer_run  # noqa: F401
 
 
-def main(argv=None):
-  """Runs the command; returns its exit status, see `command`."""
+def main(argv=None, name='trainer'):
+  """Runs the command; returns its exit status, see `command`.
+
+  Args:
+    argv: The command line; default: this process's.
+    name: What messages call it.
+  """
   argv = sys.argv if argv is None else argv
-  return command.run('trainer', __doc__, lambda: _load(argv), argv)
+  return command.run(name, __doc__, lambda: _load(argv), argv)
 
 
 def run_command():

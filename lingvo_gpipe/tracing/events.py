@@ -8,6 +8,7 @@ the clock of the device's process. Over gRPC there are also entries for the
 tensors that were fetched from other processes, told apart by their label:
 
   [4096B] [812.3Mb/s] edge_84_net/cell_1_B1/PartitionedCall from A to B
+  [0.8MB] [1.2Gb/s] edge_85_net/cell_1_B1/PartitionedCall from A to B
 """
 
 import dataclasses
@@ -15,9 +16,10 @@ import re
 from typing import Any
 
 _TRANSFER = re.compile(
-  r'\[(?P<bytes>\d+)B\].*?edge_\d+_(?P<op>\S+) from (?P<source>\S+) '
-  r'to (?P<target>\S+)'
+  r'\[(?P<size>[\d.]+)(?P<unit>M?B)\] .*?edge_\d+_(?P<op>\S+) '
+  r'from (?P<source>\S+) to (?P<target>\S+)'
 )
+_SIZES = {'B': 1, 'MB': 2**20}
 _RECV = 'RecvTensor'
 _NANO = 1e-9
 
@@ -98,7 +100,7 @@ def read(step_stats: Any, started: float) -> StepEvents:
             target=match['target'],
             start=start,
             end=end,
-            num_bytes=int(match['bytes']),
+            num_bytes=round(float(match['size']) * _SIZES[match['unit']]),
           )
         )
   return StepEvents(tuple(ops), tuple(transfers))

@@ -194,10 +194,15 @@ class _GuardedSession(tf.Session):
   def __init__(self, guard, *args, **kwargs):
     super().__init__(*args, **kwargs)
     self._guard = guard
+    # What runs the training steps, a `StepTracer`; None for the session itself.
+    self.step_tracer = None
 
   def run(self, fetches, *args, **kwargs):
+    run = super().run
     try:
-      return super().run(fetches, *args, **kwargs)
+      if self.step_tracer is not None and self._guard.train_op_of(fetches):
+        return self.step_tracer.run(run, fetches, *args, **kwargs)
+      return run(fetches, *args, **kwargs)
     except (tf.errors.InvalidArgumentError, tf.errors.CancelledError) as error:
       if self._guard.train_op_of(fetches) is None:
         raise

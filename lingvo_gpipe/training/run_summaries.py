@@ -4,8 +4,10 @@
 
 pipeline/NAME/schedule   the schedule as an image
 pipeline/NAME/cut        the table of its cells
-pipeline/NAME/bubble     the share of device time that the schedule leaves
-                         idle, with the layers' costs
+pipeline/NAME/bubble_planned
+                         the share of device time that the schedule leaves
+                         idle if layers take what they cost in the plan; what
+                         is measured, --trace_step adds as bubble_measured
 run/core_share           core time used over K times the time that passed:
                          what the devices of this process really did; the
                          work outside of cells counts as well
@@ -123,7 +125,9 @@ def _of_pipeline(pipeline):
       )
     )
     values.append(
-      tf.Summary.Value(tag=f'{name}/bubble', simple_value=_bubble(pipeline))
+      tf.Summary.Value(
+        tag=f'{name}/bubble_planned', simple_value=_bubble(pipeline)
+      )
     )
   return tf.Summary(value=values)
 

@@ -15,6 +15,7 @@ from lingvo.core import (
 )
 
 from lingvo_gpipe import cluster
+from lingvo_gpipe.tracing import step_tracer
 from lingvo_gpipe.training import (
   logdir,
   model_lookup,
@@ -162,6 +163,9 @@ def _run(model, log, stages):
   trial.add_listener(run_summaries.RunSummaries())
   trial.add_listener(pipeline_report.PipelineReport(sys.stdout))
   trial.add_listener(shown)
+  tracer = step_tracer.from_flags(lambda text: print(text, flush=True))
+  if tracer is not None:
+    trial.add_listener(tracer)
   try:
     manager.Start()
   finally:

@@ -20,9 +20,13 @@ def test_ops_have_times_after_the_start_of_the_step():
   assert (b.start, b.end) == pytest.approx((0.1, 0.1))
 
 
-def test_tensors_from_other_processes_are_told_by_their_label():
+@pytest.mark.parametrize(
+  ('size', 'num_bytes'),
+  [('[4096B] [812.3Mb/s]', 4096), ('[0.8MB] [1.2Gb/s]', 838861)],
+)
+def test_tensors_from_other_processes_are_told_by_their_label(size, num_bytes):
   label = (
-    f'[4096B] [812.3Mb/s] edge_84_net/cell_1_B1/PartitionedCall from '
+    f'{size} edge_84_net/cell_1_B1/PartitionedCall from '
     f'{tt.cpu(0, 1)} to {tt.cpu(0, 0)}'
   )
   stats = tt.step_stats(
@@ -33,7 +37,7 @@ def test_tensors_from_other_processes_are_told_by_their_label():
   [transfer] = step.transfers
   assert transfer.op == 'net/cell_1_B1/PartitionedCall'
   assert (transfer.source, transfer.target) == (tt.cpu(0, 1), tt.cpu(0, 0))
-  assert transfer.num_bytes == 4096
+  assert transfer.num_bytes == num_bytes
   assert transfer.end == pytest.approx(0.3)
 
 

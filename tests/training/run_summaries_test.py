@@ -49,7 +49,7 @@ def test_the_schedule_is_an_image_and_its_bubble_a_number(runner):
   values = runner.summary_writer.values
   image = values['pipeline/net/schedule'][1].image
   assert image.encoded_image_string.startswith(b'\x89PNG')
-  bubble = values['pipeline/net/bubble'][1].simple_value
+  bubble = values['pipeline/net/bubble_planned'][1].simple_value
   assert bubble == pytest.approx(1 / 5)
   assert (
     values['pipeline/net/cut'][1].metadata.plugin_data.plugin_name == 'text'

@@ -1,0 +1,137 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A training whose steps are traced, from flags to files."""
+
+import io
+import itertools
+import json
+import types
+
+import lingvo.compat as tf
+import pytest
+from absl.testing import flagsaver
+from lingvo.core import cluster_factory, py_utils
+
+from lingvo_gpipe import cluster
+from lingvo_gpipe.schedules import make_schedule
+from lingvo_gpipe.tracing import step_tracer
+from lingvo_gpipe.training import (
+  model_lookup,
+  run_observer,
+  runner_manager,
+  user_error,
+)
+
+FLAGS = tf.flags.FLAGS
+
+
+@pytest.fixture
+def local_run(tmp_path):
+  """Flags and cluster of a run in this process over two CPU devices."""
+  before = cluster_factory.Cluster
+  eager = py_utils.IsEagerMode()
+  saved = flagsaver.save_flag_values()
+  FLAGS.run_locally = 'cpu'
+  FLAGS.worker_split_size = 2
+  FLAGS.logdir = str(tmp_path)
+  cluster.install()
+  py_utils.SetEagerMode(False, test_mode=True)
+  yield tmp_path
+  flagsaver.restore_flag_values(saved)
+  cluster_factory.SetCluster(before)
+  py_utils.SetEagerMode(eager, test_mode=True)
+
+
+def _train(model):
+  FLAGS.model = model
+  said = io.StringIO()
+  tracer = step_tracer.from_flags(lambda text: print(text, file=said))
+  manager = runner_manager.RunnerManager(
+    model_lookup.find_model(model), run_observer.ObservingTrial([tracer])
+  )
+  manager.MaybeConfigRunLocally()
+  (runner,) = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
+  manager.StartRunners([runner])
+  return tracer, said.getvalue()
+
+
+def _summaries(directory):
+  found = {}
+  for path in directory.glob('train/events*'):
+    for event in tf.train.summary_iterator(str(path)):
+      for value in event.summary.value:
+        found[value.tag] = (event.step, value)
+  return found
+
+
+def test_steps_of_a_training_are_traced(local_run):
+  pytest.importorskip('matplotlib')
+  FLAGS.recompute = 'always'
+  FLAGS.max_steps = 5
+  FLAGS.trace_step = 4
+  FLAGS.trace_steps = 2
+  tracer, said = _train('stand_in_pipeline.Small')
+  [traced] = tracer.traced
+  assert list(traced.analyses) == [4, 5]
+  for analysis in traced.analyses.values():
+    step = analysis.measured
+    assert step.schedule == make_schedule('1f1b', (0, 1), 4)
+    assert [name[-5:] for name in step.devices] == ['CPU:0', 'CPU:1']
+    assert len(step.start) == 16
+    for row in step.schedule.device_tasks:
+      for first, second in itertools.pairwise(row):
+        assert step.start[second] >= step.end[first]
+    for task in step.start:
+      assert 0 < step.duration(task) < step.seconds
+      for needed in step.schedule.dependencies(task):
+        assert step.start[task] >= step.end[needed]
+    assert len(step.recompute) == 8
+    for task, seconds in step.recompute.items():
+      assert 0 < seconds < step.duration(task)
+    assert analysis.bubble >= analysis.predicted_bubble - 1e-3
+    assert 0 < step.before < step.before + step.length < step.seconds
+  assert 'Bubble   measured' in said
+  assert 'flatten' in said
+  directory = local_run / 'trace'
+  assert {path.name for path in directory.iterdir()} == {
+    'trace.png',
+    'trace.html',
+    'trace.json',
+    'numbers.json',
+    'report.txt',
+  }
+  found = json.loads((directory / 'numbers.json').read_text())
+  assert found['bubble']['measured'] == traced.bubble
+  assert any('micro-batches' in p['change'] for p in found['proposals'])
+  summaries = _summaries(local_run)
+  step, value = summaries['pipeline/pipeline/bubble_measured']
+  assert step == 5
+  assert value.simple_value == pytest.approx(traced.bubble)
+  image = summaries['pipeline/pipeline/trace'][1].image
+  assert image.encoded_image_string.startswith(b'\x89PNG')
+  assert image.width > image.height > 100
+
+
+def test_a_model_without_a_pipeline_is_refused():
+  tracer = step_tracer.StepTracer('some.Model', 1, 1, 'trace', print)
+  layer = types.SimpleNamespace(children={})
+  model = types.SimpleNamespace(children={'net': layer, 'list': [layer]})
+  with pytest.raises(
+    user_error.UserError, match=r'--model=some.Model: it has no PipeliningLay'
+  ):
+    tracer.trainer_built(types.SimpleNamespace(model=model))
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    ({'trace_steps': 2}, '--trace_steps=2 needs --trace_step'),
+    ({'trace_step': 2, 'use_eager': True}, 'leave out --use_eager'),
+  ],
+)
+def test_flags_that_cannot_be_followed_are_named(flags, message):
+  with flagsaver.flagsaver(**flags):
+    for name in flags:
+      FLAGS[name].present = 1
+    with pytest.raises(user_error.UserError, match=message):
+      step_tracer.from_flags(print)

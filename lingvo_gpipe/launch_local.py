@@ -13,11 +13,13 @@ When one dies or hangs, all start again from the last checkpoint.
 
 import argparse
 import contextlib
+import functools
 import os
 import signal
 import sys
 
 from lingvo_gpipe.launching import local_cluster, private_network
+from lingvo_gpipe.training import user_error
 
 
 def _positive(text):
@@ -27,9 +29,9 @@ def _positive(text):
   return value
 
 
-def _parser():
+def _parser(name):
   parser = argparse.ArgumentParser(
-    prog='launch_local',
+    prog=name,
     usage='%(prog)s [options] -- [trainer flags]',
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -128,10 +130,6 @@ def _settings(parser, args):
   )
 
 
-def _say(line):
-  print(f'launch_local: {line}', flush=True)
-
-
 @contextlib.contextmanager
 def _stderr_into(path):
   """Leads what TensorFlow writes to descriptor 2 into a file."""
@@ -151,9 +149,21 @@ def _terminate(number, frame):
   raise KeyboardInterrupt
 
 
-def main(argv=None):
-  """Runs the command; returns its exit status."""
-  parser = _parser()
+def main(argv=None, name=None, check=None):
+  """Runs the command; returns its exit status.
+
+  Args:
+    argv: The command line without the program's name; default: this process's.
+    name: What messages call it and its trainer; default: each its own name.
+    check: Called when all is loaded and nothing is started; raises a UserError
+      if something is wrong.
+  """
+  trainer_name, name = name or 'trainer', name or 'launch_local'
+  parser = _parser(name)
+
+  def say(line):
+    print(f'{name}: {line}', flush=True)
+
   args = parser.parse_args(argv)
   settings = _settings(parser, args)
   if not args.open_ports:
@@ -166,16 +176,23 @@ def main(argv=None):
         'reaches them; --open_ports allows that'
       )
   signal.signal(signal.SIGTERM, _terminate)
-  _say('Loading TensorFlow and Lingvo ...')
+  say('Loading TensorFlow and Lingvo ...')
   with _stderr_into(f'{settings.logdir}/log_launch_local.txt'):
     from lingvo_gpipe import trainer
 
     trainer.preload()
-  _say(
+    try:
+      if check is not None:
+        check()
+    except user_error.UserError as error:
+      say(error)
+      return error.exit_status
+  say(
     f'{args.workers} worker(s) with {args.devices_per_worker} device(s) each; '
     f'logs: {settings.logdir}/log_*.txt'
   )
-  return local_cluster.LocalCluster(settings, trainer.main, _say).run()
+  trainer_main = functools.partial(trainer.main, name=trainer_name)
+  return local_cluster.LocalCluster(settings, trainer_main, say).run()
 
 
 if __name__ == '__main__':

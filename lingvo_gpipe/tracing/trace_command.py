@@ -1,0 +1,260 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Traces some training steps of a pipelined model: is it pipelining?
+
+Runs real steps of a registered model, records when each task of its pipeline
+ran, and writes beside that what the simulator makes of the same durations:
+
+  trace.png      both timelines on one time axis
+  trace.html     the same, to zoom into, with all figures; loads nothing else
+  trace.json     for https://ui.perfetto.dev and chrome://tracing
+  report.txt     utilisation, bubble, critical path, slowest cell, transfers,
+                 and what would gain most
+  numbers.json   the same for programs
+
+The pipeline has CPU devices of this process, or those of worker processes that
+are started for it. Nothing is kept of the training. In a training of your own,
+lingvo_gpipe.trainer --trace_step=100 writes the same.
+"""
+
+import argparse
+import functools
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from lingvo_gpipe import cost_model, schedules
+from lingvo_gpipe.tracing import picture
+
+_EXAMPLES = """
+examples:
+  lingvo_gpipe_trace --model=image.fashion_mnist.AmoebaNetD --steps=3
+  lingvo_gpipe_trace --model=image.digits.AmoebaNetD --devices=4 \\
+      --micro_batches=16 --schedule=gpipe --out=/tmp/digits
+  lingvo_gpipe_trace --model=lm.pydoc.TransformerPieces --workers=2 \\
+      --tensorboard
+"""
+_WRITTEN = 'numbers.json'
+# What this command sets in the trainer.
+_OWN = (
+  'model',
+  'logdir',
+  'max_steps',
+  'micro_batches',
+  'schedule',
+  'recompute',
+  'trace_step',
+  'trace_steps',
+  'trace_dir',
+  'run_locally',
+  'cluster_spec',
+  'job',
+  'worker_split_size',
+  'worker_cpus',
+)
+
+
+class _Parser(argparse.ArgumentParser):
+  """Says what is wrong in one line."""
+
+  def error(self, message: str) -> NoReturn:
+    self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+  def number(text: str) -> int:
+    try:
+      value = int(text)
+    except ValueError:
+      value = least - 1
+    if value < least:
+      raise argparse.ArgumentTypeError(
+        f'{text} must be a whole number, {least} or more'
+      )
+    return value
+
+  return number
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+  parser = _Parser(
+    name,
+    description=__doc__,
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    usage=f'{name} --model=MODEL [options] [-- trainer flags]',
+    allow_abbrev=False,
+  )
+  add = parser.add_argument
+  add('--model', required=True, help='a registered model')
+  add(
+    '--steps',
+    type=_at_least(1),
+    default=3,
+    help='how many steps to trace (default 3)',
+  )
+  add(
+    '--warmup_steps',
+    type=_at_least(0),
+    default=4,
+    help='steps before them; the first optimises the graph (default 4)',
+  )
+  add(
+    '--devices',
+    type=_at_least(1),
+    help='CPU devices of each process (default: 2, with --workers 1)',
+  )
+  add(
+    '--workers',
+    type=_at_least(0),
+    default=0,
+    help='worker processes, which the pipeline then spans (default 0: this '
+    'process alone)',
+  )
+  add('--out', default='trace', help="where to write (default: 'trace')")
+  add(
+    '--tensorboard',
+    action='store_true',
+    help='also write a file for TensorBoard into OUT/tensorboard',
+  )
+  add('--micro_batches', type=_at_least(1), help='M (default: the model says)')
+  for option, what in (
+    ('schedule', "the schedule's name"),
+    ('recompute', 'the recompute policy'),
+  ):
+    add(f'--{option}', help=f'{what} (default: the model says)')
+  add('trainer_flags', nargs='*', help=argparse.SUPPRESS)
+  return parser
+
+
+def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+  """Leaves the program if something is wrong that shows without TensorFlow."""
+  for name, allowed in (
+    ('schedule', schedules.SCHEDULE_NAMES),
+    ('recompute', cost_model.RECOMPUTE_POLICIES),
+  ):
+    value = getattr(args, name)
+    if value is not None and value not in allowed:
+      parser.error(f'--{name}={value} must be one of {", ".join(allowed)}')
+  for flag in args.trainer_flags:
+    name = flag.lstrip('-').partition('=')[0]
+    if not flag.startswith('-'):
+      parser.error(f'{flag!r} is no flag; they start with --')
+    if name in _OWN:
+      parser.error(f'--{name} is set here; leave it out behind the --')
+  if not picture.available():
+    parser.error(picture.NEEDS_MATPLOTLIB)
+  try:
+    os.makedirs(args.out, exist_ok=True)
+  except OSError as error:
+    parser.error(f'--out={args.out}: {error.strerror}')
+
+
+def trainer_flags(args: argparse.Namespace, logdir: str) -> list[str]:
+  """The trainer's flags for what was asked, but where its devices are.
+
+  Args:
+    args: The parsed command line.
+    logdir: A directory of the trainer's own.
+  """
+  flags = [
+    f'--model={args.model}',
+    f'--logdir={logdir}',
+    f'--max_steps={args.warmup_steps + args.steps}',
+    f'--trace_step={args.warmup_steps + 1}',
+    f'--trace_steps={args.steps}',
+    f'--trace_dir={os.path.abspath(args.out)}',
+  ]
+  for name in ('micro_batches', 'schedule', 'recompute'):
+    value = getattr(args, name)
+    if value is not None:
+      flags.append(f'--{name}={value}')
+  return flags + list(args.trainer_flags)
+
+
+def _trace(name: str, args: argparse.Namespace, logdir: str) -> int:
+  """Runs the steps; returns the exit status."""
+  flags = trainer_flags(args, logdir)
+  if args.workers:
+    from lingvo_gpipe import launch_local
+
+    launch = [
+      f'--workers={args.workers}',
+      f'--devices_per_worker={args.devices or 1}',
+      '--no-controller',
+      '--max_restarts=0',
+    ]
+    check = functools.partial(_find_model, args.model)
+    return int(launch_local.main([*launch, '--', *flags], name, check))
+  from lingvo_gpipe import trainer
+
+  print('Loading TensorFlow and Lingvo ...', flush=True)
+  local = ['--run_locally=cpu', f'--worker_split_size={args.devices or 2}']
+  return int(trainer.main([name, *flags, *local], name))
+
+
+def _find_model(model: str) -> None:
+  """Raises UserError if there is no such model."""
+  from lingvo_gpipe.training import model_lookup
+
+  model_lookup.find_model(model)
+
+
+def _keep_for_tensorboard(logdir: str, out: str) -> None:
+  """Moves what the trainer wrote for TensorBoard."""
+  kept = os.path.join(out, 'tensorboard')
+  os.makedirs(kept, exist_ok=True)
+  for directory, _, names in os.walk(logdir):
+    for file in names:
+      if file.startswith('events.out'):
+        shutil.move(os.path.join(directory, file), os.path.join(kept, file))
+  print(f'For TensorBoard: tensorboard --logdir={kept}')
+
+
+def main(argv: Sequence[str] | None = None, name: str | None = None) -> int:
+  """Runs the command; returns its exit status.
+
+  Args:
+    argv: The command line without the program's name; default: this process's.
+    name: The program's name; default: as it was called.
+  """
+  name = name or os.path.basename(sys.argv[0])
+  parser = _parser(name)
+  args = parser.parse_args(argv)
+  _check(parser, args)
+  written = os.path.join(args.out, _WRITTEN)
+  if os.path.exists(written):
+    os.remove(written)
+  logdir = tempfile.mkdtemp(prefix='lingvo_gpipe_trace_')
+  status = 1
+  try:
+    status = _trace(name, args, logdir)
+    if status == 0 and not os.path.exists(written):
+      print(
+        f'{name}: the steps ran, but nothing was traced; the log is in '
+        f'{logdir}',
+        file=sys.stderr,
+      )
+      status = 1
+    if status == 0 and args.tensorboard:
+      _keep_for_tensorboard(logdir, args.out)
+  finally:
+    if status != 1:  # Else the log says where it happened.
+      shutil.rmtree(logdir, ignore_errors=True)
+  return status
+
+
+def run_command() -> NoReturn:
+  """Runs the command as a process of its own, which ends with it."""
+  status = main()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  # Not sys.exit: a session that waits for a worker that hangs would wait on.
+  os._exit(status)
+
+
+if __name__ == '__main__':
+  run_command()

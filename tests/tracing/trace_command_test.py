@@ -1,0 +1,93 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import os
+
+import pytest
+
+from lingvo_gpipe.tracing import trace_command
+
+
+@pytest.mark.parametrize(
+  ('argv', 'message'),
+  [
+    ([], 'required: --model'),
+    (['--model=x', '--steps=0'], '--steps: 0 must be a whole number, 1 or'),
+    (['--model=x', '--steps=two'], '--steps: two must be a whole number'),
+    (['--model=x', '--devices=0'], '--devices: 0 must'),
+    (['--model=x', '--schedule=zigzag'], '--schedule=zigzag must be one of'),
+    (['--model=x', '--recompute=x'], '--recompute=x must be one of always'),
+    (['--model=x', '--step=3'], 'unrecognized arguments: --step=3'),
+    (['--model=x', '--', '--max_steps=3'], '--max_steps is set here'),
+    (['--model=x', '--', 'steps'], "'steps' is no flag"),
+  ],
+)
+def test_a_mistake_is_told_in_one_line(argv, message, tmp_path, capfd):
+  with pytest.raises(SystemExit) as ended:
+    trace_command.main([f'--out={tmp_path}/out', *argv], 'trace')
+  assert ended.value.code == 2
+  error = capfd.readouterr().err
+  assert error.startswith('trace: ')
+  assert message in error
+  assert error.count('\n') == 1
+
+
+def test_without_matplotlib_it_says_so(tmp_path, capfd, monkeypatch):
+  monkeypatch.setattr(trace_command.picture, 'available', lambda: False)
+  with pytest.raises(SystemExit) as ended:
+    trace_command.main(['--model=x', f'--out={tmp_path}'], 'trace')
+  assert ended.value.code == 2
+  assert 'lingvo_gpipe[pictures]' in capfd.readouterr().err
+
+
+def test_the_trainer_is_told_what_to_trace(tmp_path, monkeypatch):
+  seen = {}
+
+  def trace(name, args, logdir):
+    seen.update(name=name, logdir=logdir)
+    seen['flags'] = trace_command.trainer_flags(args, logdir)
+    os.makedirs(os.path.join(logdir, 'train'))
+    for path in (
+      os.path.join(args.out, 'numbers.json'),
+      os.path.join(logdir, 'train', 'events.out.tfevents.1'),
+    ):
+      with open(path, 'w', encoding='utf-8') as file:
+        file.write('{}')
+    return 0
+
+  monkeypatch.setattr(trace_command, '_trace', trace)
+  status = trace_command.main(
+    [
+      '--model=some.Model',
+      '--steps=2',
+      '--warmup_steps=5',
+      '--micro_batches=8',
+      '--tensorboard',
+      f'--out={tmp_path}/out',
+      '--',
+      '--noadd_summary',
+    ],
+    'trace',
+  )
+  assert status == 0
+  for flag in (
+    '--model=some.Model',
+    '--max_steps=7',
+    '--trace_step=6',
+    '--trace_steps=2',
+    f'--trace_dir={tmp_path}/out',
+    '--micro_batches=8',
+    '--noadd_summary',
+  ):
+    assert flag in seen['flags']
+  assert not os.path.exists(seen['logdir'])
+  assert os.listdir(tmp_path / 'out' / 'tensorboard') == [
+    'events.out.tfevents.1'
+  ]
+
+
+def test_an_old_trace_is_no_success(tmp_path, monkeypatch, capfd):
+  (tmp_path / 'numbers.json').write_text('{}')
+  monkeypatch.setattr(trace_command, '_trace', lambda *args: 0)
+  argv = ['--model=some.Model', f'--out={tmp_path}']
+  assert trace_command.main(argv, 'trace') == 1
+  assert 'nothing was traced; the log is in' in capfd.readouterr().err

@@ -1,0 +1,14 @@
+#!/usr/bin/env python3
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Traces steps of a pipelined model; see --help."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lingvo_gpipe.tracing import trace_command
+
+if __name__ == '__main__':
+  trace_command.run_command()

@@ -28,6 +28,7 @@ from lingvo_gpipe.planner import (
 from lingvo_gpipe.planner.model_costs import ModelCosts
 
 _PROGRAM = 'tools/paper_tables.py'
+_ALL_TABLES = '1,2,3'
 
 _EXAMPLES = """
 examples:
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add(
     '--tables',
-    default='1,2,3',
+    default=_ALL_TABLES,
     help='Which of the tables, with commas. Default: %(default)s.',
   )
   add(
@@ -139,6 +140,18 @@ def _chosen(
   return columns, halves
 
 
+def _check_files(
+  parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> None:
+  """Fails now, not after minutes, if a file cannot be written."""
+  for name in ('costs', 'markdown', 'json', 'picture'):
+    path = getattr(args, name)
+    if path and not pathlib.Path(path).resolve().parent.is_dir():
+      parser.error(f'--{name}={path}: there is no such folder; make it first.')
+  if args.picture and not paper_picture.is_available():
+    parser.error(f'--picture={args.picture}: {paper_picture.NOT_AVAILABLE}')
+
+
 def _costs_of(stored: costs_file.CostsFile | None) -> CostsOf:
   """Costs from the file or traced, saying so: a model takes half a minute."""
 
@@ -157,18 +170,22 @@ def _costs_of(stored: costs_file.CostsFile | None) -> CostsOf:
   return costs_of
 
 
+def _command(args: argparse.Namespace) -> str:
+  """The command that prints the same, on any machine."""
+  words = [_PROGRAM]
+  for name in ('tables', 'models', 'markdown', 'picture'):
+    value = getattr(args, name)
+    if value and value != _ALL_TABLES:
+      words += [f'--{name}', value]
+  return shlex.join(words)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; returns its exit status."""
   parser = _parser()
   args = parser.parse_args(argv)
   columns, halves = _chosen(parser, args.tables, args.models)
-  if args.picture and not paper_picture.is_available():
-    parser.error(f'--picture={args.picture}: {paper_picture.NOT_AVAILABLE}')
-
-  for name in ('costs', 'markdown', 'json', 'picture'):
-    path = getattr(args, name)
-    if path and not pathlib.Path(path).resolve().parent.is_dir():
-      parser.error(f'--{name}={path}: there is no such folder; make it first.')
+  _check_files(parser, args)
   try:
     stored = costs_file.CostsFile(args.costs) if args.costs else None
   except ValueError as error:
@@ -179,10 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   costs_of = _costs_of(stored)
   memory = memory_rows(columns, costs_of)
   throughput = throughput_halves(halves, costs_of)
-  given = sys.argv[1:] if argv is None else list(argv)
-  command = shlex.join([_PROGRAM, *given])
   picture = pathlib.Path(args.picture).name if args.picture else ''
-  text = paper_report.report(memory, throughput, command, picture)
+  text = paper_report.report(memory, throughput, _command(args), picture)
   print(text)
   output_files.write_text(args.markdown, text)
   output_files.write_json(args.json, paper_report.as_json(memory, throughput))

@@ -74,7 +74,7 @@ def default_cases(scale: int = 1) -> list[TrainingCase]:
     scale: Divides the sizes, for a quick look.
   """
   image = TrainingCase('amoebanet', 3, 128 // scale, 64 // scale, 8)
-  text = TrainingCase('transformer', 6, 256 // scale, 256 // scale, 4)
+  text = TrainingCase('transformer', 6, 256 // scale, 128 // scale, 4)
 
   def with_micro_batches(
     base: TrainingCase, k: int, m: int, schedule: str, recompute: str

@@ -59,6 +59,22 @@ def draw(
     _line(speed, line, [one.speedup for one in line], colour, f'K = {k}')
     _line(memory, line, [one.fullest / _GIB for one in line], colour, None)
   numbers = sorted({one.setting.num_micro_batches for one in found})
+  _axes(speed, memory, numbers, device_memory)
+  speed.legend(title=None if device_memory is None else 'crosses: too large')
+  size = workload.mini_batch_size
+  batch = f', mini-batch of {size}' if size else ''
+  figure.suptitle(
+    f'{workload.name}{batch}: the best schedule and recomputation for each '
+    'K and M'
+  )
+  figure.savefig(path, metadata={'Software': None})
+  pyplot.close(figure)
+
+
+def _axes(
+  speed: Any, memory: Any, numbers: Sequence[int], device_memory: int | None
+) -> None:
+  """Scales, titles of axes, and the limit."""
   for axes in (speed, memory):
     axes.set_xscale('log', base=2)
     axes.set_xticks(numbers, [str(number) for number in numbers])
@@ -79,15 +95,6 @@ def draw(
       textcoords='offset points',
       color='firebrick',
     )
-  speed.legend(title=None if device_memory is None else 'crosses: too large')
-  size = workload.mini_batch_size
-  batch = f', mini-batch of {size}' if size else ''
-  figure.suptitle(
-    f'{workload.name}{batch}: the best schedule and recomputation for each '
-    'K and M'
-  )
-  figure.savefig(path, metadata={'Software': None})
-  pyplot.close(figure)
 
 
 def _line(

@@ -136,13 +136,14 @@ class Workload:
     size = self.mini_batch_size
     if size is None:
       return (self.num_micro_batches,)
-    most = min(_MOST_PER_CELL * num_cells, max(size // self.min_examples, 1))
-    found = [number for number in divisors(size) if number <= most]
+    most = _MOST_PER_CELL * num_cells
+    enough = max(size // self.min_examples, 1)
+    found = [n for n in divisors(size) if n <= min(most, enough)]
     # Of many the ones nearest to powers of two, the largest first.
     wanted = [2**i for i in range(most.bit_length())][::-1]
     near = [min(found, key=lambda n: abs(math.log2(n / w))) for w in wanted]
     chosen = list(dict.fromkeys(near))[:_MOST_CHOICES]
-    if self.num_micro_batches <= most:
+    if self.num_micro_batches <= enough:
       chosen.append(self.num_micro_batches)
     return tuple(sorted(set(chosen)))
 

@@ -3,7 +3,8 @@
 import pytest
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
-from lingvo_gpipe.planner import families, registered, size_fit
+from lingvo_gpipe import layer_costs
+from lingvo_gpipe.planner import families, size_fit
 from lingvo_gpipe.planner.families import Family
 from lingvo_gpipe.training import user_error
 
@@ -12,17 +13,34 @@ _MODEL = 'image.imagenet.AmoebaNetD18x256'
 _PARAMETERS = {'input_shapes': '', 'balance': 'params', 'splits': []}
 
 
-def test_a_wide_and_long_model_has_the_parameters_of_the_real_one():
-  family = Family(_MODEL, **_PARAMETERS)
-  found = family.workload(18, 256)
-  real = registered.workload(
-    _MODEL, registered.layer_params(_MODEL).Set(**_PARAMETERS)
-  )
-  assert found.name == 'AmoebaNet(18, 256)'
-  assert len(found.layers) == len(real.layers)
-  for mine, its in zip(found.layers, real.layers, strict=True):
-    assert mine.parameters == its.parameters
-    assert mine.state_bytes == its.state_bytes
+@pytest.fixture(scope='module')
+def amoebanets():
+  return Family(_MODEL)
+
+
+@pytest.mark.parametrize('length', [15, 18, 24])
+def test_longer_models_repeat_layers_as_the_real_ones_do(amoebanets, length):
+  real = amoebanets._like(length)
+  assert amoebanets._layers(length) == real
+  assert len(real) == length + 6
+  # Stem, reductions and classifier; three kinds of cells in each run, and the
+  # network's last.
+  assert len(set(real)) == 6 + 3 * 3 + 1
+
+
+def test_a_layers_weights_at_any_width_are_those_of_three_widths(amoebanets):
+  def costs(width):
+    # The first normal cell, which halves what the cell before last returned.
+    layer = amoebanets._params(12, width).sub[3]
+    (cost,) = layer_costs.parameter_costs([layer])
+    return cost
+
+  known = {width: costs(width) for width in families.AMOEBANET.traced}
+  real = costs(416)
+  found = size_fit.at_width(known, 416)
+  assert found.parameters == real.parameters
+  assert found.state_bytes == real.state_bytes
+  assert found.forward == real.forward
 
 
 def test_short_models_are_costed_themselves():

@@ -38,6 +38,13 @@ def test_choices_are_divisors_and_as_registered():
   assert len(choices) <= 9
   # More than 16 for each cell gain nothing.
   assert max(planner_testing.workload(micro_batch_size=800).choices(2)) == 32
+  assert planner_testing.workload(num_micro_batches=32).choices(1)[-1] == 32
+
+
+def test_small_micro_batches_can_be_left_out():
+  work = planner_testing.workload(min_examples=8)
+  assert work.choices(8) == (1, 2, 4)
+  assert planner_testing.workload(min_examples=100).choices(8) == (1,)
 
 
 def test_without_a_size_only_the_registered_number_is_looked_at():

@@ -141,6 +141,11 @@ def verdict(traced: TracedPipeline) -> str:
   else:
     text = f'It is not pipelining: {busy}; see below what they wait for.'
   setup = traced.setup
+  if not setup.are_cpus:
+    text += (
+      ' But the devices are no CPUs: an op there ends when its work is launched, '
+      'so tasks seem shorter than they are.'
+    )
   if setup.are_cpus and setup.num_cores < num_devices:
     text += (
       f' But this machine gives them {setup.num_cores} core(s) for '

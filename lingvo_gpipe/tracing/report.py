@@ -143,8 +143,8 @@ def verdict(traced: TracedPipeline) -> str:
   setup = traced.setup
   if not setup.are_cpus:
     text += (
-      ' But the devices are no CPUs: an op there ends when its work is launched, '
-      'so tasks seem shorter than they are.'
+      ' But the devices are no CPUs: an op there ends when its work is '
+      'launched, so tasks seem shorter than they are.'
     )
   if setup.are_cpus and setup.num_cores < num_devices:
     text += (

@@ -204,6 +204,18 @@ def test_tables_declare_modules_and_files_that_have_no_names(tmp_path):
   )
 
 
+def test_what_is_loaded_by_name_alone_makes_no_test_slow(tmp_path):
+  files = {
+    'lingvo_gpipe/a.py': '',
+    'lingvo_gpipe/b.py': 'import tensorflow',
+    'tests/a_test.py': 'import lingvo_gpipe.a',
+  }
+  loads = {'lingvo_gpipe.a': ['lingvo_gpipe.b']}
+  assert 'size = "small"' in _target(
+    tmp_path, files, 'tests:a_test', loads=loads
+  )
+
+
 @pytest.mark.parametrize(
   ('table', 'name'),
   [

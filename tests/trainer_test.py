@@ -13,6 +13,7 @@ from absl.testing import flagsaver
 from lingvo.core import cluster_factory, py_utils
 
 from lingvo_gpipe import trainer
+from lingvo_gpipe.launching import private_network
 from lingvo_gpipe.training import logdir
 
 MODEL = '--model=stand_in_pipeline.Small'
@@ -106,7 +107,7 @@ def test_a_port_in_use(refusal, tmp_path):
       f'--cluster_spec=worker={address}',
       '--job=worker',
     )
-  assert f'worker 0 cannot have {address} (' in err
+  assert f'worker 0 cannot have {address} (Address already in use)' in err
   assert 'choose a port that is free' in err
 
 
@@ -129,6 +130,17 @@ def test_more_cells_than_devices(refusal, tmp_path):
   assert not list((tmp_path / 'train').glob('ckpt*'))
 
 
+def test_a_pipeline_larger_than_all_workers_waits_for_none(refusal, tmp_path):
+  err = refusal(
+    MODEL,
+    f'--logdir={tmp_path}',
+    '--job=trainer_client',
+    '--cluster_spec=worker=127.0.0.1:1',
+    '--worker_split_size=3',
+  )
+  assert '--worker_split_size=3: there are 1 worker(s) with 1 device(s)' in err
+
+
 @pytest.mark.skipif(
   bool(tf.config.list_physical_devices('GPU')), reason='there are GPUs'
 )
@@ -137,3 +149,24 @@ def test_gpus_that_there_are_not(refusal, tmp_path):
     MODEL, f'--logdir={tmp_path}', '--run_locally=gpu', '--worker_split_size=2'
   )
   assert '--run_locally=gpu: 2 GPU(s) are asked for, TensorFlow finds 0' in err
+
+
+def test_eager_mode(refusal, tmp_path):
+  err = refusal(
+    MODEL, f'--logdir={tmp_path}', '--run_locally=cpu', '--use_eager'
+  )
+  assert '--use_eager: leave it out, this trainer runs graphs' in err
+
+
+def test_a_tpu_that_there_is_not(refusal, tmp_path, monkeypatch):
+  monkeypatch.setattr(private_network, 'is_private', lambda: True)
+  err = refusal(
+    MODEL,
+    f'--logdir={tmp_path}',
+    '--job=executor_tpu',
+    '--run_locally=tpu',
+    '--mode=sync',
+    '--worker_tpus=2',
+    '--worker_split_size=2',
+  )
+  assert '--job=executor_tpu: TensorFlow finds no TPU there (grpc://' in err

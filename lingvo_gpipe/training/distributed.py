@@ -10,6 +10,7 @@ The session's master is the trainer's own server where it has one: no worker
 then has more to do than its cells, and an error says itself in the trainer.
 """
 
+import os
 import re
 import socket
 import time
@@ -123,7 +124,7 @@ def start_server(spec, job, task, num_cpus, num_gpus):
   except (OSError, tf.errors.OpError) as error:
     raise user_error.UserError(
       f'--cluster_spec: {job} {task} cannot have {spec[job][task]} '
-      f'({str(error).strip()}); choose a port that is free.'
+      f'({_reason(error)}); choose a port that is free.'
     ) from error
   warn_of_open_port(server.target)
   return server
@@ -147,13 +148,21 @@ def warn_of_open_port(target):
   )
 
 
+def _reason(error):
+  return error.strerror if isinstance(error, OSError) else str(error).strip()
+
+
 def _check_port(port):
   """Raises OSError if another process listens on `port`.
 
   TensorFlow's server would share it with another server without a word.
   """
-  with socket.create_server(('', port)):
-    pass
+  try:
+    with socket.create_server(('', port)):
+      pass
+  except OSError as error:
+    # Python's text names an address that nobody has asked for.
+    raise OSError(error.errno, os.strerror(error.errno)) from error
 
 
 def session_config(config, job, task):

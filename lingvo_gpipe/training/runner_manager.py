@@ -17,7 +17,6 @@ import threading
 
 import lingvo.compat as tf
 from lingvo import trainer as lingvo_trainer
-from lingvo.core import py_utils
 
 from lingvo_gpipe import cluster, cpu_devices, schedules
 from lingvo_gpipe.engine import engine
@@ -95,6 +94,9 @@ class RunnerManager(lingvo_trainer.RunnerManager):
   """
 
   Controller = runners.Controller
+  Trainer = runners.Trainer
+  Evaler = runners.Evaler
+  Decoder = runners.Decoder
 
   def __init__(self, model, trial=None, devices_flag='worker_split_size'):
     super().__init__(model)
@@ -105,22 +107,23 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     self._cluster_spec = None
     self._watch = None
 
-  @property
-  def Trainer(self):
-    return super().Trainer if py_utils.IsEagerMode() else runners.Trainer
-
-  @property
-  def Evaler(self):
-    return super().Evaler if py_utils.IsEagerMode() else runners.Evaler
-
-  @property
-  def Decoder(self):
-    return super().Decoder if py_utils.IsEagerMode() else runners.Decoder
+  def Start(self):
+    """Does what --mode and --job ask for; returns when it is done."""
+    executes = all('executor' in job for job in FLAGS.job.split(','))
+    if FLAGS.use_eager and FLAGS.mode in ('sync', 'async') and not executes:
+      raise user_error.UserError(
+        "--use_eager: leave it out, this trainer runs graphs. Lingvo's eager "
+        'trainer makes one update more than it counts, and what keeps losses '
+        'that are not finite and kills from doing harm needs a graph.'
+      )
+    super().Start()
 
   def MaybeConfigRunLocally(self):
     """Sets the flags of a run in this process, on CPU devices or GPUs."""
     if FLAGS.run_locally not in ('cpu', 'gpu'):
       super().MaybeConfigRunLocally()
+      if FLAGS.run_locally:
+        distributed.warn_of_open_port(FLAGS.tf_master)
       return
     FLAGS.job = FLAGS.job or 'trainer_client'
     if not FLAGS['mode'].present:
@@ -201,6 +204,10 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     self._cluster_spec = spec
     if FLAGS.job in distributed.DRIVERS:
       self._MatchDevices()
+      # Raises what is wrong with flags before anybody waits for workers.
+      self.UpdateClusterParamsFromFlags(
+        cluster.PipelineCluster.Params(), FLAGS.job
+      )
 
   def MaybeLaunchTensorFlow(self):
     """Starts this process's server, and waits for the workers' servers."""
@@ -252,9 +259,18 @@ class RunnerManager(lingvo_trainer.RunnerManager):
   def _CreateRunner(self, job, model_task_name, logdir, tf_master, trial):
     if job in distributed.SERVING and self._tf_server:
       return distributed.ServingRunner(self._tf_server)
-    runner = super()._CreateRunner(
-      job, model_task_name, logdir, tf_master, trial
-    )
+    try:
+      runner = super()._CreateRunner(
+        job, model_task_name, logdir, tf_master, trial
+      )
+    except tf.errors.OpError as error:
+      if 'ConfigureDistributedTPU' not in str(error):
+        raise
+      raise user_error.UserError(
+        f'--job={job}: TensorFlow finds no TPU there '
+        f'({tf_master or "in this process"}); name one with --tpu, or train '
+        'with --run_locally=cpu.'
+      ) from error
     if isinstance(runner, runners.Trainer):
       self._CheckDevices(device_count.built_pipelines(runner.model))
     if job == 'trainer_client' and self._watch is not None:

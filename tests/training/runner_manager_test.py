@@ -1,6 +1,7 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
 import pathlib
+import sys
 import threading
 
 import lingvo.compat as tf
@@ -11,6 +12,7 @@ from lingvo.core import cluster_factory, py_utils
 from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (
   model_lookup,
+  notices,
   run_observer,
   runner_manager,
   runners,
@@ -135,6 +137,25 @@ def test_evaluates_all_held_out_examples(local_run, num_devices):
   assert (evaluation.step, evaluation.num_examples) == (20, 364)
   assert evaluation.checkpoint.endswith('ckpt-00000020')
   assert 0.2 < evaluation.metrics['accuracy'] < 1
+
+
+def test_the_evaler_takes_the_one_before_a_damaged_checkpoint(
+  local_run, capsys
+):
+  _train(2)
+  for data in (local_run / 'train').glob('ckpt-00000002.data-*'):
+    data.write_bytes(b'')
+  manager, trial = _manager()
+  runners_of_job = manager.CreateRunners(['evaler_Test'], FLAGS.logdir)
+  with notices.shown_on(sys.stdout):
+    manager.StartRunners(runners_of_job)
+  # It ends although nobody trains on to the last step.
+  (evaluation,) = trial.evaluations
+  assert (evaluation.step, evaluation.num_examples) == (1, 364)
+  shown = capsys.readouterr().out
+  assert 'Warning: ' in shown
+  assert 'ckpt-00000002 is damaged (' in shown
+  assert shown.count('trying an older one') == 1
 
 
 def test_flags_reach_the_params(local_run):

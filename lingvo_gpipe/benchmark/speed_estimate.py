@@ -12,6 +12,8 @@ from lingvo_gpipe.benchmark.variants import Variant
 # Importing TensorFlow and Lingvo, or starting PyTorch.
 _START_SECONDS = 8.0
 _CUT_SECONDS = 4.0
+# A step takes as long as so many where freed blocks go back at once.
+_SLOW_STEPS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,21 +63,31 @@ def seconds(
   total = _START_SECONDS * (1 + int(plan.memory))
   for case, of_case in variants.items():
     total += _CUT_SECONDS * len({v.num_cells for v in of_case} - {1})
-    total += sum(_of_variant(case, v, plan, num_cores) for v in of_case)
+    total += sum(_timed(case, v, plan, num_cores) for v in of_case)
+    if plan.memory:
+      # As many at a time as there are cores.
+      total += sum(_memory(case, v) for v in of_case) / num_cores
   return total
 
 
-def _of_variant(
-  case: Case, variant: Variant, plan: Plan, num_cores: int
-) -> float:
+def _timed(case: Case, variant: Variant, plan: Plan, num_cores: int) -> float:
   alone = case.step_seconds
   several = alone / min(variant.num_cells, num_cores)
   # Each turn, and once more before all turns.
   turns = several * (plan.rounds * plan.steps + 1)
   if variant.has_pipeline and plan.one_core_steps:
     turns += alone * (plan.rounds * plan.one_core_steps + 1)
-  start = case.build_seconds
+  return plan.runs * (_start(case, variant) + several + turns)
+
+
+def _memory(case: Case, variant: Variant) -> float:
+  if not variant.has_memory:
+    return 0.0
+  return _start(case, variant) + _SLOW_STEPS * case.step_seconds
+
+
+def _start(case: Case, variant: Variant) -> float:
+  """Until the first step can begin."""
   if variant.method.engine == 'torch':
-    start = _START_SECONDS
-  memory = start + 3 * alone if plan.memory and variant.has_memory else 0.0
-  return plan.runs * (start + several + turns) + memory
+    return _START_SECONDS
+  return case.build_seconds

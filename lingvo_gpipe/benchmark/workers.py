@@ -104,11 +104,20 @@ class Workers:
     if 'time' in self._servers:
       _ask(self._servers['time'], do='stop')
 
-  def device_bytes(self, case: Case, variant: Variant, cut: Cut) -> list[int]:
-    """Measures what each device needs, in a process of its own."""
+  def device_bytes(
+    self, case: Case, variant: Variant, cut: Cut, slot: int
+  ) -> list[int]:
+    """Measures what each device needs, in a process of its own.
+
+    Args:
+      case: The case.
+      variant: The variant.
+      cut: How the layers are cut.
+      slot: Calls at the same time must have different ones.
+    """
     if variant.method.engine == 'torch':
       return self._torch_bytes(case, variant, cut)
-    server = self._server('memory', process_memory.MAPPED_BLOCKS_ENV)
+    server = self._server(f'memory {slot}', process_memory.MAPPED_BLOCKS_ENV)
     found = _ask(server, do='memory', **_arguments(case, variant, cut))
     return list(found['peaks'])
 

@@ -66,7 +66,7 @@ class _Workers:
   def stop(self):
     self.log.append(('stop', ''))
 
-  def device_bytes(self, case, variant, cut):
+  def device_bytes(self, case, variant, cut, slot):
     self.log.append(('memory', variant.method.name))
     if variant is _LINGVO:
       raise ChildError('no memory')

@@ -86,10 +86,13 @@ def test_one_server_runs_all_of_tensorflow(children, pool):
 
 def test_memory_is_measured_where_freed_blocks_go_back(children, pool):
   pool.start(_CASE, _OURS, _CUT)
-  assert pool.device_bytes(_CASE, _OURS, _CUT) == [1, 2]
-  timed, memory = children
+  for slot in (0, 1, 1):
+    assert pool.device_bytes(_CASE, _OURS, _CUT, slot) == [1, 2]
+  timed, memory, other = children
   assert timed.environment == {}
-  assert memory.environment == process_memory.MAPPED_BLOCKS_ENV
+  for child in (memory, other):
+    assert child.environment == process_memory.MAPPED_BLOCKS_ENV
+  assert len(other.asked) == 2
 
 
 def test_the_peer_is_told_of_the_case_and_ends_with_its_turns(children, pool):

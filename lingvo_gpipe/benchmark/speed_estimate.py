@@ -11,7 +11,6 @@ from lingvo_gpipe.benchmark.variants import Variant
 
 # Importing TensorFlow and Lingvo, or starting PyTorch.
 _START_SECONDS = 8.0
-_CUT_SECONDS = 4.0
 # A step takes as long as so many where freed blocks go back at once.
 _SLOW_STEPS = 3
 
@@ -31,7 +30,7 @@ class Plan:
   """
 
   runs: int = 1
-  rounds: int = 4
+  rounds: int = 3
   steps: int = 2
   one_core_steps: int = 1
   memory: bool = True
@@ -62,7 +61,9 @@ def seconds(
   """
   total = _START_SECONDS * (1 + int(plan.memory))
   for case, of_case in variants.items():
-    total += _CUT_SECONDS * len({v.num_cells for v in of_case} - {1})
+    # To cut the layers each is traced, and perhaps timed.
+    num_cuts = len({v.num_cells for v in of_case} - {1})
+    total += 2 * case.build_seconds * num_cuts
     total += sum(_timed(case, v, plan, num_cores) for v in of_case)
     if plan.memory:
       # As many at a time as there are cores.

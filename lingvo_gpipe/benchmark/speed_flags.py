@@ -122,7 +122,7 @@ def _add_amounts(result: argparse.ArgumentParser) -> None:
   add = result.add_argument
   for name, default, what in (
     ('runs', 1, 'How often all processes are started anew.'),
-    ('rounds', 4, 'How often the variants take turns.'),
+    ('rounds', 3, 'How often the variants take turns.'),
     ('steps', 2, 'Steps a turn.'),
     (
       'one_core_steps',

@@ -31,7 +31,12 @@ def _parser() -> argparse.ArgumentParser:
   )
   add = parser.add_argument
   add('--runs', type=int, default=5, help='Of each kind. Default: %(default)s.')
-  add('--steps', type=int, default=250, help='Default: %(default)s.')
+  add(
+    '--steps',
+    type=int,
+    default=250,
+    help='Steps of each training. Default: %(default)s.',
+  )
   add('--json', help='A file for the accuracies.')
   return parser
 

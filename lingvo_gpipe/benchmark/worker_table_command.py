@@ -38,7 +38,12 @@ def _parser() -> argparse.ArgumentParser:
     help='A registered model, its random_seed set and its cut left open. '
     'Default: %(default)s.',
   )
-  add('--steps', type=int, default=10, help='Default: %(default)s.')
+  add(
+    '--steps',
+    type=int,
+    default=10,
+    help='Steps of each training. Default: %(default)s.',
+  )
   add(
     '--workers',
     default='0,2,4',

@@ -3,9 +3,9 @@
 """Trains six configurations, and says how far predictions of them are off.
 
 Each runs in worker processes of its own, one a cell, each kept to a core: peak
-memory above what the process had before, and the time of a step. Predicted are
-both from the model's layers, which are timed one by one on such a core. The
-status is 1 if a prediction is off by more than --tolerance.
+memory above what a tiny model with the same graph leaves, and the time of a
+step. Both are predicted from the model's layers, which are timed one by one on
+such a core. The status is 1 if a prediction is off by more than --tolerance.
 """
 
 import argparse

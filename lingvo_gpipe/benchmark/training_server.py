@@ -6,7 +6,8 @@ It imports everything once and forks for each command; commands come as lines
 of JSON, see `child_process`:
 
   {"do": "measure", "case": ..., "splits": ..., "budget": bytes,
-   "timeout": seconds, "timed_steps": 0, "pinned": false}
+   "timeout": seconds, "timed_steps": 0, "pinned": false,
+   "warm_up": false}
   {"do": "measured_costs", "case": ..., "core": 0, "timeout": seconds}
   {"do": "costs", "case": ..., "timeout": seconds}
   {"do": "predict", "case": ..., "splits": ..., "timeout": seconds}
@@ -29,12 +30,18 @@ def _measure(
   timeout: float,
   timed_steps: int = 0,
   pinned: bool = False,
+  warm_up: bool = False,
 ) -> dict[str, Any]:
   from lingvo_gpipe.benchmark import training_step
 
   return watched_fork.call(
     lambda announce: training_step.run(
-      case, splits, announce, timed_steps=timed_steps, pinned=pinned
+      case,
+      splits,
+      announce,
+      timed_steps=timed_steps,
+      pinned=pinned,
+      warm_up=warm_up,
     ),
     budget,
     timeout,

@@ -6,6 +6,7 @@ The optimizer is the family's: RMSProp with momentum for AmoebaNet, Adam for the
 Transformer, both with two slots, so 12 bytes a parameter beside gradients.
 """
 
+import dataclasses
 import itertools
 import statistics
 import time
@@ -127,6 +128,7 @@ def run(
   *,
   timed_steps: int = 0,
   pinned: bool = False,
+  warm_up: bool = False,
 ) -> dict[str, Any]:
   """Runs training steps on workers of its own.
 
@@ -137,6 +139,8 @@ def run(
     timed_steps: Steps after the first, of whose times the median counts; with
       0 the first step counts.
     pinned: Whether each worker is kept to a core of its own.
+    warm_up: Whether a step of a tiny model with the same graph comes first, so
+      that code and the room that the graph takes are part of the idle level.
 
   Returns:
     `peaks` and `idle`, bytes of each worker; `parameters`; `build_seconds`,
@@ -148,36 +152,61 @@ def run(
     pids,
     target,
   ):
+    if warm_up:
+      _train(_tiny(case), splits, target, 0)
+      tf.compat.v1.Session.reset(target)
     time.sleep(_SETTLE_SECONDS)
     idle = [process_memory.resident_bytes(pid) for pid in pids]
+    if warm_up:
+      for pid in pids:
+        process_memory.reset_peak(pid)
     announce(pids)
-    cluster = cluster_factory.ForTestingWorker(
-      mode='sync', job='trainer_client'
-    )
-    with cluster, tf.Graph().as_default():
-      loss, train = _build(case, splits)
-      parameters = sum(
-        variable.shape.num_elements() for variable in tf.trainable_variables()
-      )
-      # A session of its own: its graph keeps the initial values.
-      with tf.compat.v1.Session(target, config=_config()) as session:
-        session.run(tf.global_variables_initializer())
-      with tf.compat.v1.Session(target, config=_config()) as session:
-        built = time.monotonic()
-        seconds = []
-        for _ in range(1 + timed_steps):
-          begun = time.monotonic()
-          value, _ = session.run([loss, train])
-          seconds.append(time.monotonic() - begun)
-        peaks = [process_memory.peak_bytes(pid) for pid in pids]
+    trained = _train(case, splits, target, timed_steps)
+    peaks = [process_memory.peak_bytes(pid) for pid in pids]
   return {
     'peaks': peaks,
     'idle': idle,
+    'build_seconds': trained.pop('built') - started,
+    **trained,
+  }
+
+
+def _train(
+  case: TrainingCase, splits: Sequence[int], target: str, timed_steps: int
+) -> dict[str, Any]:
+  """Builds a case's graph and runs steps; see `run`."""
+  cluster = cluster_factory.ForTestingWorker(mode='sync', job='trainer_client')
+  with cluster, tf.Graph().as_default():
+    loss, train = _build(case, splits)
+    parameters = sum(
+      variable.shape.num_elements() for variable in tf.trainable_variables()
+    )
+    # A session of its own: its graph keeps the initial values.
+    with tf.compat.v1.Session(target, config=_config()) as session:
+      session.run(tf.global_variables_initializer())
+    built = time.monotonic()
+    seconds = []
+    with tf.compat.v1.Session(target, config=_config()) as session:
+      for _ in range(1 + timed_steps):
+        begun = time.monotonic()
+        value, _ = session.run([loss, train])
+        seconds.append(time.monotonic() - begun)
+  return {
+    'built': built,
     'parameters': parameters,
-    'build_seconds': built - started,
     'step_seconds': statistics.median(seconds[1:] or seconds),
     'loss': float(value),
   }
+
+
+def _tiny(case: TrainingCase) -> TrainingCase:
+  """A case with the same graph, and next to no data in it."""
+  return dataclasses.replace(
+    case,
+    dim=training_case.HEAD_DIM,
+    example_size=32 if case.family == 'amoebanet' else 8,
+    batch=case.num_micro_batches,
+  )
 
 
 def _build(case: TrainingCase, splits: Sequence[int]) -> Any:

@@ -169,6 +169,7 @@ def test_a_real_step_on_two_workers_is_measured():
       timeout=120,
       timed_steps=1,
       pinned=True,
+      warm_up=True,
     )
     costs = server.ask(
       do='measured_costs', case=dataclasses.asdict(case), core=1, timeout=120

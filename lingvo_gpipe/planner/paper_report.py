@@ -25,7 +25,9 @@ The tables of Huang et al., "GPipe: Efficient Training of Giant Neural Networks
 using Pipeline Parallelism", arXiv:1811.06965v5, beside what this planner says
 of the same models. The models are the registered ones, each kind of layer
 traced once; nothing is allocated and nothing was run. No figure of ours is
-fitted to a published one.
+fitted to a published one, but two readings of Table 1 are picked because they
+fit: whether its G is GB or GiB, and that its activation memory includes
+gradients.
 """
 
 _PARAMETER_MEMORY = """
@@ -92,9 +94,7 @@ def summary(memory: Sequence[MemoryRow], halves: Sequence[Half]) -> str:
       f'{paper_memory.NEAR_ACTIVATIONS:.0%}; Naive-1 is not explained.'
     )
   lines += [_half_summary(half, rows) for half, rows in halves]
-  return '\n'.join(
-    textwrap.fill(f'- {line}', 80, subsequent_indent='  ') for line in lines
-  )
+  return '\n'.join(_fill(f'- {line}', '  ') for line in lines)
 
 
 def _half_summary(
@@ -294,7 +294,7 @@ class _Notes:
   def below(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table with the explanations below it."""
     lines = [
-      textwrap.fill(f'{number}. {text}.', 80, subsequent_indent='   ')
+      _fill(f'{number}. {text}.', '   ')
       for text, number in self._numbers.items()
     ]
     return _join(text_table.table(header, rows), '\n'.join(lines))
@@ -367,7 +367,13 @@ def as_json(
 
 
 def _paragraph(text: str) -> str:
-  return textwrap.fill(' '.join(text.split()), 80)
+  return _fill(' '.join(text.split()))
+
+
+def _fill(text: str, indent: str = '') -> str:
+  return textwrap.fill(
+    text, 80, subsequent_indent=indent, break_on_hyphens=False
+  )
 
 
 def _join(*parts: str) -> str:

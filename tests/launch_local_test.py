@@ -44,11 +44,12 @@ def _open_ports():
   return [] if allowed else ['--open_ports']
 
 
-def _launch(logdir, *args, workers=2):
+def _launch(logdir, *args, workers=2, evaluate=()):
   return _command(
     'launch_local',
     f'--workers={workers}',
     '--no-controller',
+    *(f'--evaluate={job}' for job in evaluate),
     *_open_ports(),
     '--',
     '--model=stand_in_pipeline.Small',
@@ -139,11 +140,17 @@ def test_two_pipelines_have_the_gradients_of_one_on_the_whole_batch(tmp_path):
     '--model_params_override=input.batch_size:64',
   )
   # Two pipelines of two cells, each with half of the 64 examples.
-  _finish(
+  output = _finish(
     _launch(
-      tmp_path / 'two', '--worker_split_size=2', '--max_steps=1', workers=4
+      tmp_path / 'two',
+      '--worker_split_size=2',
+      '--max_steps=1',
+      workers=4,
+      evaluate=['decoder_Test'],
     )
   )
+  # Beside the training, in a process and on a device of its own.
+  assert 'decoder_Test, step 1, 364 examples: accuracy 0.' in output
   one, two = (_checkpoint(tmp_path / d, 1) for d in ('one', 'two'))
   # After one step, Adam's first moment is a tenth of the gradient.
   moments = [name for name in one if name.endswith('/Adam')]

@@ -18,6 +18,9 @@ from unittest import mock
 from absl import flags
 from absl.testing import flagsaver
 
+from lingvo_gpipe import trainer
+from lingvo_gpipe.training import command
+
 # Flags that our commands have of Lingvo, in our words.
 _LINGVO_FLAGS = {
   'cluster_spec': 'The addresses of all processes, '
@@ -99,9 +102,6 @@ def inspect(main: Callable[..., Any]) -> Command:
 
 @contextlib.contextmanager
 def _stopped_at_parsing() -> Iterator[None]:
-  # Not at the top: it imports Lingvo, which pages without flags do not need.
-  from lingvo_gpipe.training import command
-
   def parse(
     parser: argparse.ArgumentParser, *args: Any, **kwargs: Any
   ) -> argparse.Namespace:
@@ -147,8 +147,9 @@ def _flags_as_before(module: str) -> Iterator[None]:
   """Takes back what a command does to flags, and those that it defines.
 
   What modules define that are imported meanwhile stays: they will not be
-  imported again.
+  imported again. Lingvo's are imported before, as commands change defaults.
   """
+  trainer.preload()
   before = flagsaver.save_flag_values()
   try:
     yield

@@ -5,7 +5,7 @@ import argparse
 import pytest
 from absl import flags
 
-from lingvo_gpipe import first_run
+from lingvo_gpipe import first_run, trainer
 from lingvo_gpipe.documentation import command_options
 
 
@@ -30,8 +30,7 @@ def test_flags_of_argparse_with_defaults_and_choices():
 
 
 def test_flags_of_absl_and_no_trace_of_them_is_left():
-  from lingvo_gpipe.training import runner_manager  # noqa: F401
-
+  trainer.preload()
   before = set(flags.FLAGS), flags.FLAGS['model'].default
   command = command_options.inspect(first_run.main)
   assert (set(flags.FLAGS), flags.FLAGS['model'].default) == before

@@ -147,8 +147,11 @@ def _workers(
 
 def losses(train_dir: pathlib.Path) -> dict[int, float]:
   """The loss of each step, a float32, of TensorBoard's events."""
+  # TensorFlow greets, and calls what reads events an old way to do it.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   import tensorflow.compat.v1 as tf
 
+  tf.logging.set_verbosity(tf.logging.ERROR)
   found = {}
   for path in sorted(train_dir.glob('events*')):
     for event in tf.train.summary_iterator(str(path)):

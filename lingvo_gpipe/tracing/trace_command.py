@@ -120,6 +120,12 @@ def _parser(name: str) -> argparse.ArgumentParser:
     action='store_true',
     help='also write a file for TensorBoard into OUT/tensorboard',
   )
+  add(
+    '--open_ports',
+    action='store_true',
+    help='let workers listen on every network interface, where the system does '
+    'not let them have a network of their own; see launch_local',
+  )
   add('--micro_batches', type=_at_least(1), help='M (default: the model says)')
   for option, what in (
     ('schedule', "the schedule's name"),
@@ -187,6 +193,8 @@ def _trace(name: str, args: argparse.Namespace, logdir: str) -> int:
       '--no-controller',
       '--max_restarts=0',
     ]
+    if args.open_ports:
+      launch.append('--open_ports')
     check = functools.partial(_find_model, args.model)
     return int(launch_local.main([*launch, '--', *flags], name, check))
   from lingvo_gpipe import trainer

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from lingvo_gpipe import launch_local
 from lingvo_gpipe.tracing import trace_command
 
 
@@ -91,3 +92,21 @@ def test_an_old_trace_is_no_success(tmp_path, monkeypatch, capfd):
   argv = ['--model=some.Model', f'--out={tmp_path}']
   assert trace_command.main(argv, 'trace') == 1
   assert 'nothing was traced; the log is in' in capfd.readouterr().err
+
+
+def test_workers_are_launched_as_asked(tmp_path, monkeypatch):
+  seen = []
+
+  def launch(argv, name, check):
+    del check
+    seen.append((argv, name))
+    return 2
+
+  monkeypatch.setattr(launch_local, 'main', launch)
+  argv = ['--model=some.Model', '--workers=3', '--open_ports']
+  assert trace_command.main([*argv, f'--out={tmp_path}'], 'trace') == 2
+  [(given, name)] = seen
+  assert name == 'trace'
+  ours, flags = given[: given.index('--')], given[given.index('--') :]
+  assert {'--workers=3', '--devices_per_worker=1', '--open_ports'} < set(ours)
+  assert '--model=some.Model' in flags

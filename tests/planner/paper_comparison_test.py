@@ -3,6 +3,7 @@
 """Published throughputs beside simulated ones, and what explains them."""
 
 import dataclasses
+import functools
 
 import pytest
 from stated_costs import equal_layers
@@ -31,6 +32,7 @@ _HALF = Throughputs(
 _KEPT = 'nothing recomputed at M = 1'
 
 
+@functools.cache
 def _rows():
   return paper_comparison.throughput_rows(_HALF, equal_layers(8))
 

@@ -180,6 +180,13 @@ def test_a_registered_model_has_the_costs_of_its_micro_batch():
   )
 
 
-def test_amoebanets_that_are_not_registered_can_be_counted():
-  # (18, 208) is, and has as many.
-  assert paper_costs.amoebanet_parameters(18, 208) == 81_505_540
+def test_amoebanets_that_are_not_registered_can_be_counted(monkeypatch):
+  from lingvo_gpipe import parameter_count
+
+  monkeypatch.setattr(parameter_count, 'count_parameters', lambda x: x)
+  layers = paper_costs.amoebanet_parameters(72, 544)
+  assert len(layers) == 72 + 6
+  assert layers[3].dim == 544
+  assert layers[-1].num_classes == 1000
+  # Cells that differ in nothing but their drop path are counted once.
+  assert all(cell.drop_path is None for cell in layers[1:-1])

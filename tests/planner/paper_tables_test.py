@@ -4,6 +4,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 from stated_costs import equal_layers
@@ -84,7 +85,7 @@ def test_all_cells_of_the_three_tables_are_printed_with_a_note(
     rows = _cells(lines)
     published = {(int(r[0]), int(r[1])): float(r[2]) for r in rows}
     assert published == pytest.approx(dict(half.published))
-    notes = {line.split('.')[0] for line in lines if line[:1].isdigit()}
+    notes = {line.split('.')[0] for line in lines if re.match(r'\d+\. ', line)}
     assert {row[-1] for row in rows} == notes
   assert len(_cells(sections['What the steps are spent on'])) == 24
 

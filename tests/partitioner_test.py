@@ -368,8 +368,8 @@ def test_a_misfit_says_what_is_too_large_and_what_would_fit():
     'The layers do not fit, however they are cut. device_memory is 1000 bytes. '
     "The cut whose largest cell needs least has cell 1 (layers 'layer3' to "
     "'layer5') on device 1, which needs 1.14 KiB (1172 bytes): 900 bytes for "
-    'weights, gradients and optimizer, 32 bytes for the stash and 240 bytes for the '
-    'activations of a micro-batch. That is 172 bytes too much.\n'
+    'weights, gradients and optimizer, 32 bytes for the stash and 240 bytes '
+    'for the activations of a micro-batch. That is 172 bytes too much.\n'
     'It would fit with K = 3 cells on 3 devices (the smallest number; now 2 '
     'devices), or with micro-batches of 2 examples (the largest; now 8) of the '
     'same mini-batch.'

@@ -195,7 +195,7 @@ def _evaluate(params: Any, num_cells: int, path: str) -> float:
       try:
         value, weight = session.run(task.eval_metrics['accuracy'])
       except tf.errors.OutOfRangeError:
-        return right / total
+        return float(right / total)
       right += value * weight
       total += weight
 

@@ -10,6 +10,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 # No accelerator is looked for, so a test sees the same devices everywhere.
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 
+import pytest
 from absl import flags
 
 import lingvo_gpipe  # noqa: F401  (before Lingvo: it may replace its ops)
@@ -17,3 +18,10 @@ import lingvo_gpipe  # noqa: F401  (before Lingvo: it may replace its ops)
 # pytest parses the command line, not absl, and Lingvo reads flags everywhere.
 if not flags.FLAGS.is_parsed():
   flags.FLAGS(sys.argv[:1], known_only=True)
+
+
+@pytest.fixture(autouse=True)
+def _flags_stay_parsed():
+  """A command that the test called may have refused its flags."""
+  yield
+  flags.FLAGS.mark_as_parsed()

@@ -57,7 +57,9 @@ class ChildProcess:
       **(environment or {}),
     }
     if python is not None:
-      program = [python, importlib.util.find_spec(module).origin]
+      spec = importlib.util.find_spec(module)
+      assert spec is not None and spec.origin is not None
+      program = [python, spec.origin]
       del variables['PYTHONPATH']
     try:
       self._process = subprocess.Popen(
@@ -71,6 +73,9 @@ class ChildProcess:
     except OSError as error:
       self._errors.close()
       raise ChildError(f'{program[0]} cannot be started: {error}') from error
+    pipes = self._process.stdin, self._process.stdout
+    assert pipes[0] is not None and pipes[1] is not None
+    self._input, self._output = pipes[0], pipes[1]
 
   def receive(self) -> Any:
     """Waits for the next line.
@@ -78,7 +83,7 @@ class ChildProcess:
     Raises:
       ChildError: The process ended; the message has the end of its errors.
     """
-    line = self._process.stdout.readline()
+    line = self._output.readline()
     if line:
       return json.loads(line)
     status = self._process.wait()
@@ -91,8 +96,8 @@ class ChildProcess:
     """Sends a command and waits for the reply."""
     # If it has ended, receive() tells why.
     with contextlib.suppress(BrokenPipeError):
-      self._process.stdin.write(json.dumps(command) + '\n')
-      self._process.stdin.flush()
+      self._input.write(json.dumps(command) + '\n')
+      self._input.flush()
     return self.receive()
 
   def __enter__(self) -> 'ChildProcess':
@@ -101,11 +106,11 @@ class ChildProcess:
   def __exit__(self, *unused: Any) -> None:
     # Closing writes what the pipe did not take from `ask`.
     with contextlib.suppress(BrokenPipeError):
-      self._process.stdin.close()
+      self._input.close()
     try:
       self._process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
       self._process.kill()
       self._process.wait()
-    self._process.stdout.close()
+    self._output.close()
     self._errors.close()

@@ -52,23 +52,23 @@ class OneCore:
   `available` is False.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._cores = (
       os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else set()
     )
     self.pinned = False
 
   @property
-  def available(self):
+  def available(self) -> bool:
     """Whether threads can be bound to cores here, and there is a choice."""
     return len(self._cores) > 1 and _threads('self').is_dir()
 
-  def pin(self):
+  def pin(self) -> None:
     """Binds all threads to the first core. OSError: not allowed here."""
     self.pinned = True
     bind_all_threads({min(self._cores)})
 
-  def release(self):
+  def release(self) -> None:
     """Gives all threads their cores back."""
     if self.pinned:
       bind_all_threads(self._cores)

@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -50,13 +51,13 @@ class Comparison:
   @property
   def difference(self) -> float:
     """How much better the pipelined runs are, in the mean."""
-    return _mean(self.pipelined) - _mean(self.plain)
+    return statistics.mean(self.pipelined) - statistics.mean(self.plain)
 
   @property
   def standard_error(self) -> float:
     """The standard error of the difference, runs taken as independent."""
     return math.sqrt(
-      sum(_variance(a) / len(a) for a in (self.pipelined, self.plain))
+      sum(statistics.variance(a) / len(a) for a in (self.pipelined, self.plain))
     )
 
   @property
@@ -65,18 +66,9 @@ class Comparison:
     return abs(self.difference) <= 2 * self.standard_error
 
 
-def _mean(values: Sequence[float]) -> float:
-  return sum(values) / len(values)
-
-
-def _variance(values: Sequence[float]) -> float:
-  mean = _mean(values)
-  return sum((x - mean) ** 2 for x in values) / (len(values) - 1)
-
-
 def spread(values: Sequence[float]) -> float:
   """The standard deviation of some runs, at least two."""
-  return math.sqrt(_variance(values))
+  return statistics.stdev(values)
 
 
 class PlainClassifier(base_model.BaseTask):

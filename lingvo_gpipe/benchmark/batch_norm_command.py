@@ -9,11 +9,10 @@ each from different weights.
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 
-from lingvo_gpipe.benchmark import output_files
+from lingvo_gpipe.benchmark import lingvo_set_up, output_files
 
 _EXAMPLES = """
 examples:
@@ -51,15 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       file=sys.stderr,
     )
     return 2
-  # TensorFlow would say more than the program.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  from absl import flags
-
-  import lingvo_gpipe  # noqa: F401  (before Lingvo)
+  lingvo_set_up.prepare()
   from lingvo_gpipe.benchmark import batch_norm
 
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(sys.argv[:1])
   found: dict[bool, list[float]] = {True: [], False: []}
   for seed in range(1, args.runs + 1):
     for pipelined, accuracies in found.items():

@@ -9,11 +9,10 @@ one piece, and other dropout masks; its curve lies beside theirs.
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 
-from lingvo_gpipe.benchmark import output_files
+from lingvo_gpipe.benchmark import lingvo_set_up, output_files
 
 _EXAMPLES = """
 examples:
@@ -61,16 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
       file=sys.stderr,
     )
     return 2
-  # TensorFlow would say more than the program.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  from absl import flags
-
-  import lingvo_gpipe  # noqa: F401  (before Lingvo)
+  lingvo_set_up.prepare()
   from lingvo_gpipe.benchmark import convergence
   from lingvo_gpipe.training import user_error
 
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(sys.argv[:1])
   try:
     curves = convergence.compare(args.model, cells, args.steps, print)
   except (user_error.UserError, ValueError) as error:

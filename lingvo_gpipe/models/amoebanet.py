@@ -32,7 +32,12 @@ from lingvo_gpipe.models import (
 
 
 class AmoebaNetStem(base_layer.BaseLayer):
-  """ReLU, 3x3 convolution, batch norm: from an image to features."""
+  """3x3 convolution, batch norm: from an image to features.
+
+  Without the ReLU that the other blocks begin with: it would make one shade of
+  all that is darker than the middle of the images' range. slim's NASNet, whose
+  skeleton AmoebaNet shares, has none there; torchgpipe's AmoebaNet-D has one.
+  """
 
   @classmethod
   def Params(cls):
@@ -55,6 +60,7 @@ class AmoebaNetStem(base_layer.BaseLayer):
         output_dim=p.output_dim,
         window=(3, 3),
         stride=(p.stride, p.stride),
+        relu=False,
         batch_norm=p.batch_norm,
       ),
     )
@@ -246,6 +252,9 @@ def AmoebaNetParams():
   p.Define('dim', 256, 'D of the papers: channels of the first normal cells.')
   p.Define('num_classes', 1000, 'Number of classes.')
   p.Define('input_dim', 3, 'Channels of the images.')
+  p.Define(
+    'stem_dim', 0, 'Channels of the first convolution; 0 stands for dim / 4.'
+  )
   p.Define('stem_stride', 2, 'Step of the first convolution.')
   p.Define(
     'num_stem_reductions', 2, 'Reduction cells before the first normal cell.'
@@ -314,7 +323,7 @@ def AmoebaNetLayers(p):
   kinds = ['reduction'] * p.num_stem_reductions
   kinds += run + ['reduction'] + run + ['reduction'] + run
 
-  stem_dim = p.dim // 4
+  stem_dim = p.stem_dim or p.dim // 4
   # Channels of the latest output and of the one before it.
   input_dim, before_dim = stem_dim, stem_dim
   dim = p.dim // 2**p.num_stem_reductions
@@ -366,6 +375,11 @@ def _CheckNetwork(p):
     raise ValueError(
       'AmoebaNet: num_normal_cells must be a positive multiple of 3 (three '
       f'runs of equal length), got {p.num_normal_cells}.'
+    )
+  if p.stem_dim < 0:
+    raise ValueError(
+      f'AmoebaNet: stem_dim must be 0 or more (0 stands for dim / 4), got '
+      f'{p.stem_dim}.'
     )
   divisor = 4 * 2 ** max(p.num_stem_reductions - 1, 0)
   if p.dim < divisor or p.dim % divisor:

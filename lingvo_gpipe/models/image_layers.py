@@ -63,7 +63,7 @@ class DepthwiseConv2DLayerNoPadding(base_layer.BaseLayer):
 
 
 class ReluConvBatchNorm(base_layer.BaseLayer):
-  """ReLU, convolution without bias, batch norm.
+  """ReLU, convolution without bias, batch norm; without `relu` no ReLU.
 
   With `separable` the convolution is a depthwise one followed by a 1x1 one.
   """
@@ -75,6 +75,7 @@ class ReluConvBatchNorm(base_layer.BaseLayer):
     p.Define('output_dim', 0, 'Channels of the output.')
     p.Define('window', (1, 1), 'Height and width of the filter.')
     p.Define('stride', (1, 1), 'Step of the filter, vertical and horizontal.')
+    p.Define('relu', True, 'Begin with a ReLU.')
     p.Define('separable', False, 'Depthwise, then 1x1.')
     p.Define('dilation', 1, 'Distance of filter taps, for separable ones.')
     p.Define(
@@ -111,9 +112,10 @@ class ReluConvBatchNorm(base_layer.BaseLayer):
 
   def FProp(self, theta, inputs):
     """Maps [batch, h, w, input_dim] to [batch, h', w', output_dim]."""
-    with tf.name_scope(self.params.name):
-      hidden = tf.nn.relu(inputs)
-      if self.params.separable:
+    p = self.params
+    with tf.name_scope(p.name):
+      hidden = tf.nn.relu(inputs) if p.relu else inputs
+      if p.separable:
         hidden = self.depthwise.FProp(theta.depthwise, hidden)
       hidden = self.conv.FProp(theta.conv, hidden)
       return self.bn.FProp(theta.bn, hidden)

@@ -18,6 +18,8 @@ class AmoebaNetD(small_images.AmoebaNetForSmallImages):
 
   DIM = 24
   STEM_STRIDE = 2
+  # A quarter of DIM would let through fewer numbers than an image has pixels.
+  STEM_DIM = 24
   BATCH_NORM_DECAY = 0.95
 
   def GetAllDatasetParams(self):

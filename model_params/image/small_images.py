@@ -22,6 +22,8 @@ class AmoebaNetForSmallImages(base_model_params.SingleTaskModelParams):
   NETWORK = amoebanet.AmoebaNetParams
   DIM = 32
   STEM_STRIDE = 1
+  # As in `amoebanet.AmoebaNetParams`.
+  STEM_DIM = 0
   # The moving averages must settle within some hundred steps.
   BATCH_NORM_DECAY = 0.9
 
@@ -34,6 +36,7 @@ class AmoebaNetForSmallImages(base_model_params.SingleTaskModelParams):
       num_classes=_NUM_CLASSES,
       input_dim=1,
       stem_stride=self.STEM_STRIDE,
+      stem_dim=self.STEM_DIM,
       num_stem_reductions=0,
     )
     p.batch_norm.decay = self.BATCH_NORM_DECAY

@@ -82,6 +82,26 @@ def test_two_tensors_cross_every_boundary_between_cells():
   ]
 
 
+def test_stem_tells_shades_below_the_middle_apart():
+  with layer_testing.graph_session() as session:
+    layers = amoebanet.AmoebaNetLayers(_shallow())
+    stem = layers[0].Copy().Instantiate()
+    shades = tf.reshape(tf.linspace(-1.0, -0.1, 4), [4, 1, 1, 1])
+    features = stem.FProp(stem.theta, tf.tile(shades, [1, 8, 8, 3]))
+    values = layer_testing.run(session, features)
+  assert np.abs(np.diff(values, axis=0)).max(axis=(1, 2, 3)).min() > 0.1
+
+
+def test_stem_may_have_channels_of_its_own():
+  with layer_testing.graph_session():
+    results = _run_all(
+      amoebanet.AmoebaNetLayers(_shallow().Set(stem_dim=12)),
+      tf.zeros([2, 16, 16, 3]),
+    )
+  assert results[0][0].shape[-1] == 12
+  assert results[-1][0].shape == [2, 7]
+
+
 @pytest.mark.parametrize('size', [(33, 47), (8, 8)])
 def test_any_image_size_goes_through(size):
   with layer_testing.graph_session() as session:
@@ -214,6 +234,7 @@ def test_drop_path_changes_training_but_not_evaluation():
     ({'num_normal_cells': 0}, 'num_normal_cells.*got 0'),
     ({'dim': 12}, 'dim.*multiple of 8.*got 12'),
     ({'dim': 6, 'num_stem_reductions': 0}, 'dim.*multiple of 4.*got 6'),
+    ({'stem_dim': -8}, 'stem_dim.*0 or more.*got -8'),
   ],
 )
 def test_refuses_sizes_that_do_not_fit(params, message):

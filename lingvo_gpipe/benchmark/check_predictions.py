@@ -124,7 +124,7 @@ class Check:
     found = []
     with contextlib.ExitStack() as stack:
       memory = stack.enter_context(
-        ChildProcess(_SERVER, {}, process_memory.MAPPED_BLOCKS_ENV)
+        ChildProcess(_SERVER, {}, process_memory.ALIVE_ONLY_ENV)
       )
       timing = [
         stack.enter_context(ChildProcess(_SERVER, {}))

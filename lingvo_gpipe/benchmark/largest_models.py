@@ -111,7 +111,7 @@ Ask = Callable[..., dict[str, Any]]
 
 def server() -> ChildProcess:
   """The process to ask; use it as a context manager."""
-  return ChildProcess(_SERVER, {}, process_memory.MAPPED_BLOCKS_ENV)
+  return ChildProcess(_SERVER, {}, process_memory.ALIVE_ONLY_ENV)
 
 
 @dataclasses.dataclass(frozen=True)

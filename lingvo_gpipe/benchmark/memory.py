@@ -50,7 +50,7 @@ def measure(cases: Sequence[MemoryCase]) -> list[MemoryResult]:
   with ChildProcess(
     'lingvo_gpipe.benchmark.memory_worker',
     [dataclasses.asdict(case) for case in cases],
-    process_memory.MAPPED_BLOCKS_ENV,
+    process_memory.ALIVE_ONLY_ENV,
   ) as child:
     for case in cases:
       peaks = child.receive()

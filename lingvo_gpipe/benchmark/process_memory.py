@@ -5,14 +5,19 @@
 Resident memory counts pages of libraries as well as data, so what matters is
 the difference of two readings. Part of a peak is heap that the C library keeps
 for later: with MALLOC_MMAP_THRESHOLD_ in a process's environment each larger
-block is a mapping of its own, gone when it is freed, and the readings show what
-is really alive. That is slow, and for measuring memory only.
+block is a mapping of its own, gone when it is freed. On CPUs where TensorFlow
+uses oneDNN it also has an allocator of its own, which gives nothing back, and
+which TF_ENABLE_ONEDNN_OPTS=0 turns off. With both the readings show what is
+really alive. That is slow, and for measuring memory only.
 """
 
 import os
 import pathlib
 
-MAPPED_BLOCKS_ENV = {'MALLOC_MMAP_THRESHOLD_': '65536'}
+ALIVE_ONLY_ENV = {
+  'MALLOC_MMAP_THRESHOLD_': '65536',
+  'TF_ENABLE_ONEDNN_OPTS': '0',
+}
 
 _PROC = pathlib.Path('/proc')
 

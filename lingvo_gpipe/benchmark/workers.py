@@ -83,7 +83,8 @@ class Workers:
       case=dataclasses.asdict(case),
       num_cells=num_cells,
     )
-    return Cut(**found)
+    own = {name: Cut(**other) for name, other in found.pop('own').items()}
+    return Cut(**found, own=own)
 
   def start(self, case: Case, variant: Variant, cut: Cut) -> Worker:
     """Starts what trains a variant."""
@@ -117,13 +118,13 @@ class Workers:
     """
     if variant.method.engine == 'torch':
       return self._torch_bytes(case, variant, cut)
-    server = self._server(f'memory {slot}', process_memory.MAPPED_BLOCKS_ENV)
+    server = self._server(f'memory {slot}', process_memory.ALIVE_ONLY_ENV)
     found = _ask(server, do='memory', **_arguments(case, variant, cut))
     return list(found['peaks'])
 
   def _torch_bytes(self, case: Case, variant: Variant, cut: Cut) -> list[int]:
     with self._start_torch(
-      case, variant, cut, process_memory.MAPPED_BLOCKS_ENV
+      case, variant, cut, process_memory.ALIVE_ONLY_ENV
     ) as child:
       worker = Worker(child, self.cores)
       worker.start_torch()

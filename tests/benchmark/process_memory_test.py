@@ -31,7 +31,7 @@ else:
 
 
 def test_tells_what_is_alive_and_what_was():
-  env = {**os.environ, **process_memory.MAPPED_BLOCKS_ENV}
+  env = {**os.environ, **process_memory.ALIVE_ONLY_ENV}
   output = subprocess.run(
     [sys.executable, '-c', _PROGRAM],
     env=env,

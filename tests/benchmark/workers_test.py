@@ -91,7 +91,7 @@ def test_memory_is_measured_where_freed_blocks_go_back(children, pool):
   timed, memory, other = children
   assert timed.environment == {}
   for child in (memory, other):
-    assert child.environment == process_memory.MAPPED_BLOCKS_ENV
+    assert child.environment == process_memory.ALIVE_ONLY_ENV
   assert len(other.asked) == 2
 
 

@@ -10,8 +10,6 @@ from typing import TypeAlias
 
 Number: TypeAlias = int | float | Fraction
 
-RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
-
 # Sums of costs have at most this many bits, which leaves room in 64 for adding
 # two of them.
 _COST_BITS = 60
@@ -83,30 +81,16 @@ class LayerCost:
       output_bytes=math.ceil(self.output_bytes * share),
     )
 
-  def time(self, recompute: str, num_micro_batches: int) -> Fraction:
+  def time(self, num_recomputed: int, num_micro_batches: int) -> Fraction:
     """The mean time of its tasks for a micro-batch, recomputation included.
 
     Args:
-      recompute: 'always': each backward runs the forward again; 'except_last':
-        all but the last micro-batch's do; 'never': none does.
+      num_recomputed: How many of the micro-batches have their forward run again
+        in their backward.
       num_micro_batches: M.
     """
-    check_recompute(recompute)
-    num_forwards = {
-      'always': Fraction(2),
-      'except_last': 2 - Fraction(1, num_micro_batches),
-      'never': Fraction(1),
-    }[recompute]
+    num_forwards = 1 + Fraction(num_recomputed, num_micro_batches)
     return num_forwards * Fraction(self.forward) + Fraction(self.backward)
-
-
-def check_recompute(recompute: str) -> None:
-  """Raises ValueError if there is no such recompute policy."""
-  if recompute not in RECOMPUTE_POLICIES:
-    raise ValueError(
-      f'There is no recompute policy {recompute!r}; it must be one of '
-      f'{", ".join(map(repr, RECOMPUTE_POLICIES))}.'
-    )
 
 
 def to_integers(costs: Sequence[Number]) -> list[int]:

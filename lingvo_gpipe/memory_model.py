@@ -146,7 +146,7 @@ class CellMemory:
     Raises:
       ValueError: The policy is unknown, or bytes are too many for 64 bits.
     """
-    cost_model.check_recompute(recompute)
+    schedules.check_recompute(recompute)
     self._per = reference_size
     examples = np.array([count * size for count in stashed], np.int64)
     if mini_batch_size is not None:

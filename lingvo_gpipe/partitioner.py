@@ -214,13 +214,7 @@ def _cells(
       device=k % spec.num_devices,
       start=start,
       end=end,
-      cost=sum(
-        (
-          layer.time(spec.recompute, spec.num_micro_batches)
-          for layer in layers[start:end]
-        ),
-        Fraction(0),
-      ),
+      cost=sum(spec.layer_times(layers[start:end], k), Fraction(0)),
       memory=memory.of_cell(k, start, end),
       crossing_bytes=_crossing_bytes(layers, spec, positions, k),
     )

@@ -16,6 +16,7 @@ import math
 import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import lingvo.compat as tf
@@ -241,9 +242,13 @@ def _costs(
   counted = _find_costs(params, layers, balance, shapes)
   if given is not None:
     balance = 'given'
+    # Nobody knows what of them is forward. A backward is taken to be twice its
+    # forward, as it is of a matrix product.
     costs = [
-      dataclasses.replace(cost, forward=number, backward=0)
-      for cost, number in zip(counted.costs, given, strict=True)
+      dataclasses.replace(
+        cost, forward=Fraction(time) / 3, backward=Fraction(time) * 2 / 3
+      )
+      for cost, time in zip(counted.costs, given, strict=True)
     ]
     counted = _Counted(costs, counted.skips)
   return counted, balance, _num_bytes(shapes)

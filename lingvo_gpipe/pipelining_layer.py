@@ -7,7 +7,7 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 
-from lingvo_gpipe.engine import engine, placement
+from lingvo_gpipe.engine import placement
 from lingvo_gpipe.feature_extraction_layer import (
   FeatureExtractionLayer,
   PartitionSequentialLayers,
@@ -15,7 +15,7 @@ from lingvo_gpipe.feature_extraction_layer import (
 )
 from lingvo_gpipe.pipeline import run as pipeline_run
 from lingvo_gpipe.pipeline import wiring
-from lingvo_gpipe.schedules import SCHEDULE_NAMES
+from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
 __all__ = [
@@ -90,7 +90,8 @@ class PipeliningLayer(base_layer.BaseLayer):
       'always',
       'Which micro-batches have their forward pass recomputed in the backward '
       'pass, which saves the memory of what it would have to keep: one of '
-      f'{engine.RECOMPUTE_POLICIES}.',
+      f'{RECOMPUTE_POLICIES}. Under 1F1B none in the last cell, where it would '
+      'save nothing.',
     )
     p.Define(
       'loss_tpl',
@@ -325,7 +326,7 @@ def _CheckParams(p) -> None:
     )
   for what, allowed in (
     ('schedule', SCHEDULE_NAMES),
-    ('recompute', engine.RECOMPUTE_POLICIES),
+    ('recompute', RECOMPUTE_POLICIES),
   ):
     if p.Get(what) not in allowed:
       raise ValueError(

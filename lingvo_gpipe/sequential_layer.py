@@ -57,7 +57,8 @@ class GPipeSequentialLayer(PipeliningLayer):
       'each layer, forward, backward and recomputation; "params", the number '
       'of parameters, which also stands in where input_shapes is not set; '
       '"measured", the time of each layer on this machine; or a list of '
-      'numbers, the time that each layer takes in any unit.',
+      'numbers, the time that each layer takes, forward and backward, in any '
+      'unit.',
     )
     p.Define(
       'splits',

@@ -80,18 +80,33 @@ class _Oracle:
     self.stash = stash.peak_stash(
       schedules.make_schedule(spec.schedule, devices, self.num_micro_batches)
     )
+    self.row = ' '.join(
+      str(task)
+      for task in schedules.make_schedule(
+        spec.schedule, devices, spec.num_micro_batches
+      ).device_tasks[devices[-1]]
+    )
 
   @functools.cache  # noqa: B019 (an oracle lives as long as a test)
-  def cost(self, start, end):
-    times = {
-      'always': Fraction(2),
-      'never': Fraction(1),
-      'except_last': 1
-      + Fraction(self.spec.num_micro_batches - 1, self.spec.num_micro_batches),
-    }[self.spec.recompute]
+  def cost(self, k, start, end):
     return sum(
-      times * layer.forward + layer.backward for layer in self.layers[start:end]
+      (1 + self.recomputed(k)) * layer.forward + layer.backward
+      for layer in self.layers[start:end]
     )
+
+  @functools.cache  # noqa: B019
+  def recomputed(self, k):
+    """The share of micro-batches."""
+    num_micro_batches = self.spec.num_micro_batches
+    num_recomputed = 0
+    for m in range(num_micro_batches):
+      is_kept = self.spec.recompute == 'never' or (
+        self.spec.recompute == 'except_last' and m == num_micro_batches - 1
+      )
+      if num_micro_batches > 1 and k == self.spec.num_cells - 1:
+        is_kept |= f'F{k}.{m} B{k}.{m}' in self.row
+      num_recomputed += not is_kept
+    return Fraction(num_recomputed, num_micro_batches)
 
   @functools.cache  # noqa: B019
   def held_and_transient(self, k, start, end):
@@ -153,7 +168,7 @@ class _Oracle:
   def value(self, cells):
     """What is to be least; see partition()."""
     crossing = sum(self.crossing(cells))
-    costs = [self.cost(*cell) for cell in cells]
+    costs = [self.cost(k, *cell) for k, cell in enumerate(cells)]
     memories = [
       sum(self.held_and_transient(k, *cell)) for k, cell in enumerate(cells)
     ]
@@ -420,7 +435,8 @@ def test_the_stash_of_the_schedule_counts():
   with pytest.raises(PartitionError, match='too much'):
     partition(layers, spec)
   found = partition(layers, dataclasses.replace(spec, schedule='1f1b'))
-  assert found.sizes == (2, 2)
+  # The last cell does not recompute.
+  assert [cell.cost for cell in found.cells] == [2, 3]
   assert found.device_memory == (0, 100)
 
 

@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cuts a case's layers into cells, the same for every engine."""
 
+import dataclasses
 from typing import Any
 
 from lingvo_gpipe import pipeline_plan, sequential_layer
 from lingvo_gpipe.benchmark import case_model
 from lingvo_gpipe.benchmark.cases import Case
+from lingvo_gpipe.benchmark.variants import methods_with
+from lingvo_gpipe.partitioner import Partition, partition
+from lingvo_gpipe.schedules import SCHEDULE_NAMES
 
 # In images this small much of the time is for starting ops.
 _BALANCE = {'amoebanet': 'measured'}
@@ -16,12 +20,10 @@ def find(case: Case, num_cells: int) -> dict[str, Any]:
   """Cuts layers by their FLOPs, or by their time if that is what tells.
 
   The recompute policy is 'always' and M the case's own: cuts of one K must not
-  differ.
+  differ. But where ours recomputes less it has the cut that is best for that.
 
   Returns:
-    What JSON can hold: `splits`, the first layer of each cell but the first;
-    `costs`, for each cell what forward and backward of a micro-batch take;
-    `basis`, the unit of these: 'flops' or 'measured'.
+    What JSON can hold, as `measured.Cut` has it.
   """
   model = case_model.make(case)
   micro_batch = case.batch // case.num_micro_batches
@@ -37,6 +39,19 @@ def find(case: Case, num_cells: int) -> dict[str, Any]:
   )
   plan = pipeline_plan.plan(params, num_cells)
   found = plan.partition
+  cut = _cut(found, plan.basis)
+  own = {}
+  for method in methods_with(SCHEDULE_NAMES, ('always', 'except_last')):
+    spec = dataclasses.replace(
+      found.spec, schedule=method.schedule, recompute=method.recompute
+    )
+    other = _cut(partition(found.layers, spec), plan.basis)
+    if method.engine == 'ours' and other != cut:
+      own[method.name] = other
+  return {**cut, 'own': own}
+
+
+def _cut(found: Partition, basis: str) -> dict[str, Any]:
   costs = []
   for cell in found.cells:
     layers = found.layers[cell.start : cell.end]
@@ -50,5 +65,5 @@ def find(case: Case, num_cells: int) -> dict[str, Any]:
     'splits': list(found.splits),
     'layers': [layer.name for layer in found.layers],
     'costs': costs,
-    'basis': plan.basis,
+    'basis': basis,
   }

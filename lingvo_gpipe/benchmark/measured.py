@@ -16,12 +16,18 @@ class Cut:
     layers: The layers' names.
     costs: For each cell, what forward and backward of a micro-batch take.
     basis: The unit of costs: 'flops', or 'measured' for seconds.
+    own: Other cuts, by the names of the methods that they are best for.
   """
 
   splits: list[int]
   layers: list[str]
   costs: list[tuple[float, float]]
   basis: str
+  own: dict[str, 'Cut'] = dataclasses.field(default_factory=dict)
+
+  def of(self, method: str) -> 'Cut':
+    """The cut for a method of this name."""
+    return self.own.get(method, self)
 
 
 # All layers are one cell, whatever they cost.

@@ -92,7 +92,8 @@ class Benchmark:
         if own.error:
           continue
         with _noting_errors(own):
-          worker = self._workers.start(case, variant, cuts[variant.num_cells])
+          cut = cuts[variant.num_cells].of(variant.method.name)
+          worker = self._workers.start(case, variant, cut)
           workers[variant] = worker
           own.version = worker.version
           own.idle_bytes.append(
@@ -177,7 +178,10 @@ class Benchmark:
       self._say(f'memory of {variant.name}')
       try:
         own.device_bytes = self._workers.device_bytes(
-          case, variant, cuts[variant.num_cells], slot
+          case,
+          variant,
+          cuts[variant.num_cells].of(variant.method.name),
+          slot,
         )
       except ChildError as error:
         own.memory_error = str(error)

@@ -18,7 +18,7 @@ M / (M + K - 1).
 
 from collections.abc import Sequence
 
-from lingvo_gpipe import cost_model, schedules
+from lingvo_gpipe import schedules
 from lingvo_gpipe.schedules import Task, TaskKind
 
 
@@ -39,22 +39,17 @@ def bound(
     num_micro_batches: M.
     num_cores: C.
   """
-  cost_model.check_recompute(recompute)
+  made = schedules.make_schedule(schedule, range(len(costs)), num_micro_batches)
+  again = schedules.recomputed(made, recompute)
 
   def duration(task: Task) -> float:
     forward, backward = costs[task.cell]
     if task.kind == TaskKind.FORWARD:
       return forward
-    is_last = task.micro_batch == num_micro_batches - 1
-    again = recompute == 'always' or (
-      recompute == 'except_last' and not is_last
-    )
-    return backward + (forward if again else 0)
+    recomputes = task.micro_batch in again[task.cell]
+    return backward + (forward if recomputes else 0)
 
-  timeline = schedules.simulate(
-    schedules.make_schedule(schedule, range(len(costs)), num_micro_batches),
-    duration,
-  )
+  timeline = schedules.simulate(made, duration)
   work = sum(timeline.device_busy)
   usable = min(len(costs), num_cores)
   # K threads on fewer cores: the cores' time is a limit too.

@@ -7,7 +7,7 @@ import dataclasses
 import subprocess
 import sys
 
-from lingvo_gpipe import cost_model, schedules
+from lingvo_gpipe import schedules
 from lingvo_gpipe.benchmark import (
   cases,
   process_memory,
@@ -93,7 +93,7 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
   add(
     '--recompute',
     help='Policies, with commas, of all engines that have a choice: '
-    f'{", ".join(cost_model.RECOMPUTE_POLICIES)}. Default with --schedules: '
+    f'{", ".join(schedules.RECOMPUTE_POLICIES)}. Default with --schedules: '
     f'{",".join(_DEFAULT_RECOMPUTE)}.',
   )
   add(
@@ -228,7 +228,7 @@ def _plan(args: argparse.Namespace) -> speed_estimate.Plan:
     steps=args.steps,
     one_core_steps=args.one_core_steps,
     memory=not args.no_memory,
-    environment=process_memory.MAPPED_BLOCKS_ENV if args.alive else {},
+    environment=process_memory.ALIVE_ONLY_ENV if args.alive else {},
     torch_python=args.torch_python or sys.executable,
   )
 

@@ -79,7 +79,7 @@ class CaseReport:
     return Efficiency(
       own.one_core / (usable * own.step),
       speed_bound.bound(
-        self.cuts[variant.num_cells].costs,
+        self.cuts[variant.num_cells].of(variant.method.name).costs,
         variant.method.schedule,
         variant.method.recompute,
         variant.num_micro_batches,
@@ -151,7 +151,11 @@ def _notes(report: CaseReport) -> list[str]:
     )
   for k, cut in report.cuts.items():
     if k > 1:
-      notes.append(_cut_note(k, cut))
+      notes.append(f'K={k}: {_cut_note(cut)}')
+    for variant in report.run:
+      other = cut.own.get(variant.method.name)
+      if other is not None and variant.num_cells == k:
+        notes.append(f'{variant.method.name} K={k}: {_cut_note(other)}')
   notes += sorted({own.version for own in report.run.values()} - {''})
   for variant, own in report.measured.items():
     if own.error:
@@ -164,7 +168,7 @@ def _notes(report: CaseReport) -> list[str]:
   return notes
 
 
-def _cut_note(num_cells: int, cut: Cut) -> str:
+def _cut_note(cut: Cut) -> str:
   ends = [0, *cut.splits, len(cut.layers)]
   total = sum(map(sum, cut.costs)) or 1.0
   cells = [
@@ -172,7 +176,7 @@ def _cut_note(num_cells: int, cut: Cut) -> str:
     for start, end, cost in zip(ends, ends[1:], cut.costs, strict=False)
   ]
   basis = 'FLOPs' if cut.basis == 'flops' else f'{cut.basis} time'
-  return f'K={num_cells}: {", ".join(cells)} of the {basis}'
+  return f'{", ".join(cells)} of the {basis}'
 
 
 def _span(layers: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from lingvo_gpipe import cost_model, schedules
+from lingvo_gpipe import schedules
 from lingvo_gpipe.benchmark.cases import Case
 
 # What each engine is, for reports.
@@ -45,7 +45,7 @@ class Method:
         f'engine is {self.engine!r}; it must be one of {", ".join(ENGINES)}.'
       )
     schedules.check_name(self.schedule)
-    cost_model.check_recompute(self.recompute)
+    schedules.check_recompute(self.recompute)
     own = _own_method(self.engine)
     if own and (self.schedule, self.recompute) != own:
       raise ValueError(
@@ -133,7 +133,7 @@ def named_methods(names: Sequence[str]) -> list[Method]:
   known = {
     method.name: method
     for method in methods_with(
-      schedules.SCHEDULE_NAMES, cost_model.RECOMPUTE_POLICIES
+      schedules.SCHEDULE_NAMES, schedules.RECOMPUTE_POLICIES
     )
   }
   for name in names:

@@ -34,9 +34,7 @@ from lingvo_gpipe.engine.cell_function import (
   HasGradient,
 )
 from lingvo_gpipe.engine.clock import Clock
-from lingvo_gpipe.schedules import Schedule, Task, TaskKind
-
-RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
+from lingvo_gpipe.schedules import Schedule, Task, TaskKind, recomputed
 
 
 class Engine:
@@ -75,7 +73,7 @@ class Engine:
       schedule: For K cells and M micro-batches.
       inputs: The M micro-batches of the first cell's input, nests.
       clock: Where in the training this is.
-      recompute: One of RECOMPUTE_POLICIES.
+      recompute: One of schedules.RECOMPUTE_POLICIES.
       input_gradients: Whether the first cell's backward tasks also compute the
         gradients of the pipeline's inputs.
     """
@@ -84,7 +82,7 @@ class Engine:
     self._schedule = schedule
     self._inputs = inputs
     self._clock = clock
-    self._recompute = recompute
+    self._recomputed = recomputed(schedule, recompute)
     self._training = not schedule.forward_only
     self._input_gradients = input_gradients
     self._xla = xla.compiles_graph()
@@ -269,18 +267,12 @@ class Engine:
       },
     )
     self._arguments[k, m] = args
-    keep = self._training and self._keeps(m)
+    keep = self._training and m not in self._recomputed[k]
     call = function.backward.forward_keep if keep else function.forward
     flat = self._emit(task, lambda args, _: call(args), args)
     self._results[k, m] = function.results(flat)
     if keep:
       self._residuals[k, m] = function.backward.residuals(flat)
-
-  def _keeps(self, micro_batch: int) -> bool:
-    """Whether a forward task keeps what its backward task needs."""
-    if self._recompute == 'except_last':
-      return micro_batch == len(self._inputs) - 1
-    return self._recompute == 'never'
 
   def _run_backward(self, task: Task) -> None:
     k, m = task.cell, task.micro_batch

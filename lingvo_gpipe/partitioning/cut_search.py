@@ -49,7 +49,7 @@ class Edges:
     self._cell = cell
     self.starts = starts
     self.ends = ends
-    before = problem.cost_before
+    before = problem.costs_before(cell)
     self.cost: IntArray = before[self.ends] - before[self.starts]
     self._memory: IntArray | None = None
 
@@ -75,7 +75,7 @@ class Edges:
   @property
   def squared_cost(self) -> IntArray:
     """The square of each cell's coarse cost."""
-    before = self._problem.coarse_before
+    before = self._problem.coarse_costs_before(self._cell)
     cost: IntArray = before[self.ends] - before[self.starts]
     return cost * cost
 
@@ -172,7 +172,9 @@ class _Search:
 
   def _starts(self, cell: int, first_end: int, last_end: int) -> IntArray:
     """The positions at which cells with these ends can start."""
-    low = max(self.windows.earliest_start(first_end), self.windows.first[cell])
+    low = max(
+      self.windows.earliest_start(cell, first_end), self.windows.first[cell]
+    )
     high = min(self.windows.last[cell], last_end - 1)
     return np.arange(low, high + 1, dtype=np.int64)
 

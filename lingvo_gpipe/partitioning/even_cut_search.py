@@ -67,7 +67,7 @@ def _step(
   """Adds a cell: the best values at its ends, and where it starts for each."""
   first = windows.first[cell + 1]
   ends = np.arange(first, windows.last[cell + 1] + 1, dtype=np.int64)
-  low = np.maximum(windows.earliest_starts(ends), windows.first[cell])
+  low = np.maximum(windows.earliest_starts(cell, ends), windows.first[cell])
   high = np.minimum(windows.last[cell], ends - 1)
   byte_sums = np.zeros_like(ends)
   squares = np.zeros_like(ends)
@@ -86,7 +86,13 @@ def _step(
         row_high[has_right], best[right[has_right]]
       )
       byte_sums[rows], squares[rows], best[rows] = _best_of_ranges(
-        problem, windows.first[cell], before, ends[rows], row_low, row_high
+        problem,
+        cell,
+        windows.first[cell],
+        before,
+        ends[rows],
+        row_low,
+        row_high,
       )
     stride //= 2
   return (byte_sums, squares), best
@@ -94,6 +100,7 @@ def _step(
 
 def _best_of_ranges(
   problem: CutProblem,
+  cell: int,
   first: int,
   before: tuple[IntArray, IntArray],
   ends: IntArray,
@@ -104,6 +111,7 @@ def _best_of_ranges(
 
   Args:
     problem: The layers.
+    cell: Which cell it is that starts and ends there.
     first: The position that `before` starts at.
     before: The best values of the ways to each start.
     ends: The ends.
@@ -117,7 +125,7 @@ def _best_of_ranges(
   offsets = np.cumsum(lengths) - lengths
   # All ranges, one after the other.
   starts = np.arange(int(lengths.sum())) - np.repeat(offsets - low, lengths)
-  coarse = problem.coarse_before
+  coarse = problem.coarse_costs_before(cell)
   byte_sums = before[0][starts - first] + problem.crossing_bytes[starts]
   cost = np.repeat(coarse[ends], lengths) - coarse[starts]
   squares = before[1][starts - first] + np.square(cost)

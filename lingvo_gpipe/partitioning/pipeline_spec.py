@@ -3,10 +3,12 @@
 """What a sequence of layers is to be cut for."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
+from fractions import Fraction
 
 from lingvo_gpipe import memory_model, schedules
-from lingvo_gpipe.cost_model import LayerCost, check_recompute
+from lingvo_gpipe.cost_model import LayerCost
 from lingvo_gpipe.partitioning.cut_problem import CutProblem, cut_problem
 from lingvo_gpipe.skips import Skip, SkipBytes
 
@@ -42,7 +44,7 @@ class PipelineSpec:
   skips: tuple[Skip, ...] = ()
 
   def __post_init__(self) -> None:
-    check_recompute(self.recompute)
+    schedules.check_recompute(self.recompute)
     schedules.check_name(self.schedule)
     for name, least in (
       ('num_devices', 1),
@@ -64,6 +66,25 @@ class PipelineSpec:
   def cell_devices(self) -> tuple[int, ...]:
     """The device of each cell."""
     return tuple(k % self.num_devices for k in range(self.num_cells))
+
+  @functools.cached_property
+  def num_recomputed(self) -> tuple[int, ...]:
+    """How many micro-batches each cell recomputes."""
+    return schedules.count_recomputed(
+      self.schedule,
+      self.cell_devices,
+      self.num_micro_batches,
+      self.recompute,
+    )
+
+  def layer_times(
+    self, layers: Sequence[LayerCost], cell: int
+  ) -> list[Fraction]:
+    """What layers take for a micro-batch if they lie in a cell."""
+    num_recomputed = self.num_recomputed[cell]
+    return [
+      layer.time(num_recomputed, self.num_micro_batches) for layer in layers
+    ]
 
 
 def cell_memory(
@@ -101,7 +122,11 @@ def spec_problem(
     crossing[1:] = [layer.output_bytes for layer in layers]
     if spec.skips:
       skips = SkipBytes(spec.skips, len(layers))
-  times = [
-    layer.time(spec.recompute, spec.num_micro_batches) for layer in layers
-  ]
-  return cut_problem(times, spec.num_cells, crossing, memory, skips)
+  return cut_problem(
+    spec.layer_times(layers, 0),
+    spec.num_cells,
+    crossing,
+    memory,
+    skips,
+    last_costs=spec.layer_times(layers, spec.num_cells - 1),
+  )

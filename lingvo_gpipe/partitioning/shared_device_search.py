@@ -185,8 +185,8 @@ class SharedDeviceSearch:
     )
     if alone is None:
       return np.zeros(0, np.int64)
-    before = problem.cost_before
-    costs = np.unique(before[None, :] - before[:, None])
+    before, last = problem.cost_before, problem.last_cost_before
+    costs = np.union1d(before[None, :] - before[:, None], last[-1] - last)
     return costs[costs >= alone.values[0]]
 
   def _memories(self, largest_cost: int) -> IntArray:
@@ -200,7 +200,7 @@ class SharedDeviceSearch:
       starts = np.arange(windows.first[cell], windows.last[cell] + 1)
       rows, ends = _ranges(
         starts + 1,
-        np.minimum(windows.furthest_ends(starts), windows.last[cell + 1]),
+        np.minimum(windows.furthest_ends(cell, starts), windows.last[cell + 1]),
       )
       memory = Edges(self._problem, cell, starts[rows], ends).memory
       found.append(np.unique(memory[memory <= limit]))
@@ -267,7 +267,9 @@ class SharedDeviceSearch:
     assert memory is not None
     parents, ends = _ranges(
       np.maximum(ways.positions + 1, windows.first[cell + 1]),
-      np.minimum(windows.furthest_ends(ways.positions), windows.last[cell + 1]),
+      np.minimum(
+        windows.furthest_ends(cell, ways.positions), windows.last[cell + 1]
+      ),
     )
     edges = Edges(self._problem, cell, ways.positions[parents], ends)
     held, transient = memory.parts(cell, edges.starts, edges.ends)

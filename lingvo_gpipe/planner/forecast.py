@@ -248,16 +248,19 @@ def _simulate(
   )
   return schedules.simulate(
     schedule,
-    task_times(cut, unit),
+    task_times(cut, schedule, unit),
     [speeds.transfer(cell.crossing_bytes) for cell in cut.cells[1:]],
   )
 
 
-def task_times(cut: Partition, unit: float) -> Callable[[Task], float]:
+def task_times(
+  cut: Partition, schedule: schedules.Schedule, unit: float
+) -> Callable[[Task], float]:
   """How long each task takes; a backward that recomputes runs the forward too.
 
   Args:
     cut: The cells, with the recompute policy.
+    schedule: The schedule that they run.
     unit: What one unit of the layers' costs takes.
   """
   forward, backward = [], []
@@ -265,15 +268,12 @@ def task_times(cut: Partition, unit: float) -> Callable[[Task], float]:
     layers = cut.layers[cell.start : cell.end]
     forward.append(float(sum(layer.forward for layer in layers)) * unit)
     backward.append(float(sum(layer.backward for layer in layers)) * unit)
-  last = cut.spec.num_micro_batches - 1
-  recompute = cut.spec.recompute
+  again = schedules.recomputed(schedule, cut.spec.recompute)
 
   def time_of(task: Task) -> float:
     if task.kind == TaskKind.FORWARD:
       return forward[task.cell]
-    recomputes = recompute == 'always' or (
-      recompute == 'except_last' and task.micro_batch != last
-    )
+    recomputes = task.micro_batch in again[task.cell]
     return backward[task.cell] + (forward[task.cell] if recomputes else 0.0)
 
   return time_of

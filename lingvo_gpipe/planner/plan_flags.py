@@ -7,9 +7,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from lingvo_gpipe.cost_model import RECOMPUTE_POLICIES
 from lingvo_gpipe.planner import quantities, sweep_picture
-from lingvo_gpipe.schedules import SCHEDULE_NAMES
+from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
 
 _T = TypeVar('_T')
 

@@ -5,11 +5,10 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from lingvo_gpipe.cost_model import RECOMPUTE_POLICIES
 from lingvo_gpipe.planner.forecast import Forecast, Setting, Speeds, forecast
 from lingvo_gpipe.planner.quantities import format_bytes
 from lingvo_gpipe.planner.workload import Workload
-from lingvo_gpipe.schedules import SCHEDULE_NAMES
+from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
 
 # A step longer by less than this share is as good: what larger micro-batches
 # save on a real device is not in the model.

@@ -2,15 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Registered models as workloads, without building them."""
 
-import dataclasses
-from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 from lingvo import model_registry
 
 from lingvo_gpipe import pipeline_plan, schedules, sequential_layer
-from lingvo_gpipe.cost_model import LayerCost
 from lingvo_gpipe.planner.workload import Workload
 from lingvo_gpipe.training import model_lookup, pipeline_params, user_error
 
@@ -88,7 +84,7 @@ def workload(
       )
   return Workload(
     name=model,
-    layers=_split_given(found.costs, found.basis),
+    layers=tuple(found.costs),
     input_bytes=spec.input_bytes,
     skips=spec.skips,
     basis=found.basis,
@@ -100,23 +96,4 @@ def workload(
       schedules.SCHEDULE_NAMES if params.loss_tpl is not None else ('gpipe',)
     ),
     knows_activations=bool(params.input_shapes),
-  )
-
-
-def _split_given(
-  costs: Sequence[LayerCost], basis: str
-) -> tuple[LayerCost, ...]:
-  """Times that a user gave, of which nobody knows what is forward.
-
-  A backward is taken to be twice its forward, as it is of a matrix product.
-  """
-  if basis != 'given':
-    return tuple(costs)
-  return tuple(
-    dataclasses.replace(
-      cost,
-      forward=Fraction(cost.forward) / 3,
-      backward=Fraction(cost.forward) * 2 / 3,
-    )
-    for cost in costs
   )

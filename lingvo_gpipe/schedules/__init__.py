@@ -13,6 +13,11 @@ from lingvo_gpipe.schedules import gpipe as _gpipe
 from lingvo_gpipe.schedules import one_f_one_b as _one_f_one_b
 from lingvo_gpipe.schedules.forward_only import forward_only as _forward_only
 from lingvo_gpipe.schedules.grid import grid
+from lingvo_gpipe.schedules.recompute import (
+  RECOMPUTE_POLICIES,
+  check_recompute,
+  recomputed,
+)
 from lingvo_gpipe.schedules.simulate import Timeline, simulate
 from lingvo_gpipe.schedules.task import (
   Schedule,
@@ -23,6 +28,7 @@ from lingvo_gpipe.schedules.task import (
 from lingvo_gpipe.schedules.validate import validate
 
 __all__ = [
+  'RECOMPUTE_POLICIES',
   'SCHEDULE_NAMES',
   'Schedule',
   'ScheduleError',
@@ -30,9 +36,12 @@ __all__ = [
   'TaskKind',
   'Timeline',
   'check_name',
+  'check_recompute',
+  'count_recomputed',
   'grid',
   'in_flight_limits',
   'make_schedule',
+  'recomputed',
   'simulate',
   'validate',
 ]
@@ -47,6 +56,9 @@ _LIMITS: dict[str, Callable[[Sequence[int], int], list[int]]] = {
 }
 
 SCHEDULE_NAMES = tuple(_BUILDERS)
+
+# Schedules of more cells times micro-batches are not built to be counted in.
+_MAX_COUNTED = 100_000
 
 
 def make_schedule(
@@ -97,6 +109,44 @@ def in_flight_limits(
   """
   devices, num_micro_batches = _checked(name, cell_devices, num_micro_batches)
   return _LIMITS[name](devices, num_micro_batches)
+
+
+def count_recomputed(
+  name: str,
+  cell_devices: Sequence[int],
+  num_micro_batches: int,
+  policy: str,
+) -> tuple[int, ...]:
+  """How many micro-batches each cell recomputes, see `recomputed`.
+
+  Args:
+    name: One of SCHEDULE_NAMES.
+    cell_devices: As for `make_schedule`.
+    num_micro_batches: M, at least 1.
+    policy: One of RECOMPUTE_POLICIES.
+
+  Returns:
+    The numbers. Where cells share devices they are counted in the schedule,
+    unless it is so long that this would take seconds: then the last cell's may
+    be too large.
+
+  Raises:
+    ValueError: An argument is not one of the allowed values.
+  """
+  limits = in_flight_limits(name, cell_devices, num_micro_batches)
+  check_recompute(policy)
+  most = num_micro_batches - (policy == 'except_last')
+  if policy == 'never':
+    most = 0
+  num_cells = len(cell_devices)
+  share = len(set(cell_devices)) < num_cells
+  if share and num_cells * num_micro_batches <= _MAX_COUNTED:
+    schedule = make_schedule(name, cell_devices, num_micro_batches)
+    return tuple(map(len, recomputed(schedule, policy)))
+  # A cell with a device to itself, and room for one micro-batch, has nothing
+  # to do but that one's backward after its forward.
+  is_direct = not share and limits[-1] == 1 < num_micro_batches
+  return (most,) * (num_cells - 1) + (0 if is_direct else most,)
 
 
 def check_name(name: str) -> None:

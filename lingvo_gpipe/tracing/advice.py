@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from lingvo_gpipe import schedules
+from lingvo_gpipe.cost_model import LayerCost
 from lingvo_gpipe.partitioner import Partition, PartitionError, partition
 from lingvo_gpipe.schedules import Schedule, TaskKind
 from lingvo_gpipe.tracing.cell_times import CellTimes
@@ -151,42 +152,47 @@ class _Adviser:
     cut = self._s.cut
     if cut is None:
       return None
-    shares: list[tuple[float, int]] = []  # Of a layer in its cell.
+    layers: list[LayerCost] = []
     for cell in cut.cells:
-      layers = cut.layers[cell.start : cell.end]
-      costs = [
-        float(layer.time(cut.spec.recompute, cut.spec.num_micro_batches))
-        for layer in layers
-      ]
-      total = sum(costs)
-      for cost in costs:
-        share = cost / total if total else 1 / len(costs)
-        shares.append((share, cell.index))
-    times = [share * self._s.times.total(k) for share, k in shares]
-    layers = tuple(
-      dataclasses.replace(layer, forward=0.0, backward=time)
-      for layer, time in zip(cut.layers, times, strict=True)
-    )
+      layers += self._measured(cut.layers[cell.start : cell.end], cell.index)
+    spec = cut.spec
+    if self._s.schedule.forward_only:
+      spec = dataclasses.replace(spec, recompute='never')
     try:
-      best = partition(layers, cut.spec)
+      best = partition(layers, spec)
     except PartitionError:
       return None
     if best.splits == cut.splits:
       return None
-    of = {
-      (kind, cell.index): sum(
-        share * self._of.get((kind, k), 0.0)
-        for share, k in shares[cell.start : cell.end]
-      )
-      for kind, _ in self._of
-      for cell in best.cells
-    }
+    of: dict[tuple[TaskKind, int], float] = {}
+    for cell in best.cells:
+      inside = layers[cell.start : cell.end]
+      forward = sum(float(layer.forward) for layer in inside)
+      of[TaskKind.FORWARD, cell.index] = forward
+      of[TaskKind.BACKWARD, cell.index] = float(cell.cost) - forward
     return self._proposal(
       f'cut the layers at {list(best.splits)} instead of {list(cut.splits)}',
       self._simulated(of),
       "within a cell, each layer's share is taken from the plan",
       f'splits={list(best.splits)}',
     )
+
+  def _measured(
+    self, layers: Sequence[LayerCost], cell: int
+  ) -> list[LayerCost]:
+    """Layers of a cell, each with its planned share of what was measured."""
+    forward = self._of[TaskKind.FORWARD, cell]
+    backward = self._of.get((TaskKind.BACKWARD, cell), 0.0)
+    backward -= min(backward, self._s.times.recompute[cell])
+    return [
+      dataclasses.replace(layer, forward=f * forward, backward=b * backward)
+      for layer, f, b in zip(
+        layers,
+        _shares([float(layer.forward) for layer in layers]),
+        _shares([float(layer.backward) for layer in layers]),
+        strict=True,
+      )
+    ]
 
   def micro_batches(self) -> list[Proposal]:
     """Twice and four times the micro-batches, as far as there are examples."""
@@ -223,12 +229,32 @@ class _Adviser:
     return [
       self._proposal(
         f'schedule {name} instead of {s.name}',
-        self._simulated(schedule=self._made(name, s.num_micro_batches)),
+        self._simulated(self._recomputing_as_in(made), made),
         setting=f'--schedule={name}',
       )
       for name in schedules.SCHEDULE_NAMES
       if name != s.name
+      for made in [self._made(name, s.num_micro_batches)]
     ]
+
+  def _recomputing_as_in(
+    self, other: Schedule
+  ) -> dict[tuple[TaskKind, int], float]:
+    """The times under a schedule that lets other micro-batches recompute.
+
+    Recomputing one takes as long as it did; as its forward, if none did.
+    """
+    of = dict(self._of)
+    before, after = (
+      schedules.recomputed(schedule, self._s.recompute)
+      for schedule in (self._s.schedule, other)
+    )
+    for k, again in enumerate(self._s.times.recompute):
+      one = of[TaskKind.FORWARD, k] / other.num_micro_batches
+      if before[k]:
+        one = again / len(before[k])
+      of[TaskKind.BACKWARD, k] += one * (len(after[k]) - len(before[k]))
+    return of
 
   def recompute(self) -> list[Proposal]:
     """No recomputation, if there is any."""
@@ -280,3 +306,11 @@ class _Adviser:
         'the last one',
       ),
     ]
+
+
+def _shares(values: Sequence[float]) -> list[float]:
+  """The values as shares of their sum; equal ones if that is 0."""
+  total = sum(values)
+  if not total:
+    return [1 / len(values)] * len(values)
+  return [value / total for value in values]

@@ -26,7 +26,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from lingvo_gpipe import cost_model, schedules
+from lingvo_gpipe import schedules
 from lingvo_gpipe.tracing import picture
 
 _EXAMPLES = """
@@ -140,7 +140,7 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
   """Leaves the program if something is wrong that shows without TensorFlow."""
   for name, allowed in (
     ('schedule', schedules.SCHEDULE_NAMES),
-    ('recompute', cost_model.RECOMPUTE_POLICIES),
+    ('recompute', schedules.RECOMPUTE_POLICIES),
   ):
     value = getattr(args, name)
     if value is not None and value not in allowed:

@@ -19,7 +19,6 @@ import lingvo.compat as tf
 from lingvo import trainer as lingvo_trainer
 
 from lingvo_gpipe import cluster, cpu_devices, schedules
-from lingvo_gpipe.engine import engine
 from lingvo_gpipe.training import (
   device_count,
   device_weights,
@@ -54,7 +53,7 @@ tf.flags.DEFINE_enum(
 tf.flags.DEFINE_enum(
   'recompute',
   None,
-  engine.RECOMPUTE_POLICIES,
+  schedules.RECOMPUTE_POLICIES,
   'Which micro-batches have their forward pass recomputed in the backward '
   'pass, to save memory. Default: as the model says.',
 )

@@ -1,6 +1,8 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import lingvo_gpipe  # noqa: F401, I001
+import dataclasses  # noqa: I001
+
+import lingvo_gpipe  # noqa: F401
 import lingvo.compat as tf
 import numpy as np
 import pytest
@@ -57,3 +59,13 @@ def test_equal_layers_make_equal_cells():
   first, second = (sum(cost) for cost in found['costs'])
   # The first computes no gradient of the data.
   assert 0.8 < first / second < 1
+  assert found['own'] == {}
+
+
+def test_what_recomputes_less_in_its_last_cell_has_a_cut_of_its_own():
+  found = case_cut.find(dataclasses.replace(_MLP, num_layers=14), 2)
+  assert found['splits'] == [7]
+  own = found['own']
+  assert set(own) == {'ours-1f1b-always', 'ours-1f1b-except_last'}
+  assert own['ours-1f1b-always']['splits'] == [6]
+  assert len(own['ours-1f1b-always']['costs']) == 2

@@ -5,11 +5,19 @@ import pytest
 from lingvo_gpipe.benchmark.speed_bound import bound
 
 
-@pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
-@pytest.mark.parametrize('recompute', ['always', 'never'])
+@pytest.mark.parametrize(
+  ('schedule', 'recompute'),
+  [('gpipe', 'always'), ('gpipe', 'never'), ('1f1b', 'never')],
+)
 def test_equal_cells_leave_fill_and_drain(schedule, recompute):
   found = bound([(1.0, 2.0)] * 4, schedule, recompute, 12, 4)
   assert found == pytest.approx(12 / (12 + 4 - 1))
+
+
+def test_the_last_of_equal_cells_waits_where_it_need_not_recompute():
+  # The first works 4 a micro-batch, and waits 2 for the first one to return.
+  found = bound([(1.0, 2.0)] * 2, '1f1b', 'always', 10, 2)
+  assert found == pytest.approx(10 * (4 + 3) / (2 * (10 * 4 + 2)))
 
 
 def test_one_micro_batch_keeps_one_device_busy_at_a_time():

@@ -93,6 +93,15 @@ def test_text_has_a_row_for_each_variant(report):
   assert '- PyTorch 9.9' in speed_report.as_text(report).splitlines()
 
 
+def test_a_method_may_have_a_cut_of_its_own(report):
+  own = Cut([1], ['a', 'b', 'c'], [(3.0, 6.0), (1.0, 2.0)], 'flops')
+  report.cuts[2].own[_OURS.method.name] = own
+  assert report.efficiency(_OURS).bound == pytest.approx(16 / (2 * 13))
+  text = speed_report.as_text(report)
+  assert 'K=2: a..b 50%, c 50% of the FLOPs' in text
+  assert 'ours-gpipe-always K=2: a 75%, b..c 25% of the FLOPs' in text
+
+
 def test_what_could_not_be_run_is_told(report):
   report.measured[_LINGVO].error = 'Traceback\nValueError: no shapes'
   report.measured[_OURS].memory_error = 'gone'

@@ -73,7 +73,7 @@ def _bodies():
   return zip((first, second, third, fourth), takes, puts, strict=True)
 
 
-@pytest.mark.parametrize('recompute', engine.RECOMPUTE_POLICIES)
+@pytest.mark.parametrize('recompute', schedules.RECOMPUTE_POLICIES)
 @pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
 def test_values_and_gradients_go_by_name(schedule, recompute):
   with tf.Graph().as_default() as graph:

@@ -88,7 +88,8 @@ def test_gradients_are_those_without_xla(policy, results):
 def test_the_forward_pass_is_computed_again_where_it_is_to_be(results):
   tasks = NUM_CELLS * MICRO_BATCHES
   assert results['never'][1] == tasks
-  assert results['always'][1] == 2 * tasks
+  # Under 1F1B the last cell would gain nothing by it.
+  assert results['always'][1] == 2 * tasks - MICRO_BATCHES
 
 
 def test_without_barriers_xla_would_merge_the_two(results):

@@ -111,7 +111,7 @@ def test_inference_takes_images_of_any_number():
 
 def test_cells_follow_the_costs():
   with layer_testing.graph_session():
-    task = _task(balance=[0, 1, 1, 1, 1, 4, 0]).Instantiate()
+    task = _task(balance=[0, 1, 1, 1, 1, 6, 0]).Instantiate()
   sizes = [len(cell.sub) for cell in task.pipeline.params.cell_tpl]
   assert sizes == [5, 2]
 

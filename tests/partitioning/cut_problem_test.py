@@ -22,8 +22,19 @@ def _cuts(num_layers, num_cells):
     yield (0, *inner, num_layers)
 
 
-def _largest(before, positions):
-  return int(np.diff(before[list(positions)]).max())
+def _largest(problem, positions):
+  return max(
+    int(problem.costs_before(k)[end] - problem.costs_before(k)[start])
+    for k, (start, end) in enumerate(itertools.pairwise(positions))
+  )
+
+
+def _problem(rng, costs, num_cells):
+  """In half of the cases layers cost less in the last cell."""
+  last = [rng.randint(0, cost) for cost in costs]
+  return cut_problem(
+    costs, num_cells, last_costs=last if rng.random() < 0.5 else None
+  )
 
 
 def test_the_least_largest_cost_is_that_of_the_best_cut():
@@ -31,12 +42,11 @@ def test_the_least_largest_cost_is_that_of_the_best_cut():
   for _ in range(300):
     num_layers = rng.randint(1, 9)
     num_cells = rng.randint(1, num_layers)
-    problem = cut_problem(
-      [rng.choice([0, 1, 2, 30]) for _ in range(num_layers)], num_cells
+    problem = _problem(
+      rng, [rng.choice([0, 1, 2, 30]) for _ in range(num_layers)], num_cells
     )
     assert least_largest_cost(problem) == min(
-      _largest(problem.cost_before, positions)
-      for positions in _cuts(num_layers, num_cells)
+      _largest(problem, positions) for positions in _cuts(num_layers, num_cells)
     )
 
 
@@ -45,15 +55,15 @@ def test_windows_hold_all_positions_of_cuts_within_the_bound():
   for _ in range(200):
     num_layers = rng.randint(1, 8)
     num_cells = rng.randint(1, num_layers)
-    problem = cut_problem(
-      [rng.randint(0, 5) for _ in range(num_layers)], num_cells
+    problem = _problem(
+      rng, [rng.randint(0, 5) for _ in range(num_layers)], num_cells
     )
     bound = rng.randint(1, 12)
     windows = Windows(problem, bound)
     cuts = [
       positions
       for positions in _cuts(num_layers, num_cells)
-      if _largest(problem.cost_before, positions) <= bound
+      if _largest(problem, positions) <= bound
     ]
     assert windows.is_possible == bool(cuts)
     for k in range(num_cells + 1) if cuts else ():
@@ -64,15 +74,18 @@ def test_windows_hold_all_positions_of_cuts_within_the_bound():
 
 
 def test_several_ends_and_starts_are_found_like_one():
-  problem = cut_problem([3, 0, 1, 4, 2, 0, 5], 3)
+  problem = cut_problem(
+    [3, 0, 1, 4, 2, 0, 5], 3, last_costs=[2, 0, 1, 3, 2, 0, 4]
+  )
   windows = Windows(problem, 6)
   positions = np.arange(8)
-  assert list(windows.earliest_starts(positions)) == [
-    windows.earliest_start(position) for position in range(8)
-  ]
-  assert list(windows.furthest_ends(positions)) == [
-    windows.furthest_end(position) for position in range(8)
-  ]
+  for cell in (0, 2):
+    assert list(windows.earliest_starts(cell, positions)) == [
+      windows.earliest_start(cell, position) for position in range(8)
+    ]
+    assert list(windows.furthest_ends(cell, positions)) == [
+      windows.furthest_end(cell, position) for position in range(8)
+    ]
 
 
 def test_the_least_floor_is_below_any_cut():

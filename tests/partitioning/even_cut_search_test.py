@@ -68,10 +68,13 @@ def test_even_search_agrees_with_the_search_that_looks_at_all_cells():
   for _ in range(300):
     num_layers = rng.randint(1, 60)
     num_cells = rng.randint(1, num_layers)
+    costs = _random_costs(rng, num_layers)
+    last = [cost * Fraction(rng.randint(1, 4), 4) for cost in costs]
     problem = cut_problem.cut_problem(
-      _random_costs(rng, num_layers),
+      costs,
       num_cells,
       [0] + [rng.randint(0, 5) for _ in range(num_layers)],
+      last_costs=last if rng.random() < 0.5 else None,
     )
     bound = cut_problem.least_largest_cost(problem) + rng.randint(0, 9)
     assert even_cut_search.best_even_cuts(problem, bound) == best_cuts(

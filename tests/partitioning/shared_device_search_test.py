@@ -16,7 +16,10 @@ from lingvo_gpipe.partitioning.shared_device_search import (
 
 def _random_problem(rng):
   spec = PipelineSpec(
-    num_devices=rng.randint(2, 3), cells_per_device=2, num_micro_batches=3
+    num_devices=rng.randint(2, 3),
+    cells_per_device=2,
+    num_micro_batches=3,
+    schedule=rng.choice(['gpipe', '1f1b']),
   )
   layers = [
     LayerCost(
@@ -33,8 +36,10 @@ def _random_problem(rng):
 
 
 def _largest_cost(problem, positions):
-  before = problem.cost_before
-  return max(before[b] - before[a] for a, b in itertools.pairwise(positions))
+  return max(
+    problem.costs_before(k)[b] - problem.costs_before(k)[a]
+    for k, (a, b) in enumerate(itertools.pairwise(positions))
+  )
 
 
 def test_a_search_with_little_room_finds_cuts_that_fit_and_admits_it():

@@ -59,6 +59,18 @@ def test_a_task_without_an_op_takes_no_time():
     assert step.start[task] >= step.end[tt.backward(1, task.micro_batch)]
 
 
+def test_a_cells_backward_tasks_that_nobody_needs_take_no_time():
+  emitted = tt.emitted()
+  events = tt.run(emitted, tt.durations())
+  nothing = [tt.backward(0, m) for m in range(4)]
+  names = {tt.op_name(task) for task in nothing}
+  without = dataclasses.replace(
+    events, ops=tuple(o for o in events.ops if o.name not in names)
+  )
+  step = measured_step(emitted, without)
+  assert [step.duration(task) for task in nothing] == [0] * 4
+
+
 def test_recomputation_is_told_from_the_rest_of_a_backward_task():
   emitted = tt.emitted()
   of = tt.durations()

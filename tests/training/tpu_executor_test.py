@@ -95,10 +95,10 @@ def test_each_cell_is_called_on_its_core(graph_def):
     )
     if task:
       calls[int(task[1]), task[2], _core(node.device)] += 1
+  # Under 1F1B the last cell would gain nothing by recomputing.
   assert calls == {
-    (k, task, k): MICRO_BATCHES
-    for k in range(CORES)
-    for task in ('forward', 'recompute')
+    **{(k, 'forward', k): MICRO_BATCHES for k in range(CORES)},
+    **{(k, 'recompute', k): MICRO_BATCHES for k in range(CORES - 1)},
   }
 
 

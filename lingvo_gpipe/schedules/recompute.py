@@ -1,0 +1,77 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Which backward tasks run their cell's forward again, and which need not.
+
+To recompute saves memory because other micro-batches come between a forward and
+its backward, whose activations need the same room. Where none comes between,
+nothing is saved: the activations would be thrown away and made again at once.
+That is so in the last cell under 1F1B (K = 3, M = 4):
+
+```
+  device 0  F0 F1 F2  .  . B0 F3 B1  . B2  . B3
+  device 1   . F0 F1  . B0 F2 B1 F3 B2  . B3  .
+  device 2   .  . F0 B0 F1 B1 F2 B2 F3 B3  .  .
+                  `-----'`-----'   one micro-batch's activations at a time,
+                                   recomputed or not
+```
+
+So the last cell keeps the activations of a micro-batch whose backward directly
+follows its forward on the device, whatever the policy. With M = 1 that would be
+so in a device's order of every schedule, though all other devices, and a loss
+outside of the pipeline, work in between: there the policy alone decides.
+"""
+
+import itertools
+
+from lingvo_gpipe.schedules import task as task_lib
+
+RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
+
+
+def check_recompute(policy: str) -> None:
+  """Raises ValueError if there is no such recompute policy."""
+  if policy not in RECOMPUTE_POLICIES:
+    raise ValueError(
+      f'There is no recompute policy {policy!r}; it must be one of '
+      f'{", ".join(map(repr, RECOMPUTE_POLICIES))}.'
+    )
+
+
+def recomputed(
+  schedule: task_lib.Schedule, policy: str
+) -> tuple[frozenset[int], ...]:
+  """For each cell, the micro-batches whose backward runs the forward again.
+
+  Args:
+    schedule: The schedule.
+    policy: 'always': that of each micro-batch does, but for those that would
+      gain nothing by it; 'except_last': that of each but the last, likewise;
+      'never': none does.
+
+  Raises:
+    ValueError: There is no such policy.
+  """
+  check_recompute(policy)
+  num_cells = schedule.num_cells
+  if policy == 'never' or schedule.forward_only:
+    return (frozenset(),) * num_cells
+  num_recomputed = schedule.num_micro_batches - (policy == 'except_last')
+  micro_batches = frozenset(range(num_recomputed))
+  gains_nothing = _direct_backwards(schedule)
+  return (*[micro_batches] * (num_cells - 1), micro_batches - gains_nothing)
+
+
+def _direct_backwards(schedule: task_lib.Schedule) -> frozenset[int]:
+  """The last cell's micro-batches that go backward directly after forward."""
+  if schedule.num_micro_batches == 1:
+    return frozenset()
+  last = schedule.num_cells - 1
+  tasks = schedule.device_tasks[schedule.cell_devices[last]]
+  return frozenset(
+    task.micro_batch
+    for task, after in itertools.pairwise(tasks)
+    if task.cell == after.cell == last
+    and task.micro_batch == after.micro_batch
+    and task.kind == task_lib.TaskKind.FORWARD
+    and after.kind == task_lib.TaskKind.BACKWARD
+  )

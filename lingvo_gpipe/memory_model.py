@@ -148,22 +148,15 @@ class CellMemory:
     """
     schedules.check_recompute(recompute)
     self._per = reference_size
-    examples = np.array([count * size for count in stashed], np.int64)
-    if mini_batch_size is not None:
-      examples = np.minimum(examples, mini_batch_size)
-    none = np.zeros_like(examples)
     # For each cell, the examples whose input, or whose activations, it keeps
     # in its stash, and whose activations it makes anew.
-    self._kept_inputs = examples
-    if recompute == 'never':
-      self._kept_activations, self._made = examples, none
-    else:
-      self._made = np.full_like(examples, size)
-      self._kept_activations = none
-      if recompute == 'except_last':
-        # A cell that stashes one micro-batch at a time never recomputes
-        # another beside the last.
-        self._kept_activations = np.where(np.array(stashed) > 1, size, 0)
+    self._kept_inputs = np.array([n * size for n in stashed], np.int64)
+    if mini_batch_size is not None:
+      self._kept_inputs = np.minimum(self._kept_inputs, mini_batch_size)
+    self._kept_activations, self._made = _activations(
+      self._kept_inputs, np.array(stashed), size, recompute
+    )
+    examples = self._kept_inputs
     self._inputs = _int64(
       [input_bytes, *(layer.output_bytes for layer in layers)],
       int(examples.max()),
@@ -249,6 +242,23 @@ class CellMemory:
     return CellBytes(
       state, int(held) - state, int(transient) - gradients, gradients
     )
+
+
+def _activations(
+  kept_inputs: IntArray, stashed: IntArray, size: int, recompute: str
+) -> tuple[IntArray, IntArray]:
+  """The examples whose activations each cell keeps, and makes anew."""
+  none = np.zeros_like(kept_inputs)
+  if recompute == 'never':
+    return kept_inputs, none
+  # Where a micro-batch's backward follows its forward at once, its activations
+  # are kept and not made anew: there is one such at a time, with the same need.
+  made = np.full_like(kept_inputs, size)
+  if recompute == 'always':
+    return none, made
+  # A cell that stashes one micro-batch at a time never recomputes another
+  # beside the last.
+  return np.where(stashed > 1, size, none), made
 
 
 def _int64(values: Sequence[int], factor: int) -> IntArray:

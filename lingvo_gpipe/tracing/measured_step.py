@@ -92,22 +92,7 @@ def measured_step(emitted: EmittedSchedule, events: StepEvents) -> MeasuredStep:
       of all backward tasks of a cell: TensorFlow leaves out what nobody needs,
       such as those of a first cell without weights.
   """
-  found = {
-    emitted.task_of_op[op.name]: op
-    for op in events.ops
-    if op.name in emitted.task_of_op
-  }
-  ran_kinds = {(task.kind, task.cell) for task in found}
-  missing = sorted(
-    task
-    for task in set(emitted.task_of_op.values()) - set(found)
-    if (task.kind, task.cell) in ran_kinds or task.kind == TaskKind.FORWARD
-  )
-  if missing or not found:
-    raise TraceError(
-      'TensorFlow recorded no event of '
-      + (f'task(s) {", ".join(map(str, missing))}.' if found else 'any task.')
-    )
+  found = _events_of_tasks(emitted, events)
   devices = _device_names(emitted)
   shifts = _clock_shifts(emitted.schedule, devices, found)
   aligned = {
@@ -143,6 +128,29 @@ def measured_step(emitted: EmittedSchedule, events: StepEvents) -> MeasuredStep:
     seconds=_last_end(events, shifts),
     before=max(origin, 0.0),
   )
+
+
+def _events_of_tasks(
+  emitted: EmittedSchedule, events: StepEvents
+) -> dict[Task, OpEvent]:
+  """The event of each task; raises TraceError, see `measured_step`."""
+  found = {
+    emitted.task_of_op[op.name]: op
+    for op in events.ops
+    if op.name in emitted.task_of_op
+  }
+  ran_kinds = {(task.kind, task.cell) for task in found}
+  missing = sorted(
+    task
+    for task in set(emitted.task_of_op.values()) - set(found)
+    if (task.kind, task.cell) in ran_kinds or task.kind == TaskKind.FORWARD
+  )
+  if missing or not found:
+    raise TraceError(
+      'TensorFlow recorded no event of '
+      + (f'task(s) {", ".join(map(str, missing))}.' if found else 'any task.')
+    )
+  return found
 
 
 def _last_end(events: StepEvents, shifts: Mapping[str, float]) -> float:

@@ -28,17 +28,7 @@ def numbers(traced: TracedPipeline) -> dict[str, Any]:
     'num_devices': len(set(schedule.cell_devices)),
     'num_micro_batches': schedule.num_micro_batches,
     'recompute': setup.recompute,
-    'steps': [
-      {
-        'step': number,
-        'seconds': analysis.measured.seconds,
-        'pipeline_seconds': analysis.measured.length,
-        'bubble_measured': analysis.bubble,
-        'bubble_simulated': analysis.predicted_bubble,
-        'simulated_seconds': float(analysis.predicted.step_time),
-      }
-      for number, analysis in traced.analyses.items()
-    ],
+    'steps': _steps(traced),
     'shown_step': traced.shown_step,
     'seconds': {
       'step': traced.step_seconds,
@@ -52,32 +42,55 @@ def numbers(traced: TracedPipeline) -> dict[str, Any]:
       'simulated': traced.predicted_bubble,
     },
     'devices_busy_at_once': traced.concurrency,
-    'devices': [
-      {
-        'device': device,
-        'name': traced.shown.measured.devices[device],
-        'cells': bars.cells_of(schedule, device),
-        'utilisation': share,
-      }
-      for device, share in enumerate(traced.utilisation)
-    ],
+    'devices': _devices(traced),
     'cells': _cells(traced),
     'slowest_cell': traced.times.slowest,
     'imbalance': traced.times.imbalance,
     'transfers': _transfers(traced),
     'critical_path': _path(traced),
-    'proposals': [
-      {
-        'change': proposal.change,
-        'gain_seconds': proposal.gain,
-        'gain_share': proposal.share,
-        'condition': proposal.condition,
-        'setting': proposal.setting,
-      }
-      for proposal in traced.proposals
-    ],
+    'proposals': _proposals(traced),
     'clock_shifts': dict(traced.shown.measured.clock_shifts),
   }
+
+
+def _steps(traced: TracedPipeline) -> list[dict[str, Any]]:
+  return [
+    {
+      'step': number,
+      'seconds': analysis.measured.seconds,
+      'pipeline_seconds': analysis.measured.length,
+      'bubble_measured': analysis.bubble,
+      'bubble_simulated': analysis.predicted_bubble,
+      'simulated_seconds': float(analysis.predicted.step_time),
+    }
+    for number, analysis in traced.analyses.items()
+  ]
+
+
+def _devices(traced: TracedPipeline) -> list[dict[str, Any]]:
+  step = traced.shown.measured
+  return [
+    {
+      'device': device,
+      'name': step.devices[device],
+      'cells': bars.cells_of(step.schedule, device),
+      'utilisation': share,
+    }
+    for device, share in enumerate(traced.utilisation)
+  ]
+
+
+def _proposals(traced: TracedPipeline) -> list[dict[str, Any]]:
+  return [
+    {
+      'change': proposal.change,
+      'gain_seconds': proposal.gain,
+      'gain_share': proposal.share,
+      'condition': proposal.condition,
+      'setting': proposal.setting,
+    }
+    for proposal in traced.proposals
+  ]
 
 
 def _cells(traced: TracedPipeline) -> list[dict[str, Any]]:

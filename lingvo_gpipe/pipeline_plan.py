@@ -145,7 +145,7 @@ def _spec(
   per_device = 1
   if num_cells > num_devices:
     per_device, rest = divmod(num_cells, num_devices)
-    if rest and params.device_memory:
+    if rest and device_memory(params) is not None:
       raise ValueError(
         f'{params.name}: num_partitions is {num_cells}, no multiple of the '
         f'{num_devices} devices of a model split, so device_memory cannot be '

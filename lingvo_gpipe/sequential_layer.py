@@ -69,9 +69,9 @@ class GPipeSequentialLayer(PipeliningLayer):
     )
     p.Define(
       'device_memory',
-      0,
-      'Bytes that a device may hold, which the cut must respect; also text '
-      'such as "8GiB". 0: no limit. It needs input_shapes.',
+      '',
+      'What a device may hold, which the cut must respect: text such as "8GiB", '
+      'or a number of bytes. Empty or 0: no limit. It needs input_shapes.',
     )
     p.Define(
       'input_shapes',

@@ -153,6 +153,11 @@ def test_the_cut_respects_the_devices_memory():
   params.device_memory = needed - 1
   tight = sequential_layer.GPipeSequentialLayer.Plan(params, 2)
   assert max(tight.partition.device_memory) < needed
+  for limit in (f'{needed - 1}', f'{(needed - 1) / 2**10}KiB'):
+    text = _params(2, balance=[1, 1, 1, 1, 4], input_shapes=_SHAPES)
+    text.FromText(f'device_memory : {limit}')
+    again = sequential_layer.GPipeSequentialLayer.Plan(text, 2)
+    assert again.partition.splits == tight.partition.splits
   params.device_memory = '1kB'
   with pytest.raises(PartitionError, match='net: The layers do not fit'):
     _sizes(params)

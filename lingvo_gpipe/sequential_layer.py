@@ -70,8 +70,9 @@ class GPipeSequentialLayer(PipeliningLayer):
     p.Define(
       'device_memory',
       '',
-      'What a device may hold, which the cut must respect: text such as "8GiB", '
-      'or a number of bytes. Empty or 0: no limit. It needs input_shapes.',
+      'What a device may hold, which the cut must respect: text such as '
+      '"8GiB", or a number of bytes. Empty or 0: no limit. It needs '
+      'input_shapes.',
     )
     p.Define(
       'input_shapes',

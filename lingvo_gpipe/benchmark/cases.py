@@ -72,9 +72,8 @@ class Case:
     return f'{text}, {self.example_size} {size}' if size else text
 
 
-# Of the MLPs the first has few examples a micro-batch and large weights, so that
-# adding up gradients takes much of the time; the others' micro-batches keep a
-# core busy.
+# The first has few examples a micro-batch and large weights, so that adding up
+# gradients takes much of the time; the others' micro-batches keep a core busy.
 CASES = (
   Case('wide', 'mlp', 8, 512, 512, step_seconds=0.8),
   Case(

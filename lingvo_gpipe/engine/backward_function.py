@@ -180,7 +180,7 @@ class BackwardFunction:
       sums = None if first else tensors[num_given + self.num_ys :]
       return [*self._data_gradients(gradients), *self._add(gradients, sums)]
 
-    sum_specs = [] if first else self._sum_specs()
+    sum_specs = [] if first else self.sum_specs()
     self._functions[key] = graph_function.as_function(
       self._name + ('_recompute' if recompute else '_backward'),
       body,
@@ -214,7 +214,8 @@ class BackwardFunction:
       after.append(gradient if sums is None else next(before) + gradient)
     return after
 
-  def _sum_specs(self) -> list[tf.TensorSpec]:
+  def sum_specs(self) -> list[tf.TensorSpec]:
+    """What the sums are like; sparse ones have any number of rows."""
     specs = []
     for position in self.weight_positions:
       if position is None:

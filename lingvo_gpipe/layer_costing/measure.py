@@ -13,6 +13,7 @@ import lingvo.compat as tf
 from lingvo.core import py_utils
 
 from lingvo_gpipe.engine import placement
+from lingvo_gpipe.engine.backward_function import BackwardFunction
 from lingvo_gpipe.engine.barrier import barrier
 from lingvo_gpipe.engine.cell_function import HasGradient
 from lingvo_gpipe.layer_costing import specs
@@ -37,7 +38,8 @@ class Times:
 
   Attributes:
     forward: Seconds of its forward pass.
-    backward: Seconds of its backward pass, without recomputation.
+    backward: Seconds of its backward pass, without recomputation, but with the
+      adding of its weights' gradients to those of micro-batches before.
   """
 
   forward: float
@@ -116,6 +118,7 @@ class _Passes:
       losses = function.graph.outputs[function.num_outputs :]
       ys += losses[: function.num_losses]
       self._d_ys = [_variable(y, 'normal') for y in ys]
+      self._sums = _sums(function.backward)
 
   def forward(self) -> tf.Operation:
     """Runs the forward pass once more."""
@@ -126,7 +129,7 @@ class _Passes:
     backward = self._function.backward
     kept = backward.forward_keep(self._arguments)
     d_inputs, sums = backward(
-      self._arguments, backward.residuals(kept), self._d_ys, None
+      self._arguments, backward.residuals(kept), self._d_ys, self._sums
     )
     return _computed([t for t in (*d_inputs, *sums) if t is not None])
 
@@ -140,6 +143,14 @@ class _Passes:
         with tf.control_dependencies([last]):
           last = one()
     return last
+
+
+def _sums(backward: BackwardFunction) -> list[tf.Tensor] | None:
+  """Sums of gradients to add to; None if they are sparse or there are none."""
+  found = backward.sum_specs()
+  if not all(spec.shape.is_fully_defined() for spec in found):
+    return None
+  return [_variable(spec, 'zeros') for spec in found] or None
 
 
 def _computed(tensors: Sequence[tf.Tensor]) -> tf.Operation:

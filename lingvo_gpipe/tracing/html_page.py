@@ -23,7 +23,7 @@ h1 { font-size: 1.3em; } h2 { font-size: 1.05em; margin: 1.2em 0 .3em; }
   font-size: 11px; line-height: 13px; white-space: pre; }
 .labels div { height: ROWpx; display: flex; align-items: center;
   justify-content: flex-end; }
-.scroll { flex: 1; overflow-x: auto; }
+.scroll { flex: 1; overflow: auto hidden; }
 .wide { position: relative; width: 100%; }
 .lane { position: relative; height: ROWpx; box-sizing: border-box;
   border-bottom: 1px solid #eee; }
@@ -32,7 +32,8 @@ h1 { font-size: 1.3em; } h2 { font-size: 1.05em; margin: 1.2em 0 .3em; }
   border: 1px solid #fff; }
 .bar.critical { border: 2px solid #111; line-height: 24px; }
 .axis { position: relative; height: 34px; font-size: 11px; color: #555; }
-.axis span { position: absolute; transform: translateX(-50%); top: 4px; }
+.axis span { position: absolute; transform: translateX(-50%); top: 4px;
+  white-space: nowrap; }
 .axis span:first-child { transform: none; }
 .line { position: absolute; top: 0; bottom: 0; width: 1px; background: #ddd; }
 .key { display: inline-block; width: 14px; height: 14px; margin: 0 4px 0 14px;

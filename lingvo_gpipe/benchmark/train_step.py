@@ -127,6 +127,9 @@ class TrainStep:
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1)
     if self._workers is None:
       config.device_count['CPU'] = self._variant.num_cells
+    if self._variant.method.engine == 'plain':
+      # Or two ops that do not wait for each other would run on two cores.
+      config.inter_op_parallelism_threads = 1
     if self._variant.method.engine == 'plain-all_cores':
       config.intra_op_parallelism_threads = one_core.num_usable_cores()
     return config

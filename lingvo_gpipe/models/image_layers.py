@@ -10,7 +10,7 @@ stride s.
 import lingvo.compat as tf
 from lingvo.core import base_layer, layers, py_utils
 
-from lingvo_gpipe.models import batch_norm
+from lingvo_gpipe.models import batch_norm, max_pool
 
 
 class DepthwiseConv2DLayerNoPadding(base_layer.BaseLayer):
@@ -163,7 +163,9 @@ class FactorizedReduction(base_layer.BaseLayer):
     """Maps [batch, h, w, input_dim] to [batch, ceil(h/2), ceil(w/2), dim]."""
     with tf.name_scope(self.params.name):
       hidden = tf.nn.relu(inputs)
-      shifted = tf.pad(hidden, [[0, 0], [0, 1], [0, 1], [0, 0]])[:, 1:, 1:, :]
+      # `slice`, since the gradient of hidden[:, 1:, 1:] takes far longer.
+      shifted = tf.slice(hidden, [0, 1, 1, 0], [-1] * 4)
+      shifted = tf.pad(shifted, [[0, 0], [0, 1], [0, 1], [0, 0]])
       halves = [
         self.even.FProp(theta.even, hidden),
         self.odd.FProp(theta.odd, shifted),
@@ -193,5 +195,6 @@ class PoolLayer(base_layer.BaseLayer):
   def FProp(self, theta, inputs):
     """Maps [batch, h, w, dim] to [batch, ceil(h / s), ceil(w / s), dim]."""
     p = self.params
-    pool = tf.nn.max_pool2d if p.pooling == 'max' else tf.nn.avg_pool2d
-    return pool(inputs, p.window, p.stride, 'SAME', name=p.name)
+    if p.pooling == 'max':
+      return max_pool.max_pool(inputs, p.window, p.stride, p.name)
+    return tf.nn.avg_pool2d(inputs, p.window, p.stride, 'SAME', name=p.name)

@@ -3,6 +3,7 @@
 """What the speed benchmark found, as text, Markdown and JSON."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -184,7 +185,13 @@ def _span(layers: Sequence[str]) -> str:
 
 
 def _last_line(text: str) -> str:
-  return (text.strip().splitlines() or [''])[-1]
+  """The line of an error that says most: the last one, or TensorFlow's first.
+
+  TensorFlow lists the errors of a step, '(0) INTERNAL: ...', and ends with how
+  many there were.
+  """
+  root = re.search(r'^ *\(0\) (.+)', text, re.MULTILINE)
+  return root[1] if root else (text.strip().splitlines() or [''])[-1]
 
 
 def legend(reports: Sequence[CaseReport]) -> str:

@@ -58,6 +58,20 @@ def _after(seconds, status=0):
   return role
 
 
+def _when_started_twice(path):
+  """Ends well once the process whose starts are in `path` has had two."""
+
+  def role(count):
+    del count
+    for _ in range(600):
+      if path.exists() and path.stat().st_size >= 2:
+        return 0
+      time.sleep(0.05)
+    return 1
+
+  return role
+
+
 def _first_time(role, later=_sleep):
   return lambda count: role(count) if count == 1 else later(count)
 
@@ -176,7 +190,7 @@ def test_gives_up_after_so_many_restarts(tmp_path):
 def test_evaluation_ends_by_itself_and_starts_again_alone(tmp_path):
   roles = _Roles(
     tmp_path,
-    trainer=_after(0.3),
+    trainer=_when_started_twice(tmp_path / 'evaler_Test.starts'),
     evaler_Test=_first_time(_kill_self, later=_after(0.5)),
   )
   status, said = _run(roles, evaluation_jobs=('evaler_Test',))

@@ -133,8 +133,9 @@ def check_flags(words, where):
 
   if words[0].endswith('.sh'):
     assert (DOCS.parent / words[0]).exists(), f'{where}: {words[0]}'
-    if words[0] != 'tools/first_run.sh':
+    if words[0] == 'tools/run_tests.sh':
       return
+    assert words[0] == 'tools/first_run.sh', f'{where}: {words[0]}'
     words = ['python', '-m', 'lingvo_gpipe.first_run', *words[1:]]
   commands = _commands()
   call = ' '.join(words[:3] if words[1:2] == ['-m'] else words[:1])

@@ -4,10 +4,13 @@ import page_testing
 import pytest
 
 PAGES = [
-  page_testing.DOCS.parent / 'README.md',
-  *(
-    page_testing.DOCS / f'{name}.md' for name in ('devices', 'text', 'training')
-  ),
+  page_testing.DOCS.parent / page
+  for page in (
+    'README.md',
+    'docs/devices.md',
+    'docs/text.md',
+    'docs/training.md',
+  )
 ]
 
 

@@ -42,11 +42,13 @@ def find(case: Case, num_cells: int) -> dict[str, Any]:
   cut = _cut(found, plan.basis)
   own = {}
   for method in methods_with(SCHEDULE_NAMES, ('always', 'except_last')):
+    if method.engine != 'ours':
+      continue
     spec = dataclasses.replace(
       found.spec, schedule=method.schedule, recompute=method.recompute
     )
     other = _cut(partition(found.layers, spec), plan.basis)
-    if method.engine == 'ours' and other != cut:
+    if other != cut:
       own[method.name] = other
   return {**cut, 'own': own}
 

@@ -160,11 +160,12 @@ def _notes(report: CaseReport) -> list[str]:
   notes += sorted({own.version for own in report.run.values()} - {''})
   for variant, own in report.measured.items():
     if own.error:
-      notes.append(f'{variant.name} could not be run: {_last_line(own.error)}')
+      why = _telling_line(own.error)
+      notes.append(f'{variant.name} could not be run: {why}')
     if own.memory_error:
       notes.append(
         f"the memory of {variant.name}'s devices could not be measured: "
-        f'{_last_line(own.memory_error)}'
+        f'{_telling_line(own.memory_error)}'
       )
   return notes
 
@@ -184,7 +185,7 @@ def _span(layers: Sequence[str]) -> str:
   return layers[0] if len(layers) == 1 else f'{layers[0]}..{layers[-1]}'
 
 
-def _last_line(text: str) -> str:
+def _telling_line(text: str) -> str:
   """The line of an error that says most: the last one, or TensorFlow's first.
 
   TensorFlow lists the errors of a step, '(0) INTERNAL: ...', and ends with how

@@ -122,11 +122,15 @@ def spec_problem(
     crossing[1:] = [layer.output_bytes for layer in layers]
     if spec.skips:
       skips = SkipBytes(spec.skips, len(layers))
+  last = spec.num_cells - 1
+  last_costs = None
+  if spec.num_recomputed[last] != spec.num_recomputed[0]:
+    last_costs = spec.layer_times(layers, last)
   return cut_problem(
     spec.layer_times(layers, 0),
     spec.num_cells,
     crossing,
     memory,
     skips,
-    last_costs=spec.layer_times(layers, spec.num_cells - 1),
+    last_costs=last_costs,
   )

@@ -10,12 +10,14 @@ import operator
 from collections.abc import Callable, Sequence
 
 from lingvo_gpipe.schedules import gpipe as _gpipe
+from lingvo_gpipe.schedules import names
 from lingvo_gpipe.schedules import one_f_one_b as _one_f_one_b
 from lingvo_gpipe.schedules.forward_only import forward_only as _forward_only
 from lingvo_gpipe.schedules.grid import grid
 from lingvo_gpipe.schedules.recompute import (
   RECOMPUTE_POLICIES,
   check_recompute,
+  most_recomputed,
   recomputed,
 )
 from lingvo_gpipe.schedules.simulate import Timeline, simulate
@@ -134,10 +136,7 @@ def count_recomputed(
     ValueError: An argument is not one of the allowed values.
   """
   limits = in_flight_limits(name, cell_devices, num_micro_batches)
-  check_recompute(policy)
-  most = num_micro_batches - (policy == 'except_last')
-  if policy == 'never':
-    most = 0
+  most = most_recomputed(num_micro_batches, policy)
   num_cells = len(cell_devices)
   share = len(set(cell_devices)) < num_cells
   if share and num_cells * num_micro_batches <= _MAX_COUNTED:
@@ -151,11 +150,7 @@ def count_recomputed(
 
 def check_name(name: str) -> None:
   """Raises ValueError if there is no schedule of this name."""
-  if name not in SCHEDULE_NAMES:
-    raise ValueError(
-      f'There is no schedule {name!r}; it must be one of '
-      f'{", ".join(map(repr, SCHEDULE_NAMES))}.'
-    )
+  names.check('schedule', name, SCHEDULE_NAMES)
 
 
 def _checked(

@@ -23,6 +23,7 @@ outside of the pipeline, work in between: there the policy alone decides.
 
 import itertools
 
+from lingvo_gpipe.schedules import names
 from lingvo_gpipe.schedules import task as task_lib
 
 RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
@@ -30,11 +31,7 @@ RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
 
 def check_recompute(policy: str) -> None:
   """Raises ValueError if there is no such recompute policy."""
-  if policy not in RECOMPUTE_POLICIES:
-    raise ValueError(
-      f'There is no recompute policy {policy!r}; it must be one of '
-      f'{", ".join(map(repr, RECOMPUTE_POLICIES))}.'
-    )
+  names.check('recompute policy', policy, RECOMPUTE_POLICIES)
 
 
 def recomputed(
@@ -51,14 +48,23 @@ def recomputed(
   Raises:
     ValueError: There is no such policy.
   """
-  check_recompute(policy)
-  num_cells = schedule.num_cells
-  if policy == 'never' or schedule.forward_only:
-    return (frozenset(),) * num_cells
-  num_recomputed = schedule.num_micro_batches - (policy == 'except_last')
-  micro_batches = frozenset(range(num_recomputed))
+  most = most_recomputed(schedule.num_micro_batches, policy)
+  micro_batches = frozenset(range(0 if schedule.forward_only else most))
   gains_nothing = _direct_backwards(schedule)
-  return (*[micro_batches] * (num_cells - 1), micro_batches - gains_nothing)
+  others = [micro_batches] * (schedule.num_cells - 1)
+  return (*others, micro_batches - gains_nothing)
+
+
+def most_recomputed(num_micro_batches: int, policy: str) -> int:
+  """How many micro-batches a cell recomputes if it gains by each.
+
+  Raises:
+    ValueError: There is no such policy.
+  """
+  check_recompute(policy)
+  if policy == 'never':
+    return 0
+  return num_micro_batches - (policy == 'except_last')
 
 
 def _direct_backwards(schedule: task_lib.Schedule) -> frozenset[int]:

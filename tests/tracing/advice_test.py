@@ -7,6 +7,7 @@ import trace_testing as tt
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.partitioner import LayerCost, PipelineSpec, partition
+from lingvo_gpipe.schedules import TaskKind
 from lingvo_gpipe.tracing import advice
 from lingvo_gpipe.tracing.cell_times import cell_times
 
@@ -106,6 +107,20 @@ def test_recomputation_that_was_measured_could_be_left_out():
   situation = dataclasses.replace(situation, times=times)
   found = _gain(situation, 'recompute never')
   gain = _simulated(of) - _simulated(tt.durations(backward=(1.5, 1.5)))
+  assert found.gain == pytest.approx(gain)
+
+
+def test_under_fill_drain_the_last_cell_would_recompute_again():
+  of = tt.durations()
+  situation = _situation(of, recompute='always')
+  # Under 1F1B only the first cell recomputes.
+  times = dataclasses.replace(situation.times, recompute=(0.5 * MS, 0.0))
+  situation = dataclasses.replace(situation, times=times)
+  slower = dict(of)
+  slower[TaskKind.BACKWARD, 1] += of[TaskKind.FORWARD, 1]
+  found = _gain(situation, 'schedule gpipe')
+  gain = _simulated(of) - _simulated(slower, name='gpipe')
+  assert gain < _simulated(of) - _simulated(of, name='gpipe')
   assert found.gain == pytest.approx(gain)
 
 

@@ -21,6 +21,8 @@ variables that nobody makes.
 from lingvo.core import cluster as lingvo_cluster
 from lingvo.core import cluster_factory
 
+from lingvo_gpipe import cpu_devices
+
 # Jobs that evaluate what the workers train, on devices of their own.
 _EVALUATION_JOBS = ('evaler', 'decoder')
 
@@ -147,3 +149,16 @@ def use_cpu_devices(cluster_params, num_devices, split_size=None):
   for job in _EVALUATION_JOBS:
     spec = cluster_params.Get(job)
     spec.cpus_per_replica = spec.devices_per_split = split_size
+
+
+def prepare_devices():
+  """Readies this process for a pipeline, before anything of it is built.
+
+  Where a worker of the current cluster has several CPU devices and nothing
+  else, see `cpu_devices.keep_ops_on_one_thread`.
+  """
+  worker = cluster_factory.Current().params.worker
+  if worker.gpus_per_replica or worker.tpus_per_replica:
+    return
+  if worker.cpus_per_replica > 1:
+    cpu_devices.keep_ops_on_one_thread()

@@ -11,17 +11,59 @@ independent of the number of cores:
                 thread 1 | cell 1:    F0 B0 F1 ...
                 thread 2 | input, metrics, weight updates
     inside ops: none, each runs on the thread that started it
+
+The pool for the work inside ops is made once in a process: by its first session
+or server, or when its first function is traced, so mostly before the session
+that the pipeline runs in. With more than one thread in it small convolutions
+take twice as long on two devices.
 """
 
+import os
+
 import tensorflow.compat.v1 as tf
+
+_THREADS_VARIABLE = 'TF_NUM_INTRAOP_THREADS'
+
+
+def keep_ops_on_one_thread() -> bool:
+  """Has TensorFlow do the work inside an op on one thread, if nobody chose.
+
+  `session_config` and pipelines on several CPU devices call it. It is in time
+  before the process traces its first function; later it logs a warning. Where
+  tf.config.threading.set_intra_op_parallelism_threads was called, or the
+  environment has TF_NUM_INTRAOP_THREADS, it leaves things as they are.
+
+  Returns:
+    Whether it was in time, or somebody has chosen.
+  """
+  threading = tf.config.threading
+  if (
+    os.environ.get(_THREADS_VARIABLE)
+    or threading.get_intra_op_parallelism_threads()
+  ):
+    return True
+  try:
+    threading.set_intra_op_parallelism_threads(1)
+  except RuntimeError:
+    tf.logging.log_first_n(
+      tf.logging.WARN,
+      'TensorFlow had started its threads before it was known that they are '
+      'for a pipeline on CPU devices: ops may be split over all cores, and '
+      'then get in the way of each other. Set '
+      f'{_THREADS_VARIABLE}=1 in the environment, or call '
+      'lingvo_gpipe.cpu_devices.keep_ops_on_one_thread() before the first '
+      'tf.function is traced and before eager execution.',
+      1,
+    )
+    return False
+  return True
 
 
 def session_config(num_devices, config=None):
   """Returns the configuration of a session with `num_devices` CPU devices.
 
-  The session gets a pool of its own to run ops. The one for the work inside
-  ops is made once in a process, by its first session or server: let that be
-  one with this configuration.
+  The session gets a pool of its own to run ops, and ops run on one thread each,
+  see `keep_ops_on_one_thread`.
 
   Args:
     num_devices: Number of CPU devices, 1 or more.
@@ -32,6 +74,7 @@ def session_config(num_devices, config=None):
   """
   if num_devices < 1:
     raise ValueError(f'num_devices={num_devices} must be 1 or more.')
+  keep_ops_on_one_thread()
   result = tf.ConfigProto()
   if config is not None:
     result.CopyFrom(config)

@@ -7,6 +7,7 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 
+from lingvo_gpipe import cluster
 from lingvo_gpipe.engine import placement
 from lingvo_gpipe.feature_extraction_layer import (
   FeatureExtractionLayer,
@@ -108,6 +109,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     return p
 
   def __init__(self, params):
+    cluster.prepare_devices()
     super().__init__(params)
     p = self.params
     _CheckParams(p)
@@ -132,14 +134,14 @@ class PipeliningLayer(base_layer.BaseLayer):
   def _CellDevices(self) -> list[str]:
     """The device of each cell."""
     p = self.params
-    cluster = self.cluster
-    if py_utils.use_tpu() and len(p.cell_tpl) > cluster.num_devices_per_split:
+    current = self.cluster
+    if py_utils.use_tpu() and len(p.cell_tpl) > current.num_devices_per_split:
       raise ValueError(
         f'{p.name}.cell_tpl has {len(p.cell_tpl)} cells, but a model split has '
-        f'{cluster.num_devices_per_split} TPU cores. Use fewer cells, or '
+        f'{current.num_devices_per_split} TPU cores. Use fewer cells, or '
         'raise devices_per_split (--worker_split_size).'
       )
-    return [cluster.WorkerDeviceInModelSplit(k) for k in range(len(p.cell_tpl))]
+    return [current.WorkerDeviceInModelSplit(k) for k in range(len(p.cell_tpl))]
 
   def _SharedSubNames(self) -> set[str]:
     """Names that layers of more than one cell have."""

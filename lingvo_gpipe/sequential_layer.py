@@ -5,7 +5,7 @@
 import lingvo.compat as tf
 from lingvo.core import cluster_factory
 
-from lingvo_gpipe import pipeline_plan
+from lingvo_gpipe import cluster, pipeline_plan
 from lingvo_gpipe.cut_table import CutTable
 from lingvo_gpipe.pipelining_layer import PipeliningLayer
 
@@ -112,6 +112,7 @@ class GPipeSequentialLayer(PipeliningLayer):
         f'{params.name}.cell_tpl is set, but a GPipeSequentialLayer makes its '
         'cells itself. Put the layers into sub, or use a PipeliningLayer.'
       )
+    cluster.prepare_devices()
     num_devices = cluster_factory.Current().num_devices_per_split
     plan = pipeline_plan.plan(params, num_devices)
     super().__init__(params.Copy().Set(cell_tpl=plan.cell_params()))

@@ -1,5 +1,7 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -59,3 +61,99 @@ def test_the_given_configuration_is_kept_and_not_changed():
 def test_no_devices_is_an_error():
   with pytest.raises(ValueError, match='num_devices=0'):
     cpu_devices.session_config(0)
+
+
+class _Threads:
+  """What stands in for tf.config.threading."""
+
+  def __init__(self, chosen=0, started=False):
+    self.chosen = chosen
+    self._started = started
+
+  def get_intra_op_parallelism_threads(self):
+    return self.chosen
+
+  def set_intra_op_parallelism_threads(self, number):
+    if self._started:
+      raise RuntimeError('too late')
+    self.chosen = number
+
+
+@pytest.fixture
+def threads(monkeypatch):
+  """Puts threads in the place of TensorFlow's."""
+  monkeypatch.delenv('TF_NUM_INTRAOP_THREADS', raising=False)
+
+  def put(*args, **kwargs):
+    found = _Threads(*args, **kwargs)
+    monkeypatch.setattr(tf.config, 'threading', found)
+    return found
+
+  return put
+
+
+def test_ops_are_kept_on_one_thread(threads):
+  found = threads()
+  assert cpu_devices.keep_ops_on_one_thread()
+  assert found.chosen == 1
+
+
+def test_a_number_of_threads_that_was_chosen_stays(threads, monkeypatch):
+  found = threads(chosen=3, started=True)
+  assert cpu_devices.keep_ops_on_one_thread()
+  assert found.chosen == 3
+  monkeypatch.setenv('TF_NUM_INTRAOP_THREADS', '2')
+  found = threads()
+  assert cpu_devices.keep_ops_on_one_thread()
+  assert found.chosen == 0
+
+
+def test_that_it_is_too_late_is_logged(threads, monkeypatch):
+  logged = []
+  monkeypatch.setattr(
+    tf.logging, 'log_first_n', lambda level, text, n: logged.append(text)
+  )
+  threads(started=True)
+  assert not cpu_devices.keep_ops_on_one_thread()
+  assert 'TF_NUM_INTRAOP_THREADS=1' in logged[0]
+
+
+_BUILD = """
+import sys
+
+from lingvo_gpipe import sequential_layer
+import lingvo.compat as tf
+from absl import flags
+from lingvo.core import cluster_factory, layers, py_utils
+
+flags.FLAGS(sys.argv[:1])
+cluster = cluster_factory.ForTestingWorker(
+  cpus=2, split_size=2, mode='sync', job='trainer_client'
+)
+with cluster, tf.Graph().as_default():
+  py_utils.GetOrCreateGlobalStepVar()
+  sub = [
+    layers.FCLayer.Params().Set(name=f'fc{i}', input_dim=4, output_dim=4)
+    for i in range(2)
+  ]
+  net = sequential_layer.GPipeSequentialLayer.Params().Set(
+    name='net', sub=sub, num_partitions=2, input_shapes='float32[2,4]'
+  ).Instantiate()
+  net.FProp(net.theta, tf.zeros([4, 4]))
+"""
+
+
+def test_a_pipeline_comes_in_time_before_its_own_functions():
+  done = subprocess.run(
+    [
+      sys.executable,
+      '-c',
+      _BUILD + 'print(tf.config.threading.get_intra_op_parallelism_threads())',
+    ],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.split()[-1] == '1'
+  assert 'started its threads' not in done.stderr

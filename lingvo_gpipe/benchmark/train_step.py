@@ -12,7 +12,7 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import builder_layers, cluster_factory, py_utils
 
-from lingvo_gpipe import cluster, pipelining_layer
+from lingvo_gpipe import cluster, cpu_devices, pipelining_layer
 from lingvo_gpipe.benchmark import case_model, lingvo_engine
 from lingvo_gpipe.benchmark.cases import Case
 from lingvo_gpipe.benchmark.variants import Variant
@@ -47,6 +47,8 @@ class TrainStep:
     self._splits = splits
     self._workers = workers
     self._graph = tf.Graph()
+    if self._threads_in_ops == 1:
+      cpu_devices.keep_ops_on_one_thread()
     with self._cluster(), self._graph.as_default():
       tf.random.set_seed(_SEED)
       step = py_utils.GetOrCreateGlobalStepVar()
@@ -123,15 +125,22 @@ class TrainStep:
       ],
     )
 
+  @property
+  def _threads_in_ops(self) -> int:
+    """On how many threads an op may run."""
+    if self._variant.method.engine == 'plain-all_cores':
+      return one_core.num_usable_cores()
+    return 1
+
   def _config(self) -> Any:
-    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1)
+    config = tf.compat.v1.ConfigProto(
+      intra_op_parallelism_threads=self._threads_in_ops
+    )
     if self._workers is None:
       config.device_count['CPU'] = self._variant.num_cells
     if self._variant.method.engine == 'plain':
       # Or two ops that do not wait for each other would run on two cores.
       config.inter_op_parallelism_threads = 1
-    if self._variant.method.engine == 'plain-all_cores':
-      config.intra_op_parallelism_threads = one_core.num_usable_cores()
     return config
 
 

@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.cost_model import LayerCost
 from lingvo_gpipe.layer_costing import (
+  cost_session,
   layer_profile,
   measure,
   measured_file,
@@ -34,6 +35,9 @@ __all__ = [
   'parameter_costs',
   'profile_layers',
 ]
+
+# Less leaves caches as they are, more sweeps out no more of them.
+_LEAST_SWEPT_BYTES, _MOST_SWEPT_BYTES = 2**18, 2**26
 
 
 def profile_layers(
@@ -185,6 +189,7 @@ def measure_profiles(
   file: str | None = None,
 ) -> list[LayerCost]:
   """The profiles' costs with measured times; see `measured_costs`."""
+  cost_session.prepare_to_measure()
   stored = measured_file.MeasuredFile(file)
   times = in_own_thread(lambda: _measure_all(profiles, device, stored))
   return [
@@ -203,18 +208,39 @@ def _measure_all(
   """The times of each layer; those that are alike are measured once."""
   known: SameParams[measure.Times] = SameParams()
   found = []
+  total = sum(_used_bytes(profile.cost) for profile in profiles)
   for profile in profiles:
     key = profile.call.key(), profile.given, profile.input_gradients
     times = known.get(profile.params, key)
     if times is None:
-      times = _measured(profile, device, stored)
+      other = _swept_bytes(total - _used_bytes(profile.cost))
+      times = _measured(profile, device, stored, other)
       known.add(profile.params, key, times)
     found.append(times)
   return found
 
 
+def _used_bytes(cost: LayerCost) -> int:
+  """What a layer reads and writes for a micro-batch, roughly."""
+  return cost.weight_bytes + cost.activation_bytes
+
+
+def _swept_bytes(other_bytes: int) -> int:
+  """What is read between passes: a power of two, so that files can be shared.
+
+  Args:
+    other_bytes: What the other layers use.
+  """
+  if other_bytes < _LEAST_SWEPT_BYTES:
+    return 0
+  return min(1 << (other_bytes.bit_length() - 1), _MOST_SWEPT_BYTES)
+
+
 def _measured(
-  profile: LayerProfile, device: str, stored: measured_file.MeasuredFile
+  profile: LayerProfile,
+  device: str,
+  stored: measured_file.MeasuredFile,
+  swept_bytes: int,
 ) -> measure.Times:
   """The times of a layer, from the file or anew."""
   kind = measured_file.device_kind(device)
@@ -223,6 +249,7 @@ def _measured(
     repr((profile.call.key(), profile.given, profile.input_gradients)),
     kind,
     tf.__version__,
+    f'{swept_bytes} bytes swept',
   )
   known = stored.get(key)
   if known is not None:
@@ -234,6 +261,7 @@ def _measured(
     profile.given,
     profile.input_gradients,
     device,
+    swept_bytes,
   )
   about = {
     'layer': profile.params.cls.__name__,

@@ -344,9 +344,8 @@ def test_outputs_of_unknown_size_are_refused():
 def short(monkeypatch):
   """Measures with few runs."""
   monkeypatch.setattr(measure, '_LEAST_SECONDS', 0.0)
-  monkeypatch.setattr(measure, '_LEAST_RUNS', 1)
+  monkeypatch.setattr(measure, '_LEAST_RUNS', 5)
   monkeypatch.setattr(measure, '_WARM_UP_RUNS', 1)
-  monkeypatch.setattr(measure, '_REPEATS', 2)
 
 
 def test_measured_times_are_seconds_of_what_runs(short):
@@ -399,6 +398,44 @@ def test_measures_named_values_tied_weights_and_ints(short):
   tied = Tied.Params().Set(name='tied', weights_of={'tied': 'a.w'})
   found = layer_costs.measured_costs([*linear('a'), tied], spec(2, WIDTH))
   assert found[1].forward > 0
+
+
+@pytest.mark.parametrize(
+  ('width', 'swept'), [(2**10, [0, 0]), (2**18, [2**23, 0])]
+)
+def test_as_much_is_swept_as_the_other_layers_use(monkeypatch, width, swept):
+  found = []
+
+  def measured(*args):
+    found.append(args[-1])
+    return measure.Times(1.0, 2.0)
+
+  monkeypatch.setattr(measure, 'measure', measured)
+  layer_costs.measured_costs(
+    [
+      layers.FCLayer.Params().Set(name=name, input_dim=8, output_dim=dim)
+      for name, dim in (('small', 8), ('large', width))
+    ],
+    spec(2, 8),
+  )
+  assert found == swept
+
+
+def test_sweeps_are_not_part_of_times(short):
+  def times(num_bytes):
+    profile = layer_costs.profile_layers(linear('a', 'b'), spec(2, WIDTH))[1]
+    return measure.measure(
+      profile.name,
+      profile.params,
+      profile.call,
+      profile.given,
+      profile.input_gradients,
+      '/cpu:0',
+      num_bytes,
+    )
+
+  # Reading that much takes a hundred times as long as the layer.
+  assert times(2**28).forward < 0.002
 
 
 def test_file_keeps_what_was_measured(short, tmp_path, monkeypatch):

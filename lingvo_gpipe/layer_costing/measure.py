@@ -4,6 +4,7 @@
 
 import dataclasses
 import inspect
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from lingvo_gpipe.engine.backward_function import BackwardFunction
 from lingvo_gpipe.engine.barrier import barrier
 from lingvo_gpipe.engine.cell_function import HasGradient
 from lingvo_gpipe.layer_costing import specs
+from lingvo_gpipe.layer_costing.cost_session import session_config
 from lingvo_gpipe.layer_costing.layer_trace import (
   LayerTrace,
   explained,
@@ -27,9 +29,9 @@ _WARM_UP_RUNS = 2
 # Runs go on until both the least number and the least time are reached.
 _LEAST_RUNS, _MOST_RUNS = 5, 100
 _LEAST_SECONDS = 0.2
-# A pass shorter than this is repeated within a run, so that what it takes to
-# start a run hardly counts.
-_SHORT_SECONDS, _REPEATS = 0.01, 20
+# Passes are repeated within a run until it takes this long, so that what it
+# takes to start a run hardly counts.
+_LEAST_RUN_SECONDS, _MOST_REPEATS = 0.03, 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +55,15 @@ def measure(
   given: Sequence[bool],
   input_gradients: bool,
   device: str,
+  other_bytes: int = 0,
 ) -> Times:
   """Measures a layer with variables as they are initialised.
 
   Its arguments are random numbers. Integers are zeros; so are arguments named
-  as paddings, and those named as segment ids are ones: all is data.
+  as paddings, and those named as segment ids are ones: all is data. Before each
+  pass as much other memory is read as the model's other layers use in between,
+  so that of the layer's data no more is in the device's caches than there would
+  be in a pipeline.
 
   Args:
     name: The layer's name, for errors.
@@ -67,6 +73,7 @@ def measure(
       given a gradient.
     input_gradients: Whether the arguments' gradients are wanted.
     device: A device of this process; '' lets TensorFlow choose.
+    other_bytes: How much other memory is read before each pass.
 
   Returns:
     Medians of several runs, after some that do not count.
@@ -74,18 +81,16 @@ def measure(
   with own_graph() as graph, explained(name, params, call):
     with tf.device(device or None):
       trace = LayerTrace(name, params, call, device)
-    passes = _Passes(trace, given, input_gradients, device)
-    config = tf.tf1.ConfigProto(allow_soft_placement=True)
-    config.gpu_options.allow_growth = True
-    with tf.tf1.Session(graph=graph, config=config) as session:
+    passes = _Passes(trace, given, input_gradients, device, other_bytes)
+    with tf.tf1.Session(graph=graph, config=session_config()) as session:
       session.run(tf.global_variables_initializer())
       seconds = _time(_runs(session, passes, 1))
-      if seconds[-1] < _SHORT_SECONDS:
-        seconds = _time(_runs(session, passes, _REPEATS))
-        seconds = [second / _REPEATS for second in seconds]
-  if not passes.has_backward:
-    return Times(seconds[0], 0.0)
-  return Times(seconds[0], max(seconds[1] - seconds[0], 0.0))
+      repeats = math.ceil(_LEAST_RUN_SECONDS / seconds[-1])
+      if repeats > 1:
+        repeats = min(repeats, _MOST_REPEATS)
+        seconds = _time(_runs(session, passes, repeats))
+        seconds = [second / repeats for second in seconds]
+  return _times(*seconds)
 
 
 class _Passes:
@@ -97,6 +102,7 @@ class _Passes:
     given: Sequence[bool],
     input_gradients: bool,
     device: str,
+    other_bytes: int,
   ):
     self._function = function = trace.function
     self._device = device
@@ -119,19 +125,35 @@ class _Passes:
       ys += losses[: function.num_losses]
       self._d_ys = [_variable(y, 'normal') for y in ys]
       self._sums = _sums(function.backward)
+      self._other = _other_memory(other_bytes)
+
+  def sweep(self) -> tf.Operation:
+    """Reads the other memory."""
+    return _computed([tf.reduce_sum(part) for part in self._other])
+
+  def sweep_twice(self) -> tf.Operation:
+    """Reads it once more after it."""
+    with tf.control_dependencies([self.sweep()]):
+      return self.sweep()
 
   def forward(self) -> tf.Operation:
-    """Runs the forward pass once more."""
-    return _computed(self._function.forward(self._arguments))
+    """Sweeps, and runs the forward pass."""
+    with tf.control_dependencies([self.sweep()]):
+      return _computed(self._function.forward(self._arguments))
 
   def both(self) -> tf.Operation:
-    """The forward pass, keeping what the backward pass needs, and that."""
+    """The same, keeping what the backward pass needs; sweeps, and runs that."""
     backward = self._function.backward
-    kept = backward.forward_keep(self._arguments)
-    d_inputs, sums = backward(
-      self._arguments, backward.residuals(kept), self._d_ys, self._sums
-    )
-    return _computed([t for t in (*d_inputs, *sums) if t is not None])
+    with tf.control_dependencies([self.sweep()]):
+      kept = backward.forward_keep(self._arguments)
+      done = _computed(kept)
+    with tf.control_dependencies([done]):
+      swept = self.sweep()
+    with tf.control_dependencies([swept]):
+      d_inputs, sums = backward(
+        self._arguments, backward.residuals(kept), self._d_ys, self._sums
+      )
+      return _computed([t for t in (*d_inputs, *sums) if t is not None])
 
   def one_after_the_other(
     self, one: Callable[[], tf.Operation], repeats: int
@@ -165,14 +187,32 @@ def _computed(tensors: Sequence[tf.Tensor]) -> tf.Operation:
 def _runs(
   session: Any, passes: _Passes, repeats: int
 ) -> list[Callable[[], Any]]:
-  """The forward pass, and both passes if there is a backward one."""
-  kinds = [passes.forward]
+  """What is timed, in the order in which `_times` takes it."""
+  kinds = [passes.sweep, passes.forward]
   if passes.has_backward:
-    kinds.append(passes.both)
+    kinds += [passes.sweep_twice, passes.both]
   return [
     session.make_callable(passes.one_after_the_other(kind, repeats))
     for kind in kinds
   ]
+
+
+def _times(
+  sweep: float,
+  sweep_and_forward: float,
+  sweeps: float = 0.0,
+  sweeps_and_both: float = 0.0,
+) -> Times:
+  """The passes alone, without sweeps and without starting a run."""
+  forward = max(sweep_and_forward - sweep, 0.0)
+  return Times(forward, max(sweeps_and_both - sweeps - forward, 0.0))
+
+
+def _other_memory(num_bytes: int) -> list[tf.Tensor]:
+  """A variable to read; none if there are no bytes."""
+  length = num_bytes // tf.float32.size
+  spec = tf.TensorSpec([length], tf.float32)
+  return [_variable(spec, 'zeros')] if length else []
 
 
 def _has_gradient(trace: LayerTrace, given: Sequence[bool]) -> HasGradient:

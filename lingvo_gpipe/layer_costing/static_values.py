@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.layer_costing import functions
+from lingvo_gpipe.layer_costing.cost_session import session_config
 
 # Larger tensors, and values that need more ops than this, are not computed.
 _MAX_ELEMENTS = 2**20
@@ -72,7 +73,7 @@ def evaluate(tensor: tf.Tensor, frame: Frame) -> np.ndarray | None:
   try:
     with scratch.as_default():
       result = _Copy(scratch).tensor(tensor, frame)
-      with tf.Session(graph=scratch) as session:
+      with tf.Session(graph=scratch, config=session_config()) as session:
         return np.asarray(session.run(result))
   except (_NotKnownError, tf.errors.OpError, ValueError, TypeError):
     return None

@@ -3,14 +3,16 @@
 """Trains configurations for some steps, beside what the planner predicts.
 
 ```
-  layers, each timed alone on a core  -- planner -->  predicted step, peaks
+  layers, each timed alone on a core
+  the weights' update                 -- planner -->  predicted step, peaks
+  transfers between processes
   K worker processes, a core each     -- training --> measured step, peaks
 ```
 
-The layers of a family are timed once, for the micro-batch that all of its cases
-have, on as many cores at once as workers will be busy. Memory and time are
-measured in different processes: what shows the memory that is really alive
-slows steps down (see `process_memory`).
+Layers are timed on as many cores at once as workers will be busy, for each case
+anew and right before its steps: machines are not always equally fast. Memory
+and time are measured in different processes: what shows the memory that is
+really alive slows steps down (see `process_memory`).
 """
 
 import concurrent.futures
@@ -109,7 +111,7 @@ class Check:
     report: Called with a line for each measurement.
   """
 
-  timed_steps: int = 5
+  timed_steps: int = 10
   timeout: float = 300.0
   report: Callable[[str], None] = lambda line: None
 
@@ -120,8 +122,6 @@ class Check:
       CheckError: One could not be costed or trained.
       ChildError: A process ended.
     """
-    known: dict[TrainingCase, Workload] = {}
-    found = []
     with contextlib.ExitStack() as stack:
       memory = stack.enter_context(
         ChildProcess(_SERVER, {}, process_memory.ALIVE_ONLY_ENV)
@@ -130,12 +130,7 @@ class Check:
         stack.enter_context(ChildProcess(_SERVER, {}))
         for _ in range(_num_busy_cores(cases))
       ]
-      for case in cases:
-        alike = _timed_case(case)
-        if alike not in known:
-          known[alike] = self._workload(alike, timing)
-        found.append(self._check(case, known[alike], timing[0], memory))
-    return found
+      return [self._check(case, timing, memory) for case in cases]
 
   def _workload(
     self, case: TrainingCase, servers: Sequence[ChildProcess]
@@ -170,35 +165,54 @@ class Check:
       layers=tuple(layers),
       input_bytes=replies[0]['input_bytes'],
       basis='measured',
+      num_micro_batches=case.num_micro_batches,
       micro_batch_size=case.micro_batch_size,
     )
+
+  def _speeds(self, case: TrainingCase, server: ChildProcess) -> Speeds:
+    """How long transfers between a case's workers take."""
+    link = _ask(server, 'link_speed', case, timeout=self.timeout)
+    return Speeds(1.0, link['bytes_a_second'], link['latency'])
+
+  def _update(
+    self, case: TrainingCase, splits: Sequence[int], server: ChildProcess
+  ) -> float:
+    """What a step takes besides its tasks."""
+    reply: float = _ask(
+      server,
+      'update_seconds',
+      case,
+      splits=list(splits),
+      timed_steps=self.timed_steps,
+      timeout=self.timeout,
+    )
+    return reply
 
   def _check(
     self,
     case: TrainingCase,
-    layers: Workload,
-    timing: ChildProcess,
+    timing: Sequence[ChildProcess],
     memory: ChildProcess,
   ) -> Checked:
-    work = dataclasses.replace(
-      layers,
-      num_micro_batches=case.num_micro_batches,
-      micro_batch_size=case.micro_batch_size,
-    )
     setting = Setting(
       case.num_workers, case.num_micro_batches, case.schedule, case.recompute
     )
-    predicted = forecast(work, setting, Speeds(1.0))
+    work, speeds = self._workload(case, timing), self._speeds(case, timing[0])
+    splits = forecast(work, setting, speeds).partition.splits
+    speeds = dataclasses.replace(
+      speeds, step_overhead=self._update(case, splits, timing[0])
+    )
+    predicted = forecast(work, setting, speeds, splits=splits)
     command = {
-      'splits': list(predicted.partition.splits),
+      'splits': list(splits),
       'budget': _NO_BUDGET,
       'timeout': self.timeout,
       'pinned': True,
     }
-    sized = _ask(memory, 'measure', case, warm_up=True, **command)
     timed = _ask(
-      timing, 'measure', case, timed_steps=self.timed_steps, **command
+      timing[0], 'measure', case, timed_steps=self.timed_steps, **command
     )
+    sized = _ask(memory, 'measure', case, warm_up=True, **command)
     checked = Checked(
       case=case,
       predicted_bytes=tuple(device.total for device in predicted.devices),
@@ -222,26 +236,13 @@ def _num_busy_cores(cases: Sequence[TrainingCase]) -> int:
   return min(most, one_core.num_usable_cores())
 
 
-def _timed_case(case: TrainingCase) -> TrainingCase:
-  """The case whose layers are timed for all with the same micro-batch."""
-  return TrainingCase(
-    case.family,
-    case.length,
-    case.dim,
-    case.example_size,
-    case.micro_batch_size,
-    num_workers=case.num_workers,
-  )
-
-
 def _ask(
   server: ChildProcess, do: str, case: TrainingCase, **arguments: Any
-) -> dict[str, Any]:
+) -> Any:
   reply = server.ask(do=do, case=dataclasses.asdict(case), **arguments)
   if 'result' not in reply:
     raise CheckError(f'{describe(case)}: {reply.get("error", reply)}')
-  result: dict[str, Any] = reply['result']
-  return result
+  return reply['result']
 
 
 def describe(case: TrainingCase) -> str:

@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
   add(
     '--steps',
     type=int,
-    default=5,
+    default=10,
     help='Steps of which the median counts. Default: %(default)s.',
   )
   add(

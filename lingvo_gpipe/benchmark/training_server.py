@@ -9,6 +9,9 @@ of JSON, see `child_process`:
    "timeout": seconds, "timed_steps": 0, "pinned": false,
    "warm_up": false}
   {"do": "measured_costs", "case": ..., "core": 0, "timeout": seconds}
+  {"do": "link_speed", "case": ..., "timeout": seconds}
+  {"do": "update_seconds", "case": ..., "splits": ..., "timed_steps": 10,
+   "timeout": seconds}
   {"do": "costs", "case": ..., "timeout": seconds}
   {"do": "predict", "case": ..., "splits": ..., "timeout": seconds}
 """
@@ -72,6 +75,30 @@ def _measured_costs(
   return watched_fork.call(cost, 0, timeout)
 
 
+def _link_speed(case: TrainingCase, timeout: float) -> dict[str, Any]:
+  """What steps and transfers take with as many workers as the case has."""
+  from lingvo_gpipe.benchmark import link_speed
+
+  def measure(announce: Any) -> dict[str, Any]:
+    del announce
+    return dataclasses.asdict(link_speed.measure(case.num_workers))
+
+  return watched_fork.call(measure, 0, timeout)
+
+
+def _update_seconds(
+  case: TrainingCase, splits: list[int], timed_steps: int, timeout: float
+) -> dict[str, Any]:
+  """What a step takes besides its tasks."""
+  from lingvo_gpipe.benchmark import training_step
+
+  def measure(announce: Any) -> float:
+    del announce
+    return training_step.update_seconds(case, splits, timed_steps)
+
+  return watched_fork.call(measure, 0, timeout)
+
+
 def _as_json(found: Any) -> dict[str, Any]:
   return {
     'layers': [dataclasses.asdict(layer) for layer in found.layers],
@@ -100,6 +127,8 @@ _COMMANDS = {
   'measure': _measure,
   'costs': _costs,
   'measured_costs': _measured_costs,
+  'link_speed': _link_speed,
+  'update_seconds': _update_seconds,
   'predict': _predict,
 }
 
@@ -122,6 +151,9 @@ if __name__ == '__main__':
 
   flags.FLAGS(sys.argv[:1])
   # Imported here once, and forked from then on.
-  from lingvo_gpipe.benchmark import training_step  # noqa: F401
+  from lingvo_gpipe.benchmark import (  # noqa: F401
+    link_speed,
+    training_step,
+  )
 
   serve()

@@ -177,16 +177,16 @@ def _train(
   """Builds a case's graph and runs steps; see `run`."""
   cluster = cluster_factory.ForTestingWorker(mode='sync', job='trainer_client')
   with cluster, tf.Graph().as_default():
-    loss, train = _build(case, splits)
+    loss, train = _build(case, splits, data_is_kept=timed_steps > 0)
     parameters = sum(
       variable.shape.num_elements() for variable in tf.trainable_variables()
     )
     # A session of its own: its graph keeps the initial values.
-    with tf.compat.v1.Session(target, config=_config()) as session:
+    with tf.compat.v1.Session(target, config=session_config()) as session:
       session.run(tf.global_variables_initializer())
     built = time.monotonic()
     seconds = []
-    with tf.compat.v1.Session(target, config=_config()) as session:
+    with tf.compat.v1.Session(target, config=session_config()) as session:
       for _ in range(1 + timed_steps):
         begun = time.monotonic()
         value, _ = session.run([loss, train])
@@ -199,6 +199,53 @@ def _train(
   }
 
 
+def update_seconds(
+  case: TrainingCase, splits: Sequence[int], timed_steps: int
+) -> float:
+  """The median time of a step that only updates the weights.
+
+  It reads all of them, scales gradients that are there already, and applies
+  them, all workers at once: what a training step does besides its tasks.
+
+  Args:
+    case: What to run. This process must not have run TensorFlow.
+    splits: The first layer of each cell but the first.
+    timed_steps: How many steps, after one that does not count.
+  """
+  tf.disable_eager_execution()
+  cluster = cluster_factory.ForTestingWorker(mode='sync', job='trainer_client')
+  with (
+    worker_servers.worker_servers(case.num_workers, pinned=True) as (_, target),
+    cluster,
+    tf.Graph().as_default(),
+  ):
+    py_utils.GetOrCreateGlobalStepVar()
+    _cut_params(case, splits).Instantiate()
+    variables = tf.trainable_variables()
+    update = _update(case, variables)
+    with tf.compat.v1.Session(target, config=session_config()) as session:
+      session.run(tf.global_variables_initializer())
+      seconds = []
+      for _ in range(1 + timed_steps):
+        begun = time.monotonic()
+        session.run(update)
+        seconds.append(time.monotonic() - begun)
+  return statistics.median(seconds[1:])
+
+
+def _update(case: TrainingCase, variables: Sequence[Any]) -> Any:
+  """The op of a step that only updates the weights."""
+  scale = tf.Variable(1.0, trainable=False).read_value()
+  gradients, reads = [], []
+  for variable in variables:
+    with tf.device(variable.device):
+      gradients.append(scale * _kept(tf.zeros(variable.shape)))
+      reads.append(variable.read_value().op)
+  optimizer = _optimizer(case)
+  train = optimizer.apply_gradients(zip(gradients, variables, strict=True))
+  return tf.group(train, *reads)
+
+
 def _tiny(case: TrainingCase) -> TrainingCase:
   """A case with the same graph, and next to no data in it."""
   return dataclasses.replace(
@@ -209,13 +256,22 @@ def _tiny(case: TrainingCase) -> TrainingCase:
   )
 
 
-def _build(case: TrainingCase, splits: Sequence[int]) -> Any:
-  """The loss and the op of a training step, in the current graph."""
+def _build(
+  case: TrainingCase, splits: Sequence[int], *, data_is_kept: bool = False
+) -> Any:
+  """The loss and the op of a training step, in the current graph.
+
+  Args:
+    case: What to run.
+    splits: The first layer of each cell but the first.
+    data_is_kept: Whether each step has the same data, which then take no time.
+  """
   step = py_utils.GetOrCreateGlobalStepVar()
   layer = _cut_params(case, splits).Instantiate()
   first, last = layer.cell_devices[0], layer.cell_devices[-1]
-  # The data depend on the step, or they would be computed once and kept.
-  seeds = [tf.stack([step, seed]) for seed in (1, 2)]
+  # What does not depend on the step might be computed once and kept.
+  changing = tf.zeros_like(step) if data_is_kept else step
+  seeds = [tf.stack([changing, seed]) for seed in (1, 2)]
   side = case.example_size
   with tf.device(first):
     if case.family == 'amoebanet':
@@ -224,8 +280,10 @@ def _build(case: TrainingCase, splits: Sequence[int]) -> Any:
       )
     else:
       inputs = _integers([case.batch, side], seeds[0], training_case.VOCAB_SIZE)
+    inputs = _kept(inputs) if data_is_kept else inputs
   with tf.device(last):
     targets = _targets(case, seeds[1])
+    targets = targets.Transform(_kept) if data_is_kept else targets
   loss = layer.ComputeLoss(layer.theta, inputs, targets)['loss'][0]
   variables = tf.trainable_variables()
   gradients = tf.gradients(loss, variables, colocate_gradients_with_ops=True)
@@ -233,6 +291,11 @@ def _build(case: TrainingCase, splits: Sequence[int]) -> Any:
   updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
   train = optimizer.apply_gradients(zip(gradients, variables, strict=True))
   return loss, tf.group(train, *updates)
+
+
+def _kept(data: Any) -> Any:
+  """A variable that starts as `data`."""
+  return tf.Variable(data, trainable=False, name='data').read_value()
 
 
 def _optimizer(case: TrainingCase) -> Any:
@@ -259,7 +322,7 @@ def _targets(case: TrainingCase, seed: Any) -> Any:
   )
 
 
-def _config() -> Any:
+def session_config() -> Any:
   """A session without rewrites of the graph.
 
   They would keep folded constants, such as slots of zeros shared by variables

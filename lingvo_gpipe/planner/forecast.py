@@ -59,21 +59,24 @@ class Speeds:
     link_bytes_a_second: Bytes a second from device to device; None: transfers
       take the latency alone.
     link_latency: Seconds that each transfer takes besides.
+    step_overhead: Seconds that a step takes besides its tasks, however it is
+      run: starting it on all devices, and hearing that it is done.
 
   Raises:
-    ValueError: There are speeds of links, but none of devices.
+    ValueError: There is one of the others, but no speed of devices.
   """
 
   seconds_a_cost: float | None = None
   link_bytes_a_second: float | None = None
   link_latency: float = 0.0
+  step_overhead: float = 0.0
 
   def __post_init__(self) -> None:
     has_link = self.link_bytes_a_second is not None or self.link_latency
-    if has_link and self.seconds_a_cost is None:
+    if (has_link or self.step_overhead) and self.seconds_a_cost is None:
       raise ValueError(
-        'A speed of links says nothing without a speed of devices: give '
-        '--device_speed, or --balance=measured.'
+        'A speed of links, or a time beside the tasks, says nothing without a '
+        'speed of devices: give --device_speed, or --balance=measured.'
       )
 
   @property
@@ -129,7 +132,8 @@ class Forecast:
     fits: Whether every device fits its limit; True if there is none.
     step_time: Of one step, in seconds, or as `Speeds` says.
     speedup: How many times faster than one device without recomputation.
-    bubble: The share of device time in which no task runs.
+    bubble: The share of device time, from the first task to the last, in which
+      no task runs.
   """
 
   setting: Setting
@@ -175,15 +179,16 @@ def forecast(
   unit = speeds.seconds_a_cost
   if unit is None:
     unit = 1 / one_device if one_device else 1.0
+  one_step = one_device * unit + speeds.step_overhead
   timeline = _simulate(cut, setting, speeds, unit)
-  step_time = float(timeline.step_time)
+  step_time = float(timeline.step_time) + speeds.step_overhead
   return Forecast(
     setting=setting,
     partition=cut,
     devices=devices,
     fits=device_memory is None or max(cut.device_memory) <= device_memory,
     step_time=step_time,
-    speedup=one_device * unit / step_time if step_time else 1.0,
+    speedup=one_step / step_time if step_time else 1.0,
     bubble=float(timeline.bubble),
   )
 

@@ -101,7 +101,9 @@ class _Request:
           '--balance=flops, which needs input_shapes.'
         )
       seconds = 1 / args.device_speed
-    return forecast.Speeds(seconds, args.link_speed, args.link_latency)
+    return forecast.Speeds(
+      seconds, args.link_speed, args.link_latency, args.step_overhead
+    )
 
 
 def _request(args: argparse.Namespace) -> _Request:

@@ -133,6 +133,13 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     default=0.0,
     help='What each transfer takes besides, such as 5us.',
   )
+  add(
+    '--step_overhead',
+    type=_speed(quantities.parse_seconds),
+    default=0.0,
+    help='What a step takes besides its tasks, such as 2ms: starting it, and '
+    'hearing that it is done.',
+  )
 
 
 def _add_ways(group: argparse._ArgumentGroup) -> None:

@@ -52,6 +52,18 @@ def test_speeds_make_seconds_and_transfers_take_time():
 def test_links_without_devices_have_no_speed():
   with pytest.raises(ValueError, match='--device_speed'):
     Speeds(None, 1e9)
+  with pytest.raises(ValueError, match='--device_speed'):
+    Speeds(step_overhead=0.01)
+
+
+def test_what_a_step_takes_besides_its_tasks_is_added():
+  plain = _forecast(speeds=Speeds(0.5))
+  found = _forecast(speeds=Speeds(0.5, step_overhead=3.0))
+  assert found.step_time == pytest.approx(plain.step_time + 3)
+  assert found.bubble == pytest.approx(plain.bubble)
+  # One device has it too.
+  one = plain.step_time * plain.speedup
+  assert found.speedup == pytest.approx((one + 3) / found.step_time)
 
 
 def test_memory_by_kind_adds_up_to_the_memory_models():

@@ -14,8 +14,8 @@ independent of the number of cores:
 
 The pool for the work inside ops is made once in a process: by its first session
 or server, or when its first function is traced, so mostly before the session
-that the pipeline runs in. With more than one thread in it small convolutions
-take twice as long on two devices.
+that the pipeline runs in. With more than one thread in it the ops of devices
+that are busy at the same time get in the way of each other.
 """
 
 import os

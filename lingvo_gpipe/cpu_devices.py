@@ -21,6 +21,7 @@ that are busy at the same time get in the way of each other.
 import os
 
 import tensorflow.compat.v1 as tf
+from absl import logging
 
 _THREADS_VARIABLE = 'TF_NUM_INTRAOP_THREADS'
 
@@ -28,10 +29,10 @@ _THREADS_VARIABLE = 'TF_NUM_INTRAOP_THREADS'
 def keep_ops_on_one_thread() -> bool:
   """Has TensorFlow do the work inside an op on one thread, if nobody chose.
 
-  `session_config` and pipelines on several CPU devices call it. It is in time
-  before the process traces its first function; later it logs a warning. Where
-  tf.config.threading.set_intra_op_parallelism_threads was called, or the
-  environment has TF_NUM_INTRAOP_THREADS, it leaves things as they are.
+  Pipelines on several CPU devices and their `session_config` call it. It is in
+  time before the process traces its first function; later it logs a warning,
+  once. Where tf.config.threading.set_intra_op_parallelism_threads was called,
+  or the environment has TF_NUM_INTRAOP_THREADS, it leaves things as they are.
 
   Returns:
     Whether it was in time, or somebody has chosen.
@@ -45,8 +46,8 @@ def keep_ops_on_one_thread() -> bool:
   try:
     threading.set_intra_op_parallelism_threads(1)
   except RuntimeError:
-    tf.logging.log_first_n(
-      tf.logging.WARN,
+    logging.log_first_n(
+      logging.WARNING,
       'TensorFlow had started its threads before it was known that they are '
       'for a pipeline on CPU devices: ops may be split over all cores, and '
       'then get in the way of each other. Set '
@@ -74,7 +75,8 @@ def session_config(num_devices, config=None):
   """
   if num_devices < 1:
     raise ValueError(f'num_devices={num_devices} must be 1 or more.')
-  keep_ops_on_one_thread()
+  if num_devices > 1:
+    keep_ops_on_one_thread()
   result = tf.ConfigProto()
   if config is not None:
     result.CopyFrom(config)

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from absl import logging
 
 from lingvo_gpipe import cpu_devices
 
@@ -108,10 +109,18 @@ def test_a_number_of_threads_that_was_chosen_stays(threads, monkeypatch):
   assert found.chosen == 0
 
 
+def test_sessions_of_several_devices_keep_ops_on_one_thread(threads):
+  found = threads()
+  cpu_devices.session_config(1)
+  assert found.chosen == 0
+  cpu_devices.session_config(2)
+  assert found.chosen == 1
+
+
 def test_that_it_is_too_late_is_logged(threads, monkeypatch):
   logged = []
   monkeypatch.setattr(
-    tf.logging, 'log_first_n', lambda level, text, n: logged.append(text)
+    logging, 'log_first_n', lambda level, text, n: logged.append(text)
   )
   threads(started=True)
   assert not cpu_devices.keep_ops_on_one_thread()

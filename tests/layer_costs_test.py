@@ -434,8 +434,8 @@ def test_sweeps_are_not_part_of_times(short):
       num_bytes,
     )
 
-  # Reading that much takes a hundred times as long as the layer.
-  assert times(2**28).forward < 0.002
+  # Reading that much takes several times as long as is allowed.
+  assert times(2**27).forward < 0.002
 
 
 def test_file_keeps_what_was_measured(short, tmp_path, monkeypatch):

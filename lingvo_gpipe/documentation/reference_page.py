@@ -81,11 +81,16 @@ def _main_of(file: pathlib.Path) -> Callable[..., Any]:
     names = runpy.run_path(str(file), run_name=file.stem)
   finally:
     sys.path[:] = path
+  if 'main' in names:
+    own: Callable[..., Any] = names['main']
+    return own
+  # Modules of the standard library may have a main, too.
   found: list[Callable[..., Any]] = [
-    getattr(value, 'main', value)
-    for name, value in names.items()
-    if name == 'main'
-    or (isinstance(value, ModuleType) and hasattr(value, 'main'))
+    value.main
+    for value in names.values()
+    if isinstance(value, ModuleType)
+    and value.__name__.startswith('lingvo_gpipe.')
+    and hasattr(value, 'main')
   ]
   assert len(found) == 1, f'{file} has not one main but {found}.'
   return found[0]

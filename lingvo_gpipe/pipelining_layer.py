@@ -213,9 +213,18 @@ class PipeliningLayer(base_layer.BaseLayer):
   def _InternalGetTheta(self):
     # Casts of weights to fprop_dtype belong on the weights' own device.
     theta = super()._InternalGetTheta()
-    for device, cell in zip(self._devices, self.cells, strict=True):
-      with placement.on_device(device):
-        theta[cell.params.name] = cell.theta
+    for name, child in self.children.items():
+      with placement.on_device(self.device_of(name)):
+        theta[name] = child.theta
+    return theta
+
+  def AddGlobalVN(self, theta):
+    # So does the noise that is added to them.
+    if self.do_eval:
+      return theta
+    for name, child in self.children.items():
+      with placement.on_device(self.device_of(name)):
+        theta[name] = child.AddGlobalVN(theta[name])
     return theta
 
   # -- Running.

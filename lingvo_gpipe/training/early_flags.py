@@ -51,7 +51,7 @@ def read(argv: list[str]) -> flags.FlagValues | None:
     The flags, unparsed; None if only the imports will tell. Those of
     `flags.FLAGS` are among them, and are unparsed, too.
   """
-  values = flags.FlagValues()
+  values = flags.FlagValues()  # type: ignore[no-untyped-call]
   values.append_flag_values(flags.FLAGS)
   if 'lingvo.trainer' not in sys.modules:
     for call in _definitions():

@@ -11,9 +11,7 @@ It has every flag of Lingvo's. To train on K CPU devices in this process:
 import os
 import sys
 
-from lingvo_gpipe.training import command, trainer_flags
-
-_NEEDED = ('model', 'logdir')
+from lingvo_gpipe.training import command
 
 
 def _load(argv):
@@ -21,16 +19,16 @@ def _load(argv):
   from absl import flags
 
   from lingvo_gpipe.tracing import step_tracer
-  from lingvo_gpipe.training import model_lookup, trainer_run
+  from lingvo_gpipe.training import model_lookup, runner_manager, trainer_run
 
   for name in trainer_run.KEY_FLAGS:
     flags.declare_key_flag(name)
-  flags.adopt_module_key_flags(trainer_flags)
+  flags.adopt_module_key_flags(runner_manager)
   flags.adopt_module_key_flags(step_tracer)
   # A model's module may define flags: Lingvo's trainer imports it first, too.
   try:
     flags.FLAGS(argv, known_only=True)
-  except (flags.Error, ValueError):
+  except flags.Error:
     pass  # Said when all flags are parsed.
   else:
     if flags.FLAGS.model:
@@ -44,18 +42,6 @@ def preload():
   from lingvo_gpipe.training import trainer_run  # noqa: F401
 
 
-def check_flags(argv):
-  """Checks flags as far as that goes without TensorFlow: in no time.
-
-  Args:
-    argv: Flags, without a program's name.
-
-  Raises:
-    UserError: if one is wrong, or is missing.
-  """
-  command.check_flags('trainer', ['trainer', *argv], _NEEDED)
-
-
 def main(argv=None, name='trainer'):
   """Runs the command; returns its exit status, see `command`.
 
@@ -64,7 +50,7 @@ def main(argv=None, name='trainer'):
     name: What messages call it.
   """
   argv = sys.argv if argv is None else argv
-  return command.run(name, __doc__, lambda: _load(argv), argv, _NEEDED)
+  return command.run(name, __doc__, lambda: _load(argv), argv)
 
 
 def run_command():

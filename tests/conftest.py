@@ -9,6 +9,9 @@ import sys
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 # No accelerator is looked for, so a test sees the same devices everywhere.
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
+# On several threads an op may add up in another order, and which test comes
+# first would decide on how many it runs.
+os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '1')
 
 import pytest
 from absl import flags

@@ -16,7 +16,7 @@ import tied_model
 # Lingvo's eager mode is a switch of the whole process, so this runs in one of
 # its own.
 _PROGRAM = """
-import pickle, sys
+import gc, pickle, sys, weakref
 import lingvo_gpipe
 from absl import flags
 flags.FLAGS(sys.argv[:1])
@@ -31,6 +31,7 @@ tf.config.set_logical_device_configuration(
 py_utils.SetEagerMode(True)
 tf.enable_v2_behavior()
 results = {}
+dropped = []
 values = pickle.loads(bytes.fromhex(sys.argv[1]))
 for case in test.CASES:
   params, compute = test.pipeline(*case)
@@ -51,10 +52,15 @@ for case in test.CASES:
       return dict(metrics), tape.gradient(metrics.loss[0], variables)
 
     metrics, gradients = step()
+    dropped += [
+      weakref.ref(layer), weakref.ref(step.get_concrete_function().graph)]
   results[case] = (
     {k: tuple(x.numpy() for x in v) for k, v in metrics.items()},
     {k: tf.convert_to_tensor(g).numpy() for k, g in gradients.items()},
   )
+del layer, step, variables, compute
+gc.collect()
+results['kept'] = sum(ref() is not None for ref in dropped)
 sys.stdout.buffer.write(b'RESULT' + pickle.dumps(results))
 """
 
@@ -117,3 +123,7 @@ def test_tf_function_gives_what_graph_mode_gives(case, eager_results):
   graph_mode = pt.run_step(params, None, compute=compute)
   gradients = {f'net/{name}': g for name, g in gradients.items()}
   pt.assert_identical(pt.Result(metrics, gradients), graph_mode)
+
+
+def test_nothing_is_kept_of_a_dropped_function(eager_results):
+  assert eager_results['kept'] == 0

@@ -16,16 +16,26 @@ crosses is a scalar, the token, that links them to the outputs:
 TensorFlow reaches the outputs' gradient function first, which runs the
 backward pass; the tokens' functions then hand out the gradients. The function
 of a token is called only if something before its tensors needs gradients.
+
+Nor does anything here outlive a graph. `tf.custom_gradient` adds each gradient
+function to TensorFlow's registry, for ever, and with it all that the function
+refers to: layers, the engine, the graph. Here the registry has one function,
+which finds the op's own where it is kept: on the op.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.eager import record
 
 from lingvo_gpipe.engine import placement
 
 Gradient = tf.Tensor | tf.IndexedSlices | None
+GradientFunction = Callable[..., Sequence[Gradient]]
+
+_OP_TYPE = 'LingvoGPipeGradient'
+_ATTRIBUTE = '_lingvo_gpipe_gradient'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,42 +69,70 @@ def attach_gradient(
     run_backward: Called with a gradient for each output.
   """
   tokens = [_token(source) for source in sources if source.tensors]
-  num_outputs = len(outputs)
 
-  @tf.custom_gradient
-  def produce(*args):
-    def gradient(*d_outputs):
-      # A tape may leave out what it knows to be zero.
-      with placement.on_device(device):
-        d_outputs = [
-          tf.zeros_like(t) if d is None else d
-          for t, d in zip(outputs, d_outputs, strict=True)
-        ]
-      run_backward(d_outputs)
-      with placement.on_device(device):
-        d_tokens = [tf.zeros([]) for _ in tokens]
-      return [None] * num_outputs + d_tokens
-
-    return [tf.identity(t) for t in args[:num_outputs]], gradient
+  def gradient(*d_outputs: tf.Tensor | None) -> list[Gradient]:
+    # A tape may leave out what it knows to be zero.
+    with placement.on_device(device):
+      given = [
+        tf.zeros_like(t) if d is None else d
+        for t, d in zip(outputs, d_outputs, strict=True)
+      ]
+    run_backward(given)
+    with placement.on_device(device):
+      return [tf.zeros([]) for _ in tokens]
 
   with placement.on_device(device):
-    # The outputs are arguments too, so that TensorFlow looks no further back
-    # for variables that the gradient function should know of.
-    return list(produce(*outputs, *tokens))
+    return _with_gradient(outputs, tokens, gradient)
 
 
 def _token(source: Source) -> tf.Tensor:
   """A scalar that depends on a source and passes on its gradients."""
-
-  @tf.custom_gradient
-  def link(*tensors):
-    del tensors
-
-    def gradient(d_token):
-      del d_token
-      return list(source.gradients())
-
-    return tf.zeros([]), gradient
-
   with placement.on_device(source.device):
-    return link(*source.tensors)
+    [token] = _with_gradient(
+      [tf.zeros([])], source.tensors, lambda unused_d_token: source.gradients()
+    )
+  return token
+
+
+def _with_gradient(
+  outputs: Sequence[tf.Tensor],
+  depends_on: Sequence[tf.Tensor],
+  gradient: GradientFunction,
+) -> list[tf.Tensor]:
+  """Copies of tensors that have a gradient function.
+
+  Args:
+    outputs: The tensors.
+    depends_on: What the gradient function gives gradients of.
+    gradient: Maps a gradient of each output to one of each tensor in
+      `depends_on`; each may be None.
+  """
+  count = len(outputs)
+  with record.stop_recording():
+    if tf.executing_eagerly():
+      results = [tf.identity(t) for t in outputs]
+    else:
+      with tf.get_default_graph().gradient_override_map(
+        {'IdentityN': _OP_TYPE}
+      ):
+        results = tf.identity_n([*outputs, *depends_on])[:count]
+      setattr(
+        results[0].op,
+        _ATTRIBUTE,
+        lambda *d: [None] * count + list(gradient(*d[:count])),
+      )
+  record.record_operation(_OP_TYPE, results, list(depends_on), gradient)
+  return results
+
+
+@tf.RegisterGradient(_OP_TYPE)
+def _gradient_of_op(op: tf.Operation, *d_results: tf.Tensor) -> list[Gradient]:
+  """Calls the gradient function that is kept on an op."""
+  if not hasattr(op, _ATTRIBUTE):
+    raise ValueError(
+      f'The op {op.name!r} passes on the gradient of a pipeline, but is a copy '
+      'of the one that was built: its graph was written out and read in again. '
+      'The copy can run, but not be differentiated. Build the pipeline anew '
+      'where its gradients are wanted.'
+    )
+  return getattr(op, _ATTRIBUTE)(*d_results)

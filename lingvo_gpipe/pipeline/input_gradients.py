@@ -28,8 +28,8 @@ def may_be_needed(tensors: Sequence[tf.Tensor]) -> bool:
     that comes from outside of it and may. A graph that asks for gradients of
     data all the same gets them, by extra tasks.
   """
-  if tf.executing_eagerly():
-    return bool(tensors)
+  if not all(tf.is_symbolic_tensor(t) for t in tensors):
+    return True
   in_function = tf.get_default_graph().building_function
   pending = [t.op for t in tensors]
   seen = set()

@@ -8,6 +8,7 @@ import lingvo.compat as tf
 from lingvo.core import py_utils
 
 from lingvo_gpipe.engine import clock, micro_batches, placement
+from lingvo_gpipe.pipeline import seeds
 
 
 class MiniBatch:
@@ -81,7 +82,7 @@ class MiniBatch:
         sizes = tf.unstack(self._run_time_sizes, num=self.count)
       return clock.Clock(
         step=tf.cast(tf.convert_to_tensor(step), tf.int64),
-        seed=tf.cast(py_utils.GetIncStepSeed(), tf.int64),
+        seed=seeds.next_seed(),
         sizes=sizes,
         batch=batch,
       )

@@ -21,6 +21,7 @@ Lingvo casts seeds to int32, the fields have 13, 11 and 7 bits.
 
 import contextlib
 import dataclasses
+import weakref
 from collections.abc import Iterator, Mapping
 
 import lingvo.compat as tf
@@ -43,6 +44,36 @@ class _Fields:
 
 _FIELDS = _Fields(layer=22, micro_batch=24, op=16)
 _FIELDS_TPU = _Fields(layer=13, micro_batch=11, op=7)
+
+
+class _SeedsByGraph(weakref.WeakValueDictionary):
+  """Step seeds by the id of their graph, each kept by its graph alone."""
+
+  def __init__(self):
+    super().__init__()
+    self._of_no_graph: dict[int, tf.Tensor] = {}
+
+  def __setitem__(self, key: int, seed: tf.Tensor) -> None:
+    super().__setitem__(key, seed)
+    if tf.is_symbolic_tensor(seed):
+      self._of_no_graph.pop(key, None)
+    else:
+      self._of_no_graph[key] = seed
+
+
+def next_seed() -> tf.Tensor:
+  """The step seed around a pipeline, an int64 scalar; moves it on by one.
+
+  Lingvo would keep the seed of each graph, and so the graph, for ever; from
+  now on this thread does not.
+  """
+  kept = py_utils._STEP_SEED_DICT
+  if not isinstance(kept.dict, _SeedsByGraph):
+    by_graph = _SeedsByGraph()
+    for key, seed in kept.dict.items():
+      by_graph[key] = seed
+    kept.dict = by_graph
+  return tf.cast(py_utils.GetIncStepSeed(), tf.int64)
 
 
 def _fields() -> _Fields:
@@ -90,14 +121,11 @@ def layer_scope(
 ) -> Iterator[LayerScope]:
   """Inside, `in_layer` gives each layer its seeds."""
   scope = LayerScope(context, numbers)
-  graph = tf.get_default_graph()
   _SCOPES.stack.append(scope)
   try:
     yield scope
   finally:
     _SCOPES.stack.pop()
-    # Lingvo keeps the seed of each graph, and so the graph, for ever.
-    py_utils._STEP_SEED_DICT.dict.pop(id(graph), None)
 
 
 def in_cell() -> bool:

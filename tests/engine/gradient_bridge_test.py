@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A gradient function of one's own for tensors already computed."""
 
+import gc
+import weakref
+
 import numpy as np
+import pytest
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.engine import gradient_bridge
@@ -64,3 +68,52 @@ def test_tensors_do_not_leave_their_device():
         if tensor in op.inputs and op.name.startswith('IdentityN'):
           assert op.device == f'/device:CPU:{device}', op
     assert y.device == '/device:CPU:3'
+
+
+def test_inside_tf_function_a_tape_finds_them_too():
+  with tf.Graph().as_default():
+    a = tf.constant(1.0)
+
+    @tf.function(autograph=False)
+    def fn():
+      with tf.GradientTape() as tape:
+        tape.watch(a)
+        [y] = gradient_bridge.attach_gradient(
+          [2 * tf.stop_gradient(a)],
+          [gradient_bridge.Source('', [a], lambda: [given[0] * 20.0])],
+          '',
+          given.extend,
+        )
+        y *= 5
+      return tape.gradient(y, a)
+
+    given = []
+    gradient = fn()
+    with tf.Session() as sess:
+      assert sess.run(gradient) == 100
+
+
+def test_gradient_functions_die_with_their_graph():
+  class Held:
+    pass
+
+  held = Held()
+  ref = weakref.ref(held)
+  with tf.Graph().as_default():
+    a = tf.constant(1.0)
+    source = gradient_bridge.Source('', [a], lambda held=held: [None])
+    [y] = gradient_bridge.attach_gradient([2 * a], [source], '', lambda d: None)
+    tf.gradients(y, a)
+  del held, source, a, y
+  gc.collect()
+  assert ref() is None
+
+
+def test_a_copied_graph_says_that_it_has_no_gradient():
+  with tf.Graph().as_default() as graph:
+    y, a, _, _ = _attach([])
+    names = [y.name, a.name]
+  with tf.Graph().as_default():
+    y, a = tf.import_graph_def(graph.as_graph_def(), return_elements=names)
+    with pytest.raises(ValueError, match='its graph was written out and read'):
+      tf.gradients(y, a)

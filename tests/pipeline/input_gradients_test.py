@@ -4,6 +4,7 @@
 
 import pytest
 import tensorflow.compat.v1 as tf
+from tensorflow.python.eager import context
 
 from lingvo_gpipe.pipeline import input_gradients
 
@@ -34,6 +35,12 @@ def test_data_needs_none():
 )
 def test_what_comes_from_a_weight_does(fn):
   assert input_gradients.may_be_needed([tf.ones([2]), fn(_variable())])
+
+
+def test_inside_a_function_a_tensor_of_outside_may():
+  with context.eager_mode():
+    outside = tf.ones([2])
+  assert input_gradients.may_be_needed([outside])
 
 
 def test_inside_a_function_whatever_comes_from_outside_may():

@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each layer's step seeds for each micro-batch: ranges that never meet."""
 
+import gc
+
 import lingvo.compat as tf
 import numpy as np
 import pytest
 from lingvo.core import py_utils
+from tensorflow.python.eager import context
 
 from lingvo_gpipe.engine.cell_function import Context
 from lingvo_gpipe.pipeline import seeds
@@ -63,7 +66,7 @@ def test_outside_of_cells_nothing_is_touched():
     assert tf.get_static_value(py_utils.GetStepSeed()) == 5
 
 
-def test_scopes_tell_which_ops_a_layer_made_and_forget_the_graph(graph):
+def test_scopes_tell_which_ops_a_layer_made(graph):
   with seeds.layer_scope(_context(0), {'a': 0, 'b': 1}) as scope:
     assert seeds.in_cell()
     with seeds.in_layer('a'):
@@ -76,8 +79,30 @@ def test_scopes_tell_which_ops_a_layer_made_and_forget_the_graph(graph):
   ):
     assert tensor.op in ops[start:end], path
   assert len(scope.seed_ops) == 2
-  assert id(graph) not in py_utils._STEP_SEED_DICT.dict
   assert not seeds.in_cell()
+
+
+def test_the_seed_around_moves_on_and_dies_with_its_graph():
+  with tf.Graph().as_default() as dropped:
+    first = py_utils.GetIncStepSeed()
+    tensors = [first, seeds.next_seed(), py_utils.GetIncStepSeed()]
+    with tf.Session() as sess:
+      assert sess.run(tensors) == [0, 1, 2]
+    key = id(dropped)
+    assert key in py_utils._STEP_SEED_DICT.dict
+  del dropped, first, tensors, sess
+  gc.collect()
+  assert key not in py_utils._STEP_SEED_DICT.dict
+
+
+def test_an_eager_seed_is_kept(graph):
+  py_utils.ResetStepSeed(4)
+  seeds.next_seed()
+  with context.eager_mode():
+    eager = tf.constant(7, tf.int64)
+  py_utils._STEP_SEED_DICT.dict[id(graph)] = eager
+  del eager
+  assert py_utils.GetStepSeed().numpy() == 7
 
 
 def test_more_layers_or_micro_batches_than_seeds(monkeypatch):

@@ -9,18 +9,14 @@ own trainer. Then it is evaluated on images that the training never saw.
 
 import sys
 
-from lingvo_gpipe.training import command
+from absl import flags
+
+from lingvo_gpipe.training import command, trainer_flags
 
 _DEFAULT_MODEL = 'image.digits.AmoebaNetD'
 
 
-def _load():
-  """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
-  print('Loading TensorFlow and Lingvo ...', flush=True)
-  from absl import flags
-
-  from lingvo_gpipe.training import runner_manager, training_run
-
+def _define_flags():
   flags.DEFINE_integer(
     'devices',
     2,
@@ -28,9 +24,16 @@ def _load():
     lower_bound=1,
   )
   flags.DEFINE_alias('steps', 'max_steps')
+
+
+def _load():
+  """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
+  print('Loading TensorFlow and Lingvo ...', flush=True)
+  from lingvo_gpipe.training import training_run
+
   for name in ('model', 'logdir'):
     flags.declare_key_flag(name)
-  flags.adopt_module_key_flags(runner_manager)
+  flags.adopt_module_key_flags(trainer_flags)
   flags.FLAGS.set_default('model', _DEFAULT_MODEL)
   flags.FLAGS.set_default('run_locally', 'cpu')
 
@@ -43,7 +46,7 @@ def _load():
 
 def main(argv=None):
   """Runs the command; returns its exit status, see `command`."""
-  return command.run('first_run', __doc__, _load, argv)
+  return command.run('first_run', __doc__, _load, argv, define=_define_flags)
 
 
 if __name__ == '__main__':

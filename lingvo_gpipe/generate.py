@@ -11,18 +11,14 @@ what it has seen: each new token passes through it once.
 
 import sys
 
+from absl import flags
+
 from lingvo_gpipe.training import command
 
 _DEFAULT_MODEL = 'lm.pydoc.TransformerPieces'
 
 
-def _load():
-  """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
-  print('Loading TensorFlow and Lingvo ...', flush=True)
-  from absl import flags
-
-  from lingvo_gpipe.generating import generate_run
-
+def _define_flags():
   define = flags.DEFINE_integer
   flags.DEFINE_string('prompt', '', 'The beginning of the text.')
   flags.DEFINE_string(
@@ -53,6 +49,13 @@ def _load():
     'K: the CPU devices of this process that the pipeline runs on.',
     lower_bound=1,
   )
+
+
+def _load():
+  """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
+  print('Loading TensorFlow and Lingvo ...', flush=True)
+  from lingvo_gpipe.generating import generate_run
+
   for name in ('model', 'logdir'):
     flags.declare_key_flag(name)
   flags.FLAGS.set_default('model', _DEFAULT_MODEL)
@@ -67,7 +70,7 @@ def _load():
 
 def main(argv=None):
   """Runs the command; returns its exit status, see `command`."""
-  return command.run('generate', __doc__, _load, argv)
+  return command.run('generate', __doc__, _load, argv, define=_define_flags)
 
 
 if __name__ == '__main__':

@@ -5,21 +5,24 @@
   python -m lingvo_gpipe.launch_local --workers=4 -- \\
       --model=image.digits.AmoebaNetD --logdir=/tmp/digits
 
-What follows -- are flags of lingvo_gpipe.trainer, for all processes. The
-pipeline spans all workers unless --worker_split_size says otherwise: 2 makes
-two pipelines of two cells side by side. Each process has its log in LOGDIR.
-When one dies or hangs, all start again from the last checkpoint.
+What follows -- are flags of lingvo_gpipe.trainer, for all processes; the -- may
+be left out. The pipeline spans all workers unless --worker_split_size says
+otherwise: 2 makes two pipelines of two cells side by side. Each process has its
+log in LOGDIR. When one dies or hangs, all start again from the last checkpoint.
 """
 
 import argparse
 import contextlib
+import difflib
 import functools
 import os
 import signal
 import sys
+import time
 
-from lingvo_gpipe.launching import local_cluster, private_network
-from lingvo_gpipe.training import user_error
+from lingvo_gpipe import trainer
+from lingvo_gpipe.launching import child, local_cluster, private_network
+from lingvo_gpipe.training import command, user_error
 
 
 def _positive(text):
@@ -30,11 +33,13 @@ def _positive(text):
 
 
 def _parser(name):
-  parser = argparse.ArgumentParser(
+  parser = command.ArgumentParser(
     prog=name,
     usage='%(prog)s [options] -- [trainer flags]',
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
+    # Flags of the trainer may begin alike.
+    allow_abbrev=False,
   )
   add = parser.add_argument
   add(
@@ -85,8 +90,34 @@ def _parser(name):
     'authentication; without it they have a network of their own, which '
     'reaches nothing else',
   )
-  add('trainer_flags', nargs='*', help=argparse.SUPPRESS)
   return parser
+
+
+def _parse(parser, argv):
+  """Returns this command's arguments, and the trainer's flags."""
+  argv = sys.argv[1:] if argv is None else list(argv)
+  behind = []
+  if '--' in argv:
+    at = argv.index('--')
+    argv, behind = argv[:at], argv[at + 1 :]
+  args, before = parser.parse_known_args(argv)
+  flags = [*before, *behind]
+  for name in ('cluster_spec', 'job', 'task', 'run_locally', 'worker_cpus'):
+    if _value(flags, name) is not None:
+      parser.error(f'--{name} is set here; leave it out')
+  try:
+    trainer.check_flags(flags)
+  except user_error.UserError as error:
+    near = [
+      option
+      for flag in before
+      for option in difflib.get_close_matches(
+        flag.partition('=')[0], parser._option_string_actions, n=1, cutoff=0.8
+      )
+    ]
+    also = f' (this command has {", ".join(near)})' if near else ''
+    parser.error(f'{error}{also}')
+  return args, flags
 
 
 def _value(flags, name):
@@ -99,15 +130,8 @@ def _value(flags, name):
   return value
 
 
-def _settings(parser, args):
-  """What to start; leaves the program if the flags don't say."""
-  flags = args.trainer_flags
-  for name in ('model', 'logdir'):
-    if not _value(flags, name):
-      parser.error(f'--{name}=... is missing behind the --')
-  for name in ('cluster_spec', 'job', 'task', 'run_locally', 'worker_cpus'):
-    if _value(flags, name) is not None:
-      parser.error(f'--{name} is set here; leave it out behind the --')
+def _settings(parser, args, flags):
+  """What to start; leaves the program if the log directory can't be made."""
   extra = [f'--worker_cpus={args.devices_per_worker}']
   if _value(flags, 'worker_split_size') is None:
     extra.append(
@@ -149,14 +173,35 @@ def _terminate(number, frame):
   raise KeyboardInterrupt
 
 
-def main(argv=None, name=None, check=None):
+def _check_model(model, log, say):
+  """Looks for the model; returns an exit status.
+
+  In a process of its own: what the model's module starts would not survive the
+  forks that make the others.
+  """
+
+  def body():
+    from lingvo_gpipe.training import model_lookup
+
+    try:
+      model_lookup.find_model(model)
+    except user_error.UserError as error:
+      say(error)
+      return error.exit_status
+    return 0
+
+  process = child.Child('check', body, log, on_terminal=True)
+  while process.poll():
+    time.sleep(0.05)
+  return process.status
+
+
+def main(argv=None, name=None):
   """Runs the command; returns its exit status.
 
   Args:
     argv: The command line without the program's name; default: this process's.
     name: What messages call it and its trainer; default: each its own name.
-    check: Called when all is loaded and nothing is started; raises a UserError
-      if something is wrong.
   """
   trainer_name, name = name or 'trainer', name or 'launch_local'
   parser = _parser(name)
@@ -164,8 +209,8 @@ def main(argv=None, name=None, check=None):
   def say(line):
     print(f'{name}: {line}', flush=True)
 
-  args = parser.parse_args(argv)
-  settings = _settings(parser, args)
+  args, flags = _parse(parser, argv)
+  settings = _settings(parser, args, flags)
   if not args.open_ports:
     try:
       private_network.enter()
@@ -177,16 +222,12 @@ def main(argv=None, name=None, check=None):
       )
   signal.signal(signal.SIGTERM, _terminate)
   say('Loading TensorFlow and Lingvo ...')
-  with _stderr_into(f'{settings.logdir}/log_launch_local.txt'):
-    from lingvo_gpipe import trainer
-
+  log = f'{settings.logdir}/log_launch_local.txt'
+  with _stderr_into(log):
     trainer.preload()
-    try:
-      if check is not None:
-        check()
-    except user_error.UserError as error:
-      say(error)
-      return error.exit_status
+    status = _check_model(_value(flags, 'model'), log, say)
+  if status:
+    return status
   say(
     f'{args.workers} worker(s) with {args.devices_per_worker} device(s) each; '
     f'logs: {settings.logdir}/log_*.txt'

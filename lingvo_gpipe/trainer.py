@@ -11,7 +11,9 @@ It has every flag of Lingvo's. To train on K CPU devices in this process:
 import os
 import sys
 
-from lingvo_gpipe.training import command
+from lingvo_gpipe.training import command, trainer_flags
+
+_NEEDED = ('model', 'logdir')
 
 
 def _load(argv):
@@ -19,16 +21,16 @@ def _load(argv):
   from absl import flags
 
   from lingvo_gpipe.tracing import step_tracer
-  from lingvo_gpipe.training import model_lookup, runner_manager, trainer_run
+  from lingvo_gpipe.training import model_lookup, trainer_run
 
   for name in trainer_run.KEY_FLAGS:
     flags.declare_key_flag(name)
-  flags.adopt_module_key_flags(runner_manager)
+  flags.adopt_module_key_flags(trainer_flags)
   flags.adopt_module_key_flags(step_tracer)
   # A model's module may define flags: Lingvo's trainer imports it first, too.
   try:
     flags.FLAGS(argv, known_only=True)
-  except flags.Error:
+  except (flags.Error, ValueError):
     pass  # Said when all flags are parsed.
   else:
     if flags.FLAGS.model:
@@ -42,6 +44,18 @@ def preload():
   from lingvo_gpipe.training import trainer_run  # noqa: F401
 
 
+def check_flags(argv):
+  """Checks flags as far as that goes without TensorFlow: in no time.
+
+  Args:
+    argv: Flags, without a program's name.
+
+  Raises:
+    UserError: if one is wrong, or is missing.
+  """
+  command.check_flags('trainer', ['trainer', *argv], _NEEDED)
+
+
 def main(argv=None, name='trainer'):
   """Runs the command; returns its exit status, see `command`.
 
@@ -50,7 +64,7 @@ def main(argv=None, name='trainer'):
     name: What messages call it.
   """
   argv = sys.argv if argv is None else argv
-  return command.run(name, __doc__, lambda: _load(argv), argv)
+  return command.run(name, __doc__, lambda: _load(argv), argv, _NEEDED)
 
 
 def run_command():

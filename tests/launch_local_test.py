@@ -164,10 +164,14 @@ def test_two_pipelines_have_the_gradients_of_one_on_the_whole_batch(tmp_path):
 @pytest.mark.parametrize(
   ('args', 'message'),
   [
-    (['--', '--logdir=/tmp/x'], '--model=... is missing'),
+    (['--', '--logdir=/tmp/x'], '--model: give one'),
     (['--', '--model=a.B', '--logdir=/dev/null/x'], '--logdir=/dev/null/x'),
     (['--', '--model=a.B', '--logdir=/tmp/x', '--task=1'], '--task is set'),
     (['--workers=0', '--'], '0 must be 1 or more'),
+    # Without --.
+    (['--workers=2', '--model', 'a.B'], '--logdir: give one'),
+    (['--worker=2', '--model=a.B'], "flag 'worker'"),
+    (['--worker=2', '--model=a.B'], '(this command has --workers)'),
   ],
 )
 def test_a_mistake_is_said_at_once(args, message):
@@ -175,3 +179,17 @@ def test_a_mistake_is_said_at_once(args, message):
   output = process.communicate(timeout=60)[0]
   assert process.returncode == 2
   assert message in output
+  assert output.count('\n') == 1
+
+
+def test_a_model_that_there_is_not_is_said_once_and_nothing_starts(tmp_path):
+  process = _command(
+    'launch_local',
+    *_open_ports(),
+    '--model=stand_in_pipeline.Smalll',
+    f'--logdir={tmp_path}',
+  )
+  output = process.communicate(timeout=120)[0]
+  assert process.returncode == 2
+  assert output.count('no such model') == 1
+  assert not list(tmp_path.glob('log_worker*'))

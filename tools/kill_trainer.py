@@ -248,10 +248,15 @@ def main():
   )
   parser.add_argument('flags', nargs='*', help='Flags of the trainer, after --')
   args = parser.parse_args()
-  # Imported before the forks, each of which would else take seconds for it.
-  import lingvo_gpipe  # noqa: F401
-  from lingvo_gpipe.training import trainer_run  # noqa: F401
+  from lingvo_gpipe import trainer
+  from lingvo_gpipe.training import user_error
 
+  try:
+    trainer.check_flags([f'--model={args.model}', '--logdir=_', *args.flags])
+  except user_error.UserError as error:
+    parser.error(str(error))
+  # Imported before the forks, each of which would else take seconds for it.
+  trainer.preload()
   directory = pathlib.Path(tempfile.mkdtemp(prefix='kill_trainer_'))
   trainings = _Trainings(args, directory)
   trainings.reference()

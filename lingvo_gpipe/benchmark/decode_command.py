@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lingvo_gpipe import text_table
-from lingvo_gpipe.benchmark import conditions, decode_speed, output_files
+from lingvo_gpipe.benchmark import conditions, output_files
 
 _EXAMPLES = """
 examples:
@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   args = _parser().parse_args(argv)
+  from lingvo_gpipe.benchmark import decode_speed
+
   case = decode_speed.Case(
     **{name: getattr(args, name) for name, _, _ in _FLAGS.values()}
   )

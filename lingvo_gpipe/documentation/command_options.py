@@ -108,10 +108,16 @@ def _stopped_at_parsing() -> Iterator[None]:
     raise _StoppedError(_of_argparse(parser))
 
   def run(
-    name: str, doc: str, load: Callable[[], Any], argv: Any = None
+    name: str,
+    doc: str,
+    load: Callable[[], Any],
+    argv: Any = None,
+    needed: Any = (),
+    define: Callable[[], Any] = lambda: None,
   ) -> int:
     module = sys._getframe(1).f_globals['__name__']
     with _flags_as_before(module):
+      define()
       load()
       raise _StoppedError(_of_absl(doc, module))
 

@@ -8,12 +8,13 @@ a step that was under way: what the surviving workers hold is thrown away.
 
     worker 0..N-1 --+
     controller -----+-- one dies --> all end, all start again
-    trainer --------+-- done -----> all end
+    trainer --------+-- done, or a flag is wrong --> all end
     evaler ...      ---- one dies --> it alone starts again
 """
 
 import contextlib
 import dataclasses
+import pathlib
 import signal
 import socket
 import time
@@ -22,8 +23,12 @@ from collections.abc import Callable, Iterable
 from lingvo_gpipe.launching import child
 
 _POLL_SECONDS = 0.1
-# The exit status of a trainer that lost a worker, see `worker_watch`.
+# The exit status of a process whose flags or model are wrong, see `command`.
+_REFUSED = 2
+# That of a trainer that lost a worker, see `worker_watch`.
 _WORKER_LOST = 3
+# How long the trainer has to say itself what another process ended of.
+_REFUSAL_SECONDS = 2.0
 # How long a process may take to end by itself.
 _GRACE_SECONDS = 15.0
 
@@ -189,12 +194,15 @@ class LocalCluster:
   def _follow_training(self) -> tuple[int | None, str]:
     """Returns the exit status if it is over, and what is wrong, '' if nothing.
 
-    A worker that died comes before the trainer, which dies of that.
+    A worker that died comes before the trainer, which dies of that. A mistake
+    of the user would be there again: no restart.
     """
     problem = ''
     for process in self._training.values():
       if process.poll():
         problem = problem or self._hangs(process)
+      elif process.status == _REFUSED and process.name != 'trainer':
+        return self._refused(process), ''
       elif process.name != 'trainer' and process.status:
         problem = problem or f'{process.name} {process.describe_end()}'
     trainer = self._training['trainer']
@@ -203,6 +211,16 @@ class LocalCluster:
     if trainer.status == _WORKER_LOST or trainer.status < 0:
       return None, problem or f'trainer {trainer.describe_end()}'
     return trainer.status, problem
+
+  def _refused(self, process: child.Child) -> int:
+    """Sees that the user is told what `process` refused; returns the status."""
+    trainer = self._training['trainer']
+    self._wait([trainer], _REFUSAL_SECONDS)
+    if trainer.status != _REFUSED:
+      log = pathlib.Path(process.log_path).read_text(errors='replace')
+      reason = ([''] + [line for line in log.splitlines() if line.strip()])[-1]
+      self._say(f'{process.name} {process.describe_end()}: {reason}')
+    return _REFUSED
 
   def _follow_evaluation(self) -> None:
     for job, process in list(self._evaluation.items()):

@@ -18,7 +18,6 @@ lingvo_gpipe.trainer --trace_step=100 writes the same.
 """
 
 import argparse
-import functools
 import os
 import shutil
 import sys
@@ -26,8 +25,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from lingvo_gpipe import schedules
+from lingvo_gpipe import launch_local, schedules, trainer
 from lingvo_gpipe.tracing import picture
+from lingvo_gpipe.training import command, user_error
 
 _EXAMPLES = """
 examples:
@@ -57,13 +57,6 @@ _OWN = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-  """Says what is wrong in one line."""
-
-  def error(self, message: str) -> NoReturn:
-    self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
-
-
 def _at_least(least: int) -> Callable[[str], int]:
   def number(text: str) -> int:
     try:
@@ -80,7 +73,7 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
-  parser = _Parser(
+  parser = command.ArgumentParser(
     name,
     description=__doc__,
     epilog=_EXAMPLES,
@@ -147,10 +140,12 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
       parser.error(f'--{name}={value} must be one of {", ".join(allowed)}')
   for flag in args.trainer_flags:
     name = flag.lstrip('-').partition('=')[0]
-    if not flag.startswith('-'):
-      parser.error(f'{flag!r} is no flag; they start with --')
     if name in _OWN:
       parser.error(f'--{name} is set here; leave it out behind the --')
+  try:
+    trainer.check_flags(trainer_flags(args, args.out))
+  except user_error.UserError as error:
+    parser.error(str(error))
   if not picture.available():
     parser.error(picture.NEEDS_MATPLOTLIB)
   try:
@@ -185,8 +180,6 @@ def _trace(name: str, args: argparse.Namespace, logdir: str) -> int:
   """Runs the steps; returns the exit status."""
   flags = trainer_flags(args, logdir)
   if args.workers:
-    from lingvo_gpipe import launch_local
-
     launch = [
       f'--workers={args.workers}',
       f'--devices_per_worker={args.devices or 1}',
@@ -195,20 +188,10 @@ def _trace(name: str, args: argparse.Namespace, logdir: str) -> int:
     ]
     if args.open_ports:
       launch.append('--open_ports')
-    check = functools.partial(_find_model, args.model)
-    return int(launch_local.main([*launch, '--', *flags], name, check))
-  from lingvo_gpipe import trainer
-
+    return int(launch_local.main([*launch, '--', *flags], name))
   print('Loading TensorFlow and Lingvo ...', flush=True)
   local = ['--run_locally=cpu', f'--worker_split_size={args.devices or 2}']
   return int(trainer.main([name, *flags, *local], name))
-
-
-def _find_model(model: str) -> None:
-  """Raises UserError if there is no such model."""
-  from lingvo_gpipe.training import model_lookup
-
-  model_lookup.find_model(model)
 
 
 def _keep_for_tensorboard(logdir: str, out: str) -> None:

@@ -10,29 +10,61 @@ exit status 0   done
           130   interrupted
 """
 
+import argparse
 import os
 import re
 import sys
 import time
 import traceback
+from typing import NoReturn
 
 from absl import flags
 
 from lingvo_gpipe.partitioner import PartitionError
-from lingvo_gpipe.training import notices, run_log, user_error
+from lingvo_gpipe.training import early_flags, notices, run_log, user_error
 
 FLAGS = flags.FLAGS
 
 
-def _parse(name, argv):
+class ArgumentParser(argparse.ArgumentParser):
+  """For commands with flags of argparse: says what is wrong in one line."""
+
+  def error(self, message: str) -> NoReturn:
+    """Ends the program."""
+    message = message.removesuffix('.')
+    self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
+
+
+def _parse(name, argv, needed, values):
+  """Parses a command line into `values`, flags that are defined."""
   try:
-    rest = FLAGS(argv)[1:]
-  except flags.Error as error:
+    rest = values(argv)[1:]
+  # absl raises a ValueError for --noflag=value.
+  except (flags.Error, ValueError) as error:
     raise user_error.UserError(str(error).replace('\n', ' ')) from error
   if rest:
     raise user_error.UserError(
       f'{rest[0]!r}: not a flag; flags start with --, see {name} --help.'
     )
+  for flag in needed:
+    if not values[flag].value:
+      raise user_error.UserError(f'--{flag}: give one; it has no default.')
+
+
+def check_flags(name, argv, needed=()):
+  """Checks a command line as far as that goes without TensorFlow: in no time.
+
+  Args:
+    name: The command's name, for messages.
+    argv: The command line.
+    needed: Flags that must have a value.
+
+  Raises:
+    UserError: if it is wrong.
+  """
+  values = early_flags.read(argv)
+  if values is not None:
+    _parse(name, argv, needed, values)
 
 
 def _wants_help(argv):
@@ -61,16 +93,19 @@ def _summary(error):
   return type(error).__name__
 
 
-def run(name, doc, load, argv=None):
+def run(name, doc, load, argv=None, needed=(), define=lambda: None):
   """Runs a command from the loading of TensorFlow to its exit status.
 
   Args:
     name: The command's name, for messages.
     doc: The text of --help.
-    load: A function without arguments that imports what the command needs,
-      defines its flags, and returns the command: a function of the `RunLog`
-      and of the seconds that loading took, called with the flags parsed.
+    load: A function without arguments that imports what the command needs and
+      returns the command: a function of the `RunLog` and of the seconds that
+      loading took, called with the flags parsed.
     argv: The command line; default: this process's.
+    needed: Flags that must have a value.
+    define: A function without arguments that defines the command's own flags,
+      without TensorFlow. Only what `load` imports may define others.
 
   Returns:
     The exit status.
@@ -80,11 +115,14 @@ def run(name, doc, load, argv=None):
   log = run_log.RunLog()
   keep = False
   try:
+    define()
+    if not _wants_help(argv):
+      check_flags(name, argv, needed)
     body = load()
     if _wants_help(argv):
       _print_help(doc, argv)
       return 0
-    _parse(name, argv)
+    _parse(name, argv, needed, FLAGS)
     with notices.shown_on(log.terminal):
       body(log, time.monotonic() - started)
     return 0

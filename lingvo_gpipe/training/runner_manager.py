@@ -18,7 +18,7 @@ import threading
 import lingvo.compat as tf
 from lingvo import trainer as lingvo_trainer
 
-from lingvo_gpipe import cluster, cpu_devices, schedules
+from lingvo_gpipe import cluster, cpu_devices
 from lingvo_gpipe.training import (
   device_count,
   device_weights,
@@ -27,49 +27,9 @@ from lingvo_gpipe.training import (
   pipeline_params,
   run_observer,
   runners,
+  trainer_flags,  # noqa: F401  (it defines flags)
   user_error,
   worker_watch,
-)
-
-tf.flags.DEFINE_integer(
-  'max_steps',
-  None,
-  'Train to this step. Default: as the model says.',
-  lower_bound=1,
-)
-tf.flags.DEFINE_integer(
-  'micro_batches',
-  None,
-  'M: the micro-batches that a mini-batch is split into. Default: as the model '
-  'says.',
-  lower_bound=1,
-)
-tf.flags.DEFINE_enum(
-  'schedule',
-  None,
-  schedules.SCHEDULE_NAMES,
-  "Order of the pipeline's tasks. Default: as the model says.",
-)
-tf.flags.DEFINE_enum(
-  'recompute',
-  None,
-  schedules.RECOMPUTE_POLICIES,
-  'Which micro-batches have their forward pass recomputed in the backward '
-  'pass, to save memory. Default: as the model says.',
-)
-tf.flags.DEFINE_integer(
-  'worker_cpus',
-  None,
-  'CPU devices of a worker without GPUs and TPUs. Default: with --run_locally, '
-  'those of one pipeline (--worker_split_size); with --cluster_spec, 1.',
-  lower_bound=1,
-)
-tf.flags.DEFINE_integer(
-  'worker_wait_seconds',
-  300,
-  'How long to wait at the start for workers of --cluster_spec that have not '
-  'started yet.',
-  lower_bound=0,
 )
 
 FLAGS = tf.flags.FLAGS

@@ -26,7 +26,6 @@ from lingvo_gpipe.training import (
   runner_manager,
   stage_listener,
   training_run,
-  user_error,
 )
 
 FLAGS = tf.flags.FLAGS
@@ -43,11 +42,6 @@ KEY_FLAGS = (
   'worker_split_size',
   'cluster_spec',
 )
-
-
-def _require(name):
-  if not FLAGS[name].value:
-    raise user_error.UserError(f'--{name}: give one; it has no default.')
 
 
 def _log_name():
@@ -145,8 +139,6 @@ def run(log, loading_seconds):
     UserError: if a flag, the model's name or the log directory is wrong.
   """
   stages = stage_listener.StageListener(loading_seconds)
-  _require('model')
-  _require('logdir')
   model = model_lookup.find_model(FLAGS.model)
   FLAGS.logdir = logdir.prepare(FLAGS.logdir)
   with _claimed_logdir(model):

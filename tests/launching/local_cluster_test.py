@@ -179,6 +179,25 @@ def test_a_mistake_of_the_user_is_not_tried_again(tmp_path):
   assert roles.starts('trainer') == 1
 
 
+def test_nor_is_one_that_a_worker_finds_which_is_said(tmp_path):
+  def refuse(count):
+    del count
+    os.write(2, b'loading\nworker: --flag=x: no.\n')
+    return 2
+
+  roles = _Roles(tmp_path, worker_1=refuse)
+  status, said = _run(roles)
+  assert status == 2
+  assert 'worker 1 ended with status 2: worker: --flag=x: no.' in said
+  # The trainer is on the terminal.
+  status, said = _run(
+    _Roles(tmp_path, worker_1=refuse, trainer=_after(0.5, status=2))
+  )
+  assert status == 2
+  assert 'worker 1 ended' not in said
+  assert [roles.starts(n) for n in ('worker_0', 'trainer')] == [2, 2]
+
+
 def test_gives_up_after_so_many_restarts(tmp_path):
   roles = _Roles(tmp_path, worker_0=_kill_self)
   status, said = _run(roles, max_restarts=1)

@@ -19,7 +19,7 @@ from lingvo_gpipe.tracing import trace_command
     (['--model=x', '--recompute=x'], '--recompute=x must be one of always'),
     (['--model=x', '--step=3'], 'unrecognized arguments: --step=3'),
     (['--model=x', '--', '--max_steps=3'], '--max_steps is set here'),
-    (['--model=x', '--', 'steps'], "'steps' is no flag"),
+    (['--model=x', '--', 'steps'], "'steps': not a flag"),
   ],
 )
 def test_a_mistake_is_told_in_one_line(argv, message, tmp_path, capfd):
@@ -97,8 +97,7 @@ def test_an_old_trace_is_no_success(tmp_path, monkeypatch, capfd):
 def test_workers_are_launched_as_asked(tmp_path, monkeypatch):
   seen = []
 
-  def launch(argv, name, check):
-    del check
+  def launch(argv, name):
     seen.append((argv, name))
     return 2
 

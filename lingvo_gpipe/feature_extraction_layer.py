@@ -21,6 +21,28 @@ def to_tuple(x: Any) -> tuple[Any, ...]:
   return (x,)
 
 
+class PlacedKey(str):
+  """A child's key that sorts by its place, behind all keys without one.
+
+  Lingvo sorts by key where it adds up something of all variables, such as the
+  norm that gradients are clipped by. By name the layers would be added cell by
+  cell, so the sum's last bits would depend on the cut; by place they never do.
+  """
+
+  place: int
+
+  def __new__(cls, name: str, place: int):
+    key = super().__new__(cls, name)
+    key.place = place
+    return key
+
+  def __lt__(self, other: str) -> bool:
+    return isinstance(other, PlacedKey) and self.place < other.place
+
+  def __gt__(self, other: str) -> bool:
+    return not isinstance(other, PlacedKey) or self.place > other.place
+
+
 class FeatureExtractionLayer(base_layer.BaseLayer):
   """Layers in sequence, which can also hand out activations from between.
 
@@ -66,14 +88,14 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
     fetched = p.act_fetch_layers or []
     _CheckActivations(p, fetched)
     self._seq = []
-    for sub in p.sub:
+    for place, sub in enumerate(p.sub):
       if not sub.name:
         raise ValueError(
           f'{p.name}.sub has a {sub.cls.__name__} without a name; the names of '
           'its variables need one.'
         )
       name = p.variable_name_prefix + sub.name
-      key = _Key(name)
+      key = PlacedKey(_Key(name), place)
       if key in self.children:
         raise ValueError(
           f'{p.name}.sub has two layers named {name!r}; names must differ.'

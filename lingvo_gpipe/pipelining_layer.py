@@ -12,6 +12,7 @@ from lingvo_gpipe.engine import placement
 from lingvo_gpipe.feature_extraction_layer import (
   FeatureExtractionLayer,
   PartitionSequentialLayers,
+  PlacedKey,
   to_tuple,
 )
 from lingvo_gpipe.pipeline import run as pipeline_run
@@ -116,15 +117,12 @@ class PipeliningLayer(base_layer.BaseLayer):
     self._wiring = _CheckedWiring(p)
     self._devices = self._CellDevices()
     for layer in p.before_tpl:
-      with tf.device(self._devices[0]):
-        self.CreateChild(layer.name, layer)
+      self._CreatePlacedChild(layer.name, layer, self._devices[0])
     shared = self._SharedSubNames()
     for device, cell in zip(self._devices, p.cell_tpl, strict=True):
-      with tf.device(device):
-        self.CreateChild(cell.name, _WithoutScope(cell, shared))
+      self._CreatePlacedChild(cell.name, _WithoutScope(cell, shared), device)
     if p.loss_tpl is not None:
-      with tf.device(self._devices[-1]):
-        self.CreateChild('loss', p.loss_tpl)
+      self._CreatePlacedChild('loss', p.loss_tpl, self._devices[-1])
     self._numbers = self._NumberLayers()
     self._schedule = None
     self._emitted: list[EmittedSchedule] = []
@@ -142,6 +140,10 @@ class PipeliningLayer(base_layer.BaseLayer):
         'raise devices_per_split (--worker_split_size).'
       )
     return [current.WorkerDeviceInModelSplit(k) for k in range(len(p.cell_tpl))]
+
+  def _CreatePlacedChild(self, name: str, params: Any, device: str) -> None:
+    with tf.device(device):
+      self.CreateChild(PlacedKey(name, len(self.children)), params)
 
   def _SharedSubNames(self) -> set[str]:
     """Names that layers of more than one cell have."""

@@ -134,19 +134,21 @@ class _Input(base_input_generator.BaseInputGenerator):
   """Only there because Lingvo asks a task's input for its filters."""
 
 
-def task_params(net):
+def task_params(net, **learning):
+  """A task's Params; `learning` are Params of its learner."""
   p = Task.Params().Set(name='task', net=net, input=_Input.Params())
   p.train.learner = learner.Learner.Params().Set(
     name='loss',
     learning_rate=0.1,
     optimizer=optimizer.Adam.Params(),
   )
+  p.train.learner.Set(**learning)
   return p
 
 
-def build_training(net, batch=8):
+def build_training(net, batch=8, **learning):
   """A task with its training op in the current graph."""
-  task = task_params(net).Instantiate()
+  task = task_params(net, **learning).Instantiate()
   x = tf.constant(inputs(batch))
   task.FPropDefaultTheta(py_utils.NestedMap(x=x, y=tf.zeros_like(x)))
   task.BProp()

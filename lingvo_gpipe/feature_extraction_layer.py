@@ -36,6 +36,9 @@ class PlacedKey(str):
     key.place = place
     return key
 
+  def __getnewargs__(self) -> tuple[str, int]:
+    return str(self), self.place  # What copies are made of.
+
   def __lt__(self, other: str) -> bool:
     return isinstance(other, PlacedKey) and self.place < other.place
 

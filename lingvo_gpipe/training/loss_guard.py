@@ -20,14 +20,16 @@ import lingvo.compat as tf
 import numpy as np
 from lingvo.core import py_utils
 
-from lingvo_gpipe.training import non_finite, notices
+from lingvo_gpipe.training import due_updates, non_finite, notices
 
 tf.flags.DEFINE_enum(
   'on_nan_loss',
   'stop',
   ['stop', 'skip'],
   'What to do when the loss of a step is NaN or infinite. Its weights are '
-  'never updated. stop: end the training; skip: go on with the next step.',
+  'never updated. stop: end the training; skip: go on with the next step. What '
+  'is due at a skipped step all the same, as an accumulator that is to be '
+  'applied, is done without its batch.',
 )
 
 FLAGS = tf.flags.FLAGS
@@ -62,8 +64,9 @@ def _gate(train_op, loss, name):
   """Lets what writes to variables in a training step wait for all checks.
 
   Returns:
-    The checks, a list of ops: that of the loss, and others that are there,
-    such as Lingvo's of gradients.
+    A pair of lists of ops: the checks, that of the loss and others that are
+    there, such as Lingvo's of gradients; and what is due even if the step is
+    skipped, see `due_updates`.
   """
   with tf.control_dependencies(None), tf.device(loss.op.device or None):
     check = tf.debugging.check_numerics(loss, 'The loss is not finite', name)
@@ -78,6 +81,7 @@ def _gate(train_op, loss, name):
       behind.add(op)  # Too late to keep anything from being written.
     elif op.type in _CHECKS:
       checks.append(op)
+  due = due_updates.again(writers, [*forward, *checks])
   with tf.control_dependencies(checks):
     fine = tf.no_op(f'{name}_and_gradients')
   # No writer comes before a check, so no circle can come of it.
@@ -85,7 +89,7 @@ def _gate(train_op, loss, name):
     # An edge into a loop's frame is not allowed; Lingvo makes no such loops.
     if not _in_loop(op):
       op._add_control_input(fine)
-  return checks
+  return checks, due
 
 
 class LossGuard:
@@ -102,24 +106,23 @@ class LossGuard:
     self._policy = policy
     self._losses = {}
     self._checks = {}
+    self._skip = {}
     self._last_skipped = None
     self._in_a_row = 0
     self._global_step = model.global_step
     for task in model.tasks:
       loss = task.eval_metrics['loss'][0]
       self._losses[task.train_op] = loss
-      self._checks[task.train_op] = _gate(
+      self._checks[task.train_op], due = _gate(
         task.train_op, loss, f'check_loss_of_{task.params.name}'
       )
-    steps = {
-      id(step): step
-      for step in [
-        py_utils.GetOrCreateGlobalStepVar(),
-        *(task.global_step for task in model.tasks),
-      ]
-    }
-    with tf.control_dependencies(None):
-      self._next_step = tf.group(*(tf.assign_add(s, 1) for s in steps.values()))
+      steps = [py_utils.GetOrCreateGlobalStepVar()]
+      if task.global_step is not steps[0]:
+        steps.append(task.global_step)
+      with tf.control_dependencies(None), tf.control_dependencies(due):
+        self._skip[task.train_op] = tf.group(
+          *(tf.assign_add(step, 1) for step in steps)
+        )
 
   def session(self, *args, **kwargs):
     """Returns a `tf.Session` with these arguments whose steps are guarded."""
@@ -167,7 +170,7 @@ class LossGuard:
       None if fetch is train_op else _what_can_be_had(session, fetch)
       for fetch in fetches
     ]
-    session.run(self._next_step)
+    session.run(self._skip[train_op])
     return results
 
   def _what(self, session, train_op, error):

@@ -108,8 +108,13 @@ def _start(order, tensors, states, complete):
   return nan[0] if nan else bad[-1] if bad else None
 
 
-def in_order(ops):
-  """`ops` and all that they need, each after what it needs itself."""
+def in_order(ops, *, control_inputs=True):
+  """`ops` and all that they need, each after what it needs itself.
+
+  Args:
+    ops: Operations.
+    control_inputs: Whether they need what they only wait for.
+  """
   done = {}
   stack = [(op, False) for op in reversed(ops)]
   while stack:
@@ -120,7 +125,9 @@ def in_order(ops):
       done[op] = None
       continue
     stack.append((op, True))
-    needs = [t.op for t in op.inputs] + list(op.control_inputs)
+    needs = [t.op for t in op.inputs]
+    if control_inputs:
+      needs += op.control_inputs
     stack += [(need, False) for need in reversed(needs) if need not in done]
   return list(done)
 

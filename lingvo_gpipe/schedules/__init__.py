@@ -48,7 +48,7 @@ __all__ = [
   'validate',
 ]
 
-_BUILDERS: dict[str, Callable[[Sequence[int], int], Schedule]] = {
+_BUILDERS: dict[str, Callable[[Sequence[int], int, int], Schedule]] = {
   'gpipe': _gpipe.gpipe,
   '1f1b': _one_f_one_b.one_f_one_b,
 }
@@ -69,6 +69,7 @@ def make_schedule(
   num_micro_batches: int,
   *,
   forward_only: bool = False,
+  first_backward: int = 0,
 ) -> Schedule:
   """Builds a schedule.
 
@@ -83,13 +84,21 @@ def make_schedule(
     num_micro_batches: M, at least 1. It may be smaller than K.
     forward_only: Whether to leave the backwards out, for evaluation. The
       result is then the same for every name, and is called 'forward_only'.
+    first_backward: The first cell with backward tasks: nothing is trained in
+      those before it. K leaves all backwards out.
 
   Raises:
     ValueError: An argument is not one of the allowed values.
   """
   devices, num_micro_batches = _checked(name, cell_devices, num_micro_batches)
-  builder = _forward_only if forward_only else _BUILDERS[name]
-  return builder(devices, num_micro_batches)
+  if not 0 <= first_backward <= len(devices):
+    raise ValueError(
+      f'first_backward is {first_backward}; it must be from 0 to the number of '
+      f'cells, {len(devices)}.'
+    )
+  if forward_only or first_backward == len(devices):
+    return _forward_only(devices, num_micro_batches)
+  return _BUILDERS[name](devices, num_micro_batches, first_backward)
 
 
 def in_flight_limits(

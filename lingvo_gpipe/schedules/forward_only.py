@@ -25,7 +25,7 @@ def forward_only(
     num_micro_batches,
     in_flight_limits=[num_micro_batches] * len(cell_devices),
     forwards_first=True,
-    with_backwards=False,
+    first_backward=len(cell_devices),
   )
   return task_lib.Schedule(
     'forward_only', num_micro_batches, tuple(cell_devices), filler.fill()

@@ -16,7 +16,7 @@ def in_flight_limits(
 
 
 def gpipe(
-  cell_devices: Sequence[int], num_micro_batches: int
+  cell_devices: Sequence[int], num_micro_batches: int, first_backward: int = 0
 ) -> task_lib.Schedule:
   """Every device runs all its forwards, then all its backwards.
 
@@ -39,6 +39,7 @@ def gpipe(
   Args:
     cell_devices: The device of each cell; cells may share devices in any way.
     num_micro_batches: M, at least 1.
+    first_backward: The first cell with backward tasks.
 
   Returns:
     The schedule. All its forwards come before all its backwards in any order
@@ -49,8 +50,12 @@ def gpipe(
     num_micro_batches,
     in_flight_limits=in_flight_limits(cell_devices, num_micro_batches),
     forwards_first=True,
-    with_backwards=True,
+    first_backward=first_backward,
   )
   return task_lib.Schedule(
-    'gpipe', num_micro_batches, tuple(cell_devices), filler.fill()
+    'gpipe',
+    num_micro_batches,
+    tuple(cell_devices),
+    filler.fill(),
+    first_backward,
   )

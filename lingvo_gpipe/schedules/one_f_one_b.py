@@ -36,7 +36,7 @@ def in_flight_limits(
 
 
 def one_f_one_b(
-  cell_devices: Sequence[int], num_micro_batches: int
+  cell_devices: Sequence[int], num_micro_batches: int, first_backward: int = 0
 ) -> task_lib.Schedule:
   """After a warm-up each device alternates one forward and one backward.
 
@@ -58,6 +58,7 @@ def one_f_one_b(
   Args:
     cell_devices: The device of each cell; cells may share devices in any way.
     num_micro_batches: M, at least 1.
+    first_backward: The first cell with backward tasks.
 
   Returns:
     The schedule. Backwards begin before the last forwards, so the loss must be
@@ -68,8 +69,12 @@ def one_f_one_b(
     num_micro_batches,
     in_flight_limits=in_flight_limits(cell_devices, num_micro_batches),
     forwards_first=False,
-    with_backwards=True,
+    first_backward=first_backward,
   )
   return task_lib.Schedule(
-    '1f1b', num_micro_batches, tuple(cell_devices), filler.fill()
+    '1f1b',
+    num_micro_batches,
+    tuple(cell_devices),
+    filler.fill(),
+    first_backward,
   )

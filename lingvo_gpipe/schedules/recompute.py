@@ -51,8 +51,14 @@ def recomputed(
   most = most_recomputed(schedule.num_micro_batches, policy)
   micro_batches = frozenset(range(0 if schedule.forward_only else most))
   gains_nothing = _direct_backwards(schedule)
-  others = [micro_batches] * (schedule.num_cells - 1)
-  return (*others, micro_batches - gains_nothing)
+  none: frozenset[int] = frozenset()
+  return tuple(
+    none
+    if k < schedule.first_backward
+    else micro_batches
+    - (gains_nothing if k == schedule.num_cells - 1 else none)
+    for k in range(schedule.num_cells)
+  )
 
 
 def most_recomputed(num_micro_batches: int, policy: str) -> int:

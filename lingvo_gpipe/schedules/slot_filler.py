@@ -37,7 +37,7 @@ class SlotFiller:
     num_micro_batches: int,
     in_flight_limits: Sequence[int],
     forwards_first: bool,
-    with_backwards: bool,
+    first_backward: int,
   ):
     """Sets up the run.
 
@@ -45,16 +45,18 @@ class SlotFiller:
       cell_devices: The device of each cell.
       num_micro_batches: M.
       in_flight_limits: For each cell, how many micro-batches may be between
-        the start of its forward and the end of its backward. At least 1.
+        the start of its forward and the end of its backward. At least 1. A
+        cell without backwards is held back by those of the first that has some:
+        what it made and nobody has used takes memory, too.
       forwards_first: Whether a device runs all its forwards before its first
         backward, instead of preferring a backward wherever one can start.
-      with_backwards: Whether there are backward tasks.
+      first_backward: The first cell with backward tasks; K for none.
     """
     num_cells = len(cell_devices)
     self._num_micro_batches = num_micro_batches
     self._limits = in_flight_limits
     self._forwards_first = forwards_first
-    self._with_backwards = with_backwards
+    self._first_backward = first_backward
     self._forwards = [0] * num_cells
     self._backwards = [0] * num_cells
     self._device_cells: list[list[int]] = [
@@ -66,8 +68,9 @@ class SlotFiller:
   def fill(self) -> tuple[tuple[task_lib.Task, ...], ...]:
     """Runs the pipeline and returns each device's tasks in order."""
     rows: list[list[task_lib.Task]] = [[] for _ in self._device_cells]
-    num_passes = 2 if self._with_backwards else 1
-    left = num_passes * len(self._forwards) * self._num_micro_batches
+    num_cells = len(self._forwards)
+    num_passes = 2 * num_cells - self._first_backward
+    left = num_passes * self._num_micro_batches
     while left:
       # Every device chooses before any task counts as done: a task that needs
       # another cannot share its slot.
@@ -100,21 +103,27 @@ class SlotFiller:
       if (
         m < self._num_micro_batches
         and (k == 0 or self._forwards[k - 1] > m)
-        and m - self._backwards[k] < self._limits[k]
+        and m - self._num_done(k) < self._limits[k]
       ):
         return task_lib.Task(_FORWARD, k, m)
     return None
 
   def _ready_backward(self, cells: list[int]) -> task_lib.Task | None:
     """The backward, of those that can start, that is nearest to cell 0."""
-    if not self._with_backwards:
-      return None
     last = len(self._backwards) - 1
     for k in cells:
       m = self._backwards[k]
+      if k < self._first_backward:
+        continue
       if m < self._forwards[k] and (k == last or self._backwards[k + 1] > m):
         return task_lib.Task(_BACKWARD, k, m)
     return None
+
+  def _num_done(self, k: int) -> int:
+    """How many micro-batches hold back a cell's forwards no more."""
+    if self._first_backward == len(self._backwards):
+      return 0
+    return self._backwards[max(k, self._first_backward)]
 
   def _mark_done(self, task: task_lib.Task) -> None:
     if task.kind == _FORWARD:

@@ -5,7 +5,7 @@
 A cell stashes a micro-batch from the start of its forward to the end of its
 backward (of its weight gradient, where that is a task of its own). A cell's
 tasks all run on one device, one after the other, so their order alone decides
-how many micro-batches are stashed at once. A forward-only schedule stashes
+how many micro-batches are stashed at once. A cell without backwards stashes
 nothing.
 """
 
@@ -42,7 +42,7 @@ def stash_counts(
   releasing_kind = _WEIGHT_GRADIENT if is_split else _BACKWARD
   keeps = not schedule.forward_only
   for task in tasks:
-    if task.kind == _FORWARD and keeps:
+    if task.kind == _FORWARD and keeps and task.cell >= schedule.first_backward:
       counts[task.cell] += 1
     yield task, counts
     if task.kind == releasing_kind:

@@ -64,6 +64,9 @@ class Schedule:
     cell_devices: For each cell, the index of the device it lives on.
     device_tasks: For each device, its tasks in the order in which they run. A
       device without cells has an empty row.
+    first_backward: The first cell with backward tasks. Those before it, in
+      which nothing is trained, have forward tasks only. A schedule without any
+      backward task leaves it at 0.
 
   Building one checks nothing, so that a wrong schedule can be looked at:
   `validate` checks.
@@ -73,6 +76,7 @@ class Schedule:
   num_micro_batches: int
   cell_devices: tuple[int, ...]
   device_tasks: tuple[tuple[Task, ...], ...]
+  first_backward: int = 0
 
   @property
   def num_cells(self) -> int:

@@ -22,7 +22,8 @@ def validate(schedule: task_lib.Schedule) -> None:
   """Checks a schedule.
 
   - Every cell's forward runs once for every micro-batch; so does its backward,
-    unless no cell has one; and its weight gradient, unless no cell has one.
+    from cell first_backward on, unless no cell has one; and its weight
+    gradient, likewise.
   - Every task runs on the device of its cell.
   - A cell runs its tasks of one kind by ascending micro-batch. It adds up its
     weight gradients in this order, so the order decides their last bits, and
@@ -50,6 +51,11 @@ def _check_shape(schedule: task_lib.Schedule) -> None:
     )
   if not schedule.cell_devices:
     findings.append('cell_devices is empty; there must be at least one cell.')
+  elif not 0 <= schedule.first_backward < schedule.num_cells:
+    findings.append(
+      f'first_backward is {schedule.first_backward}; there are cells 0 to '
+      f'{schedule.num_cells - 1}.'
+    )
   for cell, device in enumerate(schedule.cell_devices):
     if not 0 <= device < schedule.num_devices:
       findings.append(
@@ -82,6 +88,11 @@ def _check_places(schedule: task_lib.Schedule) -> None:
           f'{device}.'
         )
         marks.append(places[task])
+      elif task.kind != _FORWARD and task.cell < schedule.first_backward:
+        findings.append(
+          f'{task} is a task of a cell that runs forward only: first_backward '
+          f'is {schedule.first_backward}.'
+        )
       elif schedule.cell_devices[task.cell] != device:
         findings.append(
           f'{task} runs on device {device}, but cell {task.cell} is on device '
@@ -104,6 +115,8 @@ def _check_complete(schedule: task_lib.Schedule) -> None:
     findings.append('There are weight-gradient tasks, but no backward tasks.')
   for kind in sorted(kinds):
     for cell, device in enumerate(schedule.cell_devices):
+      if kind != _FORWARD and cell < schedule.first_backward:
+        continue
       missing = [
         m
         for m in range(schedule.num_micro_batches)

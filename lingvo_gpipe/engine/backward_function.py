@@ -35,7 +35,7 @@ class BackwardFunction:
     name: str,
     graph: graph_function.FuncGraph,
     ys: Sequence[tf.Tensor],
-    data: Sequence[tf.Tensor],
+    data: Sequence[tf.Tensor | None],
     weights: Sequence[tf.Tensor],
     device: str,
   ):
@@ -45,7 +45,8 @@ class BackwardFunction:
       name: The cell's name.
       graph: The traced graph T.
       ys: Tensors of it that are given a gradient.
-      data: Inputs of it to differentiate by, each on its own.
+      data: Inputs of it to differentiate by, each on its own; None for one
+        whose gradient is not wanted.
       weights: Inputs of it whose gradients are summed over micro-batches.
       device: The device of each op in the functions; '' for where they are
         called.
@@ -53,7 +54,7 @@ class BackwardFunction:
     self._name = name
     self._device = device
     xs = [*data, *weights]
-    used = [i for i, x in enumerate(xs) if differentiable(x)]
+    used = [i for i, x in enumerate(xs) if x is not None and differentiable(x)]
     gradient = graph_function.differentiate(
       graph,
       ys,
@@ -127,12 +128,13 @@ class BackwardFunction:
       The gradients of the cell's inputs, None where there is none; and the
       new sums.
     """
-    recompute = residuals is None
+    # Without residuals there is nothing to recompute, and less to hold.
+    recompute = residuals is None and bool(self._residuals)
     function = self._function(recompute, sums is None)
     if recompute:
       given = [*args, *self.outer, *d_ys]
     else:
-      given = [*self._captured(args, residuals, self.outer), *d_ys]
+      given = [*self._captured(args, residuals or (), self.outer), *d_ys]
     results = function([*given, *(sums or ())])
     count = sum(position is not None for position in self.input_positions)
     data = iter(results[:count])

@@ -43,6 +43,7 @@ class Cell:
       CellOutputs.
     takes: Names of the values that it takes from earlier cells, by `taken` of
       CellInputs.
+    trained: For each weight, whether it is trained; None if all are.
   """
 
   name: str
@@ -53,6 +54,7 @@ class Cell:
   side_inputs: Sequence[Any] | None = None
   puts: Sequence[str] = ()
   takes: Sequence[str] = ()
+  trained: Sequence[bool] | None = None
 
   def side_input(self, micro_batch: int) -> Any:
     return None if self.side_inputs is None else self.side_inputs[micro_batch]

@@ -8,7 +8,8 @@ the same forward pass and the same backward pass, op for op.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -265,7 +266,12 @@ class CellFunction:
     return self._forward(args)
 
   def prepare_backward(
-    self, has_gradient: HasGradient, input_gradients: bool
+    self,
+    has_gradient: HasGradient,
+    input_gradients: bool,
+    *,
+    trained: Sequence[bool] | None = None,
+    without: Collection[str] = (),
   ) -> tuple[list[bool], dict[str, list[bool]]]:
     """Builds the gradient; to be called before any other call.
 
@@ -273,6 +279,9 @@ class CellFunction:
       has_gradient: Which tensors of what the cell returns are given one.
       input_gradients: Whether to compute gradients of the inputs and of the
         values taken.
+      trained: For each weight, whether its gradient is wanted; None if that of
+        all is. Those of captures always are.
+      without: Names of values taken whose gradients nobody needs.
 
     Returns:
       Whether there is a gradient, as from `split_gradients`.
@@ -284,19 +293,29 @@ class CellFunction:
       *(t for name in sorted(has_gradient.rests) for t in self._rests[name]),
     ]
     given = has_gradient.in_order([True] * self.num_losses)
-    data = _tensors(self._input_nest[:2]) if input_gradients else []
     self._backward = BackwardFunction(
       self.name,
       self._graph,
       [y for y, is_given in zip(returned, given, strict=True) if is_given],
-      self._graph.inputs[: len(data)],
-      self.weight_inputs,
+      self._data(without) if input_gradients else [],
+      self.weight_inputs(trained),
       self.device,
     )
     positions = self._backward.input_positions
     return self.split_gradients(
       [position is not None for position in positions]
     )
+
+  def _data(self, without: Collection[str]) -> list[tf.Tensor | None]:
+    """The placeholders of inputs and of values taken, None for some names."""
+    inputs, taken, _ = self._input_nest
+    wanted = [True] * len(_tensors(inputs))
+    for name in sorted(taken):
+      wanted += [name not in without] * len(_tensors(taken[name]))
+    return [
+      x if is_wanted else None
+      for x, is_wanted in zip(self._graph.inputs, wanted, strict=False)
+    ]
 
   def split_gradients(
     self, flat: Sequence[Any]
@@ -324,11 +343,14 @@ class CellFunction:
     assert self._backward is not None, f'{self.name} is forward only.'
     return self._backward
 
-  @property
-  def weight_inputs(self) -> list[tf.Tensor]:
-    """The placeholders of weights, then of captures."""
+  def weight_inputs(
+    self, trained: Sequence[bool] | None = None
+  ) -> list[tf.Tensor]:
+    """The placeholders of weights, those that are trained; then of captures."""
     inputs = self._graph.inputs
     weights = inputs[self._num_inputs : self._num_inputs + self._num_weights]
+    if trained is not None:
+      weights = list(itertools.compress(weights, trained))
     return [*weights, *inputs[self._num_arguments :]]
 
 

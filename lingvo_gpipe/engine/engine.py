@@ -16,6 +16,7 @@ them TensorFlow starts every task whose inputs are there: it would recompute
 several micro-batches at once. XLA knows no such edges; see `xla`.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,8 +76,9 @@ class Engine:
       clock: Where in the training this is.
       recompute: One of schedules.RECOMPUTE_POLICIES.
       input_gradients: Whether the first cell's backward tasks also compute the
-        gradients of the pipeline's inputs.
+        gradients of the pipeline's inputs; it must then have some.
     """
+    assert not (input_gradients and schedule.first_backward)
     self._cells = cells
     self._routes = Routes(cells)
     self._schedule = schedule
@@ -140,11 +142,19 @@ class Engine:
       if s is not None
     ]
     taken: dict[int, dict[str, list[bool]]] = {}
-    for k in reversed(range(len(functions))):
+    first = self._schedule.first_backward
+    for k in reversed(range(first, len(functions))):
       given = self._by_next_taker(k, lambda name, j: taken[j][name])
       self._has_gradient[k] = HasGradient(outputs, *given)
       outputs, taken[k] = functions[k].prepare_backward(
-        self._has_gradient[k], k > 0 or self._input_gradients
+        self._has_gradient[k],
+        k > first or self._input_gradients,
+        trained=self._cells[k].trained,
+        without=[
+          name
+          for name in self._cells[k].takes
+          if self._routes.source(name) < first
+        ],
       )
 
   def _by_next_taker(
@@ -183,7 +193,15 @@ class Engine:
 
   def weights(self, k: int) -> list[tf.Tensor]:
     """The tensors for which `weight_gradients` gives the gradients."""
-    return self._weights[k]
+    if k < self._schedule.first_backward:
+      return []
+    trained = self._cells[k].trained
+    if trained is None:
+      return self._weights[k]
+    num_captures = len(self._weights[k]) - len(trained)
+    return list(
+      itertools.compress(self._weights[k], [*trained, *[True] * num_captures])
+    )
 
   def traced(self, k: int) -> CellFunction:
     """The function of cell `k` for the first micro-batch."""
@@ -243,11 +261,12 @@ class Engine:
 
   def weight_gradients(self, k: int) -> list[backward_function.Weight]:
     """The gradients of `weights(k)`, summed over the micro-batches."""
-    backward = self._functions[0][k].backward
+    weights = self.weights(k)
     if k not in self._sums:
-      return [None] * len(self._weights[k])
+      return [None] * len(weights)
+    backward = self._functions[0][k].backward
     with placement.on_device(self._cells[k].device):
-      return backward.weight_gradients(self._sums[k], self._weights[k])
+      return backward.weight_gradients(self._sums[k], weights)
 
   def _run_forward(self, task: Task) -> None:
     k, m = task.cell, task.micro_batch
@@ -267,7 +286,8 @@ class Engine:
       },
     )
     self._arguments[k, m] = args
-    keep = self._training and m not in self._recomputed[k]
+    goes_back = self._training and k >= self._schedule.first_backward
+    keep = goes_back and m not in self._recomputed[k]
     call = function.backward.forward_keep if keep else function.forward
     flat = self._emit(task, lambda args, _: call(args), args)
     self._results[k, m] = function.results(flat)

@@ -163,7 +163,8 @@ class Gradient:
   Attributes:
     graph: Its inputs are one gradient for each of ys, then what it reads of
       elsewhere, `captures`.
-    captures: The tensors it reads, of the traced graph or outside of it.
+    captures: The tensors it reads, of the traced graph or outside of it; those
+      that its outputs depend on.
     positions: For each of xs: None if it has no gradient, the position of its
       gradient among the graph's outputs, or `Slices`.
   """
@@ -207,9 +208,34 @@ def differentiate(
         if make_dense and isinstance(gradient, tf.IndexedSlices):
           gradient = tf.convert_to_tensor(gradient)
         positions.append(_append_output(gradient, outputs))
-  graph.inputs = d_ys + list(graph.internal_captures)
+  # TensorFlow also builds gradients that nobody asked for, of a product's other
+  # factor, say; what only these read need not be kept.
+  needed = _needed_by(outputs)
+  captures = [
+    (outer, inner)
+    for outer, inner in zip(
+      graph.external_captures, graph.internal_captures, strict=True
+    )
+    if inner.op in needed
+  ]
+  graph.inputs = d_ys + [inner for _, inner in captures]
   graph.outputs = outputs
-  return Gradient(graph, tuple(graph.external_captures), tuple(positions))
+  return Gradient(
+    graph, tuple(outer for outer, _ in captures), tuple(positions)
+  )
+
+
+def _needed_by(tensors: Sequence[tf.Tensor]) -> set[tf.Operation]:
+  """The ops of a graph that run if tensors of it are computed."""
+  pending = [tensor.op for tensor in tensors]
+  needed = set(pending)
+  while pending:
+    op = pending.pop()
+    for before in (*(t.op for t in op.inputs), *op.control_inputs):
+      if before not in needed:
+        needed.add(before)
+        pending.append(before)
+  return needed
 
 
 def _append_output(

@@ -51,7 +51,7 @@ def backward(
   num_inputs = len(specs.leaves(trace.call.inputs))
   data = graph.inputs[:num_inputs] if input_gradients else []
   used = [
-    x for x in (*data, *trace.function.weight_inputs) if differentiable(x)
+    x for x in (*data, *trace.function.weight_inputs()) if differentiable(x)
   ]
   if not ys or not used:
     none = (False,) * num_inputs

@@ -123,7 +123,11 @@ class _Adviser:
   def _made(self, name: str, num_micro_batches: int) -> Schedule:
     s = self._s.schedule
     return schedules.make_schedule(
-      name, s.cell_devices, num_micro_batches, forward_only=s.forward_only
+      name,
+      s.cell_devices,
+      num_micro_batches,
+      forward_only=s.forward_only,
+      first_backward=s.first_backward,
     )
 
   def cuts(self) -> list[Proposal]:

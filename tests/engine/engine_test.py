@@ -44,17 +44,28 @@ def _engine(
   devices=None,
   forward_only=False,
   input_gradients=False,
+  trained=None,
 ):
-  """An engine, all its tasks emitted, for the loss sum(outputs)."""
+  """An engine, all its tasks emitted, for the loss sum(outputs).
+
+  Args:
+    trained: For each cell, whether it is trained; all are by default.
+  """
   devices = devices or _DEVICES[:num_cells]
   cells = []
   for k, device in enumerate(devices):
     with tf.device(device):
       weight = tf.get_variable(f'w{k}', [_WIDTH, _WIDTH], use_resource=True)
-    cells.append(engine.Cell(f'd{k}', device, _body(num_layers), [weight]))
+    flags = None if trained is None else [trained[k]]
+    body = _body(num_layers)
+    cells.append(engine.Cell(f'd{k}', device, body, [weight], trained=flags))
   numbers = [sorted(set(devices)).index(d) for d in devices]
   plan = schedules.make_schedule(
-    schedule, tuple(numbers), num_micro_batches, forward_only=forward_only
+    schedule,
+    tuple(numbers),
+    num_micro_batches,
+    forward_only=forward_only,
+    first_backward=0 if trained is None else trained.index(True),
   )
   rows = np.random.RandomState(0).randn(num_micro_batches, 2, _WIDTH)
   inputs = [tf.constant(row, tf.float32) for row in rows]
@@ -238,3 +249,50 @@ def test_evaluation_has_forward_tasks_alone(graph):
   assert len(calls) == 2 * 3
   assert not any('backward' in name for name in calls)
   assert made.results(1, 2).outputs.shape.as_list() == [2, _WIDTH]
+
+
+@pytest.mark.parametrize('recompute', schedules.RECOMPUTE_POLICIES)
+@pytest.mark.parametrize('schedule', schedules.SCHEDULE_NAMES)
+@pytest.mark.parametrize(
+  'trained', [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 1]]
+)
+def test_what_is_not_trained_is_not_differentiated(
+  graph, trained, schedule, recompute
+):
+  trained = list(map(bool, trained))
+  made, plan, cells, inputs = _engine(
+    3, 3, schedule, recompute, trained=trained
+  )
+  assert sorted(_calls(graph)) == sorted(map(_scope, plan.in_order()))
+  weights = [cell.weights[0] for cell in cells]
+  y = tf.stack(inputs)
+  for w in weights:
+    y = tf.tanh(tf.einsum('mbi,ij->mbj', y, w))
+  of_trained = list(itertools.compress(weights, trained))
+  expected = tf.gradients(tf.reduce_sum(y), of_trained)
+  outputs = [made.results(2, m).outputs for m in range(3)]
+  found = [made.weight_gradients(k) for k in range(3)]
+  assert list(map(len, found)) == trained
+  with tf.Session(config=tf.ConfigProto(device_count={'CPU': 3})) as sess:
+    sess.run(tf.global_variables_initializer())
+    count = _executed(sess, (outputs, found), 'MatMul')
+    found, expected = sess.run((tf.nest.flatten(found), expected))
+  for a, b in zip(found, expected, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+  # Of the weights that are trained, and of data behind the first of these.
+  products = sum(trained) + (2 - trained.index(True))
+  again = sum(map(len, schedules.recomputed(plan, recompute)))
+  assert count == 3 * (3 + products) + again
+
+
+def test_a_cell_keeps_nothing_for_gradients_that_are_not_wanted(graph):
+  _engine(2, 2, recompute='never', trained=[True, False])
+  kept = {name: _calls(graph)[name][0].outputs for name in ('d0_F0', 'd1_F0')}
+  # What tanh returned; of the product in cell 0 the factor is the argument.
+  assert {name: len(outputs) for name, outputs in kept.items()} == {
+    'd0_F0': 2,
+    'd1_F0': 2,
+  }
+  [backward] = _calls(graph)['d1_B0']
+  argument = _calls(graph)['d0_F0'][0].outputs[0]
+  assert not any(tensor is argument for tensor in backward.inputs)

@@ -16,7 +16,7 @@ from lingvo_gpipe.feature_extraction_layer import (
   to_tuple,
 )
 from lingvo_gpipe.pipeline import run as pipeline_run
-from lingvo_gpipe.pipeline import wiring
+from lingvo_gpipe.pipeline import trained_variables, wiring
 from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
@@ -107,6 +107,20 @@ class PipeliningLayer(base_layer.BaseLayer):
       'Names of the values that FProp and ComputeLoss are given besides the '
       'inputs, for the layers that take them; see named_layers.',
     )
+    p.Define(
+      'bprop_variable_filter',
+      None,
+      'A regular expression: only variables whose names it finds (re.search) '
+      'are trained. Of others no gradient is computed, nor is one held; cells '
+      'before the first that is trained have no backward pass. If this and '
+      'bprop_variable_exclusion are unset, what the learners of the task '
+      'around train is trained.',
+    )
+    p.Define(
+      'bprop_variable_exclusion',
+      None,
+      'A regular expression: variables whose names it finds are not trained.',
+    )
     return p
 
   def __init__(self, params):
@@ -114,6 +128,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     super().__init__(params)
     p = self.params
     _CheckParams(p)
+    self._trained = trained_variables.find(self)
     self._wiring = _CheckedWiring(p)
     self._devices = self._CellDevices()
     for layer in p.before_tpl:
@@ -123,6 +138,7 @@ class PipeliningLayer(base_layer.BaseLayer):
       self._CreatePlacedChild(cell.name, _WithoutScope(cell, shared), device)
     if p.loss_tpl is not None:
       self._CreatePlacedChild('loss', p.loss_tpl, self._devices[-1])
+    trained_variables.check_learners(self, self._trained)
     self._numbers = self._NumberLayers()
     self._schedule = None
     self._emitted: list[EmittedSchedule] = []
@@ -201,6 +217,11 @@ class PipeliningLayer(base_layer.BaseLayer):
   def layer_numbers(self) -> dict[str, int]:
     """Each layer's number in the pipeline, by path; see `seeds`."""
     return dict(self._numbers)
+
+  @property
+  def trained_variables(self) -> trained_variables.TrainedVariables:
+    """Which of its variables are trained."""
+    return self._trained
 
   @property
   def schedule(self):

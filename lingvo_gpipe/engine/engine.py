@@ -203,6 +203,11 @@ class Engine:
       itertools.compress(self._weights[k], [*trained, *[True] * num_captures])
     )
 
+  def frozen_weights(self, k: int) -> list[tf.Tensor]:
+    """The cell's other weights, which have no gradients here."""
+    with_gradients = {id(weight) for weight in self.weights(k)}
+    return [w for w in self._weights[k] if id(w) not in with_gradients]
+
   def traced(self, k: int) -> CellFunction:
     """The function of cell `k` for the first micro-batch."""
     return self._functions[0][k]

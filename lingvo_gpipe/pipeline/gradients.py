@@ -34,6 +34,7 @@ class PipelineGradients:
     split: Callable[[Any, str], list[Any]],
     batch_dim: int,
     before_input_gradients: Callable[[], None],
+    refused: Sequence[gradient_bridge.Source] = (),
   ):
     """Prepares the gradient.
 
@@ -45,6 +46,7 @@ class PipelineGradients:
       split: Cuts a nest into micro-batches, on a device.
       batch_dim: The dimension that counts the examples.
       before_input_gradients: Called before gradients of the inputs are built.
+      refused: What the outputs depend on besides, and has no gradient here.
     """
     self._engine = the_engine
     self._schedule = schedule
@@ -53,6 +55,7 @@ class PipelineGradients:
     self._split = split
     self._batch_dim = batch_dim
     self._before_input_gradients = before_input_gradients
+    self._refused = refused
     self._scale: tf.Tensor | None = None
 
   def from_outside(
@@ -108,6 +111,7 @@ class PipelineGradients:
     sources = [
       gradient_bridge.Source(self._devices[0], inputs, self._d_inputs),
       *(self._weights_of(k) for k in range(len(self._devices))),
+      *self._refused,
     ]
     return gradient_bridge.attach_gradient(
       outputs, sources, self._devices[-1], run_backward

@@ -84,6 +84,8 @@ class LingvoCell:
     numbers: Mapping[str, int],
     *,
     collect_aux_losses: bool,
+    trained: Sequence[bool] | None = None,
+    is_trained: Callable[[tf.Variable], bool] = lambda variable: True,
   ):
     """Prepares the cell.
 
@@ -95,12 +97,16 @@ class LingvoCell:
       numbers: The number of each layer of the pipeline, by its path.
       collect_aux_losses: Whether auxiliary losses are wanted. Layers find no
         AuxLossContext if not.
+      trained: For each leaf of theta, whether it is trained; None if all are.
+      is_trained: The same of a variable, for those that layers read themselves.
     """
     self.name = name
     self.theta = theta
     self.layers = layers
     self._fprop = fprop
     self._numbers = numbers
+    self.trained = trained
+    self._is_trained = is_trained
     self._collect_aux_losses = collect_aux_losses
     self._accumulators = [
       accumulator
@@ -265,7 +271,8 @@ class LingvoCell:
       def read() -> tf.Tensor:
         if id(variable) in given:
           return given[id(variable)]
-        return self._outer_value(variable)
+        value = self._outer_value(variable)
+        return value if self._is_trained(variable) else tf.stop_gradient(value)
 
       return VariableStandIn(variable, read, updates, self.name)
 

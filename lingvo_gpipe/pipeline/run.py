@@ -21,6 +21,7 @@ from lingvo.core import py_utils
 from lingvo_gpipe.engine import (
   cell_function,
   engine,
+  gradient_bridge,
   placement,
   tensor_specs,
 )
@@ -31,6 +32,7 @@ from lingvo_gpipe.pipeline import (
   random_checks,
   seeds,
   tied_weights,
+  trained_variables,
 )
 from lingvo_gpipe.pipeline.cell_fprop import CellFProp
 from lingvo_gpipe.pipeline.gradients import PipelineGradients
@@ -77,16 +79,22 @@ class PipelineRun:
       training=self._training,
     )
     seeds.check_capacity(len(layer.layer_numbers), self._batch.count)
+    self._loss = None
+    if with_loss:
+      self._loss = PipelineLoss(self._devices[-1], self._batch.clock.step)
+    self._cells = self._make_cells(theta)
+    self._inputs = [t for t in tf.nest.flatten(args) if t is not None]
+    self._input_gradients = input_gradients.may_be_needed(
+      [t for t in self._inputs if tensor_specs.differentiable(t)],
+      layer.trained_variables.by_name,
+    )
     self.schedule = make_schedule(
       p.schedule if with_loss else 'gpipe',
       placement.device_indices(self._devices),
       self._batch.count,
       forward_only=not self._training,
+      first_backward=self._first_trained(),
     )
-    self._loss = None
-    if with_loss:
-      self._loss = PipelineLoss(self._devices[-1], self._batch.clock.step)
-    self._cells = self._make_cells(theta)
     self._make_engine(args, self._split_side_inputs(targets, side_inputs))
     self.emitted = EmittedSchedule(
       self.schedule, tuple(self._devices), self._engine.task_of_op
@@ -97,6 +105,9 @@ class PipelineRun:
 
   def _make_cells(self, theta) -> list[LingvoCell]:
     layer = self._layer
+    is_trained = layer.trained_variables
+    flags = trained_variables.flags(theta, layer.vars, is_trained)
+    flags = tied_weights.tie(layer, flags)
     theta = tied_weights.tie(layer, theta, layer.device_of)
     wants_aux = (
       self._loss is not None or py_utils.AuxLossContext.Current() is not None
@@ -104,10 +115,12 @@ class PipelineRun:
     cells = []
     for k, cell in enumerate(layer.cells):
       layers, cell_theta = [cell], [theta[cell.params.name]]
+      cell_flags = [flags[cell.params.name]]
       device = self._devices[k]
       if self._loss is not None and k == len(layer.cells) - 1:
         layers.append(layer.loss)
         cell_theta.append(theta.loss)
+        cell_flags.append(flags.loss)
       cell_theta = tf.nest.map_structure(
         lambda w, device=device: placement.before_copies(w, device), cell_theta
       )
@@ -119,9 +132,27 @@ class PipelineRun:
           CellFProp(layer, k, self._loss),
           layer.layer_numbers,
           collect_aux_losses=wants_aux,
+          trained=tf.nest.flatten(cell_flags),
+          is_trained=is_trained,
         )
       )
     return cells
+
+  def _first_trained(self) -> int:
+    """The first cell that the backward pass must reach; K if it reaches none.
+
+    Those before have no trained weights, and no weight of before the pipeline
+    is trained by way of them.
+    """
+    if self._input_gradients:
+      return 0
+    for k, cell in enumerate(self._cells):
+      if any(
+        is_trained and tensor_specs.differentiable(weight)
+        for weight, is_trained in zip(cell.weights, cell.trained, strict=True)
+      ):
+        return k
+    return len(self._cells)
 
   def _split_side_inputs(
     self, targets: Any, side_inputs: Mapping[str, Any]
@@ -164,14 +195,11 @@ class PipelineRun:
         side_inputs[k],
         puts=self._layer.cell_wiring[k].puts,
         takes=self._layer.cell_wiring[k].takes,
+        trained=cell.trained,
       )
       for k, cell in enumerate(self._cells)
     ]
-    self._inputs = [t for t in tf.nest.flatten(args) if t is not None]
     p = self._layer.params
-    self._input_gradients = input_gradients.may_be_needed(
-      [t for t in self._inputs if tensor_specs.differentiable(t)]
-    )
     self._engine = engine.Engine(
       cells,
       self.schedule,
@@ -182,7 +210,12 @@ class PipelineRun:
     )
     if self._training:
       for k in range(len(self._cells)):
-        self._check_random_ops(k, recompute=p.recompute != 'never')
+        goes_back = k >= self._num_frozen
+        self._check_random_ops(
+          k, recompute=goes_back and p.recompute != 'never'
+        )
+        if not goes_back:
+          self._check_captures(k)
 
   def _check_random_ops(self, k: int, *, recompute: bool) -> None:
     random_checks.check(
@@ -204,6 +237,30 @@ class PipelineRun:
         'they depend on no weight. Extra tasks compute these, by running the '
         f'first cell again whatever recompute says. {error}'
       ) from error
+
+  @property
+  def _num_frozen(self) -> int:
+    """How many cells run forward only, in training too."""
+    schedule = self.schedule
+    if schedule.forward_only:
+      return schedule.num_cells
+    return schedule.first_backward
+
+  def _check_captures(self, k: int) -> None:
+    """Checks that a cell without backward tasks needs none after all."""
+    is_trained = self._layer.trained_variables.by_name
+    captures = [
+      t
+      for t in self._engine.traced(k).captures
+      if tensor_specs.differentiable(t)
+    ]
+    if input_gradients.may_be_needed(captures, is_trained):
+      raise ValueError(
+        f'{self._layer.path}: nothing up to cell {self._cells[k].name!r} is '
+        'trained, but its layers use tensors from outside that come from '
+        f'trained weights, among {[t.name for t in captures][:3]}; these would '
+        'get no gradient. Hand them to the pipeline as inputs.'
+      )
 
   # -- Running.
 
@@ -296,11 +353,32 @@ class PipelineRun:
       self._engine,
       self.schedule,
       self._devices,
-      self._inputs,
+      [] if self._num_frozen else self._inputs,
       self._batch.split,
       self._batch.batch_dim,
       self._check_extra_tasks,
+      self._refused(),
     )
+
+  def _refused(self) -> list[gradient_bridge.Source]:
+    """What has no gradient because it is not trained."""
+    trained = self._layer.trained_variables
+    rows = [
+      (device, self._engine.frozen_weights(k), 'a weight')
+      for k, device in enumerate(self._devices)
+    ]
+    if self._num_frozen:
+      rows.append((self._devices[0], self._inputs, 'an input'))
+    return [
+      trained_variables.refusing_source(
+        device,
+        [t for t in tensors if tensor_specs.differentiable(t)],
+        what,
+        self._layer.path,
+        trained,
+      )
+      for device, tensors, what in rows
+    ]
 
   def _after_statistics(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     """Makes outputs depend on the moving averages' statistics."""

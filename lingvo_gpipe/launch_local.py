@@ -22,7 +22,7 @@ import time
 
 from lingvo_gpipe import trainer
 from lingvo_gpipe.launching import child, local_cluster, private_network
-from lingvo_gpipe.training import command, user_error
+from lingvo_gpipe.training import command, jobs, user_error
 
 
 def _positive(text):
@@ -106,6 +106,8 @@ def _parse(parser, argv):
     if _value(flags, name) is not None:
       parser.error(f'--{name} is set here; leave it out')
   try:
+    for job in args.evaluate:
+      jobs.check_names(job, 'evaluate')
     trainer.check_flags(flags)
   except user_error.UserError as error:
     near = [
@@ -173,8 +175,8 @@ def _terminate(number, frame):
   raise KeyboardInterrupt
 
 
-def _check_model(model, log, say):
-  """Looks for the model; returns an exit status.
+def _check_model(model, evaluation_jobs, log, say):
+  """Looks for the model and its datasets; returns an exit status.
 
   In a process of its own: what the model's module starts would not survive the
   forks that make the others.
@@ -184,7 +186,9 @@ def _check_model(model, log, say):
     from lingvo_gpipe.training import model_lookup
 
     try:
-      model_lookup.find_model(model)
+      key = model_lookup.find_model(model)
+      for job in evaluation_jobs:
+        jobs.check_datasets(key, job, 'evaluate')
     except user_error.UserError as error:
       say(error)
       return error.exit_status
@@ -225,7 +229,7 @@ def main(argv=None, name=None):
   log = f'{settings.logdir}/log_launch_local.txt'
   with _stderr_into(log):
     trainer.preload()
-    status = _check_model(_value(flags, 'model'), log, say)
+    status = _check_model(_value(flags, 'model'), args.evaluate, log, say)
   if status:
     return status
   say(

@@ -11,9 +11,7 @@ It has every flag of Lingvo's. To train on K CPU devices in this process:
 import os
 import sys
 
-from lingvo_gpipe.training import command, trainer_flags
-
-_NEEDED = ('model', 'logdir')
+from lingvo_gpipe.training import command, jobs, trainer_flags, user_error
 
 
 def _load(argv):
@@ -39,6 +37,15 @@ def _load(argv):
   return trainer_run.run
 
 
+def _check(values):
+  """Raises UserError if values of flags are wrong whatever the model is."""
+  for flag in ('model', 'logdir'):
+    if not values[flag].value:
+      raise user_error.UserError(f'--{flag}: give one; it has no default.')
+  jobs.check_mode(values['mode'].value)
+  jobs.check_names(values['job'].value)
+
+
 def preload():
   """Imports what `main` will, for processes that are forked from this one."""
   from lingvo_gpipe.training import trainer_run  # noqa: F401
@@ -53,7 +60,7 @@ def check_flags(argv):
   Raises:
     UserError: if one is wrong, or is missing.
   """
-  command.check_flags('trainer', ['trainer', *argv], _NEEDED)
+  command.check_flags('trainer', ['trainer', *argv], _check)
 
 
 def main(argv=None, name='trainer'):
@@ -64,7 +71,7 @@ def main(argv=None, name='trainer'):
     name: What messages call it.
   """
   argv = sys.argv if argv is None else argv
-  return command.run(name, __doc__, lambda: _load(argv), argv, _NEEDED)
+  return command.run(name, __doc__, lambda: _load(argv), argv, _check)
 
 
 def run_command():

@@ -81,6 +81,55 @@ def test_a_model_that_there_is_not_with_the_nearest_names(refusal, tmp_path):
   assert not (tmp_path / 'new').exists()
 
 
+@pytest.mark.parametrize(
+  ('args', 'said'),
+  [
+    (['--mode=snyc'], 'no such mode. Nearest: sync'),
+    (['--job=trianer_client'], 'Nearest: trainer_client'),
+    (['--job=evaler_once_Test'], 'Nearest: evaler_once_Test@100'),
+    (['--job=evaler_Tset'], "no dataset 'Tset'. Nearest: Test."),
+    (
+      ['--model_params_override=task.train.learning_rat:0.1'],
+      'there is no such Param. Nearest: task.train.learning_rate',
+    ),
+    (
+      ['--model_params_override=task.train.max_steps:2;task.trian.name:1'],
+      'task.trian.name:1: there is no such Param. Nearest: task.',
+    ),
+    (
+      ['--model_params_override=task.train.learning_rate:high'],
+      "could not convert string to float: 'high'",
+    ),
+    (['--model_params_override=task.train.pruning_hparams_dict:3'], 'is None'),
+    (['--model_params_override=task.name'], 'not in <key>:<value> format'),
+    (['--model_params_file_override=/no/file'], 'there is no such file'),
+    (
+      ['--mode=inspect_params', '--inspect_params_dataset_name=Tset'],
+      'no such dataset. Nearest: Test.',
+    ),
+  ],
+)
+def test_a_mode_job_dataset_or_param_that_there_is_not(
+  refusal, tmp_path, args, said
+):
+  err = refusal(MODEL, f'--logdir={tmp_path}', '--run_locally=cpu', *args)
+  assert said in err
+  assert args[-1].partition('=')[0] in err
+  assert not list((tmp_path / 'train').glob('ckpt*'))
+
+
+def test_what_has_no_decoder_or_inference_graph(refusal, tmp_path):
+  start = [
+    '--model=stand_in_model.TwoDevices',
+    f'--logdir={tmp_path}',
+    '--run_locally=cpu',
+  ]
+  err = refusal(*start, '--job=decoder_Test')
+  assert 'TwoDeviceTask decodes nothing' in err and 'evaler_' in err
+  err = refusal(*start, '--mode=write_inference_graph')
+  assert 'nothing is written, the model has no inference graph' in err
+
+
 def test_a_directory_of_another_model(refusal, tmp_path):
   with logdir.training(str(tmp_path), 'a.Model'):
     pass

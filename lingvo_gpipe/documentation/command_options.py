@@ -112,7 +112,7 @@ def _stopped_at_parsing() -> Iterator[None]:
     doc: str,
     load: Callable[[], Any],
     argv: Any = None,
-    needed: Any = (),
+    check: Any = None,
     define: Callable[[], Any] = lambda: None,
   ) -> int:
     module = sys._getframe(1).f_globals['__name__']

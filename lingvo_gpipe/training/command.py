@@ -11,6 +11,7 @@ exit status 0   done
 """
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -35,7 +36,7 @@ class ArgumentParser(argparse.ArgumentParser):
     self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
 
 
-def _parse(name, argv, needed, values):
+def _parse(name, argv, check, values):
   """Parses a command line into `values`, flags that are defined."""
   try:
     rest = values(argv)[1:]
@@ -46,25 +47,23 @@ def _parse(name, argv, needed, values):
     raise user_error.UserError(
       f'{rest[0]!r}: not a flag; flags start with --, see {name} --help.'
     )
-  for flag in needed:
-    if not values[flag].value:
-      raise user_error.UserError(f'--{flag}: give one; it has no default.')
+  check(values)
 
 
-def check_flags(name, argv, needed=()):
+def check_flags(name, argv, check=lambda values: None):
   """Checks a command line as far as that goes without TensorFlow: in no time.
 
   Args:
     name: The command's name, for messages.
     argv: The command line.
-    needed: Flags that must have a value.
+    check: As for `run`.
 
   Raises:
     UserError: if it is wrong.
   """
   values = early_flags.read(argv)
   if values is not None:
-    _parse(name, argv, needed, values)
+    _parse(name, argv, check, values)
 
 
 def _wants_help(argv):
@@ -93,7 +92,20 @@ def _summary(error):
   return type(error).__name__
 
 
-def run(name, doc, load, argv=None, needed=(), define=lambda: None):
+def _log_traceback():
+  """Writes the traceback of the error that is handled, if there is room."""
+  with contextlib.suppress(OSError):
+    os.write(2, traceback.format_exc().encode())
+
+
+def run(
+  name,
+  doc,
+  load,
+  argv=None,
+  check=lambda values: None,
+  define=lambda: None,
+):
   """Runs a command from the loading of TensorFlow to its exit status.
 
   Args:
@@ -103,7 +115,8 @@ def run(name, doc, load, argv=None, needed=(), define=lambda: None):
       returns the command: a function of the `RunLog` and of the seconds that
       loading took, called with the flags parsed.
     argv: The command line; default: this process's.
-    needed: Flags that must have a value.
+    check: A function of the parsed flags that raises a UserError if their
+      values are wrong as far as that shows without TensorFlow.
     define: A function without arguments that defines the command's own flags,
       without TensorFlow. Only what `load` imports may define others.
 
@@ -117,12 +130,12 @@ def run(name, doc, load, argv=None, needed=(), define=lambda: None):
   try:
     define()
     if not _wants_help(argv):
-      check_flags(name, argv, needed)
+      check_flags(name, argv, check)
     body = load()
     if _wants_help(argv):
       _print_help(doc, argv)
       return 0
-    _parse(name, argv, needed, FLAGS)
+    _parse(name, argv, check, FLAGS)
     with notices.shown_on(log.terminal):
       body(log, time.monotonic() - started)
     return 0
@@ -134,10 +147,12 @@ def run(name, doc, load, argv=None, needed=(), define=lambda: None):
     return 130
   except Exception as error:
     keep = True
-    os.write(2, traceback.format_exc().encode())  # Into the log.
+    _log_traceback()
+    place = user_error.place_in_users_code(error)
     print(
       f'{name}: {_summary(error)}\n'
-      f'{name}: where it happened is at the end of {log.path}',
+      + (f'{name}: in {place}\n' if place else '')
+      + f'{name}: where it happened is at the end of {log.path}',
       file=log.terminal,
     )
     return 1

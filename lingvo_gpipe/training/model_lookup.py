@@ -10,6 +10,7 @@ the Python path, or one of `lingvo.tasks`.
 import difflib
 import importlib
 import pkgutil
+import sys
 
 from absl import logging
 from lingvo import model_imports, model_registry
@@ -74,13 +75,23 @@ def find_model(name):
     The model's key in Lingvo's `model_registry`.
 
   Raises:
-    UserError: if no such model is registered; names those most like it.
+    UserError: if no such model is registered, with names like it; or if its
+      module can't be imported, with the line where it fails.
   """
   module = name.rpartition('.')[0]
-  if not _key_of(name) and module:
-    _import_if_there(f'{_PACKAGE}.{module}')
-  if not _key_of(name) and module:
-    model_imports.ImportParams(name, require_success=False)
+  try:
+    if not _key_of(name) and module:
+      _import_if_there(f'{_PACKAGE}.{module}')
+    if not _key_of(name) and module:
+      model_imports.ImportParams(name, require_success=False)
+  except Exception as error:
+    place = user_error.place_in_users_code(error)
+    if not place:
+      raise
+    what = ' '.join(f'{type(error).__name__}: {error}'.split())
+    raise user_error.UserError(
+      f'--model={name}: its module cannot be imported. {place}: {what}'
+    ) from error
   key = _key_of(name)
   if not key:
     raise user_error.UserError(_unknown(name))
@@ -92,7 +103,7 @@ def known_models():
   for module in _all_modules():
     try:
       _import_if_there(module)
-    except ImportError as error:
+    except Exception as error:
       # Names to suggest are not worth failing for.
       logging.warning('%s: not searched for models: %s', module, error)
   return sorted(_keys_by_file())
@@ -100,13 +111,30 @@ def known_models():
 
 def _unknown(name):
   """The message for a model that there isn't."""
+  module, _, cls = name.rpartition('.')
+  start = f'--model={name}: no such model.'
+  for found in (f'{_PACKAGE}.{module}', module):
+    if isinstance(getattr(sys.modules.get(found), cls, None), type):
+      return (
+        f'{start} Class {cls} of {found} is not registered: put '
+        '@model_registry.RegisterSingleTaskModel before it.'
+      )
   names = known_models()
   near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
   classes = {full.rpartition('.')[2] for full in names}
-  for match in difflib.get_close_matches(name.rpartition('.')[2], classes):
+  for match in difflib.get_close_matches(cls, classes):
     near += [
       full for full in names if full.endswith('.' + match) and full not in near
     ]
-  if near:
-    return f'--model={name}: no such model. Nearest: {", ".join(near)}.'
-  return f'--model={name}: no such model. There are: {", ".join(names)}.'
+  nearest = f' Nearest: {", ".join(near)}.' if near else ''
+  if not module:
+    return start + (nearest or ' A name is MODULE.CLASS.')
+  if module in sys.modules or f'{_PACKAGE}.{module}' in sys.modules:
+    if not nearest:
+      has = [full for full in names if full.startswith(module + '.')]
+      nearest = f' {module} has {", ".join(has) or "none"}.'
+    return start + nearest
+  return (
+    f'{start}{nearest} There is no module {module} in {_PACKAGE} or on the '
+    'Python path: is the directory that it is in part of PYTHONPATH?'
+  )

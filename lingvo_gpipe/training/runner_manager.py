@@ -16,7 +16,6 @@ import queue
 import threading
 
 import lingvo.compat as tf
-from lingvo import trainer as lingvo_trainer
 
 from lingvo_gpipe import cluster, cpu_devices
 from lingvo_gpipe.training import (
@@ -24,6 +23,9 @@ from lingvo_gpipe.training import (
   device_weights,
   distributed,
   gpu_check,
+  inspection,
+  jobs,
+  model_overrides,
   pipeline_params,
   run_observer,
   runners,
@@ -43,7 +45,7 @@ _PIPELINE_FLAGS = {
 _LOCAL_JOB = '/job:localhost'
 
 
-class RunnerManager(lingvo_trainer.RunnerManager):
+class RunnerManager(inspection.InspectingManager):
   """Creates and starts the runners of a model.
 
   Args:
@@ -59,6 +61,7 @@ class RunnerManager(lingvo_trainer.RunnerManager):
 
   def __init__(self, model, trial=None, devices_flag='worker_split_size'):
     super().__init__(model)
+    model_overrides.install()
     self._devices_flag = devices_flag
     self._trial = trial or run_observer.ObservingTrial()
     # The step at which the training ends; known once its Params are.
@@ -76,6 +79,17 @@ class RunnerManager(lingvo_trainer.RunnerManager):
         'that are not finite and kills from doing harm needs a graph.'
       )
     super().Start()
+
+  def RunEvalerOnce(self):
+    """Evaluates the checkpoint that --job=evaler_once_DATASET@STEP names."""
+    evaler = self._CreateRunner(
+      f'evaler_{jobs.dataset_of(FLAGS.job)}',
+      FLAGS.model_task_name,
+      FLAGS.logdir,
+      FLAGS.tf_master,
+      self._trial,
+    )
+    evaler.EvalCheckpoint(int(FLAGS.job.rpartition('@')[2]))
 
   def MaybeConfigRunLocally(self):
     """Sets the flags of a run in this process, on CPU devices or GPUs."""

@@ -18,17 +18,19 @@ import time
 
 import lingvo.compat as tf
 from lingvo import runners
-from lingvo.core import py_utils, summary_utils
+from lingvo.core import base_model, py_utils, summary_utils
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe import cpu_devices
 from lingvo_gpipe.training import (
+  checkpoint_files,
   checkpoint_follower,
   checkpoints,
   distributed,
   loss_guard,
   notices,
   run_observer,
+  user_error,
 )
 
 FLAGS = tf.flags.FLAGS
@@ -196,13 +198,56 @@ class EvaluationRunner(PipelineRunner):
         f'remove {directory}/processed_ckpts.txt.'
       )
 
+  def _SayIfLeftOut(self, path, first, name):
+    """Says if Lingvo leaves a checkpoint out for its step.
+
+    Args:
+      path: The checkpoint's path.
+      first: The first step that is not left out.
+      name: The Param that says so.
+    """
+    if checkpoint_files.step_of(path) < first:
+      print(
+        f'{self._job_name}: {path} is left out: {name}={first}.', flush=True
+      )
+
 
 class Evaler(EvaluationRunner, runners.Evaler):
   """Lingvo's evaler."""
 
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, **kwargs)
+    if isinstance(self._trial, run_observer.ObservingTrial):
+      # Which prints them, whatever --vizier_reporting_job is.
+      self._should_report_metrics = True
+
+  def _EvalOnce(self, sess, path):
+    first = self._task.params.eval.start_eval_after
+    self._SayIfLeftOut(path, first, 'task.eval.start_eval_after')
+    super()._EvalOnce(sess, path)
+
 
 class Decoder(EvaluationRunner, runners.Decoder):
-  """Lingvo's decoder."""
+  """Lingvo's decoder.
+
+  Raises:
+    UserError: if the task decodes nothing.
+  """
+
+  def __init__(self, decoder_type, params, *args, **kwargs):
+    # Before the graph is built, which may fail at what is missing then.
+    none = base_model.BaseTask.CreateDecoderMetrics
+    if 'task' in params and params.task.cls.CreateDecoderMetrics is none:
+      raise _decodes_nothing(params.task.cls, f'decoder_{decoder_type}')
+    super().__init__(decoder_type, params, *args, **kwargs)
+
+  def DecodeCheckpoint(self, sess, checkpoint_path):
+    """Decodes as Lingvo does; says so if there is nothing to decode."""
+    if not self._task.CreateDecoderMetrics():
+      raise _decodes_nothing(type(self._task), self._job_name)
+    first = self._task.params.eval.start_decoder_after
+    self._SayIfLeftOut(checkpoint_path, first, 'task.eval.start_decoder_after')
+    super().DecodeCheckpoint(sess, checkpoint_path)
 
   def _ExportMetrics(self, **kwargs):
     # Lingvo tells a trial of the evaler's metrics only.
@@ -211,3 +256,10 @@ class Decoder(EvaluationRunner, runners.Decoder):
         kwargs['decode_checkpoint'], kwargs['dec_metrics'], ''
       )
     super()._ExportMetrics(**kwargs)
+
+
+def _decodes_nothing(task, job):
+  return user_error.UserError(
+    f'--job={job}: task {task.__name__} decodes nothing, its '
+    'CreateDecoderMetrics() has no metrics. To evaluate it: --job=evaler_...'
+  )

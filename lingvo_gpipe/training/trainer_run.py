@@ -17,6 +17,7 @@ from lingvo.core import (
 from lingvo_gpipe import cluster
 from lingvo_gpipe.tracing import step_tracer
 from lingvo_gpipe.training import (
+  jobs,
   logdir,
   model_lookup,
   pipeline_report,
@@ -140,6 +141,7 @@ def run(log, loading_seconds):
   """
   stages = stage_listener.StageListener(loading_seconds)
   model = model_lookup.find_model(FLAGS.model)
+  jobs.check_datasets(model, FLAGS.job)
   FLAGS.logdir = logdir.prepare(FLAGS.logdir)
   with _claimed_logdir(model):
     _run(model, log, stages)

@@ -1,6 +1,7 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
 import os
+import re
 
 import pytest
 
@@ -60,9 +61,12 @@ def test_any_other_error_names_the_log_with_the_traceback(capfd, tmp_path):
   assert _run(body) == 1
   out, err = capfd.readouterr()
   assert out == ''
-  assert err == (
-    'try_it: RuntimeError: assertion failed: [on purpose]\n'
-    f'try_it: where it happened is at the end of {path}\n'
+  # The line of the user's that led to it: here one of this test.
+  assert re.fullmatch(
+    r'try_it: RuntimeError: assertion failed: \[on purpose\]\n'
+    rf'try_it: in {__file__}, line \d+: raise RuntimeError\(\n'
+    rf'try_it: where it happened is at the end of {path}\n',
+    err,
   )
   assert 'Traceback' in path.read_text()
 

@@ -67,7 +67,7 @@ def _expected(checkpoint, images):
   return x / x.sum(axis=1, keepdims=True)
 
 
-def test_plain_tensorflow_gives_the_same_outputs(run):
+def test_plain_tensorflow_gives_the_same_outputs(run, capsys):
   FLAGS.max_steps = 2
   manager = runner_manager.RunnerManager(
     model_lookup.find_model('stand_in_pipeline.Small')
@@ -77,7 +77,18 @@ def test_plain_tensorflow_gives_the_same_outputs(run):
   checkpoint = tf.train.latest_checkpoint(run / 'train')
 
   FLAGS.graph_def_filename = [str(run / 'graph.pbtxt')]
+  capsys.readouterr()
   manager.WriteInferenceGraph()
+  assert [
+    line.partition(': ')[2] for line in capsys.readouterr().out.splitlines()
+  ] == [
+    str(run / file)
+    for file in (
+      'inference_graphs/inference.pbtxt',
+      'inference_graphs/inference_tpu.pbtxt',
+      'graph.pbtxt',
+    )
+  ]
   # A number of images that does not divide into micro-batches.
   images = np.random.RandomState(1).rand(7, 8, 8, 1).astype(np.float32)
   np.save(run / 'images.npy', images)

@@ -69,10 +69,54 @@ def test_an_unknown_model_names_the_nearest(package, wrong):
   assert 'lookup_b.images.Large' in text
 
 
-def test_a_module_that_fails_to_import_something_says_so(package):
-  package('lookup_d', 'import not_installed_anywhere\n')
-  with pytest.raises(ModuleNotFoundError, match='not_installed_anywhere'):
+@pytest.mark.parametrize(
+  ('source', 'said'),
+  [
+    (
+      'import sys\nimport not_installed_anywhere\n',
+      'line 2: import not_installed_anywhere: ModuleNotFoundError: No module',
+    ),
+    (
+      'from lingvo.core import layers\nx = layers.NoSuchLayer.Params()\n',
+      'line 2: x = layers.NoSuchLayer.Params(): AttributeError: module',
+    ),
+    # Raised by a package, asked for by the line.
+    (
+      'import numpy\nx = numpy.zeros(-1)\n',
+      'line 2: x = numpy.zeros(-1): ValueError: negative dimensions',
+    ),
+    ('\nx = (1,\n', "line 2: x = (1,: SyntaxError: '(' was never closed"),
+  ],
+)
+def test_a_module_that_cannot_be_imported_says_at_which_line(
+  package, tmp_path, source, said
+):
+  package('lookup_d', source)
+  with pytest.raises(user_error.UserError) as error:
     model_lookup.find_model('lookup_d.Large')
+  text = str(error.value)
+  assert text.startswith(
+    '--model=lookup_d.Large: its module cannot be imported. '
+    f'{tmp_path}/lookup_d.py, {said}'
+  )
+  assert '\n' not in text
+
+
+@pytest.mark.parametrize(
+  ('model', 'said'),
+  [
+    ('z_e.Quuuuuuuuux', 'z_e has z_e.Large, z_e.Small.'),
+    ('z_f.NotAModel', 'Class NotAModel of z_f is not registered'),
+    ('no_such_place.Xyzzy', 'There is no module no_such_place in model_params'),
+    ('Xyzzy', 'A name is MODULE.CLASS.'),
+  ],
+)
+def test_what_is_missing_is_said_and_not_all_models(package, model, said):
+  package(model[:3], f'{_SOURCE}\n\nclass NotAModel:\n  pass\n')
+  with pytest.raises(user_error.UserError) as error:
+    model_lookup.find_model(model)
+  assert f'--model={model}: no such model. {said}' in str(error.value)
+  assert 'image.digits' not in str(error.value)
 
 
 def test_the_models_of_this_repository_are_known():

@@ -1,6 +1,7 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
 import pathlib
+import re
 import sys
 import threading
 
@@ -137,6 +138,35 @@ def test_evaluates_all_held_out_examples(local_run, num_devices):
   assert (evaluation.step, evaluation.num_examples) == (20, 364)
   assert evaluation.checkpoint.endswith('ckpt-00000020')
   assert 0.2 < evaluation.metrics['accuracy'] < 1
+
+
+def test_one_checkpoint_is_evaluated_once_and_left_out_ones_are_said(
+  local_run, capsys
+):
+  _train(2)
+  FLAGS.job = 'evaler_once_Test@1'
+  manager, trial = _manager()
+  manager.RunEvalerOnce()
+  (evaluation,) = trial.evaluations
+  assert (evaluation.step, evaluation.num_examples) == (1, 364)
+  FLAGS.model_params_override = 'task.eval.start_eval_after:2'
+  manager.RunEvalerOnce()
+  assert len(trial.evaluations) == 1
+  assert re.search(
+    r'evaler_test: .*/ckpt-00000001 is left out: '
+    r'task.eval.start_eval_after=2\.',
+    capsys.readouterr().out,
+  )
+
+
+def test_params_are_written_and_it_is_said_where(local_run, capsys):
+  manager, _ = _manager()
+  FLAGS.inspect_params_dataset_name = ['Test']
+  manager.InspectParams()
+  file = local_run / 'test-params.txt'
+  assert capsys.readouterr().out == f'Params for Test: {file}\n'
+  assert 'task.hidden : 32' in file.read_text()
+  assert not (local_run / 'train-params.txt').exists()
 
 
 def test_the_evaler_takes_the_one_before_a_damaged_checkpoint(

@@ -291,8 +291,8 @@ class PipeliningLayer(base_layer.BaseLayer):
       targets: What the loss layer's FProp takes behind the outputs: any nest
         of tensors with the mini-batch's size in dimension batch_dim, or None.
         It goes straight to the last cell. A micro-batch can have weight 0 where
-        the mini-batch has not, so the layer should divide by its weight with
-        tf.math.divide_no_nan, say: the gradient of 0 / 0 is NaN.
+        the mini-batch has not; it then adds nothing to loss and gradient, even
+        if the layer divides by its weight.
       side_inputs: As for `FProp`.
 
     Returns:

@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.engine import graph_function
-from lingvo_gpipe.engine.tensor_specs import differentiable, spec
+from lingvo_gpipe.engine.tensor_specs import differentiable, spec, sum_dtype
 
 Weight = tf.Tensor | tf.IndexedSlices | None
 
@@ -38,6 +38,7 @@ class BackwardFunction:
     data: Sequence[tf.Tensor | None],
     weights: Sequence[tf.Tensor],
     device: str,
+    weight: int | None = None,
   ):
     """Builds the gradient of a traced cell.
 
@@ -50,6 +51,8 @@ class BackwardFunction:
       weights: Inputs of it whose gradients are summed over micro-batches.
       device: The device of each op in the functions; '' for where they are
         called.
+      weight: Which of ys is given the micro-batch's weight as its gradient: if
+        that is 0, so are all gradients.
     """
     self._name = name
     self._device = device
@@ -62,6 +65,7 @@ class BackwardFunction:
       f'{name}_backward',
       dense=[i < len(data) for i in used],
       device=device,
+      weight=weight,
     )
     positions: list[Any] = [None] * len(xs)
     for i, position in zip(used, gradient.positions, strict=True):
@@ -210,7 +214,7 @@ class BackwardFunction:
         after += parts
         continue
       gradient = gradients[position]
-      wide = _sum_dtype(gradient.dtype)
+      wide = sum_dtype(gradient.dtype)
       if gradient.dtype != wide:
         gradient = tf.cast(gradient, wide)
       after.append(gradient if sums is None else next(before) + gradient)
@@ -229,13 +233,16 @@ class BackwardFunction:
           specs.append(tf.TensorSpec(shape, part.dtype))
       else:
         part = self._gradient_specs[position]
-        specs.append(tf.TensorSpec(part.shape, _sum_dtype(part.dtype)))
+        specs.append(tf.TensorSpec(part.shape, sum_dtype(part.dtype)))
     return specs
 
   def weight_gradients(
     self, sums: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]
   ) -> list[Weight]:
-    """The gradient of each weight and capture, from the last sums."""
+    """The gradient of each weight and capture, from the last sums.
+
+    That of a half-precision weight is float32.
+    """
     rest = iter(sums)
     gradients: list[Weight] = []
     for position, weight in zip(self.weight_positions, weights, strict=True):
@@ -246,7 +253,7 @@ class BackwardFunction:
         shape = tf.shape(weight, out_type=indices.dtype)
         gradients.append(tf.IndexedSlices(values, indices, shape))
       else:
-        gradients.append(tf.cast(next(rest), weight.dtype.base_dtype))
+        gradients.append(next(rest))
     return gradients
 
 
@@ -260,11 +267,6 @@ def _with_outputs(
     return graph_function.GraphFunction(graph)
   finally:
     graph.outputs = before
-
-
-def _sum_dtype(dtype: tf.DType) -> tf.DType:
-  """Half-precision gradients are summed in float32: M of them lose bits."""
-  return tf.float32 if dtype in (tf.bfloat16, tf.float16) else dtype
 
 
 def _sources(

@@ -272,6 +272,7 @@ class CellFunction:
     *,
     trained: Sequence[bool] | None = None,
     without: Collection[str] = (),
+    weighted: bool = False,
   ) -> tuple[list[bool], dict[str, list[bool]]]:
     """Builds the gradient; to be called before any other call.
 
@@ -282,6 +283,9 @@ class CellFunction:
       trained: For each weight, whether its gradient is wanted; None if that of
         all is. Those of captures always are.
       without: Names of values taken whose gradients nobody needs.
+      weighted: Whether the losses, or the only output if there are none, are
+        given the micro-batch's weight as their gradient: if it is 0, nothing
+        that the cell returns is to be NaN.
 
     Returns:
       Whether there is a gradient, as from `split_gradients`.
@@ -293,6 +297,8 @@ class CellFunction:
       *(t for name in sorted(has_gradient.rests) for t in self._rests[name]),
     ]
     given = has_gradient.in_order([True] * self.num_losses)
+    before_losses = HasGradient(has_gradient.outputs, has_gradient.put)
+    weight = sum(before_losses.in_order([])) if self.num_losses else 0
     self._backward = BackwardFunction(
       self.name,
       self._graph,
@@ -300,6 +306,7 @@ class CellFunction:
       self._data(without) if input_gradients else [],
       self.weight_inputs(trained),
       self.device,
+      weight if weighted else None,
     )
     positions = self._backward.input_positions
     return self.split_gradients(

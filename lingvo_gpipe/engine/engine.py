@@ -51,7 +51,7 @@ class Engine:
     output_gradients: Maps a micro-batch to the gradients of the last cell's
       differentiable outputs, in a flat list.
     loss_gradients: Maps a cell and a micro-batch to the gradients of the
-      cell's losses.
+      cell's losses. With `weighted` both are the micro-batch's weight.
     task_of_op: The tasks emitted into the graph so far, by the name of the op
       that runs each: what a trace of a step is read with. A task of a cell in
       which nothing has a gradient has no op.
@@ -66,6 +66,7 @@ class Engine:
     *,
     recompute: str,
     input_gradients: bool,
+    weighted: bool = False,
   ):
     """Traces the cells.
 
@@ -77,6 +78,9 @@ class Engine:
       recompute: One of schedules.RECOMPUTE_POLICIES.
       input_gradients: Whether the first cell's backward tasks also compute the
         gradients of the pipeline's inputs; it must then have some.
+      weighted: Whether the last cell's output is a loss, and it and all losses
+        are given the micro-batch's weight as their gradient. One without
+        weight adds 0 to the gradients, even if its own are NaN.
     """
     assert not (input_gradients and schedule.first_backward)
     self._cells = cells
@@ -87,6 +91,7 @@ class Engine:
     self._recomputed = recomputed(schedule, recompute)
     self._training = not schedule.forward_only
     self._input_gradients = input_gradients
+    self._weighted = weighted
     self._xla = xla.compiles_graph()
     self.output_gradients: Callable[[int], list[tf.Tensor]] | None = None
     self.loss_gradients: Callable[[int, int], list[tf.Tensor]] | None = None
@@ -155,7 +160,13 @@ class Engine:
           for name in self._cells[k].takes
           if self._routes.source(name) < first
         ],
+        weighted=self._is_weighted(k, functions[k]),
       )
+
+  def _is_weighted(self, k: int, function: CellFunction) -> bool:
+    """Whether a cell's losses, or its output, are given weights."""
+    has_loss = k == len(self._cells) - 1 or function.num_losses > 0
+    return self._weighted and has_loss
 
   def _by_next_taker(
     self, k: int, get: Callable[[str, int], Any]
@@ -254,7 +265,9 @@ class Engine:
     key = ('input gradients', _signature([inputs, side]))
     if key not in self._variants:
       function = self._cells[0].trace(inputs, {}, side)
-      function.prepare_backward(self._has_gradient[0], True)
+      function.prepare_backward(
+        self._has_gradient[0], True, weighted=self._is_weighted(0, function)
+      )
       self._variants[key] = [function]
     return self._variants[key][0]
 
@@ -265,7 +278,10 @@ class Engine:
     self._sums.clear()
 
   def weight_gradients(self, k: int) -> list[backward_function.Weight]:
-    """The gradients of `weights(k)`, summed over the micro-batches."""
+    """The gradients of `weights(k)`, summed over the micro-batches.
+
+    Those of half-precision weights are float32.
+    """
     weights = self.weights(k)
     if k not in self._sums:
       return [None] * len(weights)

@@ -181,6 +181,7 @@ def differentiate(
   name: str,
   dense: Sequence[bool],
   device: str = '',
+  weight: int | None = None,
 ) -> Gradient:
   """Builds the gradient of `forward`.
 
@@ -194,6 +195,8 @@ def differentiate(
     name: A name for the new graph.
     dense: For each of xs, whether a sparse gradient is to be made dense.
     device: As in `trace`.
+    weight: Which of ys is a scalar whose gradient, where it is 0, makes all
+      gradients 0, though some would be NaN.
   """
   with _no_device():
     graph = FuncGraph(name, collections={})
@@ -202,12 +205,16 @@ def differentiate(
       gradients = gradients_util._GradientsHelper(
         list(ys), list(xs), grad_ys=d_ys, src_graph=forward
       )
+      gradients = [
+        tf.convert_to_tensor(g)
+        if make_dense and isinstance(g, tf.IndexedSlices)
+        else g
+        for g, make_dense in zip(gradients, dense, strict=True)
+      ]
+      if weight is not None:
+        gradients = _zeros_without(d_ys[weight], gradients)
       outputs: list[tf.Tensor] = []
-      positions: list[int | Slices | None] = []
-      for gradient, make_dense in zip(gradients, dense, strict=True):
-        if make_dense and isinstance(gradient, tf.IndexedSlices):
-          gradient = tf.convert_to_tensor(gradient)
-        positions.append(_append_output(gradient, outputs))
+      positions = [_append_output(gradient, outputs) for gradient in gradients]
   # TensorFlow also builds gradients that nobody asked for, of a product's other
   # factor, say; what only these read need not be kept.
   needed = _needed_by(outputs)
@@ -236,6 +243,44 @@ def _needed_by(tensors: Sequence[tf.Tensor]) -> set[tf.Operation]:
         needed.add(before)
         pending.append(before)
   return needed
+
+
+def _zeros_without(
+  weight: tf.Tensor, gradients: Sequence[tf.Tensor | tf.IndexedSlices | None]
+) -> list[tf.Tensor | tf.IndexedSlices | None]:
+  """The gradients, or zeros in their place if `weight` is 0.
+
+  A branch: a product would leave NaN, and a select would read and write all
+  gradients once more.
+  """
+  tensors = [
+    g.values if isinstance(g, tf.IndexedSlices) else g
+    for g in gradients
+    if g is not None
+  ]
+  if not tensors:
+    return list(gradients)
+  chosen = iter(
+    tf.cond(
+      tf.not_equal(weight, 0),
+      lambda: [tf.identity(t) for t in tensors],
+      lambda: [tf.zeros_like(t) for t in tensors],
+      strict=True,
+    )
+  )
+
+  def choose(
+    gradient: tf.Tensor | tf.IndexedSlices | None,
+  ) -> tf.Tensor | tf.IndexedSlices | None:
+    if gradient is None:
+      return None
+    if isinstance(gradient, tf.IndexedSlices):
+      return tf.IndexedSlices(
+        next(chosen), gradient.indices, gradient.dense_shape
+      )
+    return next(chosen)
+
+  return [choose(gradient) for gradient in gradients]
 
 
 def _append_output(

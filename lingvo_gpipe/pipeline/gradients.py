@@ -4,7 +4,8 @@
 
 With the loss outside, the backward tasks run when TensorFlow asks for
 gradients; with the loss inside they are already in the graph, for the sum of
-loss x weight, and are only scaled.
+loss x weight, and are only scaled. Half-precision gradients are still float32
+then: the sum may be too large or too small for them, where the mean is not.
 """
 
 from collections.abc import Callable, Sequence
@@ -93,7 +94,8 @@ class PipelineGradients:
 
     Args:
       loss: The loss of the mini-batch.
-      weight: Its weight, by which the sum of loss x weight was divided.
+      weight: What the gradients are to be divided by: they are those of the
+        sum of loss x weight, scaled.
     """
 
     def run_backward(d_outputs: list[tf.Tensor]) -> None:
@@ -124,7 +126,7 @@ class PipelineGradients:
 
     def gradients() -> list[Any]:
       found = self._engine.weight_gradients(k)
-      return [self._scaled(found[i], device) for i in kept]
+      return [self._scaled(found[i], weights[i].dtype, device) for i in kept]
 
     return gradient_bridge.Source(device, [weights[i] for i in kept], gradients)
 
@@ -144,20 +146,25 @@ class PipelineGradients:
     device = self._devices[0]
     with placement.on_device(device):
       merged = micro_batches.merge(rows, self._batch_dim)
-    return [self._scaled(d, device) for d in merged]
+    return [
+      None if d is None else self._scaled(d, d.dtype, device) for d in merged
+    ]
 
-  def _scaled(self, gradient: Any, device: str) -> Any:
-    if gradient is None or self._scale is None:
-      return gradient
+  def _scaled(self, gradient: Any, dtype: tf.DType, device: str) -> Any:
+    """A gradient, multiplied by the scale if there is one, of some dtype."""
+    if gradient is None:
+      return None
     with placement.on_device(device):
-      if not isinstance(gradient, tf.IndexedSlices):
-        return gradient * tf.cast(self._scale, gradient.dtype)
-      values = gradient.values
-      return tf.IndexedSlices(
-        values * tf.cast(self._scale, values.dtype),
-        gradient.indices,
-        gradient.dense_shape,
-      )
+      if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(
+          self._scaled(gradient.values, dtype, device),
+          gradient.indices,
+          gradient.dense_shape,
+        )
+      if self._scale is not None:
+        wide = tensor_specs.sum_dtype(gradient.dtype)
+        gradient = tf.cast(gradient, wide) * tf.cast(self._scale, wide)
+      return tf.cast(gradient, dtype.base_dtype)
 
   def _aux_gradients(
     self, d_losses: Sequence[tf.Tensor], shares: Sequence[tf.Tensor]

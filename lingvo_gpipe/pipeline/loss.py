@@ -10,9 +10,15 @@ loss of the mini-batch is
 ```
 
 W is known only when the last micro-batch has gone forward, after the first
-backward tasks have run. So each backward task takes the gradient of l_m w_m,
-and the sum is divided by W once: exact for uneven micro-batches and for losses
-weighted by tokens.
+backward tasks have run. So each backward task starts from
+
+```
+  dL / dl_m = s w_m,   s = a power of two, about 1 / (M w_0)
+```
+
+and the sum is divided by s W once: exact for uneven micro-batches and for
+losses weighted by tokens. Without s each task's gradients would be W times
+those of a model without a pipeline, too much for half precision.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,24 +31,20 @@ from lingvo_gpipe.engine import graph_function, placement
 from lingvo_gpipe.engine.tensor_specs import spec
 
 _AUX = 'aux_loss'
+_FLOAT32_EXPONENT = 0x7F800000
 
 
 class PipelineLoss:
   """Turns a loss layer's metrics into what the engine needs, and back."""
 
-  def __init__(self, device: str, step: tf.Tensor):
+  def __init__(self, device: str):
     """Prepares the loss.
 
     Args:
       device: The last cell's device.
-      step: The global step. It is used to have a one that TensorFlow does not
-        take for a constant, which it would bake into a copy of the last cell's
-        backward function for each micro-batch.
     """
     self._device = device
     self._names: list[str] | None = None
-    with placement.on_device(device):
-      self._one = tf.cast(step > -1, tf.float32)
 
   def in_cell(
     self, layer: base_layer.BaseLayer, metrics: Any
@@ -54,7 +56,7 @@ class PipelineLoss:
       metrics: What its FProp returned.
 
     Returns:
-      The cell's output, l_m w_m; and values: each metric's value and weight,
+      The cell's output, l_m; and values: each metric's value and weight,
       float32, by ascending name.
 
     Raises:
@@ -66,13 +68,27 @@ class PipelineLoss:
     for name in self._names:
       for part in metrics[name]:
         values.append(tf.stop_gradient(_float32(part)))
-    value, weight = metrics['loss']
-    total = _weigh(_float32(value), tf.stop_gradient(_float32(weight)))
-    return py_utils.NestedMap(loss=total), values
+    return py_utils.NestedMap(loss=_float32(metrics['loss'][0])), values
 
-  def output_gradients(self, unused_micro_batch: int) -> list[tf.Tensor]:
-    """The gradient of the last cell's output, l_m w_m."""
-    return [self._one]
+  def scale(
+    self, values: Sequence[tf.Tensor], examples: Any, count: int
+  ) -> tf.Tensor:
+    """The power of two s, float32.
+
+    Args:
+      values: Those of the first micro-batch: with some schedules no others are
+        known before the first backward task.
+      examples: How many examples it has. They stand for its weight if it has
+        none.
+      count: M.
+    """
+    with placement.on_device(self._device):
+      weight = tf.abs(self.loss_weight(values))
+      weight = tf.where(weight > 0, weight, tf.cast(examples, tf.float32))
+      exponent = tf.bitwise.bitwise_and(
+        tf.bitcast(count * weight, tf.int32), _FLOAT32_EXPONENT
+      )
+      return 1 / tf.bitcast(exponent, tf.float32)
 
   def loss_weight(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
     """w_m, among the values of micro-batch m."""

@@ -81,7 +81,7 @@ class PipelineRun:
     seeds.check_capacity(len(layer.layer_numbers), self._batch.count)
     self._loss = None
     if with_loss:
-      self._loss = PipelineLoss(self._devices[-1], self._batch.clock.step)
+      self._loss = PipelineLoss(self._devices[-1])
     self._cells = self._make_cells(theta)
     self._inputs = [t for t in tf.nest.flatten(args) if t is not None]
     self._input_gradients = input_gradients.may_be_needed(
@@ -207,6 +207,7 @@ class PipelineRun:
       self._batch.clock,
       recompute=p.recompute,
       input_gradients=self._input_gradients,
+      weighted=self._loss is not None,
     )
     if self._training:
       for k in range(len(self._cells)):
@@ -266,10 +267,11 @@ class PipelineRun:
 
   def _emit_first(self) -> None:
     """Emits all tasks, or those that do not need the outputs' gradients."""
+    self._seeds: dict[int, tf.Tensor] = {}
     tasks = self.schedule.in_order()
     if self._loss is not None:
-      self._engine.output_gradients = self._loss.output_gradients
-      self._engine.loss_gradients = self._loss_weight
+      self._engine.output_gradients = lambda m: [self._seed(m)]
+      self._engine.loss_gradients = self._aux_seeds
     else:
       tasks = [task for task in tasks if task.kind == TaskKind.FORWARD]
     self._engine.run(tasks)
@@ -287,14 +289,33 @@ class PipelineRun:
     """What cell `k` returned for each micro-batch."""
     return [self._engine.results(k, m) for m in range(self._batch.count)]
 
-  def _loss_weight(self, k: int, m: int) -> list[tf.Tensor]:
-    """The gradients of cell `k`'s auxiliary losses, if the loss is inside."""
+  def _loss_values(self, m: int) -> list[tf.Tensor]:
+    """The values that the loss returned for a micro-batch."""
     values = self._engine.results(len(self._cells) - 1, m).values
-    weight = self._loss.loss_weight(self._cells[-1].split_values(values).own)
+    return self._cells[-1].split_values(values).own
+
+  @functools.cached_property
+  def _scale(self) -> tf.Tensor:
+    """By what the gradients are scaled until W is known."""
+    return self._loss.scale(
+      self._loss_values(0), self._batch.clock.sizes[0], self._batch.count
+    )
+
+  def _seed(self, m: int) -> tf.Tensor:
+    """The gradient of a micro-batch's loss, scaled."""
+    if m not in self._seeds:
+      scale = self._scale
+      with placement.on_device(self._devices[-1]):
+        weight = self._loss.loss_weight(self._loss_values(m))
+        self._seeds[m] = weight * scale
+    return self._seeds[m]
+
+  def _aux_seeds(self, k: int, m: int) -> list[tf.Tensor]:
+    """The gradients of cell `k`'s auxiliary losses, if the loss is inside."""
+    seed = self._seed(m)
     with placement.on_device(self._devices[k]):
       return [
-        tf.cast(weight, loss.dtype)
-        for loss in self._engine.results(k, m).losses
+        tf.cast(seed, loss.dtype) for loss in self._engine.results(k, m).losses
       ]
 
   # -- Results.
@@ -325,10 +346,7 @@ class PipelineRun:
 
   def metrics(self) -> py_utils.NestedMap:
     """The metrics of the mini-batch; the loss is inside."""
-    own = [
-      self._cells[-1].split_values(result.values).own
-      for result in self._results(len(self._cells) - 1)
-    ]
+    own = [self._loss_values(m) for m in range(self._batch.count)]
     aux = [
       [
         loss
@@ -344,7 +362,9 @@ class PipelineRun:
       weight = tf.stop_gradient(weight)
     [loss] = self._after_statistics([metrics.loss[0]])
     if self._training:
-      loss = self._gradients().from_inside(loss, weight)
+      with placement.on_device(self._devices[-1]):
+        scaled = weight * self._scale
+      loss = self._gradients().from_inside(loss, scaled)
     metrics.loss = (loss, weight)
     return metrics
 

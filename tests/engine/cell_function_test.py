@@ -178,7 +178,7 @@ def test_half_precision_gradients_are_summed_in_float32():
     _, sums = cell.backward(args, None, [tf.fill([2], d_y)], sums)
   assert sums[0].dtype == tf.float32
   [gradient] = cell.backward.weight_gradients(sums, weights)
-  assert gradient.dtype == tf.bfloat16
+  assert gradient.dtype == tf.float32
   with tf.Session() as sess:
     assert float(sess.run(gradient)) == 258.0
 

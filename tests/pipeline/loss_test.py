@@ -24,7 +24,7 @@ def loss_layer():
 
 def _combine(layer, rows, aux=None):
   """Metrics of micro-batches, combined: numpy values."""
-  loss = PipelineLoss('', tf.constant(0, tf.int64))
+  loss = PipelineLoss('')
   outputs, values = zip(
     *(loss.in_cell(layer, row) for row in rows), strict=True
   )
@@ -36,7 +36,7 @@ def _combine(layer, rows, aux=None):
 
 
 def test_means_by_weight_and_sums_of_weights(loss_layer):
-  metrics, weight, weighted = _combine(
+  metrics, weight, losses = _combine(
     loss_layer,
     [
       {'loss': (2.0, 3.0), 'accuracy': (1.0, 1.0)},
@@ -45,8 +45,7 @@ def test_means_by_weight_and_sums_of_weights(loss_layer):
   )
   assert metrics == {'loss': (3.0, 4.0), 'accuracy': (pytest.approx(0.2), 5.0)}
   assert weight == 4.0
-  # What is differentiated: loss x weight.
-  assert weighted == [6.0, 6.0]
+  assert losses == [2.0, 6.0]
 
 
 def test_any_float_or_int_becomes_float32(loss_layer):
@@ -62,12 +61,11 @@ def test_any_float_or_int_becomes_float32(loss_layer):
 def test_a_micro_batch_without_weight_adds_nothing_though_its_mean_is_nan(
   loss_layer,
 ):
-  metrics, _, weighted = _combine(
+  metrics, _, _ = _combine(
     loss_layer,
     [{'loss': (np.float32('nan'), 0.0)}, {'loss': (5.0, 2.0)}],
     aux=[[100.0], [1.0]],
   )
-  assert weighted == [0.0, 10.0]
   assert metrics == {'loss': (6.0, 2.0), 'aux_loss': (1.0, 2.0)}
 
 
@@ -88,16 +86,36 @@ def test_auxiliary_losses_are_weighted_as_the_loss_is(loss_layer):
 
 def test_weights_are_constants_for_the_gradient(loss_layer):
   x = tf.constant(3.0)
-  loss = PipelineLoss('', tf.constant(0, tf.int64))
+  loss = PipelineLoss('')
   output, values = loss.in_cell(loss_layer, {'loss': (x * x, x)})
   assert tf.gradients(values, x) == [None]
   [gradient] = tf.gradients(output.loss, x)
   with tf.Session() as sess:
-    assert sess.run(gradient) == 2 * 3.0 * 3.0
+    assert sess.run(gradient) == 2 * 3.0
+
+
+@pytest.mark.parametrize(
+  ('weight', 'expected'),
+  [(8.0, 2**-5), (13.0, 2**-5), (3e5, 2**-20), (1e-3, 2**8), (-8.0, 2**-5)],
+)
+def test_the_scale_is_a_power_of_two_near_one_over_all_weights(
+  loss_layer, weight, expected
+):
+  loss = PipelineLoss('')
+  _, values = loss.in_cell(loss_layer, {'loss': (1.0, weight)})
+  with tf.Session() as sess:
+    assert sess.run(loss.scale(values, examples=7, count=4)) == expected
+
+
+def test_the_scale_goes_by_the_examples_if_the_first_have_no_weight(loss_layer):
+  loss = PipelineLoss('')
+  _, values = loss.in_cell(loss_layer, {'loss': (1.0, 0.0)})
+  with tf.Session() as sess:
+    assert sess.run(loss.scale(values, tf.constant(8, tf.int64), 4)) == 2**-5
 
 
 def test_the_loss_weight_of_a_micro_batch_is_found(loss_layer):
-  loss = PipelineLoss('', tf.constant(0, tf.int64))
+  loss = PipelineLoss('')
   row = py_utils.NestedMap(a=(1.0, 2.0), loss=(3.0, 4.0), z=(5.0, 6.0))
   _, values = loss.in_cell(loss_layer, row)
   with tf.Session() as sess:

@@ -15,8 +15,8 @@ from lingvo_gpipe.feature_extraction_layer import (
   PlacedKey,
   to_tuple,
 )
+from lingvo_gpipe.pipeline import plain_run, trained_variables, wiring
 from lingvo_gpipe.pipeline import run as pipeline_run
-from lingvo_gpipe.pipeline import trained_variables, wiring
 from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
@@ -142,6 +142,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     self._numbers = self._NumberLayers()
     self._schedule = None
     self._emitted: list[EmittedSchedule] = []
+    self._constant_loss_weight: float | None = None
 
   # -- Construction.
 
@@ -233,6 +234,15 @@ class PipeliningLayer(base_layer.BaseLayer):
     """What each FProp or ComputeLoss so far put into a graph, in order."""
     return list(self._emitted)
 
+  @property
+  def constant_loss_weight(self) -> float | None:
+    """The weight of a micro-batch's loss, if it is one number for all.
+
+    None if it is computed from the micro-batch, as it should be, or if
+    ComputeLoss was not called or made one micro-batch.
+    """
+    return self._constant_loss_weight
+
   def _InternalGetTheta(self):
     # Casts of weights to fprop_dtype belong on the weights' own device.
     theta = super()._InternalGetTheta()
@@ -311,11 +321,12 @@ class PipeliningLayer(base_layer.BaseLayer):
     run = self._Start(
       theta, to_tuple(inputs), targets, side_inputs, with_loss=True
     )
+    self._constant_loss_weight = run.constant_loss_weight
     return run.metrics()
 
   def _Start(
     self, theta, args, targets, side_inputs, *, with_loss: bool
-  ) -> pipeline_run.PipelineRun:
+  ) -> pipeline_run.PipelineRun | plain_run.PlainRun:
     p = self.params
     side_inputs = dict(side_inputs or {})
     if set(side_inputs) != set(p.side_inputs):
@@ -325,6 +336,10 @@ class PipeliningLayer(base_layer.BaseLayer):
         'these a value, or None.'
       )
     args = self._RunBefore(theta, args)
+    if plain_run.wanted():
+      return plain_run.start(
+        self, theta, args, targets, side_inputs, with_loss=with_loss
+      )
     run = pipeline_run.PipelineRun(
       self, theta, args, targets, side_inputs, with_loss=with_loss
     )

@@ -30,7 +30,8 @@ from lingvo.core import base_layer, py_utils
 from lingvo_gpipe.engine import graph_function, placement
 from lingvo_gpipe.engine.tensor_specs import spec
 
-_AUX = 'aux_loss'
+# The metric that shows the auxiliary losses.
+AUX = 'aux_loss'
 _FLOAT32_EXPONENT = 0x7F800000
 
 
@@ -45,6 +46,7 @@ class PipelineLoss:
     """
     self._device = device
     self._names: list[str] | None = None
+    self._known_weights: set[float | None] = set()
 
   def in_cell(
     self, layer: base_layer.BaseLayer, metrics: Any
@@ -62,13 +64,16 @@ class PipelineLoss:
     Raises:
       ValueError: These are not Lingvo metrics with a 'loss'.
     """
-    _check_metrics(layer, metrics)
+    check_metrics(layer, metrics)
     self._names = sorted(metrics)
     values = []
     for name in self._names:
       for part in metrics[name]:
         values.append(tf.stop_gradient(_float32(part)))
-    return py_utils.NestedMap(loss=_float32(metrics['loss'][0])), values
+    value, weight = metrics['loss']
+    known = tf.get_static_value(tf.convert_to_tensor(weight))
+    self._known_weights.add(None if known is None else float(known))
+    return py_utils.NestedMap(loss=_float32(value)), values
 
   def scale(
     self, values: Sequence[tf.Tensor], examples: Any, count: int
@@ -93,6 +98,22 @@ class PipelineLoss:
   def loss_weight(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
     """w_m, among the values of micro-batch m."""
     return values[2 * self._names.index('loss') + 1]
+
+  def constant_weight(self, sizes: Sequence[int | None]) -> float | None:
+    """The loss's weight, if it is one number whatever the micro-batch has.
+
+    Args:
+      sizes: The examples of each micro-batch, None where the graph does not
+        know.
+    """
+    if len(self._known_weights) != 1 or len(sizes) == 1:
+      return None
+    [weight] = self._known_weights
+    if weight is None:
+      return None
+    if len(set(sizes)) == 1 and sizes[0] and weight % sizes[0] == 0:
+      return None  # It can be the number of examples or tokens.
+    return weight
 
   def combine(
     self,
@@ -129,7 +150,7 @@ class PipelineLoss:
     )
     with placement.on_device(self._device):
       results = function(flat)
-    names = self._names + ([_AUX] if num_aux else [])
+    names = self._names + ([AUX] if num_aux else [])
     metrics = py_utils.NestedMap(
       {
         name: (results[2 * i], results[2 * i + 1])
@@ -157,7 +178,7 @@ class PipelineLoss:
       ]
       aux = tf.math.divide_no_nan(_chain(weighted), weight)
       results['loss'] = (loss + aux, weight)
-      results[_AUX] = (aux, weight)
+      results[AUX] = (aux, weight)
     return [part for pair in results.values() for part in pair]
 
 
@@ -178,15 +199,16 @@ def _float32(x: Any) -> tf.Tensor:
   return tf.cast(tf.convert_to_tensor(x), tf.float32)
 
 
-def _check_metrics(layer: base_layer.BaseLayer, metrics: Any) -> None:
+def check_metrics(layer: base_layer.BaseLayer, metrics: Any) -> None:
+  """Raises ValueError if these are not Lingvo metrics with a 'loss'."""
   what = f'loss_tpl: FProp of {layer.path} ({type(layer).__name__})'
   expected = 'it must return metrics {name: (value, weight)} with a "loss".'
   if not isinstance(metrics, Mapping) or 'loss' not in metrics:
     found = sorted(metrics) if isinstance(metrics, Mapping) else metrics
     raise ValueError(f'{what} returned {found}; {expected}')
-  if _AUX in metrics:
+  if AUX in metrics:
     raise ValueError(
-      f'{what} returned a metric {_AUX!r}, a name kept for the auxiliary '
+      f'{what} returned a metric {AUX!r}, a name kept for the auxiliary '
       'losses of layers; use another.'
     )
   for name, pair in metrics.items():

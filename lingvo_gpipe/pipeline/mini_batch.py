@@ -43,6 +43,11 @@ class MiniBatch:
     """M."""
     return self._sizes.count
 
+  @property
+  def sizes(self) -> tuple[int | None, ...]:
+    """The examples of each micro-batch, None where the graph does not know."""
+    return self._sizes.sizes
+
   def _choose_sizes(
     self, p: Any, nest: Any
   ) -> tuple[micro_batches.MicroBatchSizes, tf.Tensor]:

@@ -368,6 +368,11 @@ class PipelineRun:
     metrics.loss = (loss, weight)
     return metrics
 
+  @property
+  def constant_loss_weight(self) -> float | None:
+    """See `PipeliningLayer.constant_loss_weight`."""
+    return self._loss.constant_weight(self._batch.sizes)
+
   def _gradients(self) -> PipelineGradients:
     return PipelineGradients(
       self._engine,

@@ -3,7 +3,7 @@
 """Shows how a model is cut and in which order its tasks run, at the start."""
 
 from lingvo_gpipe import pipelining_layer, schedules, sequential_layer
-from lingvo_gpipe.training import run_observer
+from lingvo_gpipe.training import notices, run_observer
 
 # Rows of a schedule's drawing, and characters of a row, that are shown.
 _MAX_DEVICES = 16
@@ -42,6 +42,14 @@ def schedule_text(schedule):
   return '\n'.join(lines)
 
 
+def constant_weight(weight):
+  """What to say of a loss whose weight is a number, not computed."""
+  return (
+    f'the weight of the loss is the constant {weight:g}, so micro-batches of '
+    'different sizes count equally; let it be what the value was divided by'
+  )
+
+
 class PipelineReport(run_observer.StepListener):
   """Prints the cut and the schedule of each pipeline before the first step.
 
@@ -60,3 +68,8 @@ class PipelineReport(run_observer.StepListener):
       if pipeline.schedule is not None:
         print(schedule_text(pipeline.schedule), file=self._stream)
     self._stream.flush()
+    for pipeline in pipelines(runner.model):
+      if pipeline.constant_loss_weight is not None:
+        notices.warn(
+          f'{pipeline.path}: {constant_weight(pipeline.constant_loss_weight)}.'
+        )

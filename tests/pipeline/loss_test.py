@@ -120,3 +120,27 @@ def test_the_loss_weight_of_a_micro_batch_is_found(loss_layer):
   _, values = loss.in_cell(loss_layer, row)
   with tf.Session() as sess:
     assert sess.run(loss.loss_weight(values)) == 4.0
+
+
+def _constant_weight(layer, weights, sizes):
+  loss = PipelineLoss('', tf.constant(0, tf.int64))
+  for weight in weights:
+    loss.in_cell(layer, {'loss': (2.0, weight)})
+  return loss.constant_weight(sizes)
+
+
+def test_a_weight_that_is_a_number_is_told(loss_layer):
+  assert _constant_weight(loss_layer, [1.0], (4, 4)) == 1.0
+  assert _constant_weight(loss_layer, [tf.ones([])], (None, None)) == 1.0
+  # Of other sizes too, of which one divides it.
+  assert _constant_weight(loss_layer, [4.0, 4.0], (5, 4)) == 4.0
+
+
+def test_a_weight_that_follows_the_micro_batch_is_none(loss_layer):
+  # The examples of each, tokens of as many, what only running tells.
+  assert _constant_weight(loss_layer, [5.0, 4.0], (5, 4)) is None
+  assert _constant_weight(loss_layer, [4.0 * 16], (4, 4)) is None
+  of_batch = tf.reduce_sum(tf.placeholder(tf.float32, [4]))
+  assert _constant_weight(loss_layer, [of_batch], (4, 4)) is None
+  # One micro-batch has nothing to be weighed against.
+  assert _constant_weight(loss_layer, [1.0], (4,)) is None

@@ -1,0 +1,131 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A mini-batch through the layers of a PipeliningLayer, without a pipeline.
+
+The layers run in sequence on the whole mini-batch, and TensorFlow finds the
+gradient: what the pipeline is to compute, by other means.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import py_utils
+
+from lingvo_gpipe.feature_extraction_layer import to_tuple
+from lingvo_gpipe.pipeline import loss as pipeline_loss
+from lingvo_gpipe.pipeline import named_values, tied_weights
+from lingvo_gpipe.pipeline.mini_batch import MiniBatch
+
+
+class PlainRun:
+  """Runs a mini-batch; `outputs` or `metrics` then gives the result."""
+
+  def __init__(
+    self,
+    layer,
+    theta,
+    args: tuple[Any, ...],
+    targets: Any,
+    side_inputs: Mapping[str, Any],
+    *,
+    with_loss: bool,
+  ):
+    """Runs the layers; the arguments are those of `run.PipelineRun`."""
+    self.layer = layer
+    self._theta = tied_weights.tie(layer, theta)
+    self._inputs = args, side_inputs
+    self._targets = targets
+    self._aux_losses: list[tf.Tensor] = []
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(named_values.scope(side_inputs))
+      if with_loss:
+        # Without the loss they go to the context around, if there is one.
+        aux = stack.enter_context(py_utils.AuxLossContext(reentrant=True))
+        self._aux_losses = aux.aux_losses
+      outputs: Any = args
+      for cell in layer.cells:
+        cell_theta = self._theta[cell.params.name]
+        outputs = cell.FProp(cell_theta, *to_tuple(outputs))
+      self._outputs = outputs
+      self.own_metrics = None
+      if with_loss:
+        self.own_metrics = self._loss(outputs, targets)
+
+  def _loss(self, outputs: Any, targets: Any) -> py_utils.NestedMap:
+    """What the loss layer returns, in float32."""
+    layer = self.layer.loss
+    metrics = layer.FProp(self._theta.loss, outputs, targets)
+    pipeline_loss.check_metrics(layer, metrics)
+    return py_utils.NestedMap(
+      {
+        name: tuple(tf.cast(part, tf.float32) for part in pair)
+        for name, pair in metrics.items()
+      }
+    )
+
+  @property
+  def constant_loss_weight(self) -> None:
+    """One mini-batch has one weight; see `PipeliningLayer`."""
+
+  def outputs(self) -> Any:
+    """What the last cell returns."""
+    return self._outputs
+
+  def metrics(self) -> py_utils.NestedMap:
+    """The metrics, with the auxiliary losses as a pipeline has them."""
+    metrics = self.own_metrics.copy()
+    if self._aux_losses:
+      loss, weight = metrics.loss
+      aux = tf.add_n([tf.cast(a, tf.float32) for a in self._aux_losses])
+      metrics.loss = (loss + aux, weight)
+      metrics[pipeline_loss.AUX] = (aux, weight)
+    return metrics
+
+  def metrics_of_parts(self) -> list[py_utils.NestedMap]:
+    """What the loss layer returns for the part of each micro-batch.
+
+    The layers before it have seen the whole mini-batch. Empty if there is no
+    loss, or if it takes more than outputs and targets.
+    """
+    p = self.layer.params
+    if self.own_metrics is None or named_values.declared(p.loss_tpl).takes:
+      return []
+    batch = MiniBatch(
+      p, self.layer.path, (*self._inputs, self._targets), '', training=True
+    )
+    return [
+      self._loss(outputs, targets)
+      for outputs, targets in batch.split((self._outputs, self._targets), '')
+    ]
+
+
+_STACK = py_utils.ThreadLocalStack()
+
+
+@contextlib.contextmanager
+def without_pipeline() -> Iterator[list[PlainRun]]:
+  """Inside, each PipeliningLayer runs its layers in sequence.
+
+  Yields:
+    A list to which each run is added.
+  """
+  runs: list[PlainRun] = []
+  _STACK.stack.append(runs)
+  try:
+    yield runs
+  finally:
+    _STACK.stack.pop()
+
+
+def wanted() -> bool:
+  """Whether a `without_pipeline` is open."""
+  return bool(_STACK.stack)
+
+
+def start(*args: Any, **kwargs: Any) -> PlainRun:
+  """A PlainRun of these arguments, for the innermost `without_pipeline`."""
+  run = PlainRun(*args, **kwargs)
+  _STACK.stack[-1].append(run)
+  return run

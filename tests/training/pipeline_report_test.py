@@ -1,0 +1,57 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import io
+import types
+
+import lingvo.compat as tf
+import tiny_pipeline as tiny
+from lingvo.core import base_layer
+
+from lingvo_gpipe.training import notices, pipeline_report
+
+
+class _MeanByOne(base_layer.BaseLayer):
+  """A mean whose weight is 1."""
+
+  def FProp(self, theta, outputs, targets):
+    return {'loss': (tf.reduce_mean(tf.square(outputs - targets)), 1.0)}
+
+
+def _shown(loss, num_micro_batches=3):
+  """What the report prints of a pipeline, and what it warns of."""
+
+  def build():
+    net = tiny.pipeline(
+      tiny.linear('a', 'b'),
+      num_micro_batches=num_micro_batches,
+      loss_tpl=loss.Params().Set(name='loss'),
+    ).Instantiate()
+    x = tf.constant(tiny.inputs())
+    net.ComputeLoss(net.theta, x, tf.zeros_like(x))
+    printed, warned = io.StringIO(), io.StringIO()
+    with notices.shown_on(warned):
+      report = pipeline_report.PipelineReport(printed)
+      report.trainer_built(types.SimpleNamespace(model=net))
+    texts.extend([printed.getvalue(), warned.getvalue()])
+    return x
+
+  texts = []
+  tiny.run(build, num_devices=2)
+  return texts
+
+
+def test_the_cut_and_the_schedule_are_printed():
+  printed, warned = _shown(tiny.MeanSquare)
+  assert printed.startswith('Pipeline net:')
+  assert 'micro-batches 3' in printed
+  assert warned == ''
+
+
+def test_a_loss_whose_weight_is_a_constant_is_told_in_one_line():
+  _, warned = _shown(_MeanByOne)
+  assert warned.count('\n') == 1
+  assert warned.startswith('Warning: net: the weight of the loss is the const')
+
+
+def test_one_micro_batch_needs_no_weight():
+  assert _shown(_MeanByOne, num_micro_batches=1)[1] == ''

@@ -35,6 +35,7 @@ setuptools.setup(
   entry_points={
     'console_scripts': [
       'lingvo_gpipe_benchmark = lingvo_gpipe.benchmark.speed_command:main',
+      'lingvo_gpipe_check = lingvo_gpipe.check:main',
       'lingvo_gpipe_launch_local = lingvo_gpipe.launch_local:main',
       'lingvo_gpipe_check_predictions = '
       'lingvo_gpipe.benchmark.check_predictions_command:main',

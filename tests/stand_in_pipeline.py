@@ -14,7 +14,7 @@ from lingvo.core import (
 )
 
 from lingvo_gpipe.inputs import digits
-from lingvo_gpipe.models import image_classifier
+from lingvo_gpipe.models import classification_loss, image_classifier
 
 
 class Flatten(base_layer.BaseLayer):
@@ -95,3 +95,23 @@ class SmallNan(_Digits):
   """Its loss is NaN at step 3."""
 
   NAN_AT_STEP = 3
+
+
+class _SummedLoss(classification_loss.ClassificationLoss):
+  """The examples' losses, added up, with a weight of 1."""
+
+  def FProp(self, theta, logits, targets):
+    metrics = super().FProp(theta, logits, targets)
+    value, weight = metrics['loss']
+    metrics['loss'] = (value * weight, tf.ones([]))
+    return metrics
+
+
+@model_registry.RegisterSingleTaskModel
+class SmallSummed(_Digits):
+  """Its loss does not fit a pipeline."""
+
+  def Task(self):
+    p = super().Task()
+    p.loss = _SummedLoss.Params().Set(num_classes=10)
+    return p

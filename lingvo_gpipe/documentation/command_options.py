@@ -33,6 +33,8 @@ _LINGVO_FLAGS = {
   'model': "The model's name: `image.digits.AmoebaNetD` is class `AmoebaNetD` "
   'in `model_params/image/digits.py`. Modules on the Python path, and of '
   '`lingvo.tasks`, are found too.',
+  'model_params_override': "Values of the model's Params, `param:value` with "
+  'semicolons between them.',
   'run_locally': '`cpu` or `gpu`: all in this process.',
   'task': 'The number of this process among those of its job.',
   'worker_split_size': 'The devices of one pipeline.',

@@ -30,7 +30,7 @@ layers define. This page is generated: `tools/reference.py` writes it.
 """
 
 # Commands without a console script or a file in tools/.
-_MODULES = ('trainer', 'first_run', 'launch_local', 'generate')
+_MODULES = ('trainer', 'first_run', 'launch_local', 'generate', 'check')
 _LAYER_MODULES = (
   'sequential_layer',
   'pipelining_layer',

@@ -113,7 +113,8 @@ def run(
     doc: The text of --help.
     load: A function without arguments that imports what the command needs and
       returns the command: a function of the `RunLog` and of the seconds that
-      loading took, called with the flags parsed.
+      loading took, called with the flags parsed. It may return an exit status
+      of its own.
     argv: The command line; default: this process's.
     check: A function of the parsed flags that raises a UserError if their
       values are wrong as far as that shows without TensorFlow.
@@ -137,8 +138,7 @@ def run(
       return 0
     _parse(name, argv, check, FLAGS)
     with notices.shown_on(log.terminal):
-      body(log, time.monotonic() - started)
-    return 0
+      return body(log, time.monotonic() - started) or 0
   except (user_error.UserError, PartitionError) as error:
     print(f'{name}: {error}', file=log.terminal)
     return getattr(error, 'exit_status', 2)

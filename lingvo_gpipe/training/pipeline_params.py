@@ -11,23 +11,23 @@ from lingvo.core import hyperparams
 from lingvo_gpipe.training import user_error
 
 
-def _walk(value):
+def walk(value):
   """Yields all Params in `value`, outermost first."""
   if isinstance(value, hyperparams.Params):
     yield value
     for _, child in value.IterParams():
-      yield from _walk(child)
+      yield from walk(child)
   elif isinstance(value, (list, tuple)):
     for child in value:
-      yield from _walk(child)
+      yield from walk(child)
   elif isinstance(value, dict):
     for child in value.values():
-      yield from _walk(child)
+      yield from walk(child)
 
 
 def find(params, name):
   """Returns the value of the outermost Param `name`, None if there is none."""
-  for p in _walk(params):
+  for p in walk(params):
     if name in p:
       return p.Get(name)
   return None
@@ -35,7 +35,7 @@ def find(params, name):
 
 def find_layers(params, cls):
   """Yields the Params of all layers of class `cls`, outermost first."""
-  for p in _walk(params):
+  for p in walk(params):
     if 'cls' in p and isinstance(p.cls, type) and issubclass(p.cls, cls):
       yield p
 
@@ -57,7 +57,7 @@ def set_all(params, name, value, flag):
   Raises:
     UserError: if there is no such Param.
   """
-  places = [p for p in _walk(params) if name in p]
+  places = [p for p in walk(params) if name in p]
   if not places:
     raise user_error.UserError(
       f'--{flag}={value}: the model has no Param {name}; leave the flag out.'

@@ -7,6 +7,7 @@ PAGES = [
   page_testing.DOCS.parent / page
   for page in (
     'README.md',
+    'docs/check.md',
     'docs/devices.md',
     'docs/text.md',
     'docs/training.md',

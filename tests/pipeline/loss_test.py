@@ -123,7 +123,7 @@ def test_the_loss_weight_of_a_micro_batch_is_found(loss_layer):
 
 
 def _constant_weight(layer, weights, sizes):
-  loss = PipelineLoss('', tf.constant(0, tf.int64))
+  loss = PipelineLoss('')
   for weight in weights:
     loss.in_cell(layer, {'loss': (2.0, weight)})
   return loss.constant_weight(sizes)

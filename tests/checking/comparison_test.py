@@ -1,0 +1,114 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from lingvo_gpipe.checking import comparison, one_batch
+
+_TOLERANCE = 1e-3
+
+
+def _result(gradients, **metrics):
+  return one_batch.Result(
+    metrics=metrics,
+    gradients={
+      ('loss', name): None if value is None else np.array(value, np.float32)
+      for name, value in gradients.items()
+    },
+    layers={'a/w': 'a', 'a/b': 'a', 'b/w': 'b'},
+    num_cells=2,
+    num_micro_batches=4,
+    batch_norms=[],
+    losses=[],
+    constant_weights=[],
+  )
+
+
+_PLAIN = _result({'a/w': [3.0, 0.0], 'a/b': [4.0], 'b/w': [5.0]}, loss=2.0)
+
+
+def test_gradients_are_compared_by_layer_and_metrics_by_name():
+  other = _result({'a/w': [3.0, 0.5], 'a/b': [4.0], 'b/w': [5.0]}, loss=2.2)
+  way = comparison.compare(_PLAIN, other)
+  assert way.differences == pytest.approx(
+    {'metric loss': 0.1, 'gradient of a': 0.1, 'gradient of b': 0.0}
+  )
+  assert way.largest == pytest.approx(0.1)
+
+
+def test_a_gradient_that_is_lost_differs_by_all_of_it_and_is_named():
+  other = _result({'a/w': [3.0, 0.0], 'a/b': [4.0], 'b/w': None}, loss=2.0)
+  way = comparison.compare(_PLAIN, other)
+  assert way.differences['gradient of b'] == 1.0
+  assert way.lost == ['b/w']
+
+
+def test_what_is_not_finite_differs_without_end():
+  other = _result({'a/w': [math.nan, 0], 'a/b': [4], 'b/w': [5]}, loss=math.inf)
+  way = comparison.compare(_PLAIN, other)
+  assert way.differences['gradient of a'] == math.inf
+  assert way.differences['metric loss'] == math.inf
+  assert way.differences['gradient of b'] == 0
+
+
+def test_rounding_of_a_gradient_that_is_zero_is_no_difference():
+  plain = _result({'a/w': [1.0, 0.0], 'a/b': None, 'b/w': [1e-9]})
+  other = _result({'a/w': [1.0, 0.0], 'a/b': None, 'b/w': [-1e-9]})
+  way = comparison.compare(plain, other)
+  assert 0 < way.differences['gradient of b'] < _TOLERANCE
+
+
+def test_several_losses_are_told_apart():
+  plain = dataclasses.replace(
+    _PLAIN,
+    gradients={('x', 'a/w'): np.ones(2), ('y', 'a/w'): np.ones(2)},
+  )
+  names = comparison.compare(plain, plain).differences
+  assert 'gradient of a (x)' in names
+  assert 'gradient of a (y)' in names
+
+
+def _faults(whole, values, weights):
+  parts = [{'m': pair} for pair in zip(values, weights, strict=True)]
+  loss = one_batch.Loss('net', {'m': (whole, 1.0)}, parts, False)
+  return comparison.explain(loss, _TOLERANCE)
+
+
+@pytest.mark.parametrize(
+  ('whole', 'weights', 'reason'),
+  [
+    (7.0, [1, 1], 'is a sum'),
+    (7.0, [3, 1], 'is a sum'),
+    (5.0, [3, 1], 'is a maximum'),
+    (2.0, [3, 1], 'is a minimum'),
+    (math.sqrt((3 * 4 + 25) / 4), [3, 1], 'root of a mean'),
+    (math.exp((3 * math.log(2) + math.log(5)) / 4), [3, 1], 'exponential'),
+    (2.9, [1, 1], 'its weight is 1 whatever a micro-batch'),
+    (2.9, [3, 1], 'not what its value was divided by'),
+  ],
+)
+def test_a_metric_that_does_not_fit_is_named(whole, weights, reason):
+  [fault] = _faults(whole, [2.0, 5.0], weights)
+  assert reason in fault
+
+
+@pytest.mark.parametrize(
+  ('whole', 'values', 'weights'),
+  [
+    (2.75, [2.0, 5.0], [3, 1]),
+    # One alone, none that counts, one that does not.
+    (2.0, [2.0], [1]),
+    (0.0, [0.0, 0.0], [0, 0]),
+    (2.0, [2.0, math.nan], [1, 0]),
+  ],
+)
+def test_a_mean_by_its_weight_fits(whole, values, weights):
+  assert _faults(whole, values, weights) == []
+
+
+def test_a_value_that_is_finite_for_the_whole_only_is_named():
+  [fault] = _faults(2.0, [2.0, math.nan], [1, 1])
+  assert 'not finite for a micro-batch' in fault

@@ -1,0 +1,246 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The check finds what a pipeline changes, and says why."""
+
+import lingvo.compat as tf
+import pytest
+import tiny_pipeline as tiny
+from lingvo.core import (
+  base_input_generator,
+  base_layer,
+  base_model,
+  bn_layers,
+  layers,
+  py_utils,
+)
+
+from lingvo_gpipe import check, sequential_layer
+from lingvo_gpipe.training import user_error
+
+_BATCH = 8
+_TOLERANCE = 1e-3
+
+
+class _Input(base_input_generator.BaseInputGenerator):
+  """Eight examples with weights that differ."""
+
+  def GetPreprocessedInputBatch(self):
+    return py_utils.NestedMap(
+      x=tf.constant(tiny.inputs(_BATCH)),
+      y=py_utils.NestedMap(
+        target=tf.constant(tiny.inputs(_BATCH, seed=2)),
+        weight=tf.constant([0.5, 1.0, 2.0, 1.0, 3.0, 0.0, 1.0, 0.25]),
+      ),
+    )
+
+
+class _Loss(base_layer.BaseLayer):
+  """Metrics that fit pipelines, and such that do not."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('loss', 'mean_examples', 'Which metric is the loss.')
+    p.Define('others', [], 'Further metrics.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateVariable(
+      'scale', py_utils.WeightParams([], py_utils.WeightInit.Constant(2.0))
+    )
+
+  def FProp(self, theta, outputs, targets):
+    error = tf.reduce_sum(tf.square(outputs - targets.target), axis=1)
+    examples = tf.cast(tf.shape(error)[0], tf.float32)
+    mean = tf.reduce_mean(error)
+    weight = tf.reduce_sum(targets.weight)
+    weighted = tf.math.divide_no_nan(
+      tf.reduce_sum(error * targets.weight), weight
+    )
+    metrics = {
+      'mean_examples': (mean, examples),
+      'weighted_mean_weight': (weighted, weight),
+      'sum_one': (tf.reduce_sum(error), 1.0),
+      'sum_examples': (tf.reduce_sum(error), examples),
+      'mean_one': (mean, 1.0),
+      'weighted_mean_examples': (weighted, examples),
+      'maximum': (tf.reduce_max(error), examples),
+      'minimum': (tf.reduce_min(error), examples),
+      'rmse': (tf.sqrt(mean), examples),
+      'perplexity': (tf.exp(mean), examples),
+      'trained_weight': (
+        tf.reduce_sum(error) / (theta.scale * examples),
+        theta.scale * examples,
+      ),
+    }
+    p = self.params
+    return {'loss': metrics[p.loss], **{n: metrics[n] for n in p.others}}
+
+
+class _MinusMean(base_layer.BaseLayer):
+  """Subtracts the mean over the batch."""
+
+  def FProp(self, theta, x):
+    return x - 0.5 * tf.reduce_mean(x, axis=0, keepdims=True)
+
+
+class _Noise(base_layer.BaseLayer):
+  """Adds noise that no Param turns off."""
+
+  def FProp(self, theta, x):
+    seeds = py_utils.GenerateStepSeedPair(self.params)
+    return x + tf.random.stateless_normal(tf.shape(x), seeds)
+
+
+def _model(extra=(), num_micro_batches=3, **loss):
+  """A model with `extra` layers in the middle."""
+  net = sequential_layer.GPipeSequentialLayer.Params().Set(
+    name='net',
+    sub=[*tiny.linear('first'), *extra, *tiny.linear('last')],
+    balance='params',
+    num_micro_batches=num_micro_batches,
+    schedule='1f1b',
+    loss_tpl=_Loss.Params().Set(name='loss', **loss),
+  )
+  task = tiny.task_params(net).Set(input=None, random_seed=7)
+  p = base_model.SingleTaskModel.Params(task)
+  return p.Set(input=_Input.Params(), name='model')
+
+
+def _check(*args, num_devices=1, **kwargs):
+  return check.check_model(_model(*args, **kwargs), num_devices)
+
+
+# -- Losses.
+
+
+def test_metrics_whose_weight_is_their_divisor_are_the_same():
+  report = _check(others=['weighted_mean_weight'], num_devices=2)
+  assert report.same
+  assert [way.name for way in report.ways] == [
+    'K = 1, M = 1',
+    'K = 2, M = 1',
+    'K = 1, M = 3',
+    'K = 2, M = 3',
+  ]
+  assert 'gradient of first' in report.ways[0].differences
+  text = report.to_text()
+  assert text.startswith('No difference from the plain layers in (K = 1, M')
+  assert 'Why' not in text
+
+
+@pytest.mark.parametrize(
+  ('loss', 'num_micro_batches', 'reason'),
+  [
+    ('sum_one', 4, 'its value is a sum'),
+    ('sum_examples', 4, 'its value is a sum'),
+    ('mean_one', 3, 'its weight is 1 whatever a micro-batch'),
+    ('weighted_mean_examples', 4, 'its weight is not what its value was div'),
+  ],
+)
+def test_a_loss_that_does_not_fit_is_found_and_named(
+  loss, num_micro_batches, reason
+):
+  report = _check(loss=loss, num_micro_batches=num_micro_batches)
+  assert not report.same
+  whole, cut = report.ways
+  assert whole.num_micro_batches == 1
+  assert whole.largest < _TOLERANCE
+  assert cut.differences['gradient of first'] > _TOLERANCE
+  assert cut.differences['metric loss'] > _TOLERANCE
+  [fault] = report.faults
+  assert f"metric 'loss': {reason}" in fault
+  assert fault in report.to_text()
+
+
+def test_metrics_that_are_no_means_are_found_and_named_without_the_loss():
+  reasons = {
+    'maximum': 'a maximum',
+    'mean_one': 'its weight is 1 whatever a micro-batch',
+    'minimum': 'a minimum',
+    'perplexity': 'the exponential of a mean',
+    'rmse': 'the root of a mean',
+    'sum_one': 'a sum',
+  }
+  report = _check(others=list(reasons))
+  cut = report.ways[-1].differences
+  assert cut['gradient of first'] < _TOLERANCE
+  assert cut['metric loss'] < _TOLERANCE
+  assert all(cut[f'metric {name}'] > _TOLERANCE for name in reasons)
+  for fault, (name, reason) in zip(report.faults, reasons.items(), strict=True):
+    assert f'metric {name!r}' in fault
+    assert reason in fault
+  assert not report.same
+
+
+def test_a_constant_weight_is_a_note_where_micro_batches_are_equal():
+  report = _check(loss='mean_one', num_micro_batches=4)
+  assert report.same
+  assert report.constant_weights == [1.0]
+  assert 'the weight of the loss is the constant 1' in report.to_text()
+
+
+def test_a_weight_that_is_trained_is_named():
+  report = _check(loss='trained_weight')
+  assert not report.same
+  assert 'the weight of the loss depends on trained weights' in report.faults[0]
+
+
+# -- Layers.
+
+
+def test_batch_norm_is_named_and_is_no_fault():
+  norm = bn_layers.BatchNormLayer.Params().Set(name='norm', dim=tiny.WIDTH)
+  report = _check([norm])
+  assert report.same
+  assert report.differs
+  assert report.batch_norms == ['norm']
+  assert report.ways[-1].differences['gradient of first'] > 0.01
+  assert report.fixed_statistics.largest < _TOLERANCE
+  assert 'It is all that differs' in report.to_text()
+
+
+def test_a_fault_beside_batch_norm_is_found():
+  norm = bn_layers.BatchNormLayer.Params().Set(name='norm', dim=tiny.WIDTH)
+  mixing = _MinusMean.Params().Set(name='mixing')
+  report = _check([norm, mixing])
+  assert not report.same
+  assert 'It is not all' in report.to_text()
+  report = _check([norm], loss='sum_one')
+  assert not report.same
+  assert 'its value is a sum' in report.faults[0]
+
+
+def test_a_layer_that_mixes_examples_differs_without_a_fault_of_the_loss():
+  report = _check([_MinusMean.Params().Set(name='mixing')])
+  assert not report.same
+  assert not report.faults
+  assert 'depends on the other examples' in report.to_text()
+
+
+def test_dropout_is_turned_off_and_other_random_ops_are_named():
+  dropout = layers.DeterministicDropoutLayer.Params()
+  dropout.Set(name='dropout', keep_prob=0.5)
+  report = _check([dropout])
+  assert report.same
+  assert report.set_aside == {'keep_prob': 1}
+  report = _check([_Noise.Params().Set(name='noise')])
+  assert not report.same
+  assert 'random ops' in report.to_text()
+
+
+def test_what_no_learner_trains_is_not_compared():
+  params = _model()
+  params.task.train.learner.bprop_variable_exclusion = 'last'
+  report = check.check_model(params, 1)
+  assert report.same
+  assert 'gradient of first' in report.ways[0].differences
+  assert 'gradient of last' not in report.ways[0].differences
+
+
+def test_a_model_without_a_pipeline_is_refused():
+  params = _model()
+  params.task.net = tiny.linear('net')[0]
+  with pytest.raises(user_error.UserError, match='has no pipeline'):
+    check.check_model(params)

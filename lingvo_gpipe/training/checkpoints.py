@@ -16,7 +16,7 @@ from lingvo_gpipe.training import checkpoint_files, notices, user_error
 # After a checkpoint that could not be written: until the next try, at most.
 _RETRY_SECONDS = 60.0
 # What writing raises on a disk that is full, gone or write-protected.
-_WRITE_ERRORS = (
+WRITE_ERRORS = (
   OSError,
   tf.errors.DataLossError,
   tf.errors.FailedPreconditionError,
@@ -31,18 +31,6 @@ class CheckpointError(RuntimeError):
   """A checkpoint that is needed could not be written or read."""
 
 
-def reason(error):
-  """What went wrong with a file, in one line, of a session's long message."""
-  text = str(getattr(error, 'message', '') or error)
-  lines = [line.strip() for line in text.splitlines() if line.strip()]
-  # A session's message starts with the stack that built the op.
-  for number, line in enumerate(lines):
-    if line.startswith('Node: '):
-      lines = lines[number + 1 :]
-      break
-  return lines[0] if lines else type(error).__name__
-
-
 class DamagedCheckpointError(user_error.UserError):
   """A checkpoint can't be read, or parts of it are missing.
 
@@ -51,7 +39,7 @@ class DamagedCheckpointError(user_error.UserError):
   """
 
   def __init__(self, path, error):
-    self.problem = f'{path} is damaged ({reason(error)})'
+    self.problem = f'{path} is damaged ({user_error.reason(error)})'
     super().__init__(f'{self.problem}; choose another checkpoint.')
 
 
@@ -101,7 +89,7 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
     """
     try:
       super().Save(sess, gsteps, sync)
-    except _WRITE_ERRORS as error:
+    except WRITE_ERRORS as error:
       checkpoint_files.remove_step(self._train_dir, int(gsteps))
       self._SaveFailed(int(gsteps), error)
 
@@ -110,7 +98,7 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
     newest = f'the newest is {kept[0]}' if kept else 'there is none yet'
     problem = (
       f'the checkpoint of step {step} could not be written to '
-      f'{self._train_dir} ({reason(error)}); {newest}.'
+      f'{self._train_dir} ({user_error.reason(error)}); {newest}.'
     )
     if step >= self._train_params.max_steps:
       raise CheckpointError(

@@ -13,7 +13,6 @@ exit status 0   done
 import argparse
 import contextlib
 import os
-import re
 import sys
 import time
 import traceback
@@ -79,17 +78,9 @@ def _print_help(doc, argv):
 
 
 def _summary(error):
-  """The line of an error that says most.
-
-  A session's error starts with the stack that built the failing op; what went
-  wrong comes after a line that names the op, and may be a list of root errors.
-  """
-  text = str(error).strip()
-  for pattern in (r'^\s*\(0\) (.+)$', r'^Node: .*\n(.+)$', r'^(.+)$'):
-    match = re.search(pattern, text, re.MULTILINE)
-    if match:
-      return f'{type(error).__name__}: {match[1]}'
-  return type(error).__name__
+  """The kind of an error, and the line of it that says most."""
+  kind, reason = type(error).__name__, user_error.reason(error)
+  return kind if reason == kind else f'{kind}: {reason}'
 
 
 def _log_traceback():

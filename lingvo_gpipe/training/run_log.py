@@ -60,7 +60,8 @@ class RunLog:
     Args:
       keep: Whether to keep the file if it is still the temporary one.
     """
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # The disk may be full.
+      sys.stderr.flush()
     self.terminal.flush()
     os.dup2(self.terminal.fileno(), 2)
     self.terminal.close()

@@ -14,6 +14,7 @@ What they do stays Lingvo's; what differs:
   the same in each run; Lingvo has that only where a test seeds the graph.
 """
 
+import functools
 import time
 
 import lingvo.compat as tf
@@ -30,6 +31,7 @@ from lingvo_gpipe.training import (
   loss_guard,
   notices,
   run_observer,
+  summary_writer,
   user_error,
 )
 
@@ -69,6 +71,11 @@ class PipelineRunner:
 
   def _MakeSession(self, *args, **kwargs):
     return tf.Session(*args, **kwargs)
+
+  def _CreateSummaryWriter(self, log_dir):
+    return summary_writer.SummaryWriter(
+      functools.partial(super()._CreateSummaryWriter, log_dir)
+    )
 
   def _CreateCheckpointer(self, train_dir, model):
     return checkpoints.TrainingCheckpointer(train_dir, model)

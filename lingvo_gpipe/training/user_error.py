@@ -3,6 +3,7 @@
 """The mistakes that a user of a command can mend."""
 
 import pathlib
+import re
 import sysconfig
 import traceback
 
@@ -19,6 +20,28 @@ class UserError(Exception):
   """
 
   exit_status = 2
+
+
+def reason(error):
+  """What went wrong, in one line: the one that says most of an error's text.
+
+  A session's error starts with the stacks that built the ops that failed; what
+  went wrong comes after the last line that names one, and may be a list of root
+  errors.
+
+  Args:
+    error: An exception.
+  """
+  text = str(getattr(error, 'message', '') or error)
+  for pattern in (
+    r'^\s*\(0\) (.+)$',
+    r'(?s:.*)^Node: .*\n\s*(.+)$',
+    r'^\s*(\S.*)$',
+  ):
+    match = re.search(pattern, text, re.MULTILINE)
+    if match:
+      return match[1].strip()
+  return type(error).__name__
 
 
 def place_in_users_code(error):

@@ -13,6 +13,7 @@ machine.
 import dataclasses
 import hashlib
 import math
+import numbers
 import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,6 +111,28 @@ def uncut(params: Any, num_devices: int) -> Uncut:
   return Uncut(tuple(layers), tuple(counted.costs), spec, basis)
 
 
+def splits_of(params: Any) -> tuple[int, ...]:
+  """The first layers of cells that a user gives in `splits`; () for none.
+
+  Args:
+    params: Params of a GPipeSequentialLayer.
+
+  Raises:
+    PartitionError: They are no list of whole numbers.
+  """
+  splits = params.splits or []
+  if not isinstance(splits, list | tuple) or not all(
+    isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in splits
+  ):
+    start = f'{params.name}: ' if params.name else ''
+    raise PartitionError(
+      f'{start}splits is {splits!r}; it must be a list of whole '
+      'numbers, the first layer of each cell but the first: [3, 5] makes cells '
+      'of layers 0-2, 3-4 and 5 on.'
+    )
+  return tuple(int(n) for n in splits)
+
+
 def plan(params: Any, num_devices: int) -> PipelinePlan:
   """Cuts a model.
 
@@ -122,20 +145,22 @@ def plan(params: Any, num_devices: int) -> PipelinePlan:
       or they do not fit into device_memory.
     ValueError: A Param is not usable.
   """
+  splits = splits_of(params)
   found = uncut(params, num_devices)
   try:
-    cells = partition(found.costs, found.spec, list(params.splits) or None)
+    cells = partition(found.costs, found.spec, splits or None)
   except PartitionError as error:
     raise PartitionError(f'{params.name}: {error}') from error
-  return PipelinePlan(found.layers, cells, found.basis, bool(params.splits))
+  return PipelinePlan(found.layers, cells, found.basis, bool(splits))
 
 
 def _spec(
   params: Any, num_devices: int, input_bytes: int, skips: tuple[Skip, ...]
 ) -> PipelineSpec:
   """What the layers are to be cut for."""
+  splits = splits_of(params)
   num_cells = params.num_partitions or (
-    len(params.splits) + 1 if params.splits else num_devices
+    len(splits) + 1 if splits else num_devices
   )
   if num_cells < 1:
     raise ValueError(

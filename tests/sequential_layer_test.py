@@ -173,6 +173,10 @@ def test_the_cut_respects_the_devices_memory():
     ({'balance': [1, 1, 1, 1, -1]}, 'list of 5 numbers of 0 or more'),
     ({'balance': 'measured'}, "balance is 'measured', which needs input_shap"),
     ({'splits': [3, 2]}, r'net: splits is \[3, 2\]'),
+    ({'splits': 1}, r'net: splits is 1; it must be a list of whole numbers'),
+    ({'splits': ['1']}, r"net: splits is \['1'\]; it must be a list of whole"),
+    ({'splits': [1.5]}, r'net: splits is \[1.5\]; it must be a list of whole'),
+    ({'splits': [True]}, r'net: splits is \[True\]; it must be a list of wh'),
     ({'device_memory': '8GiB'}, 'without input_shapes'),
     (
       {'device_memory': 'much', 'input_shapes': _SHAPES},

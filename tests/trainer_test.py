@@ -179,6 +179,17 @@ def test_more_cells_than_devices(refusal, tmp_path):
   assert not list((tmp_path / 'train').glob('ckpt*'))
 
 
+@pytest.mark.parametrize('splits', ['3', "['1']", '[1.5]'])
+def test_splits_that_are_no_list_of_whole_numbers(refusal, tmp_path, splits):
+  err = refusal(
+    MODEL,
+    f'--logdir={tmp_path}',
+    '--run_locally=cpu',
+    f'--model_params_override=task.pipeline.splits:{splits}',
+  )
+  assert f'splits is {splits}; it must be a list of whole numbers' in err
+
+
 def test_a_pipeline_larger_than_all_workers_waits_for_none(refusal, tmp_path):
   err = refusal(
     MODEL,

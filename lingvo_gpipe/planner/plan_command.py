@@ -127,6 +127,7 @@ def _request(args: argparse.Namespace) -> _Request:
 
 def _plan(request: _Request) -> None:
   """Prints a plan for each balance and number of cells."""
+  from lingvo_gpipe import pipeline_plan
   from lingvo_gpipe.planner import recommend, report
 
   args = request.args
@@ -136,7 +137,7 @@ def _plan(request: _Request) -> None:
     work = request.workload(params)
     speeds = request.speeds(work.basis)
     for cells in args.num_partitions or (_default_cells(args, params),):
-      splits = tuple(params.splits)
+      splits = pipeline_plan.splits_of(params)
       found = recommend.forecasts(
         work,
         request.ways(work, cells),

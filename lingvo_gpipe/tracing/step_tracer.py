@@ -250,7 +250,7 @@ def _setup(model: str, pipeline: Any, num_examples: int | None) -> Setup:
     layers = tuple(cell.params.name for cell in pipeline.cells)
   return Setup(
     model=model,
-    name=pipeline.params.name,
+    name=pipeline.path,
     layers=tuple(_shortened(text) for text in layers),
     recompute=pipeline.params.recompute,
     loss_inside=pipeline.params.loss_tpl is not None,

@@ -25,7 +25,7 @@ class Setup:
 
   Attributes:
     model: The model's name.
-    name: The pipeline's name in the model.
+    name: The pipeline's path in the model.
     layers: For each cell, what it is made of, as text.
     recompute: The recompute policy.
     loss_inside: Whether the loss is in the last cell.

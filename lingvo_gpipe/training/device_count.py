@@ -16,7 +16,12 @@ evaluates a model may have fewer devices.
 
 import dataclasses
 
-from lingvo_gpipe import pipelining_layer, schedules, sequential_layer
+from lingvo_gpipe import (
+  pipeline_plan,
+  pipelining_layer,
+  schedules,
+  sequential_layer,
+)
 from lingvo_gpipe.training import (
   pipeline_params,
   pipeline_report,
@@ -51,8 +56,9 @@ def _fixed(params):
   if issubclass(params.cls, sequential_layer.GPipeSequentialLayer):
     if params.num_partitions:
       return params.num_partitions, f'num_partitions={params.num_partitions}'
-    if params.splits:
-      return len(params.splits) + 1, f'splits={list(params.splits)}'
+    splits = pipeline_plan.splits_of(params)
+    if splits:
+      return len(splits) + 1, f'splits={list(splits)}'
     return 0, ''
   return len(params.cell_tpl), 'cell_tpl'
 

@@ -30,6 +30,26 @@ def cut_text(pipeline):
   )
 
 
+def schedule_that_runs(pipeline):
+  """The Schedule of a pipeline whose graph is complete; None if it has none.
+
+  It is forward only where no backward task came into the graph, as in a teacher
+  whose outputs need no gradient.
+  """
+  schedule = pipeline.schedule
+  if schedule is None or not pipeline.emitted:
+    return schedule
+  emitted = pipeline.emitted[-1].task_of_op.values()
+  if any(task.kind != schedules.TaskKind.FORWARD for task in emitted):
+    return schedule
+  return schedules.make_schedule(
+    schedule.name,
+    schedule.cell_devices,
+    schedule.num_micro_batches,
+    forward_only=True,
+  )
+
+
 def schedule_text(schedule):
   """A drawing of a Schedule, shortened if it is large."""
   lines = schedules.grid(schedule, max_width=_MAX_WIDTH).splitlines()
@@ -65,8 +85,9 @@ class PipelineReport(run_observer.StepListener):
       print(
         f'Pipeline {pipeline.path}:\n{cut_text(pipeline)}', file=self._stream
       )
-      if pipeline.schedule is not None:
-        print(schedule_text(pipeline.schedule), file=self._stream)
+      schedule = schedule_that_runs(pipeline)
+      if schedule is not None:
+        print(schedule_text(schedule), file=self._stream)
     self._stream.flush()
     for pipeline in pipelines(runner.model):
       if pipeline.constant_loss_weight is not None:

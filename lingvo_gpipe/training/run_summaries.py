@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What TensorBoard shows of a run, beside the metrics that Lingvo writes.
 
-pipeline/NAME/schedule   the schedule as an image
-pipeline/NAME/cut        the table of its cells
-pipeline/NAME/bubble_planned
+pipeline/PATH/schedule   the schedule as an image
+pipeline/PATH/cut        the table of its cells
+pipeline/PATH/bubble_planned
                          the share of device time that the schedule leaves
                          idle if layers take what they cost in the plan; what
                          is measured, --trace_step adds as bubble_measured
@@ -102,7 +102,8 @@ class RunSummaries(run_observer.StepListener):
 
 def _of_pipeline(pipeline):
   """The summary of a PipeliningLayer whose graph is built."""
-  name = f'pipeline/{pipeline.params.name}'
+  name = f'pipeline/{pipeline.path}'
+  schedule = pipeline_report.schedule_that_runs(pipeline)
   text = tf.Summary.Value(
     tag=f'{name}/cut',
     tensor=tf.make_tensor_proto(
@@ -111,8 +112,8 @@ def _of_pipeline(pipeline):
   )
   text.metadata.plugin_data.plugin_name = 'text'
   values = [text]
-  if pipeline.schedule is not None:
-    image = schedule_image.draw(pipeline.schedule)
+  if schedule is not None:
+    image = schedule_image.draw(schedule)
     values.append(
       tf.Summary.Value(
         tag=f'{name}/schedule',
@@ -126,16 +127,17 @@ def _of_pipeline(pipeline):
     )
     values.append(
       tf.Summary.Value(
-        tag=f'{name}/bubble_planned', simple_value=_bubble(pipeline)
+        tag=f'{name}/bubble_planned', simple_value=_bubble(pipeline, schedule)
       )
     )
   return tf.Summary(value=values)
 
 
-def _bubble(pipeline):
-  if isinstance(pipeline, sequential_layer.GPipeSequentialLayer):
+def _bubble(pipeline, schedule):
+  planned = isinstance(pipeline, sequential_layer.GPipeSequentialLayer)
+  if planned and not schedule.forward_only:
     return pipeline.CutTable().bubble
-  return float(schedules.simulate(pipeline.schedule).bubble)
+  return float(schedules.simulate(schedule).bubble)
 
 
 def _verbatim(text):

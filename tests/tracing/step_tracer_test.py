@@ -106,10 +106,10 @@ def test_steps_of_a_training_are_traced(local_run):
   assert found['bubble']['measured'] == traced.bubble
   assert any('micro-batches' in p['change'] for p in found['proposals'])
   summaries = _summaries(local_run)
-  step, value = summaries['pipeline/pipeline/bubble_measured']
+  step, value = summaries['pipeline/small.small.pipeline/bubble_measured']
   assert step == 5
   assert value.simple_value == pytest.approx(traced.bubble)
-  image = summaries['pipeline/pipeline/trace'][1].image
+  image = summaries['pipeline/small.small.pipeline/trace'][1].image
   assert image.encoded_image_string.startswith(b'\x89PNG')
   assert image.width > image.height > 100
 

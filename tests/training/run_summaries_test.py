@@ -7,7 +7,7 @@ import lingvo.compat as tf
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline as tp
-from lingvo.core import py_utils
+from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe.training import pipeline_report, run_summaries
 
@@ -54,6 +54,63 @@ def test_the_schedule_is_an_image_and_its_bubble_a_number(runner):
   assert (
     values['pipeline/net/cut'][1].metadata.plugin_data.plugin_name == 'text'
   )
+
+
+class _Half(base_layer.BaseLayer):
+  """A layer with a pipeline in it, whose name says nothing."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateChild('net', tp.pipeline(tp.linear('a', 'b')))
+
+
+class _Both(base_layer.BaseLayer):
+  """A model of two halves."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    for name in ('teacher', 'student'):
+      self.CreateChild(name, _Half.Params().Set(name=name))
+
+
+def _teacher_and_student():
+  """Two pipelines of one name; only the student's has backward tasks."""
+  with tf.variable_scope('teacher'):
+    teacher = tp.pipeline(tp.linear('a', 'b')).Instantiate()
+  with tf.variable_scope('student'):
+    student = tp.pipeline(tp.linear('a', 'b')).Instantiate()
+  x = tf.constant(tp.inputs())
+  targets = tf.stop_gradient(teacher.FProp(teacher.theta, x))
+  loss = tf.reduce_sum((student.FProp(student.theta, x) - targets) ** 2)
+  tf.gradients(loss, student.vars.Flatten())
+  return teacher, student
+
+
+def test_a_teacher_is_drawn_without_the_backward_tasks_that_it_has_not(runner):
+  teacher, student = _teacher_and_student()
+  schedules = [
+    pipeline_report.schedule_that_runs(p) for p in (teacher, student)
+  ]
+  assert [s.forward_only for s in schedules] == [True, False]
+  runner.model = types.SimpleNamespace(children={'net': [teacher]})
+  run_summaries.RunSummaries().trainer_built(runner)
+  values = runner.summary_writer.values
+  # Two cells, four micro-batches: 8 of 10 slots.
+  bubble = values['pipeline/net/bubble_planned'][1].simple_value
+  assert bubble == pytest.approx(1 / 5)
+  stream = io.StringIO()
+  pipeline_report.PipelineReport(stream).trainer_built(runner)
+  assert 'B0' not in stream.getvalue()
+
+
+def test_two_pipelines_of_one_name_have_tags_of_their_own(runner):
+  runner.model = _Both.Params().Set(name='both').Instantiate()
+  run_summaries.RunSummaries().trainer_built(runner)
+  tags = {t for t in runner.summary_writer.values if t.endswith('/cut')}
+  assert tags == {
+    'pipeline/both.teacher.net/cut',
+    'pipeline/both.student.net/cut',
+  }
 
 
 def test_core_share_and_memory_are_of_the_time_in_between(runner):

@@ -40,6 +40,25 @@ class Log(base_layer.BaseLayer):
     return x + tf.math.log(tf.where(now, -tf.ones([]), tf.ones([])))
 
 
+class Bounded(base_layer.BaseLayer):
+  """Asserts that no row of pixels adds up to so much, and returns them."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('bound', -60.0, 'How much; 64 black pixels are -64.')
+    return p
+
+  def FProp(self, theta, x):
+    del theta
+    largest = tf.reduce_max(tf.reduce_sum(x, -1))
+    fine = tf.debugging.Assert(
+      largest < self.params.bound, ['too bright', largest]
+    )
+    with tf.control_dependencies([fine]):
+      return tf.identity(x)
+
+
 def _projection(name, input_dim, output_dim, activation='RELU'):
   return layers.ProjectionLayer.Params().Set(
     name=name,
@@ -95,6 +114,17 @@ class SmallNan(_Digits):
   """Its loss is NaN at step 3."""
 
   NAN_AT_STEP = 3
+
+
+@model_registry.RegisterSingleTaskModel
+class SmallBounded(_Digits):
+  """An assertion fails in its first cell."""
+
+  def Task(self):
+    p = super().Task()
+    p.pipeline.sub.insert(1, Bounded.Params().Set(name='bounded'))
+    p.pipeline.balance = [1.0, 1.0, 3.0, 1.0, 3.0]
+    return p
 
 
 class _SummedLoss(classification_loss.ClassificationLoss):

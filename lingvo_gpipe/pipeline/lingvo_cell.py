@@ -30,7 +30,12 @@ from lingvo.core import base_layer, py_utils
 from lingvo.core import layers as lingvo_layers
 
 from lingvo_gpipe.engine.cell_function import CellInputs, CellOutputs
-from lingvo_gpipe.pipeline import moving_averages, seeds, summaries
+from lingvo_gpipe.pipeline import (
+  moving_averages,
+  placed_assertions,
+  seeds,
+  summaries,
+)
 from lingvo_gpipe.pipeline.variable_stand_in import (
   MovingAverageUpdate,
   VariableStandIn,
@@ -144,6 +149,7 @@ class LingvoCell:
       enter = stack.enter_context
       enter(py_utils.GlobalStepContext(inputs.context.step))
       scope = enter(seeds.layer_scope(inputs.context, self._numbers))
+      enter(placed_assertions.placed(self.name, scope))
       enter(summaries.traced())
       aux = None
       if self._collect_aux_losses:

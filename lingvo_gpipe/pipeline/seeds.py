@@ -104,12 +104,14 @@ class LayerScope:
     ops: For each layer run so far, its path and how many ops the graph had
       before and after.
     seed_ops: The ops that made the layers' step seeds.
+    path: That of the layer that is being run, '' outside of all.
   """
 
   context: Context
   numbers: Mapping[str, int]
   ops: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
   seed_ops: list[tf.Operation] = dataclasses.field(default_factory=list)
+  path: str = ''
 
 
 _SCOPES = py_utils.ThreadLocalStack()
@@ -126,6 +128,11 @@ def layer_scope(
     yield scope
   finally:
     _SCOPES.stack.pop()
+
+
+def current_scope() -> LayerScope | None:
+  """That of the cell which this thread traces."""
+  return _SCOPES.stack[-1] if _SCOPES.stack else None
 
 
 def in_cell() -> bool:
@@ -172,5 +179,7 @@ def in_layer(path: str) -> Iterator[None]:
   scope.seed_ops.append(seed.op)
   graph = tf.get_default_graph()
   before = len(graph.get_operations())
+  scope.path = path
   yield
+  scope.path = ''
   scope.ops.append((path, before, len(graph.get_operations())))

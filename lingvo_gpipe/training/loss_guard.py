@@ -20,7 +20,7 @@ import lingvo.compat as tf
 import numpy as np
 from lingvo.core import py_utils
 
-from lingvo_gpipe.training import due_updates, non_finite, notices
+from lingvo_gpipe.training import due_updates, first_error, non_finite, notices
 
 tf.flags.DEFINE_enum(
   'on_nan_loss',
@@ -191,7 +191,7 @@ class LossGuard:
     return f'{line}; the loss was finite when the step was run again'
 
 
-class _GuardedSession(tf.Session):
+class _GuardedSession(first_error.Session):
   """A session that hands failed training steps to a `LossGuard`."""
 
   def __init__(self, guard, *args, **kwargs):

@@ -28,6 +28,7 @@ from lingvo_gpipe.training import (
   checkpoint_follower,
   checkpoints,
   distributed,
+  first_error,
   loss_guard,
   notices,
   run_observer,
@@ -70,7 +71,7 @@ class PipelineRunner:
     return self._MakeSession(self._tf_master, graph=graph, config=config)
 
   def _MakeSession(self, *args, **kwargs):
-    return tf.Session(*args, **kwargs)
+    return first_error.Session(*args, **kwargs)
 
   def _CreateSummaryWriter(self, log_dir):
     return summary_writer.SummaryWriter(

@@ -1,0 +1,39 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Assertions in a cell say where they failed: cell, layer and micro-batch.
+
+A cell is one function that every micro-batch calls, so TensorFlow's own text
+names none of these.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import lingvo.compat as tf
+from tensorflow.python.ops import gen_logging_ops
+
+from lingvo_gpipe.pipeline import seeds
+
+
+@contextlib.contextmanager
+def placed(cell: str, scope: seeds.LayerScope) -> Iterator[None]:
+  """Inside, assertions of this thread also print where they are.
+
+  Args:
+    cell: The cell's name.
+    scope: Its `seeds.layer_scope`.
+  """
+  plain = gen_logging_ops._assert
+
+  def placed_assert(condition, data, summarize=None, name=None):
+    if seeds.current_scope() is scope:
+      number = tf.cast(scope.context.micro_batch, tf.int32)
+      where = f'in cell {cell}, layer {scope.path}, micro-batch'
+      data = [*data, where, number]
+    return plain(condition, data, summarize, name)
+
+  gen_logging_ops._assert = placed_assert
+  try:
+    yield
+  finally:
+    gen_logging_ops._assert = plain

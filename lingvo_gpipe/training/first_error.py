@@ -1,0 +1,61 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The error that a step failed of, where TensorFlow raises only what followed.
+
+A cell that fails cancels the step before its own error is returned, and with it
+whatever its device still waits for:
+
+    cell 0 on device 0: assertion failed -----> cancels the step
+    device 0 waits for gradients from device 1: "RecvAsync is cancelled"
+                                                 '--> is what a session raises
+
+TensorFlow's log has the first error. In a command, descriptor 2 is led into a
+file (`run_log`), so it can be read there.
+"""
+
+import os
+import re
+import stat
+
+import lingvo.compat as tf
+from tensorflow.core.protobuf import error_codes_pb2
+from tensorflow.python.framework import errors_impl
+
+_LOGGED = re.compile(
+  r'rendezvous is aborting with status: (?!CANCELLED|ABORTED)([A-Z_]+): '
+  r'((?:.|\n(?!\w\d{4} ))+)'
+)
+
+
+class Session(tf.Session):
+  """A session that raises the first error of a step in place of the last."""
+
+  def run(self, fetches, *args, **kwargs):
+    start = _log_size()
+    try:
+      return super().run(fetches, *args, **kwargs)
+    except tf.errors.CancelledError as error:
+      first = _first_logged(start)
+      if first is None:
+        raise
+      raise first from error
+
+
+def _log_size():
+  """The size of the file that descriptor 2 goes to; None if it is none."""
+  status = os.fstat(2)
+  return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _first_logged(start):
+  """The first error in the log from `start` on; None if there is none."""
+  if start is None:
+    return None
+  with open('/proc/self/fd/2', errors='replace') as log:
+    log.seek(start)
+    match = _LOGGED.search(log.read())
+  if not match:
+    return None
+  code = error_codes_pb2.Code.Value(match[1])
+  kind = errors_impl.exception_type_from_error_code(code)
+  return kind(None, None, match[2].strip())

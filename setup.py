@@ -61,7 +61,7 @@ setuptools.setup(
     # What draws pictures: traces, curves.
     'pictures': ['matplotlib'],
     # What runs the tests, and what checks the code.
-    'tests': ['pytest', 'pytest-xdist'],
+    'tests': ['hypothesis', 'pytest', 'pytest-xdist'],
     'tools': ['mypy', 'ruff'],
   },
 )

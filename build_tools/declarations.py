@@ -31,6 +31,9 @@ LOADS: dict[str, list[str]] = {
     'lingvo_gpipe.*',
     'model_params.*',
   ],
+  # What a tool imports of the tests, where the reference runs all tools.
+  'documentation.reference_page_test': ['drawn_layers.search'],
+  'tools.reference': ['drawn_layers.search'],
   # Runs them by f'lingvo_gpipe.{name}'.
   'launch_local_test': ['lingvo_gpipe.launch_local', 'lingvo_gpipe.trainer'],
 }

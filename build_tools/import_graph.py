@@ -149,7 +149,8 @@ class ImportGraph:
   def _sees(self, source: SourceFile, name: str) -> bool:
     """Whether `name` is a module that `source` can import."""
     there = self.sources.get(name)
-    return bool(there and (source.in_tests or not there.in_tests))
+    sees_tests = source.in_tests or source.is_tool
+    return bool(there and (sees_tests or not there.in_tests))
 
   def _resolve(
     self, source: SourceFile, imported: source_files.Import

@@ -164,6 +164,11 @@ def test_libraries_do_not_see_tests(tmp_path):
   assert 'deps' not in _target(tmp_path, files, 'lingvo_gpipe:a')
 
 
+def test_tools_see_tests(tmp_path):
+  files = {'tools/t.py': 'from a import helper', 'tests/a/helper.py': ''}
+  assert 'deps = ["//tests/a:helper"]' in _target(tmp_path, files, 'tools:t')
+
+
 def test_programs_carry_what_they_can_be_asked_for(tmp_path):
   files = {
     'setup.py': "f(['lingvo_gpipe_train = lingvo_gpipe.b:main'])",

@@ -1,0 +1,102 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What one random test is made of, as plain data whose repr is Python.
+
+A `Draw` that failed can be copied from a report into a test.
+"""
+
+import dataclasses
+from typing import Any
+
+# Which examples have loss weight 0.
+WEIGHTS = ('random', 'some_zero', 'first_zero', 'all_zero')
+DTYPES = ('float32', 'bfloat16', 'float16')
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Layer:
+  """A layer of the list; see `layer`.
+
+  Attributes:
+    kind: Its name in `catalogue.KINDS`.
+    options: What is set of the options that the kind has.
+    sub: The layers in it, if it is a container.
+  """
+
+  kind: str
+  options: dict[str, Any]
+  sub: tuple['Layer', ...] = ()
+
+  def __repr__(self) -> str:
+    parts = [repr(self.kind), *map(repr, self.sub)]
+    parts += [f'{name}={value!r}' for name, value in self.options.items()]
+    return f'layer({", ".join(parts)})'
+
+
+def layer(kind: str, *sub: Layer, **options: Any) -> Layer:
+  """A layer of a kind, with layers in it, and options."""
+  return Layer(kind, options, sub)
+
+
+class _Short:
+  """A dataclass whose repr leaves out what has its default."""
+
+  def __repr__(self) -> str:
+    parts = [
+      f'{field.name}={value!r}'
+      for field in dataclasses.fields(self)  # type: ignore[arg-type]
+      if (value := getattr(self, field.name)) != field.default
+    ]
+    return f'{type(self).__name__}({", ".join(parts)})'
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Variant(_Short):
+  """A way to run the layers that must not change a bit of the results.
+
+  Attributes:
+    cuts: The first layer of each cell but the first; K is one more.
+    schedule: One of SCHEDULE_NAMES.
+    recompute: One of RECOMPUTE_POLICIES.
+    num_devices: Devices that the cells are put on in turn; 0 for K.
+    optimised: Whether the session rewrites graphs, as it does by default.
+  """
+
+  cuts: tuple[int, ...] = ()
+  schedule: str = 'gpipe'
+  recompute: str = 'always'
+  num_devices: int = 0
+  optimised: bool = True
+
+  @property
+  def num_cells(self) -> int:
+    return len(self.cuts) + 1
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Draw(_Short):
+  """Layers, data, and the variants to compare.
+
+  Attributes:
+    layers: The layers, in order. They fit together; see `fitting`.
+    variants: Two or more.
+    time: Rows in an example.
+    width: Numbers in a row; even.
+    batch: Examples in a mini-batch.
+    num_micro_batches: M.
+    dtype: Of the activations: one of DTYPES. Weights are float32.
+    weights: Which examples have loss weight 0: one of WEIGHTS.
+    loss_inside: Whether the loss is in the last cell.
+    input_gradient: Whether the input has a gradient as well.
+  """
+
+  layers: tuple[Layer, ...]
+  variants: tuple[Variant, ...]
+  time: int = 1
+  width: int = 8
+  batch: int = 8
+  num_micro_batches: int = 2
+  dtype: str = 'float32'
+  weights: str = 'random'
+  loss_inside: bool = True
+  input_gradient: bool = False

@@ -1,0 +1,45 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Draws that did not give the same bits once, as small as they could be made.
+
+`tools/random_layers.py` prints such draws.
+"""
+
+import pytest
+from drawn_layers import comparing
+from drawn_layers.draws import Draw, Variant, layer
+
+_DENSE = layer('dense')
+
+FOUND = [
+  pytest.param(
+    Draw(
+      layers=(
+        _DENSE,
+        layer('chain', ops=('tanh', 'sin', 'sigmoid', 'square'), combine='sum'),
+      ),
+      variants=(Variant(), Variant(cuts=(1,), schedule='1f1b')),
+    ),
+    id='forward_with_and_without_what_the_backward_reads',
+    marks=pytest.mark.xfail(
+      strict=True, reason='each function of a cell is optimised in its own way'
+    ),
+  ),
+  pytest.param(
+    Draw(
+      layers=(layer('pieces'), _DENSE),
+      variants=(Variant(), Variant(cuts=(1,))),
+      input_gradient=True,
+    ),
+    id='gradient_of_the_input_of_a_cell_without_weights',
+    marks=pytest.mark.xfail(
+      strict=True, reason='refused, as if the input were frozen'
+    ),
+  ),
+]
+
+
+@pytest.mark.parametrize('draw', FOUND)
+def test_every_variant_gives_the_same_bits(draw):
+  problems = list(comparing.problems(draw))
+  assert not problems, '\n'.join(problems)

@@ -1,0 +1,270 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Small layers that hold what TensorFlow's graph optimiser likes to rewrite."""
+
+import lingvo.compat as tf
+from lingvo.core import base_layer, py_utils
+
+# Elementwise functions of x, by name.
+ELEMENTWISE = {
+  'tanh': tf.tanh,
+  'sin': lambda x: 0.37 * tf.sin(x),
+  'sigmoid': lambda x: tf.sigmoid(1.3 * x),
+  'square': lambda x: 0.1 * tf.square(x),
+  'scale': lambda x: 0.7 * x,
+  'shift': lambda x: x + 0.3,
+  'negate': lambda x: -x,
+  'relu': tf.nn.relu,
+  'bell': lambda x: tf.exp(-x * x),
+  'divide': lambda x: x / 3.0,
+  'root': lambda x: tf.sqrt(1.0 + x * x),
+  'inverse_root': lambda x: tf.math.rsqrt(2.0 + x * x),
+  'inverse': lambda x: 1.0 / (2.0 + x * x),
+  'softplus': tf.nn.softplus,
+  'product': lambda x: x * tf.sigmoid(x),
+  'power': lambda x: tf.pow(1.5 + tf.tanh(x), 3.0),
+  'cast': lambda x: tf.cast(tf.cast(x, tf.float32) * 1.1, x.dtype),
+  'double': lambda x: x + x,
+  'none': lambda x: x - x + x * 1.0 + 0.0,
+}
+
+
+class Layer(base_layer.BaseLayer):
+  """Base class: a float tensor [batch, ..., width] to one of the same shape."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('width', 0, 'The last dimension of the input.')
+    return p
+
+  def AddWeight(self, name, shape, **kwargs):
+    self.CreateVariable(
+      name,
+      py_utils.WeightParams(shape, py_utils.WeightInit.Gaussian(0.3)),
+      **kwargs,
+    )
+
+
+class Dense(Layer):
+  """x + tanh(x w)."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.AddWeight('w', [self.params.width] * 2)
+
+  def FProp(self, theta, x):
+    return x + tf.tanh(_times(x, theta.w))
+
+
+class Chain(Layer):
+  """Elementwise functions of x: added, multiplied, or one after another."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('ops', (), 'Keys of ELEMENTWISE.')
+    p.Define('combine', 'sum', "'sum', 'product' or 'nest'.")
+    return p
+
+  def FProp(self, theta, x):
+    p = self.params
+    result = x
+    for i, op in enumerate(p.ops):
+      y = ELEMENTWISE[op](result if p.combine == 'nest' else x)
+      if i == 0 or p.combine == 'nest':
+        result = y
+      elif p.combine == 'sum':
+        result = result + y
+      else:
+        result = result * y
+    return result
+
+
+class ManyUses(Layer):
+  """The input, a weight and a product of both are each used several times."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.AddWeight('w', [self.params.width] * 2)
+    self.AddWeight('scale', [self.params.width])
+
+  def FProp(self, theta, x):
+    y = _times(x, theta.w)
+    z = tf.tanh(y + theta.scale) * x
+    again = _times(tf.sigmoid(y), theta.w)
+    return x + 0.5 * z + again * theta.scale + y * theta.scale
+
+
+class Loop(Layer):
+  """A weight applied in a tf.while_loop."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('trips', 2, 'How many times.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.AddWeight('w', [self.params.width] * 2)
+
+  def FProp(self, theta, x):
+    def step(i, y):
+      return i + 1, y + 0.5 * tf.tanh(_times(y, theta.w)) * x
+
+    _, y = tf.while_loop(
+      lambda i, _: i < self.params.trips,
+      step,
+      (0, x),
+      shape_invariants=(tf.TensorShape([]), x.shape),
+      maximum_iterations=self.params.trips,
+    )
+    return y
+
+
+class Branch(Layer):
+  """A tf.cond: by a weight, or by the micro-batch's numbers."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('by_data', False, 'Whether the data decide.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.AddWeight('w', [self.params.width] * 2)
+    self.AddWeight('scale', [self.params.width])
+
+  def FProp(self, theta, x):
+    decides = x if self.params.by_data else theta.scale
+    return tf.cond(
+      tf.reduce_sum(tf.stop_gradient(decides)) > 0,
+      lambda: x + tf.tanh(_times(x, theta.w)),
+      lambda: x * theta.scale + 0.5,
+    )
+
+
+class Frozen(Layer):
+  """A frozen weight, an unused one, and a gradient that is stopped."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    width = self.params.width
+    self.AddWeight('w', [width, width])
+    self.AddWeight('unused', [width])
+    self.AddWeight('stopped', [width])
+    self.AddWeight('frozen', [width, width], trainable=False)
+
+  def FProp(self, theta, x):
+    y = _times(x, theta.frozen) + tf.stop_gradient(x * theta.stopped)
+    return x + 0.5 * tf.tanh(_times(y, theta.w))
+
+
+class Stopped(Layer):
+  """No gradient passes."""
+
+  def FProp(self, theta, x):
+    return tf.stop_gradient(x)
+
+
+class Lookup(Layer):
+  """Adds rows of a table, by numbers found in x: a sparse gradient."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('twice', False, 'Whether the table is used twice.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.AddWeight('table', [5, self.params.width])
+
+  def FProp(self, theta, x):
+    ids = tf.cast(tf.stop_gradient(2.0 * tf.abs(x[..., 0])), tf.int32) % 5
+    y = x + tf.gather(theta.table, ids)
+    if self.params.twice:
+      y *= 1.0 + tf.gather(theta.table, (ids + 1) % 5)
+    return y
+
+
+class Pieces(Layer):
+  """Splits, concatenates, slices, pads, reverses and adds up."""
+
+  def FProp(self, theta, x):
+    first, second = tf.split(x, 2, axis=-1)
+    swapped = tf.concat([second, tf.square(first)], axis=-1)
+    padded = tf.pad(
+      x[..., 1:], [*[[0, 0]] * (x.shape.rank - 1), [1, 0]], constant_values=0.5
+    )
+    backwards = tf.reverse(x, [-1])
+    return 0.5 * swapped + padded * backwards - 0.2 * tf.cumsum(x, axis=-1)
+
+
+class Reduced(Layer):
+  """Sums, means, maxima and a softmax over each example's numbers."""
+
+  def FProp(self, theta, x):
+    mean = tf.reduce_mean(x, axis=-1, keepdims=True)
+    square = tf.reduce_mean(tf.square(x - mean), axis=-1, keepdims=True)
+    norm = (x - mean) * tf.math.rsqrt(square + 0.1)
+    largest = tf.reduce_max(x, axis=-1, keepdims=True)
+    return norm + tf.nn.softmax(x) * largest + tf.nn.log_softmax(x) * 0.1
+
+
+class Transposed(Layer):
+  """Works on the transpose of each example's numbers in rows of two."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.AddWeight('w', [2, 2])
+    self.AddWeight('b', [2, 1])
+
+  def FProp(self, theta, x):
+    shape = tf.shape(x)
+    y = tf.reshape(x, [-1, self.params.width // 2, 2])
+    y = tf.transpose(
+      tf.matmul(y, tf.tile(theta.w[None], [tf.shape(y)[0], 1, 1])), [0, 2, 1]
+    )
+    y = tf.transpose(tf.nn.relu(y + theta.b), [0, 2, 1])
+    y = tf.reshape(y, shape)
+    y.set_shape(x.shape)
+    return x + y
+
+
+class AddsLoss(Layer):
+  """Adds an auxiliary loss."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.AddWeight('w', [self.params.width])
+
+  def FProp(self, theta, x):
+    loss = tf.reduce_mean(tf.square(tf.cast(x * theta.w, tf.float32)))
+    if py_utils.AuxLossContext.Current() is not None:
+      py_utils.AuxLossContext.Current().AddLoss(0.1 * loss)
+    return x + theta.w
+
+
+class Reshape(base_layer.BaseLayer):
+  """Gives each example another shape."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('shape', (), 'Its dimensions.')
+    return p
+
+  def FProp(self, theta, x):
+    return tf.reshape(x, [-1, *self.params.shape])
+
+
+def _times(x, w):
+  """x w, over the last dimension."""
+  rows = tf.reshape(x, [-1, w.shape[0]])
+  shape = tf.concat([tf.shape(x)[:-1], [w.shape[1]]], axis=0)
+  y = tf.reshape(tf.matmul(rows, w), shape)
+  y.set_shape([*x.shape[:-1], w.shape[1]])
+  return y

@@ -1,0 +1,135 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Layers that pass more than one float tensor on: ints, bools, None, a scalar.
+
+```
+  x --> Fork --> (x, y, ids, flags, scalar, None) --> ... --> Join --> x
+```
+
+Between the two, layers of one argument are wrapped in `OfFirst`.
+"""
+
+from typing import Any
+
+import lingvo.compat as tf
+from drawn_layers import own_layers
+from lingvo.core import base_layer, py_utils
+
+
+class Fork(own_layers.Layer):
+  """One tensor to six values."""
+
+  def FProp(self, theta, x):
+    first = tf.stop_gradient(tf.reshape(x, [tf.shape(x)[0], -1])[:, 0])
+    first = tf.cast(first, tf.float32)
+    ids = tf.cast(4.0 * tf.abs(first), tf.int32)
+    scalar = tf.reduce_max(tf.cast(x, tf.float32))
+    return x, tf.tanh(x), ids, first > 0, scalar, None
+
+
+class Turn(own_layers.Layer):
+  """Uses all values, and changes them."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.AddWeight('table', [4, self.params.width])
+
+  def FProp(self, theta, x, y, ids, flags, scalar, none):
+    assert none is None
+    rows = _per_example(tf.gather(theta.table, ids % 4), x)
+    mask = _per_example(flags[:, None], x)
+    x = tf.where_v2(mask, x + y, x - 0.5 * y) + rows
+    y = y * tf.cast(tf.sigmoid(scalar), y.dtype)
+    return x, y, ids + 1, tf.logical_not(flags), scalar * 0.5, None
+
+
+class Join(own_layers.Layer):
+  """Six values to one tensor."""
+
+  def FProp(self, theta, x, y, ids, flags, scalar, none):
+    assert none is None
+    mask = _per_example(tf.logical_or(flags, ids % 2 > 0)[:, None], x)
+    return x * tf.cast(tf.tanh(scalar), x.dtype) + tf.where_v2(mask, y, x)
+
+
+class OfFirst(base_layer.BaseLayer):
+  """Applies a layer to the first argument and hands on the others."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('body', None, 'Params of the layer.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateChild('body', self.params.body)
+
+  def FProp(self, theta, x, *others):
+    return (self.body.FProp(theta.body, x), *others)
+
+
+class WithPaddings(base_layer.BaseLayer):
+  """Calls a layer that takes paddings of each row; all are zero but the last.
+
+  Its first output, or only one, is returned.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('body', None, 'Params of the layer.')
+    p.Define('time_major', False, 'Whether it takes [time, batch, ...].')
+    p.Define('channels', False, 'Whether it takes [batch, time, 1, width].')
+    p.Define('attention', False, 'Whether it takes query, key and value.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateChild('body', self.params.body)
+
+  def FProp(self, theta, x):
+    p = self.params
+    shape = tf.shape(x)[:2]
+    paddings = tf.cast(tf.range(shape[1]) > 2, py_utils.FPropDtype(p))
+    paddings = tf.tile(paddings[None], [shape[0], 1])
+    paddings.set_shape(x.shape[:2])
+    args: tuple[Any, ...] = (x,)
+    if p.time_major:
+      args = (tf.transpose(x, [1, 0, 2]),)
+      paddings = tf.transpose(paddings)[..., None]
+    elif p.channels:
+      args = (x[:, :, None],)
+    elif p.attention:
+      args = (x, x, x)
+    outputs = self.body.FProp(theta.body, *args, paddings)
+    y = outputs[0] if isinstance(outputs, tuple) else outputs
+    if p.time_major:
+      y = tf.transpose(y, [1, 0, 2])
+    elif p.channels:
+      y = y[:, :, 0]
+    y.set_shape(x.shape)
+    return y
+
+
+class Embedding(base_layer.BaseLayer):
+  """An embedding layer of Lingvo's, by the FProp that not all of them have."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('body', None, 'Params of the embedding layer.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateChild('body', self.params.body)
+
+  def FProp(self, theta, ids):
+    return self.body.EmbLookup(theta.body, ids)
+
+
+def _per_example(rows, x):
+  """Rows [batch, width or 1], for an x of any rank."""
+  shape = [tf.shape(rows)[0], *[1] * (x.shape.rank - 2), rows.shape[-1]]
+  return tf.reshape(rows, shape)

@@ -1,0 +1,14 @@
+#!/usr/bin/env python3
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Measures what it costs to start a pipeline; see --help."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lingvo_gpipe.benchmark import start_up_command
+
+if __name__ == '__main__':
+  sys.exit(start_up_command.main())

@@ -32,6 +32,8 @@ class LayerCost:
     activation_bytes: Bytes that its backward needs of its forward for a
       micro-batch: all inner tensors and the output, but not the input.
     output_bytes: Bytes that it hands to the next layer for a micro-batch.
+    has_backward: Whether the backward pass reaches it. It does not reach the
+      first layers if nothing in them is trained.
   """
 
   name: str
@@ -43,6 +45,7 @@ class LayerCost:
   optimizer_bytes: int = 0
   activation_bytes: int = 0
   output_bytes: int = 0
+  has_backward: bool = True
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
@@ -84,13 +87,25 @@ class LayerCost:
   def time(self, num_recomputed: int, num_micro_batches: int) -> Fraction:
     """The mean time of its tasks for a micro-batch, recomputation included.
 
+    A layer without a backward pass counts as in a cell without one.
+
     Args:
       num_recomputed: How many of the micro-batches have their forward run again
         in their backward.
       num_micro_batches: M.
     """
+    if not self.has_backward:
+      return Fraction(self.forward)
     num_forwards = 1 + Fraction(num_recomputed, num_micro_batches)
     return num_forwards * Fraction(self.forward) + Fraction(self.backward)
+
+
+def first_with_backward(layers: Sequence[LayerCost]) -> int:
+  """The first layer with a backward pass; how many there are if none has."""
+  for i, layer in enumerate(layers):
+    if layer.has_backward:
+      return i
+  return len(layers)
 
 
 def to_integers(costs: Sequence[Number]) -> list[int]:

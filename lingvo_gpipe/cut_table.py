@@ -221,7 +221,10 @@ def cut_table(
 def _schedule(partition: Partition) -> schedules.Schedule:
   spec = partition.spec
   return schedules.make_schedule(
-    spec.schedule, spec.cell_devices, spec.num_micro_batches
+    spec.schedule,
+    spec.cell_devices,
+    spec.num_micro_batches,
+    first_backward=partition.first_backward,
   )
 
 

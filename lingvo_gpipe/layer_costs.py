@@ -26,6 +26,7 @@ from lingvo_gpipe.layer_costing.layer_profile import LayerProfile
 from lingvo_gpipe.layer_costing.layer_trace import describe_call
 from lingvo_gpipe.layer_costing.own_thread import in_own_thread
 from lingvo_gpipe.layer_costing.same_params import SameParams, as_text
+from lingvo_gpipe.layer_costing.weights import IsTrained
 
 __all__ = [
   'LayerProfile',
@@ -47,10 +48,16 @@ def profile_layers(
   optimizer_slots: int = 2,
   named_specs: Mapping[str, Any] | None = None,
   names: Sequence[str] | None = None,
+  is_trained: IsTrained = None,
+  inputs_trained: bool = False,
 ) -> list[LayerProfile]:
   """What each layer is called with, returns and costs, in its place.
 
-  The arguments are those of `flops_costs`.
+  The arguments are those of `flops_costs`; `is_trained` maps the name of a
+  variable, which begins with that of its layer, to whether it is trained. None
+  stands for yes. The backward pass reaches no layer before the first in which
+  something is, unless `inputs_trained`: then the inputs come from weights that
+  are trained.
   """
   return layer_profile.profile_layers(
     layers,
@@ -58,7 +65,17 @@ def profile_layers(
     optimizer_slots=optimizer_slots,
     named_specs=named_specs,
     names=names,
+    is_trained=is_trained,
+    inputs_trained=inputs_trained,
   )
+
+
+def has_trained(params: Any, is_trained: IsTrained) -> bool:
+  """Whether anything is trained in a layer; see `profile_layers`."""
+  built = in_own_thread(
+    lambda: layer_profile.build_weights(params.name, params)
+  )
+  return bool(built.trained(params.name, is_trained))
 
 
 def flops_costs(
@@ -109,16 +126,20 @@ def parameter_costs(
   *,
   optimizer_slots: int = 2,
   names: Sequence[str] | None = None,
+  is_trained: IsTrained = None,
+  inputs_trained: bool = False,
 ) -> list[LayerCost]:
   """The cost of each layer by its trainable parameters, without any shapes.
 
-  The forward pass counts one for each, the backward pass two. Bytes of
-  activations are not known, and 0.
+  The forward pass counts one for each, the backward pass two, or one where the
+  parameter is not trained. Bytes of activations are not known, and 0.
 
   Args:
     layers: As for `flops_costs`, and so are the others.
     optimizer_slots: As for `flops_costs`.
     names: As for `flops_costs`.
+    is_trained: As for `profile_layers`.
+    inputs_trained: As for `profile_layers`.
   """
   names = layer_profile.layer_names(layers, names)
 
@@ -133,12 +154,18 @@ def parameter_costs(
       found.append(built)
     return found
 
-  costs = []
+  costs: list[LayerCost] = []
+  has_backward = is_trained is None or inputs_trained
   for name, built in zip(names, in_own_thread(build_all), strict=True):
-    cost = layer_profile.weight_cost(name, built, optimizer_slots)
+    trained = sum(v.count for v in built.trained(name, is_trained))
+    has_backward = has_backward or trained > 0
+    cost = layer_profile.weight_cost(name, built, optimizer_slots, is_trained)
     costs.append(
       dataclasses.replace(
-        cost, forward=built.parameters, backward=2 * built.parameters
+        cost,
+        forward=built.parameters,
+        backward=(built.parameters + trained) if has_backward else 0,
+        has_backward=has_backward,
       )
     )
   return costs
@@ -210,7 +237,7 @@ def _measure_all(
   found = []
   total = sum(_used_bytes(profile.cost) for profile in profiles)
   for profile in profiles:
-    key = profile.call.key(), profile.given, profile.input_gradients
+    key = profile.key
     times = known.get(profile.params, key)
     if times is None:
       other = _swept_bytes(total - _used_bytes(profile.cost))
@@ -246,7 +273,7 @@ def _measured(
   kind = measured_file.device_kind(device)
   key = measured_file.key(
     as_text(profile.params),
-    repr((profile.call.key(), profile.given, profile.input_gradients)),
+    repr(profile.key),
     kind,
     tf.__version__,
     f'{swept_bytes} bytes swept',
@@ -262,6 +289,7 @@ def _measured(
     profile.input_gradients,
     device,
     swept_bytes,
+    trained=profile.trained,
   )
   about = {
     'layer': profile.params.cls.__name__,

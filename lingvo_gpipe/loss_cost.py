@@ -50,4 +50,5 @@ def add(last: LayerCost, loss: LayerCost) -> LayerCost:
     optimizer_bytes=last.optimizer_bytes + loss.optimizer_bytes,
     activation_bytes=last.activation_bytes + loss.activation_bytes,
     output_bytes=0,
+    has_backward=last.has_backward or loss.has_backward,
   )

@@ -16,6 +16,10 @@ With several micro-batches the gradients of the newest are added to the sums of
 those before: while a cell's backward runs both are there, so two slots make 20
 bytes a weight of 4. With one micro-batch its gradients are the sums.
 
+A cell in which, and before which, nothing is trained keeps nothing of a
+micro-batch: it needs its weights, and one micro-batch's activations. Weights
+that are not trained have neither gradients nor slots.
+
 A cell's input is what the layer before it hands on, and what its layers take
 by name of earlier cells (skips). Under recomputation a stashed micro-batch
 keeps the cell's input, and the backwards, one at a time on a device, make its
@@ -148,6 +152,8 @@ class CellMemory:
     """
     schedules.check_recompute(recompute)
     self._per = reference_size
+    self._size = size
+    self._first = cost_model.first_with_backward(layers)
     # For each cell, the examples whose input, or whose activations, it keeps
     # in its stash, and whose activations it makes anew.
     self._kept_inputs = np.array([n * size for n in stashed], np.int64)
@@ -193,13 +199,15 @@ class CellMemory:
     (floor_before[b] - floor_before[a]) / divisor bytes on a device of its own.
     """
     least = int((self._kept_activations + self._made).min())
+    if self._first:
+      least = min(least, self._size)
     weights = self._state_before + self._gradients_before
     return weights * self._per + self._activations_before * least
 
   @property
   def held_floor_before(self) -> IntArray:
     """[N + 1], the same for what a cell adds to a device that it shares."""
-    least = int(self._kept_activations.min())
+    least = 0 if self._first else int(self._kept_activations.min())
     return self._state_before * self._per + self._activations_before * least
 
   def parts(
@@ -227,6 +235,10 @@ class CellMemory:
     if self._kept_activations[cell]:
       stashed = stashed + activations * self._kept_activations[cell]
     made = activations * self._made[cell]
+    if self._first:
+      goes_back = ends > self._first
+      stashed = np.where(goes_back, stashed, 0)
+      made = np.where(goes_back, made, activations * self._size)
     if self._per != 1:
       stashed = -(-stashed // self._per)
       made = -(-made // self._per)

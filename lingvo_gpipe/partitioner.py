@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from lingvo_gpipe import memory_model
+from lingvo_gpipe import cost_model, memory_model
 from lingvo_gpipe.cost_model import LayerCost, Number
 from lingvo_gpipe.memory_model import CellBytes
 from lingvo_gpipe.partitioning.best_cut import best_cut
@@ -80,13 +80,21 @@ class Partition:
     is_proven: Whether it is known that no cut is better. It is False for given
       splits, and may be where cells share devices: if their memory limit binds
       and the search had to leave cuts out, or if there are skips, which the
-      search counts as crossing even between cells on one device.
+      search counts as crossing even between cells on one device. Nor is it
+      known where a cell recomputes layers before the first that is trained:
+      the search counts their forward pass once.
   """
 
   layers: tuple[LayerCost, ...]
   spec: PipelineSpec
   cells: tuple[PartitionCell, ...]
   is_proven: bool
+
+  @property
+  def first_backward(self) -> int:
+    """The first cell with backward tasks; K if none has any."""
+    first = cost_model.first_with_backward(self.layers)
+    return sum(cell.end <= first for cell in self.cells)
 
   @property
   def sizes(self) -> tuple[int, ...]:
@@ -169,12 +177,23 @@ def partition(
     tuple(layers),
     spec,
     _cells(layers, spec, memory, positions),
-    is_proven,
+    is_proven and not _recomputes_frozen(layers, spec, positions),
   )
   limit = spec.device_memory
   if limit is not None and max(found.device_memory) > limit:
     raise does_not_fit(layers, spec, positions)
   return found
+
+
+def _recomputes_frozen(
+  layers: Sequence[LayerCost], spec: PipelineSpec, positions: Sequence[int]
+) -> bool:
+  """Whether the cell of the first trained layer recomputes others before it."""
+  first = cost_model.first_with_backward(layers)
+  k = bisect.bisect_right(positions, first) - 1
+  return (
+    first < len(layers) and positions[k] < first and spec.num_recomputed[k] > 0
+  )
 
 
 def _check_sizes(
@@ -214,7 +233,7 @@ def _cells(
       device=k % spec.num_devices,
       start=start,
       end=end,
-      cost=sum(spec.layer_times(layers[start:end], k), Fraction(0)),
+      cost=spec.cell_cost(layers[start:end], k),
       memory=memory.of_cell(k, start, end),
       crossing_bytes=_crossing_bytes(layers, spec, positions, k),
     )

@@ -31,7 +31,13 @@ from lingvo_gpipe.partitioner import (
   PipelineSpec,
   partition,
 )
-from lingvo_gpipe.pipeline import flat_layers, named_values, tensor_shapes
+from lingvo_gpipe.pipeline import (
+  flat_layers,
+  named_values,
+  tensor_shapes,
+  trained_variables,
+)
+from lingvo_gpipe.pipeline.trained_variables import TrainedVariables
 from lingvo_gpipe.skips import Skip
 
 BALANCES = ('flops', 'params', 'measured')
@@ -99,14 +105,16 @@ class Uncut:
   basis: str
 
 
-def uncut(params: Any, num_devices: int) -> Uncut:
+def uncut(
+  params: Any, num_devices: int, trained: TrainedVariables | None = None
+) -> Uncut:
   """What `plan` cuts; see there.
 
   Raises:
     ValueError: A Param is not usable.
   """
   layers = flat_layers.flatten(params.sub, params)
-  counted, basis, input_bytes = _costs(params, layers)
+  counted, basis, input_bytes = _costs(params, layers, trained)
   spec = _spec(params, num_devices, input_bytes, counted.skips)
   return Uncut(tuple(layers), tuple(counted.costs), spec, basis)
 
@@ -133,12 +141,16 @@ def splits_of(params: Any) -> tuple[int, ...]:
   return tuple(int(n) for n in splits)
 
 
-def plan(params: Any, num_devices: int) -> PipelinePlan:
+def plan(
+  params: Any, num_devices: int, trained: TrainedVariables | None = None
+) -> PipelinePlan:
   """Cuts a model.
 
   Args:
     params: Params of a GPipeSequentialLayer.
     num_devices: The devices of a model split.
+    trained: Which of its variables are trained; by default those that the
+      Params' own filters find, which see names that begin with the pipeline's.
 
   Raises:
     PartitionError: The layers cannot be cut so: too few of them, wrong splits,
@@ -146,7 +158,7 @@ def plan(params: Any, num_devices: int) -> PipelinePlan:
     ValueError: A Param is not usable.
   """
   splits = splits_of(params)
-  found = uncut(params, num_devices)
+  found = uncut(params, num_devices, trained)
   try:
     cells = partition(found.costs, found.spec, splits or None)
   except PartitionError as error:
@@ -239,7 +251,9 @@ def _shapes(params: Any, name: str) -> Any:
 
 
 def _costs(
-  params: Any, layers: Sequence[flat_layers.FlatLayer]
+  params: Any,
+  layers: Sequence[flat_layers.FlatLayer],
+  trained: TrainedVariables | None,
 ) -> tuple[_Counted, str, int]:
   """The layers' costs, what they are, and the bytes of the input."""
   balance = params.balance
@@ -264,14 +278,18 @@ def _costs(
         params.name,
       )
     balance = 'params'
-  counted = _find_costs(params, layers, balance, shapes)
+  if trained is None:
+    trained = trained_variables.of_params(params)
+  counted = _find_costs(params, layers, balance, shapes, trained)
   if given is not None:
     balance = 'given'
     # Nobody knows what of them is forward. A backward is taken to be twice its
     # forward, as it is of a matrix product.
     costs = [
       dataclasses.replace(
-        cost, forward=Fraction(time) / 3, backward=Fraction(time) * 2 / 3
+        cost,
+        forward=Fraction(time) / 3,
+        backward=Fraction(time) * 2 / 3 if cost.has_backward else 0,
       )
       for cost, time in zip(counted.costs, given, strict=True)
     ]
@@ -298,6 +316,7 @@ def _find_costs(
   layers: Sequence[flat_layers.FlatLayer],
   balance: str,
   shapes: Any,
+  trained: TrainedVariables,
 ) -> _Counted:
   """The layers' costs, the loss's added to the last one's."""
   subs = [cost_params(layer.params) for layer in layers]
@@ -319,7 +338,7 @@ def _find_costs(
   names = [layer.name for layer in layers]
   if with_loss:
     names.append(params.loss_tpl.name or 'loss')
-  counted = _remembered(params, balance, subs, names, shapes, named)
+  counted = _remembered(params, balance, subs, names, shapes, named, trained)
   if not with_loss:
     return counted
   *costs, loss = counted.costs
@@ -348,7 +367,13 @@ def _remembered(params: Any, balance: str, *args: Any) -> _Counted:
   Jobs that share a process build the model several times: counting takes
   seconds, and what is measured must not differ between them.
   """
-  what = (balance, params.optimizer_slots, params.costs_file, args)
+  what = (
+    balance,
+    params.optimizer_slots,
+    params.costs_file,
+    params.before_tpl,
+    args,
+  )
   try:
     key = hashlib.sha256(pickle.dumps(what)).digest()
   except (AttributeError, TypeError, pickle.PicklingError):
@@ -366,14 +391,31 @@ def _count(
   names: Sequence[str],
   shapes: Any,
   named: Mapping[str, Any],
+  trained: TrainedVariables,
 ) -> _Counted:
   slots = params.optimizer_slots
+  is_trained = trained.in_pipeline if trained.filters else None
+  inputs_trained = is_trained is not None and any(
+    layer_costs.has_trained(layer, is_trained) for layer in params.before_tpl
+  )
   if balance == 'params':
     return _Counted(
-      layer_costs.parameter_costs(subs, optimizer_slots=slots, names=names)
+      layer_costs.parameter_costs(
+        subs,
+        optimizer_slots=slots,
+        names=names,
+        is_trained=is_trained,
+        inputs_trained=inputs_trained,
+      )
     )
   profiles = layer_costs.profile_layers(
-    subs, shapes, optimizer_slots=slots, named_specs=named, names=names
+    subs,
+    shapes,
+    optimizer_slots=slots,
+    named_specs=named,
+    names=names,
+    is_trained=is_trained,
+    inputs_trained=inputs_trained,
   )
   costs = [profile.cost for profile in profiles]
   if balance == 'measured':

@@ -127,8 +127,9 @@ class PipeliningLayer(base_layer.BaseLayer):
     cluster.prepare_devices()
     super().__init__(params)
     p = self.params
-    _CheckParams(p)
     self._trained = trained_variables.find(self)
+    p.cell_tpl = self._CellParams()
+    _CheckParams(p)
     self._wiring = _CheckedWiring(p)
     self._devices = self._CellDevices()
     for layer in p.before_tpl:
@@ -145,6 +146,10 @@ class PipeliningLayer(base_layer.BaseLayer):
     self._constant_loss_weight: float | None = None
 
   # -- Construction.
+
+  def _CellParams(self) -> list[Any]:
+    """Params of the K cells."""
+    return self.params.cell_tpl
 
   def _CellDevices(self) -> list[str]:
     """The device of each cell."""

@@ -5,7 +5,7 @@
 import lingvo.compat as tf
 from lingvo.core import cluster_factory
 
-from lingvo_gpipe import cluster, pipeline_plan
+from lingvo_gpipe import pipeline_plan
 from lingvo_gpipe.cut_table import CutTable
 from lingvo_gpipe.pipelining_layer import PipeliningLayer
 
@@ -112,15 +112,18 @@ class GPipeSequentialLayer(PipeliningLayer):
         f'{params.name}.cell_tpl is set, but a GPipeSequentialLayer makes its '
         'cells itself. Put the layers into sub, or use a PipeliningLayer.'
       )
-    cluster.prepare_devices()
-    num_devices = cluster_factory.Current().num_devices_per_split
-    plan = pipeline_plan.plan(params, num_devices)
-    super().__init__(params.Copy().Set(cell_tpl=plan.cell_params()))
-    self._plan = plan
+    super().__init__(params)
     self._table = self._plan.table(self.cell_devices)
     tf.logging.info('%s is cut so:\n%s', self.path, self._table.to_text())
     for warning in self._table.warnings():
       tf.logging.warning('%s: %s', self.path, warning)
+
+  def _CellParams(self):
+    num_devices = cluster_factory.Current().num_devices_per_split
+    self._plan = pipeline_plan.plan(
+      self.params, num_devices, self.trained_variables
+    )
+    return self._plan.cell_params()
 
   @property
   def plan(self) -> pipeline_plan.PipelinePlan:

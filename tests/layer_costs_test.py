@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of what layers cost in bytes and seconds, in their places."""
 
+import dataclasses
 import json
 import resource
 import time
@@ -406,7 +407,8 @@ def test_measures_named_values_tied_weights_and_ints(short):
 def test_as_much_is_swept_as_the_other_layers_use(monkeypatch, width, swept):
   found = []
 
-  def measured(*args):
+  def measured(*args, trained):
+    assert all(trained)
     found.append(args[-1])
     return measure.Times(1.0, 2.0)
 
@@ -448,14 +450,16 @@ def test_file_keeps_what_was_measured(short, tmp_path, monkeypatch):
   # The first layer is another kind: without a gradient of its input.
   assert len(content['layers']) == 2
   monkeypatch.setattr(
-    measure, 'measure', lambda *_: pytest.fail('is measured again')
+    measure, 'measure', lambda *_, **__: pytest.fail('is measured again')
   )
   again = layer_costs.measured_costs(
     linear('x', 'y', 'z'), spec(2, WIDTH), **kwargs
   )
   assert [c.forward for c in again] == [c.forward for c in first]
   assert [c.backward for c in again] == [c.backward for c in first]
-  monkeypatch.setattr(measure, 'measure', lambda *_: measure.Times(7.0, 8.0))
+  monkeypatch.setattr(
+    measure, 'measure', lambda *_, **__: measure.Times(7.0, 8.0)
+  )
   other = layer_costs.measured_costs(linear('a'), spec(3, WIDTH), **kwargs)
   assert (other[0].forward, other[0].backward) == (7.0, 8.0)
   assert len(json.loads(path.read_text())['layers']) == 3
@@ -480,3 +484,67 @@ def test_damaged_file_is_named(text, tmp_path):
 
 def test_no_layers_have_no_costs():
   assert layer_profile.profile_layers([], spec(2, WIDTH)) == []
+
+
+def _of_frozen(*layers, trained, **kwargs):
+  """Costs if only variables are trained whose names begin so."""
+  profiles = layer_costs.profile_layers(
+    layers, spec(4, WIDTH), is_trained=lambda n: n.startswith(trained), **kwargs
+  )
+  return [profile.cost for profile in profiles]
+
+
+def test_what_is_not_trained_has_no_gradient_and_no_slots():
+  a, b, c, d = _of_frozen(*linear('a', 'b', 'c', 'd'), trained='c/')
+  first, *_, last = layer_costs.flops_costs(
+    linear('a', 'b', 'c', 'd'), spec(4, WIDTH)
+  )
+  for frozen in (a, b, d):
+    assert frozen.weight_bytes == 4 * WIDTH**2
+    assert frozen.gradient_bytes == frozen.optimizer_bytes == 0
+  assert [x.has_backward for x in (a, b, c, d)] == [False, False, True, True]
+  assert a.backward == b.backward == 0
+  # Of the weight alone, as in the first of layers that are all trained.
+  assert c == dataclasses.replace(first, name='c')
+  # Of data alone: one product in place of two.
+  assert last.backward - d.backward == 2 * 4 * WIDTH**2
+  assert d.forward == last.forward
+
+
+def test_trained_inputs_need_gradients_from_every_layer():
+  costs = _of_frozen(*linear('a', 'b'), trained='none', inputs_trained=True)
+  assert all(cost.has_backward and cost.backward for cost in costs)
+  assert all(cost.gradient_bytes == 0 for cost in costs)
+  costs = _of_frozen(*linear('a', 'b'), trained='none')
+  assert not any(cost.has_backward or cost.backward for cost in costs)
+
+
+def test_parameters_that_are_not_trained_cost_less_backward():
+  costs = layer_costs.parameter_costs(
+    linear('a', 'b', 'c'), is_trained=lambda name: name == 'b/w/var:0'
+  )
+  n = WIDTH**2
+  assert [cost.backward for cost in costs] == [0, 2 * n, n]
+  assert [cost.gradient_bytes for cost in costs] == [0, 4 * n, 0]
+  assert [cost.has_backward for cost in costs] == [False, True, True]
+
+
+class _UsesTied(NamedValueLayer):
+  def FProp(self, theta, x):
+    return tf.tanh(tf.matmul(x, theta.tied, transpose_b=True))
+
+
+def test_a_tied_weight_is_frozen_with_its_owner():
+  user = _UsesTied.Params().Set(name='u', weights_of={'tied': 'a.w'})
+  frozen = _of_frozen(*linear('a', 'b'), user, trained='b/')[2]
+  trained = _of_frozen(*linear('a', 'b'), user, trained='a/')[2]
+  assert trained.backward - frozen.backward == 2 * 4 * WIDTH**2
+
+
+def test_measured_layers_that_are_not_trained_have_no_backward_pass():
+  profiles = layer_costs.profile_layers(
+    linear('a', 'b'), spec(4, WIDTH), is_trained=lambda n: n.startswith('b')
+  )
+  a, b = layer_costs.measure_profiles(profiles)
+  assert a.backward == 0 and not a.has_backward
+  assert b.backward > 0 and b.has_backward

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the memory model."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -105,7 +106,9 @@ def test_floors_are_never_above_what_cells_need():
         weight_bytes=rng.randint(0, 9),
         activation_bytes=rng.randint(0, 9),
         output_bytes=rng.randint(0, 9),
+        has_backward=i >= num_frozen,
       )
+      for num_frozen in [max(0, rng.randint(-6, 6))]
       for i in range(6)
     ]
     memory = CellMemory(
@@ -152,3 +155,21 @@ def test_numbers_too_large_to_count_are_refused():
   layers = [LayerCost('a', activation_bytes=2**50)]
   with pytest.raises(ValueError, match='too many'):
     CellMemory(layers, [2**10], 'never')
+
+
+@pytest.mark.parametrize('recompute', schedules.RECOMPUTE_POLICIES)
+def test_a_cell_that_only_runs_forward_keeps_nothing_of_a_micro_batch(
+  recompute,
+):
+  frozen = [
+    dataclasses.replace(
+      layer, gradient_bytes=0, optimizer_bytes=0, has_backward=False
+    )
+    for layer in LAYERS[:2]
+  ]
+  memory = CellMemory(
+    [*frozen, LAYERS[2]], [3, 2], recompute, num_micro_batches=4
+  )
+  assert memory.of_cell(0, 0, 2) == CellBytes(110, 0, 27)
+  # One that is trained in part keeps its input.
+  assert memory.of_cell(1, 1, 3).stash >= 2 * 3

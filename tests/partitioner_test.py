@@ -266,6 +266,35 @@ def test_no_cut_is_better_in_500_random_instances_with_skips(seed):
   assert num_misfit > 15
 
 
+def test_no_cut_is_better_where_the_first_layers_are_not_trained():
+  rng = random.Random(3)
+  num_proven = 0
+  for _ in range(300):
+    spec = _random_spec(rng)
+    if spec.num_cells > 6:
+      continue
+    layers = _random_layers(rng, rng.randint(spec.num_cells, 8))
+    first = rng.randint(1, len(layers))
+    layers = [
+      dataclasses.replace(layer, backward=0, has_backward=False)
+      for layer in layers[:first]
+    ] + layers[first:]
+    found = partition(layers, spec)
+    num_proven += found.is_proven
+    largest = max(cell.cost for cell in found.cells)
+    for cells in _every_cut(len(layers), spec.num_cells):
+      splits = [start for start, _ in cells[1:]]
+      other = partition(layers, spec, splits)
+      assert not found.is_proven or largest <= max(c.cost for c in other.cells)
+      for cell in other.cells[: other.first_backward]:
+        assert cell.end <= first and cell.memory.stash == 0
+        assert cell.cost == sum(
+          x.forward for x in layers[cell.start : cell.end]
+        )
+      assert all(c.end > first for c in other.cells[other.first_backward :])
+  assert num_proven > 100
+
+
 def test_many_cells_with_a_skip_over_all_layers():
   # As of an encoder's output, which every layer of the decoder takes.
   layers = [

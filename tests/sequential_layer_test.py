@@ -313,3 +313,48 @@ def test_skips_count_where_they_cross():
   crossing = [row.boundary_bytes for row in plan.table().rows]
   size = 4 * 3 * 4
   assert crossing == [0, size, 2 * size]
+
+
+@pytest.mark.parametrize('balance', ['flops', 'params'])
+@pytest.mark.parametrize(
+  'trained', ['^task/net/blocks/001/', '/blocks/001/l1/', 'no such name']
+)
+def test_what_a_learner_leaves_out_costs_no_backward_pass(balance, trained):
+  net = _params(4, input_shapes=_SHAPES, balance=balance, schedule='1f1b')
+  p = tp.task_params(net)
+  p.train.learner.bprop_variable_filter = trained
+  with pt.cluster(4), tf.Graph().as_default():
+    py_utils.GetOrCreateGlobalStepVar()
+    layer = p.Instantiate().net
+    examples = pt.data()
+    layer.ComputeLoss(layer.theta, examples.inputs, examples.targets)
+  cut, schedule = layer.plan.partition, layer.schedule
+  first = {'^': 3, '/': 4, 'n': 5}[trained[0]]
+  assert [x.has_backward for x in cut.layers] == [i >= first for i in range(5)]
+  assert [x.name for x in cut.layers if x.gradient_sum_bytes] == {
+    3: ['blocks/001/l0', 'blocks/001/l1'],
+    4: ['blocks/001/l1'],
+    5: [],
+  }[first]
+  if first == 5:
+    assert schedule.forward_only and cut.first_backward == 4
+  else:
+    assert schedule.first_backward == cut.first_backward > 0
+  for row in layer.CutTable().rows[: cut.first_backward]:
+    assert row.gradient_bytes == row.optimizer_bytes == row.stash_bytes == 0
+
+
+def test_a_trained_layer_before_the_pipeline_needs_all_backwards():
+  before = tp.linear('before')
+  params = _params(
+    2,
+    before_tpl=before,
+    input_shapes=_SHAPES,
+    loss_tpl=None,
+    bprop_variable_filter='net/before',
+  )
+  plan = sequential_layer.GPipeSequentialLayer.Plan(params, 2)
+  assert all(layer.has_backward for layer in plan.partition.layers)
+  params.bprop_variable_filter = 'net/blocks/001'
+  plan = sequential_layer.GPipeSequentialLayer.Plan(params, 2)
+  assert not plan.partition.layers[0].has_backward

@@ -32,7 +32,10 @@ class Backward:
 
 
 def backward(
-  trace: LayerTrace, given: Sequence[bool], input_gradients: bool
+  trace: LayerTrace,
+  given: Sequence[bool],
+  input_gradients: bool,
+  trained: Sequence[bool] | None = None,
 ) -> Backward:
   """Differentiates a traced layer.
 
@@ -41,6 +44,7 @@ def backward(
     given: For each tensor of its outputs, then of the values that it puts,
       whether it is given a gradient.
     input_gradients: Whether the arguments' gradients are wanted.
+    trained: For each weight, whether its gradient is wanted; None for all.
   """
   graph = trace.function.graph
   num_outputs = trace.function.num_outputs
@@ -50,9 +54,8 @@ def backward(
   ys = [y for y in ys if differentiable(y)]
   num_inputs = len(specs.leaves(trace.call.inputs))
   data = graph.inputs[:num_inputs] if input_gradients else []
-  used = [
-    x for x in (*data, *trace.function.weight_inputs()) if differentiable(x)
-  ]
+  weights = trace.function.weight_inputs(trained)
+  used = [x for x in (*data, *weights) if differentiable(x)]
   if not ys or not used:
     none = (False,) * num_inputs
     return Backward(0, kept_bytes.kept_bytes(graph, results), none)

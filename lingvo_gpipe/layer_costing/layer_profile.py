@@ -45,6 +45,7 @@ class LayerProfile:
     given: Which of the tensors of its outputs and of the values that it puts
       are given a gradient.
     input_gradients: Whether the gradients of its arguments are wanted.
+    trained: For each weight of the traced layer, whether it is trained.
   """
 
   name: str
@@ -55,6 +56,13 @@ class LayerProfile:
   cost: LayerCost
   given: tuple[bool, ...]
   input_gradients: bool
+  trained: tuple[bool, ...]
+
+  @property
+  def key(self) -> Any:
+    """What its times depend on besides its Params."""
+    key = self.call.key(), self.given, self.input_gradients
+    return key if all(self.trained) else (*key, self.trained)
 
 
 def profile_layers(
@@ -64,6 +72,8 @@ def profile_layers(
   optimizer_slots: int = 2,
   named_specs: Mapping[str, Any] | None = None,
   names: Sequence[str] | None = None,
+  is_trained: weights.IsTrained = None,
+  inputs_trained: bool = False,
 ) -> list[LayerProfile]:
   """Profiles layers; see `layer_costs.flops_costs` for the arguments."""
   names = layer_names(layers, names)
@@ -80,9 +90,9 @@ def profile_layers(
   if not layers:
     return []
   return in_own_thread(
-    lambda: _Profiler(layers, names, optimizer_slots).run(
-      to_tuple(input_specs), dict(named_specs or {})
-    )
+    lambda: _Profiler(
+      layers, names, optimizer_slots, is_trained, inputs_trained
+    ).run(to_tuple(input_specs), dict(named_specs or {}))
   )
 
 
@@ -99,10 +109,20 @@ def layer_names(
 class _Profiler:
   """Traces and differentiates each layer once."""
 
-  def __init__(self, layers: Sequence[Any], names: Sequence[str], slots: int):
+  def __init__(
+    self,
+    layers: Sequence[Any],
+    names: Sequence[str],
+    slots: int,
+    is_trained: weights.IsTrained,
+    inputs_trained: bool,
+  ):
     self._layers = layers
     self._names = names
     self._slots = slots
+    self._is_trained = is_trained
+    self._inputs_trained = inputs_trained
+    self._first_trained = 0
     self._traces: SameParams[LayerTrace] = SameParams()
     self._built: SameParams[weights.Weights] = SameParams()
     self._forward_flops: dict[int, int] = {}
@@ -114,7 +134,7 @@ class _Profiler:
     for params, name in zip(self._layers, self._names, strict=True):
       call = self._call(params, name, args, named)
       trace = self._trace(params, name, call)
-      traces.append(trace)
+      traces.append((trace, call))
       named.update(trace.put)
       args = to_tuple(trace.outputs)
     return self._profiles(traces)
@@ -136,17 +156,19 @@ class _Profiler:
         f'and they are no side inputs of known shape; there are '
         f'{sorted(named)}. Set side_input_shapes if they are side inputs.'
       )
+    tied = {
+      inner: self._theta_specs(source, name)
+      for inner, source in declared.weights_of.items()
+    }
     return LayerCall(
       args=args,
       taken={value: named[value] for value in declared.takes},
-      tied={
-        inner: self._theta_specs(source, name)
-        for inner, source in declared.weights_of.items()
-      },
+      tied={inner: specs for inner, (specs, _) in tied.items()},
+      tied_names={inner: names for inner, (_, names) in tied.items()},
     )
 
-  def _theta_specs(self, source: str, user: str) -> Any:
-    """Specs of the part of a layer's theta that another layer uses."""
+  def _theta_specs(self, source: str, user: str) -> tuple[Any, Any]:
+    """Specs of what a layer uses of another one's theta, and its names."""
     owner, part = wiring.find_owner(source, self._names)
     if owner is None:
       raise ValueError(
@@ -159,14 +181,15 @@ class _Profiler:
       known = build_weights(owner, params)
       self._built.add(params, None, known)
     theta = known.theta
+    names = known.names.Transform(lambda n: n and f'{owner}/{n}')
     for key in filter(None, part.split('.')):
       if key not in theta:
         raise ValueError(
           f'Layer {user!r} uses the weights of {source!r}, but there is no '
           f'{key!r}; there are {sorted(theta)}.'
         )
-      theta = theta[key]
-    return theta
+      theta, names = theta[key], names[key]
+    return theta, names
 
   def _trace(self, params: Any, name: str, call: LayerCall) -> LayerTrace:
     key = call.key()
@@ -182,17 +205,29 @@ class _Profiler:
 
   # -- Backwards.
 
-  def _profiles(self, traces: Sequence[LayerTrace]) -> list[LayerProfile]:
+  def _profiles(
+    self, traces: Sequence[tuple[LayerTrace, LayerCall]]
+  ) -> list[LayerProfile]:
     profiles: list[LayerProfile] = []
-    behind = tuple(map(differentiable, specs.leaves(traces[-1].outputs)))
+    trained = [
+      trace.trained(name, call, self._is_trained)
+      for name, (trace, call) in zip(self._names, traces, strict=True)
+    ]
+    if self._is_trained is not None and not self._inputs_trained:
+      self._first_trained = next(
+        (i for i, flags in enumerate(trained) if any(flags)), len(traces)
+      )
+    behind = tuple(map(differentiable, specs.leaves(traces[-1][0].outputs)))
     takers: dict[str, tuple[bool, ...]] = {}
     for index in reversed(range(len(traces))):
-      trace = traces[index]
+      trace, call = traces[index]
       given = list(behind)
       for value, nest in sorted(trace.put.items()):
         unused = (False,) * len(specs.leaves(nest))
         given += takers.pop(value, unused)
-      profile, has_gradient = self._profile(index, trace, tuple(given))
+      profile, has_gradient = self._profile(
+        index, trace, call, tuple(given), trained[index]
+      )
       profiles.append(profile)
       flags = iter(has_gradient)
       behind = tuple(next(flags) for _ in specs.leaves(trace.call.args))
@@ -203,44 +238,58 @@ class _Profiler:
     return profiles[::-1]
 
   def _profile(
-    self, index: int, trace: LayerTrace, given: tuple[bool, ...]
+    self,
+    index: int,
+    trace: LayerTrace,
+    call: LayerCall,
+    given: tuple[bool, ...],
+    trained: tuple[bool, ...],
   ) -> tuple[LayerProfile, tuple[bool, ...]]:
     """One layer's profile, and which of its inputs have a gradient."""
-    # The pipeline's own inputs are data.
-    input_gradients = index > 0
-    key = (id(trace), given, input_gradients)
+    input_gradients = self._inputs_trained or index > self._first_trained
+    key = (id(trace), given, input_gradients, trained)
     if key not in self._backwards:
       with explained(self._names[index], self._layers[index], trace.call):
-        self._backwards[key] = backward(trace, given, input_gradients)
+        self._backwards[key] = backward(trace, given, input_gradients, trained)
     found = self._backwards[key]
     cost = dataclasses.replace(
-      weight_cost(self._names[index], trace.weights, self._slots),
+      weight_cost(
+        self._names[index], trace.weights, self._slots, self._is_trained
+      ),
       forward=self._forward_flops[id(trace)],
       backward=found.flops,
       activation_bytes=found.activation_bytes,
       output_bytes=specs.num_bytes(trace.outputs),
+      has_backward=index >= self._first_trained,
     )
     profile = LayerProfile(
       name=self._names[index],
       params=self._layers[index],
-      call=trace.call,
+      call=call,
       outputs=trace.outputs,
       put=trace.put,
       cost=cost,
       given=given,
       input_gradients=input_gradients,
+      trained=trained,
     )
     return profile, found.has_gradient
 
 
-def weight_cost(name: str, found: weights.Weights, slots: int) -> LayerCost:
+def weight_cost(
+  name: str,
+  found: weights.Weights,
+  slots: int,
+  is_trained: weights.IsTrained = None,
+) -> LayerCost:
   """The cost of a layer as far as its weights say it."""
+  trained = found.trained(name, is_trained)
   return LayerCost(
     name=name,
     parameters=found.parameters,
     weight_bytes=found.weight_bytes,
-    gradient_bytes=found.gradient_bytes,
-    optimizer_bytes=found.optimizer_bytes(slots),
+    gradient_bytes=weights.gradient_bytes(trained),
+    optimizer_bytes=weights.optimizer_bytes(trained, slots),
   )
 
 

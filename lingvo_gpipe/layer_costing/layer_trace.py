@@ -32,11 +32,14 @@ class LayerCall:
     taken: Specs of the values that it takes, by name.
     tied: Specs of other layers' weights that it uses, by their name in its
       theta.
+    tied_names: The same with these weights' names within the model; see
+      `Weights.names`.
   """
 
   args: tuple[Any, ...]
   taken: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   tied: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  tied_names: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def inputs(self) -> Any:
@@ -117,6 +120,25 @@ class LayerTrace:
       f'{describe(call.args)}',
       'Let its FProp set the shape (tf.ensure_shape), or set balance to '
       "'params', which needs no shapes.",
+    )
+
+  def trained(
+    self, name: str, call: LayerCall, is_trained: weights.IsTrained
+  ) -> tuple[bool, ...]:
+    """For each weight of the traced function, whether it is trained.
+
+    Args:
+      name: The layer's name within the model.
+      call: What the layer of this name is called with.
+      is_trained: See there; if it is None all are, as far as is known.
+    """
+    if is_trained is None:
+      return (True,) * len(self.cell.weights)
+    names = self.weights.names.Transform(lambda n: n and f'{name}/{n}')
+    names.update(call.tied_names)
+    return tuple(
+      bool(n) and is_trained(n)
+      for n in tf.nest.flatten({self.layer.params.name: names})
     )
 
   def _fprop(

@@ -56,6 +56,7 @@ def measure(
   input_gradients: bool,
   device: str,
   other_bytes: int = 0,
+  trained: Sequence[bool] | None = None,
 ) -> Times:
   """Measures a layer with variables as they are initialised.
 
@@ -74,6 +75,7 @@ def measure(
     input_gradients: Whether the arguments' gradients are wanted.
     device: A device of this process; '' lets TensorFlow choose.
     other_bytes: How much other memory is read before each pass.
+    trained: For each of its weights, whether it is trained; None if all are.
 
   Returns:
     Medians of several runs, after some that do not count.
@@ -81,7 +83,9 @@ def measure(
   with own_graph() as graph, explained(name, params, call):
     with tf.device(device or None):
       trace = LayerTrace(name, params, call, device)
-    passes = _Passes(trace, given, input_gradients, device, other_bytes)
+    passes = _Passes(
+      trace, given, input_gradients, device, other_bytes, trained
+    )
     with tf.tf1.Session(graph=graph, config=session_config()) as session:
       session.run(tf.global_variables_initializer())
       seconds = _time(_runs(session, passes, 1))
@@ -103,10 +107,13 @@ class _Passes:
     input_gradients: bool,
     device: str,
     other_bytes: int,
+    trained: Sequence[bool] | None,
   ):
     self._function = function = trace.function
     self._device = device
-    function.prepare_backward(_has_gradient(trace, given), input_gradients)
+    function.prepare_backward(
+      _has_gradient(trace, given), input_gradients, trained=trained
+    )
     self.has_backward = not function.backward.is_empty
     with placement.on_device(device):
       args, taken = _data(trace)

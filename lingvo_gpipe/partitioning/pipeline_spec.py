@@ -86,6 +86,22 @@ class PipelineSpec:
       layer.time(num_recomputed, self.num_micro_batches) for layer in layers
     ]
 
+  def cell_cost(self, layers: Sequence[LayerCost], cell: int) -> Fraction:
+    """What a cell takes for a micro-batch, recomputation included.
+
+    Args:
+      layers: The cell's layers.
+      cell: Which cell it is.
+    """
+    cost = sum(self.layer_times(layers, cell), Fraction(0))
+    if not layers[-1].has_backward:
+      return cost
+    # A cell that recomputes runs its first layers again, too.
+    share = Fraction(self.num_recomputed[cell], self.num_micro_batches)
+    return cost + share * sum(
+      Fraction(layer.forward) for layer in layers if not layer.has_backward
+    )
+
 
 def cell_memory(
   layers: Sequence[LayerCost], spec: PipelineSpec

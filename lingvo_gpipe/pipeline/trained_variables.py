@@ -60,9 +60,11 @@ class TrainedVariables:
   Attributes:
     filters: A variable is trained if one of these lets it be. Where there is
       none, every variable is.
+    scope: What the names of the pipeline's variables begin with.
   """
 
   filters: tuple[VariableFilter, ...] = ()
+  scope: str = ''
 
   def by_name(self, name: str) -> bool:
     """Whether a variable is trained, if it is trainable at all.
@@ -71,6 +73,10 @@ class TrainedVariables:
       name: Its name, which ends in ':0'.
     """
     return not self.filters or any(f.passes(name) for f in self.filters)
+
+  def in_pipeline(self, name: str) -> bool:
+    """The same by a name without the scope."""
+    return self.by_name(self.scope + name)
 
   def __call__(self, variable: Any) -> bool:
     """Whether a variable is trained."""
@@ -89,9 +95,17 @@ def find(layer: base_layer.BaseLayer) -> TrainedVariables:
     layer: The pipeline; its Params' own filters win over those of learners.
   """
   own = own_filter(layer.params, layer.path)
+  with layer._SelfVariableScope():
+    scope = f'{tf.get_variable_scope().name}/'
   return TrainedVariables(
-    (own,) if own is not None else tuple(learner_filters(layer))
+    (own,) if own is not None else tuple(learner_filters(layer)), scope
   )
+
+
+def of_params(params: Any) -> TrainedVariables:
+  """What is trained of a pipeline that is in no task, by its Params."""
+  own = own_filter(params, params.name)
+  return TrainedVariables(() if own is None else (own,), f'{params.name}/')
 
 
 def own_filter(params: Any, what: str) -> VariableFilter | None:

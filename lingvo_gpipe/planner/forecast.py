@@ -249,7 +249,10 @@ def _simulate(
 ) -> schedules.Timeline:
   """Times the schedule with the cells' own costs."""
   schedule = schedules.make_schedule(
-    setting.schedule, cut.spec.cell_devices, setting.num_micro_batches
+    setting.schedule,
+    cut.spec.cell_devices,
+    setting.num_micro_batches,
+    first_backward=cut.first_backward,
   )
   return schedules.simulate(
     schedule,

@@ -45,7 +45,22 @@ def layer_params(model: str, cls: Any = None) -> Any:
     raise user_error.UserError(
       f'{model} has no GPipeSequentialLayer, so there is nothing to plan.'
     )
-  return found.Copy().Set(name=found.name or 'pipeline')
+  found = found.Copy().Set(name=found.name or 'pipeline')
+  _copy_filters(task.train, found)
+  return found
+
+
+def _copy_filters(train: Any, pipeline: Any) -> None:
+  """Gives a pipeline the learner's filters, as it has them in its task.
+
+  Of several learners it takes none: all weights then count as trained.
+  """
+  learner = train.learner if train.learner is not None else train
+  names = 'bprop_variable_filter', 'bprop_variable_exclusion'
+  if isinstance(learner, list | tuple) or any(map(pipeline.Get, names)):
+    return
+  for name in names:
+    pipeline.Set(**{name: learner.Get(name)})
 
 
 def workload(

@@ -27,16 +27,17 @@ def fit(layers: Sequence[Layer], start: str) -> tuple[Layer, ...]:
     start: The form of the input.
   """
   fitted: list[Layer] = []
-  form, is_open, puts = start, False, {}
+  form, is_open, num_puts = start, False, 0
+  puts: dict[str, str] = {}
   for layer in layers:
     if layer.kind == FORK and not is_open:
       is_open = True
     elif layer.kind == PUT:
-      name = f'v{len(puts)}'
-      puts[form] = [*puts.get(form, ()), name]
-      layer = draws.layer(PUT, name=name)
+      puts[form] = f'v{num_puts}'
+      num_puts += 1
+      layer = draws.layer(PUT, name=puts[form])
     elif layer.kind == TAKE and form in puts:
-      layer = draws.layer(TAKE, name=puts[form][-1])
+      layer = draws.layer(TAKE, name=puts[form])
     elif layer.kind in (FORK, TAKE) or (layer.kind == TURN and not is_open):
       continue
     wanted = form_of(layer)

@@ -1,0 +1,55 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The smallest difference is found, and nothing else."""
+
+import numpy as np
+import pytest
+from drawn_layers import comparing, running
+from drawn_layers.draws import Draw, Variant, layer
+
+_NAN = np.float32('nan')
+_DRAW = Draw(
+  layers=(layer('dropout', keep_prob=0.5),),
+  variants=(Variant(), Variant(cuts=(1,))),
+)
+
+
+def _problems(monkeypatch, first, second, draw=_DRAW):
+  """What is said of a draw whose two variants give these values."""
+
+  def run(unused_draw, variant, *, plain=False):
+    return {'loss': second if variant.cuts or plain else first}
+
+  monkeypatch.setattr(running, 'run', run)
+  return list(comparing.problems(draw))
+
+
+@pytest.mark.parametrize(
+  ('first', 'second'),
+  [
+    (np.float32(1), np.nextafter(np.float32(1), np.float32(2))),
+    (np.float32(0), np.float32(-0.0)),
+    (np.array([1.0, 2.0], np.float16), np.array([1.0, 2.001], np.float16)),
+    (np.zeros(2, np.float32), np.zeros([2, 1], np.float32)),
+    (np.float32(1), np.float64(1)),
+    (np.float32(1), _NAN),
+    (np.float32(1), None),
+  ],
+)
+def test_values_that_are_not_the_same_bits_differ(monkeypatch, first, second):
+  [problem] = _problems(monkeypatch, first, second)
+  assert 'Variant(cuts=(1,))' in problem and 'loss: ' in problem
+
+
+def test_the_same_values_do_not_differ(monkeypatch):
+  values = np.array([1.5, _NAN], np.float32)
+  assert not _problems(monkeypatch, values, values.copy())
+  assert not _problems(monkeypatch, None, None)
+
+
+def test_the_plain_model_may_differ_by_rounding_alone(monkeypatch):
+  draw = Draw(layers=(layer('dense'),), variants=(Variant(),))
+  ones = np.ones(3, np.float32)
+  assert not _problems(monkeypatch, ones, ones * 1.00001, draw)
+  [problem] = _problems(monkeypatch, ones, ones * 1.01, draw)
+  assert problem.startswith('without a pipeline')

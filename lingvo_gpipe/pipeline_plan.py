@@ -33,6 +33,7 @@ from lingvo_gpipe.partitioner import (
 )
 from lingvo_gpipe.pipeline import (
   flat_layers,
+  leaves,
   named_values,
   tensor_shapes,
   trained_variables,
@@ -213,7 +214,12 @@ def _num_micro_batches(params: Any, num_cells: int) -> int:
 def _micro_batch_size(params: Any) -> int | None:
   if params.micro_batch_size is not None:
     return int(params.micro_batch_size)
-  for spec in tf.nest.flatten(_shapes(params, 'input_shapes')):
+  specs = _shapes(params, 'input_shapes')
+  for name, spec in zip(
+    leaves.names(specs, 'inputs'), tf.nest.flatten(specs), strict=True
+  ):
+    if any(leaves.matches(name, entry) for entry in params.shared_inputs):
+      continue
     if spec is not None and spec.shape.rank > params.batch_dim:
       return int(spec.shape[params.batch_dim]) or None
   return None

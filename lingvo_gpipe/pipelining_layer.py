@@ -15,7 +15,12 @@ from lingvo_gpipe.feature_extraction_layer import (
   PlacedKey,
   to_tuple,
 )
-from lingvo_gpipe.pipeline import plain_run, trained_variables, wiring
+from lingvo_gpipe.pipeline import (
+  mini_batch,
+  plain_run,
+  trained_variables,
+  wiring,
+)
 from lingvo_gpipe.pipeline import run as pipeline_run
 from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
@@ -60,7 +65,9 @@ class PipeliningLayer(base_layer.BaseLayer):
       1,
       'M: into how many micro-batches a mini-batch is cut. If it does not '
       'divide the batch, sizes differ by one. A batch smaller than M makes '
-      'fewer micro-batches, of one example each.',
+      'fewer micro-batches, of one example each, where its size is known when '
+      'the graph is built. Where it is known only when a step runs, there are '
+      'M: evaluation leaves some empty, training needs M examples or more.',
     )
     p.Define(
       'micro_batch_size',
@@ -70,6 +77,14 @@ class PipeliningLayer(base_layer.BaseLayer):
       'agree with the batch.',
     )
     p.Define('batch_dim', 0, 'The dimension that counts the examples.')
+    p.Define(
+      'shared_inputs',
+      [],
+      'Names of inputs, targets and side inputs that belong to all examples '
+      "alike, such as a causal mask: ['inputs[1]', 'targets.class_weights', "
+      "'side_inputs.mask']. Every micro-batch gets all of each; a name stands "
+      'for the whole nest below it. All others are cut along batch_dim.',
+    )
     p.Define(
       'state_dtype',
       None,
@@ -275,9 +290,10 @@ class PipeliningLayer(base_layer.BaseLayer):
 
     Args:
       theta: A NestedMap of weights.
-      *args: Inputs of the first layer: tensors, None, or nests of them; one
-        NestedMap if nested_map_fprop. Each tensor has the mini-batch's size in
-        dimension batch_dim.
+      *args: Inputs of the first layer: tensors, what becomes one (arrays,
+        numbers, lists of numbers), None, or nests of them; one NestedMap if
+        nested_map_fprop. Each has the mini-batch's size in dimension batch_dim,
+        but for those that shared_inputs names.
       side_inputs: A value for each name in params.side_inputs: a nest of
         tensors, cut like the inputs, or None. Each goes straight to the cells
         with layers that take it. It has no gradient: what must have one is an
@@ -285,6 +301,10 @@ class PipeliningLayer(base_layer.BaseLayer):
 
     Returns:
       What the last cell returns, of the mini-batch.
+
+    Raises:
+      ValueError: Something cannot be cut, or what the last cell returns cannot
+        be joined: it has no value for each example, and depends on them.
     """
     run = self._Start(theta, args, None, side_inputs, with_loss=False)
     return run.outputs()
@@ -304,7 +324,7 @@ class PipeliningLayer(base_layer.BaseLayer):
       inputs: Inputs of the first layer: a tensor, a tuple of arguments, or a
         NestedMap, as for `FProp`.
       targets: What the loss layer's FProp takes behind the outputs: any nest
-        of tensors with the mini-batch's size in dimension batch_dim, or None.
+        of tensors, as the inputs are, or None.
         It goes straight to the last cell. A micro-batch can have weight 0 where
         the mini-batch has not; it then adds nothing to loss and gradient, even
         if the layer divides by its weight.
@@ -316,7 +336,7 @@ class PipeliningLayer(base_layer.BaseLayer):
       weight the sum.
 
     Raises:
-      ValueError: loss_tpl is not set.
+      ValueError: loss_tpl is not set, or something cannot be cut.
     """
     if self.params.loss_tpl is None:
       raise ValueError(
@@ -394,6 +414,7 @@ def _CheckParams(p) -> None:
     )
   if p.batch_dim < 0:
     raise ValueError(f'{p.name}.batch_dim is {p.batch_dim}; use 0 or more.')
+  mini_batch.check_shared_inputs(p)
 
 
 def _CheckedWiring(p) -> list[wiring.CellWiring]:

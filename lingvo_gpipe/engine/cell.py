@@ -75,6 +75,28 @@ class Cell:
     )
 
 
+def trace_all(
+  cells: Sequence[Cell], inputs: Any, side_inputs: Sequence[Any]
+) -> list[CellFunction]:
+  """Traces all cells, each for what those before it return.
+
+  Args:
+    cells: The K cells.
+    inputs: Specs of the first cell's input, a nest.
+    side_inputs: Specs of each cell's side input.
+  """
+  functions: list[CellFunction] = []
+  put: dict[str, Any] = {}
+  for cell, side in zip(cells, side_inputs, strict=True):
+    function = cell.trace(
+      inputs, {name: put[name] for name in cell.takes}, side
+    )
+    functions.append(function)
+    inputs = function.outputs
+    put.update(function.put)
+  return functions
+
+
 class Routes:
   """Between which cells the values with names go."""
 

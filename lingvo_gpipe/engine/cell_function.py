@@ -350,6 +350,11 @@ class CellFunction:
     assert self._backward is not None, f'{self.name} is forward only.'
     return self._backward
 
+  @property
+  def data_inputs(self) -> list[tf.Tensor]:
+    """The placeholders of inputs, values taken and side inputs."""
+    return self._graph.inputs[: self._num_inputs]
+
   def weight_inputs(
     self, trained: Sequence[bool] | None = None
   ) -> list[tf.Tensor]:

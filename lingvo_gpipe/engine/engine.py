@@ -28,7 +28,7 @@ from lingvo_gpipe.engine import (
   tensor_specs,
   xla,
 )
-from lingvo_gpipe.engine.cell import Cell, Routes
+from lingvo_gpipe.engine.cell import Cell, Routes, trace_all
 from lingvo_gpipe.engine.cell_function import (
   CellFunction,
   CellOutputs,
@@ -126,15 +126,7 @@ class Engine:
     return self._variants[key]
 
   def _trace_cells(self, inputs: Any, side_inputs: Any) -> list[CellFunction]:
-    functions: list[CellFunction] = []
-    put: dict[str, Any] = {}
-    for cell, side in zip(self._cells, side_inputs, strict=True):
-      function = cell.trace(
-        inputs, {name: put[name] for name in cell.takes}, side
-      )
-      functions.append(function)
-      inputs = function.outputs
-      put.update(function.put)
+    functions = trace_all(self._cells, inputs, side_inputs)
     if self._training:
       self._prepare_backward(functions)
     return functions
@@ -219,9 +211,9 @@ class Engine:
     with_gradients = {id(weight) for weight in self.weights(k)}
     return [w for w in self._weights[k] if id(w) not in with_gradients]
 
-  def traced(self, k: int) -> CellFunction:
-    """The function of cell `k` for the first micro-batch."""
-    return self._functions[0][k]
+  def traced(self, k: int, micro_batch: int = 0) -> CellFunction:
+    """The function of cell `k` for a micro-batch."""
+    return self._functions[micro_batch][k]
 
   # -- Emitting.
 

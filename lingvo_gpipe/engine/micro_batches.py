@@ -12,12 +12,14 @@ are equal but the last:
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
+from lingvo_gpipe.engine import graph_function
 from lingvo_gpipe.engine.barrier import barrier
+from lingvo_gpipe.engine.tensor_specs import spec, sum_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,59 +96,63 @@ def _sizes_by_size(batch: int, count: int | None, size: int) -> MicroBatchSizes:
   return MicroBatchSizes(batch, sizes)
 
 
-def batch_size(nest: Any, batch_dim: int) -> tuple[int | None, tf.Tensor]:
-  """The number of examples in the tensors of a nest.
+def batch_size(
+  leaves: Sequence[tuple[str, tf.Tensor, int]],
+) -> tuple[int | None, tuple[tf.Tensor, int]]:
+  """The number of examples in tensors.
 
   Args:
-    nest: Tensors, or None, in any nest.
-    batch_dim: Which of their dimensions counts the examples.
+    leaves: For each tensor its name, itself, and which of its dimensions
+      counts the examples.
 
   Returns:
-    The size if it is known, else None; and one of the tensors, whose size it
-    is at run time.
+    The size if it is known, else None; and one of the tensors with that
+    dimension, whose size it is at run time.
 
   Raises:
     ValueError: A tensor has no such dimension, two disagree, or there is none.
   """
-  known: dict[int, tf.Tensor] = {}
-  first = None
-  for tensor in tf.nest.flatten(nest):
-    if tensor is None:
-      continue
-    first = tensor if first is None else first
+  remedy = (
+    ' What belongs to all examples alike, and is not to be cut, must be named '
+    'in shared_inputs.'
+  )
+  known: dict[int, str] = {}
+  for name, tensor, dim in leaves:
     rank = tensor.shape.rank
-    if rank is not None and rank <= batch_dim:
+    described = f'{name} of shape {tensor.shape}'
+    if rank is not None and rank <= dim:
       raise ValueError(
-        f'{_describe(tensor)} has no dimension {batch_dim} (batch_dim) to cut '
-        'into micro-batches. What all micro-batches share belongs in a weight '
-        'or a constant of the layer; a scalar can be repeated for each example.'
+        f'{described} has no dimension {dim} (batch_dim) to cut into '
+        f'micro-batches.{remedy}'
       )
-    size = None if rank is None else tensor.shape.as_list()[batch_dim]
+    size = None if rank is None else tensor.shape.as_list()[dim]
     if size is not None:
-      known.setdefault(size, tensor)
-  if first is None:
+      known.setdefault(size, described)
+  if not leaves:
     raise ValueError('The pipeline was given no tensor to cut.')
   if len(known) > 1:
     raise ValueError(
-      f'The tensors differ in dimension {batch_dim} (batch_dim): '
-      + '; '.join(_describe(t) for t in known.values())
-      + '. All need the same number of examples.'
+      f'The tensors differ in dimension {leaves[0][2]} (batch_dim): '
+      + '; '.join(known.values())
+      + f'. All need the same number of examples.{remedy}'
     )
-  return next(iter(known), None), first
+  _, tensor, dim = leaves[0]
+  return next(iter(known), None), (tensor, dim)
 
 
-def _describe(tensor: tf.Tensor) -> str:
-  return f'{tensor.name} of shape {tensor.shape}'
+# Which dimension of each tensor of a nest counts the examples, in flat order;
+# None for a tensor that has none, and is the same for all micro-batches.
+Dims = Sequence[int | None]
 
 
 def split(
-  nest: Any, batch_dim: int, sizes: MicroBatchSizes, run_time_sizes: Any = None
+  nest: Any, dims: Dims, sizes: MicroBatchSizes, run_time_sizes: Any = None
 ) -> list[Any]:
   """Cuts every tensor of a nest; a None stays None in each part.
 
   Args:
     nest: Tensors, or None, in any nest.
-    batch_dim: The dimension to cut.
+    dims: Where; a tensor without such a dimension goes whole into each part.
     sizes: How.
     run_time_sizes: What `sizes_at_run_time` returned; needed where `sizes`
       does not know them.
@@ -156,15 +162,13 @@ def split(
     a function for each constant that it finds among its arguments.
   """
   flat = tf.nest.flatten(nest)
+  parts = list(sizes.sizes) if sizes.known else run_time_sizes
   columns = []
-  for tensor in flat:
-    if tensor is None:
-      columns.append([None] * sizes.count)
-    elif sizes.count == 1:
-      columns.append([tensor])
+  for tensor, dim in zip(flat, dims, strict=True):
+    if tensor is None or dim is None or sizes.count == 1:
+      columns.append([tensor] * sizes.count)
     else:
-      parts = list(sizes.sizes) if sizes.known else run_time_sizes
-      columns.append(tf.split(tensor, parts, axis=batch_dim, num=sizes.count))
+      columns.append(tf.split(tensor, parts, axis=dim, num=sizes.count))
   return [
     barrier(tf.nest.pack_sequence_as(nest, [column[m] for column in columns]))
     for m in range(sizes.count)
@@ -172,7 +176,7 @@ def split(
 
 
 def sizes_at_run_time(
-  count: int, batch: tf.Tensor, may_be_empty: bool
+  count: int, batch: tf.Tensor, may_be_empty: bool, what: str
 ) -> tf.Tensor:
   """The M sizes, an int64 vector, for a batch known at run time only.
 
@@ -181,6 +185,7 @@ def sizes_at_run_time(
     batch: The number of examples, an int64 scalar.
     may_be_empty: Whether micro-batches may be empty, if the batch is smaller
       than M. If not, running the op fails then: a mean over no example is NaN.
+    what: What is cut, for the error.
   """
   larger = tf.cast(tf.range(count, dtype=tf.int64) < batch % count, tf.int64)
   if may_be_empty:
@@ -189,35 +194,105 @@ def sizes_at_run_time(
     batch,
     tf.constant(count, tf.int64),
     message=(
-      f'The mini-batch has fewer examples than num_micro_batches ({count}); '
-      'use a larger batch or fewer micro-batches.'
+      f'{what}: the mini-batch has fewer examples than num_micro_batches '
+      f'({count}), and its size is known only when a step runs. Use larger '
+      'batches in training, in all buckets, or fewer micro-batches.'
     ),
   )
   with tf.control_dependencies([] if check is None else [check]):
     return batch // count + larger
 
 
-def merge(nests: Sequence[Any], batch_dim: int) -> Any:
-  """Joins the nests of all micro-batches into one, along `batch_dim`.
+def merge(nests: Sequence[Any], dims: Dims) -> Any:
+  """Joins the nests of all micro-batches into one.
 
-  Raises:
-    ValueError: A tensor has no such dimension.
+  Args:
+    nests: A nest for each micro-batch.
+    dims: Along which dimension; where there is none all micro-batches have the
+      same tensor, and the first one's is taken.
   """
+  return _join(nests, dims, lambda column: column[0])
+
+
+def merge_gradients(nests: Sequence[Any], dims: Dims) -> Any:
+  """Joins gradients of what `split` returned: the gradient of `split`.
+
+  Half-precision gradients of what was not cut come out as float32.
+  """
+  return _join(nests, dims, _sum)
+
+
+def _sum(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+  """The sum, from the first to the last; of half precision in float32.
+
+  It is one function, whose order of summation TensorFlow does not change.
+  """
+  wide = sum_dtype(tensors[0].dtype)
+
+  def add(*parts: tf.Tensor) -> list[tf.Tensor]:
+    total = tf.cast(parts[0], wide)
+    for part in parts[1:]:
+      total += tf.cast(part, wide)
+    return [total]
+
+  specs = [spec(tensor) for tensor in tensors]
+  return graph_function.as_function('sum_shared', add, specs)(tensors)[0]
+
+
+def _join(
+  nests: Sequence[Any],
+  dims: Dims,
+  without_dim: Callable[[Sequence[tf.Tensor]], tf.Tensor],
+) -> Any:
   columns = zip(*(tf.nest.flatten(nest) for nest in nests), strict=True)
-  merged = []
-  for column in columns:
-    if column[0] is None:
-      merged.append(None)
-      continue
-    rank = column[0].shape.rank
-    if rank is not None and rank <= batch_dim:
-      raise ValueError(
-        f'The last cell returns a tensor of shape {column[0].shape}, which has '
-        f'no dimension {batch_dim} (batch_dim) along which to join the '
-        'micro-batches. Return one value for each example, or compute a loss '
-        'in the pipeline by loss_tpl.'
-      )
-    merged.append(
-      column[0] if len(column) == 1 else tf.concat(column, axis=batch_dim)
-    )
-  return tf.nest.pack_sequence_as(nests[0], merged)
+  joined = []
+  for column, dim in zip(columns, dims, strict=True):
+    if column[0] is None or len(column) == 1:
+      joined.append(column[0])
+    elif dim is None:
+      joined.append(without_dim(column))
+    else:
+      joined.append(tf.concat(column, axis=dim))
+  return tf.nest.pack_sequence_as(nests[0], joined)
+
+
+def split_gradients(
+  gradients: Sequence[tf.Tensor],
+  nests: Sequence[Sequence[tf.Tensor]],
+  dims: Dims,
+) -> list[list[tf.Tensor]]:
+  """Cuts gradients of what `merge` returned: the gradient of `merge`.
+
+  Args:
+    gradients: One for each tensor that was joined.
+    nests: What was joined: for each micro-batch its tensors.
+    dims: As they were joined.
+
+  Returns:
+    For each micro-batch, the gradients of its tensors, behind barriers.
+  """
+  columns = []
+  for gradient, parts, dim in zip(
+    gradients, zip(*nests, strict=True), dims, strict=True
+  ):
+    if len(parts) == 1:
+      columns.append([gradient])
+    elif dim is None:
+      # The first micro-batch's tensor stands for all.
+      columns.append([gradient, *(tf.zeros_like(part) for part in parts[1:])])
+    else:
+      columns.append(_split_like(gradient, parts, dim))
+  return [barrier([column[m] for column in columns]) for m in range(len(nests))]
+
+
+def _split_like(
+  tensor: tf.Tensor, parts: Sequence[tf.Tensor], dim: int
+) -> list[tf.Tensor]:
+  """Cuts a tensor into pieces as long as `parts` are."""
+  lengths: list[Any] = [
+    None if part.shape.rank is None else part.shape.as_list()[dim]
+    for part in parts
+  ]
+  if None in lengths:
+    lengths = tf.stack([tf.shape(part)[dim] for part in parts])
+  return tf.split(tensor, lengths, axis=dim, num=len(parts))

@@ -229,7 +229,7 @@ class _Rows:
       results = [
         py_utils.NestedMap(ids=row.ids, lengths=row.lengths) for row in rows
       ]
-      return micro_batches.merge(results, 0)
+      return micro_batches.merge(results, [0, 0])
 
   def _start(
     self,
@@ -257,7 +257,7 @@ class _Rows:
           given=given,
           lengths=tf.fill([prompts.shape[0]], limit),
         ),
-        0,
+        [0, 0, 0],
         self._sizes,
       )
     return first, limit, parts

@@ -17,7 +17,7 @@ def apply(
   results: Sequence[CellOutputs],
   shares: Callable[[], Sequence[tf.Tensor]],
   device: str,
-  batch_dim: int,
+  fetched_dims: Sequence[micro_batches.Dims],
 ) -> list[tf.Tensor]:
   """Sets accumulators and fetched activations, adds updates and summaries.
 
@@ -26,7 +26,8 @@ def apply(
     results: What it returned for each micro-batch.
     shares: Gives each micro-batch's share of the examples.
     device: The cell's device.
-    batch_dim: The dimension that counts the examples.
+    fetched_dims: For each fetch layer, the dimensions along which to join what
+      it fetched.
 
   Returns:
     The statistics that updates of moving averages use: the pipeline's outputs
@@ -41,7 +42,7 @@ def apply(
   for i, (fetch, count) in enumerate(cell.trace.fetched):
     with placement.on_device(device):
       fetch._activations = micro_batches.merge(
-        [v.fetched[i] for v in values], batch_dim
+        [v.fetched[i] for v in values], fetched_dims[i]
       )
     # The gradients that a fetch layer keeps are those of one micro-batch.
     fetch._gradients = [None] * count

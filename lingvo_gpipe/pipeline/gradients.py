@@ -32,8 +32,7 @@ class PipelineGradients:
     schedule: Schedule,
     devices: Sequence[str],
     inputs: Sequence[tf.Tensor],
-    split: Callable[[Any, str], list[Any]],
-    batch_dim: int,
+    input_dims: micro_batches.Dims,
     before_input_gradients: Callable[[], None],
     refused: Sequence[gradient_bridge.Source] = (),
   ):
@@ -44,8 +43,7 @@ class PipelineGradients:
       schedule: Its schedule.
       devices: The device of each cell.
       inputs: The tensors of the pipeline's input, of the mini-batch.
-      split: Cuts a nest into micro-batches, on a device.
-      batch_dim: The dimension that counts the examples.
+      input_dims: Along which dimension each of them was cut.
       before_input_gradients: Called before gradients of the inputs are built.
       refused: What the outputs depend on besides, and has no gradient here.
     """
@@ -53,8 +51,7 @@ class PipelineGradients:
     self._schedule = schedule
     self._devices = devices
     self._inputs = inputs
-    self._split = split
-    self._batch_dim = batch_dim
+    self._input_dims = input_dims
     self._before_input_gradients = before_input_gradients
     self._refused = refused
     self._scale: tf.Tensor | None = None
@@ -62,7 +59,8 @@ class PipelineGradients:
   def from_outside(
     self,
     outputs: Sequence[tf.Tensor],
-    num_aux_losses: int,
+    parts: Sequence[Sequence[tf.Tensor]],
+    dims: micro_batches.Dims,
     shares: Callable[[], list[tf.Tensor]],
   ) -> list[tf.Tensor]:
     """Attaches the gradient where the loss is outside of the pipeline.
@@ -70,15 +68,19 @@ class PipelineGradients:
     Args:
       outputs: The last cell's differentiable outputs, of the mini-batch, then
         the auxiliary losses of all cells.
-      num_aux_losses: How many of them are auxiliary losses.
+      parts: For each micro-batch, what was joined to the last cell's outputs.
+      dims: Along which dimension each was joined.
       shares: Gives each micro-batch's share of the examples.
     """
-    num_outputs = len(outputs) - num_aux_losses
+    num_outputs = len(dims)
 
     def run_backward(d_outputs: list[tf.Tensor]) -> None:
-      split = self._split(d_outputs[:num_outputs], self._devices[-1])
+      with placement.on_device(self._devices[-1]):
+        split = micro_batches.split_gradients(
+          d_outputs[:num_outputs], parts, dims
+        )
       self._engine.output_gradients = lambda m: split[m]
-      if num_aux_losses:
+      if len(outputs) > num_outputs:
         self._engine.loss_gradients = self._aux_gradients(
           d_outputs[num_outputs:], shares()
         )
@@ -145,9 +147,15 @@ class PipelineGradients:
       )
     device = self._devices[0]
     with placement.on_device(device):
-      merged = micro_batches.merge(rows, self._batch_dim)
+      there = [
+        (t, dim)
+        for t, dim in zip(self._inputs, self._input_dims, strict=True)
+        if tensor_specs.differentiable(t)
+      ]
+      merged = micro_batches.merge_gradients(rows, [dim for _, dim in there])
     return [
-      None if d is None else self._scaled(d, d.dtype, device) for d in merged
+      self._scaled(d, t.dtype, device)
+      for d, (t, _) in zip(merged, there, strict=True)
     ]
 
   def _scaled(self, gradient: Any, dtype: tf.DType, device: str) -> Any:

@@ -16,7 +16,12 @@ from lingvo.core import py_utils
 from lingvo_gpipe.feature_extraction_layer import to_tuple
 from lingvo_gpipe.pipeline import loss as pipeline_loss
 from lingvo_gpipe.pipeline import named_values, tied_weights
-from lingvo_gpipe.pipeline.mini_batch import MiniBatch
+from lingvo_gpipe.pipeline.mini_batch import (
+  INPUTS,
+  SIDE_INPUTS,
+  TARGETS,
+  MiniBatch,
+)
 
 
 class PlainRun:
@@ -92,13 +97,20 @@ class PlainRun:
     p = self.layer.params
     if self.own_metrics is None or named_values.declared(p.loss_tpl).takes:
       return []
+    args, side_inputs = self._inputs
     batch = MiniBatch(
-      p, self.layer.path, (*self._inputs, self._targets), '', training=True
+      p,
+      self.layer.path,
+      {INPUTS: args, TARGETS: self._targets, SIDE_INPUTS: side_inputs},
+      '',
+      training=True,
     )
-    return [
-      self._loss(outputs, targets)
-      for outputs, targets in batch.split((self._outputs, self._targets), '')
-    ]
+    parts = zip(
+      batch.split(self._outputs, batch.dims_by_size(self._outputs), ''),
+      batch.split(batch.given[TARGETS], batch.dims[TARGETS], ''),
+      strict=True,
+    )
+    return [self._loss(outputs, targets) for outputs, targets in parts]
 
 
 _STACK = py_utils.ThreadLocalStack()

@@ -12,7 +12,7 @@ It joins the layer's cells to the engine, before and after:
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import lingvo.compat as tf
@@ -22,6 +22,7 @@ from lingvo_gpipe.engine import (
   cell_function,
   engine,
   gradient_bridge,
+  micro_batches,
   placement,
   tensor_specs,
 )
@@ -38,7 +39,13 @@ from lingvo_gpipe.pipeline.cell_fprop import CellFProp
 from lingvo_gpipe.pipeline.gradients import PipelineGradients
 from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 from lingvo_gpipe.pipeline.loss import PipelineLoss
-from lingvo_gpipe.pipeline.mini_batch import MiniBatch
+from lingvo_gpipe.pipeline.mini_batch import (
+  INPUTS,
+  SIDE_INPUTS,
+  TARGETS,
+  MiniBatch,
+)
+from lingvo_gpipe.pipeline.output_dims import OutputDims
 from lingvo_gpipe.schedules import TaskKind, make_schedule
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
@@ -70,11 +77,10 @@ class PipelineRun:
     self._layer = layer
     self._devices = layer.cell_devices
     self._training = not layer.do_eval and not p.is_inference
-    side_inputs = dict(side_inputs or {})
     self._batch = MiniBatch(
       p,
       layer.path,
-      (args, targets, side_inputs),
+      {INPUTS: args, TARGETS: targets, SIDE_INPUTS: dict(side_inputs or {})},
       self._devices[0],
       training=self._training,
     )
@@ -83,7 +89,7 @@ class PipelineRun:
     if with_loss:
       self._loss = PipelineLoss(self._devices[-1])
     self._cells = self._make_cells(theta)
-    self._inputs = [t for t in tf.nest.flatten(args) if t is not None]
+    self._inputs, self._input_dims = self._batch.inputs_and_dims()
     self._input_gradients = input_gradients.may_be_needed(
       [t for t in self._inputs if tensor_specs.differentiable(t)],
       layer.trained_variables.by_name,
@@ -95,7 +101,7 @@ class PipelineRun:
       forward_only=not self._training,
       first_backward=self._first_trained(),
     )
-    self._make_engine(args, self._split_side_inputs(targets, side_inputs))
+    self._make_engine()
     self.emitted = EmittedSchedule(
       self.schedule, tuple(self._devices), self._engine.task_of_op
     )
@@ -154,24 +160,33 @@ class PipelineRun:
         return k
     return len(self._cells)
 
-  def _split_side_inputs(
-    self, targets: Any, side_inputs: Mapping[str, Any]
-  ) -> list[list[Any]]:
+  def _side_of(self, k: int, nests: Mapping[str, Any]) -> Any:
+    """Of nests by `mini_batch.GIVEN`, (targets, side inputs) of cell `k`."""
+    names = self._layer.cell_wiring[k].side_inputs
+    return (
+      nests[TARGETS] if k == len(self._devices) - 1 else None,
+      {name: nests[SIDE_INPUTS][name] for name in names},
+    )
+
+  def _split_side_inputs(self) -> list[list[Any]]:
     """For each cell and micro-batch, (targets, side inputs) that it takes.
 
     What several cells on a device take is sent there and cut once.
     """
+    given, dims = self._batch.given, self._batch.dims
 
     @functools.cache
     def split(name: str, device: str) -> list[Any]:
-      return self._batch.split(side_inputs[name], device)
+      return self._batch.split(
+        given[SIDE_INPUTS][name], dims[SIDE_INPUTS][name], device
+      )
 
     none = [None] * self._batch.count
     rows = []
     for k, device in enumerate(self._devices):
       of_loss = none
-      if k == len(self._devices) - 1 and targets is not None:
-        of_loss = self._batch.split(targets, device)
+      if k == len(self._devices) - 1:
+        of_loss = self._batch.split(given[TARGETS], dims[TARGETS], device)
       names = self._layer.cell_wiring[k].side_inputs
       rows.append(
         [
@@ -181,10 +196,10 @@ class PipelineRun:
       )
     return rows
 
-  def _make_engine(
-    self, args: tuple[Any, ...], side_inputs: Sequence[Sequence[Any]]
-  ) -> None:
-    inputs = self._batch.split(args, self._devices[0])
+  def _make_engine(self) -> None:
+    args, dims = self._batch.given[INPUTS], self._batch.dims[INPUTS]
+    inputs = self._batch.split(args, dims, self._devices[0])
+    side_inputs = self._split_side_inputs()
     cells = [
       engine.Cell(
         cell.name,
@@ -200,14 +215,22 @@ class PipelineRun:
       for k, cell in enumerate(self._cells)
     ]
     p = self._layer.params
-    self._engine = engine.Engine(
-      cells,
-      self.schedule,
-      inputs,
-      self._batch.clock,
-      recompute=p.recompute,
-      input_gradients=self._input_gradients,
-      weighted=self._loss is not None,
+    self._dims = OutputDims(self._layer.path, self._batch, cells, self._side_of)
+    try:
+      self._engine = engine.Engine(
+        cells,
+        self.schedule,
+        inputs,
+        self._batch.clock,
+        recompute=p.recompute,
+        input_gradients=self._input_gradients,
+        weighted=self._loss is not None,
+      )
+    except Exception as error:
+      self._dims.explain(error)
+      raise
+    self._dims.compare(
+      *([self._engine.traced(k, m) for k in range(len(cells))] for m in (0, -1))
     )
     if self._training:
       for k in range(len(self._cells)):
@@ -282,7 +305,7 @@ class PipelineRun:
         self._results(k),
         self._batch.shares,
         self._devices[k],
-        self._batch.batch_dim,
+        self._dims.of_fetched(k, cell),
       )
 
   def _results(self, k: int) -> list[cell_function.CellOutputs]:
@@ -322,10 +345,10 @@ class PipelineRun:
 
   def outputs(self) -> Any:
     """The last cell's outputs, of the mini-batch; the loss is outside."""
-    outputs = self._batch.merge(
-      [result.outputs for result in self._results(len(self._cells) - 1)],
-      self._devices[-1],
-    )
+    results = [result.outputs for result in self._results(len(self._cells) - 1)]
+    dims = self._dims.of_outputs()
+    with placement.on_device(self._devices[-1]):
+      outputs = micro_batches.merge(results, dims)
     flat = tf.nest.flatten(outputs)
     where = [
       i
@@ -335,8 +358,9 @@ class PipelineRun:
     aux = self._aux_losses()
     tensors = self._after_statistics([flat[i] for i in where]) + aux
     if self._training and tensors:
+      parts = [[tf.nest.flatten(nest)[i] for i in where] for nest in results]
       tensors = self._gradients().from_outside(
-        tensors, len(aux), self._batch.shares
+        tensors, parts, [dims[i] for i in where], self._batch.shares
       )
     for i, tensor in zip(where, tensors[: len(where)], strict=True):
       flat[i] = tensor
@@ -379,8 +403,7 @@ class PipelineRun:
       self.schedule,
       self._devices,
       [] if self._num_frozen else self._inputs,
-      self._batch.split,
-      self._batch.batch_dim,
+      [] if self._num_frozen else self._input_dims,
       self._check_extra_tasks,
       self._refused(),
     )

@@ -56,10 +56,10 @@ def test_parts_joined_again_are_the_whole():
   with tf.Graph().as_default():
     nest = {'a': tf.constant(x), 'b': [None, tf.constant(x > 20)]}
     sizes = micro_batches.choose_sizes(7, 3, None)
-    parts = micro_batches.split(nest, 1, sizes)
+    parts = micro_batches.split(nest, [1, None, 1], sizes)
     assert [p['a'].shape[1] for p in parts] == [3, 2, 2]
     assert all(p['b'][0] is None for p in parts)
-    whole = micro_batches.merge(parts, 1)
+    whole = micro_batches.merge(parts, [1, None, 1])
     assert whole['b'][0] is None
     got = _evaluate((parts[1]['a'], whole['a'], whole['b'][1]))
   for value, expected in zip(got, (x[:, 3:5], x, x > 20), strict=True):
@@ -72,7 +72,10 @@ def test_parts_joined_again_are_the_whole():
 def test_sizes_at_run_time_are_those_of_the_known_batch(batch, sizes):
   with tf.Graph().as_default():
     got = micro_batches.sizes_at_run_time(
-      4, tf.placeholder_with_default(np.int64(batch), []), may_be_empty=True
+      4,
+      tf.placeholder_with_default(np.int64(batch), []),
+      may_be_empty=True,
+      what='net',
     )
     assert _evaluate(got).tolist() == sizes
 
@@ -80,12 +83,47 @@ def test_sizes_at_run_time_are_those_of_the_known_batch(batch, sizes):
 def test_a_batch_too_small_at_run_time_fails_if_none_may_be_empty():
   with tf.Graph().as_default():
     sizes = micro_batches.sizes_at_run_time(
-      4, tf.placeholder_with_default(np.int64(3), []), may_be_empty=False
+      4,
+      tf.placeholder_with_default(np.int64(3), []),
+      may_be_empty=False,
+      what='net',
     )
     with pytest.raises(
-      tf.errors.InvalidArgumentError, match=r'num_micro_batches \(4\)'
+      tf.errors.InvalidArgumentError,
+      match=r'net: the mini.*num_micro_batches \(4\)',
     ):
       _evaluate(sizes)
+
+
+def test_what_has_no_batch_dimension_is_in_all_parts():
+  with tf.Graph().as_default():
+    x, mask = tf.constant([1, 2, 3]), tf.constant([4, 5, 6])
+    sizes = micro_batches.choose_sizes(3, 2, None)
+    parts = micro_batches.split([x, mask], [0, None], sizes)
+    whole = micro_batches.merge(parts, [0, None])
+    got = _evaluate([parts[1], whole])
+  assert [part.tolist() for part in got[0]] == [[3], [4, 5, 6]]
+  assert [part.tolist() for part in got[1]] == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_gradients_of_parts_are_joined_and_those_of_the_whole_cut():
+  with tf.Graph().as_default():
+    rows = [[tf.constant([1.0, 2.0])] * 2, [tf.constant([3.0])] * 2]
+    rows[1][1] = tf.constant([4.0, 6.0])
+    joined = micro_batches.merge_gradients(rows, [0, None])
+    cut = micro_batches.split_gradients(joined, rows, [0, None])
+    half = micro_batches.merge_gradients(
+      [[tf.constant(256.0, tf.bfloat16)], *[[tf.ones([], tf.bfloat16)]] * 4],
+      [None],
+    )
+    got = _evaluate([joined, cut, half])
+  assert [g.tolist() for g in got[0]] == [[1, 2, 3], [5, 8]]
+  assert [[g.tolist() for g in row] for row in got[1]] == [
+    [[1, 2], [5, 8]],
+    [[3], [0, 0]],
+  ]
+  # In bfloat16 256 + 1 is 256.
+  assert got[2] == [260]
 
 
 def test_batch_size_is_that_of_any_tensor_that_knows_it():
@@ -93,20 +131,23 @@ def test_batch_size_is_that_of_any_tensor_that_knows_it():
     unknown = tf.placeholder(tf.float32, [None, 2])
     nothing = tf.placeholder(tf.float32)
     known = tf.zeros([5, 3])
-    nest = [None, unknown, nothing, (known,)]
-    size, tensor = micro_batches.batch_size(nest, 0)
+    given = [('a', unknown, 0), ('b', nothing, 0), ('c', known, 0)]
+    size, (tensor, dim) = micro_batches.batch_size(given)
     assert size == 5
     assert tensor is unknown
-    assert micro_batches.batch_size([unknown], 0)[0] is None
+    assert dim == 0
+    assert micro_batches.batch_size(given[:1])[0] is None
 
 
 def test_batch_size_errors():
   with tf.Graph().as_default():
-    a, b = tf.zeros([5, 3], name='a'), tf.zeros([4, 3], name='b')
-    with pytest.raises(ValueError, match=r'a:0.*\(5, 3\).*b:0.*\(4, 3\)'):
-      micro_batches.batch_size([a, b], 0)
-    assert micro_batches.batch_size([a, b], 1)[0] == 3
+    a, b = tf.zeros([5, 3]), tf.zeros([4, 3])
+    with pytest.raises(
+      ValueError, match=r'a of shape \(5, 3\).*b of shape \(4, 3\).*shared_inp'
+    ):
+      micro_batches.batch_size([('a', a, 0), ('b', b, 0)])
+    assert micro_batches.batch_size([('a', a, 1), ('b', b, 1)])[0] == 3
     with pytest.raises(ValueError, match=r'no dimension 2 \(batch_dim\)'):
-      micro_batches.batch_size([a], 2)
+      micro_batches.batch_size([('a', a, 2)])
     with pytest.raises(ValueError, match='no tensor to cut'):
-      micro_batches.batch_size([None], 0)
+      micro_batches.batch_size([])

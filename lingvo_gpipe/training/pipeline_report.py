@@ -23,11 +23,27 @@ def pipelines(layer):
 def cut_text(pipeline):
   """The table of a pipeline's cells, or their devices if it has none."""
   if isinstance(pipeline, sequential_layer.GPipeSequentialLayer):
-    return pipeline.CutTable().to_text()
-  return '\n'.join(
-    f'{cell.params.name}  {device}'
-    for cell, device in zip(pipeline.cells, pipeline.cell_devices, strict=True)
-  )
+    lines = [pipeline.CutTable().to_text()]
+  else:
+    lines = [
+      f'{cell.params.name}  {device}'
+      for cell, device in zip(
+        pipeline.cells, pipeline.cell_devices, strict=True
+      )
+    ]
+  asked, count = pipeline.params.num_micro_batches, num_micro_batches(pipeline)
+  if count is not None and count < asked:
+    lines.append(
+      f'num_micro_batches (--micro_batches) is {asked}, but the mini-batch has '
+      f'{count} examples: M = {count}, with one example each.'
+    )
+  return '\n'.join(lines)
+
+
+def num_micro_batches(pipeline):
+  """M as it runs; None if the pipeline has run nothing yet."""
+  schedule = pipeline.schedule
+  return None if schedule is None else schedule.num_micro_batches
 
 
 def schedule_that_runs(pipeline):

@@ -19,6 +19,7 @@ import lingvo.compat as tf
 
 from lingvo_gpipe import cluster, cpu_devices
 from lingvo_gpipe.training import (
+  buckets,
   device_count,
   device_weights,
   distributed,
@@ -246,6 +247,7 @@ class RunnerManager(inspection.InspectingManager):
       ) from error
     if isinstance(runner, runners.Trainer):
       self._CheckDevices(device_count.built_pipelines(runner.model))
+      buckets.check(runner.model)
     if job == 'trainer_client' and self._watch is not None:
       print(device_weights.describe(runner._graph), flush=True)
     return runner

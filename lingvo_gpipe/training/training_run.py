@@ -16,6 +16,7 @@ from lingvo_gpipe.training import (
   logdir,
   model_lookup,
   pipeline_params,
+  pipeline_report,
   progress,
   run_observer,
   run_report,
@@ -30,10 +31,16 @@ _HELD_OUT = 'Test'
 
 
 class _PerStep(run_observer.StepListener):
-  """Remembers what the last mini-batch had."""
+  """Remembers what the last mini-batch had, and M; None without a pipeline."""
 
   def __init__(self):
     self.counts = {}
+    self.num_micro_batches = None
+
+  def trainer_built(self, runner):
+    for pipeline in pipeline_report.pipelines(runner.model):
+      self.num_micro_batches = pipeline_report.num_micro_batches(pipeline)
+      return
 
   def after_step(self, step, metrics):
     del step
@@ -65,7 +72,7 @@ def _train(model, cfg, stages):
   """Trains.
 
   Returns:
-    A tuple: the step times' summary, what a step has, number of weights.
+    A tuple: the step times' summary, a `_PerStep`, the number of weights.
   """
   times = step_times.StepTimes(cfg.train.max_steps)
   bar = progress.Progress(
@@ -84,7 +91,7 @@ def _train(model, cfg, stages):
     finally:
       times.close()
       bar.close()
-  return times.summary(), per_step.counts, runners[0].num_weights
+  return times.summary(), per_step, runners[0].num_weights
 
 
 def _evaluate(model, stages):
@@ -137,11 +144,11 @@ def _train_evaluate_report(model, log, loading_seconds):
     model=FLAGS.model,
     num_weights=num_weights,
     num_devices=FLAGS.worker_split_size,
-    num_micro_batches=pipeline_params.find(cfg, 'num_micro_batches'),
+    num_micro_batches=per_step.num_micro_batches,
     schedule=pipeline_params.find(cfg, 'schedule'),
     steps=evaluation.step,
     times=times,
-    per_step=per_step,
+    per_step=per_step.counts,
     evaluation=evaluation,
     logdir=FLAGS.logdir,
     log=log.path,

@@ -4,9 +4,12 @@ import io
 import types
 
 import lingvo.compat as tf
+import pipeline_testing as pt
+import pytest
 import tiny_pipeline as tiny
-from lingvo.core import base_layer
+from lingvo.core import base_layer, py_utils
 
+from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.training import notices, pipeline_report
 
 
@@ -55,3 +58,25 @@ def test_a_loss_whose_weight_is_a_constant_is_told_in_one_line():
 
 def test_one_micro_batch_needs_no_weight():
   assert _shown(_MeanByOne, num_micro_batches=1)[1] == ''
+
+
+@pytest.mark.parametrize('sequential', [False, True])
+def test_fewer_micro_batches_than_asked_for_are_told(sequential):
+  subs = tiny.linear('l0', 'l1')
+  net = tiny.pipeline(subs, num_micro_batches=9)
+  if sequential:
+    net = sequential_layer.GPipeSequentialLayer.Params().Set(
+      name='net', sub=subs, num_partitions=2, num_micro_batches=9
+    )
+  told = (
+    'num_micro_batches (--micro_batches) is 9, but the mini-batch has 8 '
+    'examples: M = 8, with one example each.'
+  )
+  with pt.cluster(2), tf.Graph().as_default():
+    py_utils.GetOrCreateGlobalStepVar()
+    layer = net.Instantiate()
+    assert pipeline_report.num_micro_batches(layer) is None
+    for batch in (8, 9, 10):
+      layer.FPropDefaultTheta(tf.zeros([batch, 3]))
+      assert pipeline_report.num_micro_batches(layer) == min(batch, 9)
+      assert (told in pipeline_report.cut_text(layer)) == (batch == 8)

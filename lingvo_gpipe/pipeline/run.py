@@ -411,10 +411,14 @@ class PipelineRun:
   def _refused(self) -> list[gradient_bridge.Source]:
     """What has no gradient because it is not trained."""
     trained = self._layer.trained_variables
-    rows = [
-      (device, self._engine.frozen_weights(k), 'a weight')
-      for k, device in enumerate(self._devices)
-    ]
+    rows = []
+    for k, device in enumerate(self._devices):
+      variables = [
+        v for layer in self._cells[k].layers for v in layer.vars.Flatten()
+      ]
+      names = [v.name for v in variables if not trained(v)]
+      what = f'a weight, one of {trained_variables.first_of(names)},'
+      rows.append((device, self._engine.frozen_weights(k), what))
     if self._num_frozen:
       rows.append((self._devices[0], self._inputs, 'an input'))
     return [

@@ -198,8 +198,8 @@ def refusing_source(
 ) -> gradient_bridge.Source:
   """Tensors of which a gradient must not be asked for.
 
-  It is an error, not None, which a learner would skip. Only a gradient tape
-  outside of any graph gets None: it asks for all that there is.
+  It is an error, not None, which a learner would skip. A gradient tape asks for
+  all that there is: it gets NaN inside of `tf.function`, None outside of it.
 
   Args:
     device: Where they are.
@@ -210,9 +210,9 @@ def refusing_source(
   """
   message = (
     f'{path}: a gradient of {what} is asked for that the pipeline does not '
-    f'compute, because it is not needed for what is trained: {trained}. It is '
-    f'one of {first_of(sorted(t.name for t in tensors))}. To have it, set '
-    f"{path}.bprop_variable_filter to find all that needs one ('.' finds all)."
+    f'compute, because it is not needed for what is trained: {trained}. To '
+    f'have it, set {path}.bprop_variable_filter to find all that needs one '
+    "('.' finds all)."
   )
 
   def refuse() -> list[tf.Tensor | None]:
@@ -220,12 +220,7 @@ def refusing_source(
       return [None] * len(tensors)
     if not tf.get_default_graph().building_function:
       raise ValueError(message)
-    # A tape may ask for what nobody uses, and then this never runs.
-    return [
-      tf.debugging.check_numerics(
-        tf.fill(tf.shape(t), tf.constant(np.nan, t.dtype)), message
-      )
-      for t in tensors
-    ]
+    # A tape asks for all that there is; what it does not use is not computed.
+    return [tf.fill(tf.shape(t), tf.constant(np.nan, t.dtype)) for t in tensors]
 
   return gradient_bridge.Source(device, tensors, refuse)

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     '--shrink_seconds',
     type=float,
     default=120,
-    help='How long to make a failing draw smaller. Default: %(default)s.',
+    help='CPU seconds to make a failing draw smaller. Default: %(default)s.',
   )
   return parser
 

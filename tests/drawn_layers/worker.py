@@ -15,6 +15,7 @@ import traceback
 from typing import Any
 
 import hypothesis
+from absl import logging
 from drawn_layers import sampling
 from drawn_layers.draws import Draw
 
@@ -76,12 +77,12 @@ class _Worker:
     # Hypothesis tries smaller and smaller ones: the last is the smallest.
     self._found[kind] = {'draw': repr(draw), 'problem': problem}
     if self._failed_at is None:
-      self._failed_at = time.monotonic()
+      self._failed_at = time.process_time()
 
   def _stop_in_time(self) -> None:
     """Ends the process if shrinking has taken long, or it is large."""
     shrinking = self._failed_at is not None and (
-      time.monotonic() - self._failed_at > self._shrink_seconds
+      time.process_time() - self._failed_at > self._shrink_seconds
     )
     if shrinking or process_memory.resident_bytes() > _MOST_BYTES:
       self.reply()
@@ -96,6 +97,8 @@ def main(argument: str) -> None:
       do without.
   """
   lingvo_set_up.prepare()
+  # Of a crash the last lines are shown.
+  logging.set_verbosity(logging.ERROR)
   from drawn_layers import strategies
 
   print(json.dumps('ready'), flush=True)

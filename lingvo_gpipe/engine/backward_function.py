@@ -250,7 +250,7 @@ class BackwardFunction:
         gradients.append(None)
       elif isinstance(position, graph_function.Slices):
         values, indices = next(rest), next(rest)
-        shape = tf.shape(weight, out_type=indices.dtype)
+        shape = _shape(weight, indices.dtype)
         gradients.append(tf.IndexedSlices(values, indices, shape))
       else:
         gradients.append(next(rest))
@@ -267,6 +267,13 @@ def _with_outputs(
     return graph_function.GraphFunction(graph)
   finally:
     graph.outputs = before
+
+
+def _shape(weight: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+  """The shape of a weight, which may be the handle of a variable."""
+  if weight.dtype == tf.resource:
+    return tf.raw_ops.VariableShape(input=weight, out_type=dtype)
+  return tf.shape(weight, out_type=dtype)
 
 
 def _sources(

@@ -226,6 +226,12 @@ class CellFunction:
     """The traced graph T."""
     return self._graph
 
+  def uses_weight(self, index: int) -> bool:
+    """Whether the cell reads one of its weights as a tensor."""
+    weight = self._graph.inputs[self._num_inputs + index]
+    returned = any(t is weight for t in self._graph.outputs)
+    return returned or bool(weight.consumers())
+
   def arguments(
     self,
     inputs: Any,

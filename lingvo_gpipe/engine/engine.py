@@ -184,11 +184,16 @@ class Engine:
   def _read_weights(self, k: int) -> list[tf.Tensor]:
     """A cell's weights and what else it uses of the graph, as tensors."""
     device = self._cells[k].device
+    functions = [row[k] for row in self._functions]
     with placement.on_device(device):
       weights = [
         tf.convert_to_tensor(w)
-        for w in (*self._cells[k].weights, *self._functions[0][k].captures)
+        if any(function.uses_weight(i) for function in functions)
+        # To read a table copies it, once rows of it have been updated.
+        else tf.zeros([], w.dtype.base_dtype)
+        for i, w in enumerate(self._cells[k].weights)
       ]
+      weights += map(tf.convert_to_tensor, functions[0].captures)
     if self._xla:
       for weight in weights:
         xla.place_read(weight, device)

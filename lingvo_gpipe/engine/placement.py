@@ -36,6 +36,11 @@ def on_device(device: str) -> Iterator[None]:
       yield
 
 
+def same_device(a: str, b: str) -> bool:
+  """Whether two names are of the same device."""
+  return tf.DeviceSpec.from_string(a) == tf.DeviceSpec.from_string(b)
+
+
 def before_copies(tensor: Any, device: str) -> Any:
   """What a tensor is a copy of, if the copy lies on another device.
 
@@ -49,9 +54,8 @@ def before_copies(tensor: Any, device: str) -> Any:
   """
   if not device or tf.executing_eagerly():
     return tensor
-  wanted = tf.DeviceSpec.from_string(device)
   while tf.is_symbolic_tensor(tensor) and tensor.op.type == 'Identity':
-    if tf.DeviceSpec.from_string(tensor.op.device) == wanted:
+    if same_device(tensor.op.device, device):
       break
     tensor = tensor.op.inputs[0]
   return tensor

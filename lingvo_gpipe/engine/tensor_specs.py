@@ -3,6 +3,7 @@
 """Small questions about tensors."""
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.ops import handle_data_util
 
 
 def spec(tensor: tf.Tensor) -> tf.TensorSpec:
@@ -10,9 +11,19 @@ def spec(tensor: tf.Tensor) -> tf.TensorSpec:
   return tf.TensorSpec(tensor.shape, tensor.dtype.base_dtype)
 
 
+def value_dtype(tensor: tf.Tensor | tf.TensorSpec) -> tf.DType:
+  """A tensor's dtype; for the handle of a variable, that of the variable."""
+  dtype = tensor.dtype.base_dtype
+  if dtype == tf.resource and isinstance(tensor, tf.Tensor):
+    known = handle_data_util.get_resource_handle_data(tensor)
+    if known is not None and known.is_set and len(known.shape_and_type) == 1:
+      return tf.as_dtype(known.shape_and_type[0].dtype)
+  return dtype
+
+
 def differentiable(tensor: tf.Tensor | tf.TensorSpec) -> bool:
   """Whether tensors of this dtype can have a gradient."""
-  dtype = tensor.dtype.base_dtype
+  dtype = value_dtype(tensor)
   return dtype.is_floating or dtype.is_complex
 
 

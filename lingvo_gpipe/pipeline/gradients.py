@@ -128,7 +128,10 @@ class PipelineGradients:
 
     def gradients() -> list[Any]:
       found = self._engine.weight_gradients(k)
-      return [self._scaled(found[i], weights[i].dtype, device) for i in kept]
+      return [
+        self._scaled(found[i], tensor_specs.value_dtype(weights[i]), device)
+        for i in kept
+      ]
 
     return gradient_bridge.Source(device, [weights[i] for i in kept], gradients)
 

@@ -22,6 +22,7 @@ outside:
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,8 @@ from lingvo_gpipe.pipeline import (
 from lingvo_gpipe.pipeline.variable_stand_in import (
   MovingAverageUpdate,
   VariableStandIn,
+  may_be_read_by_rows,
+  read_by_rows,
 )
 
 # What a cell computes of its theta and inputs; of the outputs only `outputs`,
@@ -91,6 +94,7 @@ class LingvoCell:
     collect_aux_losses: bool,
     trained: Sequence[bool] | None = None,
     is_trained: Callable[[tf.Variable], bool] = lambda variable: True,
+    by_rows_at: str | None = None,
   ):
     """Prepares the cell.
 
@@ -104,6 +108,8 @@ class LingvoCell:
         AuxLossContext if not.
       trained: For each leaf of theta, whether it is trained; None if all are.
       is_trained: The same of a variable, for those that layers read themselves.
+      by_rows_at: The cell's device, if gathers from trained variables are to
+        read their rows alone; see `variable_stand_in.read_by_rows`.
     """
     self.name = name
     self.theta = theta
@@ -112,6 +118,14 @@ class LingvoCell:
     self._numbers = numbers
     self.trained = trained
     self._is_trained = is_trained
+    self._tables = [
+      by_rows_at is not None
+      and trains
+      and may_be_read_by_rows(leaf, by_rows_at)
+      for leaf, trains in zip(
+        self.weights, trained or itertools.repeat(True), strict=False
+      )
+    ]
     self._collect_aux_losses = collect_aux_losses
     self._accumulators = [
       accumulator
@@ -158,6 +172,11 @@ class LingvoCell:
         enter(layer.TransformVarsTempContext(self._stand_in(inputs, updates)))
       enter(self._accumulators_in_trace(inputs.carry))
       enter(self._activations_in_trace())
+      for weight, leaf, is_table in zip(
+        inputs.weights, self.weights, self._tables, strict=True
+      ):
+        if is_table:
+          read_by_rows(weight, leaf)
       theta = tf.nest.pack_sequence_as(self.theta, inputs.weights)
       outputs = self._fprop(theta, inputs)
       carry = [tf.convert_to_tensor(a.GetValue()) for a in self._accumulators]

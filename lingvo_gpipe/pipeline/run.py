@@ -118,6 +118,9 @@ class PipelineRun:
     wants_aux = (
       self._loss is not None or py_utils.AuxLossContext.Current() is not None
     )
+    learners = list(trained_variables.learner_filters(layer))
+    # What one learner updates must not reach another's backward pass.
+    by_rows = self._training and len(learners) < 2
     cells = []
     for k, cell in enumerate(layer.cells):
       layers, cell_theta = [cell], [theta[cell.params.name]]
@@ -140,6 +143,7 @@ class PipelineRun:
           collect_aux_losses=wants_aux,
           trained=tf.nest.flatten(cell_flags),
           is_trained=is_trained,
+          by_rows_at=device if by_rows else None,
         )
       )
     return cells

@@ -19,7 +19,13 @@ import re
 import lingvo.compat as tf
 import numpy as np
 from lingvo.core import py_utils
+from tensorflow.core.framework import types_pb2
+from tensorflow.python.framework import (
+  auto_control_deps_utils,
+  op_def_registry,
+)
 
+from lingvo_gpipe.engine import graph_function
 from lingvo_gpipe.training import due_updates, first_error, non_finite, notices
 
 tf.flags.DEFINE_enum(
@@ -37,18 +43,59 @@ FLAGS = tf.flags.FLAGS
 _CHECKS = ('CheckNumerics', 'CheckNumericsV2', 'Assert')
 # So many steps skipped one after the other mean that training is broken.
 MAX_SKIPPED = 10
-_ONLY_READ = ('ReadVariableOp', 'ResourceGather', 'VarIsInitializedOp')
+_ONLY_READ = (
+  *auto_control_deps_utils.RESOURCE_READ_OPS,
+  'LookupTableExportV2',
+  'LookupTableFindV2',
+  'LookupTableSizeV2',
+  'VarIsInitializedOp',
+)
+_CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 
 
 class NonFiniteLossError(RuntimeError):
   """The loss is NaN or infinite."""
 
 
-def _may_write(op):
-  """Whether `op` can change a variable."""
-  if op.type in _ONLY_READ:
-    return False
-  return any(t.dtype == tf.resource or t.dtype._is_ref_dtype for t in op.inputs)
+class _Writers:
+  """Tells the ops of a graph that can change a variable from the others.
+
+  A cell's tasks cannot, though they may be given a table whose rows they read.
+  """
+
+  def __init__(self, graph):
+    self._definitions = graph_function.definitions(graph)
+    self._functions = {}
+
+  def __contains__(self, op):
+    if op.type in _ONLY_READ:
+      return False
+    if op.type in _CALLS:
+      return self._in_function(op.get_attr('f').name)
+    return any(
+      t.dtype == tf.resource or t.dtype._is_ref_dtype for t in op.inputs
+    )
+
+  def _in_function(self, name):
+    if name not in self._functions:
+      self._functions[name] = False
+      definition = self._definitions.get(name)
+      self._functions[name] = definition is None or any(
+        self._in_body(node) for node in definition.node_def
+      )
+    return self._functions[name]
+
+  def _in_body(self, node):
+    if node.op in _ONLY_READ:
+      return False
+    called = [v.func.name for v in node.attr.values() if v.HasField('func')]
+    known = op_def_registry.get(node.op)
+    if known is None:
+      called.append(node.op)
+    return any(map(self._in_function, called)) or any(
+      arg.type == types_pb2.DT_RESOURCE or arg.is_ref
+      for arg in (known.input_arg if known else ())
+    )
 
 
 def _in_loop(op):
@@ -71,10 +118,11 @@ def _gate(train_op, loss, name):
   with tf.control_dependencies(None), tf.device(loss.op.device or None):
     check = tf.debugging.check_numerics(loss, 'The loss is not finite', name)
   forward = set(non_finite.in_order([loss.op]))
+  all_writers = _Writers(loss.graph)
   checks, writers, behind = [check.op], [], set()
   for op in non_finite.in_order([train_op]):
     needs = [t.op for t in op.inputs] + list(op.control_inputs)
-    if op not in forward and _may_write(op):
+    if op not in forward and op in all_writers:
       writers.append(op)
       behind.add(op)
     elif not behind.isdisjoint(needs):

@@ -200,7 +200,7 @@ def _longest_run(session, fetches, feed):
 
 def _variable(op):
   """The name of the variable that `op` reads, '' if it reads none."""
-  if op.type != 'ReadVariableOp':
+  if op.type not in ('ReadVariableOp', 'ResourceGather'):
     return ''
   return op.inputs[0].op.name
 
@@ -213,13 +213,18 @@ def _search_call(session, graph, output, feed):
     something finite.
   """
   call = output.op
-  if any(t.dtype in (tf.resource, tf.variant) for t in call.inputs):
+  handles = [t for t in call.inputs if t.dtype == tf.resource]
+  if any(t.dtype == tf.variant for t in call.inputs) or any(
+    t.op.type != 'VarHandleOp' for t in handles
+  ):
     return None
   definitions = graph_function.definitions(graph)
   definition = definitions.get(call.get_attr('f').name)
   if definition is None:
     return None
-  values = session.run(list(call.inputs), feed)
+  with graph.as_default():
+    given = [_value(t) for t in call.inputs]
+  values = session.run(given, feed)
   graph_def, _ = function_def_to_graph.function_def_to_graph_def(definition)
   graph_def.library.function.extend(definitions.values())
   for node in graph_def.node:
@@ -227,15 +232,41 @@ def _search_call(session, graph, output, feed):
   name = definition.signature.output_arg[call.outputs.index(output)].name
   source = definition.ret[name].split(':')
   with tf.Graph().as_default() as body:
-    tf.import_graph_def(graph_def, name='')
-    inputs = [
-      body.get_tensor_by_name(f'{arg.name}:0')
-      for arg in definition.signature.input_arg
-    ]
+    arguments = [f'{arg.name}:0' for arg in definition.signature.input_arg]
+    variables = {
+      argument: tf.raw_ops.VarHandleOp(
+        dtype=value.dtype, shape=value.shape, name=outer.op.name
+      )
+      for argument, outer, value in zip(
+        arguments, call.inputs, given, strict=True
+      )
+      if outer.dtype == tf.resource
+    }
+    tf.import_graph_def(graph_def, variables, name='')
     result = _output(body, source)
     with tf.Session(graph=body, config=_plain()) as inner:
-      feed = dict(zip(inputs, map(np.asarray, values), strict=True))
+      feed = {}
+      for argument, value in zip(arguments, values, strict=True):
+        if argument not in variables:
+          feed[body.get_tensor_by_name(argument)] = np.asarray(value)
+          continue
+        new = tf.placeholder(value.dtype, value.shape)
+        inner.run(
+          tf.raw_ops.AssignVariableOp(resource=variables[argument], value=new),
+          {new: value},
+        )
       return _search(inner, [result], feed)
+
+
+def _value(tensor):
+  """A tensor, or what the variable holds whose handle it is."""
+  if tensor.dtype != tf.resource:
+    return tensor
+  dtype = tensor.op.get_attr('dtype')
+  with tf.control_dependencies(None), tf.device(tensor.op.device or None):
+    value = tf.raw_ops.ReadVariableOp(resource=tensor, dtype=dtype)
+  value.set_shape(tensor.op.get_attr('shape'))
+  return value
 
 
 def _output(body, source):

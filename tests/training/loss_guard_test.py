@@ -1,12 +1,15 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
 import io
+import types
 
 import lingvo.compat as tf
 import numpy as np
+import pipeline_testing as pt
 import pytest
+import tiny_pipeline
 from absl.testing import flagsaver
-from lingvo.core import cluster_factory, py_utils
+from lingvo.core import base_layer, cluster_factory, py_utils
 
 from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (
@@ -100,3 +103,44 @@ def test_a_skipped_step_changes_no_variable(train, tmp_path):
   for name in before:
     np.testing.assert_array_equal(before[name], skipped[name], name)
   assert any(np.any(skipped[name] != after[name]) for name in before)
+
+
+class Table(base_layer.BaseLayer):
+  """Looks up ids, [batch], in a table."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    shape = [5, tiny_pipeline.WIDTH]
+    init = py_utils.WeightInit.Gaussian()
+    self.CreateVariable('table', py_utils.WeightParams(shape, init))
+
+  def FProp(self, theta, ids):
+    return tf.gather(theta.table, ids)
+
+
+def test_tasks_that_read_rows_of_a_variable_do_not_wait_for_the_loss():
+  subs = [Table.Params().Set(name='emb'), *tiny_pipeline.linear('l')]
+  with pt.cluster(2), tf.Graph().as_default() as graph:
+    step = py_utils.GetOrCreateGlobalStepVar()
+    net = tiny_pipeline.with_loss(subs, 1)
+    task = tiny_pipeline.task_params(net).Instantiate()
+    y = tf.constant(tiny_pipeline.inputs())
+    task.FPropDefaultTheta(py_utils.NestedMap(x=tf.range(8) % 5, y=y))
+    task.BProp()
+    initialise = tf.global_variables_initializer()
+    model = types.SimpleNamespace(tasks=[task], global_step=step)
+    guard = loss_guard.LossGuard(model, 'stop')
+    config = tf.compat.v1.ConfigProto(device_count={'CPU': 2})
+    calls = [op for op in graph.get_operations() if 'Partitioned' in op.type]
+    waiting = [
+      op.name
+      for op in calls
+      if any('check_loss' in before.name for before in op.control_inputs)
+    ]
+    assert calls and not waiting
+    with guard.session(graph=graph, config=config) as session:
+      session.run(initialise)
+      table = task.vars.net.d0.emb.table
+      before = session.run(table)
+      session.run([task.train_op])
+      assert np.all(session.run(table) != before)

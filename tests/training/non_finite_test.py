@@ -63,6 +63,28 @@ def test_cell_layer_and_micro_batch_are_those_of_the_task(graph):
   )
 
 
+@pytest.mark.parametrize('bad', ['', 'table', 'op'])
+def test_a_cell_that_reads_rows_of_a_variable_is_searched(graph, bad):
+  rows = [[-1.0], [float('nan') if bad == 'table' else 1.0]]
+  table = tf.get_variable('layer/table', initializer=rows, use_resource=True)
+
+  def cell(ids):
+    rows = tf.gather(table, ids)
+    return [tf.log(rows, name='log') if bad == 'op' else rows]
+
+  traced = graph_function.trace('cell', cell, [tf.TensorSpec([2], tf.int32)])
+  [out] = graph_function.GraphFunction(traced)(
+    [tf.constant([0, 1]), *traced.external_captures]
+  )
+  found = _find(out)
+  expected = {
+    '': 'None',
+    'table': 'the variable layer/table is NaN',
+    'op': 'NaN first in op log (Log)',
+  }
+  assert str(found) == expected[bad]
+
+
 def test_a_check_in_the_graph_does_not_hide_what_it_checks(graph):
   bad = tf.log(tf.constant([-1.0]), name='bad')
   assert _find(tf.debugging.check_numerics(bad, 'bad') + 1.0).ops == ('bad',)

@@ -27,16 +27,24 @@ def emitted(name='1f1b', num_cells=2, num_micro_batches=4, workers=False):
     name, tuple(range(num_cells)), num_micro_batches
   )
   devices = tuple(cpu(0, k) if workers else cpu(k) for k in range(num_cells))
+  tasks = schedule.in_order()
   return EmittedSchedule(
-    schedule, devices, {op_name(t): t for t in schedule.in_order()}
+    schedule,
+    devices,
+    {op_name(t): t for t in tasks},
+    {recompute_name(t): t for t in tasks if t.kind == TaskKind.BACKWARD},
   )
 
 
 def op_name(task):
   return (
     f'fprop/net/cell_{task.cell}_{task.kind.value}{task.micro_batch}'
-    '/PartitionedCall'
+    f'/cell_{task.cell}'
   )
+
+
+def recompute_name(task):
+  return f'{op_name(task)}_recompute'
 
 
 def node(name, start, end, label='', micros_only=False):

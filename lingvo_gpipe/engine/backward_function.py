@@ -1,30 +1,29 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The backward pass of a cell as functions: given residuals, or recomputing.
+"""The backward pass of a cell as functions.
 
 ```
-  forward_keep     T + residuals          keeps what G reads
-  given residuals  G + sum
-  recomputing      T again, G + sum       given the cell's arguments
+  forward, keeps      T + residuals     returns what G reads of T
+  forward, recomputes T + unrepeatable  returns what cannot be computed again
+  recompute           T again           residuals, from the cell's arguments
+  backward            G + sum           given residuals
 ```
 
 `sum` adds a micro-batch's weight gradients to those of the micro-batches
 before it, so that one sum a weight is alive and its order is fixed.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.engine import graph_function
-from lingvo_gpipe.engine.tensor_specs import differentiable, spec, sum_dtype
+from lingvo_gpipe.engine.repeatable import Repeatable
+from lingvo_gpipe.engine.tensor_specs import differentiable, sum_dtype
 
 Weight = tf.Tensor | tf.IndexedSlices | None
-
-# The scope, within a backward function, of the call that runs the forward pass
-# again: a trace tells its time from that of the gradient.
-RECOMPUTE_SCOPE = 'recompute'
 
 
 class BackwardFunction:
@@ -55,7 +54,7 @@ class BackwardFunction:
         that is 0, so are all gradients.
     """
     self._name = name
-    self._device = device
+    self._graph = graph
     xs = [*data, *weights]
     used = [i for i, x in enumerate(xs) if x is not None and differentiable(x)]
     gradient = graph_function.differentiate(
@@ -73,50 +72,112 @@ class BackwardFunction:
     self.num_ys = len(ys)
     self.input_positions = positions[: len(data)]
     self.weight_positions = positions[len(data) :]
-    self._argument_specs = [spec(t) for t in graph.inputs]
-    self._y_specs = [spec(y) for y in ys]
     self._num_results = len(graph.outputs)
-    self._sources, residuals, self.outer = _sources(gradient, graph)
-    self._graph = graph
-    self._residuals = residuals
-    self._forward_keep: graph_function.GraphFunction | None = None
-    self._forward_again: graph_function.GraphFunction | None = None
-    self._residual_specs = [spec(t) for t in residuals]
-    self._gradient = graph_function.GraphFunction(gradient.graph)
-    self._gradient_specs = [spec(t) for t in gradient.graph.outputs]
-    self._functions: dict[tuple[bool, bool], graph_function.GraphFunction] = {}
+    self._sources, self._residuals, self.outer = _sources(gradient, graph)
+    with graph.as_default():
+      self._first_d_y = [tf.placeholder(y.dtype, y.shape) for y in ys[:1]]
+    self._gradient = gradient.graph
+    with self._gradient.as_default(), tf.device(device or None):
+      self._newest, self._sums_before, self._sums = self._add_up()
+    self._functions: dict[str, graph_function.GraphFunction] = {}
 
   @property
   def is_empty(self) -> bool:
     """Whether nothing in the cell has a gradient."""
-    return not self._gradient_specs
+    return not self._gradient.outputs
 
-  def forward_keep(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Calls the cell; returns what it returns, then the residuals."""
-    if self._forward_keep is None:
-      self._forward_keep = _with_outputs(
-        self._graph, [*self._graph.outputs, *self._residuals]
-      )
-    return self._forward_keep(args)
+  def _add_up(
+    self,
+  ) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
+    """Adds a micro-batch's weight gradients to the sums so far, within G.
 
-  def _recompute(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Calls the cell again, for the residuals alone.
-
-    A function of its own: where outputs of a call are not used TensorFlow
-    makes a copy of the function without them, for each caller.
+    Returns:
+      The micro-batch's own, placeholders for the sums so far, and the new sums.
+      Sparse gradients have two tensors each, with any number of rows.
     """
-    if self._forward_again is None:
-      self._forward_again = _with_outputs(self._graph, self._residuals)
-    return self._forward_again(args)
+    newest, before, after = [], [], []
+    for position in self.weight_positions:
+      if position is None:
+        continue
+      if isinstance(position, graph_function.Slices):
+        for index in (position.values, position.indices):
+          part = self._gradient.outputs[index]
+          rows = [None, *part.shape.as_list()[1:]]
+          newest.append(part)
+          before.append(tf.placeholder(part.dtype, rows))
+          after.append(tf.concat([before[-1], part], axis=0))
+        continue
+      gradient = self._gradient.outputs[position]
+      wide = sum_dtype(gradient.dtype)
+      if gradient.dtype != wide:
+        gradient = tf.cast(gradient, wide)
+      newest.append(gradient)
+      before.append(tf.placeholder(gradient.dtype, gradient.shape))
+      after.append(before[-1] + gradient)
+    return newest, before, after
 
-  def residuals(self, kept: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Of what `forward_keep` returned, what `backward` needs."""
-    return list(kept[self._num_results :])
+  # -- Calls.
 
-  def __call__(
+  def forward(
+    self, args: Sequence[tf.Tensor], *, keep: bool
+  ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Calls the cell.
+
+    Args:
+      args: The arguments of the micro-batch's forward call.
+      keep: Whether to keep what the backward pass reads; if not, it is
+        recomputed, by `recompute`.
+
+    Returns:
+      What the cell returns; and the stash.
+    """
+    if keep:
+      name, stash = 'forward_keep', self._residuals
+    else:
+      name, stash = 'forward', self._unrepeatable()[0]
+    if name not in self._functions:
+      self._functions[name] = forward_function(
+        f'{self._name}_{name}', self._graph, stash
+      )
+    flat = self._functions[name](args, num_shaped=self._num_results)
+    return flat[: self._num_results], flat[self._num_results :]
+
+  def recompute(
     self,
     args: Sequence[tf.Tensor],
-    residuals: Sequence[tf.Tensor] | None,
+    stash: Sequence[tf.Tensor],
+    d_ys: Sequence[tf.Tensor],
+  ) -> list[tf.Tensor]:
+    """Runs the cell again, for what the backward pass reads.
+
+    Args:
+      args: The arguments of the micro-batch's forward call.
+      stash: What that kept.
+      d_ys: As for `backward`: nothing is recomputed before they are there, as
+        it would have to be held till then.
+    """
+    if not self._residuals:
+      return []
+    if 'recompute' not in self._functions:
+      kept, left_out = self._unrepeatable()
+      with _without_control_inputs(self._graph, left_out):
+        self._functions['recompute'] = graph_function.GraphFunction(
+          f'{self._name}_recompute',
+          self._graph,
+          [*self._graph.inputs, *kept, *self._first_d_y],
+          self._residuals,
+          graph_function.needed(
+            self._residuals, {*left_out, *(t.op for t in self._graph.inputs)}
+          ),
+        )
+    return self._functions['recompute'](
+      [*args, *stash, *d_ys[: len(self._first_d_y)]], num_shaped=0
+    )
+
+  def backward(
+    self,
+    args: Sequence[tf.Tensor],
+    residuals: Sequence[tf.Tensor],
     d_ys: Sequence[tf.Tensor],
     sums: Sequence[tf.Tensor] | None,
   ) -> tuple[list[tf.Tensor | None], list[tf.Tensor]]:
@@ -124,7 +185,7 @@ class BackwardFunction:
 
     Args:
       args: The arguments of the micro-batch's forward call.
-      residuals: What the forward pass kept; None to recompute it.
+      residuals: What the forward pass kept, or `recompute` returned.
       d_ys: Gradients of the outputs that have one, then of the losses.
       sums: The weight gradients so far; None for the first micro-batch.
 
@@ -132,109 +193,53 @@ class BackwardFunction:
       The gradients of the cell's inputs, None where there is none; and the
       new sums.
     """
-    # Without residuals there is nothing to recompute, and less to hold.
-    recompute = residuals is None and bool(self._residuals)
-    function = self._function(recompute, sums is None)
-    if recompute:
-      given = [*args, *self.outer, *d_ys]
-    else:
-      given = [*self._captured(args, residuals or (), self.outer), *d_ys]
-    results = function([*given, *(sums or ())])
-    count = sum(position is not None for position in self.input_positions)
-    data = iter(results[:count])
+    pools = {'argument': args, 'residual': residuals, 'outer': self.outer}
+    captured = [pools[pool][index] for pool, index in self._sources]
+    function = self._backward_function(first=sums is None)
+    results = iter(
+      function([*d_ys, *captured, *(sums or ())], num_shaped=0)
+    )
     d_inputs = [
-      None if position is None else next(data)
+      None if position is None else next(results)
       for position in self.input_positions
     ]
-    return d_inputs, results[count:]
+    return d_inputs, list(results)
 
-  def _captured(
-    self,
-    args: Sequence[tf.Tensor],
-    residuals: Sequence[tf.Tensor],
-    outer: Sequence[tf.Tensor],
-  ) -> list[tf.Tensor]:
-    """What G reads, in its order."""
-    pools = {'argument': args, 'residual': residuals, 'outer': outer}
-    return [pools[pool][index] for pool, index in self._sources]
-
-  def _function(
-    self, recompute: bool, first: bool
-  ) -> graph_function.GraphFunction:
-    """The function for one kind of backward task, made when first needed."""
-    key = (recompute, first)
-    if key in self._functions:
-      return self._functions[key]
-    outer_specs = [spec(t) for t in self.outer]
-    if recompute:
-      given_specs = [*self._argument_specs, *outer_specs]
-    else:
-      given_specs = self._captured(
-        self._argument_specs, self._residual_specs, outer_specs
+  def _backward_function(self, *, first: bool) -> graph_function.GraphFunction:
+    name = 'backward_first' if first else 'backward'
+    if name not in self._functions:
+      outputs = self._gradient.outputs
+      data = [outputs[p] for p in self.input_positions if p is not None]
+      self._functions[name] = graph_function.GraphFunction(
+        f'{self._name}_backward',
+        self._gradient,
+        [*self._gradient.inputs, *(() if first else self._sums_before)],
+        [*data, *(self._newest if first else self._sums)],
       )
-    num_given, num_args = len(given_specs), len(self._argument_specs)
+    return self._functions[name]
 
-    def body(*tensors: tf.Tensor) -> list[tf.Tensor]:
-      captured = list(tensors[:num_given])
-      d_ys = tensors[num_given : num_given + self.num_ys]
-      if recompute:
-        args, outer = captured[:num_args], captured[num_args:]
-        with tf.name_scope(RECOMPUTE_SCOPE):
-          residuals_again = self._recompute(args)
-        captured = self._captured(args, residuals_again, outer)
-      gradients = self._gradient([*d_ys, *captured])
-      sums = None if first else tensors[num_given + self.num_ys :]
-      return [*self._data_gradients(gradients), *self._add(gradients, sums)]
+  def _unrepeatable(self) -> tuple[list[tf.Tensor], set[tf.Operation]]:
+    """What the recomputed pass takes from the first one.
 
-    sum_specs = [] if first else self.sum_specs()
-    self._functions[key] = graph_function.as_function(
-      self._name + ('_recompute' if recompute else '_backward'),
-      body,
-      [*given_specs, *self._y_specs, *sum_specs],
-      self._device,
+    Returns:
+      Tensors of T that it needs, but cannot compute again; and the ops that it
+      leaves out, those without outputs included.
+    """
+    repeatable = Repeatable(
+      self._graph, graph_function.definitions(self._graph)
     )
-    return self._functions[key]
-
-  def _data_gradients(self, gradients: Sequence[Any]) -> list[Any]:
-    return [gradients[p] for p in self.input_positions if p is not None]
-
-  def _add(
-    self, gradients: Sequence[tf.Tensor], sums: Sequence[tf.Tensor] | None
-  ) -> list[tf.Tensor]:
-    """Adds a micro-batch's weight gradients to the sums."""
-    before = iter(sums or ())
-    after: list[tf.Tensor] = []
-    for position in self.weight_positions:
-      if position is None:
-        continue
-      if isinstance(position, graph_function.Slices):
-        parts = [gradients[position.values], gradients[position.indices]]
-        if sums is not None:
-          parts = [tf.concat([next(before), part], axis=0) for part in parts]
-        after += parts
-        continue
-      gradient = gradients[position]
-      wide = sum_dtype(gradient.dtype)
-      if gradient.dtype != wide:
-        gradient = tf.cast(gradient, wide)
-      after.append(gradient if sums is None else next(before) + gradient)
-    return after
-
-  def sum_specs(self) -> list[tf.TensorSpec]:
-    """What the sums are like; sparse ones have any number of rows."""
-    specs = []
-    for position in self.weight_positions:
-      if position is None:
-        continue
-      if isinstance(position, graph_function.Slices):
-        for index in (position.values, position.indices):
-          part = self._gradient_specs[index]
-          shape = [None, *part.shape.as_list()[1:]]
-          specs.append(tf.TensorSpec(shape, part.dtype))
-      else:
-        part = self._gradient_specs[position]
-        specs.append(tf.TensorSpec(part.shape, sum_dtype(part.dtype)))
-    return specs
+    given = {t.op for t in self._graph.inputs}
+    left_out = {
+      op
+      for op in graph_function.needed(self._residuals, given)
+      if repeatable.culprit(op)
+    }
+    # Of these, the ones that are reached without another of them.
+    read: dict[int, tf.Tensor] = {}
+    for op in graph_function.needed(self._residuals, {*given, *left_out}):
+      read.update({id(t): t for t in op.inputs if t.op in left_out})
+    read.update({id(t): t for t in self._residuals if t.op in left_out})
+    return list(read.values()), left_out
 
   def weight_gradients(
     self, sums: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]
@@ -243,6 +248,8 @@ class BackwardFunction:
 
     That of a half-precision weight is float32.
     """
+    for total, known in zip(sums, self._sums, strict=True):
+      total.set_shape(known.shape)
     rest = iter(sums)
     gradients: list[Weight] = []
     for position, weight in zip(self.weight_positions, weights, strict=True):
@@ -257,16 +264,42 @@ class BackwardFunction:
     return gradients
 
 
-def _with_outputs(
-  graph: graph_function.FuncGraph, outputs: Sequence[tf.Tensor]
+def forward_function(
+  name: str, graph: graph_function.FuncGraph, stash: Sequence[tf.Tensor] = ()
 ) -> graph_function.GraphFunction:
-  """A function of a traced graph that returns other tensors of it."""
-  before = graph.outputs
-  graph.outputs = list(outputs)
+  """The forward pass of a traced cell, which also returns a stash.
+
+  Ops with side effects run, though nothing may need what they return.
+  """
+  outputs = [*graph.outputs, *stash]
+  effects = [op for op in graph.get_operations() if op._is_stateful]
+  return graph_function.GraphFunction(
+    name,
+    graph,
+    outputs=outputs,
+    operations=graph_function.needed(
+      [*outputs, *effects], {t.op for t in graph.inputs}
+    ),
+  )
+
+
+@contextlib.contextmanager
+def _without_control_inputs(
+  graph: graph_function.FuncGraph, left_out: Container[tf.Operation]
+) -> Iterator[None]:
+  """Inside, no op of a graph waits for those that are left out."""
+  before = []
+  for op in graph.get_operations():
+    if any(c in left_out for c in op.control_inputs):
+      before.append((op, list(op.control_inputs)))
+      op._remove_all_control_inputs()
+      op._add_control_inputs([c for c in before[-1][1] if c not in left_out])
   try:
-    return graph_function.GraphFunction(graph)
+    yield
   finally:
-    graph.outputs = before
+    for op, inputs in before:
+      op._remove_all_control_inputs()
+      op._add_control_inputs(inputs)
 
 
 def _shape(weight: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -15,7 +15,10 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.engine import graph_function
-from lingvo_gpipe.engine.backward_function import BackwardFunction
+from lingvo_gpipe.engine.backward_function import (
+  BackwardFunction,
+  forward_function,
+)
 from lingvo_gpipe.engine.tensor_specs import spec
 
 
@@ -268,7 +271,7 @@ class CellFunction:
   def forward(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Calls the cell, keeping nothing."""
     if self._forward is None:
-      self._forward = graph_function.GraphFunction(self._graph)
+      self._forward = forward_function(f'{self.name}_forward', self._graph)
     return self._forward(args)
 
   def prepare_backward(

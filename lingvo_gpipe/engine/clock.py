@@ -25,19 +25,19 @@ class Clock:
   sizes: Sequence[Any]
   batch: tf.Tensor
 
-  def base(self) -> tf.Tensor:
-    """The part of the context that all micro-batches share."""
-    zero = tf.zeros([], tf.int64)
-    return tf.stack([self.step, self.seed, zero, zero, self.batch])
+  def contexts(self) -> list[tf.Tensor]:
+    """Each micro-batch's context, an int64 vector; see `Context`.
 
-  def offset(self, micro_batch: int) -> tf.Tensor:
-    """What one micro-batch adds to it."""
-    size = self.sizes[micro_batch]
-    if not tf.is_tensor(size):
-      return tf.constant([0, 0, micro_batch, size, 0], tf.int64)
+    All depend on the global step: TensorFlow makes a copy of a function for
+    each constant among its arguments.
+    """
     zero = tf.zeros([], tf.int64)
-    number = tf.constant(micro_batch, tf.int64)
-    return tf.stack([zero, zero, number, size, zero])
+    base = tf.stack([self.step, self.seed, zero, zero, self.batch])
+    count = len(self.sizes)
+    numbers, zeros = tf.range(count, dtype=tf.int64), tf.zeros([count], tf.int64)
+    sizes = tf.stack([tf.cast(size, tf.int64) for size in self.sizes])
+    offsets = tf.stack([zeros, zeros, numbers, sizes, zeros], axis=1)
+    return tf.unstack(base + offsets, num=count)
 
   def share(self, micro_batch: int) -> tf.Tensor:
     """A micro-batch's share of the mini-batch's examples, float32."""

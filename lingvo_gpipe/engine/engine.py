@@ -24,6 +24,7 @@ import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.engine import (
   backward_function,
+  graph_function,
   placement,
   tensor_specs,
   xla,
@@ -55,6 +56,8 @@ class Engine:
     task_of_op: The tasks emitted into the graph so far, by the name of the op
       that runs each: what a trace of a step is read with. A task of a cell in
       which nothing has a gradient has no op.
+    recompute_of_op: Backward tasks, by the name of the op that runs the forward
+      pass again for them, just before.
   """
 
   def __init__(
@@ -101,15 +104,16 @@ class Engine:
     self._weights = [self._read_weights(k) for k in range(len(cells))]
     if self._xla:
       xla.place_read(clock.step, cells[0].device)
-    self._contexts: dict[tuple[str, int], tf.Tensor] = {}
-    self._last_output: dict[int, tf.Tensor] = {}
+    self._contexts: dict[str, list[tf.Tensor]] = {}
+    self._last: dict[int, list[Any]] = {}
     self._arguments: dict[tuple[int, int], list[tf.Tensor]] = {}
-    self._residuals: dict[tuple[int, int], list[tf.Tensor]] = {}
+    self._stash: dict[tuple[int, int], list[tf.Tensor]] = {}
     self._results: dict[tuple[int, int], CellOutputs] = {}
     self._d_inputs: dict[tuple[int, int], list[tf.Tensor | None]] = {}
     self._d_taken: dict[tuple[int, int], dict[str, list[Any]]] = {}
     self._sums: dict[int, list[tf.Tensor]] = {}
     self.task_of_op: dict[str, Task] = {}
+    self.recompute_of_op: dict[str, Task] = {}
 
   # -- Tracing.
 
@@ -244,7 +248,7 @@ class Engine:
     does, in no order with the others.
     """
     if self._input_gradients:
-      return self._d_inputs[0, micro_batch]
+      return self._shaped(micro_batch, self._d_inputs[0, micro_batch])
     function = self._with_input_gradients(micro_batch)
     args = self._arguments[0, micro_batch]
     gradients = self._given_gradients(0, micro_batch, function)
@@ -252,8 +256,22 @@ class Engine:
       if self._xla:
         tied = xla.tie([*args, *gradients], [])
         args, gradients = tied[: len(args)], tied[len(args) :]
-      d_inputs, _ = function.backward(args, None, gradients, None)
-    return function.split_gradients(d_inputs)[0]
+      backward = function.backward
+      residuals = backward.recompute(args, [], gradients)
+      d_inputs, _ = backward.backward(args, residuals, gradients, None)
+    return self._shaped(micro_batch, function.split_gradients(d_inputs)[0])
+
+  def _shaped(
+    self, micro_batch: int, gradients: list[tf.Tensor | None]
+  ) -> list[tf.Tensor | None]:
+    """Tells gradients of the pipeline's inputs their shapes."""
+    inputs = [
+      t for t in tf.nest.flatten(self._inputs[micro_batch]) if t is not None
+    ]
+    for given, gradient in zip(inputs, gradients, strict=True):
+      if gradient is not None:
+        gradient.set_shape(given.shape)
+    return gradients
 
   def _with_input_gradients(self, micro_batch: int) -> CellFunction:
     """The first cell traced again, with gradients of its inputs."""
@@ -305,12 +323,19 @@ class Engine:
     )
     self._arguments[k, m] = args
     goes_back = self._training and k >= self._schedule.first_backward
-    keep = goes_back and m not in self._recomputed[k]
-    call = function.backward.forward_keep if keep else function.forward
-    flat = self._emit(task, lambda args, _: call(args), args)
+
+    def call(
+      args: Sequence[tf.Tensor], _: Sequence[tf.Tensor]
+    ) -> list[tf.Tensor]:
+      if not goes_back:
+        return function.forward(args)
+      flat, self._stash[k, m] = function.backward.forward(
+        args, keep=m not in self._recomputed[k]
+      )
+      return flat
+
+    flat = self._emit(task, call, args)
     self._results[k, m] = function.results(flat)
-    if keep:
-      self._residuals[k, m] = function.backward.residuals(flat)
 
   def _run_backward(self, task: Task) -> None:
     k, m = task.cell, task.micro_batch
@@ -320,12 +345,14 @@ class Engine:
       self._d_inputs[k, m], self._d_taken[k, m] = function.split_gradients(none)
       return
     gradients = self._given_gradients(k, m, function)
-    residuals = self._residuals.get((k, m))
 
     def call(
       args: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor]
     ) -> list[tf.Tensor]:
-      d_inputs, sums = function.backward(
+      residuals = self._stash[k, m]
+      if m in self._recomputed[k]:
+        residuals = self._recompute(task, function, args, residuals, gradients)
+      d_inputs, sums = function.backward.backward(
         args, residuals, gradients, self._sums.get(k)
       )
       self._d_inputs[k, m], self._d_taken[k, m] = function.split_gradients(
@@ -335,6 +362,20 @@ class Engine:
       return [d for d in d_inputs if d is not None] + sums
 
     self._emit(task, call, self._arguments[k, m], gradients)
+
+  def _recompute(
+    self,
+    task: Task,
+    function: CellFunction,
+    args: Sequence[tf.Tensor],
+    stash: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor],
+  ) -> list[tf.Tensor]:
+    """Emits the forward pass of a backward task that recomputes it."""
+    residuals = function.backward.recompute(args, stash, gradients)
+    if residuals and not tf.executing_eagerly():
+      self.recompute_of_op[residuals[0].op.name] = task
+    return residuals
 
   def _given_gradients(
     self, k: int, micro_batch: int, function: CellFunction
@@ -364,8 +405,9 @@ class Engine:
   ) -> list[tf.Tensor]:
     """Calls on the cell's device, after the last task there."""
     k, device = task.cell, self._schedule.cell_devices[task.cell]
-    last = self._last_output.get(device)
-    after = [] if last is None else [last]
+    if device not in self._last:
+      self._last[device] = self._before_first(self._cells[k].device)
+    after = self._last[device]
     with (
       placement.on_device(self._cells[k].device),
       tf.control_dependencies(after),
@@ -375,21 +417,36 @@ class Engine:
         args, gradients = tied[: len(args)], tied[len(args) :]
       flat = call(args, gradients)
     if flat and not tf.executing_eagerly():
-      self._last_output[device] = flat[0]
+      self._last[device] = [flat[0]]
       self.task_of_op[flat[0].op.name] = task
     return flat
 
+  def _before_first(self, device: str) -> list[tf.Operation]:
+    """What the first task on a device waits for.
+
+    A pass of TensorFlow over the graph looks for what a reference variable may
+    reach, and builds the function of each call to see whether it has such
+    variables. It does not look into calls that one before them reaches. So here
+    is one, of no use besides: it saves milliseconds a task in the first step.
+    """
+    graph = tf.get_default_graph()
+    if (
+      not self._training
+      or self._xla
+      or tf.executing_eagerly()
+      or isinstance(graph, graph_function.FuncGraph)
+    ):
+      return []
+    with placement.on_device(device):
+      unused = tf.raw_ops.VariableV2(shape=[], dtype=tf.float32)
+    return [unused.op]
+
   def _context(self, k: int, micro_batch: int) -> tf.Tensor:
     device = self._cells[k].device
-    key = (device, micro_batch)
-    if key not in self._contexts:
+    if device not in self._contexts:
       with placement.on_device(device):
-        if (device, -1) not in self._contexts:
-          self._contexts[device, -1] = self._clock.base()
-        self._contexts[key] = self._contexts[device, -1] + self._clock.offset(
-          micro_batch
-        )
-    return self._contexts[key]
+        self._contexts[device] = self._clock.contexts()
+    return self._contexts[device][micro_batch]
 
 
 def _spec_or_none(leaf: tf.Tensor | None) -> tf.TensorSpec | None:

@@ -11,29 +11,52 @@ for it.
 ```
   trace          T:  inputs --------------------> outputs
   differentiate  G:  d_outputs, tensors of T ---> d_inputs
-  GraphFunction  makes a graph callable: one call is one op of the caller
+  GraphFunction  a part of a graph that can be called: one call is one op
 ```
 
-No function is ever inlined into its caller: TensorFlow would merge a
-recomputed forward pass with the first one, and so keep what recomputation is
-there to drop.
+A function runs as it was traced. TensorFlow's graph optimiser would rewrite
+each function in its own way: a forward pass that keeps something otherwise than
+one that keeps nothing, two layers in one function otherwise than in two. The
+last bits of results would then depend on the cut. It would also inline calls,
+and merge a recomputed forward pass with the first one. And it would look at
+each call anew, which makes the first step slow. So functions are marked for it
+to pass over.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
-from tensorflow.python.eager import context
+from tensorflow.core.framework import attr_value_pb2
+from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.eager import context, execute, record
 from tensorflow.python.eager.polymorphic_function import atomic_function
+from tensorflow.python.framework import (
+  auto_control_deps_utils,
+  ops,
+)
 from tensorflow.python.framework import func_graph as func_graph_lib
-from tensorflow.python.framework import ops
 from tensorflow.python.ops import gradients_util
 
 FuncGraph = func_graph_lib.FuncGraph
 
-_NOT_INLINED = {'_noinline': True}
+# The optimiser of a graph passes over functions of tf.data in its library, which
+# are left to tf.data: here, to nobody. That is all this attribute does.
+_ATTRIBUTES = {
+  '_noinline': attr_value_pb2.AttrValue(b=True),
+  '_tf_data_function': attr_value_pb2.AttrValue(b=True),
+}
+
+
+def _without_optimiser() -> bytes:
+  """The configuration of a call whose function is not optimised."""
+  config = tf.ConfigProto()
+  config.graph_options.rewrite_options.disable_meta_optimizer = True
+  return config.SerializeToString(deterministic=True)
+
+
+_CONFIG = _without_optimiser()
 
 
 class GraphFunction:
@@ -43,49 +66,172 @@ class GraphFunction:
   `tf.function` and eagerly.
   """
 
-  def __init__(self, graph: FuncGraph):
-    """Snapshots `graph`: what is added to it later does not belong.
+  def __init__(
+    self,
+    name: str,
+    graph: FuncGraph,
+    inputs: Sequence[tf.Tensor] | None = None,
+    outputs: Sequence[tf.Tensor] | None = None,
+    operations: Sequence[tf.Operation] | None = None,
+  ):
+    """Snapshots a part of `graph`: what is added to it later does not belong.
 
     Args:
-      graph: A graph whose `inputs` and `outputs` are set, captures included.
+      name: A name for the function.
+      graph: The graph.
+      inputs: Tensors of it that become arguments; by default all its inputs.
+      outputs: Tensors of it that are returned; by default all its outputs.
+      operations: What runs; by default what the outputs need.
     """
-    self.name = graph.name
-    self.num_inputs = len(graph.inputs)
-    self._function = atomic_function.from_func_graph(
-      f'{graph.name}_{ops.uid()}', graph, _NOT_INLINED
+    inputs = list(graph.inputs if inputs is None else inputs)
+    outputs = list(graph.outputs if outputs is None else outputs)
+    self.name = name
+    self.num_inputs = len(inputs)
+    self._shapes = [t.shape for t in outputs]
+    if operations is None:
+      operations = needed(outputs, {t.op for t in inputs})
+    self._is_stateful = any(op._is_stateful for op in operations)
+    self._function = _define(
+      f'{name}_{ops.uid()}', graph, operations, inputs, outputs
     )
+    self._attributes = _call_attributes(self._function.name, inputs, outputs)
+    self._read_only = _read_only_resources(inputs)
 
-  def __call__(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+  def __call__(
+    self, args: Sequence[tf.Tensor], num_shaped: int | None = None
+  ) -> list[tf.Tensor]:
+    """Calls the function where ops are placed now.
+
+    Args:
+      args: The arguments.
+      num_shaped: How many of the results, from the first, need to know their
+        shapes; None for all. With hundreds of calls it takes time to tell them.
+    """
     assert len(args) == self.num_inputs, (
       f'{self.name} takes {self.num_inputs} tensors, got {len(args)}.'
     )
-    with _optimised_once():
-      return list(self._function.call_flat(*args))
+    with record.stop_recording():
+      if tf.executing_eagerly():
+        return self._call_eagerly(args)
+      results = self._call_in_graph(tf.get_default_graph(), list(args))
+    for result, shape in zip(results[:num_shaped], self._shapes, strict=False):
+      result.set_shape(shape)
+    return results
+
+  def _call_eagerly(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    return list(
+      execute.execute(
+        self._function.name.decode(),
+        num_outputs=len(self._shapes),
+        inputs=list(args),
+        attrs=('executor_type', '', 'config_proto', _CONFIG),
+        ctx=context.context(),
+      )
+    )
+
+  def _call_in_graph(
+    self, graph: tf.Graph, args: list[tf.Tensor]
+  ) -> list[tf.Tensor]:
+    graph._add_function_recursive(self._function)
+    op = graph._create_op_internal(
+      'StatefulPartitionedCall' if self._is_stateful else 'PartitionedCall',
+      args,
+      name=self.name,
+      attrs=self._attributes,
+    )
+    if self._read_only:
+      ops.set_int_list_attr(
+        op,
+        auto_control_deps_utils.READ_ONLY_RESOURCE_INPUTS_ATTR,
+        self._read_only,
+      )
+    return list(op.outputs)
 
 
-@contextlib.contextmanager
-def _optimised_once() -> Iterator[None]:
-  """Calls made inside leave graph optimisation to the caller's graph.
+def _call_attributes(
+  name: bytes, inputs: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]
+) -> dict[str, attr_value_pb2.AttrValue]:
+  """The attributes of a call."""
+  value = attr_value_pb2.AttrValue
 
-  TensorFlow optimises the functions in a graph's library together with the
-  graph, and then each function once more when it is first run.
+  def types(tensors: Sequence[tf.Tensor]) -> attr_value_pb2.AttrValue:
+    enums = [t.dtype.base_dtype.as_datatype_enum for t in tensors]
+    return value(list=value.ListValue(type=enums))
+
+  return {
+    'Tin': types(inputs),
+    'Tout': types(outputs),
+    'f': value(func=attr_value_pb2.NameAttrList(name=name)),
+    'config_proto': value(s=_CONFIG),
+    'executor_type': value(s=b''),
+  }
+
+
+def needed(
+  ops_or_tensors: Iterable[Any], without: Container[tf.Operation] = ()
+) -> list[tf.Operation]:
+  """The ops that must run for some others, in the order of the graph.
+
+  Args:
+    ops_or_tensors: What is wanted; not empty.
+    without: Ops that need not run, nor what only they need.
   """
-  if tf.executing_eagerly_outside_functions():
-    # The library of a tf.function is not optimised with it.
-    yield
-    return
-  thread = context.context()
-  options = thread.function_call_options
-  config = tf.ConfigProto()
-  config.ParseFromString(options.config_proto_serialized or b'')
-  config.graph_options.rewrite_options.disable_meta_optimizer = True
-  thread.function_call_options = context.FunctionCallOptions(
-    executor_type=options.executor_type, config_proto=config
+  found: set[tf.Operation] = set()
+  pending = [getattr(x, 'op', x) for x in ops_or_tensors]
+  while pending:
+    op = pending.pop()
+    if op in found or op in without:
+      continue
+    found.add(op)
+    pending += [t.op for t in op.inputs]
+    pending += op.control_inputs
+  return sorted(found, key=lambda op: op._id)
+
+
+def _define(
+  name: str,
+  graph: FuncGraph,
+  operations: Sequence[tf.Operation],
+  inputs: Sequence[tf.Tensor],
+  outputs: Sequence[tf.Tensor],
+) -> atomic_function.AtomicFunction:
+  """Adds a function to TensorFlow's library; it goes when the result does."""
+  with graph._c_graph.get() as c_graph:
+    definition = pywrap_tf_session.TF_GraphToFunction_wrapper(
+      c_graph,
+      name,
+      False,
+      [op._c_op for op in operations],
+      [t._as_tf_output() for t in inputs],
+      [t._as_tf_output() for t in outputs],
+      [],
+      [],
+      [],
+      None,
+      '',
+    )
+  for key, attribute in _ATTRIBUTES.items():
+    pywrap_tf_session.TF_FunctionSetAttrValueProto(
+      definition, key, attribute.SerializeToString()
+    )
+  library = context.context()
+  library.add_c_function(definition)
+  pywrap_tf_session.TF_DeleteFunction(definition)
+  return atomic_function.AtomicFunction(
+    name.encode(), library, None, list(graph._functions.values())
   )
-  try:
-    yield
-  finally:
-    thread.function_call_options = options
+
+
+def _read_only_resources(inputs: Sequence[tf.Tensor]) -> list[int]:
+  """Of the inputs that are resources, those that the graph only reads."""
+  if not any(t.dtype == tf.resource for t in inputs):
+    return []
+  reads = auto_control_deps_utils.RESOURCE_READ_OPS
+  return [
+    i
+    for i, t in enumerate(inputs)
+    if t.dtype == tf.resource and all(c.type in reads for c in t.consumers())
+  ]
 
 
 def trace(
@@ -144,7 +290,7 @@ def as_function(
   assert not graph.external_captures, (
     f'{name} captures {graph.external_captures}'
   )
-  return GraphFunction(graph)
+  return GraphFunction(name, graph)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,107 +1,94 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses random ops that would give wrong gradients, or equal masks.
+"""Finds ops that recomputation cannot repeat, and masks that would be equal.
 
-Two kinds give no error in TensorFlow, only wrong results:
+Neither gives an error in TensorFlow:
 
-* Stateful ops, such as those of Lingvo's DropoutLayer: the recomputed forward
-  pass draws other numbers than the first one did.
-* Stateless ops whose seeds do not come from the cell's step seed: layers built
-  on Lingvo's Recurrent set them by the name of an op, so all micro-batches get
-  the same numbers.
+* Ops with a state, such as the random ops of Lingvo's DropoutLayer: a
+  recomputed forward pass would draw other numbers than the first one did. The
+  engine keeps what they returned, which takes memory.
+* Stateless random ops whose seeds do not come from the cell's step seed: layers
+  built on Lingvo's Recurrent set them by the name of an op, so all micro-batches
+  get the same numbers. Such a cell is refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import lingvo.compat as tf
-from lingvo.core import base_layer, hyperparams, py_utils
+from lingvo.core import base_layer, hyperparams
 from lingvo.core import layers as lingvo_layers
 
 from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine.repeatable import Repeatable, called
 from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell, descendants
 
 
-def check(
-  cell: LingvoCell,
-  graph: tf.Graph,
-  *,
-  recompute: bool,
-  num_micro_batches: int,
-) -> None:
-  """Checks the random ops of a traced cell.
+def check_seeds(cell: LingvoCell, graph: tf.Graph) -> None:
+  """Checks the seeds of a traced cell's stateless random ops.
 
   Args:
     cell: The cell.
     graph: Its traced graph.
-    recompute: Whether any micro-batch is recomputed.
-    num_micro_batches: M.
 
   Raises:
-    ValueError: The cell has a random op that is not supported; the error names
-      the layer and the template to set.
+    ValueError: Some do not depend on the micro-batch; the error names the layer.
   """
-  kinds = _RandomOps(graph)
-  operations = graph.get_operations()
+  stateless = _StatelessRandomOps(graph_function.definitions(graph))
   seeded: set[str] | None = None
-  for index, op in enumerate(operations):
-    stateful, stateless = kinds.of(op)
-    if stateful and recompute:
-      _refuse_stateful(_layer_at(cell, index), stateful)
-    if stateless and num_micro_batches > 1:
-      if seeded is None:
-        seeded = _reached_from(cell.trace.seed_ops)
-      if op.name not in seeded:
-        _refuse_unseeded(_layer_at(cell, index), op)
+  for index, op in enumerate(graph.get_operations()):
+    if not stateless.in_op(op.type, op.node_def.attr):
+      continue
+    if seeded is None:
+      seeded = _reached_from(cell.trace.seed_ops)
+    if op.name not in seeded:
+      _refuse_unseeded(_layer_at(cell, index), op)
 
 
-class _RandomOps:
-  """Finds random ops, in functions that an op calls too."""
+def unrepeatable(cell: LingvoCell, graph: tf.Graph) -> dict[str, str]:
+  """The layers with ops that recomputation cannot repeat.
 
-  def __init__(self, graph: tf.Graph):
-    self._definitions = graph_function.definitions(graph)
-    self._known: dict[str, tuple[str, bool]] = {}
+  Args:
+    cell: The cell.
+    graph: Its traced graph.
 
-  def of(self, op: tf.Operation) -> tuple[str, bool]:
-    """The type of a stateful random op, or ''; whether there is a stateless."""
-    return self._merge(op.type, self._called(op.node_def.attr))
+  Returns:
+    For each layer's path, which op it is and what can be done about it.
+  """
+  repeatable = Repeatable(graph, graph_function.definitions(graph))
+  found: dict[str, str] = {}
+  for index, op in enumerate(graph.get_operations()):
+    culprit = repeatable.culprit(op)
+    if culprit:
+      layer = _layer_at(cell, index)
+      found.setdefault(layer.path, _describe(layer, culprit))
+  return found
 
-  def _called(self, attributes: Any) -> Iterable[str]:
-    for value in attributes.values():
-      if value.HasField('func'):
-        yield value.func.name
-      elif value.HasField('list'):
-        for function in value.list.func:
-          yield function.name
 
-  def _merge(self, op_type: str, called: Iterable[str]) -> tuple[str, bool]:
-    stateful = op_type if _is_stateful(op_type) else ''
-    stateless = _is_stateless(op_type)
-    for name in called:
-      inner_stateful, inner_stateless = self._in_function(name)
-      stateful = stateful or inner_stateful
-      stateless = stateless or inner_stateless
-    return stateful, stateless
+class _StatelessRandomOps:
+  """Finds stateless random ops, in functions that an op calls too."""
 
-  def _in_function(self, name: str) -> tuple[str, bool]:
+  def __init__(self, definitions: Mapping[str, Any]):
+    self._definitions = definitions
+    self._known: dict[str, bool] = {}
+
+  def in_op(self, op_type: str, attributes: Any) -> bool:
+    return (
+      _is_stateless(op_type)
+      or op_type in self._definitions
+      and self._in_function(op_type)
+      or any(self._in_function(name) for name in called(attributes))
+    )
+
+  def _in_function(self, name: str) -> bool:
     if name not in self._known:
-      self._known[name] = ('', False)
-      stateful, stateless = '', False
+      self._known[name] = False
       definition = self._definitions.get(name)
-      for node in definition.node_def if definition else ():
-        found = self._merge(node.op, self._called(node.attr))
-        if node.op in self._definitions:
-          called = self._in_function(node.op)
-          found = (found[0] or called[0], found[1] or called[1])
-        stateful, stateless = stateful or found[0], stateless or found[1]
-      self._known[name] = (stateful, stateless)
+      self._known[name] = any(
+        self.in_op(node.op, node.attr)
+        for node in (definition.node_def if definition else ())
+      )
     return self._known[name]
-
-
-def _is_stateful(op_type: str) -> bool:
-  return op_type in py_utils._STATEFUL_RANDOM_OPS or op_type.startswith(
-    ('StatefulUniform', 'StatefulStandardNormal', 'StatefulTruncatedNormal')
-  )
 
 
 def _is_stateless(op_type: str) -> bool:
@@ -140,24 +127,23 @@ def _layer_at(cell: LingvoCell, index: int) -> base_layer.BaseLayer:
   return found[max(paths, key=len)] if paths else cell.layers[0]
 
 
-def _refuse_stateful(layer: base_layer.BaseLayer, op_type: str) -> None:
+def _describe(layer: base_layer.BaseLayer, op_type: str) -> str:
+  what = (
+    f'layer {layer.path} ({type(layer).__name__}) uses {op_type}, which gives '
+    'something else when it runs again'
+  )
   templates = _dropout_templates(layer)
   if templates:
-    remedy = (
-      f'Set {" and ".join(templates)} to '
+    return (
+      f'{what}; set {" and ".join(templates)} to '
       'lingvo.core.layers.DeterministicDropoutLayer.Params()'
     )
-  else:
-    remedy = (
-      'Draw them with tf.random.stateless_* and the seeds of '
-      'py_utils.GenerateStepSeedPair'
+  if 'Random' in op_type or op_type.startswith(('Stateful', 'Truncated')):
+    return (
+      f'{what}; draw random numbers with tf.random.stateless_* and the seeds '
+      'of py_utils.GenerateStepSeedPair'
     )
-  raise ValueError(
-    f'Layer {layer.path} ({type(layer).__name__}) draws random numbers with '
-    f'{op_type}, which gives others at each call: the recomputed forward pass '
-    f'would not be the one whose gradient is wanted. {remedy}; or set '
-    "recompute to 'never'."
-  )
+  return what
 
 
 def _dropout_templates(layer: base_layer.BaseLayer) -> list[str]:

@@ -103,7 +103,10 @@ class PipelineRun:
     )
     self._make_engine()
     self.emitted = EmittedSchedule(
-      self.schedule, tuple(self._devices), self._engine.task_of_op
+      self.schedule,
+      tuple(self._devices),
+      self._engine.task_of_op,
+      self._engine.recompute_of_op,
     )
     self._emit_first()
 
@@ -237,34 +240,39 @@ class PipelineRun:
       *([self._engine.traced(k, m) for k in range(len(cells))] for m in (0, -1))
     )
     if self._training:
-      for k in range(len(self._cells)):
-        goes_back = k >= self._num_frozen
-        self._check_random_ops(
-          k, recompute=goes_back and p.recompute != 'never'
-        )
-        if not goes_back:
-          self._check_captures(k)
+      self._check_random_ops()
+      for k in range(self._num_frozen):
+        self._check_captures(k)
 
-  def _check_random_ops(self, k: int, *, recompute: bool) -> None:
-    random_checks.check(
-      self._cells[k],
-      self._engine.traced(k).graph,
-      recompute=recompute,
-      num_micro_batches=self._batch.count,
-    )
+  def _check_random_ops(self) -> None:
+    """Refuses seeds that are all the same; says what is not recomputed."""
+    for k, cell in enumerate(self._cells):
+      graph = self._engine.traced(k).graph
+      if self._batch.count > 1:
+        random_checks.check_seeds(cell, graph)
+      if k < self._num_frozen or self._layer.params.recompute == 'never':
+        continue
+      for what in random_checks.unrepeatable(cell, graph).values():
+        tf.logging.warning(
+          '%s: %s. What it returned is kept in memory for the backward pass.',
+          self._layer.path,
+          what,
+        )
 
   def _check_extra_tasks(self) -> None:
     """Called if gradients of data are wanted: extra tasks recompute then."""
     if self._input_gradients:
       return
-    try:
-      self._check_random_ops(0, recompute=True)
-    except ValueError as error:
+    found = random_checks.unrepeatable(
+      self._cells[0], self._engine.traced(0).graph
+    )
+    if found:
       raise ValueError(
         f'{self._layer.path}: gradients of the inputs are asked for, though '
         'they depend on no weight. Extra tasks compute these, by running the '
-        f'first cell again whatever recompute says. {error}'
-      ) from error
+        f'first cell again whatever recompute says; but '
+        f'{"; ".join(found.values())}.'
+      )
 
   @property
   def _num_frozen(self) -> int:

@@ -18,8 +18,11 @@ class EmittedSchedule:
     task_of_op: The tasks by the names of the ops that run them. It grows when
       backward tasks are emitted later. Tasks that have nothing to do have no
       op.
+    recompute_of_op: Backward tasks by the names of the ops that run the forward
+      pass again for them. Such an op runs just before the task's own.
   """
 
   schedule: Schedule
   devices: tuple[str, ...]
   task_of_op: Mapping[str, Task]
+  recompute_of_op: Mapping[str, Task] = dataclasses.field(default_factory=dict)

@@ -16,10 +16,6 @@ from lingvo_gpipe.tracing.events import (
   process_of,
 )
 
-# The call, within a backward task, that runs the forward pass again; see
-# engine.backward_function.RECOMPUTE_SCOPE.
-_RECOMPUTE = 'recompute/PartitionedCall'
-_STATEFUL_RECOMPUTE = 'recompute/StatefulPartitionedCall'
 # A clock shift below this says nothing: events have microseconds.
 _CLOCK_RESOLUTION = 2e-6
 
@@ -100,13 +96,9 @@ def measured_step(emitted: EmittedSchedule, events: StepEvents) -> MeasuredStep:
   }
   origin = min(aligned.values())
   ops = _moved(events.ops, devices, shifts, origin)
-  start, end = {}, {}
-  for op in ops:
-    task = emitted.task_of_op.get(op.name)
-    if task is not None:
-      start[task], end[task] = op.start, op.end
+  start, end, recompute = _times(emitted, ops)
   _place_empty_tasks(emitted.schedule, start, end)
-  recompute, others = _inside_and_outside(emitted, devices, start, end, ops)
+  others = _outside(emitted, devices, start, end, ops)
   return MeasuredStep(
     schedule=emitted.schedule,
     devices=devices,
@@ -221,41 +213,48 @@ def _place_empty_tasks(
     last[device] = task
 
 
-def _inside_and_outside(
+def _times(
+  emitted: EmittedSchedule, ops: Sequence[OpEvent]
+) -> tuple[dict[Task, float], dict[Task, float], dict[Task, float]]:
+  """When tasks started and ended, and how long each recomputed."""
+  start, end, recompute = {}, {}, {}
+  for op in ops:
+    task = emitted.task_of_op.get(op.name)
+    if task is not None:
+      start[task], end[task] = op.start, op.end
+  for op in ops:
+    task = emitted.recompute_of_op.get(op.name)
+    if task in start:
+      recompute[task] = op.end - op.start
+      start[task] = op.start
+  return start, end, recompute
+
+
+def _outside(
   emitted: EmittedSchedule,
   devices: Sequence[str],
   start: Mapping[Task, float],
   end: Mapping[Task, float],
   ops: Sequence[OpEvent],
-) -> tuple[dict[Task, float], list[OpEvent]]:
-  """Tells ops inside of tasks from the others of the same device.
+) -> list[OpEvent]:
+  """The ops that are in no task.
 
   Ops of a task's function bear names of the function's own, so it is their
   time that says whose they are: a device runs its tasks one by one.
-
-  Returns:
-    How long each task recomputed; and the ops outside of all tasks.
   """
   by_device: dict[str, list[Task]] = {device: [] for device in devices}
   for task in sorted(start, key=lambda t: start[t]):
     by_device[devices[emitted.schedule.cell_devices[task.cell]]].append(task)
   starts = {d: [start[t] for t in tasks] for d, tasks in by_device.items()}
-  recompute: dict[Task, float] = {}
-  others = []
+  outside = []
   for op in ops:
-    if op.name in emitted.task_of_op:
+    if op.name in emitted.task_of_op or op.name in emitted.recompute_of_op:
       continue
     at = bisect.bisect_right(starts[op.device], op.start) - 1
     inside = by_device[op.device][at] if at >= 0 else None
-    # What an outer op is called has a scope, an inner one may have as well.
     if inside is None or op.start >= end[inside]:
-      others.append(op)
-    elif (
-      op.name in (_RECOMPUTE, _STATEFUL_RECOMPUTE)
-      and inside.kind == TaskKind.BACKWARD
-    ):
-      recompute[inside] = min(op.end, end[inside]) - op.start
-  return recompute, others
+      outside.append(op)
+  return outside
 
 
 def _arrivals(

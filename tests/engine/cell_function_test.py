@@ -36,16 +36,16 @@ def _call(cell, weights, keep, inputs=_X, carry=()):
   given = HasGradient([True] * cell.num_outputs)
   has_input_gradient, _ = cell.prepare_backward(given, True)
   backward = cell.backward
-  flat = backward.forward_keep(args) if keep else cell.forward(args)
+  flat, stash = backward.forward(args, keep=keep)
   results = cell.results(flat)
-  residuals = backward.residuals(flat) if keep else None
   d_ys = [
     tf.ones_like(t) for t in tf.nest.flatten(results.outputs) if t is not None
   ]
   d_ys += [tf.constant(10.0)] * cell.num_losses
-  d_inputs, sums = backward(args, residuals, d_ys, None)
+  residuals = stash if keep else backward.recompute(args, stash, d_ys)
+  d_inputs, sums = backward.backward(args, residuals, d_ys, None)
   # A second micro-batch like the first.
-  _, sums = backward(args, residuals, d_ys, sums)
+  _, sums = backward.backward(args, residuals, d_ys, sums)
   all_weights = [*weights, *cell.captures]
   return (
     results,
@@ -90,6 +90,11 @@ def test_gradients_are_those_of_tensorflow(body, keep):
   np.testing.assert_allclose(got[2], 2 * expected[2], rtol=1e-5)
 
 
+def _recomputed(cell, args, d_ys, sums=None):
+  residuals = cell.backward.recompute(args, [], d_ys)
+  return cell.backward.backward(args, residuals, d_ys, sums)
+
+
 def test_only_what_the_gradient_reads_is_kept():
   def body(given):
     x = given.inputs * given.weights[0]
@@ -102,8 +107,7 @@ def test_only_what_the_gradient_reads_is_kept():
   context = tf.constant([0, 0, 0, 2, 4], tf.int64)
   cell.prepare_backward(HasGradient([True]), True)
   args = cell.arguments(tf.constant(_X), None, weights, context, ())
-  flat = cell.backward.forward_keep(args)
-  kept = cell.backward.residuals(flat)
+  _, kept = cell.backward.forward(args, keep=True)
   # Of the activations tanh(x) alone; shapes may be kept as well.
   assert sum(t.dtype.is_floating for t in kept) == 1
 
@@ -125,7 +129,7 @@ def test_no_gradient_by_what_is_no_float_or_not_used():
     tf.zeros([5], tf.int64),
     (),
   )
-  d_inputs, sums = cell.backward(args, None, [tf.ones([2])], None)
+  d_inputs, sums = _recomputed(cell, args, [tf.ones([2])])
   assert d_inputs[1] is None
   found = cell.backward.weight_gradients(sums, weights)
   assert [g is None for g in found] == [True, False, True]
@@ -175,7 +179,7 @@ def test_half_precision_gradients_are_summed_in_float32():
   # 256 and four times 0.5: bfloat16 has no number between 256 and 258.
   sums = None
   for d_y in (1.0, *[1 / 512] * 4):
-    _, sums = cell.backward(args, None, [tf.fill([2], d_y)], sums)
+    _, sums = _recomputed(cell, args, [tf.fill([2], d_y)], sums)
   assert sums[0].dtype == tf.float32
   [gradient] = cell.backward.weight_gradients(sums, weights)
   assert gradient.dtype == tf.float32

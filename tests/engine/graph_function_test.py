@@ -48,7 +48,7 @@ def test_what_is_used_of_outside_is_captured():
   twice = 2.0 * outside
   traced = graph_function.trace('f', lambda x: [x * twice], [_VECTOR])
   assert traced.external_captures == [twice]
-  function = graph_function.GraphFunction(traced)
+  function = graph_function.GraphFunction('f', traced)
   y = function([tf.constant([1.0, 1.0]), twice])
   np.testing.assert_array_equal(_run(y[0]), [4, 6])
 
@@ -91,7 +91,7 @@ def test_gradient_reads_of_the_trace_what_it_needs():
   assert len(gradient.captures) == 1
   assert gradient.captures[0].op.type == 'Exp'
   assert gradient.captures[0].graph is traced
-  function = graph_function.GraphFunction(gradient.graph)
+  function = graph_function.GraphFunction('f', gradient.graph)
   d_x = function([tf.constant([1.0, 2.0]), tf.constant([5.0, 7.0])])
   np.testing.assert_array_equal(_run(d_x[0]), [5, 14])
 

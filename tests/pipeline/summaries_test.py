@@ -28,7 +28,7 @@ def _trace(body):
   traced_graph = graph_function.trace(
     'f', traced, [tf.TensorSpec([2], tf.float32)]
   )
-  return found, graph_function.GraphFunction(traced_graph)
+  return found, graph_function.GraphFunction('f', traced_graph)
 
 
 def _emit(body, parts, shares):

@@ -75,22 +75,25 @@ def test_recomputation_is_told_from_the_rest_of_a_backward_task():
   emitted = tt.emitted()
   of = tt.durations()
   plain = tt.step(emitted, of)
-  inside = plain.start[tt.backward(1, 2)] + 3 * MS
-  outside = plain.end[tt.backward(1, 3)] + 4 * MS
+  task = tt.backward(1, 2)
+  # Steps start 3 ms before their first task.
+  before = plain.start[task] + 2.5 * MS
+  after = plain.end[tt.backward(1, 3)] + 4 * MS
   step = tt.step(
     emitted,
     of,
     more={
       tt.cpu(1): [
-        tt.node('recompute/PartitionedCall', inside, inside + 0.75 * MS),
-        tt.node('recompute/PartitionedCall', outside, outside + MS),
-        tt.node('conv/Conv2D', inside, inside + 0.1 * MS),
+        tt.node(tt.recompute_name(task), before, before + 0.25 * MS),
+        tt.node('conv/Conv2D', before, before + 0.1 * MS),
+        tt.node('apply', after, after + MS),
       ]
     },
   )
-  assert step.recompute == pytest.approx({tt.backward(1, 2): 0.75 * MS})
-  others = {op.name for op in step.others}
-  assert others == {'recompute/PartitionedCall', 'update'}
+  assert step.recompute == pytest.approx({task: 0.25 * MS})
+  assert step.start[task] == pytest.approx(plain.start[task] - 0.5 * MS)
+  assert step.end[task] == pytest.approx(plain.end[task])
+  assert {op.name for op in step.others} == {'apply', 'update'}
 
 
 def test_results_of_other_processes_arrive_later():

@@ -140,7 +140,7 @@ def test_recomputation_has_a_colour_of_its_own():
   # In the step that is shown cell 1 is slower, so B1.0 is a little later.
   begun = tt.step(emitted, tt.durations()).start[tt.backward(1, 0)]
   start = begun + 3.6 * MS
-  node = tt.node('recompute/PartitionedCall', start, start + MS)
+  node = tt.node(tt.recompute_name(tt.backward(1, 0)), start, start + MS)
   traced = _traced()
   assert not any(what == bars.RECOMPUTE for what, _ in _legend(traced))
   traced = _traced(more={tt.cpu(1): [node]})

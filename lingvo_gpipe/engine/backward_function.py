@@ -196,9 +196,7 @@ class BackwardFunction:
     pools = {'argument': args, 'residual': residuals, 'outer': self.outer}
     captured = [pools[pool][index] for pool, index in self._sources]
     function = self._backward_function(first=sums is None)
-    results = iter(
-      function([*d_ys, *captured, *(sums or ())], num_shaped=0)
-    )
+    results = iter(function([*d_ys, *captured, *(sums or ())], num_shaped=0))
     d_inputs = [
       None if position is None else next(results)
       for position in self.input_positions

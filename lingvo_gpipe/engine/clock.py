@@ -34,7 +34,10 @@ class Clock:
     zero = tf.zeros([], tf.int64)
     base = tf.stack([self.step, self.seed, zero, zero, self.batch])
     count = len(self.sizes)
-    numbers, zeros = tf.range(count, dtype=tf.int64), tf.zeros([count], tf.int64)
+    numbers, zeros = (
+      tf.range(count, dtype=tf.int64),
+      tf.zeros([count], tf.int64),
+    )
     sizes = tf.stack([tf.cast(size, tf.int64) for size in self.sizes])
     offsets = tf.stack([zeros, zeros, numbers, sizes, zeros], axis=1)
     return tf.unstack(base + offsets, num=count)

@@ -41,8 +41,8 @@ from tensorflow.python.ops import gradients_util
 
 FuncGraph = func_graph_lib.FuncGraph
 
-# The optimiser of a graph passes over functions of tf.data in its library, which
-# are left to tf.data: here, to nobody. That is all this attribute does.
+# A graph's optimiser passes over the functions of tf.data in its library, which
+# tf.data optimises: here nobody does. That is all this attribute does.
 _ATTRIBUTES = {
   '_noinline': attr_value_pb2.AttrValue(b=True),
   '_tf_data_function': attr_value_pb2.AttrValue(b=True),
@@ -363,32 +363,19 @@ def differentiate(
       positions = [_append_output(gradient, outputs) for gradient in gradients]
   # TensorFlow also builds gradients that nobody asked for, of a product's other
   # factor, say; what only these read need not be kept.
-  needed = _needed_by(outputs)
+  used = set(needed(outputs))
   captures = [
     (outer, inner)
     for outer, inner in zip(
       graph.external_captures, graph.internal_captures, strict=True
     )
-    if inner.op in needed
+    if inner.op in used
   ]
   graph.inputs = d_ys + [inner for _, inner in captures]
   graph.outputs = outputs
   return Gradient(
     graph, tuple(outer for outer, _ in captures), tuple(positions)
   )
-
-
-def _needed_by(tensors: Sequence[tf.Tensor]) -> set[tf.Operation]:
-  """The ops of a graph that run if tensors of it are computed."""
-  pending = [tensor.op for tensor in tensors]
-  needed = set(pending)
-  while pending:
-    op = pending.pop()
-    for before in (*(t.op for t in op.inputs), *op.control_inputs):
-      if before not in needed:
-        needed.add(before)
-        pending.append(before)
-  return needed
 
 
 def _zeros_without(

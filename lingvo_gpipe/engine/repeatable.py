@@ -15,7 +15,7 @@ with the micro-batch, and the op does not run again:
 TensorFlow knows which ops have a state. Of these, a few are harmless.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -115,7 +115,7 @@ def called(attributes: Any) -> Iterable[str]:
 def _has_state(op_type: str) -> bool:
   if op_type in _HARMLESS:
     return False
-  definition = tf.get_default_graph()._get_op_def(op_type)
+  definition = tf.get_default_graph().op_def_for_type(op_type)
   return bool(definition.is_stateful)
 
 

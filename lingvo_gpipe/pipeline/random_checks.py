@@ -7,9 +7,9 @@ Neither gives an error in TensorFlow:
 * Ops with a state, such as the random ops of Lingvo's DropoutLayer: a
   recomputed forward pass would draw other numbers than the first one did. The
   engine keeps what they returned, which takes memory.
-* Stateless random ops whose seeds do not come from the cell's step seed: layers
-  built on Lingvo's Recurrent set them by the name of an op, so all micro-batches
-  get the same numbers. Such a cell is refused.
+* Stateless random ops whose seeds do not come from the cell's step seed:
+  layers built on Lingvo's Recurrent set them by the name of an op, so all
+  micro-batches get the same numbers. Such a cell is refused.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,15 +32,19 @@ def check_seeds(cell: LingvoCell, graph: tf.Graph) -> None:
     graph: Its traced graph.
 
   Raises:
-    ValueError: Some do not depend on the micro-batch; the error names the layer.
+    ValueError: Some do not depend on the micro-batch; it names the layer.
   """
-  stateless = _StatelessRandomOps(graph_function.definitions(graph))
+  definitions = graph_function.definitions(graph)
+  stateless = _StatelessRandomOps(definitions)
   seeded: set[str] | None = None
   for index, op in enumerate(graph.get_operations()):
     if not stateless.in_op(op.type, op.node_def.attr):
       continue
     if seeded is None:
-      seeded = _reached_from(cell.trace.seed_ops)
+      # What a stateful op returns is another seed for each micro-batch.
+      seeded = _reached_from(
+        [*cell.trace.seed_ops, *_unrepeatable_ops(graph, definitions)]
+      )
     if op.name not in seeded:
       _refuse_unseeded(_layer_at(cell, index), op)
 
@@ -55,14 +59,22 @@ def unrepeatable(cell: LingvoCell, graph: tf.Graph) -> dict[str, str]:
   Returns:
     For each layer's path, which op it is and what can be done about it.
   """
-  repeatable = Repeatable(graph, graph_function.definitions(graph))
+  culprits = _unrepeatable_ops(graph, graph_function.definitions(graph))
   found: dict[str, str] = {}
   for index, op in enumerate(graph.get_operations()):
-    culprit = repeatable.culprit(op)
-    if culprit:
+    if op in culprits:
       layer = _layer_at(cell, index)
-      found.setdefault(layer.path, _describe(layer, culprit))
+      found.setdefault(layer.path, _describe(layer, culprits[op]))
   return found
+
+
+def _unrepeatable_ops(
+  graph: tf.Graph, definitions: dict[str, Any]
+) -> dict[tf.Operation, str]:
+  """The ops that recomputation cannot repeat, and the type that is why."""
+  repeatable = Repeatable(graph, definitions)
+  culprits = {op: repeatable.culprit(op) for op in graph.get_operations()}
+  return {op: culprit for op, culprit in culprits.items() if culprit}
 
 
 class _StatelessRandomOps:
@@ -75,8 +87,7 @@ class _StatelessRandomOps:
   def in_op(self, op_type: str, attributes: Any) -> bool:
     return (
       _is_stateless(op_type)
-      or op_type in self._definitions
-      and self._in_function(op_type)
+      or self._in_function(op_type)
       or any(self._in_function(name) for name in called(attributes))
     )
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Random ops that would give wrong results in a pipeline are found."""
+"""Ops that cannot be repeated, or draw equal masks, are found."""
 
 import lingvo.compat as tf
 import pytest
@@ -33,7 +33,8 @@ class Random(base_layer.BaseLayer):
     return x + self.params.fn(x, self)
 
 
-def _check(fn, recompute=True, num_micro_batches=2, **params):
+def _traced(fn, **params):
+  """A cell of one layer, and its traced graph."""
   layer = Random.Params().Set(name='layer', fn=fn, **params).Instantiate()
   cell = LingvoCell(
     'd0',
@@ -46,12 +47,7 @@ def _check(fn, recompute=True, num_micro_batches=2, **params):
   function = cell_function.CellFunction(
     'd0', cell.body, tf.TensorSpec([2], tf.float32), None, cell.weights, ()
   )
-  random_checks.check(
-    cell,
-    function.graph,
-    recompute=recompute,
-    num_micro_batches=num_micro_batches,
-  )
+  return cell, function.graph
 
 
 def _fprop(layer, theta, inputs):
@@ -84,7 +80,9 @@ def _in_defun(fn):
   ],
 )
 def test_layers_that_do_it_right_pass(fn):
-  _check(fn)
+  traced = _traced(fn)
+  random_checks.check_seeds(*traced)
+  assert not random_checks.unrepeatable(*traced)
 
 
 @pytest.mark.parametrize(
@@ -97,22 +95,21 @@ def test_layers_that_do_it_right_pass(fn):
     _in_defun(lambda x, seeds: tf.random.uniform([2])),
   ],
 )
-def test_stateful_ops_are_refused_if_there_is_recomputation(fn):
-  with pytest.raises(
-    ValueError, match=r"Layer layer \(Random\).*recompute to 'never'"
-  ):
-    _check(fn)
-  _check(fn, recompute=False)
+def test_layers_whose_random_numbers_cannot_be_repeated_are_named(fn):
+  found = random_checks.unrepeatable(*_traced(fn))
+  assert list(found) == ['layer']
+  assert 'layer layer (Random) uses' in found['layer']
+  assert 'GenerateStepSeedPair' in found['layer']
 
 
 def test_templates_of_stateful_dropout_are_named():
-  with pytest.raises(
-    ValueError, match=r'Set layer\.params\.dropout_tpl to lingvo\.core\.layers'
-  ):
-    _check(
+  found = random_checks.unrepeatable(
+    *_traced(
       lambda x, layer: tf.random.uniform([2]),
       dropout_tpl=lingvo_layers.DropoutLayer.Params(),
     )
+  )
+  assert 'set layer.params.dropout_tpl to lingvo.core.layers' in found['layer']
 
 
 @pytest.mark.parametrize(
@@ -141,6 +138,4 @@ def test_seeds_that_all_micro_batches_share_are_refused(fn):
     ValueError,
     match=r'Layer layer \(Random\).*do not depend on the micro-batch',
   ):
-    _check(fn)
-  # With one micro-batch there is nothing to share.
-  _check(fn, num_micro_batches=1)
+    random_checks.check_seeds(*_traced(fn))

@@ -5,15 +5,11 @@
 import traceback
 
 import hypothesis
-import pytest
 from drawn_layers import comparing, sampling, strategies
 
 _NUM_DRAWS = 24
 
 
-@pytest.mark.xfail(
-  strict=True, reason='each function of a cell is optimised in its own way'
-)
 def test_every_variant_gives_the_same_bits():
   sample = sampling.Sample(_NUM_DRAWS)
   problems = {}

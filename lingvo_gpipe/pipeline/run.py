@@ -154,18 +154,24 @@ class PipelineRun:
   def _first_trained(self) -> int:
     """The first cell that the backward pass must reach; K if it reaches none.
 
-    Those before have no trained weights, and no weight of before the pipeline
-    is trained by way of them.
+    Those before have frozen weights and none that are trained, and no weight of
+    before the pipeline is trained by way of them.
     """
     if self._input_gradients:
       return 0
+    is_trained = self._layer.trained_variables
+    frozen = False
     for k, cell in enumerate(self._cells):
       if any(
-        is_trained and tensor_specs.differentiable(weight)
-        for weight, is_trained in zip(cell.weights, cell.trained, strict=True)
+        trained and tensor_specs.differentiable(weight)
+        for weight, trained in zip(cell.weights, cell.trained, strict=True)
       ):
-        return k
-    return len(self._cells)
+        return k if frozen else 0
+      frozen = frozen or any(
+        v.trainable and not is_trained(v)
+        for v in self._layer.cells[k].vars.Flatten()
+      )
+    return len(self._cells) if frozen else 0
 
   def _side_of(self, k: int, nests: Mapping[str, Any]) -> Any:
     """Of nests by `mini_batch.GIVEN`, (targets, side inputs) of cell `k`."""

@@ -11,10 +11,6 @@ from drawn_layers.draws import Draw, Variant, layer
 
 _DENSE = layer('dense')
 
-_OPTIMISED_APART = pytest.mark.xfail(
-  strict=True, reason='each function of a cell is optimised in its own way'
-)
-
 FOUND = [
   pytest.param(
     Draw(
@@ -25,7 +21,6 @@ FOUND = [
       variants=(Variant(), Variant(cuts=(1,), schedule='1f1b')),
     ),
     id='forward_with_and_without_what_the_backward_reads',
-    marks=_OPTIMISED_APART,
   ),
   pytest.param(
     Draw(
@@ -41,7 +36,6 @@ FOUND = [
       weights='some_zero',
     ),
     id='a_layer_alone_and_behind_another',
-    marks=_OPTIMISED_APART,
   ),
   pytest.param(
     Draw(
@@ -50,9 +44,6 @@ FOUND = [
       input_gradient=True,
     ),
     id='gradient_of_the_input_of_a_cell_without_weights',
-    marks=pytest.mark.xfail(
-      strict=True, reason='refused, as if the input were frozen'
-    ),
   ),
 ]
 

@@ -91,6 +91,10 @@ class BackwardFunction:
   ) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
     """Adds a micro-batch's weight gradients to the sums so far, within G.
 
+    Every sum begins with 0, and never is -0. A micro-batch without weight gives
+    0 in the cell that knows of it, but 0 or -0 in those before: bits that would
+    depend on the cut.
+
     Returns:
       The micro-batch's own, placeholders for the sums so far, and the new sums.
       Sparse gradients have two tensors each, with any number of rows.
@@ -102,6 +106,8 @@ class BackwardFunction:
       if isinstance(position, graph_function.Slices):
         for index in (position.values, position.indices):
           part = self._gradient.outputs[index]
+          if index == position.values:
+            part = part + tf.zeros([], part.dtype)
           rows = [None, *part.shape.as_list()[1:]]
           newest.append(part)
           before.append(tf.placeholder(part.dtype, rows))
@@ -111,7 +117,7 @@ class BackwardFunction:
       wide = sum_dtype(gradient.dtype)
       if gradient.dtype != wide:
         gradient = tf.cast(gradient, wide)
-      newest.append(gradient)
+      newest.append(gradient + tf.zeros([], gradient.dtype))
       before.append(tf.placeholder(gradient.dtype, gradient.shape))
       after.append(before[-1] + gradient)
     return newest, before, after

@@ -264,14 +264,20 @@ class Engine:
   def _shaped(
     self, micro_batch: int, gradients: list[tf.Tensor | None]
   ) -> list[tf.Tensor | None]:
-    """Tells gradients of the pipeline's inputs their shapes."""
+    """Tells gradients of the pipeline's inputs their shapes; none is -0.
+
+    See `BackwardFunction` for why.
+    """
     inputs = [
       t for t in tf.nest.flatten(self._inputs[micro_batch]) if t is not None
     ]
     for given, gradient in zip(inputs, gradients, strict=True):
       if gradient is not None:
         gradient.set_shape(given.shape)
-    return gradients
+    with placement.on_device(self._cells[0].device):
+      return [
+        None if g is None else g + tf.zeros([], g.dtype) for g in gradients
+      ]
 
   def _with_input_gradients(self, micro_batch: int) -> CellFunction:
     """The first cell traced again, with gradients of its inputs."""

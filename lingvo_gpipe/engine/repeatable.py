@@ -36,6 +36,7 @@ _HARMLESS = READS | {
   'CheckNumerics',
   'CheckNumericsV2',
   'DeviceIndex',
+  'Empty',
   'GuaranteeConst',
   'HashTable',
   'HashTableV2',

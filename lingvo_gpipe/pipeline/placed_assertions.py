@@ -27,9 +27,13 @@ def placed(cell: str, scope: seeds.LayerScope) -> Iterator[None]:
 
   def placed_assert(condition, data, summarize=None, name=None):
     if seeds.current_scope() is scope:
-      number = tf.cast(scope.context.micro_batch, tf.int32)
-      where = f'in cell {cell}, layer {scope.path}, micro-batch'
-      data = [*data, where, number]
+      where = f'in cell {cell}, layer {scope.path}'
+      # A function within the cell may not take what it is not given.
+      if tf.get_default_graph() is scope.context.vector.graph:
+        number = tf.cast(scope.context.micro_batch, tf.int32)
+        data = [*data, f'{where}, micro-batch', number]
+      else:
+        data = [*data, where]
     return plain(condition, data, summarize, name)
 
   gen_logging_ops._assert = placed_assert

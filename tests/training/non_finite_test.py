@@ -73,7 +73,7 @@ def test_a_cell_that_reads_rows_of_a_variable_is_searched(graph, bad):
     return [tf.log(rows, name='log') if bad == 'op' else rows]
 
   traced = graph_function.trace('cell', cell, [tf.TensorSpec([2], tf.int32)])
-  [out] = graph_function.GraphFunction(traced)(
+  [out] = graph_function.GraphFunction('f', traced)(
     [tf.constant([0, 1]), *traced.external_captures]
   )
   found = _find(out)

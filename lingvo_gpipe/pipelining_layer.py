@@ -314,10 +314,13 @@ class PipeliningLayer(base_layer.BaseLayer):
 
     The gradient of metrics['loss'] is that of the mini-batch's loss, the mean
     over micro-batches weighted by the loss's weight, which itself counts as a
-    constant. The other metrics have no gradient. Auxiliary losses that layers
-    add (py_utils.AuxLossContext) are part of the loss, weighted as the
-    micro-batches' losses are, and are shown as metric 'aux_loss'; they are not
-    handed on to a surrounding AuxLossContext.
+    constant. Other metrics have theirs, likewise; but the backward pass is that
+    of the loss, and for each other metric whose gradient is asked for, by a
+    learner that names it, say, the pipeline runs once more in each step.
+
+    Auxiliary losses that layers add (py_utils.AuxLossContext) are part of the
+    loss, weighted as the micro-batches' losses are, and are shown as metric
+    'aux_loss'; they are not handed on to a surrounding AuxLossContext.
 
     Args:
       theta: A NestedMap of weights.

@@ -13,11 +13,13 @@ import pipeline_testing as pt
 import pytest
 import shared_model
 import tied_model
+import tiny_pipeline
 
 # Lingvo's eager mode is a switch of the whole process, so this runs in one of
 # its own.
 _PROGRAM = """
 import gc, pickle, sys, weakref
+import numpy as np
 import lingvo_gpipe
 from absl import flags
 flags.FLAGS(sys.argv[:1])
@@ -50,13 +52,13 @@ for case in test.CASES:
     def step():
       with py_utils.GradientTape(persistent=True) as tape:
         metrics = compute(layer)
-      return dict(metrics), tape.gradient(metrics.loss[0], variables)
+      return dict(metrics), tape.gradient(metrics['loss'][0], variables)
 
     metrics, gradients = step()
     dropped += [
       weakref.ref(layer), weakref.ref(step.get_concrete_function().graph)]
   results[case] = (
-    {k: tuple(x.numpy() for x in v) for k, v in metrics.items()},
+    {k: tuple(np.array(x) for x in v) for k, v in metrics.items()},
     {k: tf.convert_to_tensor(g).numpy() for k, g in gradients.items()},
   )
 del layer, step, variables, compute
@@ -73,6 +75,7 @@ CASES = [
   ('weightless', 2, '1f1b', 'never'),
   ('shared', 2, '1f1b', 'always'),
   ('shared outside', 2, 'gpipe', 'never'),
+  ('second loss', 2, '1f1b', 'always'),
 ]
 
 
@@ -87,6 +90,12 @@ def pipeline(model, num_cells, schedule='gpipe', recompute='always'):
     if model == 'shared outside':
       compute = shared_model.compute_outside
     return shared_model.pipeline(num_cells, **kwargs), compute
+  if model == 'second loss':
+    loss = tiny_pipeline.TwoLosses.Params().Set(name='loss')
+    subs = tiny_pipeline.linear('a', 'b')
+    return tiny_pipeline.pipeline(
+      subs, num_cells, loss_tpl=loss, **kwargs
+    ), _second_loss
   examples = pt.data(7)
   if model == 'weightless':
     # All of a micro-batch: what the loss divides by is 0.
@@ -96,6 +105,12 @@ def pipeline(model, num_cells, schedule='gpipe', recompute='always'):
   ), lambda layer: layer.ComputeLoss(
     layer.theta, examples.inputs, examples.targets
   )
+
+
+def _second_loss(layer):
+  x = tf.constant(tiny_pipeline.inputs())
+  metrics = layer.ComputeLoss(layer.theta, x, tf.ones([8]))
+  return {'loss': metrics.size}
 
 
 def name_in(variable):
@@ -135,7 +150,7 @@ def test_tf_function_gives_what_graph_mode_gives(case, eager_results):
   graph_mode = pt.run_step(params, None, compute=compute)
   gradients = {f'net/{name}': g for name, g in gradients.items()}
   result = pt.Result(metrics, gradients)
-  if case[0].startswith('shared'):
+  if case[0].startswith(('shared', 'second loss')):
     # Products of activations with themselves: the last bits may differ.
     pt.assert_close(result, graph_mode, tolerance=1e-6)
   else:

@@ -45,6 +45,21 @@ class MeanSquare(base_layer.BaseLayer):
     return {'loss': (error / examples, examples)}
 
 
+class TwoLosses(Linear):
+  """A loss without weights and a weighted one of a head of its own."""
+
+  def FProp(self, theta, outputs, targets):
+    examples = tf.cast(tf.shape(outputs)[0], tf.float32)
+    head = super().FProp(theta, outputs)
+    weight = tf.reduce_sum(targets)
+    size = tf.reduce_sum(tf.square(head), axis=-1)
+    return {
+      'loss': (tf.reduce_sum(tf.tanh(outputs)) / examples, examples),
+      'size': (tf.reduce_sum(size * targets) / weight, weight),
+      'large': (tf.reduce_mean(tf.cast(size > 1, tf.float32)), examples),
+    }
+
+
 def linear(*names):
   return [Linear.Params().Set(name=name) for name in names]
 

@@ -308,14 +308,15 @@ class CellFunction:
     given = has_gradient.in_order([True] * self.num_losses)
     before_losses = HasGradient(has_gradient.outputs, has_gradient.put)
     weight = sum(before_losses.in_order([])) if self.num_losses else 0
+    ys = [y for y, is_given in zip(returned, given, strict=True) if is_given]
     self._backward = BackwardFunction(
       self.name,
       self._graph,
-      [y for y, is_given in zip(returned, given, strict=True) if is_given],
+      ys,
       self._data(without) if input_gradients else [],
       self.weight_inputs(trained),
       self.device,
-      weight if weighted else None,
+      weight if weighted and ys else None,
     )
     positions = self._backward.input_positions
     return self.split_gradients(

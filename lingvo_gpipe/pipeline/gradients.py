@@ -20,6 +20,7 @@ from lingvo_gpipe.engine import (
   placement,
   tensor_specs,
 )
+from lingvo_gpipe.pipeline.loss_pass import LossPass
 from lingvo_gpipe.schedules import Schedule, TaskKind
 
 
@@ -91,18 +92,23 @@ class PipelineGradients:
 
     return self._attach(outputs, run_backward)
 
-  def from_inside(self, loss: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+  def from_inside(
+    self, loss: tf.Tensor, weight: tf.Tensor, run: Callable[[], LossPass]
+  ) -> tf.Tensor:
     """Attaches the gradient where the loss is inside.
 
     Args:
-      loss: The loss of the mini-batch.
-      weight: What the gradients are to be divided by: they are those of the
-        sum of loss x weight, scaled.
+      loss: The loss of the mini-batch, or another metric.
+      weight: Its weight.
+      run: Gives the pass with its backward tasks, which need not have run
+        before.
     """
 
     def run_backward(d_outputs: list[tf.Tensor]) -> None:
+      done = run()
+      self._engine = done.engine
       with placement.on_device(self._devices[-1]):
-        self._scale = tf.math.divide_no_nan(d_outputs[0], weight)
+        self._scale = tf.math.divide_no_nan(d_outputs[0], weight * done.scale)
 
     return self._attach([loss], run_backward)[0]
 

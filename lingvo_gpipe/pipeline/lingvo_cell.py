@@ -21,6 +21,7 @@ outside:
 """
 
 import contextlib
+import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -137,6 +138,12 @@ class LingvoCell:
       None if tf.executing_eagerly() else tf.get_default_graph()
     )
     self.trace: Trace | None = None
+
+  def with_fprop(self, fprop: CellFProp) -> 'LingvoCell':
+    """The same cell, not traced yet, which computes something else."""
+    other = copy.copy(self)
+    other._fprop, other.trace = fprop, None
+    return other
 
   @property
   def weights(self) -> list[Any]:

@@ -26,8 +26,9 @@ from typing import Any
 
 import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
+from tensorflow.python.framework import ops
 
-from lingvo_gpipe.engine import graph_function, placement
+from lingvo_gpipe.engine import graph_function, placement, tensor_specs
 from lingvo_gpipe.engine.tensor_specs import spec
 
 # The metric that shows the auxiliary losses.
@@ -36,15 +37,27 @@ _FLOAT32_EXPONENT = 0x7F800000
 
 
 class PipelineLoss:
-  """Turns a loss layer's metrics into what the engine needs, and back."""
+  """Turns a loss layer's metrics into what the engine needs, and back.
 
-  def __init__(self, device: str):
+  Attributes:
+    has_output: Whether what is differentiated has a part in the loss layer.
+    has_aux_losses: Whether auxiliary losses belong to it.
+    differentiable: Known from a trace on: the names of the metrics besides the
+      loss that may have gradients.
+  """
+
+  def __init__(self, device: str, metric: str = 'loss'):
     """Prepares the loss.
 
     Args:
       device: The last cell's device.
+      metric: The metric that is differentiated.
     """
     self._device = device
+    self._metric = metric
+    self.has_output = metric != AUX
+    self.has_aux_losses = metric in ('loss', AUX)
+    self.differentiable: list[str] = []
     self._names: list[str] | None = None
     self._known_weights: set[float | None] = set()
 
@@ -58,8 +71,8 @@ class PipelineLoss:
       metrics: What its FProp returned.
 
     Returns:
-      The cell's output, l_m; and values: each metric's value and weight,
-      float32, by ascending name.
+      The cell's output, l_m of the metric that is differentiated; and values:
+      each metric's value and weight, float32, by ascending name.
 
     Raises:
       ValueError: These are not Lingvo metrics with a 'loss'.
@@ -70,10 +83,18 @@ class PipelineLoss:
     for name in self._names:
       for part in metrics[name]:
         values.append(tf.stop_gradient(_float32(part)))
-    value, weight = metrics['loss']
+    weight = metrics['loss'][1]
     known = tf.get_static_value(tf.convert_to_tensor(weight))
     self._known_weights.add(None if known is None else float(known))
-    return py_utils.NestedMap(loss=_float32(value)), values
+    self.differentiable = [
+      name
+      for name in self._names
+      if name != 'loss' and _may_have_gradient(metrics[name][0])
+    ]
+    outputs = py_utils.NestedMap()
+    if self.has_output:
+      outputs.loss = _float32(metrics[self._metric][0])
+    return outputs, values
 
   def scale(
     self, values: Sequence[tf.Tensor], examples: Any, count: int
@@ -97,7 +118,8 @@ class PipelineLoss:
 
   def loss_weight(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
     """w_m, among the values of micro-batch m."""
-    return values[2 * self._names.index('loss') + 1]
+    name = self._metric if self.has_output else 'loss'
+    return values[2 * self._names.index(name) + 1]
 
   def constant_weight(self, sizes: Sequence[int | None]) -> float | None:
     """The loss's weight, if it is one number whatever the micro-batch has.
@@ -193,6 +215,27 @@ def _chain(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
 def _weigh(value: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
   """value x weight; 0 where the weight is, though the value is a mean of 0."""
   return tf.math.multiply_no_nan(value, weight)
+
+
+def _may_have_gradient(tensor: Any) -> bool:
+  """Whether a tensor of a traced cell depends on float inputs of the cell."""
+  pending, seen = [tf.convert_to_tensor(tensor)], set()
+  while pending:
+    tensor = pending.pop()
+    if not tf.is_symbolic_tensor(tensor) or tensor.ref() in seen:
+      continue
+    seen.add(tensor.ref())
+    if not tensor_specs.differentiable(tensor):
+      continue
+    if tensor.op.type == 'Placeholder':
+      return True
+    try:
+      if ops.get_gradient_function(tensor.op) is None:
+        continue
+    except LookupError:
+      pass  # A call of a function: TensorFlow looks inside.
+    pending.extend(tensor.op.inputs)
+  return False
 
 
 def _float32(x: Any) -> tf.Tensor:

@@ -12,7 +12,7 @@ It joins the layer's cells to the engine, before and after:
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -29,6 +29,7 @@ from lingvo_gpipe.engine import (
 from lingvo_gpipe.pipeline import (
   cell_effects,
   input_gradients,
+  loss_pass,
   moving_averages,
   random_checks,
   seeds,
@@ -38,7 +39,8 @@ from lingvo_gpipe.pipeline import (
 from lingvo_gpipe.pipeline.cell_fprop import CellFProp
 from lingvo_gpipe.pipeline.gradients import PipelineGradients
 from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
-from lingvo_gpipe.pipeline.loss import PipelineLoss
+from lingvo_gpipe.pipeline.loss import AUX, PipelineLoss
+from lingvo_gpipe.pipeline.loss_pass import LossPass
 from lingvo_gpipe.pipeline.mini_batch import (
   INPUTS,
   SIDE_INPUTS,
@@ -211,9 +213,9 @@ class PipelineRun:
 
   def _make_engine(self) -> None:
     args, dims = self._batch.given[INPUTS], self._batch.dims[INPUTS]
-    inputs = self._batch.split(args, dims, self._devices[0])
+    self._split_inputs = self._batch.split(args, dims, self._devices[0])
     side_inputs = self._split_side_inputs()
-    cells = [
+    self._engine_cells = [
       engine.Cell(
         cell.name,
         self._devices[k],
@@ -227,18 +229,10 @@ class PipelineRun:
       )
       for k, cell in enumerate(self._cells)
     ]
-    p = self._layer.params
+    cells = self._engine_cells
     self._dims = OutputDims(self._layer.path, self._batch, cells, self._side_of)
     try:
-      self._engine = engine.Engine(
-        cells,
-        self.schedule,
-        inputs,
-        self._batch.clock,
-        recompute=p.recompute,
-        input_gradients=self._input_gradients,
-        weighted=self._loss is not None,
-      )
+      self._engine = self._engine_of(cells)
     except Exception as error:
       self._dims.explain(error)
       raise
@@ -250,34 +244,49 @@ class PipelineRun:
       for k in range(self._num_frozen):
         self._check_captures(k)
 
+  def _engine_of(self, cells: Sequence[engine.Cell]) -> engine.Engine:
+    return engine.Engine(
+      cells,
+      self.schedule,
+      self._split_inputs,
+      self._batch.clock,
+      recompute=self._layer.params.recompute,
+      input_gradients=self._input_gradients,
+      weighted=self._loss is not None,
+    )
+
   def _check_random_ops(self) -> None:
     """Refuses seeds that are all the same; says what is not recomputed."""
-    for k, cell in enumerate(self._cells):
-      graph = self._engine.traced(k).graph
-      if self._batch.count > 1:
-        random_checks.check_seeds(cell, graph)
-      if k < self._num_frozen or self._layer.params.recompute == 'never':
-        continue
-      for what in random_checks.unrepeatable(cell, graph).values():
-        tf.logging.warning(
-          '%s: %s. What it returned is kept in memory for the backward pass.',
-          self._layer.path,
-          what,
-        )
+    if self._batch.count > 1:
+      for k, cell in enumerate(self._cells):
+        random_checks.check_seeds(cell, self._engine.traced(k).graph)
+    if self._layer.params.recompute == 'never':
+      return
+    for what in self._unrepeatable(first=self._num_frozen):
+      tf.logging.warning(
+        '%s: %s. What it returned is kept in memory for the backward pass.',
+        self._layer.path,
+        what,
+      )
+
+  def _unrepeatable(self, first: int = 0, end: int | None = None) -> list[str]:
+    """What recomputation cannot repeat in cells `first` to `end`, in words."""
+    found: dict[str, str] = {}
+    for k, cell in list(enumerate(self._cells))[first:end]:
+      found |= random_checks.unrepeatable(cell, self._engine.traced(k).graph)
+    return list(found.values())
 
   def _check_extra_tasks(self) -> None:
     """Called if gradients of data are wanted: extra tasks recompute then."""
     if self._input_gradients:
       return
-    found = random_checks.unrepeatable(
-      self._cells[0], self._engine.traced(0).graph
-    )
+    found = self._unrepeatable(end=1)
     if found:
       raise ValueError(
         f'{self._layer.path}: gradients of the inputs are asked for, though '
         'they depend on no weight. Extra tasks compute these, by running the '
         f'first cell again whatever recompute says; but '
-        f'{"; ".join(found.values())}.'
+        f'{"; ".join(found)}.'
       )
 
   @property
@@ -308,11 +317,9 @@ class PipelineRun:
 
   def _emit_first(self) -> None:
     """Emits all tasks, or those that do not need the outputs' gradients."""
-    self._seeds: dict[int, tf.Tensor] = {}
     tasks = self.schedule.in_order()
     if self._loss is not None:
-      self._engine.output_gradients = lambda m: [self._seed(m)]
-      self._engine.loss_gradients = self._aux_seeds
+      self._loss_pass = self._pass_of(self._loss, self._engine, self._cells[-1])
     else:
       tasks = [task for task in tasks if task.kind == TaskKind.FORWARD]
     self._engine.run(tasks)
@@ -329,35 +336,6 @@ class PipelineRun:
   def _results(self, k: int) -> list[cell_function.CellOutputs]:
     """What cell `k` returned for each micro-batch."""
     return [self._engine.results(k, m) for m in range(self._batch.count)]
-
-  def _loss_values(self, m: int) -> list[tf.Tensor]:
-    """The values that the loss returned for a micro-batch."""
-    values = self._engine.results(len(self._cells) - 1, m).values
-    return self._cells[-1].split_values(values).own
-
-  @functools.cached_property
-  def _scale(self) -> tf.Tensor:
-    """By what the gradients are scaled until W is known."""
-    return self._loss.scale(
-      self._loss_values(0), self._batch.clock.sizes[0], self._batch.count
-    )
-
-  def _seed(self, m: int) -> tf.Tensor:
-    """The gradient of a micro-batch's loss, scaled."""
-    if m not in self._seeds:
-      scale = self._scale
-      with placement.on_device(self._devices[-1]):
-        weight = self._loss.loss_weight(self._loss_values(m))
-        self._seeds[m] = weight * scale
-    return self._seeds[m]
-
-  def _aux_seeds(self, k: int, m: int) -> list[tf.Tensor]:
-    """The gradients of cell `k`'s auxiliary losses, if the loss is inside."""
-    seed = self._seed(m)
-    with placement.on_device(self._devices[k]):
-      return [
-        tf.cast(seed, loss.dtype) for loss in self._engine.results(k, m).losses
-      ]
 
   # -- Results.
 
@@ -388,7 +366,7 @@ class PipelineRun:
 
   def metrics(self) -> py_utils.NestedMap:
     """The metrics of the mini-batch; the loss is inside."""
-    own = [self._loss_values(m) for m in range(self._batch.count)]
+    own = [self._loss_pass.values(m) for m in range(self._batch.count)]
     aux = [
       [
         loss
@@ -404,9 +382,11 @@ class PipelineRun:
       weight = tf.stop_gradient(weight)
     [loss] = self._after_statistics([metrics.loss[0]])
     if self._training:
-      with placement.on_device(self._devices[-1]):
-        scaled = weight * self._scale
-      loss = self._gradients().from_inside(loss, scaled)
+      for name in sorted({*self._loss.differentiable, AUX} & metrics.keys()):
+        metrics[name] = self._with_pass_of_its_own(name, metrics[name])
+      loss = self._gradients().from_inside(
+        loss, weight, lambda: self._loss_pass
+      )
     metrics.loss = (loss, weight)
     return metrics
 
@@ -414,6 +394,47 @@ class PipelineRun:
   def constant_loss_weight(self) -> float | None:
     """See `PipeliningLayer.constant_loss_weight`."""
     return self._loss.constant_weight(self._batch.sizes)
+
+  def _with_pass_of_its_own(
+    self, name: str, metric: tuple[tf.Tensor, tf.Tensor]
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """A metric other than the loss that has a gradient."""
+    run = functools.cache(lambda: self._run_again(name))
+    value, weight = metric
+    return self._gradients().from_inside(value, weight, run), weight
+
+  def _run_again(self, metric: str) -> LossPass:
+    """Runs the pipeline once more, for the gradients of a metric.
+
+    The backward tasks that are there are for the loss alone, and start before
+    anybody can say which other metrics are to have gradients.
+    """
+    path = self._layer.path
+    found = self._unrepeatable()
+    if found:
+      raise ValueError(
+        f'{path}: gradients of metric {metric!r} are asked for. The pipeline '
+        'runs once more for them, whatever recompute says; but '
+        f'{"; ".join(found)}.'
+      )
+    tf.logging.info(
+      '%s: gradients of metric %r are asked for; the pipeline runs once more '
+      'for them.',
+      path,
+      metric,
+    )
+    loss = PipelineLoss(self._devices[-1], metric)
+    fprop = CellFProp(self._layer, len(self._cells) - 1, loss)
+    last = self._cells[-1].with_fprop(fprop)
+    cells = loss_pass.cells_of(loss, self._engine_cells, last)
+    again = self._pass_of(loss, self._engine_of(cells), last)
+    again.engine.run(self.schedule.in_order())
+    return again
+
+  def _pass_of(
+    self, loss: PipelineLoss, the_engine: engine.Engine, last_cell: LingvoCell
+  ) -> LossPass:
+    return LossPass(loss, the_engine, last_cell, self._batch, self._devices)
 
   def _gradients(self) -> PipelineGradients:
     return PipelineGradients(

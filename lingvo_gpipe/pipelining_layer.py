@@ -296,8 +296,8 @@ class PipeliningLayer(base_layer.BaseLayer):
         but for those that shared_inputs names.
       side_inputs: A value for each name in params.side_inputs: a nest of
         tensors, cut like the inputs, or None. Each goes straight to the cells
-        with layers that take it. It has no gradient: what must have one is an
-        input.
+        with layers that take it. It has a gradient if it depends on a trained
+        weight; to ask for one of data is an error.
 
     Returns:
       What the last cell returns, of the mini-batch.

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all examples share reaches every micro-batch whole."""
 
+import functools
+
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
@@ -45,6 +47,34 @@ def test_no_bit_depends_on_the_cut_or_the_schedule():
       ),
       first,
     )
+
+
+@pytest.mark.parametrize('num_micro_batches', [1, 3, 4])
+def test_a_shared_side_input_from_trained_weights_has_a_gradient(
+  num_micro_batches,
+):
+  def step(compute, **kwargs):
+    compute = functools.partial(compute, trained=True)
+    return shared_model.step(compute, **kwargs)
+
+  plain = step(shared_model.compute_plain)
+  assert np.linalg.norm(plain.gradients['front/b/var:0']) > 1e-3
+  first, *others = [
+    step(
+      shared_model.compute_loss,
+      num_cells=num_cells,
+      num_micro_batches=num_micro_batches,
+      schedule=schedule,
+    )
+    for num_cells, schedule in ((1, 'gpipe'), (2, '1f1b'), (3, 'gpipe'))
+  ]
+  outside = step(
+    shared_model.compute_outside, num_micro_batches=num_micro_batches
+  )
+  pt.assert_close(first, plain)
+  pt.assert_close(outside, plain)
+  for got in others:
+    pt.assert_identical(got, first)
 
 
 def _refused(*messages):

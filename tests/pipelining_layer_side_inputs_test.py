@@ -149,18 +149,78 @@ def test_a_side_input_is_sent_once_to_each_device_and_not_relayed():
       assert users == {op.device}
 
 
-def test_side_inputs_have_no_gradient():
+def _from_trained_weights():
+  """A layer in front, and side inputs and targets that depend on it."""
+  [front] = tiny_pipeline.linear('front')
+  front = front.Instantiate()
+  hidden = front.FPropDefaultTheta(tf.constant(tiny_pipeline.inputs(BATCH, 3)))
+  sides = _side_inputs()
+  sides['segments'].mask *= tf.sigmoid(hidden[:, :1])
+  return sides, tf.tanh(hidden)
+
+
+def _loss_of_computed(layer, *, loss_inside=True):
+  sides, targets = _from_trained_weights()
+  x = tf.constant(tiny_pipeline.inputs(BATCH))
+  if loss_inside:
+    return layer.ComputeLoss(layer.theta, x, targets, side_inputs=sides)
+  y = layer.FProp(layer.theta, x, side_inputs=sides)
+  with named_values.scope(sides):
+    return layer.loss.FProp(layer.theta.loss, y, targets)
+
+
+def _plain_of_computed(layer):
+  sides, targets = _from_trained_weights()
+  with named_values.scope(sides):
+    y = tiny_pipeline.unpipelined(
+      layer, tf.constant(tiny_pipeline.inputs(BATCH))
+    )
+    return layer.loss.FProp(layer.theta.loss, y, targets)
+
+
+def test_side_inputs_and_targets_from_trained_weights_have_gradients():
+  plain = pt.run_step(_params(), None, compute=_plain_of_computed)
+  results = [
+    pt.run_step(
+      _params(cuts, schedule=schedule, recompute=recompute),
+      None,
+      compute=_loss_of_computed,
+    )
+    for cuts, schedule, recompute in (
+      ((), 'gpipe', 'always'),
+      ((1, 2, 4), '1f1b', 'always'),
+      ((2, 4), '1f1b', 'never'),
+      ((1,), 'gpipe', 'never'),
+    )
+  ]
+  assert np.linalg.norm(plain.gradients['front/w/var:0']) > 0.1
+  pt.assert_close(results[0], plain, tolerance=1e-5)
+  for got in results[1:]:
+    pt.assert_identical(got, results[0])
+
+
+@pytest.mark.parametrize('cuts', [(), (1, 2)])
+def test_so_have_they_with_the_loss_outside(cuts):
+  plain = pt.run_step(_params(), None, compute=_plain_of_computed)
+  compute = functools.partial(_loss_of_computed, loss_inside=False)
+  got = pt.run_step(_params(cuts), None, compute=compute)
+  pt.assert_close(got, plain, tolerance=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('name', 'what'), [('weights', "side input 'weights'"), (None, 'the targets')]
+)
+def test_a_gradient_of_data_is_refused_with_its_name(name, what):
   def build():
     layer = _params((1, 2)).Instantiate()
     sides = _side_inputs()
     x = tf.constant(tiny_pipeline.inputs(BATCH))
-    loss = layer.ComputeLoss(
-      layer.theta, x, tf.zeros_like(x), side_inputs=sides
-    ).loss[0]
-    assert tf.gradients(loss, sides['weights']) == [None]
-    return loss
+    targets = tf.zeros_like(x)
+    loss = layer.ComputeLoss(layer.theta, x, targets, side_inputs=sides).loss[0]
+    return tf.gradients(loss, sides[name] if name else targets)
 
-  tiny_pipeline.run(build, num_devices=3)
+  with pytest.raises(ValueError, match=f'a gradient of {what} is asked for'):
+    tiny_pipeline.run(build, num_devices=3)
 
 
 @pytest.mark.parametrize(

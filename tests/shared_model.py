@@ -100,7 +100,12 @@ def pipeline(num_cells=2, num_micro_batches=4, **kwargs):
   )
 
 
-def _data():
+def _data(trained=False):
+  """Inputs, targets and side inputs.
+
+  Args:
+    trained: Whether the side inputs depend on a trained weight.
+  """
   rng = np.random.RandomState(3)
   shape = [BATCH, LENGTH, tiny_pipeline.WIDTH]
   x = tf.constant(rng.randn(*shape), tf.float32)
@@ -108,25 +113,30 @@ def _data():
     labels=np.array([3, 0, 1, 3]), class_weights=[0.5, 1.0, 2.0, 4.0]
   )
   causal = -1e9 * (1 - np.tri(LENGTH, dtype=np.float32))
-  return x, targets, {'causal': causal, 'temperature': 0.7}
+  temperature = 0.7
+  if trained:
+    front = WithBias.Params().Set(name='front').Instantiate()
+    _, bias = front.FPropDefaultTheta(x)
+    causal, temperature = causal + bias, tf.exp(bias[0, 0])
+  return x, targets, {'causal': causal, 'temperature': temperature}
 
 
-def compute_loss(layer):
+def compute_loss(layer, **kwargs):
   """By ComputeLoss."""
-  x, targets, side_inputs = _data()
+  x, targets, side_inputs = _data(**kwargs)
   return layer.ComputeLoss(layer.theta, x, targets, side_inputs=side_inputs)
 
 
-def compute_outside(layer):
+def compute_outside(layer, **kwargs):
   """By FProp, the loss outside."""
-  x, targets, side_inputs = _data()
+  x, targets, side_inputs = _data(**kwargs)
   outputs = layer.FProp(layer.theta, x, side_inputs=side_inputs)
   return _with_outputs(layer, outputs, targets)
 
 
-def compute_plain(layer):
+def compute_plain(layer, **kwargs):
   """Without a pipeline."""
-  x, targets, side_inputs = _data()
+  x, targets, side_inputs = _data(**kwargs)
   outputs = layer.before.FProp(layer.theta.before, x)
   with named_values.scope(side_inputs):
     outputs = tiny_pipeline.unpipelined(layer, *outputs)

@@ -15,7 +15,7 @@ A tensor without such a dimension, a statistic, cannot be joined, unless it does
 not depend on the micro-batch at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -85,6 +85,7 @@ def varying_outputs(
   functions: Sequence[CellFunction],
   inputs: Sequence[bool],
   side_inputs: Sequence[Sequence[bool]],
+  given: Mapping[str, Sequence[bool]],
 ) -> list[list[bool]]:
   """Which results of each cell may differ between micro-batches.
 
@@ -93,17 +94,18 @@ def varying_outputs(
     functions: Their traces.
     inputs: For each tensor of the first cell's input, whether it may.
     side_inputs: The same for each cell's side input.
+    given: The same for each value that comes from outside.
 
   Returns:
     For each cell, a flag for each tensor that its function returns.
   """
   results: list[list[bool]] = []
-  put: dict[str, list[bool]] = {}
+  put = {name: list(flags) for name, flags in given.items()}
   for cell, function, side in zip(cells, functions, side_inputs, strict=True):
-    given = list(inputs)
+    data = list(inputs)
     for name in sorted(cell.takes):
-      given += put[name]
-    flags = _varying(function, [*given, *side])
+      data += put[name]
+    flags = _varying(function, [*data, *side])
     results.append(flags)
     inputs = flags[: _count(function.outputs)]
     start = len(inputs)

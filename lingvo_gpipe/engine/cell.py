@@ -15,7 +15,7 @@ value, and terms are added in the same order as within one cell:
 
 import bisect
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -26,6 +26,9 @@ from lingvo_gpipe.engine.cell_function import (
   CellInputs,
   CellOutputs,
 )
+
+# Where a value comes from that no cell puts: before the first one.
+OUTSIDE = -1
 
 
 @dataclasses.dataclass
@@ -76,7 +79,10 @@ class Cell:
 
 
 def trace_all(
-  cells: Sequence[Cell], inputs: Any, side_inputs: Sequence[Any]
+  cells: Sequence[Cell],
+  inputs: Any,
+  side_inputs: Sequence[Any],
+  given: Mapping[str, Any],
 ) -> list[CellFunction]:
   """Traces all cells, each for what those before it return.
 
@@ -84,9 +90,10 @@ def trace_all(
     cells: The K cells.
     inputs: Specs of the first cell's input, a nest.
     side_inputs: Specs of each cell's side input.
+    given: Specs of the values that come from outside, by name.
   """
   functions: list[CellFunction] = []
-  put: dict[str, Any] = {}
+  put = dict(given)
   for cell, side in zip(cells, side_inputs, strict=True):
     function = cell.trace(
       inputs, {name: put[name] for name in cell.takes}, side
@@ -100,8 +107,14 @@ def trace_all(
 class Routes:
   """Between which cells the values with names go."""
 
-  def __init__(self, cells: Sequence[Cell]):
-    self._source: dict[str, int] = {}
+  def __init__(self, cells: Sequence[Cell], given: Iterable[str] = ()):
+    """Finds them.
+
+    Args:
+      cells: The cells.
+      given: Values that no cell puts: they come from outside.
+    """
+    self._source: dict[str, int] = dict.fromkeys(given, OUTSIDE)
     self._takers: dict[str, list[int]] = {}
     for k, cell in enumerate(cells):
       for name in cell.takes:
@@ -113,7 +126,7 @@ class Routes:
     assert self._source.keys() == self._takers.keys()
 
   def source(self, name: str) -> int:
-    """The cell that puts a value."""
+    """The cell that puts a value, or `OUTSIDE`."""
     return self._source[name]
 
   def next_taker(self, name: str, after: int) -> int | None:

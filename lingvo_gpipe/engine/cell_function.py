@@ -287,8 +287,7 @@ class CellFunction:
 
     Args:
       has_gradient: Which tensors of what the cell returns are given one.
-      input_gradients: Whether to compute gradients of the inputs and of the
-        values taken.
+      input_gradients: Whether to compute gradients of the inputs.
       trained: For each weight, whether its gradient is wanted; None if that of
         all is. Those of captures always are.
       without: Names of values taken whose gradients nobody needs.
@@ -313,7 +312,7 @@ class CellFunction:
       self.name,
       self._graph,
       ys,
-      self._data(without) if input_gradients else [],
+      self._data(input_gradients, without),
       self.weight_inputs(trained),
       self.device,
       weight if weighted and ys else None,
@@ -323,10 +322,12 @@ class CellFunction:
       [position is not None for position in positions]
     )
 
-  def _data(self, without: Collection[str]) -> list[tf.Tensor | None]:
-    """The placeholders of inputs and of values taken, None for some names."""
+  def _data(
+    self, input_gradients: bool, without: Collection[str]
+  ) -> list[tf.Tensor | None]:
+    """The placeholders of inputs and of values taken, None if not wanted."""
     inputs, taken, _ = self._input_nest
-    wanted = [True] * len(_tensors(inputs))
+    wanted = [input_gradients] * len(_tensors(inputs))
     for name in sorted(taken):
       wanted += [name not in without] * len(_tensors(taken[name]))
     return [
@@ -345,7 +346,7 @@ class CellFunction:
 
     Returns:
       What there is for each tensor of the inputs; and of the values taken, by
-      their names. All empty if no gradients of inputs are computed.
+      their names.
     """
     inputs, taken, _ = self._input_nest
     end = len(_tensors(inputs))

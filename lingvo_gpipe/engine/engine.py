@@ -17,7 +17,7 @@ several micro-batches at once. XLA knows no such edges; see `xla`.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -29,7 +29,7 @@ from lingvo_gpipe.engine import (
   tensor_specs,
   xla,
 )
-from lingvo_gpipe.engine.cell import Cell, Routes, trace_all
+from lingvo_gpipe.engine.cell import OUTSIDE, Cell, Routes, trace_all
 from lingvo_gpipe.engine.cell_function import (
   CellFunction,
   CellOutputs,
@@ -70,6 +70,7 @@ class Engine:
     recompute: str,
     input_gradients: bool,
     weighted: bool = False,
+    given: Mapping[str, Sequence[Any]] | None = None,
   ):
     """Traces the cells.
 
@@ -84,10 +85,13 @@ class Engine:
       weighted: Whether the last cell's output is a loss, and it and all losses
         are given the micro-batch's weight as their gradient. One without
         weight adds 0 to the gradients, even if its own are NaN.
+      given: Values from outside that cells take: by name, a nest for each
+        micro-batch. They have gradients, unlike the cells' side inputs.
     """
     assert not (input_gradients and schedule.first_backward)
     self._cells = cells
-    self._routes = Routes(cells)
+    self._given = dict(given or {})
+    self._routes = Routes(cells, self._given)
     self._schedule = schedule
     self._inputs = inputs
     self._clock = clock
@@ -121,16 +125,19 @@ class Engine:
     """The functions for one micro-batch: traced once for each set of shapes."""
     nests = [
       self._inputs[micro_batch],
+      {name: rows[micro_batch] for name, rows in self._given.items()},
       *(cell.side_input(micro_batch) for cell in self._cells),
     ]
     specs = tf.nest.map_structure(_spec_or_none, nests)
     key = _signature(specs)
     if key not in self._variants:
-      self._variants[key] = self._trace_cells(specs[0], specs[1:])
+      self._variants[key] = self._trace_cells(specs[0], specs[1], specs[2:])
     return self._variants[key]
 
-  def _trace_cells(self, inputs: Any, side_inputs: Any) -> list[CellFunction]:
-    functions = trace_all(self._cells, inputs, side_inputs)
+  def _trace_cells(
+    self, inputs: Any, given: Mapping[str, Any], side_inputs: Any
+  ) -> list[CellFunction]:
+    functions = trace_all(self._cells, inputs, side_inputs, given)
     if self._training:
       self._prepare_backward(functions)
     return functions
@@ -154,7 +161,7 @@ class Engine:
         without=[
           name
           for name in self._cells[k].takes
-          if self._routes.source(name) < first
+          if OUTSIDE < self._routes.source(name) < first
         ],
         weighted=self._is_weighted(k, functions[k]),
       )
@@ -248,7 +255,9 @@ class Engine:
     does, in no order with the others.
     """
     if self._input_gradients:
-      return self._shaped(micro_batch, self._d_inputs[0, micro_batch])
+      return self._shaped(
+        0, self._inputs[micro_batch], self._d_inputs[0, micro_batch]
+      )
     function = self._with_input_gradients(micro_batch)
     args = self._arguments[0, micro_batch]
     gradients = self._given_gradients(0, micro_batch, function)
@@ -259,33 +268,46 @@ class Engine:
       backward = function.backward
       residuals = backward.recompute(args, [], gradients)
       d_inputs, _ = backward.backward(args, residuals, gradients, None)
-    return self._shaped(micro_batch, function.split_gradients(d_inputs)[0])
+    d_inputs, _ = function.split_gradients(d_inputs)
+    return self._shaped(0, self._inputs[micro_batch], d_inputs)
 
   def _shaped(
-    self, micro_batch: int, gradients: list[tf.Tensor | None]
+    self, k: int, nest: Any, gradients: list[tf.Tensor | None]
   ) -> list[tf.Tensor | None]:
-    """Tells gradients of the pipeline's inputs their shapes; none is -0.
+    """Tells gradients of what a cell is given their shapes; none is -0.
 
     See `BackwardFunction` for why.
     """
-    inputs = [
-      t for t in tf.nest.flatten(self._inputs[micro_batch]) if t is not None
-    ]
-    for given, gradient in zip(inputs, gradients, strict=True):
+    tensors = [t for t in tf.nest.flatten(nest) if t is not None]
+    for tensor, gradient in zip(tensors, gradients, strict=True):
       if gradient is not None:
-        gradient.set_shape(given.shape)
-    with placement.on_device(self._cells[0].device):
+        gradient.set_shape(tensor.shape)
+    with placement.on_device(self._cells[k].device):
       return [
         None if g is None else g + tf.zeros([], g.dtype) for g in gradients
       ]
 
+  def given_gradients(self, name: str, micro_batch: int) -> list[Any]:
+    """Gradients of the tensors of a value from outside, None if there is none.
+
+    They come from the first cell that takes it.
+    """
+    taker = self._routes.next_taker(name, OUTSIDE)
+    assert taker is not None, name
+    gradients = self._d_taken[taker, micro_batch][name]
+    return self._shaped(taker, self._given[name][micro_batch], gradients)
+
   def _with_input_gradients(self, micro_batch: int) -> CellFunction:
     """The first cell traced again, with gradients of its inputs."""
-    nests = [self._inputs[micro_batch], self._cells[0].side_input(micro_batch)]
-    inputs, side = tf.nest.map_structure(_spec_or_none, nests)
-    key = ('input gradients', _signature([inputs, side]))
+    nests = [
+      self._inputs[micro_batch],
+      self._taken(0, micro_batch),
+      self._cells[0].side_input(micro_batch),
+    ]
+    specs = tf.nest.map_structure(_spec_or_none, nests)
+    key = ('input gradients', _signature(specs))
     if key not in self._variants:
-      function = self._cells[0].trace(inputs, {}, side)
+      function = self._cells[0].trace(*specs)
       function.prepare_backward(
         self._has_gradient[0], True, weighted=self._is_weighted(0, function)
       )
@@ -322,10 +344,7 @@ class Engine:
       weights,
       self._context(k, m),
       carry,
-      taken={
-        name: self._results[self._routes.source(name), m].put[name]
-        for name in self._cells[k].takes
-      },
+      taken=self._taken(k, m),
     )
     self._arguments[k, m] = args
     goes_back = self._training and k >= self._schedule.first_backward
@@ -342,6 +361,16 @@ class Engine:
 
     flat = self._emit(task, call, args)
     self._results[k, m] = function.results(flat)
+
+  def _taken(self, k: int, micro_batch: int) -> dict[str, Any]:
+    """The values that a cell takes, by name."""
+    sources = {name: self._routes.source(name) for name in self._cells[k].takes}
+    return {
+      name: self._given[name][micro_batch]
+      if source == OUTSIDE
+      else self._results[source, micro_batch].put[name]
+      for name, source in sources.items()
+    }
 
   def _run_backward(self, task: Task) -> None:
     k, m = task.cell, task.micro_batch

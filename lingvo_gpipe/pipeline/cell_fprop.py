@@ -8,6 +8,7 @@ from lingvo_gpipe.engine.cell_function import CellInputs, CellOutputs
 from lingvo_gpipe.feature_extraction_layer import describe, to_tuple
 from lingvo_gpipe.pipeline import named_values, seeds, wiring
 from lingvo_gpipe.pipeline.loss import PipelineLoss
+from lingvo_gpipe.pipeline.side_inputs import TARGETS_VALUE
 
 
 class CellFProp:
@@ -31,10 +32,13 @@ class CellFProp:
 
     Args:
       theta: The cell's weights, then the loss's if it is in the cell.
-      given: Its inputs; the side inputs are (targets, values by name).
+      given: Its inputs; the side inputs are (targets, values by name). What of
+        these has a gradient is among the values taken instead.
     """
     targets, side_inputs = given.side_inputs
-    with named_values.scope({**side_inputs, **given.taken}) as values:
+    taken = dict(given.taken)
+    targets = taken.pop(TARGETS_VALUE, targets)
+    with named_values.scope({**side_inputs, **taken}) as values:
       outputs, own = self._run(theta[0], given.inputs), []
       if self._loss is not None:
         layer = self._layer.loss
@@ -47,7 +51,7 @@ class CellFProp:
       outputs,
       values=own,
       put={name: values.rest(name) for name in wired.puts},
-      rests={name: values.rest(name) for name in wired.takes},
+      rests={name: values.rest(name) for name in taken},
     )
 
   def _run(self, theta: Any, inputs: Any) -> Any:

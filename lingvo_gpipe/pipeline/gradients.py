@@ -8,7 +8,8 @@ loss x weight, and are only scaled. Half-precision gradients are still float32
 then: the sum may be too large or too small for them, where the mean is not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import lingvo.compat as tf
@@ -21,6 +22,7 @@ from lingvo_gpipe.engine import (
   tensor_specs,
 )
 from lingvo_gpipe.pipeline.loss_pass import LossPass
+from lingvo_gpipe.pipeline.side_inputs import Given
 from lingvo_gpipe.schedules import Schedule, TaskKind
 
 
@@ -35,6 +37,7 @@ class PipelineGradients:
     inputs: Sequence[tf.Tensor],
     input_dims: micro_batches.Dims,
     before_input_gradients: Callable[[], None],
+    given: Mapping[str, Given] = MappingProxyType({}),
     refused: Sequence[gradient_bridge.Source] = (),
   ):
     """Prepares the gradient.
@@ -46,6 +49,7 @@ class PipelineGradients:
       inputs: The tensors of the pipeline's input, of the mini-batch.
       input_dims: Along which dimension each of them was cut.
       before_input_gradients: Called before gradients of the inputs are built.
+      given: The engine's values from outside, by name.
       refused: What the outputs depend on besides, and has no gradient here.
     """
     self._engine = the_engine
@@ -54,6 +58,7 @@ class PipelineGradients:
     self._inputs = inputs
     self._input_dims = input_dims
     self._before_input_gradients = before_input_gradients
+    self._given = given
     self._refused = refused
     self._scale: tf.Tensor | None = None
 
@@ -117,9 +122,15 @@ class PipelineGradients:
     outputs: Sequence[tf.Tensor],
     run_backward: Callable[[list[tf.Tensor]], None],
   ) -> list[tf.Tensor]:
-    inputs = [t for t in self._inputs if tensor_specs.differentiable(t)]
     sources = [
-      gradient_bridge.Source(self._devices[0], inputs, self._d_inputs),
+      self._source(
+        Given(self._devices[0], self._inputs, self._input_dims),
+        self._input_gradients,
+      ),
+      *(
+        self._source(given, self._gradients_of(name))
+        for name, given in self._given.items()
+      ),
       *(self._weights_of(k) for k in range(len(self._devices))),
       *self._refused,
     ]
@@ -141,31 +152,43 @@ class PipelineGradients:
 
     return gradient_bridge.Source(device, [weights[i] for i in kept], gradients)
 
-  def _d_inputs(self) -> list[Any]:
-    """Gradients of the pipeline's float inputs, of the mini-batch."""
-    self._before_input_gradients()
-    rows = []
-    for m in range(self._schedule.num_micro_batches):
-      gradients = self._engine.input_gradients(m)
-      rows.append(
-        [
-          d
-          for t, d in zip(self._inputs, gradients, strict=True)
-          if tensor_specs.differentiable(t)
-        ]
-      )
-    device = self._devices[0]
-    with placement.on_device(device):
-      there = [
-        (t, dim)
-        for t, dim in zip(self._inputs, self._input_dims, strict=True)
-        if tensor_specs.differentiable(t)
-      ]
-      merged = micro_batches.merge_gradients(rows, [dim for _, dim in there])
-    return [
-      self._scaled(d, t.dtype, device)
-      for d, (t, _) in zip(merged, there, strict=True)
+  def _source(
+    self, given: Given, gradients: Callable[[int], Sequence[Any]]
+  ) -> gradient_bridge.Source:
+    """What the outputs depend on, of the mini-batch.
+
+    Args:
+      given: Its tensors; those that are not float are left out.
+      gradients: Gives the gradients of all of them for a micro-batch.
+    """
+    kept = [
+      i for i, t in enumerate(given.tensors) if tensor_specs.differentiable(t)
     ]
+    tensors = [given.tensors[i] for i in kept]
+
+    def merged() -> list[Any]:
+      rows = [
+        [found[i] for i in kept]
+        for found in map(gradients, range(self._schedule.num_micro_batches))
+      ]
+      with placement.on_device(given.device):
+        whole = micro_batches.merge_gradients(
+          rows, [given.dims[i] for i in kept]
+        )
+      return [
+        self._scaled(d, t.dtype, given.device)
+        for d, t in zip(whole, tensors, strict=True)
+      ]
+
+    return gradient_bridge.Source(given.device, tensors, merged)
+
+  def _input_gradients(self, m: int) -> Sequence[Any]:
+    if m == 0:
+      self._before_input_gradients()
+    return self._engine.input_gradients(m)
+
+  def _gradients_of(self, name: str) -> Callable[[int], Sequence[Any]]:
+    return lambda m: self._engine.given_gradients(name, m)
 
   def _scaled(self, gradient: Any, dtype: tf.DType, device: str) -> Any:
     """A gradient, multiplied by the scale if there is one, of some dtype."""

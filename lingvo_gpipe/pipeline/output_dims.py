@@ -8,7 +8,7 @@ size anyway: forward only, to see the shapes of what they return.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -19,19 +19,21 @@ from lingvo_gpipe.engine.cell_function import CellFunction
 from lingvo_gpipe.pipeline import leaves
 from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 from lingvo_gpipe.pipeline.mini_batch import INPUTS, MiniBatch
+from lingvo_gpipe.pipeline.side_inputs import SideInputs
 
 # What a trace raises where shapes do not fit.
 _MISFITS = (ValueError, TypeError, tf.errors.InvalidArgumentError)
-
-# Of nests by `mini_batch.GIVEN`, what cell k takes as its side input.
-SideOf = Callable[[int, Mapping[str, Any]], Any]
 
 
 class OutputDims:
   """The dimensions that count examples in what a pipeline's cells return."""
 
   def __init__(
-    self, path: str, batch: MiniBatch, cells: Sequence[Cell], side_of: SideOf
+    self,
+    path: str,
+    batch: MiniBatch,
+    cells: Sequence[Cell],
+    side_inputs: SideInputs,
   ):
     """Prepares the checks.
 
@@ -39,12 +41,12 @@ class OutputDims:
       path: The PipeliningLayer's path, for messages.
       batch: The mini-batch.
       cells: The K cells.
-      side_of: See above.
+      side_inputs: Its side inputs.
     """
     self._path = path
     self._batch = batch
     self._cells = cells
-    self._side_of = side_of
+    self._side_inputs = side_inputs
     self._functions: list[CellFunction] = []
     self._other: list[CellFunction] | None = None
     self._sizes: list[int | None] = []
@@ -82,8 +84,11 @@ class OutputDims:
     self, size: int | None, uncut: Sequence[str] = ()
   ) -> list[CellFunction]:
     specs = self._batch.specs(size, uncut)
-    sides = [self._side_of(k, specs) for k in range(len(self._cells))]
-    return trace_all(self._cells, specs[INPUTS], sides)
+    sides = [
+      self._side_inputs.of_cell(k, specs) for k in range(len(self._cells))
+    ]
+    values = self._side_inputs.values(specs)
+    return trace_all(self._cells, specs[INPUTS], sides, values)
 
   # -- What is joined.
 
@@ -212,10 +217,18 @@ class OutputDims:
       flat = zip(tf.nest.flatten(nest), tf.nest.flatten(dims), strict=True)
       return [dim is not None for spec, dim in flat if spec is not None]
 
+    of_cell = self._side_inputs.of_cell
     sides = [
-      flags(self._side_of(k, specs), self._side_of(k, dims))
+      flags(of_cell(k, specs), of_cell(k, dims))
       for k in range(len(self._cells))
     ]
+    values = self._side_inputs.values(specs)
+    value_dims = self._side_inputs.values(dims)
+    given = {name: flags(values[name], value_dims[name]) for name in values}
     return batch_dims.varying_outputs(
-      self._cells, self._functions, flags(specs[INPUTS], dims[INPUTS]), sides
+      self._cells,
+      self._functions,
+      flags(specs[INPUTS], dims[INPUTS]),
+      sides,
+      given,
     )

@@ -48,6 +48,7 @@ from lingvo_gpipe.pipeline.mini_batch import (
   MiniBatch,
 )
 from lingvo_gpipe.pipeline.output_dims import OutputDims
+from lingvo_gpipe.pipeline.side_inputs import SideInputs
 from lingvo_gpipe.schedules import TaskKind, make_schedule
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
@@ -96,6 +97,9 @@ class PipelineRun:
       [t for t in self._inputs if tensor_specs.differentiable(t)],
       layer.trained_variables.by_name,
     )
+    self._side_inputs = SideInputs(layer, self._batch, with_loss=with_loss)
+    if self._training:
+      self._side_inputs.find_trained()
     self.schedule = make_schedule(
       p.schedule if with_loss else 'gpipe',
       placement.device_indices(self._devices),
@@ -164,7 +168,7 @@ class PipelineRun:
     is_trained = self._layer.trained_variables
     frozen = False
     for k, cell in enumerate(self._cells):
-      if any(
+      if self._side_inputs.taken_as_values(k) or any(
         trained and tensor_specs.differentiable(weight)
         for weight, trained in zip(cell.weights, cell.trained, strict=True)
       ):
@@ -175,46 +179,11 @@ class PipelineRun:
       )
     return len(self._cells) if frozen else 0
 
-  def _side_of(self, k: int, nests: Mapping[str, Any]) -> Any:
-    """Of nests by `mini_batch.GIVEN`, (targets, side inputs) of cell `k`."""
-    names = self._layer.cell_wiring[k].side_inputs
-    return (
-      nests[TARGETS] if k == len(self._devices) - 1 else None,
-      {name: nests[SIDE_INPUTS][name] for name in names},
-    )
-
-  def _split_side_inputs(self) -> list[list[Any]]:
-    """For each cell and micro-batch, (targets, side inputs) that it takes.
-
-    What several cells on a device take is sent there and cut once.
-    """
-    given, dims = self._batch.given, self._batch.dims
-
-    @functools.cache
-    def split(name: str, device: str) -> list[Any]:
-      return self._batch.split(
-        given[SIDE_INPUTS][name], dims[SIDE_INPUTS][name], device
-      )
-
-    none = [None] * self._batch.count
-    rows = []
-    for k, device in enumerate(self._devices):
-      of_loss = none
-      if k == len(self._devices) - 1:
-        of_loss = self._batch.split(given[TARGETS], dims[TARGETS], device)
-      names = self._layer.cell_wiring[k].side_inputs
-      rows.append(
-        [
-          (target, {name: split(name, device)[m] for name in names})
-          for m, target in enumerate(of_loss)
-        ]
-      )
-    return rows
-
   def _make_engine(self) -> None:
     args, dims = self._batch.given[INPUTS], self._batch.dims[INPUTS]
     self._split_inputs = self._batch.split(args, dims, self._devices[0])
-    side_inputs = self._split_side_inputs()
+    self._split_values = self._side_inputs.split_values()
+    side_inputs = self._side_inputs.split()
     self._engine_cells = [
       engine.Cell(
         cell.name,
@@ -224,13 +193,18 @@ class PipelineRun:
         cell.carry,
         side_inputs[k],
         puts=self._layer.cell_wiring[k].puts,
-        takes=self._layer.cell_wiring[k].takes,
+        takes=[
+          *self._layer.cell_wiring[k].takes,
+          *self._side_inputs.taken_as_values(k),
+        ],
         trained=cell.trained,
       )
       for k, cell in enumerate(self._cells)
     ]
     cells = self._engine_cells
-    self._dims = OutputDims(self._layer.path, self._batch, cells, self._side_of)
+    self._dims = OutputDims(
+      self._layer.path, self._batch, cells, self._side_inputs
+    )
     try:
       self._engine = self._engine_of(cells)
     except Exception as error:
@@ -253,6 +227,7 @@ class PipelineRun:
       recompute=self._layer.params.recompute,
       input_gradients=self._input_gradients,
       weighted=self._loss is not None,
+      given=self._split_values,
     )
 
   def _check_random_ops(self) -> None:
@@ -444,6 +419,7 @@ class PipelineRun:
       [] if self._num_frozen else self._inputs,
       [] if self._num_frozen else self._input_dims,
       self._check_extra_tasks,
+      self._side_inputs.given(),
       self._refused(),
     )
 
@@ -460,16 +436,12 @@ class PipelineRun:
       rows.append((device, self._engine.frozen_weights(k), what))
     if self._num_frozen:
       rows.append((self._devices[0], self._inputs, 'an input'))
-    return [
-      trained_variables.refusing_source(
-        device,
-        [t for t in tensors if tensor_specs.differentiable(t)],
-        what,
-        self._layer.path,
-        trained,
-      )
-      for device, tensors, what in rows
-    ]
+    sources = []
+    for device, tensors, what in rows:
+      floats = [t for t in tensors if tensor_specs.differentiable(t)]
+      message = trained_variables.not_trained(what, self._layer.path, trained)
+      sources.append(trained_variables.refusing_source(device, floats, message))
+    return sources + self._side_inputs.refused()
 
   def _after_statistics(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     """Makes outputs depend on the moving averages' statistics."""

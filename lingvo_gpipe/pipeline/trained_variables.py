@@ -189,12 +189,24 @@ def flags(theta: Any, variables: Any, is_trained: Callable[[Any], bool]) -> Any:
   )
 
 
+def not_trained(what: str, path: str, trained: TrainedVariables) -> str:
+  """Why something has no gradient: it is not needed for what is trained.
+
+  Args:
+    what: It, in words.
+    path: The pipeline's path.
+    trained: What is trained.
+  """
+  return (
+    f'{path}: a gradient of {what} is asked for that the pipeline does not '
+    f'compute, because it is not needed for what is trained: {trained}. To '
+    f'have it, set {path}.bprop_variable_filter to find all that needs one '
+    "('.' finds all)."
+  )
+
+
 def refusing_source(
-  device: str,
-  tensors: list[tf.Tensor],
-  what: str,
-  path: str,
-  trained: TrainedVariables,
+  device: str, tensors: list[tf.Tensor], message: str
 ) -> gradient_bridge.Source:
   """Tensors of which a gradient must not be asked for.
 
@@ -204,16 +216,8 @@ def refusing_source(
   Args:
     device: Where they are.
     tensors: The tensors.
-    what: One of them, in words.
-    path: The pipeline's path.
-    trained: What is trained.
+    message: The error's message.
   """
-  message = (
-    f'{path}: a gradient of {what} is asked for that the pipeline does not '
-    f'compute, because it is not needed for what is trained: {trained}. To '
-    f'have it, set {path}.bprop_variable_filter to find all that needs one '
-    "('.' finds all)."
-  )
 
   def refuse() -> list[tf.Tensor | None]:
     if tf.executing_eagerly():

@@ -21,13 +21,13 @@ from lingvo.core import py_utils
 from lingvo_gpipe.engine import (
   cell_function,
   engine,
-  gradient_bridge,
   micro_batches,
   placement,
   tensor_specs,
 )
 from lingvo_gpipe.pipeline import (
   cell_effects,
+  frozen_cells,
   input_gradients,
   loss_pass,
   moving_averages,
@@ -105,7 +105,11 @@ class PipelineRun:
       placement.device_indices(self._devices),
       self._batch.count,
       forward_only=not self._training,
-      first_backward=self._first_trained(),
+      first_backward=0
+      if self._input_gradients
+      else frozen_cells.first_trained(
+        layer, self._cells, self._side_inputs.taken_as_values
+      ),
     )
     self._make_engine()
     self.emitted = EmittedSchedule(
@@ -157,28 +161,6 @@ class PipelineRun:
       )
     return cells
 
-  def _first_trained(self) -> int:
-    """The first cell that the backward pass must reach; K if it reaches none.
-
-    Those before have frozen weights and none that are trained, and no weight of
-    before the pipeline is trained by way of them.
-    """
-    if self._input_gradients:
-      return 0
-    is_trained = self._layer.trained_variables
-    frozen = False
-    for k, cell in enumerate(self._cells):
-      if self._side_inputs.taken_as_values(k) or any(
-        trained and tensor_specs.differentiable(weight)
-        for weight, trained in zip(cell.weights, cell.trained, strict=True)
-      ):
-        return k if frozen else 0
-      frozen = frozen or any(
-        v.trainable and not is_trained(v)
-        for v in self._layer.cells[k].vars.Flatten()
-      )
-    return len(self._cells) if frozen else 0
-
   def _make_engine(self) -> None:
     args, dims = self._batch.given[INPUTS], self._batch.dims[INPUTS]
     self._split_inputs = self._batch.split(args, dims, self._devices[0])
@@ -216,7 +198,8 @@ class PipelineRun:
     if self._training:
       self._check_random_ops()
       for k in range(self._num_frozen):
-        self._check_captures(k)
+        captures = self._engine.traced(k).captures
+        frozen_cells.check_captures(self._layer, k, captures)
 
   def _engine_of(self, cells: Sequence[engine.Cell]) -> engine.Engine:
     return engine.Engine(
@@ -271,22 +254,6 @@ class PipelineRun:
     if schedule.forward_only:
       return schedule.num_cells
     return schedule.first_backward
-
-  def _check_captures(self, k: int) -> None:
-    """Checks that a cell without backward tasks needs none after all."""
-    is_trained = self._layer.trained_variables.by_name
-    captures = [
-      t
-      for t in self._engine.traced(k).captures
-      if tensor_specs.differentiable(t)
-    ]
-    if input_gradients.may_be_needed(captures, is_trained):
-      raise ValueError(
-        f'{self._layer.path}: nothing up to cell {self._cells[k].name!r} is '
-        'trained, but its layers use tensors from outside that come from '
-        f'trained weights, among {[t.name for t in captures][:3]}; these would '
-        'get no gradient. Hand them to the pipeline as inputs.'
-      )
 
   # -- Running.
 
@@ -412,6 +379,12 @@ class PipelineRun:
     return LossPass(loss, the_engine, last_cell, self._batch, self._devices)
 
   def _gradients(self) -> PipelineGradients:
+    refused = frozen_cells.refused(
+      self._layer,
+      self._cells,
+      self._engine.frozen_weights,
+      self._inputs if self._num_frozen else [],
+    )
     return PipelineGradients(
       self._engine,
       self.schedule,
@@ -420,28 +393,8 @@ class PipelineRun:
       [] if self._num_frozen else self._input_dims,
       self._check_extra_tasks,
       self._side_inputs.given(),
-      self._refused(),
+      refused + self._side_inputs.refused(),
     )
-
-  def _refused(self) -> list[gradient_bridge.Source]:
-    """What has no gradient because it is not trained."""
-    trained = self._layer.trained_variables
-    rows = []
-    for k, device in enumerate(self._devices):
-      variables = [
-        v for layer in self._cells[k].layers for v in layer.vars.Flatten()
-      ]
-      names = [v.name for v in variables if not trained(v)]
-      what = f'a weight, one of {trained_variables.first_of(names)},'
-      rows.append((device, self._engine.frozen_weights(k), what))
-    if self._num_frozen:
-      rows.append((self._devices[0], self._inputs, 'an input'))
-    sources = []
-    for device, tensors, what in rows:
-      floats = [t for t in tensors if tensor_specs.differentiable(t)]
-      message = trained_variables.not_trained(what, self._layer.path, trained)
-      sources.append(trained_variables.refusing_source(device, floats, message))
-    return sources + self._side_inputs.refused()
 
   def _after_statistics(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     """Makes outputs depend on the moving averages' statistics."""

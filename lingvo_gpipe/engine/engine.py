@@ -473,7 +473,8 @@ class Engine:
     ):
       return []
     with placement.on_device(device):
-      unused = tf.raw_ops.VariableV2(shape=[], dtype=tf.float32)
+      # No float: those may be looked at for NaN, and this has no value.
+      unused = tf.raw_ops.VariableV2(shape=[], dtype=tf.bool)
     return [unused.op]
 
   def _context(self, k: int, micro_batch: int) -> tf.Tensor:

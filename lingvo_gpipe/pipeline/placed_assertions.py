@@ -10,7 +10,10 @@ import contextlib
 from collections.abc import Iterator
 
 import lingvo.compat as tf
-from tensorflow.python.ops import gen_logging_ops
+from tensorflow.python.ops import (
+  control_flow_v2_func_graphs,
+  gen_logging_ops,
+)
 
 from lingvo_gpipe.pipeline import seeds
 
@@ -28,8 +31,7 @@ def placed(cell: str, scope: seeds.LayerScope) -> Iterator[None]:
   def placed_assert(condition, data, summarize=None, name=None):
     if seeds.current_scope() is scope:
       where = f'in cell {cell}, layer {scope.path}'
-      # A function within the cell may not take what it is not given.
-      if tf.get_default_graph() is scope.context.vector.graph:
+      if _may_read(scope.context.vector.graph):
         number = tf.cast(scope.context.micro_batch, tf.int32)
         data = [*data, f'{where}, micro-batch', number]
       else:
@@ -41,3 +43,14 @@ def placed(cell: str, scope: seeds.LayerScope) -> Iterator[None]:
     yield
   finally:
     gen_logging_ops._assert = plain
+
+
+def _may_read(graph: tf.Graph) -> bool:
+  """Whether what is built now may use tensors of a graph around it.
+
+  A branch may. Lingvo's recurrent layers have functions that may not.
+  """
+  inner = tf.get_default_graph()
+  while isinstance(inner, control_flow_v2_func_graphs.CondBranchFuncGraph):
+    inner = inner.outer_graph
+  return inner is graph

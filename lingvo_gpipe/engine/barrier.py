@@ -1,16 +1,16 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps TensorFlow's graph optimiser from reaching across layers.
+"""Separates the layers of a cell, as a cut between them would.
 
-The optimiser rewrites arithmetic: a chain of additions, say, becomes one op
-that adds in another order. Where a chain ends depends on where a cell ends, so
-the last bits of a result would depend on the cut. With a barrier between any
-two layers of a cell each layer is optimised by itself, and the cut does not
-matter.
+A tensor that two layers share has one gradient for each. Behind a barrier a
+layer has a tensor of its own, whose gradient is the sum of what that layer
+alone makes of it. So sums have the same terms in the same order wherever the
+cuts are.
 
 The barrier is TensorFlow's PlaceholderWithDefault: an identity, without a
-copy, that the optimiser must leave alone because it could be fed (only behind a
-constant it is folded away). Its gradient has a barrier too.
+copy, that no optimiser removes, as it could be fed. (Only behind a constant it
+is folded away.) Before the pipeline it keeps values that are known from being
+built into a copy of a cell's function. Its gradient has a barrier too.
 """
 
 import functools

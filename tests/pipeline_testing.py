@@ -168,7 +168,14 @@ class Result:
 
 
 def run_step(
-  params, examples, *, step=3, num_devices=None, compute=None, do_eval=None
+  params,
+  examples,
+  *,
+  step=3,
+  num_devices=None,
+  compute=None,
+  do_eval=None,
+  **config,
 ):
   """Builds a pipeline in a graph and runs one step of it.
 
@@ -179,6 +186,7 @@ def run_step(
     num_devices: CPU devices; one for each cell if not given.
     compute: Maps the layer to metrics; by default ComputeLoss.
     do_eval: Whether to evaluate.
+    **config: More of the session's configuration.
   """
   num_devices = num_devices or len(params.cell_tpl)
   compute = compute or (
@@ -204,7 +212,7 @@ def run_step(
         )
       )
     fetched = {n: g for n, g in gradients.items() if g is not None}
-    with session(num_devices, graph) as sess:
+    with session(num_devices, graph, **config) as sess:
       sess.run(tf.global_variables_initializer())
       sess.run(tf.assign(global_step, step))
       values = sess.run((dict(metrics), fetched))

@@ -12,6 +12,7 @@ import numpy as np
 import pipeline_testing as pt
 import pytest
 from lingvo.core import py_utils
+from tensorflow.core.protobuf import rewriter_config_pb2
 
 SCHEDULES = ('gpipe', '1f1b')
 POLICIES = ('always', 'except_last', 'never')
@@ -53,6 +54,46 @@ def test_bit_identical_with_fewer_micro_batches_than_cells():
   pt.assert_identical(
     pt.run_step(params, pt.data()), _reference(num_micro_batches=2)
   )
+
+
+def _graph_options(**kwargs):
+  return tf.compat.v1.GraphOptions(**kwargs)
+
+
+def _rewriting(**kwargs):
+  return _graph_options(
+    rewrite_options=rewriter_config_pb2.RewriterConfig(**kwargs)
+  )
+
+
+@pytest.mark.parametrize('num_cells', [1, 3])
+@pytest.mark.parametrize(
+  'graph_options',
+  [
+    _rewriting(disable_meta_optimizer=True),
+    _rewriting(
+      arithmetic_optimization=rewriter_config_pb2.RewriterConfig.AGGRESSIVE,
+      remapping=rewriter_config_pb2.RewriterConfig.AGGRESSIVE,
+    ),
+    _graph_options(
+      optimizer_options=tf.compat.v1.OptimizerOptions(
+        opt_level=tf.compat.v1.OptimizerOptions.L0
+      )
+    ),
+    _graph_options(
+      optimizer_options=tf.compat.v1.OptimizerOptions(
+        global_jit_level=tf.compat.v1.OptimizerOptions.ON_2
+      )
+    ),
+  ],
+  ids=['no_rewriters', 'aggressive_rewriters', 'no_optimiser', 'xla'],
+)
+def test_bit_identical_however_the_session_is_configured(
+  num_cells, graph_options
+):
+  params = pt.pipeline_params(num_cells, schedule='1f1b')
+  result = pt.run_step(params, pt.data(), graph_options=graph_options)
+  pt.assert_identical(result, _reference())
 
 
 def _unpipelined(layer, examples):

@@ -21,6 +21,7 @@ Lingvo casts seeds to int32, the fields have 13, 11 and 7 bits.
 
 import contextlib
 import dataclasses
+import functools
 import weakref
 from collections.abc import Iterator, Mapping
 
@@ -113,6 +114,11 @@ class LayerScope:
   seed_ops: list[tf.Operation] = dataclasses.field(default_factory=list)
   path: str = ''
 
+  @functools.cached_property
+  def seed(self) -> tf.Tensor:
+    """What the step seeds of all layers of the micro-batch share."""
+    return self.context.seed + self.context.micro_batch * 2 ** _fields().op
+
 
 _SCOPES = py_utils.ThreadLocalStack()
 
@@ -172,14 +178,14 @@ def in_layer(path: str) -> Iterator[None]:
   if scope is None or path not in scope.numbers:
     yield
     return
-  fields, context = _fields(), scope.context
+  fields = _fields()
   first = (scope.numbers[path] + 1) << (fields.micro_batch + fields.op)
-  seed = context.seed + first + context.micro_batch * 2**fields.op
+  seed = scope.seed + first
   py_utils.ResetStepSeed(seed)
   scope.seed_ops.append(seed.op)
   graph = tf.get_default_graph()
-  before = len(graph.get_operations())
+  before = graph.num_operations()
   scope.path = path
   yield
   scope.path = ''
-  scope.ops.append((path, before, len(graph.get_operations())))
+  scope.ops.append((path, before, graph.num_operations()))

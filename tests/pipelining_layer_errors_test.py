@@ -257,22 +257,14 @@ def _with_dropout(**kwargs):
   return tiny_pipeline.pipeline(subs, **kwargs)
 
 
-@pytest.mark.parametrize('recompute', ['always', 'except_last'])
-def test_stateful_dropout_is_refused_where_it_would_be_recomputed(recompute):
-  with _refused(
-    r'Layer net\.d1\.l1 \(WithDropout\)',
-    r'net\.d1\.l1\.params\.dropout_tpl',
-    'DeterministicDropoutLayer',
-    "recompute to 'never'",
-  ):
-    _fprop(_with_dropout(recompute=recompute))
-
-
-def test_stateful_dropout_is_allowed_where_nothing_is_recomputed():
+@pytest.mark.parametrize('recompute', ['always', 'except_last', 'never'])
+def test_stateful_dropout_is_kept_where_it_would_be_recomputed(
+  recompute, caplog
+):
   x = np.ones([8, 3], np.float32)
 
   def build():
-    layer = _with_dropout(recompute='never').Instantiate()
+    layer = _with_dropout(recompute=recompute).Instantiate()
     y = layer.FProp(layer.theta, tf.constant(x))
     # The bias-like gradient of y by l0's weight shows the mask once more.
     w1 = tiny_pipeline.subs_of(layer)['l1'].vars.w
@@ -281,6 +273,8 @@ def test_stateful_dropout_is_allowed_where_nothing_is_recomputed():
   y, gradient = tiny_pipeline.run(build)
   assert np.isfinite(y).all()
   assert np.isfinite(gradient).all()
+  told = 'net.d1.l1.params.dropout_tpl to lingvo.core.layers.Deterministic'
+  assert (told in caplog.text) == (recompute != 'never')
 
 
 def test_stateful_dropout_and_gradients_of_data():
@@ -293,7 +287,7 @@ def test_stateful_dropout_and_gradients_of_data():
 
   with _refused(
     'net: gradients of the inputs are asked for',
-    r'Layer net\.d0\.l \(WithDropout\)',
+    r'layer net\.d0\.l \(WithDropout\)',
   ):
     tiny_pipeline.run(build)
 

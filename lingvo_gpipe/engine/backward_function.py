@@ -21,7 +21,7 @@ import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.engine import graph_function
 from lingvo_gpipe.engine.repeatable import Repeatable
-from lingvo_gpipe.engine.tensor_specs import differentiable, sum_dtype
+from lingvo_gpipe.engine.tensor_specs import differentiable, spec, sum_dtype
 
 Weight = tf.Tensor | tf.IndexedSlices | None
 
@@ -85,6 +85,11 @@ class BackwardFunction:
   def is_empty(self) -> bool:
     """Whether nothing in the cell has a gradient."""
     return not self._gradient.outputs
+
+  @property
+  def sum_specs(self) -> list[tf.TensorSpec]:
+    """What the sums are like; sparse ones have any number of rows."""
+    return [spec(t) for t in self._sums]
 
   def _add_up(
     self,

@@ -152,13 +152,13 @@ class _Passes:
     """The same, keeping what the backward pass needs; sweeps, and runs that."""
     backward = self._function.backward
     with tf.control_dependencies([self.sweep()]):
-      kept = backward.forward_keep(self._arguments)
-      done = _computed(kept)
+      results, stash = backward.forward(self._arguments, keep=True)
+      done = _computed([*results, *stash])
     with tf.control_dependencies([done]):
       swept = self.sweep()
     with tf.control_dependencies([swept]):
-      d_inputs, sums = backward(
-        self._arguments, backward.residuals(kept), self._d_ys, self._sums
+      d_inputs, sums = backward.backward(
+        self._arguments, stash, self._d_ys, self._sums
       )
       return _computed([t for t in (*d_inputs, *sums) if t is not None])
 
@@ -176,7 +176,7 @@ class _Passes:
 
 def _sums(backward: BackwardFunction) -> list[tf.Tensor] | None:
   """Sums of gradients to add to; None if they are sparse or there are none."""
-  found = backward.sum_specs()
+  found = backward.sum_specs
   if not all(spec.shape.is_fully_defined() for spec in found):
     return None
   return [_variable(spec, 'zeros') for spec in found] or None

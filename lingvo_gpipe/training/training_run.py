@@ -144,7 +144,9 @@ def _train_evaluate_report(model, log, loading_seconds):
     model=FLAGS.model,
     num_weights=num_weights,
     num_devices=FLAGS.worker_split_size,
-    num_micro_batches=per_step.num_micro_batches,
+    # As it runs; a model may also have a pipeline of its own kind.
+    num_micro_batches=per_step.num_micro_batches
+    or pipeline_params.find(cfg, 'num_micro_batches'),
     schedule=pipeline_params.find(cfg, 'schedule'),
     steps=evaluation.step,
     times=times,

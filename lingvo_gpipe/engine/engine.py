@@ -443,6 +443,11 @@ class Engine:
     if device not in self._last:
       self._last[device] = self._before_first(self._cells[k].device)
     after = self._last[device]
+    if not tf.executing_eagerly():
+      # Within another pipeline's cell, or a branch, backward tasks are in a
+      # function of their own, which runs after that of the forward tasks.
+      graph = tf.get_default_graph()
+      after = [last for last in after if last.graph is graph]
     with (
       placement.on_device(self._cells[k].device),
       tf.control_dependencies(after),

@@ -121,7 +121,7 @@ def test_fetched_activations_are_those_of_the_mini_batch(inside):
     fetches = [tiny_pipeline.subs_of(layer)[name] for name in ('f0', 'f1')]
     x = _x()
     if inside:
-      y = layer.ComputeLoss(layer.theta, x, x).loss[0]
+      y = layer.ComputeLoss(layer.theta, x, _x()).loss[0]
     else:
       y = layer.FProp(layer.theta, x)
     # With x, whose gradient nothing needs, the first cell is traced again.

@@ -14,6 +14,7 @@ before it, so that one sum a weight is alive and its order is fixed.
 """
 
 import contextlib
+import functools
 from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
@@ -145,7 +146,7 @@ class BackwardFunction:
     if keep:
       name, stash = 'forward_keep', self._residuals
     else:
-      name, stash = 'forward', self._unrepeatable()[0]
+      name, stash = 'forward', self._unrepeatable[0]
     if name not in self._functions:
       self._functions[name] = forward_function(
         f'{self._name}_{name}', self._graph, stash
@@ -170,7 +171,7 @@ class BackwardFunction:
     if not self._residuals:
       return []
     if 'recompute' not in self._functions:
-      kept, left_out = self._unrepeatable()
+      kept, left_out = self._unrepeatable
       with _without_control_inputs(self._graph, left_out):
         self._functions['recompute'] = graph_function.GraphFunction(
           f'{self._name}_recompute',
@@ -227,6 +228,7 @@ class BackwardFunction:
       )
     return self._functions[name]
 
+  @functools.cached_property
   def _unrepeatable(self) -> tuple[list[tf.Tensor], set[tf.Operation]]:
     """What the recomputed pass takes from the first one.
 

@@ -37,22 +37,8 @@ def graph_flops(
     frame: What is known of its inputs; they are zeros by default.
   """
   frame = frame or Frame()
-  return sum(_flops(op, frame) for op in _needed(graph))
-
-
-def _needed(graph: graph_function.FuncGraph) -> list[tf.Operation]:
-  """The ops that run when the graph does."""
-  pending = [t.op for t in graph.outputs]
-  pending += list(getattr(graph, 'control_outputs', None) or ())
-  needed = {id(op): op for op in pending}
-  while pending:
-    op = pending.pop()
-    for before in (*(t.op for t in op.inputs), *op.control_inputs):
-      # Outputs of a gradient's graph may be tensors of another graph.
-      if id(before) not in needed and before.graph is graph:
-        needed[id(before)] = before
-        pending.append(before)
-  return list(needed.values())
+  wanted = [*graph.outputs, *(getattr(graph, 'control_outputs', None) or ())]
+  return sum(_flops(op, frame) for op in graph_function.needed(wanted))
 
 
 def _flops(op: tf.Operation, frame: Frame) -> int:

@@ -386,6 +386,8 @@ def test_measured_times_are_seconds_of_what_runs(short):
 
 
 def test_measures_named_values_tied_weights_and_ints(short):
+  # Enough that a pass stands out from what starting a run takes.
+  rows = 50_000
   found = layer_costs.measured_costs(
     [
       *linear('a'),
@@ -393,11 +395,11 @@ def test_measures_named_values_tied_weights_and_ints(short):
       *linear('b'),
       TakeLayer.Params().Set(name='take', takes=['skip']),
     ],
-    (spec(2, WIDTH), spec(2, dtype=tf.int32)),
+    (spec(rows, WIDTH), spec(rows, dtype=tf.int32)),
   )
   assert all(cost.forward > 0 for cost in found)
   tied = Tied.Params().Set(name='tied', weights_of={'tied': 'a.w'})
-  found = layer_costs.measured_costs([*linear('a'), tied], spec(2, WIDTH))
+  found = layer_costs.measured_costs([*linear('a'), tied], spec(rows, WIDTH))
   assert found[1].forward > 0
 
 

@@ -20,12 +20,9 @@ import lingvo.compat as tf
 import numpy as np
 from lingvo.core import py_utils
 from tensorflow.core.framework import types_pb2
-from tensorflow.python.framework import (
-  auto_control_deps_utils,
-  op_def_registry,
-)
+from tensorflow.python.framework import op_def_registry
 
-from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine import graph_function, repeatable
 from lingvo_gpipe.training import due_updates, first_error, non_finite, notices
 
 tf.flags.DEFINE_enum(
@@ -43,13 +40,6 @@ FLAGS = tf.flags.FLAGS
 _CHECKS = ('CheckNumerics', 'CheckNumericsV2', 'Assert')
 # So many steps skipped one after the other mean that training is broken.
 MAX_SKIPPED = 10
-_ONLY_READ = (
-  *auto_control_deps_utils.RESOURCE_READ_OPS,
-  'LookupTableExportV2',
-  'LookupTableFindV2',
-  'LookupTableSizeV2',
-  'VarIsInitializedOp',
-)
 _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 
 
@@ -68,7 +58,7 @@ class _Writers:
     self._functions = {}
 
   def __contains__(self, op):
-    if op.type in _ONLY_READ:
+    if op.type in repeatable.READS:
       return False
     if op.type in _CALLS:
       return self._in_function(op.get_attr('f').name)
@@ -86,7 +76,7 @@ class _Writers:
     return self._functions[name]
 
   def _in_body(self, node):
-    if node.op in _ONLY_READ:
+    if node.op in repeatable.READS:
       return False
     called = [v.func.name for v in node.attr.values() if v.HasField('func')]
     known = op_def_registry.get(node.op)

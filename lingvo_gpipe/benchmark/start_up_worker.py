@@ -15,7 +15,6 @@ import lingvo.compat as tf
 import numpy as np
 from lingvo.core import cluster_factory, py_utils
 
-from lingvo_gpipe import pipelining_layer
 from lingvo_gpipe.benchmark import (
   case_model,
   lingvo_set_up,
@@ -115,24 +114,9 @@ def _eager_step_of(case: Case, variant: Variant) -> Callable[[Any], Any]:
   cluster.__enter__()
   py_utils.GetOrCreateGlobalStepVar()
   model = case_model.make(case)
-  cells = [0, *_splits(case, variant.num_cells), len(model.layers)]
-  layer = (
-    pipelining_layer.PipeliningLayer.Params()
-    .Set(
-      name='net',
-      num_micro_batches=variant.num_micro_batches,
-      schedule=variant.method.schedule,
-      recompute=variant.method.recompute,
-      loss_tpl=model.loss,
-      cell_tpl=[
-        pipelining_layer.FeatureExtractionLayer.Params().Set(
-          name=f'cell{k}', sub=model.layers[cells[k] : cells[k + 1]]
-        )
-        for k in range(variant.num_cells)
-      ],
-    )
-    .Instantiate()
-  )
+  layer = train_step.pipeline_params(
+    model, variant, _splits(case, variant.num_cells), 'net'
+  ).Instantiate()
   variables = layer.vars.Flatten()
 
   def step(x: Any) -> Any:

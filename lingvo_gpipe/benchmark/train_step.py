@@ -92,7 +92,9 @@ class TrainStep:
   def _compute_loss(self, model: Any, inputs: Any, targets: Any) -> Any:
     engine = self._variant.method.engine
     if engine in ('ours', 'naive'):
-      layer = self._our_params(model).Instantiate()
+      layer = pipeline_params(
+        model, self._variant, self._splits, _NAME
+      ).Instantiate()
       return layer.ComputeLoss(layer.theta, inputs, targets)['loss'][0]
     if engine == 'lingvo':
       params = lingvo_engine.pipelining_params(
@@ -107,23 +109,6 @@ class TrainStep:
       outputs = params.Instantiate().FPropDefaultTheta(inputs)
     with tf.device(self._device(self._variant.num_cells - 1)):
       return loss.FPropDefaultTheta(outputs, targets)['loss'][0]
-
-  def _our_params(self, model: Any) -> Any:
-    variant = self._variant
-    ends = [0, *self._splits, len(model.layers)]
-    return pipelining_layer.PipeliningLayer.Params().Set(
-      name=_NAME,
-      num_micro_batches=variant.num_micro_batches,
-      schedule=variant.method.schedule,
-      recompute=variant.method.recompute,
-      loss_tpl=model.loss,
-      cell_tpl=[
-        pipelining_layer.FeatureExtractionLayer.Params().Set(
-          name=f'cell{k}', sub=model.layers[start:end]
-        )
-        for k, (start, end) in enumerate(itertools.pairwise(ends))
-      ],
-    )
 
   @property
   def _threads_in_ops(self) -> int:
@@ -142,6 +127,33 @@ class TrainStep:
       # Or two ops that do not wait for each other would run on two cores.
       config.inter_op_parallelism_threads = 1
     return config
+
+
+def pipeline_params(
+  model: Any, variant: Variant, splits: list[int], name: str
+) -> Any:
+  """Params of our pipeline for a case's model, with the loss in it.
+
+  Args:
+    model: The model.
+    variant: How it is run.
+    splits: The first layer of each cell but the first.
+    name: The layer's name.
+  """
+  ends = [0, *splits, len(model.layers)]
+  return pipelining_layer.PipeliningLayer.Params().Set(
+    name=name,
+    num_micro_batches=variant.num_micro_batches,
+    schedule=variant.method.schedule,
+    recompute=variant.method.recompute,
+    loss_tpl=model.loss,
+    cell_tpl=[
+      pipelining_layer.FeatureExtractionLayer.Params().Set(
+        name=f'cell{k}', sub=model.layers[start:end]
+      )
+      for k, (start, end) in enumerate(itertools.pairwise(ends))
+    ],
+  )
 
 
 def _descend(loss: Any) -> Any:

@@ -140,6 +140,6 @@ def _varying(function: CellFunction, given: Sequence[bool]) -> list[bool]:
   while len(varying) > before:
     before = len(varying)
     for op in operations:
-      if op.op_def.is_stateful or any(id(t) in varying for t in op.inputs):
+      if op._is_stateful or any(id(t) in varying for t in op.inputs):
         varying.update(id(t) for t in op.outputs)
   return [id(tensor) in varying for tensor in function.graph.outputs]

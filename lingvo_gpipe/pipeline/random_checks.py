@@ -38,7 +38,9 @@ def check_seeds(cell: LingvoCell, graph: tf.Graph) -> None:
   stateless = _StatelessRandomOps(definitions)
   seeded: set[str] | None = None
   for index, op in enumerate(graph.get_operations()):
-    if not stateless.in_op(op.type, op.node_def.attr):
+    # To read an op's attributes takes time, and without functions they say
+    # nothing.
+    if not stateless.in_op(op.type, op.node_def.attr if definitions else {}):
       continue
     if seeded is None:
       # What a stateful op returns is another seed for each micro-batch.

@@ -15,6 +15,7 @@ left for later.
 """
 
 import ast
+import copy
 import importlib.util
 import pathlib
 import re
@@ -49,10 +50,12 @@ def read(argv: list[str]) -> flags.FlagValues | None:
 
   Returns:
     The flags, unparsed; None if only the imports will tell. Those of
-    `flags.FLAGS` are among them, and are unparsed, too.
+    `flags.FLAGS` are among them as copies: this process may go on with its own.
   """
   values = flags.FlagValues()  # type: ignore[no-untyped-call]
-  values.append_flag_values(flags.FLAGS)
+  for name in flags.FLAGS:
+    if name == flags.FLAGS[name].name:  # Not its short name.
+      values[name] = copy.deepcopy(flags.FLAGS[name])
   if 'lingvo.trainer' not in sys.modules:
     for call in _definitions():
       _define(call, values)

@@ -9,7 +9,12 @@ from absl import flags
 from absl.testing import flagsaver
 
 from lingvo_gpipe import trainer
-from lingvo_gpipe.training import early_flags, trainer_flags
+from lingvo_gpipe.training import (
+  command,
+  early_flags,
+  trainer_flags,
+  user_error,
+)
 
 _EVERY_COMMAND = """
 import contextlib, io, json, sys
@@ -101,6 +106,15 @@ def test_flags_are_read_as_they_are_defined():
     assert (read.default, read.boolean) == (flag.default, flag.boolean), name
     assert type(read) is type(flag), name
     assert type(read.parser) is type(flag.parser), name
+
+
+def test_reading_a_command_line_leaves_the_flags_of_the_process():
+  trainer.preload()
+  with flagsaver.flagsaver(schedule='gpipe'):
+    command.check_flags('trainer', ['trainer', '--schedule=1f1b'])
+    with pytest.raises(user_error.UserError):
+      command.check_flags('trainer', ['trainer', '--schedule=2f2b'])
+    assert flags.FLAGS.schedule == 'gpipe'
 
 
 def test_flags_of_tensorflow_and_absl_are_not_refused():

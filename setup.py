@@ -34,12 +34,8 @@ setuptools.setup(
   ),
   entry_points={
     'console_scripts': [
-      'lingvo_gpipe_benchmark = lingvo_gpipe.benchmark.speed_command:main',
       'lingvo_gpipe_check = lingvo_gpipe.check:main',
       'lingvo_gpipe_launch_local = lingvo_gpipe.launch_local:main',
-      'lingvo_gpipe_check_predictions = '
-      'lingvo_gpipe.benchmark.check_predictions_command:main',
-      'lingvo_gpipe_paper_tables = lingvo_gpipe.planner.paper_tables:main',
       'lingvo_gpipe_plan = lingvo_gpipe.planner.plan_command:main',
       'lingvo_gpipe_trace = lingvo_gpipe.tracing.trace_command:run_command',
       'lingvo_gpipe_trainer = lingvo_gpipe.trainer:run_command',

@@ -27,13 +27,13 @@ LOADS: dict[str, list[str]] = {
     f'lingvo_gpipe.lingvo_ops.{op}' for op in _OPS
   ],
   # Documents all layers, models and commands that it finds.
-  'lingvo_gpipe.documentation.reference_page': [
+  'tools.docs.reference_page': [
     'lingvo_gpipe.*',
     'model_params.*',
   ],
   # What a tool imports of the tests, where the reference runs all tools.
-  'documentation.reference_page_test': ['drawn_layers.search'],
-  'tools.reference': ['drawn_layers.search'],
+  'tools.docs.reference_page_test': ['drawn_layers.search'],
+  'tools/reference': ['drawn_layers.search'],
   # Runs them by f'lingvo_gpipe.{name}'.
   'launch_local_test': ['lingvo_gpipe.launch_local', 'lingvo_gpipe.trainer'],
 }
@@ -47,7 +47,7 @@ LOADS_ANY: dict[str, str] = {
 
 # File: files that it reads and does not name by string constants.
 READS: dict[str, list[str]] = {
-  'lingvo_gpipe/documentation/reference_page.py': ['tools/*.py'],
+  'tools/docs/reference_page.py': ['tools/*.py'],
   'tests/docs/links_test.py': ['LICENSE', 'docs/*', 'docs/images/*'],
 }
 

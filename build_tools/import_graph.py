@@ -131,7 +131,7 @@ class ImportGraph:
     names += [f'model_params.{name}' for name in named.models]
     if source.in_tests:
       names += [
-        path.removesuffix('.py').replace('/', '.')
+        path.removesuffix('.py')
         for path in named.files
         if path.startswith('tools/') and path.endswith('.py')
       ]

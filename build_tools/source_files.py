@@ -4,7 +4,8 @@
 
 A module name here is the one that the file is imported by: tests are on the
 path by pytest's configuration, so that `tests/tiny_pipeline.py` is
-`tiny_pipeline`. Tools are not imported; `tools/plan.py` is `tools.plan`.
+`tiny_pipeline`. The programs in tools/ are not imported, and beside a program
+may lie the package of its name: `tools/plan.py` is `tools/plan`.
 """
 
 import ast
@@ -14,8 +15,8 @@ import re
 import textwrap
 
 # Directories of importable packages, and those of files beside them.
-PACKAGES = ('build_tools', 'lingvo_gpipe', 'model_params')
-DIRECTORIES = (*PACKAGES, 'tests', 'tools')
+PACKAGES = ('build_tools', 'lingvo_gpipe', 'model_params', 'tools')
+DIRECTORIES = (*PACKAGES, 'tests')
 
 # A registered model, perhaps as a flag's value: module and class.
 _MODEL = re.compile(r'(?:--\w+=)?([a-z_]\w*(?:\.[a-z_]\w*)*)\.[A-Z0]\w*')
@@ -49,7 +50,7 @@ class SourceFile:
 
   @property
   def is_tool(self) -> bool:
-    return self.path.startswith('tools/')
+    return self.directory == 'tools' and not self.is_package
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,13 @@ def find(root: pathlib.Path) -> list[SourceFile]:
     for directory in DIRECTORIES
     for path in (root / directory).rglob('*.py')
   ]
-  return [SourceFile(str(p), _module_name(p)) for p in sorted(paths)]
+  sources = [SourceFile(str(p), _module_name(p)) for p in sorted(paths)]
+  return [
+    dataclasses.replace(source, module=source.path.removesuffix('.py'))
+    if source.is_tool
+    else source
+    for source in sources
+  ]
 
 
 def _module_name(path: pathlib.PurePath) -> str:

@@ -16,7 +16,7 @@ import shlex
 import sys
 from unittest import mock
 
-from lingvo_gpipe.documentation import markdown_blocks
+from tools.docs import markdown_blocks
 
 DOCS = pathlib.Path(__file__).parents[1] / 'docs'
 
@@ -106,7 +106,7 @@ def _run_program(words):
 
 @functools.cache
 def _commands():
-  from lingvo_gpipe.documentation import reference_page
+  from tools.docs import reference_page
 
   return dict(reference_page.commands())
 
@@ -129,7 +129,7 @@ def check_flags(words, where):
   """Asserts that a command is one of ours, and has the flags it is given."""
   from absl import flags
 
-  from lingvo_gpipe.documentation import command_options
+  from tools.docs import command_options
 
   if words[0].endswith('.sh'):
     assert (DOCS.parent / words[0]).exists(), f'{where}: {words[0]}'

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lingvo_gpipe.benchmark import largest_models_command
+from tools.benchmark import largest_models_command
 
 if __name__ == '__main__':
   sys.exit(largest_models_command.main())

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lingvo_gpipe.planner import parameter_counts
+from tools.paper import parameter_counts
 
 if __name__ == '__main__':
   sys.exit(parameter_counts.main())

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lingvo_gpipe.documentation import reference_page
+from tools.docs import reference_page
 
 if __name__ == '__main__':
   sys.exit(reference_page.main())

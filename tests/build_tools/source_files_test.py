@@ -119,5 +119,5 @@ def test_files_have_the_names_that_they_are_imported_by(tmp_path):
     'lingvo_gpipe/a.py': 'lingvo_gpipe.a',
     'tests/a/b_test.py': 'a.b_test',
     'tests/helper.py': 'helper',
-    'tools/t.py': 'tools.t',
+    'tools/t.py': 'tools/t',
   }

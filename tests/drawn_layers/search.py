@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
 
-from lingvo_gpipe.benchmark import lingvo_set_up
-from lingvo_gpipe.benchmark.child_process import ChildError, ChildProcess
 from lingvo_gpipe.training import one_core
+from tools.benchmark import lingvo_set_up
+from tools.benchmark.child_process import ChildError, ChildProcess
 
 _EXAMPLES = """
 examples:

@@ -19,7 +19,7 @@ from absl import logging
 from drawn_layers import sampling
 from drawn_layers.draws import Draw
 
-from lingvo_gpipe.benchmark import lingvo_set_up, process_memory
+from tools.benchmark import lingvo_set_up, process_memory
 
 _DRAW_SECONDS = 600
 _SHOWN = 2000

@@ -19,7 +19,7 @@ from lingvo_gpipe.training import (
 _EVERY_COMMAND = """
 import contextlib, io, json, sys
 from absl import flags
-from lingvo_gpipe.documentation import reference_page
+from tools.docs import reference_page
 found = {}
 for call, main in reference_page.commands():
   sys.argv = ['command', '--worker_split_sise=2']

@@ -1,0 +1,43 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison of accuracies with batch norm."""
+
+import numpy as np
+import pytest
+
+from tools.benchmark import batch_norm, batch_norm_command
+
+
+def test_the_standard_error_is_that_of_a_difference_of_means():
+  pipelined, plain = (0.9, 0.94, 0.95), (0.91, 0.97)
+  result = batch_norm.Comparison(pipelined, plain)
+  assert result.difference == pytest.approx(np.mean(pipelined) - np.mean(plain))
+  assert result.standard_error == pytest.approx(
+    np.sqrt(np.var(pipelined, ddof=1) / 3 + np.var(plain, ddof=1) / 2)
+  )
+  assert batch_norm.spread(pipelined) == pytest.approx(
+    np.std(pipelined, ddof=1)
+  )
+
+
+def test_noise_is_two_standard_errors():
+  assert batch_norm.Comparison((0.9, 0.92), (0.91, 0.93)).within_noise
+  assert not batch_norm.Comparison((0.9, 0.9001), (0.93, 0.9301)).within_noise
+
+
+def test_both_kinds_see_the_same_images_and_take_the_same_steps():
+  piped = batch_norm._pipelined_params('Train', 7, 100)
+  plain = batch_norm._plain_params('Train', 7, 100)
+  m = batch_norm.NUM_MICRO_BATCHES
+  assert piped.input.batch_size == m * plain.input.batch_size
+  assert piped.input.random_seed == plain.input.random_seed == 7
+  assert plain.task.train.max_steps == m * piped.task.train.max_steps == 100 * m
+  assert plain.task.train.optimizer.accum_steps == m
+  a, b = (p.task.train.lr_schedule for p in (piped, plain))
+  assert b.warmup_steps == m * a.warmup_steps
+
+
+@pytest.mark.parametrize('wrong', [['--runs=1'], ['--steps=0']])
+def test_a_mistake_is_said(wrong, capsys):
+  assert batch_norm_command.main(wrong) == 2
+  assert wrong[0].replace('=', ' ') in capsys.readouterr().err

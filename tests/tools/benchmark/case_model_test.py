@@ -1,0 +1,71 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses  # noqa: I001
+
+import lingvo_gpipe  # noqa: F401
+import lingvo.compat as tf
+import numpy as np
+import pytest
+
+from tools.benchmark import case_cut, case_model, cases
+from tools.benchmark.case_model import Field
+
+_MLP, _AMOEBANET, _LANGUAGE_MODEL = cases.TINY_CASES
+
+
+@pytest.mark.parametrize(
+  ('field', 'dtype', 'least', 'most'),
+  [
+    (Field((50,)), np.float32, -8, 8),
+    (Field((50,), 7), np.int32, 0, 6),
+    (Field((50,), 0), np.float32, 1, 1),
+  ],
+)
+def test_data_are_of_the_same_kind_wherever_they_are_made(
+  field, dtype, least, most
+):
+  array = field.array(4, np.random.RandomState(1))
+  same = field.array(4, np.random.RandomState(1))
+  np.testing.assert_array_equal(array, same)
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    made = session.run(field.tensor(4, [1, 2]))
+  for values in (array, made):
+    assert (values.shape, values.dtype) == ((4, 50), dtype)
+    assert least <= values.min() <= values.max() <= most
+
+
+def test_every_step_has_the_same_data():
+  model = case_model.make(_LANGUAGE_MODEL)
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    inputs, targets, start = model.data(4)
+    session.run(start)
+    first, second = (session.run([inputs, targets.labels]) for _ in range(2))
+  assert first[0].shape == (4, _LANGUAGE_MODEL.example_size)
+  np.testing.assert_array_equal(first, second)
+  assert (first[0] != first[1]).any()
+
+
+def test_pipelines_are_told_the_shapes():
+  model = case_model.make(_AMOEBANET)
+  assert model.input_shapes(2) == 'float32[2,8,8,3]'
+  assert model.target_shapes(2) == 'label=int32[2], weight=float32[2]'
+  assert case_model.make(_MLP).target_shapes(2) == ''
+
+
+def test_equal_layers_make_equal_cells():
+  found = case_cut.find(_MLP, 2)
+  assert (found['splits'], found['basis']) == ([2], 'flops')
+  assert found['layers'] == ['l0', 'l1', 'l2', 'l3']
+  first, second = (sum(cost) for cost in found['costs'])
+  # The first computes no gradient of the data.
+  assert 0.8 < first / second < 1
+  assert found['own'] == {}
+
+
+def test_what_recomputes_less_in_its_last_cell_has_a_cut_of_its_own():
+  found = case_cut.find(dataclasses.replace(_MLP, num_layers=14), 2)
+  assert found['splits'] == [7]
+  own = found['own']
+  assert set(own) == {'ours-1f1b-always', 'ours-1f1b-except_last'}
+  assert own['ours-1f1b-always']['splits'] == [6]
+  assert len(own['ours-1f1b-always']['costs']) == 2

@@ -1,0 +1,188 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+
+from tools.benchmark import (
+  conditions,
+  measured,
+  memory,
+  memory_command,
+  process_memory,
+  speed,
+  speed_command,
+  speed_report,
+)
+from tools.benchmark.child_process import ChildError
+from tools.benchmark.memory_prediction import predict
+
+pytestmark = pytest.mark.skipif(
+  not process_memory.available(), reason='/proc takes Linux'
+)
+
+
+@pytest.fixture
+def files(tmp_path):
+  return [
+    *('--json', str(tmp_path / 'found.json')),
+    *('--markdown', str(tmp_path / 'found.md')),
+  ]
+
+
+def _read(files):
+  with open(files[1]) as found, open(files[3]) as text:
+    return json.load(found), text.read()
+
+
+class _Benchmark:
+  """Finds the same whatever is measured."""
+
+  asked = []
+
+  def __init__(self, plan, say):
+    self.plan = plan
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    pass
+
+  def measure(self, case, of_case):
+    self.asked.append((case.name, self.plan, of_case))
+    cut = measured.Cut([4], ['a'] * 8, [(1.0, 2.0)] * 2, 'flops')
+    return speed_report.CaseReport(
+      case,
+      {
+        v: measured.Measured(
+          [1.0], [1.0], [2.0], [3.0], [3.0], [4], [5], [6], 7, [7.0, 8.0]
+        )
+        for v in of_case
+      },
+      {v.num_cells: cut for v in of_case},
+      num_cores=2,
+    )
+
+
+@pytest.fixture
+def asked(monkeypatch):
+  monkeypatch.setattr(speed, 'Benchmark', _Benchmark)
+  monkeypatch.setattr(_Benchmark, 'asked', [])
+  return _Benchmark.asked
+
+
+def test_speed_is_shown_and_written(asked, capsys, files, tmp_path):
+  readme = tmp_path / 'README.md'
+  readme.write_text('a\n<!-- benchmark:begin -->\n<!-- benchmark:end -->\nb\n')
+  arguments = ['--case=wide', '--variants=lingvo,ours-1f1b-never']
+  arguments += ['--rounds=2', '--cells=2,4', '--readme', str(readme), *files]
+  assert speed_command.main(arguments) == 0
+  [(name, plan, of_case)] = asked
+  assert (name, plan.rounds, len(of_case)) == ('wide', 2, 4)
+  found, text = _read(files)
+  first = found['cases'][0]['variants'][0]
+  assert (first['name'], first['step_median']) == ('lingvo', 2)
+  assert '--case=wide' in found['command']
+  assert text.count('| ours-1f1b-never ') == 2
+  assert text.strip() in readme.read_text()
+  assert text.strip() in capsys.readouterr().out.replace('\n\n\n', '\n\n')
+
+
+def test_speed_says_how_long_it_takes_before_it_begins(asked, capsys):
+  assert speed_command.main(['--case=tiny', '--variants=plain']) == 0
+  assert 'this takes about 1 min' in capsys.readouterr().err.splitlines()[0]
+
+
+def test_schedules_and_policies_choose_variants(asked):
+  arguments = ['--model=transformer', '--schedules=1f1b', '--no_memory']
+  assert speed_command.main([*arguments, '--recompute=except_last']) == 0
+  [(name, plan, of_case)] = asked
+  assert name == 'transformer'
+  assert not plan.memory
+  assert [v.method.name for v in of_case if v.method.engine == 'ours'] == [
+    'ours-1f1b-except_last'
+  ]
+
+
+def test_an_interpreter_without_torch_leaves_the_peer_out(
+  asked, capsys, tmp_path
+):
+  without = ['--torch_python=/bin/false', '--case=tiny']
+  assert speed_command.main(without) == 0
+  assert 'pip install torch' in capsys.readouterr().out
+  assert all(v.method.engine != 'torch' for v in asked[0][2])
+  with pytest.raises(SystemExit):
+    speed_command.main([*without, '--variants=torch-gpipe-never'])
+  # /bin/true takes any argument well.
+  found = tmp_path / 'found.json'
+  arguments = ['--torch_python=/bin/true', '--case=tiny', f'--json={found}']
+  assert speed_command.main(arguments) == 0
+  # A path of this machine is nothing to show.
+  assert '--torch_python=PYTHON --case=tiny' in found.read_text()
+  assert any(v.method.engine == 'torch' for v in asked[1][2])
+
+
+def test_memory_is_shown_and_written(monkeypatch, capsys, files):
+  def measure(cases):
+    return [
+      memory.MemoryResult(case, (2**20,) * case.num_cells, tuple(predict(case)))
+      for case in cases
+    ]
+
+  monkeypatch.setattr(memory, 'measure', measure)
+  assert memory_command.main(['--micro_batches', '8,16', *files]) == 0
+  found, text = _read(files)
+  assert [
+    (case['case']['schedule'], case['case']['num_micro_batches'])
+    for case in found['cases']
+  ] == [('gpipe', 8), ('gpipe', 16), ('1f1b', 8), ('1f1b', 16)]
+  assert text.count('| 1f1b ') == 8
+  assert text.strip() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('command', 'arguments', 'message'),
+  [
+    (speed_command, ['--case', 'none'], "no case 'none'"),
+    (speed_command, ['--variants', 'none'], "no variant 'none'"),
+    (speed_command, ['--rounds', '0'], 'rounds is 0'),
+    (speed_command, ['--case=tiny', '--model=mlp'], '--case or --model'),
+    (speed_command, ['--cells=2,x'], '--cells=2,x: use whole numbers'),
+    (speed_command, ['--micro_batches=7'], 'micro_batches has 7'),
+    (speed_command, ['--schedules=none'], "no schedule 'none'"),
+    (
+      speed_command,
+      ['--variants=lingvo', '--recompute=never'],
+      'without --schedules and --recompute',
+    ),
+    (speed_command, ['--torch_python=/none'], '--torch_python=/none: No such'),
+    (speed_command, ['--readme=/none.md'], 'no file /none.md'),
+    (memory_command, ['--schedules', 'none'], "no schedule 'none'"),
+    (memory_command, ['--micro_batches', '5'], 'does not divide'),
+    (memory_command, ['--micro_batches', '0'], 'num_micro_batches is 0'),
+    (memory_command, ['--num_cells', '0'], 'num_cells is 0'),
+  ],
+)
+def test_mistakes_end_with_status_2(capsys, command, arguments, message):
+  with pytest.raises(SystemExit) as ended:
+    command.main(arguments)
+  assert ended.value.code == 2
+  assert message in capsys.readouterr().err
+
+
+def test_a_failed_process_ends_with_status_1(monkeypatch, capsys):
+  def fail(*unused):
+    raise ChildError('it ended')
+
+  monkeypatch.setattr(speed.Benchmark, 'measure', fail)
+  monkeypatch.setattr(memory, 'measure', fail)
+  for command in (speed_command, memory_command):
+    assert command.main([]) == 1
+    assert 'it ended' in capsys.readouterr().err
+
+
+def test_a_busy_machine_shows():
+  machine = {**conditions.now(), 'load': 0.1}
+  assert 'busy' not in conditions.describe(machine)
+  assert 'busy' in conditions.describe({**machine, 'load': 3.0})

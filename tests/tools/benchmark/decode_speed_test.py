@@ -1,0 +1,54 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the timing of generation."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tools.benchmark import decode_command, decode_speed
+
+
+def test_ways_of_generating_agree():
+  case = decode_speed.Case(
+    num_layers=1,
+    model_dim=8,
+    vocab_size=20,
+    rows=3,
+    prompt=2,
+    tokens=5,
+    num_cells=2,
+  )
+  results = decode_speed.measure(case, runs=1)
+  assert [r.name for r in results] == [
+    'cached, M = 1',
+    'cached, M = 2',
+    'whole passes',
+  ]
+  for result in results:
+    assert result.ids.shape == (3, 7)
+    np.testing.assert_array_equal(result.ids, results[0].ids)
+    assert result.tokens_per_second == pytest.approx(15 / result.seconds)
+
+
+@pytest.mark.parametrize('differ', [False, True])
+def test_command_shows_and_writes(monkeypatch, capsys, tmp_path, differ):
+  def measure(case, runs):
+    assert (case.num_layers, case.num_cells, runs) == (2, 2, 4)
+    ids = np.zeros([4, 264])
+    return [
+      decode_speed.DecodeSpeed('cached', 0.5, 2048.0, ids + differ),
+      decode_speed.DecodeSpeed('whole passes', 4.0, 256.0, ids),
+    ]
+
+  monkeypatch.setattr(decode_speed, 'measure', measure)
+  files = [str(tmp_path / name) for name in ('found.json', 'found.md')]
+  flags = ['--layers=2', '--runs=4', '--json', files[0], '--markdown', files[1]]
+  assert decode_command.main(flags) == differ
+  text = capsys.readouterr().out
+  assert '2048 |           8.0 |' in text
+  assert ('Other tokens than by whole passes: cached' in text) == differ
+  with open(files[0]) as found, open(files[1]) as table:
+    assert json.load(found)['results'][0]['tokens_per_second'] == 2048.0
+    assert table.read().strip() in text

@@ -1,0 +1,89 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import itertools
+
+import pytest
+
+from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.partitioner import PipelineSpec, partition
+from tools.benchmark import least_memory
+from tools.benchmark.training_case import TrainingCase
+
+
+def _layer(name, parameters, activations=100, output=10):
+  return LayerCost(
+    name,
+    forward=1,
+    backward=2,
+    parameters=parameters,
+    weight_bytes=4 * parameters,
+    optimizer_bytes=8 * parameters,
+    activation_bytes=activations,
+    output_bytes=output,
+  )
+
+
+def test_the_cut_needs_hardly_more_than_the_least():
+  layers = [_layer(f'l{i}', 100 * 2**i) for i in range(10)]
+  spec = PipelineSpec(num_devices=3, num_micro_batches=4, schedule='1f1b')
+  found = least_memory.least_memory_cut(layers, spec)
+  least = min(
+    max(partition(layers, spec, splits).device_memory)
+    for splits in itertools.combinations(range(1, 10), 2)
+  )
+  assert max(found.device_memory) <= 1.01 * least
+  # By time the layers are equal, and the last cell would have three of them.
+  assert max(partition(layers, spec).device_memory) > 1.5 * least
+
+
+def _reference(family, num_layers):
+  case = TrainingCase(family, 9, 64, 32, 16, 1, 4, 'always')
+  layers = tuple(_layer(str(i), 1000 + i) for i in range(num_layers))
+  return least_memory.Reference(case, layers, 8)
+
+
+@pytest.mark.parametrize('length', [3, 6, 9, 12, 36])
+def test_amoebanets_of_any_length_have_their_layers(length):
+  reference = _reference('amoebanet', 16)
+  case = dataclasses.replace(reference.case, length=length)
+  # Stem, four reductions and classifier stay.
+  runs = ((3, 4, 5), (7, 8, 9), (11, 12, 13))
+  expected = sum(1000 + i for i in (0, 1, 2, 6, 10, 14))
+  for run in runs:
+    for i in range(length // 3):
+      expected += 1000 + run[min(i, 2)]
+  assert least_memory.guess_parameters(reference, case) == expected
+
+
+def test_transformers_repeat_their_layer():
+  reference = _reference('transformer', 3)
+  case = dataclasses.replace(reference.case, length=7)
+  found = least_memory.guess_parameters(reference, case)
+  assert found == 1000 + 7 * 1001 + 1002
+
+
+def test_a_guess_without_micro_batches_has_all_activations_and_one_gradient():
+  reference = _reference('transformer', 3)
+  case = dataclasses.replace(
+    reference.case, length=1, num_micro_batches=1, recompute='never'
+  )
+  # Four times the reference's micro-batch, and its input.
+  expected = 16 * (1000 + 1001 + 1002) + 4 * 3 * 100 + 4 * 8
+  assert list(least_memory.guess_cut(reference, case).device_memory) == [
+    expected
+  ]
+
+
+def test_with_micro_batches_a_weight_has_20_bytes():
+  reference = _reference('transformer', 3)
+  case = dataclasses.replace(reference.case, length=1)
+  # The reference's micro-batch, its activations and all its inputs.
+  (need,) = least_memory.guess_cut(reference, case).device_memory
+  assert need == 20 * (1000 + 1001 + 1002) + 3 * 100 + 8
+
+
+def test_a_wider_model_has_the_square_of_weights():
+  reference = _reference('transformer', 3)
+  wide = dataclasses.replace(reference.case, length=1, dim=128)
+  assert least_memory.guess_parameters(reference, wide) == 4 * 3003

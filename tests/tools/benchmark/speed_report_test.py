@@ -1,0 +1,143 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+
+from tools.benchmark import cases, speed_report, variants
+from tools.benchmark.measured import Cut, Measured
+
+_CASE = cases.Case('some', 'mlp', 4, 8, 8, 2, 4)
+_LINGVO, _OURS, _NAIVE, _PLAIN, _TORCH = variants.expand(
+  _CASE,
+  variants.named_methods(
+    ['lingvo', 'ours-gpipe-always', 'naive', 'plain', 'torch-gpipe-always']
+  ),
+)
+
+
+def _measured(step, graph=1.0, peak=200, loss=2.0, one_core=None, devices=()):
+  return Measured(
+    graph_seconds=[graph],
+    first_step_seconds=[3.0],
+    step_seconds=[step, 100 * step, step],
+    one_core_seconds=[one_core] if one_core else [],
+    cpu_seconds=[step] * 3,
+    idle_bytes=[100 * 2**20],
+    peak_bytes=[peak * 2**20],
+    device_bytes=[size * 2**20 for size in devices],
+    losses=[3.0, loss],
+  )
+
+
+@pytest.fixture
+def report():
+  return speed_report.CaseReport(
+    _CASE,
+    {
+      _LINGVO: _measured(2.0, 4.0, 300),
+      _OURS: _measured(1.0, loss=1.5, one_core=1.5, devices=[70, 50]),
+      _NAIVE: _measured(2.5),
+      _PLAIN: _measured(3.0),
+      _TORCH: _measured(1.0, loss=9.0),
+    },
+    {
+      1: Cut([], ['a', 'b', 'c'], [(2.0, 4.0)], 'flops'),
+      2: Cut([2], ['a', 'b', 'c'], [(1.0, 2.0), (1.0, 2.0)], 'flops'),
+    },
+    num_cores=2,
+  )
+
+
+def test_ratios_are_of_medians(report):
+  assert report.to_lingvo(_OURS) == 0.5
+  assert report.speed_up(_OURS) == 3.0
+  # There is no Lingvo of M = 1.
+  assert report.to_lingvo(_NAIVE) is None
+
+
+def test_efficiency_is_against_one_core_and_the_bound(report):
+  found = report.efficiency(_OURS)
+  assert found.value == 0.75
+  assert found.bound == pytest.approx(4 / 5)
+  assert found.of_bound == pytest.approx(0.75 / (4 / 5))
+  assert report.efficiency(_PLAIN) is None
+
+
+def test_spread_is_of_the_middle_half():
+  steps = [1.0, 1.0, 1.1, 1.2, 1.2]
+  assert Measured(step_seconds=steps).spread == pytest.approx(0.1 / 1.1)
+  assert Measured(step_seconds=steps[:1]).spread == 0
+
+
+def test_losses_of_one_m_that_differ_show(report):
+  # Some have done more steps; the peer has weights of its own.
+  report.measured[_LINGVO].losses.append(7.0)
+  assert report.loss_spreads() == {1: 0.0, 4: pytest.approx(0.25)}
+  assert 'agree to 2e-01 (M=4)' in speed_report.as_text(report)
+
+
+def test_text_has_a_row_for_each_variant(report):
+  text = speed_report.as_text(report)
+  [row] = [r for r in text.splitlines() if r.startswith('| ours-gpipe-always ')]
+  assert [cell.strip() for cell in row.split('|')[2:-1]] == [
+    *('2', '4', '1.000', '±2475.0%', '3.00', '0.50', '75%', '94%'),
+    *('70', '100', '1.00', '3.00'),
+  ]
+  [row] = [r for r in text.splitlines() if r.startswith('| plain ')]
+  assert [cell.strip() for cell in row.split('|')[8:-2]] == [
+    *('', '', '', '100', '1.00')
+  ]
+  assert 'K=2: a..b 50%, c 50% of the FLOPs' in text
+  report.measured[_TORCH].version = 'PyTorch 9.9'
+  assert '- PyTorch 9.9' in speed_report.as_text(report).splitlines()
+
+
+def test_a_method_may_have_a_cut_of_its_own(report):
+  own = Cut([1], ['a', 'b', 'c'], [(3.0, 6.0), (1.0, 2.0)], 'flops')
+  report.cuts[2].own[_OURS.method.name] = own
+  assert report.efficiency(_OURS).bound == pytest.approx(16 / (2 * 13))
+  text = speed_report.as_text(report)
+  assert 'K=2: a..b 50%, c 50% of the FLOPs' in text
+  assert 'ours-gpipe-always K=2: a 75%, b..c 25% of the FLOPs' in text
+
+
+def test_what_could_not_be_run_is_told(report):
+  report.measured[_LINGVO].error = 'Traceback\nValueError: no shapes'
+  report.measured[_OURS].memory_error = 'gone'
+  text = speed_report.as_text(report)
+  assert 'lingvo K=2 M=4 could not be run: ValueError: no shapes' in text
+  assert '| lingvo' not in text
+  assert "ours-gpipe-always K=2 M=4's devices could not be measured: gone" in (
+    text
+  )
+  assert report.to_lingvo(_OURS) is None
+
+
+def test_of_tensorflows_errors_the_first_is_told(report):
+  report.measured[_LINGVO].error = (
+    "Node: 'norm'\n2 root error(s) found.\n  (0) INTERNAL: no output\n"
+    '  (1) INTERNAL: another\n0 successful operations.\n'
+    '0 derived errors ignored.'
+  )
+  lines = speed_report.as_text(report).splitlines()
+  assert '- lingvo K=2 M=4 could not be run: INTERNAL: no output' in lines
+
+
+def test_the_legend_names_each_engine_once(report):
+  lines = speed_report.legend([report, report]).splitlines()
+  assert [line.split(':')[0] for line in lines] == [
+    *('- lingvo', '- ours', '- naive', '- plain', '- torch')
+  ]
+
+
+def test_json_has_every_step(report):
+  report.measured[_NAIVE].error = 'no'
+  value = json.loads(json.dumps(speed_report.as_json(report)))
+  by_name = {own['name']: own for own in value['variants']}
+  own = by_name['ours-gpipe-always']
+  assert own['step_seconds'] == [1.0, 100.0, 1.0]
+  assert (own['num_cells'], own['num_micro_batches']) == (2, 4)
+  assert (own['to_lingvo'], own['efficiency']) == (0.5, 0.75)
+  assert by_name['naive']['error'] == 'no'
+  assert value['cuts']['2']['splits'] == [2]

@@ -1,0 +1,81 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+
+from tools.benchmark import (
+  process_memory,
+  start_up,
+  start_up_command,
+  start_up_report,
+)
+from tools.benchmark.start_up import Kept, Start
+
+pytestmark = pytest.mark.skipif(
+  not process_memory.available(), reason='/proc takes Linux'
+)
+
+
+def test_starts_are_measured_and_shown_beside_lingvos(tmp_path, capsys):
+  path = tmp_path / 'found.json'
+  arguments = ['--mlp=2x2', '--mlp_layers=4', '--transformer=', '--graphs=0']
+  arguments += ['--shapes=0', '--rounds=1', f'--json={path}']
+  assert start_up_command.main(arguments) == 0
+  found = json.loads(path.read_text())['starts']
+  assert [row['variant'] for row in found] == [
+    'ours-1f1b-never K=2 M=2',
+    'lingvo K=2 M=2',
+  ]
+  for row in found:
+    assert row['building'] > row['step'] > 0 and row['first'] > row['step']
+  ratio = found[0]['building'] / found[1]['building']
+  assert f'= {ratio:.2f}' in capsys.readouterr().out
+
+
+def test_a_small_model_without_a_pipeline_keeps_next_to_nothing_of_a_graph():
+  found = start_up.measure_kept('graph', 4, lambda text: None)
+  assert found.number == 4
+  # A graph has a few MB.
+  assert found.plain < 2 * 2**20
+  assert found.pipeline > -(2**20)
+
+
+def test_rows_have_lingvos_engine_up_to_so_many_micro_batches():
+  rows = start_up.mlp_rows([(4, 32), (8, 512)], 8, 128)
+  assert [len(row.variants) for row in rows] == [2, 1]
+
+
+def test_the_report_compares_with_what_comes_second():
+  [row, *others] = start_up.mlp_rows([(4, 32)], 8, 128)
+  others += start_up.transformer_rows(4, [8], 2)
+  starts = {
+    ('mlp', row.variants[0]): Start(3.0, 2.0, 0.5),
+    ('mlp', row.variants[1]): Start(2.0, 4.0, 0.25),
+    ('transformer', others[0].variants[0]): Start(1.0, 1.5, 0.125),
+    ('transformer', others[1].variants[0]): Start(0.5, 1.0, 0.0625),
+  }
+  kept = [Kept('graph', 20, 2**21, 2**19)]
+  text = start_up_report.as_text([row, *others], starts, kept, (0.25, 0.5))
+  cells = [
+    [cell.strip() for cell in line.split('|')[1:-1]]
+    for line in text.splitlines()
+    if line.startswith('|')
+  ]
+  assert cells[2] == [
+    *('mlp', '4', '32', '3.0 / 2.0 = 1.50', '2.0 / 4.0 = 0.50'),
+    *('5.0 / 6.0 = 0.83', '0.500 / 0.250 = 2.00'),
+  ]
+  assert cells[3] == ['transformer', '4', '8', '1.0', '1.5', '2.5', '0.125']
+  assert cells[4][1:3] == ['none', '']
+  assert cells[-1] == ['graph', '20', '2.00', '0.50']
+  assert 'An eager step: 0.250 s of CPU, 0.500 s without' in text
+
+
+@pytest.mark.parametrize(
+  'argument', ['--mlp=4', '--mlp=4x3', '--transformer=x', '--transformer=5']
+)
+def test_what_cannot_be_measured_is_refused(argument, capsys):
+  with pytest.raises(SystemExit):
+    start_up_command.main([argument])
+  assert 'start_up.py: error:' in capsys.readouterr().err

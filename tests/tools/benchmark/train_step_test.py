@@ -1,0 +1,55 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import re
+
+import pytest
+
+from tools.benchmark import cases, train_step, variants
+
+_MLP = cases.TINY_CASES[0]
+_LANGUAGE_MODEL = dataclasses.replace(cases.TINY_CASES[2], num_layers=1)
+_SPLITS = {_MLP: [2], _LANGUAGE_MODEL: [2]}
+
+
+def _step(case, name):
+  [variant] = variants.expand(case, variants.named_methods([name]))
+  splits = _SPLITS[case] if variant.num_cells > 1 else []
+  return train_step.TrainStep(case, variant, splits)
+
+
+def _losses(case, name, num_steps=3):
+  step = _step(case, name)
+  return [step.run() for _ in range(num_steps)]
+
+
+def test_all_variants_train_the_same_model():
+  expected = _losses(_MLP, 'plain')
+  assert expected[-1] < expected[0]
+  for name in ('lingvo', 'ours-gpipe-always', 'ours-1f1b-never'):
+    assert _losses(_MLP, name) == pytest.approx(expected, rel=1e-6), name
+
+
+def test_engines_train_the_same_language_model():
+  # Lingvo's with the embedding before its pipeline.
+  expected = _losses(_LANGUAGE_MODEL, 'lingvo', 2)
+  assert expected[-1] < expected[0]
+  found = _losses(_LANGUAGE_MODEL, 'ours-1f1b-always', 2)
+  assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_ours_computes_no_gradient_of_the_data():
+  step = _step(_MLP, 'ours-gpipe-always')
+  graph = step._session.graph
+
+  def results(cell):
+    """How many results each backward task of a cell has."""
+    return [
+      len(op.outputs)
+      for op in graph.get_operations()
+      if re.fullmatch(rf'.*cell{cell}_B\d+/cell{cell}_backward', op.name)
+    ]
+
+  # The cells are alike, but for what the second hands to the first.
+  assert len(results(0)) == _MLP.num_micro_batches
+  assert results(0) == [count - 1 for count in results(1)]

@@ -1,0 +1,89 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import json
+
+import pytest
+
+from tools.benchmark import cases, variants
+from tools.benchmark.variants import Method, Variant, make_method
+
+_MLP = cases.TINY_CASES[0]
+_LANGUAGE_MODEL = cases.TINY_CASES[2]
+
+
+def test_method_names_differ_and_find_their_method():
+  methods = variants.methods_with(['gpipe', '1f1b'], ['always', 'never'])
+  names = [method.name for method in methods]
+  assert len(set(names)) == len(names)
+  assert variants.named_methods(names) == methods
+  assert {'lingvo', 'naive', 'plain', 'ours-1f1b-never'} < set(names)
+
+
+def test_each_engine_is_there_for_the_schedules_and_policies_asked_for():
+  methods = variants.methods_with(['1f1b'], ['except_last', 'never'])
+  assert [m.name for m in methods if m.engine == 'ours'] == [
+    'ours-1f1b-except_last',
+    'ours-1f1b-never',
+  ]
+  assert [m.name for m in methods if m.engine == 'torch'] == [
+    'torch-1f1b-never'
+  ]
+  assert {m.engine for m in methods} == set(variants.ENGINES)
+
+
+def test_all_k_and_m_are_combined_but_where_they_mean_nothing():
+  methods = [Method('ours', '1f1b'), make_method('naive'), make_method('plain')]
+  found = variants.expand(_MLP, methods, [2, 4], [4, 8])
+  assert [variant.name for variant in found] == [
+    'ours-1f1b-always K=2 M=4',
+    'ours-1f1b-always K=2 M=8',
+    'ours-1f1b-always K=4 M=4',
+    'ours-1f1b-always K=4 M=8',
+    'naive K=2 M=1',
+    'naive K=4 M=1',
+    'plain K=1 M=1',
+  ]
+
+
+def test_the_case_says_k_and_m_where_nothing_else_does():
+  [found] = variants.expand(_MLP, [Method('ours')])
+  assert (found.num_cells, found.num_micro_batches) == (2, 4)
+
+
+def test_the_peer_trains_the_mlp_only():
+  torch = [Method('torch')]
+  assert len(variants.expand(_MLP, torch)) == 1
+  assert not variants.expand(_LANGUAGE_MODEL, torch)
+
+
+def test_a_variant_passes_through_json():
+  variant = Variant(Method('ours', '1f1b', 'never'), 3, 6)
+  text = json.dumps(dataclasses.asdict(variant))
+  assert variants.from_json(json.loads(text)) == variant
+
+
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (lambda: Method('other'), "engine is 'other'"),
+    (lambda: Method('lingvo', '1f1b'), "schedule 'gpipe'.*'always' only"),
+    (lambda: Method('plain'), "recompute 'never' only"),
+    (lambda: Method('ours', 'other'), "no schedule 'other'"),
+    (lambda: Method('ours', recompute='other'), "policy 'other'"),
+    (lambda: Method('torch', recompute='except_last'), "'always' or 'never'"),
+    (
+      lambda: variants.named_methods(['none']),
+      "no variant 'none'.*ours-1f1b",
+    ),
+    (
+      lambda: variants.named_methods(['ours-gpipe-always-one_core']),
+      "on one core as well: use 'ours-gpipe-always'",
+    ),
+    (lambda: variants.expand(_MLP, [], [0]), 'cells has 0'),
+    (lambda: variants.expand(_MLP, [], [2], [5]), 'micro_batches has 5'),
+  ],
+)
+def test_mistakes_are_named(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()

@@ -1,0 +1,115 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The table, of what a trainer and a launcher print; they have tests of theirs.
+
+The commands themselves take a minute: tools/worker_table.py --steps 3
+--model tools.benchmark.worker_model.Tiny.
+"""
+
+import dataclasses
+import subprocess
+
+import pytest
+
+from lingvo_gpipe.training import stage_times
+from tools.benchmark import worker_table, worker_table_command
+
+MIB = 2**20
+STAGES = stage_times.StageTimes(5, 3, 2, 2, 0.125, 12, 400 * MIB, 912 * MIB)
+CUT = """
+| cell |              device |    layers | cost (flops) | parameters |
+| ---- | ------------------: | --------: | -----------: | ---------: |
+| 0    | task:0/device:CPU:0 |      a, b |        25.0% |    262,144 | 1 MiB |
+| 1    | task:0/device:CPU:1 |         c |        25.0% |    524,288 | 2 MiB |
+| 2    | task:1/device:CPU:0 | d .. e (7)|        25.0% |    786,432 | 3 MiB |
+| 3    | task:1/device:CPU:1 |         f |        25.0% |  1,048,576 | 4 MiB |
+"""
+WEIGHTS = (
+  'Weights in MiB (with optimizer slots and counters): /job:worker/task:0 '
+  '3.000 (9.000), /job:worker/task:1 {} (21.000)\n'
+)
+PEAKS = (
+  'launch_local: Peak memory in MiB, without what imports take: trainer 167, '
+  'worker 1 123, worker 0 45.\n'
+)
+
+
+def _run(monkeypatch, tmp_path, num_workers, output, status=0):
+  """What `worker_table.run` makes of a command's output."""
+  started = []
+
+  def run(command, **kwargs):
+    started.append(command)
+    (logdir,) = (
+      flag.removeprefix('--logdir=')
+      for flag in command
+      if flag.startswith('--logdir=')
+    )
+    (tmp_path / logdir).mkdir(parents=True)
+    for name in ('log.txt', 'log_trainer_client_0.txt'):
+      (tmp_path / logdir / name).write_text(STAGES.to_text())
+    return subprocess.CompletedProcess(command, status, stdout=output)
+
+  monkeypatch.setattr(subprocess, 'run', run)
+  monkeypatch.setattr(
+    worker_table, 'losses', lambda path: {1: 2.5, 2: 1.25, 3: 0.5}
+  )
+  found = worker_table.run(num_workers, 'a.Model', 3, tmp_path)
+  return found, started[0]
+
+
+def _two(monkeypatch, tmp_path, second='7.000'):
+  output = CUT + WEIGHTS.format(second) + PEAKS
+  return _run(monkeypatch, tmp_path, 2, output)
+
+
+def test_workers_are_told_apart(monkeypatch, tmp_path):
+  found, command = _two(monkeypatch, tmp_path)
+  assert found.cells == (1 * MIB, 2 * MIB, 3 * MIB, 4 * MIB)
+  assert found.workers == (
+    worker_table.Worker('3.000', 45.0),
+    worker_table.Worker('7.000', 123.0),
+  )
+  assert found.stages == STAGES
+  assert '--workers=2' in command and '--devices_per_worker=2' in command
+
+
+def test_one_process_has_all_cells(monkeypatch, tmp_path):
+  found, command = _run(monkeypatch, tmp_path, 0, CUT)
+  assert found.workers == (worker_table.Worker('', 512.0),)
+  assert worker_table.share_mib(found, 0) == '10.000'
+  assert '--worker_split_size=4' in command
+
+
+def test_a_run_that_fails_is_an_error_with_what_it_said(monkeypatch, tmp_path):
+  with pytest.raises(worker_table.RunError, match=r'(?s)status 2.*what I said'):
+    _run(monkeypatch, tmp_path, 2, 'what I said', status=2)
+
+
+def test_nothing_is_wrong_with_runs_that_agree(monkeypatch, tmp_path):
+  found, _ = _two(monkeypatch, tmp_path)
+  assert worker_table.problems([found, found], 3) == []
+  text = worker_table.as_text([found])
+  assert '| 2 workers         |          0.125 |' in text
+  assert '| 2 workers: 1 |  2, 3 |        7.000 |' in text
+
+
+def test_other_losses_and_other_weights_are_named(monkeypatch, tmp_path):
+  found, _ = _two(monkeypatch, tmp_path, second='7.001')
+  other = dataclasses.replace(found, losses={1: 2.5, 2: 1.26, 3: 0.5})
+  assert worker_table.problems([found, other], 3) == [
+    '2 workers: worker 1 holds 7.001 MiB of weights, its cells have 7.000',
+    '2 workers: other losses at steps [2]',
+    '2 workers: worker 1 holds 7.001 MiB of weights, its cells have 7.000',
+  ]
+  assert 'steps [1, 2, 3] only' in worker_table.problems([found], 4)[0]
+
+
+@pytest.mark.parametrize(
+  'args', [['--workers', '3'], ['--workers', 'x'], ['--steps', '1']]
+)
+def test_a_mistake_is_said_at_once(args, capsys):
+  with pytest.raises(SystemExit) as status:
+    worker_table_command.main(args)
+  assert status.value.code == 2
+  assert ' '.join(args[:1]) in capsys.readouterr().err

@@ -1,0 +1,68 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The published data agree with each other, so that a typing error shows."""
+
+import pytest
+
+from tools.paper import paper_facts, parameter_counts
+from tools.paper.paper_comparison import ideal
+from tools.paper.paper_facts import TABLE_1, TABLES_2_AND_3
+
+
+def test_the_table_has_five_models_of_each_family():
+  families = [column.family for column in TABLE_1]
+  assert families == ['AmoebaNet-D'] * 5 + ['Transformer'] * 5
+  assert len({column.model for column in TABLE_1}) == 10
+
+
+def test_parameters_are_those_that_are_counted_elsewhere():
+  counts = {
+    known.model: known.parameters for known in parameter_counts.PUBLISHED
+  }
+  for column in TABLE_1:
+    assert column.parameters == counts[column.model]
+
+
+@pytest.mark.parametrize('column', TABLE_1, ids=lambda column: column.name)
+def test_both_memories_fill_the_devices_but_not_more(column):
+  total = column.num_devices * column.device_gigabytes
+  assert 0.75 * total < sum(column.memories) < total
+
+
+@pytest.mark.parametrize('column', TABLE_1, ids=lambda column: column.name)
+def test_parameter_memory_is_12_bytes_a_parameter_or_little_more(column):
+  unit = 1e9 if column.family == 'AmoebaNet-D' else 2**30
+  bytes_a_parameter = column.memories[0] * unit / column.parameters
+  assert 11.7 < bytes_a_parameter < 13.8
+
+
+def test_only_the_swapped_cells_are_off_by_a_factor_as_printed():
+  for column in TABLE_1:
+    printed = column.parameter_memory * 2**30 / column.parameters
+    assert (printed > 20) == column.is_swapped
+
+
+@pytest.mark.parametrize('half', TABLES_2_AND_3, ids=lambda half: half.name)
+def test_throughputs_grow_with_devices_and_micro_batches(half):
+  published = half.published
+  assert published[half.reference] == 1
+  for m, k in published:
+    assert published[m, k] >= published.get((m, k // 2), 0)
+    assert published[m, k] >= published.get((m // 8, k), 0)
+
+
+@pytest.mark.parametrize('half', TABLES_2_AND_3, ids=lambda half: half.name)
+def test_only_transformers_at_4_micro_batches_exceed_every_bound(half):
+  """The batch was not the same in all cells of the table."""
+  above = {
+    (m, k)
+    for (m, k), value in half.published.items()
+    if m > 1 and value > ideal(m, k) / ideal(*half.reference)
+  }
+  assert above == (
+    {(4, 2), (4, 4), (4, 8)} if half.name == 'Transformer-48' else set()
+  )
+
+
+def test_links_over_the_host_are_slower_than_either_copy():
+  assert 5e9 < paper_facts.P100.link_bandwidth < 11.688e9

@@ -1,0 +1,193 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The command, its tables and its picture, on stated costs."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+from stated_costs import equal_layers
+
+from tools.paper import (
+  paper_comparison,
+  paper_costs,
+  paper_facts,
+  paper_picture,
+  paper_report,
+  paper_tables,
+)
+
+_COLUMNS = {column.model: column for column in paper_facts.TABLE_1}
+
+
+def _costs(model, precision):
+  """Layers alike, enough for K, with the published number of parameters."""
+  del precision
+  num_layers, parameters = 16, 160_000
+  if model in _COLUMNS:
+    num_layers = max(num_layers, _COLUMNS[model].num_devices)
+    parameters = round(_COLUMNS[model].parameters)
+  costs = equal_layers(num_layers)
+  first, *others = (
+    dataclasses.replace(layer, parameters=parameters // num_layers)
+    for layer in costs.layers
+  )
+  rest = parameters % num_layers
+  first = dataclasses.replace(first, parameters=first.parameters + rest)
+  return dataclasses.replace(costs, layers=(first, *others))
+
+
+@pytest.fixture
+def stated(monkeypatch):
+  """Lets the command take stated costs, and few assumptions, to be quick."""
+  monkeypatch.setattr(paper_costs, 'model_costs', _costs)
+  few = paper_comparison.ALTERNATIVES[:2]
+  monkeypatch.setattr(paper_comparison, 'ALTERNATIVES', few)
+  monkeypatch.setattr(
+    paper_costs, 'amoebanet_parameters', lambda length, dim: 2_080_000_000
+  )
+
+
+def _sections(text):
+  """The lines under each heading."""
+  found = {}
+  for line in text.splitlines():
+    if line.startswith('#'):
+      lines = found.setdefault(line.lstrip('# '), [])
+    elif found:
+      lines.append(line)
+  return found
+
+
+def _cells(lines):
+  rows = [line for line in lines if line.startswith('|')][2:]
+  return [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
+
+
+def test_all_cells_of_the_three_tables_are_printed_with_a_note(
+  stated, capsys, tmp_path
+):
+  page = tmp_path / 'paper.md'
+  assert paper_tables.main(['--markdown', str(page)]) == 0
+  printed = capsys.readouterr().out
+  assert page.read_text(encoding='utf-8') == printed
+  sections = _sections(printed)
+  for column, row in zip(
+    paper_facts.TABLE_1,
+    _cells(sections['Table 1: parameter memory']),
+    strict=True,
+  ):
+    assert row[0] == column.name
+    assert float(row[2]) == column.memories[0]
+  for half in paper_facts.TABLES_2_AND_3:
+    lines = sections[f'{half.table}: {half.name}']
+    rows = _cells(lines)
+    published = {(int(r[0]), int(r[1])): float(r[2]) for r in rows}
+    assert published == pytest.approx(dict(half.published))
+    notes = {line.split('.')[0] for line in lines if re.match(r'\d+\. ', line)}
+    assert {row[-1] for row in rows} == notes
+  assert len(_cells(sections['What the steps are spent on'])) == 24
+
+
+def test_one_table_of_some_models(stated, capsys, tmp_path):
+  figures = tmp_path / 'figures.json'
+  argv = ['--tables', '1', '--models', 'lm.', '--json', str(figures)]
+  assert paper_tables.main(argv) == 0
+  text = capsys.readouterr().out
+  assert '--tables 1 --models lm.' in text
+  assert 'AmoebaNet-D(' not in text
+  assert 'Throughput' not in text
+  found = json.loads(figures.read_text(encoding='utf-8'))
+  assert found['throughput'] == []
+  assert len(found['table_1']) == 5
+  assert found['table_1'][0]['gradient_bytes'] == 4 * 282_200_000
+
+
+@pytest.mark.parametrize(
+  ('argv', 'said'),
+  [
+    (['--tables', '4'], '--tables=4: there are tables 1, 2 and 3'),
+    (['--models', 'resnet'], '--models=resnet: no name contains that'),
+    (['--tables=2', '--models=Transformer13'], 'lm.paper.Transformer48'),
+    (['--json=/nowhere/x'], '--json=/nowhere/x: there is no such folder'),
+  ],
+)
+def test_what_is_not_there_is_an_error(argv, said, capsys):
+  with pytest.raises(SystemExit) as error:
+    paper_tables.main(argv)
+  assert error.value.code == 2
+  assert said in capsys.readouterr().err
+
+
+def test_costs_are_kept_for_the_next_run(stated, monkeypatch, capsys, tmp_path):
+  kept = tmp_path / 'costs.json'
+  argv = ['--tables=1', '--models=Transformer13', '--costs', str(kept)]
+  assert paper_tables.main(argv) == 0
+  first = capsys.readouterr()
+  assert 'lm.paper.Transformer13: traced' in first.err
+
+  def not_again(model, precision):
+    raise AssertionError(f'{model} is traced again.')
+
+  monkeypatch.setattr(paper_costs, 'model_costs', not_again)
+  assert paper_tables.main(argv) == 0
+  assert capsys.readouterr().out == first.out
+  kept.write_text('{', encoding='utf-8')
+  with pytest.raises(SystemExit) as error:
+    paper_tables.main(argv)
+  assert error.value.code == 2
+  assert 'costs.json is no file of costs' in capsys.readouterr().err
+
+
+def test_a_picture_without_matplotlib_is_an_error_before_anything_is_traced(
+  monkeypatch, capsys
+):
+  monkeypatch.setattr(paper_picture, 'is_available', lambda: False)
+  with pytest.raises(SystemExit) as error:
+    paper_tables.main(['--picture', 'x.png'])
+  assert error.value.code == 2
+  assert "pip install 'lingvo_gpipe[pictures]'" in capsys.readouterr().err
+
+
+def test_a_picture_has_all_that_was_planned(stated, capsys, tmp_path):
+  pytest.importorskip('matplotlib')
+  picture = tmp_path / 'paper.png'
+  argv = ['--models', 'Transformer24', '--picture', str(picture)]
+  assert paper_tables.main(argv) == 0
+  assert picture.read_bytes().startswith(b'\x89PNG')
+
+
+def test_differences_have_a_sign_but_where_there_is_none():
+  assert paper_report.signed(0.0123) == '+1.2%'
+  assert paper_report.signed(-0.0123) == '-1.2%'
+  assert paper_report.signed(-0.0001) == '0.0%'
+
+
+def test_a_registered_model_has_the_costs_of_its_micro_batch():
+  import model_params  # noqa: F401  (lets Lingvo find the models)
+
+  costs = paper_costs.model_costs('lm.paper.Transformer24', 'float32')
+  assert paper_costs.model_costs('lm.paper.Transformer24', 'float32') is costs
+  assert len(costs.layers) == 26
+  assert costs.examples == 1
+  # 1024 tokens, 2048 float32 numbers each.
+  assert costs.layers[1].output_bytes == 1024 * 2048 * 4
+  dim, hidden = 2048, 8192
+  weights = 4 * dim * dim + 2 * dim * hidden
+  attention = 2 * 2 * 1024 * dim
+  assert costs.layers[1].forward == pytest.approx(
+    1024 * (2 * weights + attention), rel=0.02
+  )
+
+
+def test_amoebanets_that_are_not_registered_can_be_counted(monkeypatch):
+  from lingvo_gpipe import parameter_count
+
+  monkeypatch.setattr(parameter_count, 'count_parameters', lambda x: x)
+  layers = paper_costs.amoebanet_parameters(72, 544)
+  assert len(layers) == 72 + 6
+  assert layers[3].dim == 544
+  assert layers[-1].num_classes == 1000
+  # Cells that differ in nothing but their drop path are counted once.
+  assert all(cell.drop_path is None for cell in layers[1:-1])

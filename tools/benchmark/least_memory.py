@@ -1,0 +1,128 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Cuts layers so that the fullest device needs least, and guesses how much."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.partitioner import (
+  Partition,
+  PartitionError,
+  PipelineSpec,
+  partition,
+)
+from tools.benchmark.training_case import TrainingCase
+
+SCHEDULE = '1f1b'
+
+# The memory limit of the cut found is within this share of the least one.
+_PRECISION = 0.01
+# Normal cells of an AmoebaNet run: the third is like all that follow.
+_DISTINCT = 3
+
+
+def least_memory_cut(
+  layers: Sequence[LayerCost], spec: PipelineSpec
+) -> Partition:
+  """The quickest cut among those that need least memory, or 1% more."""
+  best = partition(layers, dataclasses.replace(spec, device_memory=None))
+  high = max(best.device_memory)
+  # No cut can have less than an equal share for each.
+  low = sum(layer.state_bytes for layer in layers) // spec.num_devices
+  while high - low > _PRECISION * high:
+    limit = (low + high) // 2
+    try:
+      best = partition(layers, dataclasses.replace(spec, device_memory=limit))
+    except PartitionError:
+      low = limit
+    else:
+      high = max(best.device_memory)
+  return best
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+  """What the layers of a small model of a family cost.
+
+  Attributes:
+    case: The model: nine normal cells, or one Transformer layer.
+    layers: The costs of its layers, bytes for `case.micro_batch_size` examples.
+    input_bytes: Bytes of the input of as many.
+  """
+
+  case: TrainingCase
+  layers: tuple[LayerCost, ...]
+  input_bytes: int
+
+
+def reference_case(case: TrainingCase) -> TrainingCase:
+  """The model whose costs tell those of all sizes of a family."""
+  return dataclasses.replace(
+    case,
+    length=3 * _DISTINCT if case.family == 'amoebanet' else 1,
+    num_workers=1,
+  )
+
+
+def guess_cut(reference: Reference, case: TrainingCase) -> Partition:
+  """A case cut for least memory, with about what each worker needs.
+
+  That is without its idle level. Weights are taken to grow with the square of
+  D, activations with D.
+  """
+  examples = case.micro_batch_size / reference.case.micro_batch_size
+  layers = _guessed_layers(reference, case)
+  spec = PipelineSpec(
+    num_devices=case.num_workers,
+    num_micro_batches=case.num_micro_batches,
+    schedule=SCHEDULE,
+    recompute=case.recompute,
+    input_bytes=round(reference.input_bytes * examples),
+  )
+  return least_memory_cut(layers, spec)
+
+
+def guess_parameters(reference: Reference, case: TrainingCase) -> int:
+  """About how many parameters a case has."""
+  return sum(layer.parameters for layer in _guessed_layers(reference, case))
+
+
+def _guessed_layers(
+  reference: Reference, case: TrainingCase
+) -> list[LayerCost]:
+  examples = case.micro_batch_size / reference.case.micro_batch_size
+  scale = case.dim / reference.case.dim
+  return [
+    _scaled(layer, scale, examples) for layer in _lengthened(reference, case)
+  ]
+
+
+def _lengthened(reference: Reference, case: TrainingCase) -> list[LayerCost]:
+  """The reference's layers, with those repeated that a longer model repeats."""
+  layers = list(reference.layers)
+  if case.family == 'transformer':
+    embedding, layer, softmax = layers
+    return [embedding] + [layer] * case.length + [softmax]
+  # stem, 2 reductions, run, reduction, run, reduction, run, classifier
+  result, start = layers[:3], 3
+  for _ in range(3):
+    run = layers[start : start + _DISTINCT]
+    count = case.length // 3
+    result += run[:count] + [run[-1]] * (count - _DISTINCT)
+    result.append(layers[start + _DISTINCT])
+    start += _DISTINCT + 1
+  return result
+
+
+def _scaled(layer: LayerCost, dim: float, examples: float) -> LayerCost:
+  squared = dim * dim
+  return dataclasses.replace(
+    layer,
+    parameters=round(layer.parameters * squared),
+    weight_bytes=round(layer.weight_bytes * squared),
+    gradient_bytes=round(layer.weight_bytes * squared),
+    optimizer_bytes=round(layer.optimizer_bytes * squared),
+    activation_bytes=round(layer.activation_bytes * dim * examples),
+    output_bytes=round(layer.output_bytes * dim * examples),
+  )

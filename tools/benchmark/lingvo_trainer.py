@@ -1,0 +1,57 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Runs Lingvo's own trainer, as it is, and prints where its time went.
+
+  python -m tools.benchmark.lingvo_trainer --model=... --logdir=... \\
+      --run_locally=cpu --mode=sync
+"""
+
+import sys
+import time
+
+
+def main(argv=None) -> int:
+  """Runs the command with flags of Lingvo's trainer; returns its status."""
+  started = time.monotonic()
+  argv = sys.argv if argv is None else argv
+  from absl import flags
+  from lingvo import trainer
+  from lingvo.core import (
+    py_utils,
+    tpu_embedding_layers_v2,
+    tpu_embedding_manager,
+  )
+
+  from lingvo_gpipe.training import (
+    model_lookup,
+    run_observer,
+    stage_listener,
+  )
+
+  class TimedManager(trainer.RunnerManager):
+    """Lets a listener follow what it runs."""
+
+    def CreateRunners(self, jobs, logdir, trial=None):
+      del trial
+      runners = super().CreateRunners(
+        jobs, logdir, run_observer.ObservingTrial([stages])
+      )
+      stages.trainer_built(None)
+      return runners
+
+  flags.FLAGS(argv)
+  model = model_lookup.find_model(flags.FLAGS.model)
+  py_utils.SetEagerMode(False)
+  tpu_embedding_layers_v2.TPU_EMBEDDING_MANAGER = (
+    tpu_embedding_manager.TPUEmbeddingManager()
+  )
+  stages = stage_listener.StageListener(time.monotonic() - started)
+  TimedManager(model).Start()
+  times = stages.times()
+  if times is not None:
+    print(times.to_text(), flush=True)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

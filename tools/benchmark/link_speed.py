@@ -1,0 +1,122 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How fast tensors go from worker process to worker process.
+
+```
+  empty step   client --start--> worker 0, worker 1, ...   --done--> client
+  there and back            x: worker 0 -> 1 -> 0 -> 1 -> ... -> 0
+```
+
+What an empty step takes, a small tensor's way more than that, and a large one's
+more than a small one's are three unknowns, one after the other.
+"""
+
+import dataclasses
+import statistics
+import time
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from tools.benchmark import training_step, worker_servers
+
+# A tensor goes there and back so often in one step.
+_TURNS = 10
+_LARGE_BYTES = 2**22
+_WARM_UP_RUNS, _RUNS = 3, 20
+
+
+@dataclasses.dataclass(frozen=True)
+class LinkSpeed:
+  """What a transfer takes.
+
+  Attributes:
+    latency: Seconds of a transfer, however small; 0 with one worker.
+    bytes_a_second: Of a transfer besides; None with one worker.
+  """
+
+  latency: float = 0.0
+  bytes_a_second: float | None = None
+
+
+def measure(num_workers: int) -> LinkSpeed:
+  """Measures workers of its own, each kept to a core.
+
+  Args:
+    num_workers: K. This process must not have run TensorFlow.
+  """
+  if num_workers == 1:
+    return LinkSpeed()
+  tf.disable_eager_execution()
+  with worker_servers.worker_servers(num_workers, pinned=True) as (_, target):
+    empty = _seconds(target, [_empty_step(num_workers)])
+    small, large = (
+      _seconds(target, [_empty_step(num_workers), _there_and_back(size)])
+      for size in (tf.float32.size, _LARGE_BYTES)
+    )
+  return speed(empty, small, large)
+
+
+def speed(empty: float, small: float, large: float) -> LinkSpeed:
+  """The speed by what steps took.
+
+  Args:
+    empty: Seconds of an empty step.
+    small: Of one in which 4 bytes go there and back several times.
+    large: Of one with many bytes in their place.
+  """
+  transfers = 2 * _TURNS
+  latency = max(small - empty, 0.0) / transfers
+  # A clock's tick more than nothing, lest it be without end.
+  more = max(large - small, 1e-9) / transfers
+  return LinkSpeed(latency, (_LARGE_BYTES - tf.float32.size) / more)
+
+
+def _empty_step(num_workers: int) -> Any:
+  """Something on each worker that cannot be known beforehand."""
+
+  def build() -> tf.Operation:
+    ops = []
+    for worker in range(num_workers):
+      with tf.device(worker_servers.worker_device(worker)):
+        ops.append(tf.identity(_variable(1)).op)
+    return tf.group(ops)
+
+  return build
+
+
+def _there_and_back(num_bytes: int) -> Any:
+  """A variable of worker 0 to worker 1 and back, several times."""
+
+  def build() -> tf.Operation:
+    with tf.device(worker_servers.worker_device(0)):
+      x = tf.identity(_variable(num_bytes // tf.float32.size))
+    for _ in range(_TURNS):
+      for worker in (1, 0):
+        with tf.device(worker_servers.worker_device(worker)):
+          x = tf.identity(x)
+    return x.op
+
+  return build
+
+
+def _variable(length: int) -> tf.Tensor:
+  return tf.get_variable(
+    f'x{len(tf.global_variables())}', [length], tf.float32, use_resource=True
+  ).read_value()
+
+
+def _seconds(target: str, builds: list[Any]) -> float:
+  """The median time of a step that does all."""
+  with tf.Graph().as_default():
+    step = tf.group([build() for build in builds])
+    config = training_step.session_config()
+    with tf.Session(target, config=config) as session:
+      session.run(tf.global_variables_initializer())
+      run = session.make_callable(step)
+      seconds = []
+      for _ in range(_WARM_UP_RUNS + _RUNS):
+        begun = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begun)
+  return statistics.median(seconds[_WARM_UP_RUNS:])

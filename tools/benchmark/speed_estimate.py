@@ -1,0 +1,94 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How much the speed benchmark measures, and about how long that takes."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+
+from tools.benchmark.cases import Case
+from tools.benchmark.variants import Variant
+
+# Importing TensorFlow and Lingvo, or starting PyTorch.
+_START_SECONDS = 8.0
+# A step takes as long as so many where freed blocks go back at once.
+_SLOW_STEPS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How much is measured.
+
+  Attributes:
+    runs: How often all processes are started anew.
+    rounds: How often the variants take turns, in each run.
+    steps: How many steps each turn has.
+    one_core_steps: How many steps on one core each turn has; 0 for none.
+    memory: Whether each device's memory is measured.
+    environment: What to add to the environment of processes that are timed.
+    torch_python: The interpreter that has torch.
+  """
+
+  runs: int = 1
+  rounds: int = 3
+  steps: int = 2
+  one_core_steps: int = 1
+  memory: bool = True
+  environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  torch_python: str = sys.executable
+
+  def __post_init__(self) -> None:
+    for name, least in (
+      ('runs', 1),
+      ('rounds', 1),
+      ('steps', 1),
+      ('one_core_steps', 0),
+    ):
+      value = getattr(self, name)
+      if value < least:
+        raise ValueError(f'{name} is {value}; it must be {least} or more.')
+
+
+def seconds(
+  variants: Mapping[Case, Sequence[Variant]], plan: Plan, num_cores: int
+) -> float:
+  """About how long the benchmark takes, by the times that cases name.
+
+  Args:
+    variants: What is measured of each case.
+    plan: How much is measured.
+    num_cores: C.
+  """
+  total = _START_SECONDS * (1 + int(plan.memory))
+  for case, of_case in variants.items():
+    # To cut the layers each is traced, and perhaps timed.
+    num_cuts = len({v.num_cells for v in of_case} - {1})
+    total += 2 * case.build_seconds * num_cuts
+    total += sum(_timed(case, v, plan, num_cores) for v in of_case)
+    if plan.memory:
+      # As many at a time as there are cores.
+      total += sum(_memory(case, v) for v in of_case) / num_cores
+  return total
+
+
+def _timed(case: Case, variant: Variant, plan: Plan, num_cores: int) -> float:
+  alone = case.step_seconds
+  several = alone / min(variant.num_cells, num_cores)
+  # Each turn, and once more before all turns.
+  turns = several * (plan.rounds * plan.steps + 1)
+  if variant.has_pipeline and plan.one_core_steps:
+    turns += alone * (plan.rounds * plan.one_core_steps + 1)
+  return plan.runs * (_start(case, variant) + several + turns)
+
+
+def _memory(case: Case, variant: Variant) -> float:
+  if not variant.has_memory:
+    return 0.0
+  return _start(case, variant) + _SLOW_STEPS * case.step_seconds
+
+
+def _start(case: Case, variant: Variant) -> float:
+  """Until the first step can begin."""
+  if variant.method.engine == 'torch':
+    return _START_SECONDS
+  return case.build_seconds

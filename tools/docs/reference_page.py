@@ -1,0 +1,206 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/reference.md: every Param of the layers, every flag.
+
+Layers, models and commands are found, so that none can be forgotten. Run it
+again when one of them has changed; a test says when.
+"""
+
+import argparse
+import importlib
+import pathlib
+import pkgutil
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+from tools.docs import command_options
+
+_ROOT = pathlib.Path(__file__).absolute().parents[2]
+PAGE = _ROOT / 'docs' / 'reference.md'
+
+_INTRODUCTION = """\
+# Reference
+
+Every command with its flags, every registered model, and every Param that the
+layers define. This page is generated: `tools/reference.py` writes it.
+"""
+
+# Commands without a console script or a file in tools/.
+_MODULES = ('trainer', 'first_run', 'launch_local', 'generate', 'check')
+_LAYER_MODULES = (
+  'sequential_layer',
+  'pipelining_layer',
+  'feature_extraction_layer',
+  'named_layers',
+)
+_LAYER_PACKAGES = ('models', 'inputs')
+
+
+def page() -> str:
+  """The page's text."""
+  parts = [_INTRODUCTION]
+  parts += ['## Commands\n', *_command_sections()]
+  parts += ['## Models\n', _models()]
+  parts += ['## Params\n', *_param_sections()]
+  return '\n'.join(parts)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  def line(cells: Sequence[str]) -> str:
+    texts = (' '.join(cell.split()).replace('|', '\\|') for cell in cells)
+    return '| ' + ' | '.join(texts) + ' |'
+
+  rule = '|' + ' --- |' * len(header)
+  return '\n'.join([line(header), rule, *map(line, rows)]) + '\n'
+
+
+def _code(text: str) -> str:
+  return f'`{text}`' if text else ''
+
+
+# -- Commands.
+
+
+def commands() -> Iterator[tuple[str, Callable[..., Any]]]:
+  """Yields each command: how to call it, and its `main`."""
+  for name in _MODULES:
+    module = importlib.import_module(f'lingvo_gpipe.{name}')
+    yield f'python -m lingvo_gpipe.{name}', module.main
+  for file in sorted((_ROOT / 'tools').glob('[a-z]*.py')):
+    yield f'tools/{file.name}', _main_of(file)
+
+
+def _main_of(file: pathlib.Path) -> Callable[..., Any]:
+  """The `main` of a tool: its own, or that of the one module it imports."""
+  path = list(sys.path)
+  try:
+    names = runpy.run_path(str(file), run_name=file.stem)
+  finally:
+    sys.path[:] = path
+  if 'main' in names:
+    own: Callable[..., Any] = names['main']
+    return own
+  # Modules of the standard library may have a main, too.
+  found: list[Callable[..., Any]] = [
+    value.main
+    for value in names.values()
+    if isinstance(value, ModuleType)
+    and value.__name__.startswith(('lingvo_gpipe.', 'tools.'))
+    and hasattr(value, 'main')
+  ]
+  assert len(found) == 1, f'{file} has not one main but {found}.'
+  return found[0]
+
+
+def _command_sections() -> Iterator[str]:
+  scripts = _console_scripts()
+  for call, main in commands():
+    command = command_options.inspect(main)
+    yield f'### {call}\n'
+    script = scripts.get(f'{main.__module__}:main')
+    if script:
+      yield f'Installed as `{script}`.\n'
+    yield _summary(command.doc)
+    if command.options:
+      yield _table(
+        ['flag', 'default', 'what'],
+        [
+          [', '.join(map(_code, o.names)), _code(o.default), o.text]
+          for o in command.options
+        ],
+      )
+
+
+def _console_scripts() -> dict[str, str]:
+  """{'module:main': the script's name}, from setup.py."""
+  text = (_ROOT / 'setup.py').read_text(encoding='utf-8')
+  found = re.findall(r"'(\w+) = ([\w.]+):\w+'", text)
+  return {f'{module}:main': name for name, module in found}
+
+
+def _summary(doc: str) -> str:
+  """The first paragraph of a command's text."""
+  return ' '.join(doc.strip().split('\n\n')[0].split()) + '\n'
+
+
+# -- Models.
+
+
+def _models() -> str:
+  from lingvo import model_registry
+
+  from lingvo_gpipe import model_registration
+  from lingvo_gpipe.training import model_lookup
+
+  model_lookup.known_models()  # Imports them.
+  rows = []
+  for registered in model_registry.GetAllRegisteredClasses().values():
+    source = registered.__mro__[1]  # Lingvo wraps what it registers.
+    package, _, module = source.__module__.partition('.')
+    if package == model_registration.PACKAGE:
+      doc = ' '.join((source.__doc__ or '').strip().split('\n\n')[0].split())
+      rows.append([_code(f'{module}.{source.__name__}'), doc])
+  return _table(['--model', 'what'], sorted(rows))
+
+
+# -- Params.
+
+
+def _modules() -> Iterator[ModuleType]:
+  for name in _LAYER_MODULES:
+    yield importlib.import_module(f'lingvo_gpipe.{name}')
+  for package in _LAYER_PACKAGES:
+    parent = importlib.import_module(f'lingvo_gpipe.{package}')
+    for info in pkgutil.iter_modules(parent.__path__):
+      yield importlib.import_module(f'{parent.__name__}.{info.name}')
+
+
+def _param_sections() -> Iterator[str]:
+  from tools.docs import param_tables
+
+  for module in _modules():
+    tables = list(param_tables.tables(module))
+    if not tables:
+      continue
+    yield f'### {module.__name__}\n'
+    for table in tables:
+      yield f'#### {table.name}\n'
+      yield f'{table.doc}\n'
+      if table.parent:
+        also = 'Also those of' if table.params else 'Those of'
+        yield f'{also} `{table.parent}`.\n'
+      if table.params:
+        yield _table(
+          ['Param', 'default', 'what'],
+          [
+            [_code(p.name), _code(p.default), p.text or 'Another default.']
+            for p in table.params
+          ],
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the program; returns its exit status."""
+  parser = argparse.ArgumentParser(
+    'tools/reference.py',
+    description=__doc__,
+    epilog='example:\n  tools/reference.py\n',
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument(
+    '--check',
+    action='store_true',
+    help='write nothing; exit with status 1 if the page is not current',
+  )
+  args = parser.parse_args(argv)
+  new = page()
+  if not args.check:
+    PAGE.write_text(new, encoding='utf-8')
+  elif PAGE.read_text(encoding='utf-8') != new:
+    print(f'{PAGE} is not current; run tools/reference.py.', file=sys.stderr)
+    return 1
+  return 0

@@ -1,0 +1,138 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Published and planned figures of the GPipe paper as a picture."""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+from tools.paper.paper_memory import MemoryRow
+from tools.paper.paper_report import Half
+
+NOT_AVAILABLE = (
+  'pictures need matplotlib; install it with '
+  "pip install 'lingvo_gpipe[pictures]'."
+)
+
+_PUBLISHED, _OURS, _OTHERS, _BOUND = '#222222', '#1f77b4', '#9ecae1', '#999999'
+
+
+def is_available() -> bool:
+  """Whether pictures can be drawn."""
+  return importlib.util.find_spec('matplotlib') is not None
+
+
+def draw(
+  memory: Sequence[MemoryRow], halves: Sequence[Half], path: str
+) -> None:
+  """Draws both memories and all throughputs that there are.
+
+  Args:
+    memory: The rows of Table 1.
+    halves: Those of Tables 2 and 3.
+    path: The PNG's file.
+  """
+  from matplotlib import figure
+
+  panels = [(_draw_memory, memory)] if memory else []
+  panels += [(_draw_throughputs, half) for half in halves]
+  # The first panel of an odd number takes its whole row.
+  is_odd = len(panels) % 2
+  num_rows = (len(panels) + 1) // 2
+  picture = figure.Figure(
+    figsize=(13, 3.8 * num_rows), dpi=110, layout='constrained'
+  )
+  grid = picture.add_gridspec(num_rows, 2)
+  for i, (draw_panel, what) in enumerate(panels):
+    row, column = divmod(i + is_odd, 2)
+    place = grid[0, :] if is_odd and i == 0 else grid[row, column]
+    draw_panel(picture.add_subplot(place), what)
+  picture.savefig(path)
+
+
+def _draw_memory(axes: Any, rows: Sequence[MemoryRow]) -> None:
+  places = range(len(rows))
+  for offset, index, kind in ((-0.2, 0, 'parameters'), (0.2, 1, 'activations')):
+    ours = [
+      (row.parameter_memory, row.activation_memory)[index] for row in rows
+    ]
+    axes.bar(
+      [place + offset for place in places],
+      [
+        value / row.published.num_devices
+        for value, row in zip(ours, rows, strict=True)
+      ],
+      0.36,
+      color=(_OTHERS, _OURS)[index],
+      label=f'{kind}, planner',
+    )
+    axes.scatter(
+      [place + offset for place in places],
+      [
+        row.published.memories[index] / row.published.num_devices
+        for row in rows
+      ],
+      marker='_',
+      s=260,
+      linewidths=2.5,
+      color=_PUBLISHED,
+      zorder=3,
+      label='published' if index else None,
+    )
+  axes.set_xticks(
+    list(places),
+    [
+      row.published.name.replace('AmoebaNet-D', 'A').replace('Transformer', 'T')
+      for row in rows
+    ],
+    rotation=30,
+    ha='right',
+    fontsize=8,
+  )
+  axes.set_yscale('log')
+  axes.set_yticks([1, 2, 5, 10, 20, 50], ['1', '2', '5', '10', '20', '50'])
+  axes.set_ylabel('GB or GiB a device')
+  axes.set_title('Table 1: memory a device', fontsize=10)
+  axes.legend(fontsize=8)
+
+
+def _draw_throughputs(axes: Any, half: Half) -> None:
+  what, rows = half
+  places = list(range(len(rows)))
+  values = [list(row.simulated.values()) for row in rows]
+  axes.vlines(
+    places,
+    [min(value) for value in values],
+    [max(value) for value in values],
+    color=_OTHERS,
+    linewidth=9,
+    label='simulated, other assumptions',
+  )
+  for marker, color, label, heights in (
+    ('_', _BOUND, 'bound', [row.bound for row in rows]),
+    ('o', _OURS, 'simulated', [row.stated for row in rows]),
+    ('D', _PUBLISHED, 'published', [row.published for row in rows]),
+  ):
+    axes.scatter(
+      places,
+      heights,
+      marker=marker,
+      s=200 if marker == '_' else 36,
+      linewidths=2 if marker == '_' else 1,
+      color=color,
+      label=label,
+      zorder=3,
+    )
+  axes.set_xticks(
+    places,
+    [f'M={row.num_micro_batches}\nK={row.num_cells}' for row in rows],
+    fontsize=8,
+  )
+  axes.set_xlim(-0.5, len(rows) - 0.5)
+  axes.set_ylim(bottom=0)
+  axes.set_ylabel('relative throughput')
+  axes.set_title(
+    f'{what.table}: {what.name} on {what.device.name}', fontsize=10
+  )
+  axes.grid(axis='y', alpha=0.3)
+  axes.legend(fontsize=8, loc='upper left')

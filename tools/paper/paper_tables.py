@@ -1,0 +1,210 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The GPipe paper's Tables 1, 2 and 3 beside the planner's.
+
+Table 1: parameters, parameter memory and peak activation memory of the largest
+models. Tables 2 and 3: throughput as simulated, with what each step is spent
+on. The models are traced as they are registered and nothing is allocated; all
+three tables take a few minutes of one core.
+"""
+
+import argparse
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from lingvo_gpipe.planner import costs_file
+from lingvo_gpipe.planner.model_costs import ModelCosts
+from tools.benchmark import output_files
+from tools.paper import (
+  paper_comparison,
+  paper_costs,
+  paper_facts,
+  paper_memory,
+  paper_picture,
+  paper_report,
+)
+
+_PROGRAM = 'tools/paper_tables.py'
+_ALL_TABLES = '1,2,3'
+
+_EXAMPLES = """
+examples:
+  tools/paper_tables.py
+  tools/paper_tables.py --tables 1 --models lm.
+  tools/paper_tables.py --markdown paper.md --picture paper.png
+  tools/paper_tables.py --tables 2,3 --costs costs.json
+"""
+
+CostsOf = Callable[[str, str], ModelCosts]
+
+
+def memory_rows(
+  columns: Sequence[paper_facts.LargestModel], costs_of: CostsOf
+) -> list[paper_memory.MemoryRow]:
+  """Plans models of Table 1.
+
+  Args:
+    columns: The models.
+    costs_of: From a registered name and a precision to costs.
+  """
+  costs = {column.model: costs_of(column.model, '') for column in columns}
+  units = paper_memory.family_units(
+    {model: found.parameters for model, found in costs.items()}
+  )
+  rows = []
+  for column in columns:
+    near = None
+    if column.model in paper_facts.NEAR_AMOEBANETS:
+      name, length, dim = paper_facts.NEAR_AMOEBANETS[column.model]
+      near = name, paper_costs.amoebanet_parameters(length, dim)
+    rows.append(
+      paper_memory.memory_row(
+        column, costs[column.model], units[column.family], near
+      )
+    )
+  return rows
+
+
+def throughput_halves(
+  halves: Sequence[paper_facts.Throughputs], costs_of: CostsOf
+) -> list[paper_report.Half]:
+  """Simulates models of Tables 2 and 3."""
+  return [
+    (
+      half,
+      paper_comparison.throughput_rows(
+        half, costs_of(half.model, half.precision)
+      ),
+    )
+    for half in halves
+  ]
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    _PROGRAM,
+    description=__doc__,
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add(
+    '--tables',
+    default=_ALL_TABLES,
+    help='Which of the tables, with commas. Default: %(default)s.',
+  )
+  add(
+    '--models',
+    default='',
+    help='Only models whose registered name contains this.',
+  )
+  add(
+    '--costs',
+    help='A file that keeps what was traced, for the next run. Delete it when '
+    'models change.',
+  )
+  add('--markdown', help='A file for what is printed, as Markdown.')
+  add('--json', help='A file for all figures.')
+  add('--picture', help='A PNG of published and planned figures.')
+  return parser
+
+
+def _chosen(
+  parser: argparse.ArgumentParser, tables: str, models: str
+) -> tuple[
+  list[paper_facts.LargestModel],
+  list[paper_facts.Throughputs],
+]:
+  """What of the tables is wanted."""
+  wanted = {part.strip() for part in tables.split(',')}
+  if not wanted <= {'1', '2', '3'}:
+    parser.error(
+      f'--tables={tables}: there are tables 1, 2 and 3; name them like 1,3.'
+    )
+  columns = [column for column in paper_facts.TABLE_1 if '1' in wanted]
+  halves = [
+    half
+    for half in paper_facts.TABLES_2_AND_3
+    if half.table.split()[1] in wanted
+  ]
+  known = [column.model for column in columns] + [half.model for half in halves]
+  columns = [column for column in columns if models in column.model]
+  halves = [half for half in halves if models in half.model]
+  if not columns and not halves:
+    parser.error(
+      f'--models={models}: no name contains that; there are {", ".join(known)}.'
+    )
+  return columns, halves
+
+
+def _check_files(
+  parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> None:
+  """Fails now, not after minutes, if a file cannot be written."""
+  for name in ('costs', 'markdown', 'json', 'picture'):
+    path = getattr(args, name)
+    if path and not pathlib.Path(path).resolve().parent.is_dir():
+      parser.error(f'--{name}={path}: there is no such folder; make it first.')
+  if args.picture and not paper_picture.is_available():
+    parser.error(f'--picture={args.picture}: {paper_picture.NOT_AVAILABLE}')
+
+
+def _costs_of(stored: costs_file.CostsFile | None) -> CostsOf:
+  """Costs from the file or traced, saying so: a model takes half a minute."""
+
+  def costs_of(model: str, precision: str) -> ModelCosts:
+    known = stored.get(model, precision) if stored else None
+    if known is not None:
+      return known
+    started = time.monotonic()
+    found = paper_costs.model_costs(model, precision)
+    seconds = time.monotonic() - started
+    print(f'{model}: traced in {seconds:.0f} s', file=sys.stderr)
+    if stored:
+      stored.add(model, precision, found)
+    return found
+
+  return costs_of
+
+
+def _command(args: argparse.Namespace) -> str:
+  """The command that prints the same, on any machine."""
+  words = [_PROGRAM]
+  for name in ('tables', 'models', 'markdown', 'picture'):
+    value = getattr(args, name)
+    if value and value != _ALL_TABLES:
+      words += [f'--{name}', value]
+  return shlex.join(words)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the program; returns its exit status."""
+  parser = _parser()
+  args = parser.parse_args(argv)
+  columns, halves = _chosen(parser, args.tables, args.models)
+  _check_files(parser, args)
+  try:
+    stored = costs_file.CostsFile(args.costs) if args.costs else None
+  except ValueError as error:
+    parser.error(f'--costs={error}')
+
+  import lingvo_gpipe  # noqa: F401  (before Lingvo)
+
+  costs_of = _costs_of(stored)
+  memory = memory_rows(columns, costs_of)
+  throughput = throughput_halves(halves, costs_of)
+  picture = pathlib.Path(args.picture).name if args.picture else ''
+  text = paper_report.report(memory, throughput, _command(args), picture)
+  print(text)
+  output_files.write_text(args.markdown, text)
+  output_files.write_json(args.json, paper_report.as_json(memory, throughput))
+  if args.picture:
+    paper_picture.draw(memory, throughput, args.picture)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -39,6 +39,11 @@ version=$(bazel --version 2> /dev/null) ||
 export LINGVO_GPIPE_PYTHON=$VENV/bin/python
 trap 'bazel shutdown 2> /dev/null' EXIT
 bazel build --noshow_progress //...
+files=$(find tests -name '*_test.py' | wc -l)
+targets=$(bazel query --noshow_progress 'tests(//...)' | wc -l)
+((files == targets)) ||
+  fail "$files test files have $targets targets: a BUILD file below tests/" \
+    "hides those beside it from the pattern in tests/BUILD."
 # Bazel does not see what is installed in the environment, and would go by
 # results from before it changed.
 bazel test --noshow_progress --nocache_test_results \

@@ -46,7 +46,7 @@ def main() -> int:
     os.environ.setdefault('XDG_CACHE_HOME', cache)
   import pytest
 
-  root = pathlib.Path(os.path.abspath(__file__)).parents[1]
+  root = pathlib.Path(os.path.abspath(__file__)).parents[2]
   os.chdir(root)
   return int(pytest.main(arguments(root, *sys.argv[1:])))
 

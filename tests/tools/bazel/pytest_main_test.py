@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pathlib
 
-from build_tools import pytest_main
+from tools.bazel import pytest_main
 
 _ROOT = pathlib.Path('/r')
 _VARIABLES = ('XML_OUTPUT_FILE', 'TEST_TMPDIR', 'TESTBRIDGE_TEST_ONLY')

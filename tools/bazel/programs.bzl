@@ -13,8 +13,14 @@ def lingvo_gpipe_program(name, runs, deps = []):
       runs: a module to run, as by python -m, or a file.
       deps: further libraries that it imports.
     """
-    py_binary(
+    native.alias(
         name = name,
+        actual = name + "_program",
+    )
+    py_binary(
+        # The file of this name must not hide a folder that the program reads:
+        # tools/benchmark is one.
+        name = name + "_program",
         srcs = ["//tools/bazel:run_program.py"],
         args = [runs],
         # Packages have the __init__.py that they have in the sources, or none.

@@ -58,6 +58,33 @@ def _without_optimiser() -> bytes:
 
 _CONFIG = _without_optimiser()
 
+_NO_GRADIENT = 'LingvoGPipeNoGradient'
+
+
+@tf.RegisterGradient(_NO_GRADIENT)
+def _refuse_gradient(op: tf.Operation, *d_results: Any) -> None:
+  """Called if a gradient is to go through a call as such.
+
+  What the pipeline returns has gradients of its own, past the calls.
+
+  Raises:
+    ValueError: Always, in place of a gradient that is lost.
+  """
+  del d_results
+  _refuse(op.name)
+
+
+def _refuse(name: str) -> None:
+  raise ValueError(
+    f'A gradient is to go through {name!r}, a call of a pipeline, which has '
+    'none. Outputs, losses and metrics have gradients, in training; gradients '
+    'have none of their own (second-order ones), nor has what a FetchLayer '
+    'fetches, nor has anything in evaluation. If none is wanted, put '
+    'tf.stop_gradient around the tensor. A fetched activation can be made an '
+    'output of the last cell. Or do without the pipeline: build the model in '
+    '`with lingvo_gpipe.pipeline.plain_run.without_pipeline():`.'
+  )
+
 
 class GraphFunction:
   """A function in TensorFlow's library; each call of it is a single op.
@@ -112,8 +139,15 @@ class GraphFunction:
     )
     with record.stop_recording():
       if tf.executing_eagerly():
-        return self._call_eagerly(args)
-      results = self._call_in_graph(tf.get_default_graph(), list(args))
+        results = self._call_eagerly(args)
+      else:
+        results = self._call_in_graph(tf.get_default_graph(), list(args))
+    name = self.name
+    record.record_operation(
+      _NO_GRADIENT, results, list(args), lambda *_: _refuse(name)
+    )
+    if tf.executing_eagerly():
+      return results
     for result, shape in zip(results[:num_shaped], self._shapes, strict=False):
       result.set_shape(shape)
     return results
@@ -164,6 +198,7 @@ def _call_attributes(
     'f': value(func=attr_value_pb2.NameAttrList(name=name)),
     'config_proto': value(s=_CONFIG),
     'executor_type': value(s=b''),
+    '_gradient_op_type': value(s=_NO_GRADIENT.encode()),
   }
 
 

@@ -4,7 +4,9 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf2
 import tensorflow.compat.v1 as tf
+from tensorflow.python.eager import context
 
 from lingvo_gpipe.engine import graph_function
 
@@ -122,3 +124,31 @@ def test_definitions_are_found_through_functions_that_call_functions(graph):
 
 def _calls(function):
   return lambda x: function([x])
+
+
+def test_a_gradient_that_would_go_through_a_call_is_refused():
+  square = graph_function.as_function('square', lambda x: [x * x], [_VECTOR])
+  x = tf.constant([1.0, 3.0])
+  with pytest.raises(ValueError, match="to go through 'call/square', a call"):
+    with tf.name_scope('call'):
+      [y] = square([x])
+    tf.gradients(y + x, x)
+  assert tf.gradients(tf.stop_gradient(y) + x, x) is not None
+
+
+@pytest.mark.parametrize('in_function', [False, True])
+def test_a_tape_is_refused_a_gradient_through_a_call_too(in_function):
+  def gradient(x, stop):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      [y] = square([x])
+      z = (tf.stop_gradient(y) if stop else y) + x
+    return tape.gradient(z, x)
+
+  with context.eager_mode():
+    square = graph_function.as_function('square', lambda x: [x * x], [_VECTOR])
+    call = tf2.function(gradient) if in_function else gradient
+    x = tf.constant([1.0, 3.0])
+    np.testing.assert_array_equal(call(x, True), [1, 1])
+    with pytest.raises(ValueError, match="to go through 'square', a call"):
+      call(x, False)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import lingvo.compat as tf
-from lingvo.core import base_layer, builder_layers, py_utils
+from lingvo.core import base_layer, builder_layers, hyperparams, py_utils
 
 from lingvo_gpipe import partitioner
 from lingvo_gpipe.engine.barrier import barrier
-from lingvo_gpipe.pipeline import seeds
+from lingvo_gpipe.pipeline import param_values, seeds
 
 
 def to_tuple(x: Any) -> tuple[Any, ...]:
@@ -86,9 +86,11 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
     return p
 
   def __init__(self, params):
+    check_layers(params.sub, f'{params.name}.sub')
     super().__init__(params)
     p = self.params
     fetched = p.act_fetch_layers or []
+    param_values.text(p, 'variable_name_prefix')
     _CheckActivations(p, fetched)
     self._seq = []
     for place, sub in enumerate(p.sub):
@@ -182,6 +184,59 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
     )
 
 
+def check_layers(value: Any, what: str, *, nested: bool = False) -> None:
+  """Checks that a Param is a list of layers' Params; sequences in it, too.
+
+  To be called before Params are copied: layers with variables cannot be.
+
+  Args:
+    value: The Param's value.
+    what: The Param, for errors.
+    nested: Whether lists may be in it, to any depth, or one layer in its place.
+
+  Raises:
+    ValueError: It is, or has in it, something else, such as a layer.
+  """
+  if isinstance(value, list | tuple):
+    for i, layer in enumerate(value):
+      if nested:
+        check_layers(layer, f'{what}[{i}]', nested=True)
+      else:
+        check_layer(layer, f'{what}[{i}]')
+  elif nested:
+    check_layer(value, what, nested=True)
+  else:
+    raise ValueError(
+      f'{what} is {_kind(value)}; it must be a list of Params of layers.'
+    )
+
+
+def check_layer(value: Any, what: str, *, nested: bool = False) -> None:
+  """The same for a Param that is one layer's Params."""
+  cls = value.cls if isinstance(value, hyperparams.InstantiableParams) else None
+  if cls is None or not issubclass(cls, base_layer.BaseLayer):
+    name = value if isinstance(value, type) else type(value)
+    layer = issubclass(name, base_layer.BaseLayer)
+    example = f'{name.__name__ if layer else "MyLayer"}.Params().Set(name=...)'
+    raise ValueError(
+      f'{what} is {_kind(value)}; it must be Params of a layer, as in '
+      f'{example}.'
+    )
+  if issubclass(cls, builder_layers.SequentialLayer | FeatureExtractionLayer):
+    check_layers(value.sub, f'{what}.sub', nested=nested)
+
+
+def _kind(value: Any) -> str:
+  """A Param's value in a few words."""
+  if isinstance(value, hyperparams.InstantiableParams):
+    return f'Params of {value.cls.__name__}'
+  if isinstance(value, type):
+    return f'the class {value.__name__}'
+  if isinstance(value, base_layer.BaseLayer):
+    return f'a layer, an instance of {type(value).__name__}'
+  return repr(value)
+
+
 def _Key(name: str) -> str:
   """Under which name theta has a layer: not all names can be keys there."""
   return name if name[0].isalpha() or name[0] == '_' else f'layer_{name}'
@@ -189,9 +244,9 @@ def _Key(name: str) -> str:
 
 def _CheckActivations(p, fetched: Sequence[str]) -> None:
   for name in ('num_act_inputs', 'num_act_outputs'):
-    value = p.Get(name)
-    if value < 0:
-      raise ValueError(f'{p.name}.{name} is {value}; it must be 0 or more.')
+    param_values.whole_number(p, name, 0)
+  if fetched:
+    param_values.names(p, 'act_fetch_layers')
   expected = p.num_act_inputs + len(fetched)
   if p.num_act_outputs != expected:
     raise ValueError(
@@ -242,13 +297,16 @@ def PartitionSequentialLayers(params, num_partitions, *shapes):
     them are copies, named cell_000, cell_001, ... in order.
 
   Raises:
-    ValueError: There are fewer layers than cells.
+    ValueError: There are fewer layers than cells, or something in the list is
+      no layer's Params.
   """
+  check_layers(params, 'params', nested=True)
   layers = [layer.Copy() for layer in _Flatten(params)]
-  if not 1 <= num_partitions <= len(layers):
+  if num_partitions not in range(1, len(layers) + 1):
     raise ValueError(
-      f'num_partitions is {num_partitions}, but there are {len(layers)} '
-      'layers; each cell needs at least one.'
+      f'num_partitions is {num_partitions!r}, but there are {len(layers)} '
+      'layers, of which each cell needs at least one: use a whole number from '
+      f'1 to {len(layers)}.'
     )
   for i, layer in enumerate(layers):
     layer.name = f'cell_{i:03d}'

@@ -35,6 +35,7 @@ from lingvo_gpipe.pipeline import (
   flat_layers,
   leaves,
   named_values,
+  param_values,
   tensor_shapes,
   trained_variables,
 )
@@ -114,6 +115,9 @@ def uncut(
   Raises:
     ValueError: A Param is not usable.
   """
+  param_values.of_schedule(params)
+  param_values.whole_number(params, 'num_partitions', 0)
+  param_values.whole_number(params, 'optimizer_slots', 0)
   layers = flat_layers.flatten(params.sub, params)
   counted, basis, input_bytes = _costs(params, layers, trained)
   spec = _spec(params, num_devices, input_bytes, counted.skips)
@@ -160,6 +164,12 @@ def plan(
   """
   splits = splits_of(params)
   found = uncut(params, num_devices, trained)
+  if params.num_partitions > len(found.layers):
+    raise PartitionError(
+      f'{params.name}.num_partitions is {params.num_partitions}, but '
+      f'{params.name}.sub has {len(found.layers)} layers, of which each cell '
+      f'needs at least one: use {len(found.layers)} or fewer.'
+    )
   try:
     cells = partition(found.costs, found.spec, splits or None)
   except PartitionError as error:
@@ -175,11 +185,6 @@ def _spec(
   num_cells = params.num_partitions or (
     len(splits) + 1 if splits else num_devices
   )
-  if num_cells < 1:
-    raise ValueError(
-      f'{params.name}.num_partitions is {num_cells}; it must be 1 or more, or '
-      '0 for one cell on each device of a model split.'
-    )
   per_device = 1
   if num_cells > num_devices:
     per_device, rest = divmod(num_cells, num_devices)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layer that runs cells on several devices as a pipeline."""
 
+import inspect
 from typing import Any
 
 import lingvo.compat as tf
@@ -13,10 +14,13 @@ from lingvo_gpipe.feature_extraction_layer import (
   FeatureExtractionLayer,
   PartitionSequentialLayers,
   PlacedKey,
+  check_layer,
+  check_layers,
   to_tuple,
 )
 from lingvo_gpipe.pipeline import (
   mini_batch,
+  param_values,
   plain_run,
   trained_variables,
   wiring,
@@ -139,12 +143,13 @@ class PipeliningLayer(base_layer.BaseLayer):
     return p
 
   def __init__(self, params):
+    _CheckParams(params)
     cluster.prepare_devices()
     super().__init__(params)
     p = self.params
     self._trained = trained_variables.find(self)
     p.cell_tpl = self._CellParams()
-    _CheckParams(p)
+    _CheckCells(p)
     self._wiring = _CheckedWiring(p)
     self._devices = self._CellDevices()
     for layer in p.before_tpl:
@@ -387,7 +392,42 @@ class PipeliningLayer(base_layer.BaseLayer):
 
 
 def _CheckParams(p) -> None:
-  """Raises ValueError if params are not usable."""
+  """Raises ValueError if params are not usable, whatever the cells are."""
+  for name in ('before_tpl', 'cell_tpl'):
+    check_layers(p.Get(name), f'{p.name}.{name}')
+  if p.loss_tpl is not None:
+    check_layer(p.loss_tpl, f'{p.name}.loss_tpl')
+    _CheckLossCall(p)
+  param_values.of_schedule(p)
+  for name in ('shared_inputs', 'side_inputs'):
+    param_values.names(p, name)
+  for name in ('bprop_variable_filter', 'bprop_variable_exclusion'):
+    param_values.text(p, name)
+  if p.loss_tpl is None and p.schedule != 'gpipe':
+    raise ValueError(
+      f'{p.name}.schedule is {p.schedule!r}, which needs loss_tpl: with the '
+      'loss outside of the pipeline no backward task can run before all '
+      "forward tasks have. Set loss_tpl, or schedule to 'gpipe'."
+    )
+  mini_batch.check_shared_inputs(p)
+
+
+def _CheckLossCall(p) -> None:
+  """Raises ValueError if loss_tpl takes no outputs and targets."""
+  fprop = inspect.signature(p.loss_tpl.cls.FProp)
+  try:
+    fprop.bind(None, None, None, None)
+  except TypeError as error:
+    raise ValueError(
+      f'{p.name}.loss_tpl is Params of {p.loss_tpl.cls.__name__}, whose FProp '
+      f'takes {fprop}; it must take (self, theta, outputs, targets): {error}. '
+      'What the last cell returns is outputs, also if it is a tuple; targets '
+      'are what ComputeLoss is given, and may be None.'
+    ) from error
+
+
+def _CheckCells(p) -> None:
+  """Raises ValueError if there are no cells, or they have no own names."""
   if not p.cell_tpl:
     raise ValueError(f'{p.name}.cell_tpl is empty; set at least one cell.')
   names = [layer.name for layer in [*p.before_tpl, *p.cell_tpl]]
@@ -401,23 +441,6 @@ def _CheckParams(p) -> None:
       f'{p.name}: the names of before_tpl and cell_tpl must differ; they are '
       f'{names}.'
     )
-  for what, allowed in (
-    ('schedule', SCHEDULE_NAMES),
-    ('recompute', RECOMPUTE_POLICIES),
-  ):
-    if p.Get(what) not in allowed:
-      raise ValueError(
-        f'{p.name}.{what} is {p.Get(what)!r}; it must be one of {allowed}.'
-      )
-  if p.loss_tpl is None and p.schedule != 'gpipe':
-    raise ValueError(
-      f'{p.name}.schedule is {p.schedule!r}, which needs loss_tpl: with the '
-      'loss outside of the pipeline no backward task can run before all '
-      "forward tasks have. Set loss_tpl, or schedule to 'gpipe'."
-    )
-  if p.batch_dim < 0:
-    raise ValueError(f'{p.name}.batch_dim is {p.batch_dim}; use 0 or more.')
-  mini_batch.check_shared_inputs(p)
 
 
 def _CheckedWiring(p) -> list[wiring.CellWiring]:

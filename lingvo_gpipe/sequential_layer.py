@@ -7,6 +7,7 @@ from lingvo.core import cluster_factory
 
 from lingvo_gpipe import pipeline_plan
 from lingvo_gpipe.cut_table import CutTable
+from lingvo_gpipe.feature_extraction_layer import check_layers
 from lingvo_gpipe.pipelining_layer import PipeliningLayer
 
 __all__ = ['GPipeSequentialLayer']
@@ -112,6 +113,7 @@ class GPipeSequentialLayer(PipeliningLayer):
         f'{params.name}.cell_tpl is set, but a GPipeSequentialLayer makes its '
         'cells itself. Put the layers into sub, or use a PipeliningLayer.'
       )
+    check_layers(params.sub, f'{params.name}.sub', nested=True)
     super().__init__(params)
     self._table = self._plan.table(self.cell_devices)
     tf.logging.info('%s is cut so:\n%s', self.path, self._table.to_text())

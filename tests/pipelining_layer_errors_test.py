@@ -8,6 +8,7 @@ import pipeline_testing as pt
 import pytest
 import tiny_pipeline
 from lingvo.core import base_layer, layers, py_utils, recurrent
+from tensorflow.python.eager import context
 
 from lingvo_gpipe import pipelining_layer
 
@@ -21,11 +22,6 @@ def _fprop(params, *args, **kwargs):
   )
 
 
-def _instantiate(params, **cluster):
-  with pt.cluster(1, **cluster), tf.Graph().as_default():
-    params.Instantiate()
-
-
 def _pipeline(*args, **kwargs):
   return tiny_pipeline.pipeline(
     tiny_pipeline.linear('l0', 'l1'), *args, **kwargs
@@ -35,62 +31,6 @@ def _pipeline(*args, **kwargs):
 def _refused(*messages):
   """Expects a ValueError whose message matches all of these, in order."""
   return pytest.raises(ValueError, match='(?s)' + '.*'.join(messages))
-
-
-# -- Params.
-
-
-@pytest.mark.parametrize(
-  ('change', 'messages'),
-  [
-    ({'cell_tpl': []}, [r'net\.cell_tpl is empty']),
-    (
-      {'schedule': 'zigzag'},
-      [r"net\.schedule is 'zigzag'", "'gpipe', '1f1b'"],
-    ),
-    (
-      {'recompute': True},
-      [r'net\.recompute is True', "'always', 'except_last', 'never'"],
-    ),
-    (
-      {'schedule': '1f1b'},
-      [r"net\.schedule is '1f1b'", 'needs loss_tpl', "schedule to 'gpipe'"],
-    ),
-    ({'batch_dim': -1}, [r'net\.batch_dim is -1']),
-  ],
-  ids=str,
-)
-def test_params_that_cannot_be_used(change, messages):
-  with _refused(*messages):
-    _instantiate(_pipeline().Set(**change))
-
-
-def test_cells_need_names_that_differ():
-  cell = tiny_pipeline.Linear.Params()
-  with _refused(
-    r'net: the names of before_tpl and cell_tpl must differ', "'a'"
-  ):
-    _instantiate(
-      _pipeline().Set(cell_tpl=[cell.Copy().Set(name='a') for _ in range(2)])
-    )
-  with _refused('net: every layer of before_tpl and cell_tpl needs a name'):
-    _instantiate(_pipeline().Set(cell_tpl=[cell]))
-
-
-def test_layers_of_a_cell_need_names_that_differ():
-  subs = tiny_pipeline.linear('a', 'a')
-  with _refused(r"d0\.sub has two layers named 'a'"):
-    _instantiate(tiny_pipeline.pipeline(subs, 1))
-  with _refused(r'd0\.sub has a Linear without a name'):
-    _instantiate(tiny_pipeline.pipeline([tiny_pipeline.Linear.Params()], 1))
-
-
-def test_more_cells_than_tpu_cores(monkeypatch):
-  monkeypatch.setattr(py_utils, 'use_tpu', lambda: True)
-  with _refused(
-    r'net\.cell_tpl has 2 cells', 'has 1 TPU cores', '--worker_split_size'
-  ):
-    _instantiate(_pipeline(), tpus=1)
 
 
 # -- Micro-batches.
@@ -137,6 +77,38 @@ def test_targets_that_disagree_in_batch_size():
 
   with _refused(r'differ in dimension 0 \(batch_dim\)'):
     tiny_pipeline.run(build)
+
+
+@pytest.mark.parametrize('num_micro_batches', [1, 2])
+@pytest.mark.parametrize(
+  ('inputs_shape', 'targets_shape', 'names'),
+  [
+    ([None, 3], [None, 3], 'targets and in inputs:'),
+    ([8, 3], None, 'targets and in inputs:'),
+    ([None, 3], [7, 3], 'inputs and in targets:'),
+  ],
+)
+def test_targets_that_disagree_in_batch_size_when_a_step_runs(
+  inputs_shape, targets_shape, names, num_micro_batches
+):
+  with pt.cluster(1), tf.Graph().as_default() as graph:
+    py_utils.GetOrCreateGlobalStepVar()
+    x = tf.placeholder(tf.float32, inputs_shape)
+    y = tf.placeholder(tf.float32, targets_shape)
+    layer = tiny_pipeline.with_loss(
+      tiny_pipeline.linear('l'), 1, num_micro_batches
+    ).Instantiate()
+    loss, _ = layer.ComputeLoss(layer.theta, x, y).loss
+    with pt.session(1, graph) as sess:
+      sess.run(tf.global_variables_initializer())
+      right = {x: np.ones([8, 3]), y: np.ones([8, 3])}
+      if targets_shape != [7, 3]:
+        assert np.isfinite(sess.run(loss, right))
+      with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=rf'net: the tensors differ .*\(batch_dim\); examples in {names}',
+      ):
+        sess.run(loss, right | {y: np.ones([7, 3])})
 
 
 def test_scalar_inputs():
@@ -186,6 +158,35 @@ def test_layers_of_a_cell_that_do_not_fit():
   assert '(float32[2, 3], int32[2, 3])' in message
 
 
+class TakesMap(tiny_pipeline.Linear):
+  def FProp(self, theta, inputs):
+    return super().FProp(theta, inputs.x)
+
+
+def test_a_dict_where_a_layer_reads_a_nested_map():
+  cell = TakesMap.Params().Set(name='c')
+  net = tiny_pipeline.pipeline([cell], 1)
+  x = np.zeros([8, 3], np.float32)
+
+  def outputs(nest):
+    return tiny_pipeline.run(lambda: net.Instantiate().FPropDefaultTheta(nest))
+
+  assert outputs(py_utils.NestedMap(x=x)).shape == (8, 3)
+  with _refused(r'\{x: float32\[2, 3\]\}', 'a dict is given', 'a NestedMap'):
+    outputs({'x': x})
+
+
+def test_tensors_of_eager_mode_in_a_graph():
+  with context.eager_mode():
+    x = tf.zeros([8, 3])
+  with tf.Graph().as_default(), pt.cluster(1):
+    layer = _pipeline().Instantiate()
+    with _refused(
+      r'net: inputs.* is a EagerTensor that cannot be made a tensor'
+    ):
+      layer.FPropDefaultTheta(x)
+
+
 # -- Losses.
 
 
@@ -195,6 +196,21 @@ def test_compute_loss_needs_a_loss_layer():
     return layer.ComputeLoss(layer.theta, tf.zeros([8, 3]), tf.zeros([8])).loss
 
   with _refused(r'net\.ComputeLoss needs loss_tpl'):
+    tiny_pipeline.run(build)
+
+
+def test_targets_that_the_loss_cannot_use():
+  def build():
+    layer = tiny_pipeline.with_loss(tiny_pipeline.linear('l'), 1).Instantiate()
+    return layer.ComputeLoss(
+      layer.theta, tf.zeros([8, 3]), {'x': tf.zeros([8, 3])}
+    ).loss
+
+  with _refused(
+    r'net: the loss, net\.loss \(MeanSquare\), cannot run on what',
+    r"cell 'd0' returns, float32\[2, 3\]",
+    r'targets, \{x: float32\[2, 3\]\}',
+  ):
     tiny_pipeline.run(build)
 
 

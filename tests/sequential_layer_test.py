@@ -166,8 +166,12 @@ def test_the_cut_respects_the_devices_memory():
 @pytest.mark.parametrize(
   ('kwargs', 'message'),
   [
-    ({'num_partitions': 9}, 'net: 5 layers cannot be cut into 9 cells'),
-    ({'num_partitions': -1}, 'num_partitions is -1; it must be 1 or more'),
+    ({'num_partitions': 9}, 'net.num_partitions is 9, but net.sub has 5 lay'),
+    ({'num_partitions': -1}, r'net.num_partitions is -1; .* of 0 or more'),
+    ({'num_partitions': '2'}, r"net.num_partitions is '2'; .* whole number"),
+    ({'num_micro_batches': '4'}, r"net.num_micro_batches is '4'; .* whole num"),
+    ({'optimizer_slots': 1.5}, r'net.optimizer_slots is 1.5; .* whole number'),
+    ({'recompute': True}, r'net.recompute is True; it must be one of'),
     ({'balance': 'flop'}, "balance is 'flop'; it must be one of"),
     ({'balance': [1, 2]}, r'balance is \[1, 2\].*list of 5 numbers'),
     ({'balance': [1, 1, 1, 1, -1]}, 'list of 5 numbers of 0 or more'),
@@ -184,7 +188,9 @@ def test_the_cut_respects_the_devices_memory():
     ),
     ({'sub': []}, 'net.sub has no layer'),
     ({'input_shapes': 'float32[?]'}, 'net.input_shapes is'),
-    ({'schedule': 'pipedream'}, 'pipedream'),
+    ({'schedule': 'pipedream'}, "net.schedule is 'pipedream'; it must be one"),
+    ({'sub': None}, 'net.sub is None; it must be Params of a layer'),
+    ({'sub': [[1]]}, r'net.sub\[0\]\[0\] is 1; it must be Params of a layer'),
   ],
 )
 def test_unusable_params_are_refused_by_name(kwargs, message):

@@ -98,7 +98,7 @@ def _sizes_by_size(batch: int, count: int | None, size: int) -> MicroBatchSizes:
 
 def batch_size(
   leaves: Sequence[tuple[str, tf.Tensor, int]],
-) -> tuple[int | None, tuple[tf.Tensor, int]]:
+) -> tuple[int | None, tuple[str, tf.Tensor, int]]:
   """The number of examples in tensors.
 
   Args:
@@ -106,8 +106,8 @@ def batch_size(
       counts the examples.
 
   Returns:
-    The size if it is known, else None; and one of the tensors with that
-    dimension, whose size it is at run time.
+    The size if it is known, else None; and the one of `leaves` whose size it
+    is, at run time if not before.
 
   Raises:
     ValueError: A tensor has no such dimension, two disagree, or there is none.
@@ -116,28 +116,30 @@ def batch_size(
     ' What belongs to all examples alike, and is not to be cut, must be named '
     'in shared_inputs.'
   )
-  known: dict[int, str] = {}
-  for name, tensor, dim in leaves:
+  known: dict[int, tuple[str, tf.Tensor, int]] = {}
+  for leaf in leaves:
+    name, tensor, dim = leaf
     rank = tensor.shape.rank
-    described = f'{name} of shape {tensor.shape}'
     if rank is not None and rank <= dim:
       raise ValueError(
-        f'{described} has no dimension {dim} (batch_dim) to cut into '
-        f'micro-batches.{remedy}'
+        f'{name} of shape {tensor.shape} has no dimension {dim} (batch_dim) to '
+        f'cut into micro-batches.{remedy}'
       )
     size = None if rank is None else tensor.shape.as_list()[dim]
     if size is not None:
-      known.setdefault(size, described)
+      known.setdefault(size, leaf)
   if not leaves:
     raise ValueError('The pipeline was given no tensor to cut.')
   if len(known) > 1:
     raise ValueError(
       f'The tensors differ in dimension {leaves[0][2]} (batch_dim): '
-      + '; '.join(known.values())
+      + '; '.join(f'{name} of shape {t.shape}' for name, t, _ in known.values())
       + f'. All need the same number of examples.{remedy}'
     )
-  _, tensor, dim = leaves[0]
-  return next(iter(known), None), (tensor, dim)
+  if not known:
+    return None, leaves[0]
+  [(size, leaf)] = known.items()
+  return size, leaf
 
 
 # Which dimension of each tensor of a nest counts the examples, in flat order;

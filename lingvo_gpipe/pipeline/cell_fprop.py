@@ -10,6 +10,9 @@ from lingvo_gpipe.pipeline import named_values, seeds, wiring
 from lingvo_gpipe.pipeline.loss import PipelineLoss
 from lingvo_gpipe.pipeline.side_inputs import TARGETS_VALUE
 
+# What a layer raises if it is given something else than it is written for.
+_MISFITS = (TypeError, ValueError, AttributeError, KeyError)
+
 
 class CellFProp:
   """Called while the cell is traced; see `lingvo_cell.CellFProp`."""
@@ -41,10 +44,8 @@ class CellFProp:
     with named_values.scope({**side_inputs, **taken}) as values:
       outputs, own = self._run(theta[0], given.inputs), []
       if self._loss is not None:
-        layer = self._layer.loss
-        with seeds.in_layer(layer.path):
-          metrics = layer.FProp(theta[1], outputs, targets)
-        outputs, own = self._loss.in_cell(layer, metrics)
+        metrics = self._run_loss(theta[1], outputs, targets)
+        outputs, own = self._loss.in_cell(self._layer.loss, metrics)
     wired = self._layer.cell_wiring[self._k]
     self._check_put(values, wired)
     return CellOutputs(
@@ -58,7 +59,7 @@ class CellFProp:
     try:
       with seeds.in_layer(self._cell.path):
         return self._cell.FProp(theta, *to_tuple(inputs))
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
+    except _MISFITS as error:
       names = [cell.params.name for cell in self._layer.cells]
       k = self._k
       source = (
@@ -66,7 +67,20 @@ class CellFProp:
       )
       raise ValueError(
         f'{self._layer.path}: cell {names[k]!r} cannot run on what {source}, '
-        f'{describe(inputs)}: {error}'
+        f'{describe(inputs)}: {error}{_on_dicts(inputs)}'
+      ) from error
+
+  def _run_loss(self, theta: Any, outputs: Any, targets: Any) -> Any:
+    layer = self._layer.loss
+    try:
+      with seeds.in_layer(layer.path):
+        return layer.FProp(theta, outputs, targets)
+    except _MISFITS as error:
+      raise ValueError(
+        f'{self._layer.path}: the loss, {layer.path} '
+        f'({type(layer).__name__}), cannot run on what cell '
+        f'{self._cell.params.name!r} returns, {describe(outputs)}, and the '
+        f'targets, {describe(targets)}: {error}{_on_dicts((outputs, targets))}'
       ) from error
 
   def _check_put(
@@ -78,3 +92,11 @@ class CellFProp:
         f'{self._layer.path}: a layer of cell {self._cell.params.name!r} '
         f'declares that it puts {sorted(missing)}, but its FProp did not.'
       )
+
+
+def _on_dicts(nest: Any) -> str:
+  """What to do if a layer that takes a NestedMap was given a plain dict."""
+  if type(nest) is dict:
+    return ' (a dict is given; what reads `inputs.x` needs a NestedMap)'
+  parts = nest if isinstance(nest, list | tuple) else ()
+  return next(filter(None, map(_on_dicts, parts)), '')

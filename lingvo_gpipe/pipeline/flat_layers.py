@@ -22,7 +22,10 @@ from typing import Any
 
 from lingvo.core import base_layer, builder_layers
 
-from lingvo_gpipe.feature_extraction_layer import FeatureExtractionLayer
+from lingvo_gpipe.feature_extraction_layer import (
+  FeatureExtractionLayer,
+  check_layers,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +72,10 @@ def flatten(sub: Any, owner: Any) -> list[FlatLayer]:
     what is in them. A layer without a name is called layer_N, after its place.
 
   Raises:
-    ValueError: There is no layer, or two have the same name.
+    ValueError: There is no layer, something is no Params of one, or two have
+      the same name.
   """
+  check_layers(sub, f'{owner.name}.sub', nested=True)
   base = base_layer.BaseLayer.Params()
   base_layer.BaseLayer.CopyBaseParams(owner, base)
   layers = list(_flatten(sub, (), base, owner.name))

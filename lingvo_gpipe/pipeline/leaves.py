@@ -103,7 +103,7 @@ def _to_tensor(leaf: Any, name: str) -> tf.Tensor:
     )
   try:
     return tf.convert_to_tensor(leaf)
-  except (TypeError, ValueError) as error:
+  except (TypeError, ValueError, RuntimeError) as error:
     raise ValueError(
       f'{name} is a {kind} that cannot be made a tensor: {error}'
     ) from error

@@ -109,13 +109,18 @@ class MiniBatch:
     """The micro-batches' sizes, and the mini-batch's, an int64 scalar."""
     by_size = p.micro_batch_size is not None and p.num_micro_batches == 1
     count = None if by_size else p.num_micro_batches
+    cut = [leaf for leaf in self._leaves() if leaf[2] is not None]
     try:
-      known, (tensor, dim) = micro_batches.batch_size(
-        [leaf for leaf in self._leaves() if leaf[2] is not None]
-      )
+      known, (self._counted, tensor, dim) = micro_batches.batch_size(cut)
       sizes = micro_batches.choose_sizes(known, count, p.micro_batch_size)
     except ValueError as error:
       raise ValueError(f'{self._path}: {error}') from error
+    self._unsized = {
+      leaf.ref(): name
+      for name, leaf, dim in cut
+      if name != self._counted
+      and (leaf.shape.rank is None or leaf.shape.as_list()[dim] is None)
+    }
     if count is not None and sizes.count < count:
       tf.logging.warning(
         '%s: num_micro_batches is %d, but the mini-batch has %d examples; it '
@@ -157,10 +162,37 @@ class MiniBatch:
       dims: The same part of `dims`.
       device: The device.
     """
+    flat_dims = tf.nest.flatten(dims)
+    flat = zip(tf.nest.flatten(nest), flat_dims, strict=True)
     with placement.on_device(device):
       return micro_batches.split(
-        nest, tf.nest.flatten(dims), self._sizes, self._run_time_sizes
+        tf.nest.pack_sequence_as(nest, [self._checked(*leaf) for leaf in flat]),
+        flat_dims,
+        self._sizes,
+        self._run_time_sizes,
       )
+
+  def _checked(
+    self, tensor: tf.Tensor | None, dim: int | None
+  ) -> tf.Tensor | None:
+    """A leaf of `given`; running it fails if it has other than the examples.
+
+    Nothing is added where the graph knows its size, or takes the size from it.
+    """
+    if tensor is None or dim is None or tensor.ref() not in self._unsized:
+      return tensor
+    name = self._unsized[tensor.ref()]
+    size = tf.shape(tensor, out_type=tf.int64)[dim]
+    batch = self.clock.batch
+    said = (
+      f'{self._path}: the tensors differ in dimension {dim} (batch_dim); '
+      f'examples in {name} and in {self._counted}:'
+    )
+    check = tf.raw_ops.Assert(
+      condition=tf.equal(size, batch), data=[said, size, batch]
+    )
+    with tf.control_dependencies([check]):
+      return tf.identity(tensor)
 
   def dims_by_size(self, nest: Any) -> Any:
     """Where to cut tensors that are none of `given`, as far as shapes say."""

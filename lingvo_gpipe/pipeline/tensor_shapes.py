@@ -20,8 +20,10 @@ from lingvo.core import py_utils
 
 _ENTRY = re.compile(
   r'\s*(?:(?P<name>[A-Za-z]\w*)\s*=\s*)?'
-  r'(?:(?P<none>None)|(?P<dtype>\w+)\s*\[(?P<shape>[\d,\s]*)\])\s*(?:,|$)'
+  r'(?:(?P<none>None)|(?P<dtype>\w+)\s*\[(?P<shape>[\w?,\s]*)\])\s*(?:,|$)'
 )
+# How a dimension that is not known is written; `parse` refuses it by name.
+_UNKNOWN = ('None', '?')
 
 
 def parse(value: Any, what: str) -> Any:
@@ -39,6 +41,7 @@ def parse(value: Any, what: str) -> Any:
   Raises:
     ValueError: The text is not of this form, or a shape is not fully known.
   """
+  given = value
   if isinstance(value, str):
     value = _parse_text(value, what)
   for spec in tf.nest.flatten(value):
@@ -46,12 +49,12 @@ def parse(value: Any, what: str) -> Any:
       continue
     if not isinstance(spec, tf.TensorSpec):
       raise ValueError(
-        f'{what} has {spec!r}, which is no tf.TensorSpec. Write text such as '
-        "'float32[16,8,8,1]', or tensor specs."
+        f'{what} is {given!r}; {spec!r} in it is no tf.TensorSpec. Write text '
+        "such as 'float32[16,8,8,1]', or tensor specs."
       )
     if not spec.shape.is_fully_defined():
       raise ValueError(
-        f'{what} has the shape {spec.shape}; every dimension must be known, '
+        f'{what} is {given!r}; every dimension must be known, '
         'that of the batch too: the number of examples in a micro-batch.'
       )
   return value
@@ -92,4 +95,11 @@ def _spec(match: re.Match[str], what: str) -> tf.TensorSpec | None:
       f'{what} has the dtype {match["dtype"]!r}, which TensorFlow does not '
       "know; use 'float32', 'bfloat16', 'int32' and the like."
     ) from error
-  return tf.TensorSpec([int(n) for n in match['shape'].split(',') if n], dtype)
+  sizes = [size.strip() for size in match['shape'].split(',') if size.strip()]
+  if not all(size.isdecimal() or size in _UNKNOWN for size in sizes):
+    raise ValueError(
+      f'{what} has the shape [{match["shape"]}]; write whole numbers.'
+    )
+  return tf.TensorSpec(
+    [None if size in _UNKNOWN else int(size) for size in sizes], dtype
+  )

@@ -132,11 +132,8 @@ def test_batch_size_is_that_of_any_tensor_that_knows_it():
     nothing = tf.placeholder(tf.float32)
     known = tf.zeros([5, 3])
     given = [('a', unknown, 0), ('b', nothing, 0), ('c', known, 0)]
-    size, (tensor, dim) = micro_batches.batch_size(given)
-    assert size == 5
-    assert tensor is unknown
-    assert dim == 0
-    assert micro_batches.batch_size(given[:1])[0] is None
+    assert micro_batches.batch_size(given) == (5, given[2])
+    assert micro_batches.batch_size(given[:2]) == (None, given[0])
 
 
 def test_batch_size_errors():

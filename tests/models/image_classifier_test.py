@@ -168,7 +168,7 @@ def test_a_schedule_without_an_end_ends_with_the_training():
 @pytest.mark.parametrize(
   ('params', 'message'),
   [
-    ({'num_partitions': 8}, 'pipeline: 7 layers cannot be cut into 8 cells'),
+    ({'num_partitions': 8}, 'pipeline.num_partitions is 8, but .* 7 layers'),
     ({'balance': [1, 2]}, r'balance is \[1, 2\].*list of 7 numbers'),
   ],
 )

@@ -42,8 +42,12 @@ def test_specs_pass():
     ('float33[2]', "p.shapes has the dtype 'float33'"),
     ('a=float32[2], int32[3]', 'either all of its tensors have names'),
     ('a=float32[2], a=int32[3]', 'names, which differ'),
-    (tf.TensorSpec([None, 3]), r'p.shapes has the shape \(None, 3\)'),
-    ([4, 4], 'p.shapes has 4, which is no tf.TensorSpec'),
+    (tf.TensorSpec([None, 3]), r'p.shapes is .*\(None, 3\).*must be known'),
+    ('float32[None,3]', r"p.shapes is 'float32\[None,3\]'.*must be known"),
+    ('float32[?, 3]', r"p.shapes is 'float32\[\?, 3\]'.*must be known"),
+    ('float32[b,3]', r'p.shapes has the shape \[b,3\]; write whole numbers'),
+    ([4, 4], r'p.shapes is \[4, 4\]; 4 in it is no tf.TensorSpec'),
+    ((None, 3), r'p.shapes is \(None, 3\); 3 in it is no tf.TensorSpec'),
   ],
 )
 def test_errors_name_the_param_and_the_place(value, message):

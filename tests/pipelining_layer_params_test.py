@@ -1,0 +1,175 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Params that cannot be used: errors name the Param, the value, the remedy."""
+
+import lingvo.compat as tf
+import pipeline_testing as pt
+import pytest
+import tiny_pipeline
+from lingvo.core import py_utils
+
+from lingvo_gpipe import pipelining_layer
+
+
+def _instantiate(params, **cluster):
+  with pt.cluster(1, **cluster), tf.Graph().as_default():
+    params.Instantiate()
+
+
+def _pipeline(*args, **kwargs):
+  return tiny_pipeline.pipeline(
+    tiny_pipeline.linear('l0', 'l1'), *args, **kwargs
+  )
+
+
+def _refused(*messages):
+  """Expects a ValueError whose message matches all of these, in order."""
+  return pytest.raises(ValueError, match='(?s)' + '.*'.join(messages))
+
+
+@pytest.mark.parametrize(
+  ('change', 'messages'),
+  [
+    ({'cell_tpl': []}, [r'net\.cell_tpl is empty']),
+    (
+      {'schedule': 'zigzag'},
+      [r"net\.schedule is 'zigzag'", "'gpipe', '1f1b'"],
+    ),
+    (
+      {'recompute': True},
+      [r'net\.recompute is True', "'always', 'except_last', 'never'"],
+    ),
+    (
+      {'schedule': '1f1b'},
+      [r"net\.schedule is '1f1b'", 'needs loss_tpl', "schedule to 'gpipe'"],
+    ),
+    ({'batch_dim': -1}, [r'net\.batch_dim is -1', 'of 0 or more']),
+    ({'batch_dim': None}, [r'net\.batch_dim is None', 'a whole number']),
+    (
+      {'num_micro_batches': '4'},
+      [r"net\.num_micro_batches is '4'", 'a whole number of 1 or more'],
+    ),
+    ({'num_micro_batches': 2.0}, [r'num_micro_batches is 2\.0', 'a whole']),
+    ({'num_micro_batches': True}, ['num_micro_batches is True', 'a whole']),
+    ({'num_micro_batches': 0}, ['num_micro_batches is 0', '1 or more']),
+    ({'micro_batch_size': 2.5}, [r'micro_batch_size is 2\.5', 'or None']),
+    (
+      {'side_inputs': 'mask'},
+      [r"net\.side_inputs is 'mask'", r"list of names, as in \['mask'\]"],
+    ),
+    ({'shared_inputs': [1]}, [r'net\.shared_inputs is \[1\]', 'list of names']),
+    ({'bprop_variable_filter': 3}, ['bprop_variable_filter is 3', 'text']),
+  ],
+  ids=str,
+)
+def test_params_that_cannot_be_used(change, messages):
+  with _refused(*messages):
+    _instantiate(_pipeline().Set(**change))
+
+
+def _cell_of(*subs):
+  return pipelining_layer.FeatureExtractionLayer.Params().Set(
+    name='d0', sub=list(subs)
+  )
+
+
+_LINEAR = tiny_pipeline.Linear.Params().Set(name='a')
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'messages'),
+  [
+    ('cell_tpl', lambda: _LINEAR, [' is Params of Linear', 'a list']),
+    ('cell_tpl', lambda: 'abc', [" is 'abc'", 'a list of Params']),
+    (
+      'cell_tpl',
+      lambda: [tiny_pipeline.Linear],
+      [r'\[0\] is the class Linear', r' Linear\.Params\(\)\.Set'],
+    ),
+    (
+      'cell_tpl',
+      lambda: [_LINEAR.Instantiate()],
+      [r'\[0\] is a layer, an instance of Linear', r'Linear\.Params\(\)\.Set'],
+    ),
+    (
+      'cell_tpl',
+      lambda: [_cell_of(_LINEAR, tiny_pipeline.Linear)],
+      [r'\[0\]\.sub\[1\] is the class Linear'],
+    ),
+    (
+      'cell_tpl',
+      lambda: [_cell_of(_cell_of(_LINEAR.Instantiate()))],
+      [r'\[0\]\.sub\[0\]\.sub\[0\] is a layer, an instance of Linear'],
+    ),
+    ('before_tpl', lambda: [3], [r'\[0\] is 3', r'MyLayer\.Params\(\)']),
+    (
+      'loss_tpl',
+      lambda: tiny_pipeline.MeanSquare,
+      [' is the class MeanSquare', r'MeanSquare\.Params\(\)'],
+    ),
+    (
+      'loss_tpl',
+      lambda: _LINEAR.Instantiate(),
+      [' is a layer, an instance of Linear'],
+    ),
+    (
+      'loss_tpl',
+      lambda: tiny_pipeline.Linear.Params(),
+      [
+        ' is Params of Linear, '
+        r'whose FProp takes \(self, theta, x\)',
+        'outputs, targets',
+      ],
+    ),
+  ],
+)
+def test_what_is_no_params_of_a_layer(name, value, messages):
+  with pt.cluster(1), tf.Graph().as_default():
+    params = _pipeline().Set(**{name: value()})
+    with _refused(rf'net\.{name}{messages[0]}', *messages[1:]):
+      params.Instantiate()
+
+
+def test_a_cell_of_its_own_wants_params_of_layers():
+  with tf.Graph().as_default():
+    with _refused(r'^d0\.sub\[0\] is the class Linear; it must be Params'):
+      _cell_of(tiny_pipeline.Linear).Instantiate()
+    with _refused(r'^d0\.sub\[0\] is a layer, an instance of Linear'):
+      _cell_of(_LINEAR.Instantiate()).Instantiate()
+    with _refused(r"^d0\.num_act_inputs is '1'; it must be a whole number"):
+      _cell_of(_LINEAR).Set(num_act_inputs='1').Instantiate()
+
+
+@pytest.mark.parametrize('number', [0, 3, '2', 1.5])
+def test_a_sequence_is_cut_into_one_cell_to_as_many_as_it_has_layers(number):
+  subs = tiny_pipeline.linear('a', 'b')
+  with _refused(f'num_partitions is {number!r}, .* 2 layers', 'from 1 to 2'):
+    pipelining_layer.PartitionSequentialLayers(subs, number)
+
+
+def test_cells_need_names_that_differ():
+  cell = tiny_pipeline.Linear.Params()
+  with _refused(
+    r'net: the names of before_tpl and cell_tpl must differ', "'a'"
+  ):
+    _instantiate(
+      _pipeline().Set(cell_tpl=[cell.Copy().Set(name='a') for _ in range(2)])
+    )
+  with _refused('net: every layer of before_tpl and cell_tpl needs a name'):
+    _instantiate(_pipeline().Set(cell_tpl=[cell]))
+
+
+def test_layers_of_a_cell_need_names_that_differ():
+  subs = tiny_pipeline.linear('a', 'a')
+  with _refused(r"d0\.sub has two layers named 'a'"):
+    _instantiate(tiny_pipeline.pipeline(subs, 1))
+  with _refused(r'd0\.sub has a Linear without a name'):
+    _instantiate(tiny_pipeline.pipeline([tiny_pipeline.Linear.Params()], 1))
+
+
+def test_more_cells_than_tpu_cores(monkeypatch):
+  monkeypatch.setattr(py_utils, 'use_tpu', lambda: True)
+  with _refused(
+    r'net\.cell_tpl has 2 cells', 'has 1 TPU cores', '--worker_split_size'
+  ):
+    _instantiate(_pipeline(), tpus=1)

@@ -3,49 +3,41 @@
 """A module that takes the place of Lingvo's custom ops where they cannot load.
 
 `lingvo.core.ops` first tries to import a statically linked module,
-`lingvo.core.ops.gen_x_ops`, and loads `x_ops.so` only without it. `install`
-puts a module of that name in place, on hosts whose C or C++ library is too old
-for `x_ops.so`. Nothing here imports Lingvo or TensorFlow: implementations are
-imported when `lingvo.core.ops` asks for them, and it has TensorFlow by then.
+`lingvo.core.ops.gen_x_ops`, and loads `x_ops.so` only without it. After
+`install` the import system tries to load `x_ops.so` at that point, and gives a
+module of ours where the C or C++ library of the host is too old for it.
+Lingvo's wheels are built on a newer system than their platform tag says:
+`x_ops.so` of 0.14 needs glibc 2.38, which Debian 12 and Ubuntu 22.04 do not
+have.
+
+Nothing here imports Lingvo or TensorFlow before `lingvo.core.ops` does.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import pathlib
+import re
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from lingvo_gpipe.lingvo_ops import host
+MODULE_NAME = 'lingvo.core.ops.gen_x_ops'
 
-_PACKAGE = 'lingvo.core.ops'
-MODULE_NAME = f'{_PACKAGE}.gen_x_ops'
-
-# Op: the module of this package that has a function of the op's name.
+# Op: the module of this package that has a function of the op's name. They are
+# what Lingvo's layers, programs and inputs use that do not read by its op
+# GenericInput, which there is no implementation of.
 IMPLEMENTATIONS: dict[str, str] = {
-  'apply_packing': 'apply_packing',
-  'ascii_to_token_id': 'ascii_tokens',
   'assert_same_dim0': 'assertions',
   'assert_shape_match': 'assertions',
   'best_step': 'best_step',
-  'bpe_ids_to_words': 'vocab_file_tokens',
-  'bpe_words_to_ids': 'vocab_file_tokens',
   'cached_call': 'cached_call',
-  'id_to_ascii': 'ascii_tokens',
-  'ngram_id_to_token': 'vocab_file_tokens',
-  'pack_sequences': 'packing',
-  'pack_single_sequence': 'packing',
   'random_permutation_sequence': 'random_permutation',
-  'static_map_int_int': 'static_map',
-  'static_map_int_string': 'static_map',
-  'static_map_string_int': 'static_map',
-  'str_to_vocab_tokens': 'vocab_file_tokens',
-  'token_in_vocab': 'vocab',
-  'vocab_id_to_token': 'vocab',
-  'vocab_token_to_id': 'vocab',
 }
-
 
 # Op: what does without it, for ops whose users have a choice.
 _ALTERNATIVES = dict.fromkeys(
@@ -53,6 +45,8 @@ _ALTERNATIVES = dict.fromkeys(
   'use an input generator that reads with tf.data '
   '(base_input_generator.DefineTFDataInput)',
 )
+# What glibc's loader says of a library that needs a newer one.
+_TOO_OLD = re.compile(r"version `\S+' not found")
 
 
 class UnavailableOpError(NotImplementedError):
@@ -67,9 +61,14 @@ class StandIn(types.ModuleType):
   up all its ops when it is imported, used or not.
   """
 
-  def __init__(self, name: str, shortfall: host.Shortfall) -> None:
-    super().__init__(name, __doc__)
-    self._shortfall = shortfall
+  def __init__(self, reason: str) -> None:
+    """Makes the module.
+
+    Args:
+      reason: the loader's words on why Lingvo's library cannot load.
+    """
+    super().__init__(MODULE_NAME, __doc__)
+    self._reason = reason
 
   def __getattr__(self, name: str) -> Callable[..., Any]:
     # Dunder names belong to the module protocol: `inspect` asks any module
@@ -83,7 +82,7 @@ class StandIn(types.ModuleType):
       )
       op = getattr(module, name)
     else:
-      op = _unavailable_op(name, self._shortfall)
+      op = _unavailable_op(name, self._reason)
     setattr(self, name, op)
     return op
 
@@ -91,53 +90,81 @@ class StandIn(types.ModuleType):
     return sorted({*super().__dir__(), *IMPLEMENTATIONS})
 
 
-def install() -> StandIn | None:
-  """Puts the stand-in where `lingvo.core.ops` looks, if it is needed.
+class Loader(importlib.abc.Loader):
+  """Makes the stand-in; `reason` is as there."""
 
-  Does nothing where Lingvo's library loads, where its ops are imported
-  already, and where Lingvo or the library is not installed (a statically
-  linked build). May be called again.
+  def __init__(self, reason: str) -> None:
+    self._reason = reason
+
+  def create_module(self, spec: importlib.machinery.ModuleSpec) -> StandIn:
+    return StandIn(self._reason)
+
+  def exec_module(self, module: types.ModuleType) -> None:
+    pass
+
+
+class Finder(importlib.abc.MetaPathFinder):
+  """Finds the stand-in where Lingvo's library cannot load."""
+
+  def find_spec(
+    self,
+    fullname: str,
+    path: Sequence[str] | None,
+    target: types.ModuleType | None = None,
+  ) -> importlib.machinery.ModuleSpec | None:
+    """None for other modules, and where Lingvo can load its library itself.
+
+    A build of Lingvo without the library, and one that does not load for
+    another reason, are left to Lingvo.
+    """
+    if fullname != MODULE_NAME or not path:
+      return None
+    library = pathlib.Path(path[0], 'x_ops.so')
+    reason = why_too_old(library) if library.is_file() else ''
+    if not reason:
+      return None
+    return importlib.util.spec_from_loader(fullname, Loader(reason))
+
+
+def install() -> None:
+  """Has Lingvo get the stand-in when it is imported, if it is needed.
+
+  Does nothing where Lingvo's ops are imported already. May be called again.
+  """
+  if not any(isinstance(finder, Finder) for finder in sys.meta_path):
+    sys.meta_path.insert(0, Finder())
+
+
+def why_too_old(library: pathlib.Path) -> str:
+  """Tries to load a library of ops; loading it again costs nothing.
+
+  Args:
+    library: its path.
 
   Returns:
-    The stand-in in place, or None if there is none.
+    What the loader says if this host's C or C++ library is too old for it,
+    else ''.
   """
-  present = sys.modules.get(MODULE_NAME)
-  if present is not None:
-    return present if isinstance(present, StandIn) else None
-  if _PACKAGE in sys.modules:
-    return None
-  library = host.find_library('lingvo', 'core', 'ops', 'x_ops.so')
-  shortfall = library and host.find_shortfall(library)
-  if not shortfall:
-    return None
-  stand_in = StandIn(MODULE_NAME, shortfall)
-  sys.modules[MODULE_NAME] = stand_in
-  return stand_in
+  import tensorflow as tf
+
+  try:
+    tf.load_op_library(str(library))
+  except tf.errors.NotFoundError as error:
+    return error.message if _TOO_OLD.search(error.message) else ''
+  return ''
 
 
-def _unavailable_op(
-  name: str, shortfall: host.Shortfall
-) -> Callable[..., NoReturn]:
+def _unavailable_op(name: str, reason: str) -> Callable[..., NoReturn]:
   def op(*args: Any, **kwargs: Any) -> NoReturn:
     del args, kwargs
-    raise UnavailableOpError(_explain(name, shortfall))
+    instead = _ALTERNATIVES.get(name, 'do without this op')
+    raise UnavailableOpError(
+      f"Lingvo's custom op '{name}' is not available on this host, whose "
+      f"system libraries are too old for Lingvo's library of ops: {reason}. "
+      'Use a host with glibc 2.38 or later, for example Debian 13 or Ubuntu '
+      f'24.04, which has it, or {instead}.'
+    )
 
   op.__name__ = op.__qualname__ = name
   op.__doc__ = f'Raises UnavailableOpError: `{name}` is not available here.'
   return op
-
-
-def _explain(name: str, shortfall: host.Shortfall) -> str:
-  needed = shortfall.glibc_needed
-  if needed:
-    versions = f'glibc found {shortfall.glibc}, glibc needed {needed}'
-  else:
-    versions = f'glibc found {shortfall.glibc}, which is new enough'
-  return (
-    f"Lingvo's custom op '{name}' is not available on this host, and "
-    f'lingvo_gpipe has no TensorFlow implementation of it. It is in '
-    f'{shortfall.library}, which cannot load here: {versions} (versions '
-    f'missing: {", ".join(shortfall.missing)}). Use a newer distribution, for '
-    f'example Debian 13 or Ubuntu 24.04, or '
-    f'{_ALTERNATIVES.get(name, "do without this op")}.'
-  )

@@ -11,6 +11,7 @@ import sys
 
 from absl import flags
 
+from lingvo_gpipe.tracing import trace_flags
 from lingvo_gpipe.training import command, trainer_flags
 
 _DEFAULT_MODEL = 'image.digits.AmoebaNetD'
@@ -46,7 +47,9 @@ def _load():
 
 def main(argv=None):
   """Runs the command; returns its exit status, see `command`."""
-  return command.run('first_run', __doc__, _load, argv, define=_define_flags)
+  return command.run(
+    'first_run', __doc__, _load, argv, trace_flags.check, _define_flags
+  )
 
 
 if __name__ == '__main__':

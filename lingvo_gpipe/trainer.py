@@ -11,6 +11,7 @@ It has every flag of Lingvo's. To train on K CPU devices in this process:
 import os
 import sys
 
+from lingvo_gpipe.tracing import trace_flags
 from lingvo_gpipe.training import command, jobs, trainer_flags, user_error
 
 
@@ -44,6 +45,7 @@ def _check(values):
       raise user_error.UserError(f'--{flag}: give one; it has no default.')
   jobs.check_mode(values['mode'].value)
   jobs.check_names(values['job'].value)
+  trace_flags.check(values)
 
 
 def preload():

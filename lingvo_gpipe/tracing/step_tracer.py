@@ -63,28 +63,9 @@ def from_flags(say: Callable[[str], None]) -> 'StepTracer | None':
 
   Args:
     say: Is given the report.
-
-  Raises:
-    UserError: It cannot trace.
   """
   if FLAGS.trace_step is None:
-    for name in ('trace_steps', 'trace_dir'):
-      if FLAGS[name].present:
-        raise user_error.UserError(
-          f'--{name}={FLAGS[name].value} needs --trace_step: which step to '
-          'trace first.'
-        )
     return None
-  if FLAGS.use_eager or FLAGS.tpu:
-    raise user_error.UserError(
-      f'--trace_step={FLAGS.trace_step}: only graphs are traced, on CPUs and '
-      'GPUs; leave out '
-      f'{"--use_eager" if FLAGS.use_eager else "--tpu"}.'
-    )
-  if not picture.available():
-    raise user_error.UserError(
-      f'--trace_step={FLAGS.trace_step}: {picture.NEEDS_MATPLOTLIB}.'
-    )
   directory = FLAGS.trace_dir or os.path.join(FLAGS.logdir, 'trace')
   return StepTracer(
     FLAGS.model, FLAGS.trace_step, FLAGS.trace_steps, directory, say

@@ -122,18 +122,3 @@ def test_a_model_without_a_pipeline_is_refused():
     user_error.UserError, match=r'--model=some.Model: it has no PipeliningLay'
   ):
     tracer.trainer_built(types.SimpleNamespace(model=model))
-
-
-@pytest.mark.parametrize(
-  ('flags', 'message'),
-  [
-    ({'trace_steps': 2}, '--trace_steps=2 needs --trace_step'),
-    ({'trace_step': 2, 'use_eager': True}, 'leave out --use_eager'),
-  ],
-)
-def test_flags_that_cannot_be_followed_are_named(flags, message):
-  with flagsaver.flagsaver(**flags):
-    for name in flags:
-      FLAGS[name].present = 1
-    with pytest.raises(user_error.UserError, match=message):
-      step_tracer.from_flags(print)

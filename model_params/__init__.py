@@ -11,7 +11,6 @@ instance as 'image.digits.AmoebaNetD'. So Lingvo's own trainer runs them:
     --logdir=/tmp/digits
 """
 
-import lingvo_gpipe  # noqa: F401  (before Lingvo: it may replace its ops)
 from lingvo_gpipe import model_registration
 
 model_registration.let_lingvo_find_models()

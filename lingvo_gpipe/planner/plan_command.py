@@ -254,7 +254,6 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; returns its exit status."""
   parser = plan_flags.parser(_PROGRAM, __doc__)
   args = plan_flags.parse(parser, argv)
-  import lingvo_gpipe  # noqa: F401  (before Lingvo)
   from lingvo_gpipe.training import user_error
 
   try:

@@ -23,17 +23,17 @@ def _inner(recompute):
   return tiny_pipeline.pipeline(subs, 2, recompute=recompute)
 
 
-def _step(compute, params):
+def _step(compute, params, num_devices=1, **kwargs):
   """The outputs, and the gradients of their sum of squares."""
 
   def build():
     layer = params.Instantiate()
     y = compute(layer)
     variables = layer.vars.Flatten()
-    gradients = tf.gradients(tf.reduce_sum(y * y), variables)
+    gradients = tf.gradients(tf.reduce_sum(y * y), variables, **kwargs)
     return y, gradients, [v.read_value() for v in variables]
 
-  return tiny_pipeline.run(build)
+  return tiny_pipeline.run(build, num_devices=num_devices)
 
 
 def _assert_right(y, gradients, weights, rounds=1):
@@ -76,3 +76,25 @@ def test_a_pipeline_in_a_pipelines_cell_has_its_gradients(recompute):
     lambda layer: layer.FProp(layer.theta, tf.constant(_X)), outer
   )
   _assert_right(y, gradients, weights)
+
+
+def _in_a_loop(layer):
+  def body(i, x):
+    return i + 1, layer.FProp(layer.theta, x)
+
+  _, y = tf.while_loop(lambda i, x: i < 2, body, [0, tf.constant(_X)])
+  return y
+
+
+@pytest.mark.parametrize('num_devices', [1, 2])
+def test_a_pipeline_in_a_loop_has_its_gradients(num_devices):
+  _assert_right(*_step(_in_a_loop, _inner('always'), num_devices), rounds=2)
+
+
+def test_a_loop_over_devices_whose_gradients_are_colocated_is_refused():
+  colocated = {'colocate_gradients_with_ops': True}
+  _assert_right(*_step(_in_a_loop, _inner('always'), 1, **colocated), rounds=2)
+  with pytest.raises(
+    ValueError, match=r'in a tf\.while_loop, .*CPU:0.*CPU:1.* to False'
+  ):
+    _step(_in_a_loop, _inner('always'), 2, **colocated)

@@ -28,6 +28,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.eager import record
+from tensorflow.python.framework import func_graph
+from tensorflow.python.ops import while_v2
 
 from lingvo_gpipe.engine import placement
 
@@ -71,6 +73,7 @@ def attach_gradient(
   tokens = [_token(source) for source in sources if source.tensors]
 
   def gradient(*d_outputs: tf.Tensor | None) -> list[Gradient]:
+    _check_loops()
     # A tape may leave out what it knows to be zero.
     with placement.on_device(device):
       given = [
@@ -83,6 +86,32 @@ def attach_gradient(
 
   with placement.on_device(device):
     return _with_gradient(outputs, tokens, gradient)
+
+
+def _check_loops() -> None:
+  """Raises ValueError in a loop whose gradient TensorFlow cannot place.
+
+  Where gradients are colocated with ops, it colocates zeros for each variable
+  that a `tf.while_loop` reads with the variable and with the loop.
+  """
+  graph = tf.get_default_graph()
+  while isinstance(graph, func_graph.FuncGraph):
+    outer = graph.outer_graph
+    if isinstance(graph, while_v2._WhileBodyGradFuncGraph) and any(
+      outer._colocation_stack.peek_objs()
+    ):
+      captures = graph._forward_graph.external_captures
+      resources = (t for t in captures if t.dtype == tf.resource)
+      devices = {t.device for t in resources if t.device}
+      if len(devices) > 1:
+        raise ValueError(
+          'A pipeline is in a tf.while_loop, its weights are on several '
+          f'devices, {sorted(devices)}, and gradients are to be colocated with '
+          'ops, which TensorFlow cannot do there, with any layers. Set the '
+          "learner's colocate_gradients_with_ops to False, or that of "
+          'tf.gradients: a pipeline places its gradients itself.'
+        )
+    graph = outer
 
 
 def _token(source: Source) -> tf.Tensor:

@@ -6,8 +6,10 @@ lingvo_gpipe_0 (10.203.0.1)  --- cable ---  lingvo_gpipe_1 (10.203.0.2)
 trainer, worker 0                           worker 1
 """
 
+import contextlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -64,8 +66,6 @@ def _start(machine, logdir, *args):
       f'--logdir={logdir}',
       f'--cluster_spec={SPEC}',
       '--worker_split_size=2',
-      '--checkpoint_in_trainer_cpu',
-      '--max_steps=1000000',
       *args,
     ],
     env={**os.environ, 'PYTHONPATH': path},
@@ -75,24 +75,50 @@ def _start(machine, logdir, *args):
   )
 
 
-def test_two_machines_train_and_a_cut_cable_is_noticed(machines, tmp_path):
+@contextlib.contextmanager
+def _training(machines, logdir, max_steps):
+  """Two workers and a trainer, which it yields."""
   workers = [
-    _start(machine, tmp_path, '--job=worker', f'--task={k}')
+    _start(machine, logdir, '--job=worker', f'--task={k}')
     for k, machine in enumerate(machines)
   ]
-  trainer = _start(machines[0], tmp_path, '--job=trainer_client')
+  trainer = _start(
+    machines[0],
+    logdir,
+    '--job=trainer_client',
+    '--checkpoint_in_trainer_cpu',
+    f'--max_steps={max_steps}',
+  )
   try:
-    while not list((tmp_path / 'train').glob('ckpt-*.index')):
+    yield trainer
+  finally:
+    for process in [trainer, *workers]:
+      process.send_signal(signal.SIGKILL)
+      process.communicate()
+
+
+def _last_checkpoint(logdir):
+  """The step of the last checkpoint; 0 if there is none."""
+  indices = (logdir / 'train').glob('ckpt-*.index')
+  return max((int(i.stem.partition('-')[2]) for i in indices), default=0)
+
+
+def _delay_cable(machine):
+  """Delays all that a machine sends by 20 ms, if its kernel can (netem)."""
+  delay = ('tc', 'qdisc', 'add', 'dev', 'cable', 'root', 'netem', 'delay')
+  with contextlib.suppress(FileNotFoundError, subprocess.CalledProcessError):
+    _ip('netns', 'exec', machine, *delay, '20ms')
+
+
+def test_two_machines_train_notice_a_cut_cable_and_go_on(machines, tmp_path):
+  with _training(machines, tmp_path, max_steps=1000000) as trainer:
+    while not _last_checkpoint(tmp_path):
       assert trainer.poll() is None, trainer.communicate()[0]
       time.sleep(0.1)
     _ip('-n', machines[0], 'link', 'set', 'cable', 'down')
     cut = time.monotonic()
     output = trainer.communicate(timeout=120)[0]
     noticed = time.monotonic() - cut
-  finally:
-    for process in [trainer, *workers]:
-      process.send_signal(signal.SIGKILL)
-      process.communicate()
   assert trainer.returncode == 3, output
   # Both hold weights: 64 * 32 + 32 and 32 * 10 + 10 floats.
   assert '/job:worker/task:0 0.008 (' in output
@@ -100,3 +126,13 @@ def test_two_machines_train_and_a_cut_cable_is_noticed(machines, tmp_path):
   assert f'trainer: worker 1 ({ADDRESSES[1]}:5000) ' in output
   assert 'start the workers and the trainer again' in output
   assert noticed < 60, noticed
+
+  _ip('-n', machines[0], 'link', 'set', 'cable', 'up')
+  _delay_cable(machines[0])
+  before = _last_checkpoint(tmp_path)
+  with _training(machines, tmp_path, max_steps=before + 100) as trainer:
+    output = trainer.communicate(timeout=120)[0]
+  assert trainer.returncode == 0, output
+  first_step = int(re.search(r'^step (\d+)/', output, re.MULTILINE)[1])
+  assert first_step > before, output
+  assert _last_checkpoint(tmp_path) == before + 100

@@ -8,6 +8,9 @@ import re
 import setuptools
 
 _ROOT = pathlib.Path(__file__).parent
+# The folder model_params of a checkout is installed within lingvo_gpipe, where
+# it cannot hide a user's package of that name.
+_MODEL_PARAMS = 'model_params'
 
 
 def _version() -> str:
@@ -24,14 +27,16 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   license_files=['LICENSE'],
-  packages=setuptools.find_packages(
-    include=[
-      'lingvo_gpipe',
-      'lingvo_gpipe.*',
-      'model_params',
-      'model_params.*',
-    ]
-  ),
+  packages=[
+    *setuptools.find_packages(include=['lingvo_gpipe', 'lingvo_gpipe.*']),
+    *(
+      f'lingvo_gpipe.{package}'
+      for package in setuptools.find_packages(
+        include=[_MODEL_PARAMS, f'{_MODEL_PARAMS}.*']
+      )
+    ),
+  ],
+  package_dir={f'lingvo_gpipe.{_MODEL_PARAMS}': _MODEL_PARAMS},
   entry_points={
     'console_scripts': [
       'lingvo_gpipe_check = lingvo_gpipe.check:main',

@@ -7,13 +7,17 @@ Lingvo knows a model by the module it is defined in and its class, without
 AmoebaNetD of `model_params.image.digits` would be
 'model_image.digits.AmoebaNetD', and Lingvo's trainer would look for it in
 `lingvo.tasks`. Here it becomes 'image.digits.AmoebaNetD', and is found.
+
+The models of lingvo_gpipe are installed as `lingvo_gpipe.model_params`, so that
+`model_params` can be a user's package. What that one does not have is looked
+for among ours.
 """
 
 import importlib.util
 
 from lingvo import model_imports, model_registry
 
-PACKAGE = 'model_params'
+PACKAGES = ('model_params', 'lingvo_gpipe.model_params')
 
 
 class _Registry(model_registry._ModelRegistryHelper):
@@ -21,7 +25,11 @@ class _Registry(model_registry._ModelRegistryHelper):
 
   @classmethod
   def _ClassPathPrefix(cls):
-    return PACKAGE + '.'
+    return 'model_params.'
+
+  @classmethod
+  def _ModelParamsClassKey(cls, src_cls):
+    return super()._ModelParamsClassKey(src_cls).removeprefix('lingvo_gpipe.')
 
 
 RegisterSingleTaskModel = _Registry.RegisterSingleTaskModel
@@ -39,10 +47,11 @@ def let_lingvo_find_models():
     return
 
   def import_ours_first(model_name, *args, **kwargs):
-    module = f'{PACKAGE}.{model_name.rpartition(".")[0]}'
-    if '.' in model_name and _exists(module):
-      importlib.import_module(module)
-      return True
+    for package in PACKAGES if '.' in model_name else ():
+      module = f'{package}.{model_name.rpartition(".")[0]}'
+      if _exists(module):
+        importlib.import_module(module)
+        return True
     return import_params(model_name, *args, **kwargs)
 
   import_ours_first.lingvos = import_params

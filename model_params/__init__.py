@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Params of the models that ship with lingvo_gpipe.
 
-After `import model_params` Lingvo's model registry finds them by name, for
-instance as 'image.digits.AmoebaNetD'. So Lingvo's own trainer runs them:
+This package is `model_params` in a checkout, and `lingvo_gpipe.model_params`
+where lingvo_gpipe is installed. After its import Lingvo's model registry finds
+them by name, for instance as 'image.digits.AmoebaNetD'. So Lingvo's own trainer
+runs them:
 
   python -c 'import model_params, runpy
   runpy.run_module("lingvo.trainer", run_name="__main__", alter_sys=True)' \

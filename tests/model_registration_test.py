@@ -22,8 +22,11 @@ def no_new_models(monkeypatch):
   monkeypatch.setattr(registry, '_MODEL_PARAMS', dict(registry._MODEL_PARAMS))
 
 
-def test_key_is_file_and_class_without_model_params(no_new_models, monkeypatch):
-  monkeypatch.setattr(_Model, '__module__', 'model_params.image.drawings')
+@pytest.mark.parametrize('package', model_registration.PACKAGES)
+def test_key_is_file_and_class_without_model_params(
+  no_new_models, monkeypatch, package
+):
+  monkeypatch.setattr(_Model, '__module__', f'{package}.image.drawings')
   monkeypatch.setattr('inspect.getfile', lambda cls: 'drawings.py')
   assert model_registration.RegisterSingleTaskModel(_Model) is _Model
   registered = model_registry._ModelRegistryHelper.GetAllRegisteredClasses()

@@ -28,7 +28,7 @@ from absl import flags
 from lingvo_gpipe.training import trainer_flags  # noqa: F401  (defines flags)
 
 # Where a model's module is looked for before the Python path.
-_MODEL_PACKAGE = 'model_params'
+_MODEL_PACKAGES = ('model_params', 'lingvo_gpipe.model_params')
 # What is searched as a whole for a flag.
 _SEARCHED = ('absl', 'lingvo', 'tensorflow')
 _NOT_FOLLOWED = {
@@ -137,7 +137,7 @@ def _sources_of(model: str) -> Iterator[str]:
   parts = model.split('.')[:-1]
   if not parts:
     return
-  left = ['.'.join([_MODEL_PACKAGE, *parts])]
+  left = ['.'.join([package, *parts]) for package in _MODEL_PACKAGES]
   # Lingvo also looks for a package 'params' on the way.
   for end in range(len(parts)):
     left.append('.'.join([*parts[: end + 1], 'params', *parts[end + 1 :]]))

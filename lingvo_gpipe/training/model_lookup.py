@@ -3,7 +3,8 @@
 """Finds a registered model by its name.
 
 `image.digits.AmoebaNetD` is class `AmoebaNetD` in
-`model_params/image/digits.py`. Lingvo's own names work as well: a module on
+`model_params/image/digits.py`, a package `model_params` on the Python path or
+else that of lingvo_gpipe. Lingvo's own names work as well: a module on
 the Python path, or one of `lingvo.tasks`.
 """
 
@@ -17,8 +18,6 @@ from lingvo import model_imports, model_registry
 
 from lingvo_gpipe import model_registration
 from lingvo_gpipe.training import user_error
-
-_PACKAGE = model_registration.PACKAGE
 
 
 def _import_if_there(module):
@@ -34,14 +33,19 @@ def _import_if_there(module):
 
 
 def _all_modules():
-  if not _import_if_there(_PACKAGE):
-    return []
-  package = importlib.import_module(_PACKAGE)
-  return [
-    module.name
-    for module in pkgutil.walk_packages(package.__path__, _PACKAGE + '.')
-    if not module.ispkg
-  ]
+  modules = {}
+  for name in reversed(model_registration.PACKAGES):
+    if _import_if_there(name):
+      path = importlib.import_module(name).__path__
+      for module in pkgutil.walk_packages(path, f'{name}.'):
+        if not module.ispkg:
+          modules[module.name.removeprefix(f'{name}.')] = module.name
+  return sorted(modules.values())
+
+
+def _import_from_packages(module):
+  """Imports a module of the first of our packages that has it."""
+  any(_import_if_there(f'{p}.{module}') for p in model_registration.PACKAGES)
 
 
 def _keys_by_file():
@@ -53,7 +57,9 @@ def _keys_by_file():
   keys = {}
   for key, registered in model_registry.GetAllRegisteredClasses().items():
     source = registered.__mro__[1]  # Lingvo wraps what it registers.
-    module = source.__module__.removeprefix(_PACKAGE + '.')
+    module = source.__module__
+    for package in model_registration.PACKAGES:
+      module = module.removeprefix(f'{package}.')
     keys[f'{module}.{source.__name__}'] = key
   return keys
 
@@ -81,7 +87,7 @@ def find_model(name):
   module = name.rpartition('.')[0]
   try:
     if not _key_of(name) and module:
-      _import_if_there(f'{_PACKAGE}.{module}')
+      _import_from_packages(module)
     if not _key_of(name) and module:
       model_imports.ImportParams(name, require_success=False)
   except Exception as error:
@@ -99,7 +105,7 @@ def find_model(name):
 
 
 def known_models():
-  """Imports all of `model_params` and returns the names of its models."""
+  """Imports all of the model packages and returns the names of its models."""
   for module in _all_modules():
     try:
       _import_if_there(module)
@@ -113,7 +119,8 @@ def _unknown(name):
   """The message for a model that there isn't."""
   module, _, cls = name.rpartition('.')
   start = f'--model={name}: no such model.'
-  for found in (f'{_PACKAGE}.{module}', module):
+  places = [f'{p}.{module}' for p in model_registration.PACKAGES] + [module]
+  for found in places:
     if isinstance(getattr(sys.modules.get(found), cls, None), type):
       return (
         f'{start} Class {cls} of {found} is not registered: put '
@@ -129,12 +136,12 @@ def _unknown(name):
   nearest = f' Nearest: {", ".join(near)}.' if near else ''
   if not module:
     return start + (nearest or ' A name is MODULE.CLASS.')
-  if module in sys.modules or f'{_PACKAGE}.{module}' in sys.modules:
+  if any(place in sys.modules for place in places):
     if not nearest:
       has = [full for full in names if full.startswith(module + '.')]
       nearest = f' {module} has {", ".join(has) or "none"}.'
     return start + nearest
   return (
-    f'{start}{nearest} There is no module {module} in {_PACKAGE} or on the '
-    'Python path: is the directory that it is in part of PYTHONPATH?'
+    f'{start}{nearest} There is no module {module} in model_params or on '
+    'the Python path: is the directory that it is in part of PYTHONPATH?'
   )

@@ -5,7 +5,8 @@
 from lingvo_gpipe import model_registration
 from lingvo_gpipe.inputs import digits
 from lingvo_gpipe.models import amoebanet
-from model_params.image import small_images
+
+from . import small_images
 
 _BATCH_SIZE = 128
 # Milliseconds for forward and backward of one micro-batch on one core: stem,

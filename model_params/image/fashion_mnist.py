@@ -4,7 +4,8 @@
 
 from lingvo_gpipe import model_registration
 from lingvo_gpipe.inputs import idx_images
-from model_params.image import small_images
+
+from . import small_images
 
 _BATCH_SIZE = 256
 

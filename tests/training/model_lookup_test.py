@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from lingvo_gpipe import model_registration
 from lingvo_gpipe.training import model_lookup, user_error
 
 _SOURCE = """
@@ -121,3 +122,23 @@ def test_what_is_missing_is_said_and_not_all_models(package, model, said):
 
 def test_the_models_of_this_repository_are_known():
   assert 'image.digits.AmoebaNetD' in model_lookup.known_models()
+
+
+def test_models_of_a_user_come_before_ours_and_hide_no_others(
+  package, monkeypatch
+):
+  monkeypatch.setattr(model_registration, 'PACKAGES', ('lookup_u', 'lookup_v'))
+  for place in ('lookup_u', 'lookup_u.both', 'lookup_v', 'lookup_v.both'):
+    package(f'{place}.__init__', '')
+  package('lookup_u.both.same')
+  package('lookup_v.both.same', 'raise AssertionError')
+  package('lookup_v.both.ours')
+  assert model_lookup.find_model('both.same.Small') == (
+    'lookup_u.both.same.Small'
+  )
+  assert model_lookup.find_model('both.ours.Small') == (
+    'lookup_v.both.ours.Small'
+  )
+  assert {'both.same.Small', 'both.ours.Large'} <= set(
+    model_lookup.known_models()
+  )

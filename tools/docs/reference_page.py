@@ -133,7 +133,6 @@ def _summary(doc: str) -> str:
 def _models() -> str:
   from lingvo import model_registry
 
-  from lingvo_gpipe import model_registration
   from lingvo_gpipe.training import model_lookup
 
   model_lookup.known_models()  # Imports them.
@@ -141,7 +140,7 @@ def _models() -> str:
   for registered in model_registry.GetAllRegisteredClasses().values():
     source = registered.__mro__[1]  # Lingvo wraps what it registers.
     package, _, module = source.__module__.partition('.')
-    if package == model_registration.PACKAGE:
+    if package == 'model_params':
       doc = ' '.join((source.__doc__ or '').strip().split('\n\n')[0].split())
       rows.append([_code(f'{module}.{source.__name__}'), doc])
   return _table(['--model', 'what'], sorted(rows))

@@ -5,6 +5,7 @@
 import types
 
 import lingvo.compat as tf
+import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline
@@ -55,3 +56,26 @@ def test_inputs_without_buckets():
       tiny_pipeline.with_loss(tiny_pipeline.linear('l'), 1)
     ).Instantiate()
     buckets.check(types.SimpleNamespace(tasks=[task]))
+
+
+def test_evaluation_takes_batches_of_all_buckets():
+  net = tiny_pipeline.with_loss(
+    tiny_pipeline.linear('l0', 'l1'), num_micro_batches=8
+  )
+  with pt.cluster(2, do_eval=True), tf.Graph().as_default() as graph:
+    py_utils.GetOrCreateGlobalStepVar()
+    layer = net.Instantiate()
+    x = tf.placeholder(tf.float32, [None, tiny_pipeline.WIDTH])
+    y = tf.zeros_like(x)
+    outputs = layer.FProp(layer.theta, x)
+    metrics = layer.ComputeLoss(layer.theta, x, y)
+    plain = tiny_pipeline.unpipelined(layer, x)
+    loss = layer.loss.FProp(layer.theta.loss, plain, y)['loss']
+    with pt.session(2, graph) as sess:
+      sess.run(tf.global_variables_initializer())
+      for examples in (32, 16, 5, 1):
+        batch = {x: tiny_pipeline.inputs(examples)}
+        got, want = sess.run(((outputs, metrics.loss), (plain, loss)), batch)
+        np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+        np.testing.assert_allclose(got[1], want[1], rtol=1e-5)
+        assert got[1][1] == examples

@@ -90,7 +90,6 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
     super().__init__(params)
     p = self.params
     fetched = p.act_fetch_layers or []
-    param_values.text(p, 'variable_name_prefix')
     _CheckActivations(p, fetched)
     self._seq = []
     for place, sub in enumerate(p.sub):
@@ -107,12 +106,23 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
         )
       self.CreateChild(key, sub.Copy().Set(name=name))
       self._seq.append((key, self.children[key]))
+    self._CheckFetched(fetched)
+
+  def _CheckFetched(self, fetched: Sequence[str]) -> None:
+    p = self.params
     missing = [name for name in fetched if name not in self.children]
     if missing:
       raise ValueError(
         f'{p.name}.act_fetch_layers names {missing}, but sub has '
         f'{[name for name, _ in self._seq]}.'
       )
+    for name in fetched:
+      cls = type(self.children[name])
+      if not hasattr(cls, 'activation'):
+        raise ValueError(
+          f'{p.name}.act_fetch_layers names {name!r}, a {cls.__name__}; only a '
+          'FetchLayer has an activation to return. Put one behind it.'
+        )
 
   def FProp(self, theta, *args):
     """Runs the layers.
@@ -222,8 +232,15 @@ def check_layer(value: Any, what: str, *, nested: bool = False) -> None:
       f'{what} is {_kind(value)}; it must be Params of a layer, as in '
       f'{example}.'
     )
-  if issubclass(cls, builder_layers.SequentialLayer | FeatureExtractionLayer):
-    check_layers(value.sub, f'{what}.sub', nested=nested)
+  if not isinstance(value.name, str | None):
+    raise ValueError(f'{what}.name is {value.name!r}; it must be text.')
+  if issubclass(cls, builder_layers.SequentialLayer):
+    param_values.whole_number(value, 'repeat', 0, what=what)
+  elif issubclass(cls, FeatureExtractionLayer):
+    param_values.text(value, 'variable_name_prefix', what=what)
+  else:
+    return
+  check_layers(value.sub, f'{what}.sub', nested=nested)
 
 
 def _kind(value: Any) -> str:

@@ -118,6 +118,7 @@ def uncut(
   param_values.of_schedule(params)
   param_values.whole_number(params, 'num_partitions', 0)
   param_values.whole_number(params, 'optimizer_slots', 0)
+  param_values.text(params, 'costs_file', or_none=True)
   layers = flat_layers.flatten(params.sub, params)
   counted, basis, input_bytes = _costs(params, layers, trained)
   spec = _spec(params, num_devices, input_bytes, counted.skips)
@@ -244,6 +245,8 @@ def device_memory(params: Any) -> int | None:
       raise ValueError(f"{what}; use bytes, or text such as '8GiB' or '500MB'.")
   if not value:
     return None
+  if not isinstance(value, numbers.Real):
+    raise ValueError(f"{what}; use bytes, or text such as '8GiB' or '500MB'.")
   if value < 0:
     raise ValueError(f'{what}; it must be 0 (no limit) or more.')
   if not params.input_shapes:
@@ -332,6 +335,11 @@ def _find_costs(
   """The layers' costs, the loss's added to the last one's."""
   subs = [cost_params(layer.params) for layer in layers]
   named = _shapes(params, 'side_input_shapes') or {}
+  if not isinstance(named, Mapping):
+    raise ValueError(
+      f'{params.name}.side_input_shapes is {params.side_input_shapes!r}; each '
+      "needs its name, as in 'paddings=float32[16,32]'."
+    )
   with_loss = params.loss_tpl is not None
   if with_loss and balance != 'params':
     targets = _shapes(params, 'target_shapes')

@@ -3,6 +3,7 @@
 """The layer that runs cells on several devices as a pipeline."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import lingvo.compat as tf
@@ -361,7 +362,20 @@ class PipeliningLayer(base_layer.BaseLayer):
     self, theta, args, targets, side_inputs, *, with_loss: bool
   ) -> pipeline_run.PipelineRun | plain_run.PlainRun:
     p = self.params
-    side_inputs = dict(side_inputs or {})
+    if not isinstance(theta, py_utils.NestedMap):
+      raise ValueError(
+        f'{self.path}: theta, the first argument of FProp and ComputeLoss, is '
+        f'a {type(theta).__name__}; it must be the NestedMap of the weights, '
+        'layer.theta.'
+      )
+    side_inputs = {} if side_inputs is None else side_inputs
+    if not isinstance(side_inputs, Mapping):
+      raise ValueError(
+        f'{self.path}: side_inputs is a {type(side_inputs).__name__}; it must '
+        f'be a dict of values by name, for {p.name}.side_inputs, '
+        f'{p.side_inputs}.'
+      )
+    side_inputs = dict(side_inputs)
     if set(side_inputs) != set(p.side_inputs):
       raise ValueError(
         f'{self.path} is given side_inputs {sorted(side_inputs)}, but '
@@ -402,7 +416,7 @@ def _CheckParams(p) -> None:
   for name in ('shared_inputs', 'side_inputs'):
     param_values.names(p, name)
   for name in ('bprop_variable_filter', 'bprop_variable_exclusion'):
-    param_values.text(p, name)
+    param_values.text(p, name, or_none=True)
   if p.loss_tpl is None and p.schedule != 'gpipe':
     raise ValueError(
       f'{p.name}.schedule is {p.schedule!r}, which needs loss_tpl: with the '

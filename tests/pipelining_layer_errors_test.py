@@ -127,6 +127,26 @@ def test_scalar_outputs():
     _fprop(params)
 
 
+@pytest.mark.parametrize('theta', [None, np.zeros([8, 3], np.float32)])
+def test_theta_that_is_forgotten(theta):
+  def build():
+    layer = _pipeline().Instantiate()
+    return layer.FProp(theta, tf.zeros([8, 3]))
+
+  with _refused('net: theta, the first argument', r'layer\.theta'):
+    tiny_pipeline.run(build)
+
+
+def test_side_inputs_without_names():
+  def build():
+    layer = _pipeline(side_inputs=['mask']).Instantiate()
+    x = tf.zeros([8, 3])
+    return layer.FProp(layer.theta, x, side_inputs=x)
+
+  with _refused('net: side_inputs is a SymbolicTensor', r"for .*\['mask'\]"):
+    tiny_pipeline.run(build)
+
+
 # -- Structures.
 
 

@@ -6,7 +6,7 @@ import lingvo.compat as tf
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline
-from lingvo.core import py_utils
+from lingvo.core import builder_layers, py_utils
 
 from lingvo_gpipe import pipelining_layer
 
@@ -101,6 +101,21 @@ _LINEAR = tiny_pipeline.Linear.Params().Set(name='a')
       lambda: [_cell_of(_cell_of(_LINEAR.Instantiate()))],
       [r'\[0\]\.sub\[0\]\.sub\[0\] is a layer, an instance of Linear'],
     ),
+    (
+      'cell_tpl',
+      lambda: [_cell_of(_LINEAR).Set(variable_name_prefix=None)],
+      [r'\[0\]\.variable_name_prefix is None; it must be text'],
+    ),
+    (
+      'cell_tpl',
+      lambda: [_LINEAR.Copy().Set(name=3)],
+      [r'\[0\]\.name is 3; it must be text'],
+    ),
+    (
+      'cell_tpl',
+      lambda: [builder_layers.SequentialLayer.Params().Set(repeat='2')],
+      [r"\[0\]\.repeat is '2'; it must be a whole number"],
+    ),
     ('before_tpl', lambda: [3], [r'\[0\] is 3', r'MyLayer\.Params\(\)']),
     (
       'loss_tpl',
@@ -138,6 +153,14 @@ def test_a_cell_of_its_own_wants_params_of_layers():
       _cell_of(_LINEAR.Instantiate()).Instantiate()
     with _refused(r"^d0\.num_act_inputs is '1'; it must be a whole number"):
       _cell_of(_LINEAR).Set(num_act_inputs='1').Instantiate()
+
+
+def test_only_fetch_layers_have_activations_to_return():
+  cell = _cell_of(_LINEAR).Set(act_fetch_layers=['a'], num_act_outputs=1)
+  with _refused(r"d0\.act_fetch_layers names 'a', a Linear", 'a FetchLayer'):
+    _instantiate(cell)
+  with _refused(r"d0\.act_fetch_layers is 'a'; it must be a list of names"):
+    _instantiate(cell.Set(act_fetch_layers='a'))
 
 
 @pytest.mark.parametrize('number', [0, 3, '2', 1.5])

@@ -186,6 +186,15 @@ def test_the_cut_respects_the_devices_memory():
       {'device_memory': 'much', 'input_shapes': _SHAPES},
       "device_memory is 'much'; use bytes, or text such as '8GiB'",
     ),
+    (
+      {'device_memory': [1], 'input_shapes': _SHAPES},
+      r"device_memory is \[1\]; use bytes, or text such as '8GiB'",
+    ),
+    ({'costs_file': 3}, 'net.costs_file is 3; it must be text'),
+    (
+      {'side_input_shapes': 'float32[4]'},
+      r"net.side_input_shapes is 'float32\[4\]'; each needs its name",
+    ),
     ({'sub': []}, 'net.sub has no layer'),
     ({'input_shapes': 'float32[?]'}, 'net.input_shapes is'),
     ({'schedule': 'pipedream'}, "net.schedule is 'pipedream'; it must be one"),

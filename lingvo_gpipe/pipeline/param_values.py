@@ -23,7 +23,7 @@ def of_schedule(params: Any) -> None:
 
 
 def whole_number(
-  params: Any, name: str, least: int, *, or_none: bool = False
+  params: Any, name: str, least: int, *, or_none: bool = False, what: str = ''
 ) -> None:
   """Checks that a Param is a whole number: not '4', 4.0 or True.
 
@@ -32,6 +32,7 @@ def whole_number(
     name: The Param.
     least: The least number allowed.
     or_none: Whether None is allowed as well.
+    what: What errors call the Params; their name if it is not given.
 
   Raises:
     ValueError: It is something else, or too small.
@@ -46,8 +47,8 @@ def whole_number(
   ):
     none = ', or None' if or_none else ''
     raise ValueError(
-      f'{params.name}.{name} is {value!r}; it must be a whole number of '
-      f'{least} or more{none}.'
+      f'{what or params.name}.{name} is {value!r}; it must be a whole number '
+      f'of {least} or more{none}.'
     )
 
 
@@ -80,8 +81,12 @@ def one_of(params: Any, name: str, allowed: Sequence[str]) -> None:
     )
 
 
-def text(params: Any, name: str) -> None:
-  """Raises ValueError if a Param is neither text nor None."""
+def text(
+  params: Any, name: str, *, or_none: bool = False, what: str = ''
+) -> None:
+  """Raises ValueError if a Param is no text; see `whole_number`."""
   value = params.Get(name)
-  if value is not None and not isinstance(value, str):
-    raise ValueError(f'{params.name}.{name} is {value!r}; it must be text.')
+  if not isinstance(value, str) and not (value is None and or_none):
+    raise ValueError(
+      f'{what or params.name}.{name} is {value!r}; it must be text.'
+    )

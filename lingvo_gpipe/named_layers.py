@@ -19,8 +19,8 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer
 
-from lingvo_gpipe.feature_extraction_layer import describe
 from lingvo_gpipe.pipeline import named_values
+from lingvo_gpipe.pipeline.feature_extraction_layer import describe
 
 COMBINE = ('add', 'concat', 'append')
 

@@ -11,14 +11,6 @@ from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe import cluster
 from lingvo_gpipe.engine import placement
-from lingvo_gpipe.feature_extraction_layer import (
-  FeatureExtractionLayer,
-  PartitionSequentialLayers,
-  PlacedKey,
-  check_layer,
-  check_layers,
-  to_tuple,
-)
 from lingvo_gpipe.pipeline import (
   mini_batch,
   param_values,
@@ -27,6 +19,14 @@ from lingvo_gpipe.pipeline import (
   wiring,
 )
 from lingvo_gpipe.pipeline import run as pipeline_run
+from lingvo_gpipe.pipeline.feature_extraction_layer import (
+  FeatureExtractionLayer,
+  PartitionSequentialLayers,
+  PlacedKey,
+  check_layer,
+  check_layers,
+  to_tuple,
+)
 from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 

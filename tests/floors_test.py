@@ -27,14 +27,6 @@ EXCEPTIONS = {
     'lingvo_gpipe/layer_costing/static_values.py',
     'lingvo_gpipe/layer_costing/trip_count.py',
   ),
-  (
-    'lingvo_gpipe/feature_extraction_layer.py',
-    'lingvo_gpipe/pipeline/param_values.py',
-  ),
-  (
-    'lingvo_gpipe/feature_extraction_layer.py',
-    'lingvo_gpipe/pipeline/seeds.py',
-  ),
   # The trace is a command, and a thing that listens to training.
   ('lingvo_gpipe/tracing/trace_command.py', 'lingvo_gpipe/launch_local.py'),
   ('lingvo_gpipe/tracing/trace_command.py', 'lingvo_gpipe/trainer.py'),

@@ -13,7 +13,7 @@ import tiny_pipeline
 from lingvo.core import builder_layers, py_utils
 
 from lingvo_gpipe import sequential_layer
-from lingvo_gpipe.feature_extraction_layer import PlacedKey
+from lingvo_gpipe.pipeline.feature_extraction_layer import PlacedKey
 
 # Sorted by name, neither the layers nor the cells are in their order.
 _LAYERS = ('l1', 'l10', 'l2', 'b', 'l11', 'a', 'l3', 'l20')

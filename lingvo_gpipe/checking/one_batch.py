@@ -17,8 +17,10 @@ import numpy as np
 from lingvo.core import bn_layers, cluster_factory, py_utils
 
 from lingvo_gpipe import cluster, cpu_devices
-from lingvo_gpipe.feature_extraction_layer import FeatureExtractionLayer
 from lingvo_gpipe.pipeline import plain_run
+from lingvo_gpipe.pipeline.feature_extraction_layer import (
+  FeatureExtractionLayer,
+)
 from lingvo_gpipe.pipeline.lingvo_cell import descendants
 from lingvo_gpipe.training import pipeline_report, user_error
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from lingvo_gpipe.cost_model import LayerCost
 from lingvo_gpipe.engine.tensor_specs import differentiable
-from lingvo_gpipe.feature_extraction_layer import to_tuple
 from lingvo_gpipe.layer_costing import graph_flops, specs, weights
 from lingvo_gpipe.layer_costing.backward_graph import Backward, backward
 from lingvo_gpipe.layer_costing.layer_trace import (
@@ -29,6 +28,7 @@ from lingvo_gpipe.layer_costing.layer_trace import (
 from lingvo_gpipe.layer_costing.own_thread import in_own_thread
 from lingvo_gpipe.layer_costing.same_params import SameParams
 from lingvo_gpipe.pipeline import named_values, wiring
+from lingvo_gpipe.pipeline.feature_extraction_layer import to_tuple
 
 
 @dataclasses.dataclass(frozen=True)

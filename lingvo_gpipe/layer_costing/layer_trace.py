@@ -14,12 +14,12 @@ import lingvo.compat as tf
 from lingvo.core import base_layer, cluster_factory, py_utils
 
 from lingvo_gpipe.engine import cell_function
-from lingvo_gpipe.feature_extraction_layer import (
+from lingvo_gpipe.layer_costing import specs, weights
+from lingvo_gpipe.pipeline import named_values
+from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
   describe,
 )
-from lingvo_gpipe.layer_costing import specs, weights
-from lingvo_gpipe.pipeline import named_values
 from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 
 

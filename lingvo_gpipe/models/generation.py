@@ -24,9 +24,11 @@ import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe.engine import micro_batches, placement
-from lingvo_gpipe.feature_extraction_layer import FeatureExtractionLayer
 from lingvo_gpipe.models import sampling
 from lingvo_gpipe.pipeline import tied_weights
+from lingvo_gpipe.pipeline.feature_extraction_layer import (
+  FeatureExtractionLayer,
+)
 
 _PADDING = 0
 

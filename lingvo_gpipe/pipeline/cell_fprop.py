@@ -5,8 +5,8 @@
 from typing import Any
 
 from lingvo_gpipe.engine.cell_function import CellInputs, CellOutputs
-from lingvo_gpipe.feature_extraction_layer import describe, to_tuple
 from lingvo_gpipe.pipeline import named_values, seeds, wiring
+from lingvo_gpipe.pipeline.feature_extraction_layer import describe, to_tuple
 from lingvo_gpipe.pipeline.loss import PipelineLoss
 from lingvo_gpipe.pipeline.side_inputs import TARGETS_VALUE
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from lingvo.core import base_layer, builder_layers
 
-from lingvo_gpipe.feature_extraction_layer import (
+from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
   check_layers,
 )

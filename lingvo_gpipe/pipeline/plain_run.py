@@ -13,9 +13,9 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe.feature_extraction_layer import to_tuple
 from lingvo_gpipe.pipeline import loss as pipeline_loss
 from lingvo_gpipe.pipeline import named_values, tied_weights
+from lingvo_gpipe.pipeline.feature_extraction_layer import to_tuple
 from lingvo_gpipe.pipeline.mini_batch import (
   INPUTS,
   SIDE_INPUTS,

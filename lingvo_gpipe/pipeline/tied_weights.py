@@ -21,8 +21,10 @@ from lingvo.core import base_layer, builder_layers
 
 from lingvo_gpipe.engine import placement, xla
 from lingvo_gpipe.engine.barrier import barrier
-from lingvo_gpipe.feature_extraction_layer import FeatureExtractionLayer
 from lingvo_gpipe.pipeline import named_values, wiring
+from lingvo_gpipe.pipeline.feature_extraction_layer import (
+  FeatureExtractionLayer,
+)
 
 # Where a layer's theta is in that of a layer around it.
 _Keys = tuple[Any, ...]

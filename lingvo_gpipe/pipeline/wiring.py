@@ -10,8 +10,10 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import builder_layers
 
-from lingvo_gpipe.feature_extraction_layer import FeatureExtractionLayer
 from lingvo_gpipe.pipeline import named_values
+from lingvo_gpipe.pipeline.feature_extraction_layer import (
+  FeatureExtractionLayer,
+)
 
 # A layer's name as the user knows it, and its Params.
 NamedParams = tuple[str, Any]

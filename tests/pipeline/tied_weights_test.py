@@ -9,8 +9,10 @@ import tiny_pipeline
 from lingvo.core import builder_layers
 
 from lingvo_gpipe import named_layers
-from lingvo_gpipe.feature_extraction_layer import FeatureExtractionLayer
 from lingvo_gpipe.pipeline import tied_weights
+from lingvo_gpipe.pipeline.feature_extraction_layer import (
+  FeatureExtractionLayer,
+)
 
 
 class _Transposed(named_layers.NamedValueLayer):

@@ -6,8 +6,10 @@ import pytest
 from lingvo.core import builder_layers
 
 from lingvo_gpipe import named_layers
-from lingvo_gpipe.feature_extraction_layer import FeatureExtractionLayer
 from lingvo_gpipe.pipeline import wiring
+from lingvo_gpipe.pipeline.feature_extraction_layer import (
+  FeatureExtractionLayer,
+)
 from lingvo_gpipe.pipeline.wiring import CellWiring
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import gpipe, py_utils, tshape
 
-from lingvo_gpipe.feature_extraction_layer import to_tuple
 from lingvo_gpipe.models import batch_norm
+from lingvo_gpipe.pipeline.feature_extraction_layer import to_tuple
 from tools.benchmark import case_model
 from tools.benchmark.cases import Case
 

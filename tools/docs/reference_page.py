@@ -34,7 +34,7 @@ _MODULES = ('trainer', 'first_run', 'launch_local', 'generate', 'check')
 _LAYER_MODULES = (
   'sequential_layer',
   'pipelining_layer',
-  'feature_extraction_layer',
+  'pipeline.feature_extraction_layer',
   'named_layers',
 )
 _LAYER_PACKAGES = ('models', 'inputs')

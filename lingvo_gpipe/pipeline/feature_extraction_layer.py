@@ -1,0 +1,373 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A run of layers, and cutting a list of layers into such runs."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import base_layer, builder_layers, hyperparams, py_utils
+
+from lingvo_gpipe import partitioner
+from lingvo_gpipe.engine.barrier import barrier
+from lingvo_gpipe.pipeline import param_values, seeds
+
+
+def to_tuple(x: Any) -> tuple[Any, ...]:
+  """Arguments for the next layer: what a layer returned, as a tuple."""
+  if isinstance(x, list | tuple) and not hasattr(x, '_fields'):
+    return tuple(x)
+  return (x,)
+
+
+class PlacedKey(str):
+  """A child's key that sorts by its place, behind all keys without one.
+
+  Lingvo sorts by key where it adds up something of all variables, such as the
+  norm that gradients are clipped by. By name the layers would be added cell by
+  cell, so the sum's last bits would depend on the cut; by place they never do.
+  """
+
+  place: int
+
+  def __new__(cls, name: str, place: int):
+    key = super().__new__(cls, name)
+    key.place = place
+    return key
+
+  def __getnewargs__(self) -> tuple[str, int]:
+    return str(self), self.place  # What copies are made of.
+
+  def __lt__(self, other: str) -> bool:
+    return isinstance(other, PlacedKey) and self.place < other.place
+
+  def __gt__(self, other: str) -> bool:
+    return not isinstance(other, PlacedKey) or self.place > other.place
+
+
+class FeatureExtractionLayer(base_layer.BaseLayer):
+  """Layers in sequence, which can also hand out activations from between.
+
+  Arguments that end in `num_act_inputs` activations of earlier cells; returns
+  the last layer's outputs, then those activations, then the ones fetched here:
+
+  ```
+    args --> sub[0] --> sub[1] --> ... --------------> outputs
+    activations from before -------------------------> + activations
+    `act_fetch_layers` of sub ------------------------> + fetched
+  ```
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define(
+      'variable_name_prefix', '', 'Put before the name of each layer in sub.'
+    )
+    p.Define('sub', [], 'Params of the layers, in order; each has a name.')
+    p.Define(
+      'num_act_inputs',
+      0,
+      'How many of the last arguments are activations of earlier cells, '
+      'handed through.',
+    )
+    p.Define(
+      'num_act_outputs',
+      0,
+      'How many activations are returned behind the outputs: num_act_inputs, '
+      'and one for each of act_fetch_layers.',
+    )
+    p.Define(
+      'act_fetch_layers',
+      [],
+      'Names of FetchLayers in sub whose activation is returned.',
+    )
+    return p
+
+  def __init__(self, params):
+    check_layers(params.sub, f'{params.name}.sub')
+    super().__init__(params)
+    p = self.params
+    fetched = p.act_fetch_layers or []
+    _CheckActivations(p, fetched)
+    self._seq = []
+    for place, sub in enumerate(p.sub):
+      if not sub.name:
+        raise ValueError(
+          f'{p.name}.sub has a {sub.cls.__name__} without a name; the names of '
+          'its variables need one.'
+        )
+      name = p.variable_name_prefix + sub.name
+      key = PlacedKey(_Key(name), place)
+      if key in self.children:
+        raise ValueError(
+          f'{p.name}.sub has two layers named {name!r}; names must differ.'
+        )
+      self.CreateChild(key, sub.Copy().Set(name=name))
+      self._seq.append((key, self.children[key]))
+    self._CheckFetched(fetched)
+
+  def _CheckFetched(self, fetched: Sequence[str]) -> None:
+    p = self.params
+    missing = [name for name in fetched if name not in self.children]
+    if missing:
+      raise ValueError(
+        f'{p.name}.act_fetch_layers names {missing}, but sub has '
+        f'{[name for name, _ in self._seq]}.'
+      )
+    for name in fetched:
+      cls = type(self.children[name])
+      if not hasattr(cls, 'activation'):
+        raise ValueError(
+          f'{p.name}.act_fetch_layers names {name!r}, a {cls.__name__}; only a '
+          'FetchLayer has an activation to return. Put one behind it.'
+        )
+
+  def FProp(self, theta, *args):
+    """Runs the layers.
+
+    Args:
+      theta: A NestedMap of weights.
+      *args: The first layer's arguments, then `num_act_inputs` activations.
+
+    Returns:
+      What the last layer returns; with activations behind, if there are any,
+      as a tuple.
+    """
+    p = self.params
+    if len(args) <= p.num_act_inputs:
+      raise ValueError(
+        f'{p.name} got {len(args)} arguments; it needs more than '
+        f'num_act_inputs, which is {p.num_act_inputs}.'
+      )
+    split = len(args) - p.num_act_inputs
+    outputs, activations = args[:split], list(args[split:])
+    for name, layer in self._seq:
+      layer_args = to_tuple(outputs)
+      _CheckCall(layer, layer_args)
+      if not seeds.in_cell():
+        outputs = layer.FProp(theta[name], *layer_args)
+        continue
+      with seeds.in_layer(layer.path), seeds.op_scope(layer.params.name):
+        outputs = layer.FProp(theta[name], *layer_args)
+      outputs = barrier(outputs)
+    for name in p.act_fetch_layers or []:
+      activations.append(to_tuple(self.children[name].activation)[0])
+    if activations:
+      outputs = to_tuple(outputs) + tuple(activations)
+    return outputs
+
+  @property
+  def sequence(self):
+    """The layers, in order."""
+    return [layer for _, layer in self._seq]
+
+  @property
+  def leaves(self):
+    """The layers, in order, with those of FeatureExtractionLayers in place."""
+    found = []
+    for layer in self.sequence:
+      inside = isinstance(layer, FeatureExtractionLayer)
+      found += layer.leaves if inside else [layer]
+    return found
+
+  @classmethod
+  def FPropMeta(cls, p, *args):
+    """FLOPs and output shapes, for Lingvo code that asks for them.
+
+    The pipeline itself never calls it.
+    """
+    split = len(args) - p.num_act_inputs
+    shapes, activations = args[:split], tuple(args[split:])
+    flops = 0
+    fetched = {}
+    for sub in p.sub:
+      meta = sub.cls.FPropMeta(sub, *shapes)
+      flops += meta.flops
+      shapes = meta.out_shapes
+      if sub.name in (p.act_fetch_layers or []):
+        fetched[sub.name] = shapes[0]
+    activations += tuple(fetched[name] for name in p.act_fetch_layers or [])
+    return py_utils.NestedMap(
+      flops=flops, out_shapes=tuple(shapes) + activations
+    )
+
+
+def check_layers(value: Any, what: str, *, nested: bool = False) -> None:
+  """Checks that a Param is a list of layers' Params; sequences in it, too.
+
+  To be called before Params are copied: layers with variables cannot be.
+
+  Args:
+    value: The Param's value.
+    what: The Param, for errors.
+    nested: Whether lists may be in it, to any depth, or one layer in its place.
+
+  Raises:
+    ValueError: It is, or has in it, something else, such as a layer.
+  """
+  if isinstance(value, list | tuple):
+    for i, layer in enumerate(value):
+      if nested:
+        check_layers(layer, f'{what}[{i}]', nested=True)
+      else:
+        check_layer(layer, f'{what}[{i}]')
+  elif nested:
+    check_layer(value, what, nested=True)
+  else:
+    raise ValueError(
+      f'{what} is {_kind(value)}; it must be a list of Params of layers.'
+    )
+
+
+def check_layer(value: Any, what: str, *, nested: bool = False) -> None:
+  """The same for a Param that is one layer's Params."""
+  cls = value.cls if isinstance(value, hyperparams.InstantiableParams) else None
+  if cls is None or not issubclass(cls, base_layer.BaseLayer):
+    name = value if isinstance(value, type) else type(value)
+    layer = issubclass(name, base_layer.BaseLayer)
+    example = f'{name.__name__ if layer else "MyLayer"}.Params().Set(name=...)'
+    raise ValueError(
+      f'{what} is {_kind(value)}; it must be Params of a layer, as in '
+      f'{example}.'
+    )
+  if not isinstance(value.name, str | None):
+    raise ValueError(f'{what}.name is {value.name!r}; it must be text.')
+  if issubclass(cls, builder_layers.SequentialLayer):
+    param_values.whole_number(value, 'repeat', 0, what=what)
+  elif issubclass(cls, FeatureExtractionLayer):
+    param_values.text(value, 'variable_name_prefix', what=what)
+  else:
+    return
+  check_layers(value.sub, f'{what}.sub', nested=nested)
+
+
+def _kind(value: Any) -> str:
+  """A Param's value in a few words."""
+  if isinstance(value, hyperparams.InstantiableParams):
+    return f'Params of {value.cls.__name__}'
+  if isinstance(value, type):
+    return f'the class {value.__name__}'
+  if isinstance(value, base_layer.BaseLayer):
+    return f'a layer, an instance of {type(value).__name__}'
+  return repr(value)
+
+
+def _Key(name: str) -> str:
+  """Under which name theta has a layer: not all names can be keys there."""
+  return name if name[0].isalpha() or name[0] == '_' else f'layer_{name}'
+
+
+def _CheckActivations(p, fetched: Sequence[str]) -> None:
+  for name in ('num_act_inputs', 'num_act_outputs'):
+    param_values.whole_number(p, name, 0)
+  if fetched:
+    param_values.names(p, 'act_fetch_layers')
+  expected = p.num_act_inputs + len(fetched)
+  if p.num_act_outputs != expected:
+    raise ValueError(
+      f'{p.name}.num_act_outputs is {p.num_act_outputs}; with num_act_inputs '
+      f'{p.num_act_inputs} and {len(fetched)} act_fetch_layers it must be '
+      f'{expected}.'
+    )
+
+
+def _CheckCall(layer: base_layer.BaseLayer, args: Sequence[Any]) -> None:
+  """Raises ValueError if the layer cannot be called with these arguments."""
+  try:
+    inspect.signature(layer.FProp).bind(None, *args)
+  except TypeError as error:
+    raise ValueError(
+      f'Layer {layer.path} ({type(layer).__name__}) cannot take what comes '
+      f'before it, {describe(args)}: {error}.'
+    ) from error
+
+
+def describe(nest: Any) -> str:
+  """A nest of tensors as text: shapes and dtypes."""
+
+  def leaf(x: Any) -> str:
+    if x is None:
+      return 'None'
+    shape = 'unknown' if x.shape.rank is None else x.shape.as_list()
+    return f'{x.dtype.name}{shape}'
+
+  return str(tf.nest.map_structure(leaf, nest)).replace("'", '')
+
+
+def PartitionSequentialLayers(params, num_partitions, *shapes):
+  """Cuts a sequence of layers into cells of as equal a cost as possible.
+
+  No cell is empty, and the largest is as small as it can be. A layer's cost is
+  its FLOPs where all layers say them for the given shapes (`FPropMeta`), else
+  its number of parameters.
+
+  Args:
+    params: Params of a SequentialLayer or FeatureExtractionLayer, or a list of
+      layer Params; SequentialLayers in it are flattened.
+    num_partitions: The number of cells, K.
+    *shapes: Optional: one tshape.Shape, of the first layer's input.
+
+  Returns:
+    A list of K FeatureExtractionLayer Params, named d0, d1, ... The layers in
+    them are copies, named cell_000, cell_001, ... in order.
+
+  Raises:
+    ValueError: There are fewer layers than cells, or something in the list is
+      no layer's Params.
+  """
+  check_layers(params, 'params', nested=True)
+  layers = [layer.Copy() for layer in _Flatten(params)]
+  if num_partitions not in range(1, len(layers) + 1):
+    raise ValueError(
+      f'num_partitions is {num_partitions!r}, but there are {len(layers)} '
+      'layers, of which each cell needs at least one: use a whole number from '
+      f'1 to {len(layers)}.'
+    )
+  for i, layer in enumerate(layers):
+    layer.name = f'cell_{i:03d}'
+  costs = _Costs(layers, shapes)
+  sizes = partitioner.balance(costs, num_partitions)
+  cells, first = [], 0
+  for k, size in enumerate(sizes):
+    sub = layers[first : first + size]
+    tf.logging.info(
+      'Cell %d: %d layers, %.1f%% of the cost.',
+      k,
+      size,
+      100 * sum(costs[first : first + size]) / (sum(costs) or 1),
+    )
+    cells.append(FeatureExtractionLayer.Params().Set(name=f'd{k}', sub=sub))
+    first += size
+  return cells
+
+
+def _Flatten(params) -> list[Any]:
+  """The layers of nested sequences, repeats written out."""
+  if isinstance(params, list | tuple):
+    return [layer for p in params for layer in _Flatten(p)]
+  if params.cls not in (
+    builder_layers.SequentialLayer,
+    FeatureExtractionLayer,
+  ):
+    return [params]
+  repeat = params.Get('repeat') if 'repeat' in params else 1
+  return [layer for _ in range(repeat) for layer in _Flatten(params.sub)]
+
+
+def _Costs(layers: Sequence[Any], shapes: Sequence[Any]) -> list[float]:
+  """A cost for each layer: FLOPs if all are known, else parameters."""
+  if shapes:
+    costs = []
+    try:
+      for layer in layers:
+        meta = layer.cls.FPropMeta(layer, *shapes)
+        costs.append(float(meta.flops))
+        shapes = meta.out_shapes
+      return costs
+    except NotImplementedError as error:
+      tf.logging.info('Cutting by parameters, not by FLOPs: %s', error)
+  from lingvo_gpipe import parameter_count
+
+  return [float(parameter_count.count_parameters(layer)) for layer in layers]

@@ -15,12 +15,12 @@ before it, so that one sum a weight is alive and its order is fixed.
 
 import contextlib
 import functools
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine import graph_function, packing
 from lingvo_gpipe.engine.repeatable import Repeatable
 from lingvo_gpipe.engine.tensor_specs import differentiable, spec, sum_dtype
 
@@ -34,17 +34,21 @@ class BackwardFunction:
     self,
     name: str,
     graph: graph_function.FuncGraph,
+    arguments: Sequence[packing.Item],
     ys: Sequence[tf.Tensor],
     data: Sequence[tf.Tensor | None],
     weights: Sequence[tf.Tensor],
     device: str,
     weight: int | None = None,
+    *,
+    packs: bool = True,
   ):
     """Builds the gradient of a traced cell.
 
     Args:
       name: The cell's name.
       graph: The traced graph T.
+      arguments: Its inputs, as calls are given them.
       ys: Tensors of it that are given a gradient.
       data: Inputs of it to differentiate by, each on its own; None for one
         whose gradient is not wanted.
@@ -53,9 +57,12 @@ class BackwardFunction:
         called.
       weight: Which of ys is given the micro-batch's weight as its gradient: if
         that is 0, so are all gradients.
+      packs: Whether what goes from call to call is packed.
     """
     self._name = name
     self._graph = graph
+    self._arguments = list(arguments)
+    self._packs = packs
     xs = [*data, *weights]
     used = [i for i, x in enumerate(xs) if x is not None and differentiable(x)]
     gradient = graph_function.differentiate(
@@ -74,10 +81,11 @@ class BackwardFunction:
     self.input_positions = positions[: len(data)]
     self.weight_positions = positions[len(data) :]
     self._num_results = len(graph.outputs)
-    self._sources, self._residuals, self.outer = _sources(gradient, graph)
+    self._gradient = gradient.graph
+    self._captures = _Captures(gradient, graph, self._arguments)
+    self._residuals = self._captures.residuals
     with graph.as_default():
       self._first_d_y = [tf.placeholder(y.dtype, y.shape) for y in ys[:1]]
-    self._gradient = gradient.graph
     with self._gradient.as_default(), tf.device(device or None):
       self._newest, self._sums_before, self._sums = self._add_up()
     self._functions: dict[str, graph_function.GraphFunction] = {}
@@ -128,6 +136,9 @@ class BackwardFunction:
       after.append(before[-1] + gradient)
     return newest, before, after
 
+  def _items(self, tensors: Sequence[tf.Tensor]) -> list[packing.Item]:
+    return packing.items(tensors, packs=self._packs)
+
   # -- Calls.
 
   def forward(
@@ -149,7 +160,7 @@ class BackwardFunction:
       name, stash = 'forward', self._unrepeatable[0]
     if name not in self._functions:
       self._functions[name] = forward_function(
-        f'{self._name}_{name}', self._graph, stash
+        f'{self._name}_{name}', self._graph, self._arguments, self._items(stash)
       )
     flat = self._functions[name](args, num_shaped=self._num_results)
     return flat[: self._num_results], flat[self._num_results :]
@@ -176,8 +187,8 @@ class BackwardFunction:
         self._functions['recompute'] = graph_function.GraphFunction(
           f'{self._name}_recompute',
           self._graph,
-          [*self._graph.inputs, *kept, *self._first_d_y],
-          self._residuals,
+          [*self._arguments, *self._items(kept), *self._first_d_y],
+          self._items(self._residuals),
           graph_function.needed(
             self._residuals, {*left_out, *(t.op for t in self._graph.inputs)}
           ),
@@ -203,10 +214,13 @@ class BackwardFunction:
 
     Returns:
       The gradients of the cell's inputs, None where there is none; and the
-      new sums.
+      new sums, as `weight_gradients` takes them.
     """
-    pools = {'argument': args, 'residual': residuals, 'outer': self.outer}
-    captured = [pools[pool][index] for pool, index in self._sources]
+    captured = [
+      *(args[i] for i in self._captures.arguments),
+      *residuals,
+      *self._captures.outer,
+    ]
     function = self._backward_function(first=sums is None)
     results = iter(function([*d_ys, *captured, *(sums or ())], num_shaped=0))
     d_inputs = [
@@ -223,8 +237,12 @@ class BackwardFunction:
       self._functions[name] = graph_function.GraphFunction(
         f'{self._name}_backward',
         self._gradient,
-        [*self._gradient.inputs, *(() if first else self._sums_before)],
-        [*data, *(self._newest if first else self._sums)],
+        [
+          *self._gradient.inputs[: self.num_ys],
+          *self._captures.inputs(self._items),
+          *([] if first else self._items(self._sums_before)),
+        ],
+        [*data, *self._items(self._newest if first else self._sums)],
       )
     return self._functions[name]
 
@@ -252,6 +270,10 @@ class BackwardFunction:
     read.update({id(t): t for t in self._residuals if t.op in left_out})
     return list(read.values()), left_out
 
+  def pack_sums(self, sums: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Sums, one for each of `sum_specs`, as `backward` takes them."""
+    return packing.pack(sums, self._items(self._sums))
+
   def weight_gradients(
     self, sums: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]
   ) -> list[Weight]:
@@ -259,6 +281,7 @@ class BackwardFunction:
 
     That of a half-precision weight is float32.
     """
+    sums = packing.unpack(sums, self._items(self._sums), self._sums)
     for total, known in zip(sums, self._sums, strict=True):
       total.set_shape(known.shape)
     rest = iter(sums)
@@ -276,20 +299,24 @@ class BackwardFunction:
 
 
 def forward_function(
-  name: str, graph: graph_function.FuncGraph, stash: Sequence[tf.Tensor] = ()
+  name: str,
+  graph: graph_function.FuncGraph,
+  arguments: Sequence[packing.Item],
+  stash: Sequence[packing.Item] = (),
 ) -> graph_function.GraphFunction:
   """The forward pass of a traced cell, which also returns a stash.
 
   Ops with side effects run, though nothing may need what they return.
   """
-  outputs = [*graph.outputs, *stash]
   effects = [op for op in graph.get_operations() if op._is_stateful]
   return graph_function.GraphFunction(
     name,
     graph,
-    outputs=outputs,
-    operations=graph_function.needed(
-      [*outputs, *effects], {t.op for t in graph.inputs}
+    arguments,
+    [*graph.outputs, *stash],
+    graph_function.needed(
+      [*graph.outputs, *packing.flat(stash), *effects],
+      {t.op for t in graph.inputs},
     ),
   )
 
@@ -320,26 +347,68 @@ def _shape(weight: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
   return tf.shape(weight, out_type=dtype)
 
 
-def _sources(
-  gradient: graph_function.Gradient, graph: graph_function.FuncGraph
-) -> tuple[list[tuple[str, int]], list[tf.Tensor], list[tf.Tensor]]:
-  """Says where each tensor that a gradient reads comes from.
+class _Captures:
+  """Where what a gradient reads comes from.
 
-  Returns:
-    For each, the pool ('argument' of the forward call, 'residual' or 'outer')
-    and its index there; the residuals; and the tensors of no traced graph.
+  Attributes:
+    arguments: Which arguments of the forward call it reads.
+    residuals: What it reads besides of the traced graph.
+    outer: What it reads of no traced graph.
   """
-  arguments = {id(t): i for i, t in enumerate(graph.inputs)}
-  sources: list[tuple[str, int]] = []
-  residuals: list[tf.Tensor] = []
-  outer: list[tf.Tensor] = []
-  for tensor in gradient.captures:
-    if id(tensor) in arguments:
-      sources.append(('argument', arguments[id(tensor)]))
-    elif getattr(tensor, 'graph', None) is graph:
-      sources.append(('residual', len(residuals)))
-      residuals.append(tensor)
-    else:
-      sources.append(('outer', len(outer)))
-      outer.append(tensor)
-  return sources, residuals, outer
+
+  def __init__(
+    self,
+    gradient: graph_function.Gradient,
+    graph: graph_function.FuncGraph,
+    arguments: Sequence[packing.Item],
+  ):
+    """Finds it.
+
+    Args:
+      gradient: The gradient.
+      graph: The traced graph.
+      arguments: The inputs of the traced graph, as calls are given them.
+    """
+    self._graph = gradient.graph
+    inputs = gradient.graph.inputs[-len(gradient.captures) :]
+    self._input_for = {
+      id(tensor): placeholder
+      for tensor, placeholder in zip(gradient.captures, inputs, strict=False)
+    }
+    self._read = [
+      (i, item)
+      for i, item in enumerate(arguments)
+      if any(id(t) in self._input_for for t in packing.flat([item]))
+    ]
+    self.arguments = [i for i, _ in self._read]
+    given = {id(t) for t in packing.flat(arguments)}
+    rest = [t for t in gradient.captures if id(t) not in given]
+    self.residuals = [t for t in rest if getattr(t, 'graph', None) is graph]
+    own = set(map(id, self.residuals))
+    self.outer = [t for t in rest if id(t) not in own]
+
+  def inputs(
+    self, items: Callable[[list[tf.Tensor]], list[packing.Item]]
+  ) -> list[packing.Item]:
+    """The gradient's placeholders: of arguments, of residuals, of the rest.
+
+    Args:
+      items: How residuals are handed over.
+    """
+    return [
+      *(
+        [self._placeholder(t) for t in item]
+        if isinstance(item, list)
+        else self._placeholder(item)
+        for _, item in self._read
+      ),
+      *items([self._placeholder(t) for t in self.residuals]),
+      *(self._placeholder(t) for t in self.outer),
+    ]
+
+  def _placeholder(self, tensor: tf.Tensor) -> tf.Tensor:
+    """That of a captured tensor, or one for what is packed with such."""
+    if id(tensor) not in self._input_for:
+      with self._graph.as_default():
+        self._input_for[id(tensor)] = tf.placeholder(tensor.dtype, tensor.shape)
+    return self._input_for[id(tensor)]

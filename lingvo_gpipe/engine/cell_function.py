@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine import graph_function, packing, xla
 from lingvo_gpipe.engine.backward_function import (
   BackwardFunction,
   forward_function,
@@ -184,6 +184,7 @@ class CellFunction:
       *map(spec, carry),
     ]
     self._num_arguments = len(specs)
+    self._packs = not xla.compiles_graph()
     self._graph = graph_function.trace(
       f'{name}_forward',
       lambda *args: self._run_body(body, args),
@@ -235,6 +236,25 @@ class CellFunction:
     returned = any(t is weight for t in self._graph.outputs)
     return returned or bool(weight.consumers())
 
+  def pack_weights(self, weights: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The weights as `arguments` takes them, for calls where this is."""
+    return packing.pack(weights, self._weight_items)
+
+  @property
+  def _weight_items(self) -> list[packing.Item]:
+    end = self._num_inputs + self._num_weights
+    weights = self._graph.inputs[self._num_inputs : end]
+    return packing.items(weights, packs=self._packs)
+
+  @property
+  def _argument_items(self) -> list[packing.Item]:
+    inputs = self._graph.inputs
+    return [
+      *inputs[: self._num_inputs],
+      *self._weight_items,
+      *inputs[self._num_inputs + self._num_weights :],
+    ]
+
   def arguments(
     self,
     inputs: Any,
@@ -245,7 +265,7 @@ class CellFunction:
     *,
     taken: Mapping[str, Any] | None = None,
   ) -> list[tf.Tensor]:
-    """The flat arguments of a call."""
+    """The flat arguments of a call; the weights are from `pack_weights`."""
     return [
       *_tensors((inputs, dict(taken or {}), side_inputs)),
       *weights,
@@ -271,7 +291,9 @@ class CellFunction:
   def forward(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Calls the cell, keeping nothing."""
     if self._forward is None:
-      self._forward = forward_function(f'{self.name}_forward', self._graph)
+      self._forward = forward_function(
+        f'{self.name}_forward', self._graph, self._argument_items
+      )
     return self._forward(args)
 
   def prepare_backward(
@@ -311,11 +333,13 @@ class CellFunction:
     self._backward = BackwardFunction(
       self.name,
       self._graph,
+      self._argument_items,
       ys,
       self._data(input_gradients, without),
       self.weight_inputs(trained),
       self.device,
       weight if weighted and ys else None,
+      packs=self._packs,
     )
     positions = self._backward.input_positions
     return self.split_gradients(

@@ -38,7 +38,10 @@ class Clock:
       tf.range(count, dtype=tf.int64),
       tf.zeros([count], tf.int64),
     )
-    sizes = tf.stack([tf.cast(size, tf.int64) for size in self.sizes])
+    if all(isinstance(size, int) for size in self.sizes):
+      sizes = tf.constant(self.sizes, tf.int64)
+    else:
+      sizes = tf.stack([tf.cast(size, tf.int64) for size in self.sizes])
     offsets = tf.stack([zeros, zeros, numbers, sizes, zeros], axis=1)
     return tf.unstack(base + offsets, num=count)
 

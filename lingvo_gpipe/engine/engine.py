@@ -106,6 +106,7 @@ class Engine:
     self._has_gradient: dict[int, HasGradient] = {}
     self._functions = [self._trace(m) for m in range(len(inputs))]
     self._weights = [self._read_weights(k) for k in range(len(cells))]
+    self._packed_weights = [self._pack_weights(k) for k in range(len(cells))]
     if self._xla:
       xla.place_read(clock.step, cells[0].device)
     self._contexts: dict[str, list[tf.Tensor]] = {}
@@ -209,6 +210,11 @@ class Engine:
       for weight in weights:
         xla.place_read(weight, device)
     return weights
+
+  def _pack_weights(self, k: int) -> list[tf.Tensor]:
+    weights = self._weights[k][: len(self._cells[k].weights)]
+    with placement.on_device(self._cells[k].device):
+      return self._functions[0][k].pack_weights(weights)
 
   def weights(self, k: int) -> list[tf.Tensor]:
     """The tensors for which `weight_gradients` gives the gradients."""
@@ -337,11 +343,10 @@ class Engine:
     function = self._functions[m][k]
     inputs = self._inputs[m] if k == 0 else self._results[k - 1, m].outputs
     carry = self._cells[k].carry if m == 0 else self._results[k, m - 1].carry
-    weights = self._weights[k][: len(self._cells[k].weights)]
     args = function.arguments(
       inputs,
       self._cells[k].side_input(m),
-      weights,
+      self._packed_weights[k],
       self._context(k, m),
       carry,
       taken=self._taken(k, m),

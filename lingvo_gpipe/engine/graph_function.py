@@ -28,8 +28,8 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
-from tensorflow.core.framework import attr_value_pb2
-from tensorflow.python.client import pywrap_tf_session
+from tensorflow.core.framework import attr_value_pb2, function_pb2
+from tensorflow.python.client import pywrap_tf_session as tf_session
 from tensorflow.python.eager import context, execute, record
 from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import (
@@ -38,6 +38,8 @@ from tensorflow.python.framework import (
 )
 from tensorflow.python.framework import func_graph as func_graph_lib
 from tensorflow.python.ops import gradients_util
+
+from lingvo_gpipe.engine import packing, xla
 
 FuncGraph = func_graph_lib.FuncGraph
 
@@ -89,16 +91,16 @@ def _refuse(name: str) -> None:
 class GraphFunction:
   """A function in TensorFlow's library; each call of it is a single op.
 
-  It takes and returns flat lists of tensors, and works in graph mode, inside
-  `tf.function` and eagerly.
+  It takes and returns flat lists of tensors, some of them packed (see
+  `packing`), and works in graph mode, inside `tf.function` and eagerly.
   """
 
   def __init__(
     self,
     name: str,
     graph: FuncGraph,
-    inputs: Sequence[tf.Tensor] | None = None,
-    outputs: Sequence[tf.Tensor] | None = None,
+    inputs: Sequence[packing.Item] | None = None,
+    outputs: Sequence[packing.Item] | None = None,
     operations: Sequence[tf.Operation] | None = None,
   ):
     """Snapshots a part of `graph`: what is added to it later does not belong.
@@ -106,17 +108,20 @@ class GraphFunction:
     Args:
       name: A name for the function.
       graph: The graph.
-      inputs: Tensors of it that become arguments; by default all its inputs.
-      outputs: Tensors of it that are returned; by default all its outputs.
+      inputs: Tensors of it that become arguments; by default all its inputs. A
+        list of tensors is one argument, packed.
+      outputs: Tensors of it that are returned; by default all its outputs. A
+        list is one result.
       operations: What runs; by default what the outputs need.
     """
     inputs = list(graph.inputs if inputs is None else inputs)
     outputs = list(graph.outputs if outputs is None else outputs)
     self.name = name
     self.num_inputs = len(inputs)
-    self._shapes = [t.shape for t in outputs]
+    self._shapes = [packing.shape(item) for item in outputs]
     if operations is None:
-      operations = needed(outputs, {t.op for t in inputs})
+      args = packing.flat(inputs)
+      operations = needed(packing.flat(outputs), {t.op for t in args})
     self._is_stateful = any(op._is_stateful for op in operations)
     self._function = _define(
       f'{name}_{ops.uid()}', graph, operations, inputs, outputs
@@ -183,23 +188,26 @@ class GraphFunction:
 
 
 def _call_attributes(
-  name: bytes, inputs: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]
+  name: bytes, inputs: Sequence[packing.Item], outputs: Sequence[packing.Item]
 ) -> dict[str, attr_value_pb2.AttrValue]:
   """The attributes of a call."""
   value = attr_value_pb2.AttrValue
-
-  def types(tensors: Sequence[tf.Tensor]) -> attr_value_pb2.AttrValue:
-    enums = [t.dtype.base_dtype.as_datatype_enum for t in tensors]
-    return value(list=value.ListValue(type=enums))
-
-  return {
-    'Tin': types(inputs),
-    'Tout': types(outputs),
+  attributes = {
+    'Tin': packing.types(map(packing.dtype, inputs)),
+    'Tout': packing.types(map(packing.dtype, outputs)),
     'f': value(func=attr_value_pb2.NameAttrList(name=name)),
     'config_proto': value(s=_CONFIG),
     'executor_type': value(s=b''),
     '_gradient_op_type': value(s=_NO_GRADIENT.encode()),
+    # It would go through the function's body for each call.
+    '_disable_call_shape_inference': value(b=True),
   }
+  if not xla.compiles_graph():
+    # The optimiser builds the function of each call that it might inline, and
+    # only then finds that it must not. It does not begin with a call that XLA
+    # compiles; XLA reads this attribute as a bool, and only then heeds it.
+    attributes['_XlaMustCompile'] = value(s=b'no')
+  return attributes
 
 
 def needed(
@@ -227,45 +235,49 @@ def _define(
   name: str,
   graph: FuncGraph,
   operations: Sequence[tf.Operation],
-  inputs: Sequence[tf.Tensor],
-  outputs: Sequence[tf.Tensor],
+  inputs: Sequence[packing.Item],
+  outputs: Sequence[packing.Item],
 ) -> atomic_function.AtomicFunction:
   """Adds a function to TensorFlow's library; it goes when the result does."""
+  buffer = tf_session.TF_NewBuffer()
   with graph._c_graph.get() as c_graph:
-    definition = pywrap_tf_session.TF_GraphToFunction_wrapper(
+    function = tf_session.TF_GraphToFunction_wrapper(
       c_graph,
       name,
       False,
       [op._c_op for op in operations],
-      [t._as_tf_output() for t in inputs],
-      [t._as_tf_output() for t in outputs],
+      [t._as_tf_output() for t in packing.flat(inputs)],
+      [t._as_tf_output() for t in packing.flat(outputs)],
       [],
       [],
       [],
       None,
       '',
     )
+  tf_session.TF_FunctionToFunctionDef(function, buffer)
+  definition = function_pb2.FunctionDef.FromString(
+    tf_session.TF_GetBuffer(buffer)
+  )
+  tf_session.TF_DeleteBuffer(buffer)
+  tf_session.TF_DeleteFunction(function)
   for key, attribute in _ATTRIBUTES.items():
-    pywrap_tf_session.TF_FunctionSetAttrValueProto(
-      definition, key, attribute.SerializeToString()
-    )
+    definition.attr[key].CopyFrom(attribute)
+  packing.rewrite(definition, inputs, outputs)
   library = context.context()
-  library.add_c_function(definition)
-  pywrap_tf_session.TF_DeleteFunction(definition)
+  library.add_function_def(definition)
   return atomic_function.AtomicFunction(
     name.encode(), library, None, list(graph._functions.values())
   )
 
 
-def _read_only_resources(inputs: Sequence[tf.Tensor]) -> list[int]:
+def _read_only_resources(inputs: Sequence[packing.Item]) -> list[int]:
   """Of the inputs that are resources, those that the graph only reads."""
-  if not any(t.dtype == tf.resource for t in inputs):
-    return []
   reads = auto_control_deps_utils.RESOURCE_READ_OPS
   return [
     i
     for i, t in enumerate(inputs)
-    if t.dtype == tf.resource and all(c.type in reads for c in t.consumers())
+    if packing.dtype(t) == tf.resource
+    and all(c.type in reads for c in t.consumers())
   ]
 
 

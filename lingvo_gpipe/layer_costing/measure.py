@@ -121,7 +121,9 @@ class _Passes:
       self._arguments = function.arguments(
         args,
         None,
-        [tf.convert_to_tensor(weight) for weight in trace.cell.weights],
+        function.pack_weights(
+          [tf.convert_to_tensor(weight) for weight in trace.cell.weights]
+        ),
         tf.stack([step, step, step, step + 1, step + 1]),
         trace.cell.carry,
         taken=taken,
@@ -179,7 +181,9 @@ def _sums(backward: BackwardFunction) -> list[tf.Tensor] | None:
   found = backward.sum_specs
   if not all(spec.shape.is_fully_defined() for spec in found):
     return None
-  return [_variable(spec, 'zeros') for spec in found] or None
+  return (
+    backward.pack_sums([_variable(spec, 'zeros') for spec in found]) or None
+  )
 
 
 def _computed(tensors: Sequence[tf.Tensor]) -> tf.Operation:

@@ -32,7 +32,9 @@ def _cell(body, weights, inputs=_X, carry=()):
 def _call(cell, weights, keep, inputs=_X, carry=()):
   """One forward and one backward task; all that they gave."""
   context = tf.constant([0, 0, 0, 2, 4], tf.int64)
-  args = cell.arguments(tf.constant(inputs), None, weights, context, carry)
+  args = cell.arguments(
+    tf.constant(inputs), None, cell.pack_weights(weights), context, carry
+  )
   given = HasGradient([True] * cell.num_outputs)
   has_input_gradient, _ = cell.prepare_backward(given, True)
   backward = cell.backward
@@ -106,7 +108,9 @@ def test_only_what_the_gradient_reads_is_kept():
   cell = _cell(body, weights)
   context = tf.constant([0, 0, 0, 2, 4], tf.int64)
   cell.prepare_backward(HasGradient([True]), True)
-  args = cell.arguments(tf.constant(_X), None, weights, context, ())
+  args = cell.arguments(
+    tf.constant(_X), None, cell.pack_weights(weights), context, ()
+  )
   _, kept = cell.backward.forward(args, keep=True)
   # Of the activations tanh(x) alone; shapes may be kept as well.
   assert sum(t.dtype.is_floating for t in kept) == 1
@@ -125,7 +129,7 @@ def test_no_gradient_by_what_is_no_float_or_not_used():
   args = cell.arguments(
     (tf.zeros([2]), tf.zeros([2], tf.int32)),
     None,
-    weights,
+    cell.pack_weights(weights),
     tf.zeros([5], tf.int64),
     (),
   )
@@ -175,7 +179,9 @@ def test_half_precision_gradients_are_summed_in_float32():
   cell = _cell(body, weights, inputs=np.full([2], 128.0, np.float32))
   cell.prepare_backward(HasGradient([True]), False)
   context = tf.constant([0, 0, 0, 2, 4], tf.int64)
-  args = cell.arguments(tf.fill([2], 128.0), None, weights, context, ())
+  args = cell.arguments(
+    tf.fill([2], 128.0), None, cell.pack_weights(weights), context, ()
+  )
   # 256 and four times 0.5: bfloat16 has no number between 256 and 258.
   sums = None
   for d_y in (1.0, *[1 / 512] * 4):

@@ -29,7 +29,8 @@ def _body(num_layers):
   def body(given):
     x = given.inputs
     for _ in range(num_layers):
-      x = tf.tanh(tf.matmul(x, given.weights[0]))
+      for weight in given.weights:
+        x = tf.tanh(tf.matmul(x, weight))
     return CellOutputs(x)
 
   return body
@@ -45,6 +46,7 @@ def _engine(
   forward_only=False,
   input_gradients=False,
   trained=None,
+  num_weights=1,
 ):
   """An engine, all its tasks emitted, for the loss sum(outputs).
 
@@ -55,10 +57,13 @@ def _engine(
   cells = []
   for k, device in enumerate(devices):
     with tf.device(device):
-      weight = tf.get_variable(f'w{k}', [_WIDTH, _WIDTH], use_resource=True)
-    flags = None if trained is None else [trained[k]]
+      weights = [
+        tf.get_variable(f'w{k}_{i}', [_WIDTH, _WIDTH], use_resource=True)
+        for i in range(num_weights)
+      ]
+    flags = None if trained is None else [trained[k]] * num_weights
     body = _body(num_layers)
-    cells.append(engine.Cell(f'd{k}', device, body, [weight], trained=flags))
+    cells.append(engine.Cell(f'd{k}', device, body, weights, trained=flags))
   numbers = [sorted(set(devices)).index(d) for d in devices]
   plan = schedules.make_schedule(
     schedule,
@@ -149,6 +154,17 @@ def test_the_graph_grows_with_tasks_and_not_with_layers():
   assert size(num_layers=9) == size(num_layers=1)
   by_count = [size(num_micro_batches=m) for m in (2, 3, 4)]
   assert by_count[2] - by_count[1] == by_count[1] - by_count[0]
+
+
+@pytest.mark.parametrize('recompute', ['always', 'never'])
+def test_a_call_has_no_more_inputs_with_more_weights(recompute):
+  def most_inputs(num_weights):
+    with tf.Graph().as_default() as graph:
+      _engine(recompute=recompute, num_weights=num_weights)
+      calls = itertools.chain(*_calls(graph).values())
+      return max(len(op.inputs) for op in calls)
+
+  assert most_inputs(20) == most_inputs(2)
 
 
 def test_functions_are_shared_by_all_micro_batches(graph):

@@ -5,10 +5,12 @@
 import dataclasses
 import json
 import resource
+import statistics
 import time
 
 import layer_testing
 import lingvo.compat as tf
+import numpy as np
 import pytest
 from lingvo.core import base_layer, layers, py_utils
 
@@ -438,8 +440,15 @@ def test_sweeps_are_not_part_of_times(short):
       num_bytes,
     )
 
-  # Reading that much takes several times as long as is allowed.
-  assert times(2**27).forward < 0.002
+  other = np.zeros(2**27, np.uint8)
+
+  def read():
+    started = time.perf_counter()
+    other.max()
+    return time.perf_counter() - started
+
+  # A busy machine makes both slower.
+  assert times(2**27).forward < statistics.median(read() for _ in range(9)) / 2
 
 
 def test_file_keeps_what_was_measured(short, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tools.benchmark import check_predictions_command
+from tools.benchmark import check_predictions
 
 if __name__ == '__main__':
-  sys.exit(check_predictions_command.main())
+  sys.exit(check_predictions.main())

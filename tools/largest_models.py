@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tools.benchmark import largest_models_command
+from tools.paper import largest_models
 
 if __name__ == '__main__':
-  sys.exit(largest_models_command.main())
+  sys.exit(largest_models.main())

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tools.benchmark import memory_command
+from tools.benchmark import memory
 
 if __name__ == '__main__':
-  sys.exit(memory_command.main())
+  sys.exit(memory.main())

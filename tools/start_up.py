@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tools.benchmark import start_up_command
+from tools.benchmark import start_up
 
 if __name__ == '__main__':
-  sys.exit(start_up_command.main())
+  sys.exit(start_up.main())

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tools.benchmark import training_times_command
+from tools.benchmark import training_times
 
 if __name__ == '__main__':
-  sys.exit(training_times_command.main())
+  sys.exit(training_times.main())

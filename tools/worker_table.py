@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tools.benchmark import worker_table_command
+from tools.paper import worker_table
 
 if __name__ == '__main__':
-  sys.exit(worker_table_command.main())
+  sys.exit(worker_table.main())

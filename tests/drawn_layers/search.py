@@ -11,6 +11,7 @@ small as possible and printed as Python: it can be a test.
 
 import argparse
 import itertools
+import math
 import sys
 import threading
 from collections.abc import Sequence
@@ -18,8 +19,7 @@ from concurrent import futures
 from typing import Any
 
 from lingvo_gpipe.training import one_core
-from tools.benchmark import lingvo_set_up
-from tools.benchmark.child_process import ChildError, ChildProcess
+from tools.benchmark import fresh, lingvo_set_up
 
 _EXAMPLES = """
 examples:
@@ -94,17 +94,14 @@ class _Search:
       self._note(draws, self._ask_worker(seed, draws))
 
   def _ask_worker(self, seed: int, draws: int) -> Any:
-    argument = {
-      'seed': seed,
-      'draws': draws,
-      'shrink_seconds': self._args.shrink_seconds,
-      'without': [w for w in self._args.without.split(',') if w],
-    }
-    with ChildProcess('drawn_layers.worker', argument) as child:
-      child.receive()
+    without = [w for w in self._args.without.split(',') if w]
+    with fresh.Process(
+      'drawn_layers.worker.Worker', seed, draws, self._args.shrink_seconds
+    ) as process:
+      process.ask('prepare', without)
       try:
-        return child.receive()
-      except ChildError as error:
+        return process.ask('run', timeout=math.inf)
+      except fresh.ProcessError as error:
         # It has crashed; the message has the draw.
         found = {'draw': f'seed {seed}', 'problem': str(error)}
         return {'draws': 1, 'found': [found]}

@@ -7,8 +7,6 @@ takes a new process every few draws.
 """
 
 import faulthandler
-import json
-import os
 import sys
 import time
 import traceback
@@ -19,7 +17,7 @@ from absl import logging
 from drawn_layers import sampling
 from drawn_layers.draws import Draw
 
-from tools.benchmark import lingvo_set_up, process_memory
+from tools.benchmark import process_memory
 
 _DRAW_SECONDS = 600
 _SHOWN = 2000
@@ -30,13 +28,20 @@ class _BitsDiffer(AssertionError):
   """Two variants, or the plain model, gave other numbers."""
 
 
-class _Worker:
+class _Enough(BaseException):
+  """Ends the search; Hypothesis takes it for none of the draw's errors."""
+
+
+class Worker:
   """Runs draws, and keeps the smallest that failed of each kind."""
 
-  def __init__(self, num_draws: int, shrink_seconds: float):
+  def __init__(self, seed: int, num_draws: int, shrink_seconds: float):
+    """Keeps which draws, how many, and CPU seconds to make them smaller."""
+    self._seed = seed
     self._sample = sampling.Sample(num_draws)
     self._shrink_seconds = shrink_seconds
     self._failed_at: float | None = None
+    self._most_draws = num_draws
     self._num_draws = 0
     self._found: dict[str, Any] = {}
 
@@ -64,14 +69,38 @@ class _Worker:
       self._keep('numbers', draw, problem)
       raise _BitsDiffer
 
-  @property
-  def has_found(self) -> bool:
-    return bool(self._found)
+  def prepare(self, without: list[str]) -> None:
+    """Imports what draws take, which are those without some kinds of layers."""
+    # Of a crash the last lines are shown.
+    logging.set_verbosity(logging.ERROR)
+    from drawn_layers import strategies
 
-  def reply(self) -> None:
-    """Tells what was found."""
-    found = list(self._found.values())
-    print(json.dumps({'draws': self._num_draws, 'found': found}), flush=True)
+    self._draws = strategies.random_draws(without)
+
+  def run(self) -> dict[str, Any]:
+    """Runs draws; returns how many, and what was found."""
+
+    @hypothesis.seed(self._seed)
+    @hypothesis.settings(
+      max_examples=self._most_draws * sampling.MADE_FOR_EACH,
+      deadline=None,
+      database=None,
+      phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
+      suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(self._draws)
+    def check(draw: Draw) -> None:
+      self.check(draw)
+
+    try:
+      check()
+    except _Enough:
+      pass
+    except Exception:
+      # What failed is in the reply; anything else is a fault of the search.
+      if not self._found:
+        raise
+    return {'draws': self._num_draws, 'found': list(self._found.values())}
 
   def _keep(self, kind: str, draw: Draw, problem: str) -> None:
     # Hypothesis tries smaller and smaller ones: the last is the smallest.
@@ -80,51 +109,9 @@ class _Worker:
       self._failed_at = time.process_time()
 
   def _stop_in_time(self) -> None:
-    """Ends the process if shrinking has taken long, or it is large."""
+    """Ends the search if shrinking has taken long, or the process is large."""
     shrinking = self._failed_at is not None and (
       time.process_time() - self._failed_at > self._shrink_seconds
     )
     if shrinking or process_memory.resident_bytes() > _MOST_BYTES:
-      self.reply()
-      os._exit(0)
-
-
-def main(argument: str) -> None:
-  """Runs draws; writes two lines of JSON, the first when it is ready.
-
-  Args:
-    argument: JSON of seed, draws, shrink_seconds, and the kinds of layers to
-      do without.
-  """
-  lingvo_set_up.prepare()
-  # Of a crash the last lines are shown.
-  logging.set_verbosity(logging.ERROR)
-  from drawn_layers import strategies
-
-  print(json.dumps('ready'), flush=True)
-  given = json.loads(argument)
-  worker = _Worker(given['draws'], given['shrink_seconds'])
-
-  @hypothesis.seed(given['seed'])
-  @hypothesis.settings(
-    max_examples=given['draws'] * sampling.MADE_FOR_EACH,
-    deadline=None,
-    database=None,
-    phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
-    suppress_health_check=list(hypothesis.HealthCheck),
-  )
-  @hypothesis.given(strategies.random_draws(given['without']))
-  def check(draw: Draw) -> None:
-    worker.check(draw)
-
-  try:
-    check()
-  except Exception:
-    # What failed is told below; anything else is a fault of the search.
-    if not worker.has_found:
-      raise
-  worker.reply()
-
-
-if __name__ == '__main__':
-  main(sys.argv[1])
+      raise _Enough

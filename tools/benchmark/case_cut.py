@@ -3,44 +3,35 @@
 """Cuts a case's layers into cells, the same for every engine."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
+
+import lingvo.compat as tf
 
 from lingvo_gpipe import pipeline_plan, sequential_layer
 from lingvo_gpipe.partitioner import Partition, partition
 from lingvo_gpipe.schedules import SCHEDULE_NAMES
-from tools.benchmark import case_model
+from tools.benchmark import case_model, servers
 from tools.benchmark.cases import Case
+from tools.benchmark.measured import Cut
 from tools.benchmark.variants import methods_with
 
 # In images this small much of the time is for starting ops.
 _BALANCE = {'amoebanet': 'measured'}
 
 
-def find(case: Case, num_cells: int) -> dict[str, Any]:
+def find(case: Case, num_cells: int) -> Cut:
   """Cuts layers by their FLOPs, or by their time if that is what tells.
 
   The recompute policy is 'always' and M the case's own: cuts of one K must not
   differ. But where ours recomputes less it has the cut that is best for that.
-
-  Returns:
-    What JSON can hold, as `measured.Cut` has it.
   """
-  model = case_model.make(case)
-  micro_batch = case.batch // case.num_micro_batches
-  params = sequential_layer.GPipeSequentialLayer.Params().Set(
-    name='net',
-    sub=model.layers,
-    loss_tpl=model.loss,
-    num_partitions=num_cells,
-    num_micro_batches=case.num_micro_batches,
-    balance=_BALANCE.get(case.model, 'flops'),
-    input_shapes=model.input_shapes(micro_batch),
-    target_shapes=model.target_shapes(micro_batch),
+  same = dataclasses.replace(
+    case, num_cells=num_cells, schedule='gpipe', recompute='always'
   )
-  plan = pipeline_plan.plan(params, num_cells)
+  plan = _plan(same, _BALANCE.get(case.model, 'flops'))
   found = plan.partition
   cut = _cut(found, plan.basis)
-  own = {}
   for method in methods_with(SCHEDULE_NAMES, ('always', 'except_last')):
     if method.engine != 'ours':
       continue
@@ -48,12 +39,50 @@ def find(case: Case, num_cells: int) -> dict[str, Any]:
       found.spec, schedule=method.schedule, recompute=method.recompute
     )
     other = _cut(partition(found.layers, spec), plan.basis)
-    if other != cut:
-      own[method.name] = other
-  return {**cut, 'own': own}
+    if other.splits != cut.splits:
+      cut.own[method.name] = other
+  return cut
 
 
-def _cut(found: Partition, basis: str) -> dict[str, Any]:
+def planned(case: Case, splits: Sequence[int] | None = None) -> Partition:
+  """The case's cut by FLOPs and the memory model, for splits if given."""
+  found = _plan(case, 'flops').partition
+  if splits is None:
+    return found
+  return partition(found.layers, found.spec, splits)
+
+
+def measured(case: Case, core: int) -> Partition:
+  """The case's cut by the time of each layer, measured on one core.
+
+  Args:
+    case: The case. This process must not have run TensorFlow.
+    core: Which of the cores that this process may use.
+  """
+  servers.pin(core)
+  tf.disable_eager_execution()
+  found: Partition = _plan(case, 'measured').partition
+  return found
+
+
+def _plan(case: Case, balance: str) -> Any:
+  model = case_model.make(case)
+  params = sequential_layer.GPipeSequentialLayer.Params().Set(
+    name='net',
+    sub=model.layers,
+    loss_tpl=model.loss,
+    num_partitions=case.num_cells,
+    num_micro_batches=case.num_micro_batches,
+    schedule=case.schedule,
+    recompute=case.recompute,
+    balance=balance,
+    input_shapes=model.input_shapes(case.micro_batch_size),
+    target_shapes=model.target_shapes(case.micro_batch_size),
+  )
+  return pipeline_plan.plan(params, case.num_cells)
+
+
+def _cut(found: Partition, basis: str) -> Cut:
   costs = []
   for cell in found.cells:
     layers = found.layers[cell.start : cell.end]
@@ -63,9 +92,6 @@ def _cut(found: Partition, basis: str) -> dict[str, Any]:
         float(sum(layer.backward for layer in layers)),
       )
     )
-  return {
-    'splits': list(found.splits),
-    'layers': [layer.name for layer in found.layers],
-    'costs': costs,
-    'basis': basis,
-  }
+  return Cut(
+    list(found.splits), [layer.name for layer in found.layers], costs, basis
+  )

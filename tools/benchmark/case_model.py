@@ -3,6 +3,7 @@
 """A case's layers, loss and data."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -15,13 +16,12 @@ from lingvo_gpipe.models import (
   language_model_loss,
   transformer,
 )
-from tools.benchmark import residual_mlp
-from tools.benchmark.cases import Case
+from tools.benchmark import layers
+from tools.benchmark.cases import HEAD_DIM, Case
 
-_NUM_CLASSES = 10
-_VOCAB_SIZE = 1024
-_HEAD_DIM = 16
 _SEED = 1
+# Smaller images would be next to nothing after a stem that halves them thrice.
+_SMALL_IMAGE = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,22 +93,35 @@ class CaseModel:
     inputs = tensors.pop('inputs')
     return inputs, self._nest(tensors), iterator.initializer
 
-  def generated_data(self, batch: int, step: Any, devices: list[str]) -> Any:
-    """The same from random numbers of each step, made where they are used.
+  def generated_data(
+    self, batch: int, step: Any, devices: Sequence[str], *, kept: bool = False
+  ) -> tuple[Any, Any]:
+    """The same from random numbers, made where they are used.
 
     Args:
       batch: Examples.
-      step: An integer tensor.
+      step: An integer tensor; what does not depend on it might be computed
+        once and kept.
       devices: The first cell's and the last cell's.
+      kept: Whether variables start with them, and every step has the same.
+
+    Returns:
+      (inputs, targets).
     """
+    step = tf.zeros_like(step) if kept else step
+
+    def make(field: Field, seed: int) -> Any:
+      data = field.tensor(batch, tf.stack([step, seed]))
+      return variable(data) if kept else data
+
     with tf.device(devices[0]):
-      inputs = self.inputs.tensor(batch, tf.stack([step, _SEED]))
+      inputs = make(self.inputs, _SEED)
     with tf.device(devices[-1]):
       tensors = {
-        name: field.tensor(batch, tf.stack([step, _SEED + i + 1]))
+        name: make(field, _SEED + i + 1)
         for i, (name, field) in enumerate(self.targets.items())
       }
-    return inputs, self._nest(tensors), tf.no_op()
+    return inputs, self._nest(tensors)
 
   def input_shapes(self, batch: int) -> str:
     """The input of so many examples, as pipelines are told of it."""
@@ -126,6 +139,11 @@ class CaseModel:
     return py_utils.NestedMap(tensors) if tensors else None
 
 
+def variable(data: Any) -> Any:
+  """Reads a variable that starts as `data`."""
+  return tf.Variable(data, trainable=False, name='data').read_value()
+
+
 def make(case: Case, batch_norm: Any = None) -> CaseModel:
   """The model of a case.
 
@@ -133,64 +151,88 @@ def make(case: Case, batch_norm: Any = None) -> CaseModel:
     case: The case.
     batch_norm: Params of another batch norm, for models that have one.
   """
-  return _MAKE[case.model](case, batch_norm)
+  if case.model == 'amoebanet':
+    return _amoebanet(case, batch_norm)
+  return _MAKE[case.model](case)
 
 
-def _mlp(case: Case, batch_norm: Any) -> CaseModel:
-  del batch_norm
+def _feed_forward(i: int, *widths: int, has_bias: bool) -> Any:
+  input_dim, hidden_dim, output_dim = widths
+  return layers.FeedForward.Params().Set(
+    name=f'l{i}',
+    input_dim=input_dim,
+    hidden_dim=hidden_dim,
+    output_dim=output_dim,
+    has_bias=has_bias,
+  )
+
+
+def _mlp(case: Case) -> CaseModel:
+  widths = case.dim, 4 * case.dim, case.dim
   return CaseModel(
-    [
-      residual_mlp.ResidualLayer.Params().Set(name=f'l{i}', dim=case.dim)
-      for i in range(case.num_layers)
-    ],
-    residual_mlp.MeanSquare.Params().Set(name='loss'),
+    [_feed_forward(i, *widths, has_bias=True) for i in range(case.num_layers)],
+    layers.MeanSquare.Params().Set(name='loss'),
     Field((case.dim,)),
   )
 
 
-def _amoebanet(case: Case, batch_norm: Any) -> CaseModel:
-  """For small images: the stem keeps their size, reductions halve it twice."""
-  network = amoebanet.AmoebaNetParams().Set(
-    num_normal_cells=case.num_layers,
-    dim=case.dim,
-    num_classes=_NUM_CLASSES,
-    stem_stride=1,
-    num_stem_reductions=0,
+def _bottleneck(case: Case) -> CaseModel:
+  inputs = [case.input_dim] + [case.dim] * (case.num_layers - 1)
+  return CaseModel(
+    [
+      _feed_forward(i, width, case.hidden_dim, case.dim, has_bias=False)
+      for i, width in enumerate(inputs)
+    ],
+    layers.MeanSquare.Params().Set(name='loss'),
+    Field((case.input_dim,)),
+    {'mean': Field(())},
   )
+
+
+def _amoebanet(case: Case, batch_norm: Any) -> CaseModel:
+  network = amoebanet.AmoebaNetParams().Set(
+    num_normal_cells=case.num_layers, dim=case.dim, num_classes=case.num_ids
+  )
+  side = case.example_size
+  if side < _SMALL_IMAGE:
+    network.Set(stem_stride=1, num_stem_reductions=0)
   if batch_norm is not None:
     network.batch_norm = batch_norm
-  side = case.example_size
   return CaseModel(
     amoebanet.AmoebaNetLayers(network),
     classification_loss.ClassificationLoss.Params().Set(
-      name='loss', num_classes=_NUM_CLASSES
+      name='loss', num_classes=case.num_ids
     ),
     Field((side, side, 3)),
-    {'label': Field((), _NUM_CLASSES), 'weight': Field((), 0)},
+    {'label': Field((), case.num_ids), 'weight': Field((), 0)},
   )
 
 
-def _transformer(case: Case, batch_norm: Any) -> CaseModel:
-  del batch_norm
+def _transformer(case: Case) -> CaseModel:
   network = transformer.TransformerParams().Set(
-    vocab_size=_VOCAB_SIZE,
+    vocab_size=case.num_ids,
     num_layers=case.num_layers,
     model_dim=case.dim,
     hidden_dim=4 * case.dim,
-    num_heads=max(1, case.dim // _HEAD_DIM),
+    num_heads=max(1, case.dim // HEAD_DIM),
     packed=False,
+    dropout=case.dropout,
   )
   tokens = (case.example_size,)
   return CaseModel(
     transformer.TransformerLayers(network),
     language_model_loss.LanguageModelLoss.Params().Set(name='loss'),
-    Field(tokens, _VOCAB_SIZE),
+    Field(tokens, case.num_ids),
     {
-      'labels': Field(tokens, _VOCAB_SIZE),
+      'labels': Field(tokens, case.num_ids),
       'weights': Field(tokens, 0),
       'bytes': Field(tokens, 0),
     },
   )
 
 
-_MAKE = {'mlp': _mlp, 'amoebanet': _amoebanet, 'transformer': _transformer}
+_MAKE = {
+  'mlp': _mlp,
+  'bottleneck': _bottleneck,
+  'transformer': _transformer,
+}

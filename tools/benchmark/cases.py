@@ -1,36 +1,49 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The models that the benchmark trains, and how large they are."""
+"""The models that are measured, how large they are, and how they are run."""
 
 import dataclasses
 from collections.abc import Sequence
 
-MODELS = ('mlp', 'amoebanet', 'transformer')
+from lingvo_gpipe import schedules
 
 _TITLES = {
   'mlp': 'residual MLP',
+  'bottleneck': 'bottlenecks',
   'amoebanet': 'AmoebaNet-D',
   'transformer': 'Transformer language model',
 }
+MODELS = tuple(_TITLES)
 # What `example_size` is.
 _EXAMPLES = {'amoebanet': 'pixels a side', 'transformer': 'tokens a row'}
+# Of an attention head. D of a Transformer is a multiple of it.
+HEAD_DIM = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model, its mini-batch, and how it is cut unless flags say otherwise.
+  """A model, its mini-batch, and how it is run unless flags say otherwise.
 
   Attributes:
     name: For flags and reports.
     model: One of MODELS: 'mlp', layers x + W2 relu(W1 x + b1) + b2, whose
-      hidden width is 4 D; 'amoebanet', AmoebaNet-D(L, D) for small images;
-      'transformer', a language model of L layers of width D.
+      hidden width is 4 D; 'bottleneck', L layers x + W2 relu(W1 x), the first
+      without the sum; 'amoebanet', AmoebaNet-D(L, D); 'transformer', a language
+      model of L layers of width D.
     num_layers: L.
     dim: D.
     batch: Examples in a mini-batch.
     num_cells: K, each on a CPU device of its own with one thread.
     num_micro_batches: M.
-    example_size: Pixels to a side of an image, tokens of a row.
+    example_size: Pixels to a side of an image, tokens of a row. An AmoebaNet
+      for images smaller than 32 has a stem that keeps their size.
+    schedule: One of lingvo_gpipe.schedules.SCHEDULE_NAMES.
+    recompute: A recompute policy.
+    input_dim: Of bottlenecks: the width of the model's input.
+    hidden_dim: Of bottlenecks: the width inside a layer.
+    num_ids: Classes of an AmoebaNet, words of a Transformer.
+    dropout: Of a Transformer.
+    optimizer: 'sgd' without slots, or with two: 'rmsprop', 'adam'.
     step_seconds: About how long a step takes on one core, for estimates.
     build_seconds: About how long its graph takes, for estimates.
   """
@@ -43,6 +56,13 @@ class Case:
   num_cells: int = 2
   num_micro_batches: int = 8
   example_size: int = 1
+  schedule: str = '1f1b'
+  recompute: str = 'always'
+  input_dim: int = 1
+  hidden_dim: int = 1
+  num_ids: int = 10
+  dropout: float = 0.0
+  optimizer: str = 'sgd'
   step_seconds: float = 1.0
   build_seconds: float = 2.0
 
@@ -51,19 +71,36 @@ class Case:
       raise ValueError(
         f'model is {self.model!r}; it must be one of {", ".join(MODELS)}.'
       )
+    schedules.check_name(self.schedule)
+    schedules.check_recompute(self.recompute)
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if isinstance(value, int) and value < 1:
         raise ValueError(f'{field.name} is {value}; it must be 1 or more.')
 
-  def check_micro_batches(self, num_micro_batches: int) -> None:
-    """Raises ValueError if the mini-batch cannot be cut into so many."""
-    if num_micro_batches < 1 or self.batch % num_micro_batches:
+  def check_micro_batches(self, num_micro_batches: int | None = None) -> None:
+    """Raises ValueError if the mini-batch cannot be cut into so many, or M."""
+    number = self.num_micro_batches
+    if num_micro_batches is not None:
+      number = num_micro_batches
+    if number < 1 or self.batch % number:
       raise ValueError(
-        f'micro_batches has {num_micro_batches}, which does not divide the '
-        f'{self.batch} examples of case {self.name!r}: engines would be given '
-        'different work.'
+        f'micro_batches has {number}, which does not divide the {self.batch} '
+        f'examples of case {self.name!r}: engines would be given different '
+        'work.'
       )
+
+  @property
+  def micro_batch_size(self) -> int:
+    """Examples in a micro-batch."""
+    return self.batch // self.num_micro_batches
+
+  @property
+  def title(self) -> str:
+    """The model's name in tables."""
+    if self.model == 'amoebanet':
+      return f'AmoebaNet-D({self.num_layers}, {self.dim})'
+    return f'{self.model.capitalize()}-{self.num_layers}'
 
   def __str__(self) -> str:
     size = _EXAMPLES.get(self.model)
@@ -90,16 +127,27 @@ CASES = (
   Case(
     *('transformer', 'transformer', 6, 256, 64),
     example_size=64,
+    num_ids=1024,
     step_seconds=1.2,
     build_seconds=4.0,
   ),
 )
 # To see in a minute that everything runs.
 TINY_CASES = (
-  Case('tiny', 'mlp', 4, 16, 16, 2, 4, 1, 0.01, 1.0),
-  Case('tiny-amoebanet', 'amoebanet', 3, 4, 4, 2, 2, 8, 0.1, 10.0),
-  Case('tiny-transformer', 'transformer', 2, 8, 4, 2, 2, 4, 0.02, 3.0),
+  Case('tiny', 'mlp', 4, 16, 16, 2, 4, step_seconds=0.01, build_seconds=1.0),
+  Case(
+    *('tiny-amoebanet', 'amoebanet', 3, 4, 4, 2, 2, 8),
+    step_seconds=0.1,
+    build_seconds=10.0,
+  ),
+  Case(
+    *('tiny-transformer', 'transformer', 2, 8, 4, 2, 2, 4),
+    num_ids=1024,
+    step_seconds=0.02,
+    build_seconds=3.0,
+  ),
 )
+SPEED_MODELS = tuple(sorted({case.model for case in CASES}, key=MODELS.index))
 
 
 def named_cases(names: Sequence[str]) -> list[Case]:
@@ -116,8 +164,9 @@ def named_cases(names: Sequence[str]) -> list[Case]:
 def cases_of_models(models: Sequence[str]) -> list[Case]:
   """The cases of these models, tiny ones aside."""
   for model in models:
-    if model not in MODELS:
+    if model not in SPEED_MODELS:
       raise ValueError(
-        f'There is no model {model!r}; it must be one of {", ".join(MODELS)}.'
+        f'There is no model {model!r}; it must be one of '
+        f'{", ".join(SPEED_MODELS)}.'
       )
   return [case for case in CASES if case.model in models]

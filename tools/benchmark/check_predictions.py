@@ -1,43 +1,43 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trains configurations for some steps, beside what the planner predicts.
+"""Trains six configurations, and says how far predictions of them are off.
 
-```
   layers, each timed alone on a core
   the weights' update                 -- planner -->  predicted step, peaks
   transfers between processes
   K worker processes, a core each     -- training --> measured step, peaks
-```
+
+Peaks are those above what a tiny model with the same graph leaves. The status
+is 1 if a prediction is off by more than --tolerance.
 
 Layers are timed on as many cores at once as workers will be busy, for each case
 anew and right before its steps: machines are not always equally fast. Memory
 and time are measured in different processes: what shows the memory that is
-really alive slows steps down (see `process_memory`).
+really alive slows steps down.
 """
 
-import concurrent.futures
-import contextlib
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent import futures
 from typing import Any
 
 from lingvo_gpipe import text_table
 from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.partitioner import Partition
 from lingvo_gpipe.planner.forecast import Setting, Speeds, forecast
 from lingvo_gpipe.planner.workload import Workload
 from lingvo_gpipe.training import one_core
-from tools.benchmark import process_memory
-from tools.benchmark.child_process import ChildProcess
-from tools.benchmark.training_case import TrainingCase
+from tools.benchmark import command, conditions, fresh
+from tools.benchmark.cases import Case
+from tools.benchmark.measured import LinkSpeed, WorkerRun
 
-_SERVER = 'tools.benchmark.training_server'
-# Nothing is to be stopped for its memory.
-_NO_BUDGET = 2**50
-
-
-class CheckError(RuntimeError):
-  """A case could not be costed or trained."""
+_EXAMPLES = """\
+  tools/check_predictions.py --markdown checked.md --json checked.json
+  tools/check_predictions.py --scale 4 --steps 1
+"""
+# Seconds that one measurement may take.
+_TIMEOUT = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Checked:
     measured_seconds: The median of steps.
   """
 
-  case: TrainingCase
+  case: Case
   predicted_bytes: tuple[int, ...]
   measured_bytes: tuple[int, ...]
   predicted_seconds: float
@@ -70,185 +70,136 @@ class Checked:
     return self.predicted_seconds / self.measured_seconds - 1
 
 
-def default_cases(scale: int = 1) -> list[TrainingCase]:
+def default_cases(scale: int = 1) -> list[Case]:
   """Six cases: both families, one and two workers, all policies.
 
   Args:
     scale: Divides the sizes, for a quick look.
   """
-  image = TrainingCase('amoebanet', 3, 96 // scale, 128 // scale, 4)
-  text = TrainingCase('transformer', 6, 384 // scale, 128 // scale, 4)
 
-  def with_micro_batches(
-    base: TrainingCase, k: int, m: int, schedule: str, recompute: str
-  ) -> TrainingCase:
-    return dataclasses.replace(
-      base,
-      num_workers=k,
-      num_micro_batches=m,
-      batch=base.batch * m,
+  def image(k: int, m: int, schedule: str, recompute: str) -> Case:
+    return Case(
+      *('', 'amoebanet', 3, 96 // scale, 4 * m, k, m, 128 // scale),
       schedule=schedule,
       recompute=recompute,
+      num_ids=1000,
+      optimizer='rmsprop',
+    )
+
+  def text(k: int, m: int, schedule: str, recompute: str) -> Case:
+    return Case(
+      *('', 'transformer', 6, 384 // scale, 4 * m, k, m, 128 // scale),
+      schedule=schedule,
+      recompute=recompute,
+      num_ids=8192,
+      dropout=0.1,
+      optimizer='adam',
     )
 
   return [
-    with_micro_batches(image, 2, 4, '1f1b', 'never'),
-    with_micro_batches(image, 2, 6, 'gpipe', 'always'),
-    with_micro_batches(text, 1, 1, 'gpipe', 'never'),
-    with_micro_batches(text, 1, 4, '1f1b', 'always'),
-    with_micro_batches(text, 2, 6, '1f1b', 'except_last'),
-    with_micro_batches(text, 2, 8, 'gpipe', 'never'),
+    image(2, 4, '1f1b', 'never'),
+    image(2, 6, 'gpipe', 'always'),
+    text(1, 1, 'gpipe', 'never'),
+    text(1, 4, '1f1b', 'always'),
+    text(2, 6, '1f1b', 'except_last'),
+    text(2, 8, 'gpipe', 'never'),
   ]
 
 
-@dataclasses.dataclass
-class Check:
-  """Checks cases.
+def check(cases: Sequence[Case], timed_steps: int) -> list[Checked]:
+  """Predicts and measures cases.
 
-  Attributes:
+  Args:
+    cases: The cases.
     timed_steps: Steps of which the median counts, after one that does not.
-    timeout: Seconds that one measurement may take.
-    report: Called with a line for each measurement.
+
+  Raises:
+    ProcessError: One could not be costed or trained.
   """
+  with fresh.AliveOnly() as alive:
+    return [_check(case, timed_steps, alive) for case in cases]
 
-  timed_steps: int = 10
-  timeout: float = 300.0
-  report: Callable[[str], None] = lambda line: None
 
-  def run(self, cases: Sequence[TrainingCase]) -> list[Checked]:
-    """Predicts and measures cases.
+def _check(case: Case, timed_steps: int, alive: futures.Executor) -> Checked:
+  setting = Setting(
+    case.num_cells, case.num_micro_batches, case.schedule, case.recompute
+  )
+  work = _workload(case)
+  link: LinkSpeed = _call('link_speed.measure', case, case.num_cells)
+  speeds = Speeds(1.0, link.bytes_a_second, link.latency)
+  splits = list(forecast(work, setting, speeds).partition.splits)
+  update = _call('worker_run.update_seconds', case, case, splits, timed_steps)
+  speeds = dataclasses.replace(speeds, step_overhead=update)
+  predicted = forecast(work, setting, speeds, splits=splits)
+  run = 'worker_run.run', case, case, splits
+  timed: WorkerRun = _call(*run, timed_steps=timed_steps, pinned=True)
+  sized: WorkerRun = alive.submit(
+    _call, *run, pinned=True, warm_up=True
+  ).result()
+  checked = Checked(
+    case=case,
+    predicted_bytes=tuple(device.total for device in predicted.devices),
+    measured_bytes=tuple(sized.above_idle),
+    predicted_seconds=predicted.step_time,
+    measured_seconds=timed.step_seconds,
+  )
+  command.say(
+    f'{describe(case)}: memory {checked.memory_error:+.0%}, time '
+    f'{checked.time_error:+.0%}.'
+  )
+  return checked
 
-    Raises:
-      CheckError: One could not be costed or trained.
-      ChildError: A process ended.
-    """
-    with contextlib.ExitStack() as stack:
-      memory = stack.enter_context(
-        ChildProcess(_SERVER, {}, process_memory.ALIVE_ONLY_ENV)
-      )
-      timing = [
-        stack.enter_context(ChildProcess(_SERVER, {}))
-        for _ in range(_num_busy_cores(cases))
-      ]
-      return [self._check(case, timing, memory) for case in cases]
 
-  def _workload(
-    self, case: TrainingCase, servers: Sequence[ChildProcess]
-  ) -> Workload:
-    """A case's layers, timed on as many cores at once as it has workers."""
+def _workload(case: Case) -> Workload:
+  """A case's layers, timed on as many cores at once as it has workers."""
 
-    def costs(core: int) -> dict[str, Any]:
-      return _ask(
-        servers[core], 'measured_costs', case, core=core, timeout=self.timeout
-      )
+  def cut(core: int) -> Partition:
+    found: Partition = _call('case_cut.measured', case, case, core)
+    return found
 
-    cores = range(min(case.num_workers, len(servers)))
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-      replies = list(pool.map(costs, cores))
-    layers = [
-      LayerCost(
-        **{
-          **same[0],
-          'forward': statistics.mean(one['forward'] for one in same),
-          'backward': statistics.mean(one['backward'] for one in same),
-        }
-      )
-      for same in zip(*(reply['layers'] for reply in replies), strict=True)
-    ]
-    self.report(
-      f'{case.model}: {len(layers)} layers timed, '
-      f'{sum(layer.forward + layer.backward for layer in layers):.3f} s a '
-      'micro-batch.'
+  cores = range(min(case.num_cells, one_core.num_usable_cores()))
+  with futures.ThreadPoolExecutor() as pool:
+    found = list(pool.map(cut, cores))
+  layers = [
+    _mean(same) for same in zip(*(f.layers for f in found), strict=True)
+  ]
+  seconds = sum(layer.forward + layer.backward for layer in layers)
+  command.say(
+    f'{case.title}: {len(layers)} layers timed, {seconds:.3f} s a micro-batch.'
+  )
+  return Workload(
+    name=case.title,
+    layers=tuple(layers),
+    input_bytes=found[0].spec.input_bytes,
+    basis='measured',
+    num_micro_batches=case.num_micro_batches,
+    micro_batch_size=case.micro_batch_size,
+  )
+
+
+def _mean(same: Sequence[LayerCost]) -> LayerCost:
+  """One layer, of which several cores had times."""
+  return dataclasses.replace(
+    same[0],
+    forward=statistics.mean(layer.forward for layer in same),
+    backward=statistics.mean(layer.backward for layer in same),
+  )
+
+
+def _call(function: str, case: Case, *args: Any, **kwargs: Any) -> Any:
+  """Calls a function of this package in a process; an error has the case."""
+  try:
+    return fresh.call(
+      f'tools.benchmark.{function}', *args, timeout=_TIMEOUT, **kwargs
     )
-    return Workload(
-      name=case.model,
-      layers=tuple(layers),
-      input_bytes=replies[0]['input_bytes'],
-      basis='measured',
-      num_micro_batches=case.num_micro_batches,
-      micro_batch_size=case.micro_batch_size,
-    )
-
-  def _speeds(self, case: TrainingCase, server: ChildProcess) -> Speeds:
-    """How long transfers between a case's workers take."""
-    link = _ask(server, 'link_speed', case, timeout=self.timeout)
-    return Speeds(1.0, link['bytes_a_second'], link['latency'])
-
-  def _update(
-    self, case: TrainingCase, splits: Sequence[int], server: ChildProcess
-  ) -> float:
-    """What a step takes besides its tasks."""
-    reply: float = _ask(
-      server,
-      'update_seconds',
-      case,
-      splits=list(splits),
-      timed_steps=self.timed_steps,
-      timeout=self.timeout,
-    )
-    return reply
-
-  def _check(
-    self,
-    case: TrainingCase,
-    timing: Sequence[ChildProcess],
-    memory: ChildProcess,
-  ) -> Checked:
-    setting = Setting(
-      case.num_workers, case.num_micro_batches, case.schedule, case.recompute
-    )
-    work, speeds = self._workload(case, timing), self._speeds(case, timing[0])
-    splits = forecast(work, setting, speeds).partition.splits
-    speeds = dataclasses.replace(
-      speeds, step_overhead=self._update(case, splits, timing[0])
-    )
-    predicted = forecast(work, setting, speeds, splits=splits)
-    command = {
-      'splits': list(splits),
-      'budget': _NO_BUDGET,
-      'timeout': self.timeout,
-      'pinned': True,
-    }
-    timed = _ask(
-      timing[0], 'measure', case, timed_steps=self.timed_steps, **command
-    )
-    sized = _ask(memory, 'measure', case, warm_up=True, **command)
-    checked = Checked(
-      case=case,
-      predicted_bytes=tuple(device.total for device in predicted.devices),
-      measured_bytes=tuple(
-        peak - idle
-        for peak, idle in zip(sized['peaks'], sized['idle'], strict=True)
-      ),
-      predicted_seconds=predicted.step_time,
-      measured_seconds=timed['step_seconds'],
-    )
-    self.report(
-      f'{describe(case)}: memory {checked.memory_error:+.0%}, time '
-      f'{checked.time_error:+.0%}.'
-    )
-    return checked
+  except fresh.ProcessError as error:
+    raise fresh.ProcessError(f'{describe(case)}: {error}') from error
 
 
-def _num_busy_cores(cases: Sequence[TrainingCase]) -> int:
-  """How many cores the workers of the largest case can keep busy."""
-  most = max(case.num_workers for case in cases)
-  return min(most, one_core.num_usable_cores())
-
-
-def _ask(
-  server: ChildProcess, do: str, case: TrainingCase, **arguments: Any
-) -> Any:
-  reply = server.ask(do=do, case=dataclasses.asdict(case), **arguments)
-  if 'result' not in reply:
-    raise CheckError(f'{describe(case)}: {reply.get("error", reply)}')
-  return reply['result']
-
-
-def describe(case: TrainingCase) -> str:
+def describe(case: Case) -> str:
   """A case in a few words."""
   return (
-    f'{case.model}, K = {case.num_workers}, M = {case.num_micro_batches}, '
+    f'{case.title}, K = {case.num_cells}, M = {case.num_micro_batches}, '
     f'{case.schedule}, {case.recompute}'
   )
 
@@ -264,8 +215,8 @@ def as_text(found: Sequence[Checked]) -> str:
 def _row(one: Checked) -> list[str]:
   case = one.case
   return [
-    case.model,
-    str(case.num_workers),
+    case.title,
+    str(case.num_cells),
     str(case.num_micro_batches),
     case.schedule,
     case.recompute,
@@ -278,9 +229,53 @@ def _row(one: Checked) -> list[str]:
   ]
 
 
-def as_json(found: Sequence[Checked]) -> list[dict[str, Any]]:
-  """All figures, for json.dump."""
-  return [
+def _parser() -> command.Parser:
+  parser = command.Parser('tools/check_predictions.py', __doc__, _EXAMPLES)
+  parser.flag(
+    'steps', 10, 'Steps of which the median counts.', command.positive
+  )
+  parser.add_argument(
+    '--scale',
+    type=int,
+    choices=(1, 2, 4),
+    default=1,
+    help='Divides the sizes of the models, for a quick look: small models say '
+    'little. Default: %(default)s.',
+  )
+  parser.flag(
+    'cases',
+    '1,2,3,4,5,6',
+    'Which of the six, as numbers from 1 with commas.',
+    command.numbers,
+  )
+  parser.flag('tolerance', 0.15, 'How far a prediction may be off.')
+  parser.outputs()
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  parser = _parser()
+  args = parser.parse_args(argv)
+  parser.needs_linux()
+  cases = dict(enumerate(default_cases(args.scale), 1))
+  if not set(args.cases) <= set(cases):
+    parser.error(f'--cases={args.cases}: use numbers from 1 to {len(cases)}.')
+  machine = conditions.now()
+  text = [conditions.describe(machine)]
+  print(text[0], flush=True)
+  try:
+    found = check([cases[number] for number in args.cases], args.steps)
+  except fresh.ProcessError as error:
+    return parser.failed(error)
+  text.append(as_text(found))
+  worst = max(max(abs(x.memory_error), abs(x.time_error)) for x in found)
+  text.append(
+    f'The prediction furthest off is off by {worst:.0%}; '
+    f'{args.tolerance:.0%} is allowed.'
+  )
+  print('\n'.join(text[1:]))
+  figures = [
     {
       **dataclasses.asdict(one),
       'memory_error': one.memory_error,
@@ -288,3 +283,7 @@ def as_json(found: Sequence[Checked]) -> list[dict[str, Any]]:
     }
     for one in found
   ]
+  command.write(
+    args, '\n\n'.join(text), {'conditions': machine, 'cases': figures}
+  )
+  return 0 if worst <= args.tolerance else 1

@@ -13,6 +13,7 @@ Both choose the most probable token, so both must give the same text.
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 import lingvo.compat as tf
 import numpy as np
@@ -20,31 +21,9 @@ from lingvo.core import cluster_factory, py_utils
 
 from lingvo_gpipe import cpu_devices, sequential_layer
 from lingvo_gpipe.models import generation, sampling, transformer
+from tools.benchmark.cases import Case
 
 _SEED = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-  """What is generated, and by what.
-
-  Attributes:
-    num_layers: L of the Transformer.
-    model_dim: D; its feed-forward networks are four times as wide.
-    vocab_size: Number of different ids.
-    rows: How many texts at once.
-    prompt: Tokens of each prompt.
-    tokens: Tokens to generate for each.
-    num_cells: K, each on a CPU device of this process.
-  """
-
-  num_layers: int
-  model_dim: int
-  vocab_size: int
-  rows: int
-  prompt: int
-  tokens: int
-  num_cells: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +43,14 @@ class DecodeSpeed:
   ids: np.ndarray
 
 
-def measure(case: Case, runs: int) -> list[DecodeSpeed]:
-  """Times each way of generating `runs` times, after a run not counted."""
+def measure(case: Case, prompt: int, runs: int) -> list[DecodeSpeed]:
+  """Times each way of generating.
+
+  Args:
+    case: The Transformer; its examples are prompts with what is generated.
+    prompt: Tokens of each prompt.
+    runs: How often each way is timed, after a run not counted.
+  """
   cluster = cluster_factory.ForTestingWorker(
     mode='sync',
     job='trainer_client',
@@ -80,16 +65,17 @@ def measure(case: Case, runs: int) -> list[DecodeSpeed]:
     config = cpu_devices.session_config(case.num_cells)
     with tf.tf1.Session(config=config) as session:
       ways = {
-        f'cached, M = {count}': _cached(layer, case, session, count)
-        for count in sorted({1, min(case.num_cells, case.rows)})
+        f'cached, M = {count}': _cached(layer, case, prompt, session, count)
+        for count in sorted({1, case.num_micro_batches})
       }
-      ways['whole passes'] = _whole(layer, case, session)
+      ways['whole passes'] = _whole(layer, case, prompt, session)
       session.run(tf.global_variables_initializer())
-      return [_time(name, run, case, runs) for name, run in ways.items()]
+      tokens = case.batch * (case.example_size - prompt)
+      return [_time(name, run, tokens, runs) for name, run in ways.items()]
 
 
 def _time(
-  name: str, run: Callable[[], np.ndarray], case: Case, runs: int
+  name: str, run: Callable[[], np.ndarray], tokens: int, runs: int
 ) -> DecodeSpeed:
   ids = run()
   times = []
@@ -98,56 +84,60 @@ def _time(
     run()
     times.append(time.perf_counter() - started)
   seconds = min(times)
-  return DecodeSpeed(name, seconds, case.rows * case.tokens / seconds, ids)
+  return DecodeSpeed(name, seconds, tokens / seconds, ids)
 
 
-def _params(case: Case):
+def _params(case: Case) -> Any:
   net = transformer.TransformerParams().Set(
-    vocab_size=case.vocab_size,
+    vocab_size=case.num_ids,
     num_layers=case.num_layers,
-    model_dim=case.model_dim,
-    hidden_dim=4 * case.model_dim,
-    num_heads=max(1, case.model_dim // 64),
+    model_dim=case.dim,
+    hidden_dim=4 * case.dim,
+    num_heads=max(1, case.dim // 64),
     packed=False,
   )
   return sequential_layer.GPipeSequentialLayer.Params().Set(
     name='net',
     sub=transformer.TransformerLayers(net),
     num_partitions=case.num_cells,
-    num_micro_batches=min(case.num_cells, case.rows),
-    input_shapes=f'int32[{case.rows},{case.prompt + case.tokens}]',
+    num_micro_batches=case.num_micro_batches,
+    input_shapes=f'int32[{case.batch},{case.example_size}]',
   )
 
 
-def _prompts(case: Case) -> np.ndarray:
+def _prompts(case: Case, prompt: int) -> np.ndarray:
   random = np.random.RandomState(_SEED)
-  shape = [case.rows, case.prompt]
-  return random.randint(case.vocab_size, size=shape).astype(np.int32)
+  ids = random.randint(case.num_ids, size=[case.batch, prompt])
+  return ids.astype(np.int32)
 
 
-def _cached(layer, case: Case, session, count: int) -> Callable[[], np.ndarray]:
+def _cached(
+  layer: Any, case: Case, prompt: int, session: Any, count: int
+) -> Callable[[], np.ndarray]:
   # Fed, so that nothing is computed ahead.
-  prompts = tf.placeholder(tf.int32, [case.rows, case.prompt])
+  prompts = tf.placeholder(tf.int32, [case.batch, prompt])
   result = generation.generate(
     layer,
     layer.theta,
     prompts,
-    tf.fill([case.rows], case.prompt),
-    case.prompt + case.tokens,
+    tf.fill([case.batch], prompt),
+    case.example_size,
     sampling.Sampling(temperature=0.0),
     num_micro_batches=count,
   )
-  return lambda: session.run(result.ids, {prompts: _prompts(case)})
+  return lambda: session.run(result.ids, {prompts: _prompts(case, prompt)})
 
 
-def _whole(layer, case: Case, session) -> Callable[[], np.ndarray]:
-  so_far = tf.placeholder(tf.int32, [case.rows, None])
+def _whole(
+  layer: Any, case: Case, prompt: int, session: Any
+) -> Callable[[], np.ndarray]:
+  so_far = tf.placeholder(tf.int32, [case.batch, None])
   logits = layer.FProp(layer.theta, so_far)
   token = tf.argmax(logits[:, -1], axis=-1, output_type=tf.int32)
 
   def run() -> np.ndarray:
-    ids = _prompts(case)
-    for _ in range(case.tokens):
+    ids = _prompts(case, prompt)
+    while ids.shape[1] < case.example_size:
       new = session.run(token, {so_far: ids})
       ids = np.concatenate([ids, new[:, np.newaxis]], axis=1)
     return ids

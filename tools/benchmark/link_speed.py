@@ -11,32 +11,19 @@ What an empty step takes, a small tensor's way more than that, and a large one's
 more than a small one's are three unknowns, one after the other.
 """
 
-import dataclasses
 import statistics
 import time
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from tools.benchmark import training_step, worker_servers
+from tools.benchmark import servers, train_step
+from tools.benchmark.measured import LinkSpeed
 
 # A tensor goes there and back so often in one step.
 _TURNS = 10
 _LARGE_BYTES = 2**22
 _WARM_UP_RUNS, _RUNS = 3, 20
-
-
-@dataclasses.dataclass(frozen=True)
-class LinkSpeed:
-  """What a transfer takes.
-
-  Attributes:
-    latency: Seconds of a transfer, however small; 0 with one worker.
-    bytes_a_second: Of a transfer besides; None with one worker.
-  """
-
-  latency: float = 0.0
-  bytes_a_second: float | None = None
 
 
 def measure(num_workers: int) -> LinkSpeed:
@@ -48,7 +35,7 @@ def measure(num_workers: int) -> LinkSpeed:
   if num_workers == 1:
     return LinkSpeed()
   tf.disable_eager_execution()
-  with worker_servers.worker_servers(num_workers, pinned=True) as (_, target):
+  with servers.worker_servers(num_workers, pinned=True) as (_, target):
     empty = _seconds(target, [_empty_step(num_workers)])
     small, large = (
       _seconds(target, [_empty_step(num_workers), _there_and_back(size)])
@@ -78,7 +65,7 @@ def _empty_step(num_workers: int) -> Any:
   def build() -> tf.Operation:
     ops = []
     for worker in range(num_workers):
-      with tf.device(worker_servers.worker_device(worker)):
+      with tf.device(servers.worker_device(worker)):
         ops.append(tf.identity(_variable(1)).op)
     return tf.group(ops)
 
@@ -89,11 +76,11 @@ def _there_and_back(num_bytes: int) -> Any:
   """A variable of worker 0 to worker 1 and back, several times."""
 
   def build() -> tf.Operation:
-    with tf.device(worker_servers.worker_device(0)):
+    with tf.device(servers.worker_device(0)):
       x = tf.identity(_variable(num_bytes // tf.float32.size))
     for _ in range(_TURNS):
       for worker in (1, 0):
-        with tf.device(worker_servers.worker_device(worker)):
+        with tf.device(servers.worker_device(worker)):
           x = tf.identity(x)
     return x.op
 
@@ -110,7 +97,7 @@ def _seconds(target: str, builds: list[Any]) -> float:
   """The median time of a step that does all."""
   with tf.Graph().as_default():
     step = tf.group([build() for build in builds])
-    config = training_step.session_config()
+    config = train_step.session_config(is_rewritten=False)
     with tf.Session(target, config=config) as session:
       session.run(tf.global_variables_initializer())
       run = session.make_callable(step)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the speed benchmark measures of a variant."""
+"""What is measured."""
 
 import dataclasses
 import statistics
@@ -116,3 +116,43 @@ class Measured:
 
 def _median(values: Sequence[float]) -> float | None:
   return statistics.median(values) if values else None
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerRun:
+  """What some steps took; lists have an entry a worker, in bytes.
+
+  Attributes:
+    peaks: The most resident memory.
+    idle: What was there before the graph came.
+    data: The most without pages of code, above what there was of it before.
+    parameters: Of the model.
+    build_seconds: Starting workers, building the graph, initialising weights.
+    step_seconds: The median of timed steps.
+    loss: Of the last step.
+  """
+
+  peaks: list[int]
+  idle: list[int]
+  data: list[int]
+  parameters: int
+  build_seconds: float
+  step_seconds: float
+  loss: float
+
+  @property
+  def above_idle(self) -> list[int]:
+    return [p - i for p, i in zip(self.peaks, self.idle, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class LinkSpeed:
+  """What a transfer from worker to worker takes.
+
+  Attributes:
+    latency: Seconds of a transfer, however small; 0 with one worker.
+    bytes_a_second: Of a transfer besides; None with one worker.
+  """
+
+  latency: float = 0.0
+  bytes_a_second: float | None = None

@@ -1,16 +1,32 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Measures what each cell's process needs, beside what theory says."""
+"""Measures the memory of a pipeline's cells, beside what theory says.
 
+Each cell runs on a worker process of its own, a TensorFlow server on this
+machine. Printed, for each: the peak of its resident memory above its idle level
+(the code and an equally large graph of a model without data are there), and
+what the simulated schedule predicts. The C library is told to give freed blocks
+back at once, so the peak is what is really alive, and the steps are slow.
+"""
+
+import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from tools.benchmark import process_memory
-from tools.benchmark.child_process import ChildProcess
-from tools.benchmark.memory_prediction import (
-  MemoryCase,
-  Prediction,
-  predict,
+from lingvo_gpipe import text_table
+from lingvo_gpipe.schedules import SCHEDULE_NAMES
+from tools.benchmark import command, conditions, fresh
+from tools.benchmark.cases import Case
+from tools.benchmark.measured import WorkerRun
+from tools.benchmark.memory_prediction import Prediction, predict
+
+_EXAMPLES = """\
+  tools/measure_memory.py
+  tools/measure_memory.py --schedules 1f1b --micro_batches 32,64,128
+"""
+_HEADER = (
+  *('schedule', 'M', 'cell', 'stash', 'at hand', 'state', 'inputs'),
+  *('activations', 'in transit', 'predicted MB', 'measured MB', 'off by'),
 )
 
 
@@ -24,7 +40,7 @@ class MemoryResult:
     predictions: For each cell, what theory says.
   """
 
-  case: MemoryCase
+  case: Case
   peaks: tuple[int, ...]
   predictions: tuple[Prediction, ...]
 
@@ -33,26 +49,141 @@ class MemoryResult:
     return self.peaks[cell] / self.predictions[cell].total - 1
 
 
-def measure(cases: Sequence[MemoryCase]) -> list[MemoryResult]:
+def bottlenecks(
+  schedule: str,
+  num_micro_batches: int,
+  *,
+  batch: int = 32768,
+  num_cells: int = 4,
+  dim: int = 1024,
+  hidden_dim: int = 256,
+  input_dim: int = 128,
+) -> Case:
+  """A model that is wide between cells and narrow inside, of a cell a layer.
+
+  Raises:
+    ValueError: There is no such schedule, or M does not divide the mini-batch.
+  """
+  case = Case(
+    *('memory', 'bottleneck', num_cells, dim, batch),
+    num_cells=num_cells,
+    num_micro_batches=num_micro_batches,
+    schedule=schedule,
+    hidden_dim=hidden_dim,
+    input_dim=input_dim,
+  )
+  case.check_micro_batches()
+  return case
+
+
+def measure(cases: Sequence[Case]) -> list[MemoryResult]:
   """Runs cases, which must agree in K, on one process a cell.
 
   Raises:
-    ChildError: A process failed; the message has its errors.
-    ValueError: The cases differ in K.
+    ProcessError: A process failed.
   """
-  num_cells = {case.num_cells for case in cases}
-  if len(num_cells) > 1:
-    raise ValueError(
-      f'The cases have {sorted(num_cells)} cells; measure those of one number '
-      'of cells at a time.'
-    )
-  results = []
-  with ChildProcess(
-    'tools.benchmark.memory_worker',
-    [dataclasses.asdict(case) for case in cases],
-    process_memory.ALIVE_ONLY_ENV,
-  ) as child:
-    for case in cases:
-      peaks = child.receive()
-      results.append(MemoryResult(case, tuple(peaks), tuple(predict(case))))
-  return results
+  splits = range(1, cases[0].num_cells)
+  with fresh.AliveOnly() as pool:
+    runs: list[WorkerRun] = pool.submit(
+      fresh.call,
+      'tools.benchmark.worker_run.run_each',
+      cases,
+      splits,
+      warm_up=True,
+    ).result()
+  return [
+    MemoryResult(case, tuple(run.above_idle), tuple(predict(case)))
+    for case, run in zip(cases, runs, strict=True)
+  ]
+
+
+def as_text(results: Sequence[MemoryResult]) -> str:
+  """A table with a cell of a case a row; also Markdown."""
+  return text_table.table(
+    _HEADER,
+    [
+      _row(result, cell)
+      for result in results
+      for cell in range(result.case.num_cells)
+    ],
+  )
+
+
+def _row(result: MemoryResult, cell: int) -> list[str]:
+  predicted = result.predictions[cell]
+  parts = (
+    predicted.state,
+    predicted.inputs,
+    predicted.activations,
+    predicted.in_transit,
+    predicted.total,
+    result.peaks[cell],
+  )
+  return [
+    result.case.schedule,
+    str(result.case.num_micro_batches),
+    str(cell),
+    str(predicted.peak_stash),
+    str(predicted.at_hand),
+    *(f'{part / 2**20:.1f}' for part in parts),
+    text_table.signed_percent(result.error(cell)),
+  ]
+
+
+def _parser() -> command.Parser:
+  parser = command.Parser('tools/measure_memory.py', __doc__, _EXAMPLES)
+  flag = parser.flag
+  flag(
+    'schedules', ','.join(SCHEDULE_NAMES), 'Schedules, commas.', command.names
+  )
+  flag('micro_batches', '32,64', 'M, several with commas.', command.numbers)
+  for name, default, what in (
+    ('batch', 32768, 'Examples in a mini-batch.'),
+    ('num_cells', 4, 'K.'),
+    ('dim', 1024, 'The width of what crosses the boundaries.'),
+    ('hidden_dim', 256, 'The width inside a cell.'),
+    ('input_dim', 128, "The width of the model's input."),
+  ):
+    flag(name, default, what, command.positive)
+  parser.outputs()
+  return parser
+
+
+def _cases(args: argparse.Namespace) -> list[Case]:
+  widths = ('batch', 'num_cells', 'dim', 'hidden_dim', 'input_dim')
+  return [
+    bottlenecks(schedule, m, **{name: getattr(args, name) for name in widths})
+    for schedule in args.schedules
+    for m in args.micro_batches
+  ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  parser = _parser()
+  args = parser.parse_args(argv)
+  parser.needs_linux()
+  try:
+    cases = _cases(args)
+  except ValueError as error:
+    parser.error(str(error))
+  machine = conditions.now()
+  text = conditions.describe(machine)
+  print(text, flush=True)
+  try:
+    results = measure(cases)
+  except fresh.ProcessError as error:
+    return parser.failed(error)
+  found = as_text(results)
+  print(f'\n{found}')
+  figures = [
+    {
+      **dataclasses.asdict(result),
+      'errors': [result.error(k) for k in range(result.case.num_cells)],
+    }
+    for result in results
+  ]
+  command.write(
+    args, f'{text}\n\n{found}', {'conditions': machine, 'cases': figures}
+  )
+  return 0

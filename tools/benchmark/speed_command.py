@@ -17,15 +17,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from tools.benchmark import (
+  command,
   conditions,
-  output_files,
   process_memory,
   speed,
   speed_estimate,
   speed_flags,
   speed_report,
 )
-from tools.benchmark.child_process import ChildError
+from tools.benchmark.fresh import ProcessError
 from tools.benchmark.speed_flags import Request
 
 
@@ -34,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = speed_flags.parser(_program(), __doc__)
   arguments = sys.argv[1:] if argv is None else argv
   args = parser.parse_args(arguments)
-  if not process_memory.available():
-    parser.error('/proc/self/status is needed, so Linux.')
+  parser.needs_linux()
   try:
     request = speed_flags.wanted(args)
   except ValueError as error:
@@ -45,27 +44,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     request.cases, request.plan, machine['cores']
   )
   _say(f'this takes about {max(1, round(seconds / 60))} min on a quiet machine')
-  command = _command_line(arguments)
-  head = _head(machine, command, request)
+  typed = _command_line(arguments)
+  head = _head(machine, typed, request)
   print(head, flush=True)
   try:
     reports = _measure(request)
-  except ChildError as error:
-    print(f'{parser.prog}: {error}', file=sys.stderr)
-    return 1
+  except ProcessError as error:
+    return parser.failed(error)
   parts = [*map(speed_report.as_text, reports), speed_report.legend(reports)]
   text = '\n\n'.join([head, *parts])
-  output_files.write_text(args.markdown, text)
   if request.readme:
     request.readme.replace(text)
-  output_files.write_json(
-    args.json,
-    {
-      'conditions': {**machine, 'alive': args.alive},
-      'command': command,
-      'cases': [*map(speed_report.as_json, reports)],
-    },
-  )
+  figures = {
+    'conditions': {**machine, 'alive': args.alive},
+    'command': typed,
+    'cases': [*map(speed_report.as_json, reports)],
+  }
+  command.write(args, text, figures)
   return int(any(m.error for r in reports for m in r.measured.values()))
 
 
@@ -87,10 +82,10 @@ def _command_line(arguments: Sequence[str]) -> str:
   return shlex.join([_program(), *shown])
 
 
-def _head(machine: dict[str, Any], command: str, request: Request) -> str:
+def _head(machine: dict[str, Any], typed: str, request: Request) -> str:
   """What stands above the tables."""
-  lines = [conditions.describe(machine), f'`{command}`']
-  if request.plan.environment:
+  lines = [conditions.describe(machine), f'`{typed}`']
+  if request.plan.alive:
     lines.append('Freed blocks go back at once: peaks are exact, steps slow.')
   if request.left_out:
     lines.append(request.left_out)
@@ -99,6 +94,8 @@ def _head(machine: dict[str, Any], command: str, request: Request) -> str:
 
 def _measure(request: Request) -> list[speed_report.CaseReport]:
   """Measures all cases; prints each as soon as it is there."""
+  if request.plan.alive:
+    os.environ.update(process_memory.ALIVE_ONLY_ENV)
   reports = []
   with speed.Benchmark(request.plan, _say) as benchmark:
     for case, variants in request.cases.items():
@@ -110,7 +107,7 @@ def _measure(request: Request) -> list[speed_report.CaseReport]:
 
 
 def _say(text: str) -> None:
-  print(f'  {text}', file=sys.stderr, flush=True)
+  command.say(f'  {text}')
 
 
 if __name__ == '__main__':

@@ -25,7 +25,7 @@ class Plan:
     steps: How many steps each turn has.
     one_core_steps: How many steps on one core each turn has; 0 for none.
     memory: Whether each device's memory is measured.
-    environment: What to add to the environment of processes that are timed.
+    alive: Whether freed blocks go back at once in processes that are timed.
     torch_python: The interpreter that has torch.
   """
 
@@ -34,7 +34,7 @@ class Plan:
   steps: int = 2
   one_core_steps: int = 1
   memory: bool = True
-  environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  alive: bool = False
   torch_python: str = sys.executable
 
   def __post_init__(self) -> None:

@@ -6,14 +6,10 @@ import argparse
 import dataclasses
 import subprocess
 import sys
+from typing import Any
 
 from lingvo_gpipe import schedules
-from tools.benchmark import (
-  cases,
-  process_memory,
-  speed_estimate,
-  variants,
-)
+from tools.benchmark import cases, command, speed_estimate, variants
 from tools.benchmark.cases import Case
 from tools.benchmark.marked_section import MarkedSection
 
@@ -27,8 +23,7 @@ _DEFAULT_VARIANTS = (
   *('torch-1f1b-always', 'torch-1f1b-never'),
 )
 _DEFAULT_RECOMPUTE = ('always', 'never')
-_EXAMPLES = f"""
-examples:
+_EXAMPLES = f"""\
   {_PROGRAM}                        the table in the README
   {_PROGRAM} --case=tiny            does everything run? in a minute
   {_PROGRAM} --model=transformer --cells=2,4 --micro_batches=4,8,16 \\
@@ -54,62 +49,64 @@ class Request:
   left_out: str = ''
 
 
-def parser(program: str, description: str) -> argparse.ArgumentParser:
+def parser(program: str, description: str | None) -> command.Parser:
   """The flags.
 
   Args:
     program: What the user typed.
     description: What it does.
   """
-  result = argparse.ArgumentParser(
-    program,
-    description=description,
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  add = result.add_argument
+  result = command.Parser(program, description, _EXAMPLES)
+
+  def add(
+    name: str, what: str, default: str = '', kind: Any = command.names
+  ) -> None:
+    result.add_argument(
+      f'--{name}',
+      type=kind,
+      default=(),
+      help=f'{what} Default: {default}.' if default else what,
+    )
+
   known = '; '.join(
     f'{case} K={case.num_cells} M={case.num_micro_batches}'
     for case in (*cases.CASES, *cases.TINY_CASES)
   )
+  add('case', f'Cases, with commas: {known}.', ','.join(_DEFAULT_CASES))
   add(
-    '--case',
-    help=f'Cases, with commas: {known}. Default: {",".join(_DEFAULT_CASES)}.',
+    'model',
+    'All cases of these models in place of --case, with commas: '
+    f'{", ".join(cases.SPEED_MODELS)}.',
+  )
+  for name, what in (('cells', 'K'), ('micro_batches', 'M')):
+    add(
+      name, f'{what}, several with commas.', "the case's own", command.numbers
+    )
+  add(
+    'schedules',
+    'Schedules, with commas, of all engines that have a choice: '
+    f'{", ".join(schedules.SCHEDULE_NAMES)}. With --recompute alone: all.',
   )
   add(
-    '--model',
-    help='All cases of these models in place of --case, with commas: '
-    f'{", ".join(cases.MODELS)}.',
-  )
-  add('--cells', help="K, several with commas. Default: the case's own.")
-  add(
-    '--micro_batches', help="M, several with commas. Default: the case's own."
-  )
-  add(
-    '--schedules',
-    help='Schedules, with commas, of all engines that have a choice: '
-    f'{", ".join(schedules.SCHEDULE_NAMES)}. Default with --recompute: all.',
-  )
-  add(
-    '--recompute',
-    help='Policies, with commas, of all engines that have a choice: '
-    f'{", ".join(schedules.RECOMPUTE_POLICIES)}. Default with --schedules: '
+    'recompute',
+    'Policies, with commas, of all engines that have a choice: '
+    f'{", ".join(schedules.RECOMPUTE_POLICIES)}. With --schedules alone: '
     f'{",".join(_DEFAULT_RECOMPUTE)}.',
   )
   add(
-    '--variants',
-    help='Variants, with commas, in place of --schedules and --recompute: '
-    f'{_variant_names()}. Default: {",".join(_DEFAULT_VARIANTS)}.',
+    'variants',
+    'Variants, with commas, in place of --schedules and --recompute: '
+    f'{_variant_names()}.',
+    ','.join(_DEFAULT_VARIANTS),
   )
-  add(
+  result.add_argument(
     '--torch_python',
     metavar='PYTHON',
     help='An interpreter that has torch. Default: the one that runs this.',
   )
   _add_amounts(result)
-  add('--json', metavar='FILE', help='A file for all figures.')
-  add('--markdown', metavar='FILE', help='A file for the tables.')
-  add(
+  result.outputs('tables')
+  result.add_argument(
     '--readme',
     metavar='FILE',
     help='A Markdown file whose part between <!-- benchmark:begin --> and '
@@ -118,27 +115,18 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
   return result
 
 
-def _add_amounts(result: argparse.ArgumentParser) -> None:
-  add = result.add_argument
-  for name, default, what in (
-    ('runs', 1, 'How often all processes are started anew.'),
-    ('rounds', 3, 'How often the variants take turns.'),
-    ('steps', 2, 'Steps a turn.'),
-    (
-      'one_core_steps',
-      1,
-      'Steps a turn on one core, for the efficiency; 0 for none.',
-    ),
-  ):
-    add(
-      f'--{name}', type=int, default=default, help=f'{what} Default: {default}.'
-    )
-  add(
+def _add_amounts(result: command.Parser) -> None:
+  flag = result.flag
+  flag('runs', 1, 'How often all processes are started anew.')
+  flag('rounds', 3, 'How often the variants take turns.')
+  flag('steps', 2, 'Steps a turn.')
+  flag('one_core_steps', 1, 'Steps a turn on one core; 0 for none.')
+  result.add_argument(
     '--no_memory',
     action='store_true',
     help="Do not measure the devices' memory, which takes as long as the rest.",
   )
-  add(
+  result.add_argument(
     '--alive',
     action='store_true',
     help='Have the C library give freed blocks back at once in the processes '
@@ -153,25 +141,12 @@ def _variant_names() -> str:
   return ', '.join([*engines, *configurable])
 
 
-def _list(text: str | None) -> list[str]:
-  return [part.strip() for part in text.split(',')] if text else []
-
-
-def _numbers(flag: str, text: str | None) -> list[int]:
-  try:
-    return [int(part) for part in _list(text)]
-  except ValueError as error:
-    raise ValueError(
-      f'--{flag}={text}: use whole numbers with commas, such as 2,4.'
-    ) from error
-
-
 def _cases(args: argparse.Namespace) -> list[Case]:
   if args.case and args.model:
     raise ValueError('Use --case or --model, not both.')
   if args.model:
-    return cases.cases_of_models(_list(args.model))
-  return cases.named_cases(_list(args.case) or _DEFAULT_CASES)
+    return cases.cases_of_models(args.model)
+  return cases.named_cases(args.case or _DEFAULT_CASES)
 
 
 def _methods(args: argparse.Namespace) -> list[variants.Method]:
@@ -182,10 +157,10 @@ def _methods(args: argparse.Namespace) -> list[variants.Method]:
     )
   if args.schedules or args.recompute:
     return variants.methods_with(
-      _list(args.schedules) or schedules.SCHEDULE_NAMES,
-      _list(args.recompute) or _DEFAULT_RECOMPUTE,
+      args.schedules or schedules.SCHEDULE_NAMES,
+      args.recompute or _DEFAULT_RECOMPUTE,
     )
-  return variants.named_methods(_list(args.variants) or _DEFAULT_VARIANTS)
+  return variants.named_methods(args.variants or _DEFAULT_VARIANTS)
 
 
 def _without_torch(
@@ -228,7 +203,7 @@ def _plan(args: argparse.Namespace) -> speed_estimate.Plan:
     steps=args.steps,
     one_core_steps=args.one_core_steps,
     memory=not args.no_memory,
-    environment=process_memory.ALIVE_ONLY_ENV if args.alive else {},
+    alive=args.alive,
     torch_python=args.torch_python or sys.executable,
   )
 
@@ -240,11 +215,9 @@ def wanted(args: argparse.Namespace) -> Request:
     ValueError: They do not fit together, or name what there is not.
   """
   methods, left_out = _without_torch(args, _methods(args))
-  cells = _numbers('cells', args.cells)
-  micro_batches = _numbers('micro_batches', args.micro_batches)
   return Request(
     {
-      case: variants.expand(case, methods, cells, micro_batches)
+      case: variants.expand(case, methods, args.cells, args.micro_batches)
       for case in _cases(args)
     },
     _plan(args),

@@ -1,12 +1,9 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The process in which `start_up` measures one thing."""
+"""What `start_up` measures, each in a process of its own."""
 
 import gc
-import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +12,7 @@ import lingvo.compat as tf
 import numpy as np
 from lingvo.core import cluster_factory, py_utils
 
-from tools.benchmark import (
-  case_model,
-  lingvo_set_up,
-  process_memory,
-  train_step,
-)
-from tools.benchmark import variants as variants_lib
+from tools.benchmark import case_model, process_memory, train_step
 from tools.benchmark.cases import Case
 from tools.benchmark.variants import Variant
 
@@ -41,9 +32,8 @@ def _splits(case: Case, num_cells: int) -> list[int]:
   return [round(k * number / num_cells) for k in range(1, num_cells)]
 
 
-def _start(case: Case, variant: Variant, number: int) -> dict[str, float]:
+def start(case: Case, variant: Variant) -> tuple[float, float, float]:
   """What `start_up.Start` has; in graph mode."""
-  del number
   tf.disable_eager_execution()
   splits = _splits(case, variant.num_cells)
   made: list[train_step.TrainStep] = []
@@ -52,10 +42,10 @@ def _start(case: Case, variant: Variant, number: int) -> dict[str, float]:
   )
   first = _seconds(made[0].run)
   later = statistics.median(_seconds(made[0].run) for _ in range(_STEPS))
-  return {'building': building, 'first': first, 'step': later}
+  return building, first, later
 
 
-def _graphs(case: Case, variant: Variant, number: int) -> float:
+def graph(case: Case, variant: Variant, number: int) -> float:
   """Bytes kept of a graph."""
   tf.disable_eager_execution()
   splits = _splits(case, variant.num_cells)
@@ -64,16 +54,15 @@ def _graphs(case: Case, variant: Variant, number: int) -> float:
   )
 
 
-def _shapes(case: Case, variant: Variant, number: int) -> float:
+def function(case: Case, variant: Variant, number: int) -> float:
   """Bytes kept of a shape in a tf.function."""
   step = tf.function(_eager_step_of(case, variant), autograph=False)
   batch = variant.num_micro_batches
   return _growth(lambda i: step(_inputs(case, batch * (i + 1))), number)
 
 
-def _eager(case: Case, variant: Variant, number: int) -> float:
+def eager(case: Case, variant: Variant) -> float:
   """CPU seconds of a step without tf.function."""
-  del number
   step = _eager_step_of(case, variant)
   x = _inputs(case, case.batch)
   step(x)
@@ -131,32 +120,3 @@ def _eager_step_of(case: Case, variant: Variant) -> Callable[[Any], Any]:
     return loss, tape.gradient(loss, variables)
 
   return step
-
-
-_KINDS = {
-  'start': _start,
-  'graph': _graphs,
-  'function': _shapes,
-  'eager': _eager,
-}
-
-
-def main(argument: str) -> None:
-  """Measures one thing, and writes what it found as a line of JSON."""
-  replies = os.fdopen(os.dup(1), 'w')
-  # What libraries print is not to be taken for the reply.
-  os.dup2(2, 1)
-  given = json.loads(argument)
-  measure = _KINDS[given['kind']]
-  found = measure(
-    Case(**given['case']),
-    variants_lib.from_json(given['variant']),
-    given.get('number', 1),
-  )
-  replies.write(json.dumps(found) + '\n')
-  replies.flush()
-
-
-if __name__ == '__main__':
-  lingvo_set_up.prepare()
-  main(sys.argv[1])

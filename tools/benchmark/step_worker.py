@@ -1,35 +1,22 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the training steps of one variant, when told to.
-
-Commands are:
-
-  {"do": "build"}             builds the graph, runs the first step
-  {"do": "steps", "count": n} runs n steps, timing each
-"""
+"""Runs the training steps of one variant, in a process of its own."""
 
 import time
 from typing import Any
 
-from tools.benchmark.cases import Case
-from tools.benchmark.variants import Variant
+from tools.benchmark import train_step
 
 
 class StepWorker:
-  """Carries out commands."""
+  """Builds a step, and times it; replies are dicts of `Measured`'s lists."""
 
-  def __init__(self, case: Case, variant: Variant, splits: list[int]):
-    self._arguments = case, variant, splits
-    self._step = None
+  def __init__(self, *args: Any):
+    """Keeps the arguments of `TrainStep`."""
+    self._arguments = args
 
-  def carry_out(self, command: dict[str, Any]) -> dict[str, Any]:
-    """Carries out one command; returns the reply."""
-    return getattr(self, f'_{command.pop("do")}')(**command)
-
-  def _build(self) -> dict[str, Any]:
-    # Importing TensorFlow and Lingvo belongs to no measurement.
-    from tools.benchmark import train_step
-
+  def build(self) -> dict[str, Any]:
+    """Builds the graph, and runs the first step."""
     started = time.perf_counter()
     self._step = train_step.TrainStep(*self._arguments)
     built = time.perf_counter()
@@ -41,7 +28,8 @@ class StepWorker:
       'ops': self._step.num_ops,
     }
 
-  def _steps(self, count: int) -> dict[str, Any]:
+  def steps(self, count: int) -> dict[str, Any]:
+    """Runs so many steps, and times each."""
     seconds, cpu_seconds, losses = [], [], []
     for _ in range(count):
       started, cpu_started = time.perf_counter(), time.process_time()

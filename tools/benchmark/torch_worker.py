@@ -5,8 +5,9 @@
 A program for an interpreter that has torch, ours or another, so it imports
 nothing of this package. Rank k, a process of its own with one thread, has stage
 k; ranks talk by gloo. Rank 0 starts the others, and takes commands as lines of
-JSON on its standard input, like a `step_server`'s workers: each is passed on to
-all ranks, and its reply follows when all have replied.
+JSON on its standard input, {"do": method, "args": ...} as `StepWorker` has
+them: each is passed on to all ranks, and its reply follows when all have
+replied.
 
 The argument is JSON: layers, dim, batch, micro_batches, schedule, recompute,
 splits; `rank` and `store` are added for ranks above 0.
@@ -85,9 +86,9 @@ class _Rank:
     self._loss = None
 
   def carry_out(self, command):
-    return getattr(self, '_' + command.pop('do'))(**command)
+    return getattr(self, command['do'])(*command.get('args', ()))
 
-  def _build(self):
+  def build(self):
     started = time.perf_counter()
     self._make()
     built = time.perf_counter()
@@ -99,7 +100,7 @@ class _Rank:
       'ops': 0,
     }
 
-  def _steps(self, count):
+  def steps(self, count):
     seconds, cpu_seconds, losses = [], [], []
     for _ in range(count):
       started, cpu_started = time.perf_counter(), time.process_time()

@@ -1,16 +1,17 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A training step of a benchmark's case: graph, session, first step.
+"""A training step of a case: graph, session, steps.
 
-Plain gradient descent, each weight updated on its own device, so that nothing
-but the pipeline is measured.
+Each weight is updated on its own device.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import lingvo.compat as tf
 from lingvo.core import builder_layers, cluster_factory, py_utils
+from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe import cluster, cpu_devices, pipelining_layer
 from lingvo_gpipe.training import one_core
@@ -18,9 +19,15 @@ from tools.benchmark import case_model, lingvo_engine
 from tools.benchmark.cases import Case
 from tools.benchmark.variants import Variant
 
-_LEARNING_RATE = 0.01
 _SEED = 1
 _NAME = 'net'
+_SGD_RATE = 0.01
+_OPTIMIZERS = {
+  'rmsprop': lambda: tf.tf1.train.RMSPropOptimizer(
+    1e-4, momentum=0.9, epsilon=1.0
+  ),
+  'adam': lambda: tf.tf1.train.AdamOptimizer(1e-4),
+}
 
 
 class TrainStep:
@@ -30,8 +37,11 @@ class TrainStep:
     self,
     case: Case,
     variant: Variant,
-    splits: list[int],
+    splits: Sequence[int],
     workers: str | None = None,
+    *,
+    data_is_kept: bool = False,
+    updates_only: bool = False,
   ):
     """Builds the graph and initialises the weights; `run` does a step.
 
@@ -41,6 +51,10 @@ class TrainStep:
       splits: The first layer of each cell but the first.
       workers: The target of sessions whose K workers have a CPU device each;
         by default this process has K.
+      data_is_kept: With workers: whether each step has the same data, which
+        then take no time.
+      updates_only: Whether a step only reads all weights, scales gradients that
+        are there already, and applies them: what a step does besides its tasks.
     """
     self._case = case
     self._variant = variant
@@ -53,15 +67,29 @@ class TrainStep:
       tf.random.set_seed(_SEED)
       step = py_utils.GetOrCreateGlobalStepVar()
       model = case_model.make(case)
-      if workers is None:
-        inputs, targets, start = model.data(case.batch)
+      start = tf.no_op()
+      if updates_only:
+        self._pipeline(model)
+        self._loss, self._train = tf.constant(0.0), self._update()
       else:
-        devices = [self._device(0), self._device(variant.num_cells - 1)]
-        inputs, targets, start = model.generated_data(case.batch, step, devices)
-      self._loss = self._compute_loss(model, inputs, targets)
-      self._train = _descend(self._loss)
-      self._session = tf.compat.v1.Session(workers or '', config=self._config())
+        if workers is None:
+          inputs, targets, start = model.data(case.batch)
+        else:
+          ends = [self._device(0), self._device(variant.num_cells - 1)]
+          inputs, targets = model.generated_data(
+            case.batch, step, ends, kept=data_is_kept
+          )
+        self._loss = self._compute_loss(model, inputs, targets)
+        self._train = self._descend()
+      self.num_parameters = sum(
+        variable.shape.num_elements() for variable in tf.trainable_variables()
+      )
+      self._session = self._new_session()
       self._session.run([tf.global_variables_initializer(), start])
+      if workers is not None:
+        # Its graph would keep the initial values.
+        self._session.close()
+        self._session = self._new_session()
 
   def run(self) -> float:
     """Runs a step; returns the loss before it."""
@@ -86,15 +114,20 @@ class TrainStep:
     cluster.use_cpu_devices(p, num_cells if in_one else 1, num_cells)
     return p.Instantiate()
 
-  def _device(self, cell: int) -> str:
+  def _device(self, cell: int) -> Any:
     return cluster_factory.Current().WorkerDeviceInModelSplit(cell)
 
-  def _compute_loss(self, model: Any, inputs: Any, targets: Any) -> Any:
+  def _pipeline(self, model: case_model.CaseModel) -> Any:
+    return pipeline_params(
+      model, self._variant, self._splits, _NAME
+    ).Instantiate()
+
+  def _compute_loss(
+    self, model: case_model.CaseModel, inputs: Any, targets: Any
+  ) -> Any:
     engine = self._variant.method.engine
     if engine in ('ours', 'naive'):
-      layer = pipeline_params(
-        model, self._variant, self._splits, _NAME
-      ).Instantiate()
+      layer = self._pipeline(model)
       return layer.ComputeLoss(layer.theta, inputs, targets)['loss'][0]
     if engine == 'lingvo':
       params = lingvo_engine.pipelining_params(
@@ -110,6 +143,40 @@ class TrainStep:
     with tf.device(self._device(self._variant.num_cells - 1)):
       return loss.FPropDefaultTheta(outputs, targets)['loss'][0]
 
+  def _descend(self) -> Any:
+    """An op that trains all weights, and what layers update besides."""
+    variables = tf.trainable_variables()
+    gradients = tf.gradients(
+      self._loss, variables, colocate_gradients_with_ops=True
+    )
+    return tf.group(
+      self._apply(gradients, variables),
+      *tf.get_collection(tf.GraphKeys.UPDATE_OPS),
+      *tf.get_collection(py_utils.BATCH_NORM_UPDATES),
+    )
+
+  def _update(self) -> Any:
+    """An op that applies gradients that are there already."""
+    variables = tf.trainable_variables()
+    scale = tf.Variable(1.0, trainable=False).read_value()
+    gradients, reads = [], []
+    for variable in variables:
+      with tf.device(variable.device):
+        kept = case_model.variable(tf.zeros(variable.shape))
+        gradients.append(scale * kept)
+        reads.append(variable.read_value().op)
+    return tf.group(self._apply(gradients, variables), *reads)
+
+  def _apply(self, gradients: Sequence[Any], variables: Sequence[Any]) -> Any:
+    pairs = list(zip(gradients, variables, strict=True))
+    if self._case.optimizer != 'sgd':
+      return _OPTIMIZERS[self._case.optimizer]().apply_gradients(pairs)
+    updates = []
+    for gradient, variable in pairs:
+      with tf.device(variable.device):
+        updates.append(tf.assign_sub(variable, _SGD_RATE * gradient))
+    return tf.group(*updates)
+
   @property
   def _threads_in_ops(self) -> int:
     """On how many threads an op may run."""
@@ -117,20 +184,40 @@ class TrainStep:
       return one_core.num_usable_cores()
     return 1
 
-  def _config(self) -> Any:
-    config = tf.compat.v1.ConfigProto(
-      intra_op_parallelism_threads=self._threads_in_ops
-    )
+  def _new_session(self) -> Any:
+    config = session_config(is_rewritten=self._case.optimizer == 'sgd')
+    config.intra_op_parallelism_threads = self._threads_in_ops
     if self._workers is None:
       config.device_count['CPU'] = self._variant.num_cells
     if self._variant.method.engine == 'plain':
       # Or two ops that do not wait for each other would run on two cores.
       config.inter_op_parallelism_threads = 1
-    return config
+    return tf.compat.v1.Session(self._workers or '', config=config)
+
+
+def session_config(*, is_rewritten: bool) -> Any:
+  """A session's configuration.
+
+  Args:
+    is_rewritten: Whether TensorFlow may rewrite graphs. It would keep folded
+      constants, such as an optimizer's slots of zeros shared by variables of a
+      shape, and take longer than the step.
+  """
+  config = tf.compat.v1.ConfigProto()
+  if not is_rewritten:
+    options = config.graph_options
+    options.optimizer_options.opt_level = tf.compat.v1.OptimizerOptions.L0
+    options.rewrite_options.CopyFrom(
+      rewriter_config_pb2.RewriterConfig(disable_meta_optimizer=True)
+    )
+  return config
 
 
 def pipeline_params(
-  model: Any, variant: Variant, splits: list[int], name: str
+  model: case_model.CaseModel,
+  variant: Variant,
+  splits: Sequence[int],
+  name: str,
 ) -> Any:
   """Params of our pipeline for a case's model, with the loss in it.
 
@@ -154,17 +241,3 @@ def pipeline_params(
       for k, (start, end) in enumerate(itertools.pairwise(ends))
     ],
   )
-
-
-def _descend(loss: Any) -> Any:
-  """One step of gradient descent, each weight on its device."""
-  variables = tf.trainable_variables()
-  gradients = tf.gradients(loss, variables, colocate_gradients_with_ops=True)
-  updates = [
-    *tf.get_collection(tf.GraphKeys.UPDATE_OPS),
-    *tf.get_collection(py_utils.BATCH_NORM_UPDATES),
-  ]
-  for variable, gradient in zip(variables, gradients, strict=True):
-    with tf.device(variable.device):
-      updates.append(tf.assign_sub(variable, _LEARNING_RATE * gradient))
-  return tf.group(*updates)

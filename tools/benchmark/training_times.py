@@ -1,6 +1,12 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Times whole trainings, from the command to its end, beside Lingvo's."""
+"""Times whole trainings beside Lingvo's own trainer, from command to end.
+
+Both train the same model for the same number of steps, by turns, each in a
+process of its own. Beside the time of the command stands what cannot be left
+out: imports, building the graph, the first step, in which TensorFlow optimises
+the graph, and the other steps at their median. Printed are medians.
+"""
 
 import dataclasses
 import os
@@ -10,11 +16,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lingvo_gpipe import text_table
 from lingvo_gpipe.training import stage_times
+from tools.benchmark import command, conditions
 
+_EXAMPLES = """\
+  tools/training_times.py                          60 steps, twice, by turns
+  tools/training_times.py --steps 5 --rounds 1     does it run?
+  tools/training_times.py --trainers ours --devices 2
+"""
 TRAINERS = {
   'ours': 'lingvo_gpipe.trainer',
   'lingvo': 'tools.benchmark.lingvo_trainer',
@@ -70,7 +82,7 @@ def run(trainer: str, model: str, steps: int, devices: int) -> Training:
   with tempfile.TemporaryDirectory(prefix='training_times_') as directory:
     logdir = pathlib.Path(directory)
     output = logdir / 'output.txt'
-    command = [
+    program = [
       *(sys.executable, '-m', TRAINERS[trainer]),
       *(f'--model={model}', f'--logdir={logdir}', '--run_locally=cpu'),
       *_flags(trainer, steps, devices),
@@ -83,7 +95,7 @@ def run(trainer: str, model: str, steps: int, devices: int) -> Training:
     with output.open('wb') as stream:
       started = time.monotonic()
       status = subprocess.run(
-        command, stdout=stream, stderr=stream, env=environment, check=False
+        program, stdout=stream, stderr=stream, env=environment, check=False
       ).returncode
       seconds = time.monotonic() - started
     text = output.read_text(errors='replace')
@@ -96,7 +108,7 @@ def run(trainer: str, model: str, steps: int, devices: int) -> Training:
     return Training(seconds, stage_times.from_text(text))
   except ValueError as error:
     last = '\n'.join(text.splitlines()[-_SHOWN_LINES:])
-    raise TrainingError(f'{" ".join(command)}: {error}\n{last}') from error
+    raise TrainingError(f'{" ".join(program)}: {error}\n{last}') from error
 
 
 def median(trainings: Sequence[Training]) -> dict[str, float]:
@@ -116,7 +128,7 @@ def median(trainings: Sequence[Training]) -> dict[str, float]:
   return {name: statistics.median(r[name] for r in rows) for name in rows[0]}
 
 
-def as_text(found: dict[str, Sequence[Training]]) -> str:
+def as_text(found: Mapping[str, Sequence[Training]]) -> str:
   """A table with a column for each trainer."""
   medians = {name: median(trainings) for name, trainings in found.items()}
   header = ['', *(TRAINERS[name] for name in medians)]
@@ -129,3 +141,55 @@ def as_text(found: dict[str, Sequence[Training]]) -> str:
     for row in next(iter(medians.values()))
   ]
   return text_table.table(header, rows)
+
+
+def _parser() -> command.Parser:
+  parser = command.Parser('tools/training_times.py', __doc__, _EXAMPLES)
+  flag, positive = parser.flag, command.positive
+  flag('model', 'image.digits.AmoebaNetD', 'A registered model.')
+  flag('steps', 60, 'Steps of a training.', positive)
+  flag('rounds', 2, 'How often the trainers take turns.', positive)
+  flag('devices', 1, "CPU devices of ours; Lingvo's trainer has one.", positive)
+  flag(
+    'trainers',
+    ','.join(TRAINERS),
+    'Which trainers, with commas.',
+    command.one_of(TRAINERS),
+  )
+  parser.outputs()
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  parser = _parser()
+  args = parser.parse_args(argv)
+  machine = conditions.now()
+  text = (
+    f'{conditions.describe(machine)}\n\n{args.model}, {args.steps} steps, '
+    f'{args.devices} device(s) (Lingvo 1), medians of {args.rounds}:'
+  )
+  print(text, flush=True)
+  found: dict[str, list[Training]] = {t: [] for t in args.trainers}
+  try:
+    for number in range(args.rounds):
+      for trainer, trainings in found.items():
+        trainings.append(run(trainer, args.model, args.steps, args.devices))
+        command.say(
+          f'  {number + 1}/{args.rounds} {trainer}: '
+          f'{trainings[-1].seconds:.1f} s'
+        )
+  except TrainingError as error:
+    return parser.failed(error)
+  table = as_text(found)
+  print(f'\n{table}')
+  figures = {
+    name: [{**dataclasses.asdict(t), 'ratio': t.ratio} for t in trainings]
+    for name, trainings in found.items()
+  }
+  command.write(
+    args,
+    f'{text}\n\n{table}',
+    {'conditions': machine, 'trainings': figures},
+  )
+  return 0

@@ -4,7 +4,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from lingvo_gpipe import schedules
 from tools.benchmark.cases import Case
@@ -100,11 +99,6 @@ class Variant:
     return self.method.engine != 'plain-all_cores'
 
 
-def from_json(value: dict[str, Any]) -> Variant:
-  """A variant from its dataclasses.asdict."""
-  return Variant(**{**value, 'method': Method(**value['method'])})
-
-
 def make_method(engine: str) -> Method:
   """The only method of an engine that has one."""
   own = _own_method(engine)
@@ -185,3 +179,9 @@ def expand(
           variant = Variant(method, k, 1 if method.engine == 'naive' else m)
         found[variant] = None
   return list(found)
+
+
+def variant_of(case: Case) -> Variant:
+  """Our engine, with the case's own schedule, policy, K and M."""
+  method = Method('ours', case.schedule, case.recompute)
+  return Variant(method, case.num_cells, case.num_micro_batches)

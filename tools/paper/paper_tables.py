@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from lingvo_gpipe.planner import costs_file
 from lingvo_gpipe.planner.model_costs import ModelCosts
-from tools.benchmark import output_files
+from tools.benchmark import command
 from tools.paper import (
   paper_comparison,
   paper_costs,
@@ -199,8 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   picture = pathlib.Path(args.picture).name if args.picture else ''
   text = paper_report.report(memory, throughput, _command(args), picture)
   print(text)
-  output_files.write_text(args.markdown, text)
-  output_files.write_json(args.json, paper_report.as_json(memory, throughput))
+  command.write(args, text, paper_report.as_json(memory, throughput))
   if args.picture:
     paper_picture.draw(memory, throughput, args.picture)
   return 0

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lingvo_gpipe import text_table
-from tools.benchmark import output_files
+from tools.benchmark import command
 
 _EXAMPLES = """
 examples:
@@ -170,6 +170,5 @@ def main(argv: Sequence[str] | None = None) -> int:
   text = as_text(counted)
   print(text)
   print(f'\nCounted in {time.monotonic() - started:.0f} s.', file=sys.stderr)
-  output_files.write_text(args.markdown, text)
-  output_files.write_json(args.json, as_json(counted))
+  command.write(args, text, as_json(counted))
   return 0

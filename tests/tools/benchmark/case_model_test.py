@@ -54,18 +54,17 @@ def test_pipelines_are_told_the_shapes():
 
 def test_equal_layers_make_equal_cells():
   found = case_cut.find(_MLP, 2)
-  assert (found['splits'], found['basis']) == ([2], 'flops')
-  assert found['layers'] == ['l0', 'l1', 'l2', 'l3']
-  first, second = (sum(cost) for cost in found['costs'])
+  assert (found.splits, found.basis) == ([2], 'flops')
+  assert found.layers == ['l0', 'l1', 'l2', 'l3']
+  first, second = (sum(cost) for cost in found.costs)
   # The first computes no gradient of the data.
   assert 0.8 < first / second < 1
-  assert found['own'] == {}
+  assert found.own == {}
 
 
 def test_what_recomputes_less_in_its_last_cell_has_a_cut_of_its_own():
   found = case_cut.find(dataclasses.replace(_MLP, num_layers=14), 2)
-  assert found['splits'] == [7]
-  own = found['own']
-  assert set(own) == {'ours-1f1b-always', 'ours-1f1b-except_last'}
-  assert own['ours-1f1b-always']['splits'] == [6]
-  assert len(own['ours-1f1b-always']['costs']) == 2
+  assert found.splits == [7]
+  assert set(found.own) == {'ours-1f1b-always', 'ours-1f1b-except_last'}
+  assert found.of('ours-1f1b-always').splits == [6]
+  assert len(found.of('ours-1f1b-always').costs) == 2

@@ -12,7 +12,7 @@ def test_cases_are_found_by_name_and_by_model():
   ]
   found = cases.cases_of_models(['mlp'])
   assert [case.name for case in found] == ['wide', 'long']
-  all_of = cases.cases_of_models(cases.MODELS)
+  all_of = cases.cases_of_models(cases.SPEED_MODELS)
   assert sorted(all_of, key=str) == sorted(cases.CASES, key=str)
 
 
@@ -26,6 +26,7 @@ def test_every_case_can_be_cut_into_its_micro_batches():
   [
     (lambda: cases.Case('x', 'mlp', 4, 0, 8), 'dim is 0'),
     (lambda: cases.Case('x', 'rnn', 4, 8, 8), "model is 'rnn'.*transformer"),
+    (lambda: cases.Case('x', 'mlp', 4, 8, 8, schedule='y'), "no schedule 'y'"),
     (lambda: cases.named_cases(['none']), "no case 'none'.*wide"),
     (lambda: cases.cases_of_models(['none']), "no model 'none'.*mlp"),
     (lambda: cases.CASES[0].check_micro_batches(3), '3.*512 examples'),

@@ -8,13 +8,12 @@ from tools.benchmark import (
   conditions,
   measured,
   memory,
-  memory_command,
   process_memory,
   speed,
   speed_command,
   speed_report,
 )
-from tools.benchmark.child_process import ChildError
+from tools.benchmark.fresh import ProcessError
 from tools.benchmark.memory_prediction import predict
 
 pytestmark = pytest.mark.skipif(
@@ -131,7 +130,7 @@ def test_memory_is_shown_and_written(monkeypatch, capsys, files):
     ]
 
   monkeypatch.setattr(memory, 'measure', measure)
-  assert memory_command.main(['--micro_batches', '8,16', *files]) == 0
+  assert memory.main(['--micro_batches', '8,16', *files]) == 0
   found, text = _read(files)
   assert [
     (case['case']['schedule'], case['case']['num_micro_batches'])
@@ -148,7 +147,7 @@ def test_memory_is_shown_and_written(monkeypatch, capsys, files):
     (speed_command, ['--variants', 'none'], "no variant 'none'"),
     (speed_command, ['--rounds', '0'], 'rounds is 0'),
     (speed_command, ['--case=tiny', '--model=mlp'], '--case or --model'),
-    (speed_command, ['--cells=2,x'], '--cells=2,x: use whole numbers'),
+    (speed_command, ['--cells=2,x'], '--cells: 2,x: use whole numbers'),
     (speed_command, ['--micro_batches=7'], 'micro_batches has 7'),
     (speed_command, ['--schedules=none'], "no schedule 'none'"),
     (
@@ -158,10 +157,10 @@ def test_memory_is_shown_and_written(monkeypatch, capsys, files):
     ),
     (speed_command, ['--torch_python=/none'], '--torch_python=/none: No such'),
     (speed_command, ['--readme=/none.md'], 'no file /none.md'),
-    (memory_command, ['--schedules', 'none'], "no schedule 'none'"),
-    (memory_command, ['--micro_batches', '5'], 'does not divide'),
-    (memory_command, ['--micro_batches', '0'], 'num_micro_batches is 0'),
-    (memory_command, ['--num_cells', '0'], 'num_cells is 0'),
+    (memory, ['--schedules', 'none'], "no schedule 'none'"),
+    (memory, ['--micro_batches', '5'], 'not divide'),
+    (memory, ['--micro_batches', '0'], 'num_micro_batches is 0'),
+    (memory, ['--num_cells', '0'], '--num_cells: 0 must be 1 or more'),
   ],
 )
 def test_mistakes_end_with_status_2(capsys, command, arguments, message):
@@ -173,11 +172,11 @@ def test_mistakes_end_with_status_2(capsys, command, arguments, message):
 
 def test_a_failed_process_ends_with_status_1(monkeypatch, capsys):
   def fail(*unused):
-    raise ChildError('it ended')
+    raise ProcessError('it ended')
 
   monkeypatch.setattr(speed.Benchmark, 'measure', fail)
   monkeypatch.setattr(memory, 'measure', fail)
-  for command in (speed_command, memory_command):
+  for command in (speed_command, memory):
     assert command.main([]) == 1
     assert 'it ended' in capsys.readouterr().err
 

@@ -8,19 +8,14 @@ import numpy as np
 import pytest
 
 from tools.benchmark import decode_command, decode_speed
+from tools.benchmark.cases import Case
 
 
 def test_ways_of_generating_agree():
-  case = decode_speed.Case(
-    num_layers=1,
-    model_dim=8,
-    vocab_size=20,
-    rows=3,
-    prompt=2,
-    tokens=5,
-    num_cells=2,
+  case = Case(
+    *('', 'transformer', 1, 8, 3, 2, 2), example_size=2 + 5, num_ids=20
   )
-  results = decode_speed.measure(case, runs=1)
+  results = decode_speed.measure(case, prompt=2, runs=1)
   assert [r.name for r in results] == [
     'cached, M = 1',
     'cached, M = 2',
@@ -34,7 +29,8 @@ def test_ways_of_generating_agree():
 
 @pytest.mark.parametrize('differ', [False, True])
 def test_command_shows_and_writes(monkeypatch, capsys, tmp_path, differ):
-  def measure(case, runs):
+  def measure(case, prompt, runs):
+    assert (case.example_size, prompt) == (264, 8)
     assert (case.num_layers, case.num_cells, runs) == (2, 2, 4)
     ids = np.zeros([4, 264])
     return [

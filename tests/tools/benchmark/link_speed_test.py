@@ -1,12 +1,9 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import dataclasses
-
 import pytest
 
-from tools.benchmark import link_speed
-from tools.benchmark.child_process import ChildProcess
-from tools.benchmark.training_case import TrainingCase
+from tools.benchmark import fresh, link_speed, measured
+from tools.benchmark.cases import Case
 
 
 def test_latency_and_speed_are_what_is_more_than_an_empty_step():
@@ -23,17 +20,15 @@ def test_noise_makes_no_negative_times():
 
 
 def test_one_worker_has_no_links():
-  assert link_speed.measure(1) == link_speed.LinkSpeed(0.0, None)
+  assert link_speed.measure(1) == measured.LinkSpeed(0.0, None)
 
 
 def test_transfers_and_updates_of_real_workers_take_time():
-  case = TrainingCase('transformer', 2, 16, 8, 4, num_workers=2)
-  arguments = {'case': dataclasses.asdict(case), 'timeout': 120.0}
-  with ChildProcess('tools.benchmark.training_server', {}) as server:
-    link = server.ask(do='link_speed', **arguments)['result']
-    update = server.ask(
-      do='update_seconds', splits=[2], timed_steps=2, **arguments
-    )['result']
-  assert 0 < link['latency'] < 1
-  assert link['bytes_a_second'] > 2**20
+  case = Case(
+    *('', 'transformer', 2, 16, 4, 2, 1, 8), num_ids=50, optimizer='adam'
+  )
+  link = fresh.call('tools.benchmark.link_speed.measure', 2, timeout=120)
+  update = fresh.call('tools.benchmark.worker_run.update_seconds', case, [2], 2)
+  assert 0 < link.latency < 1
+  assert link.bytes_a_second > 2**20
   assert 0 < update < 10

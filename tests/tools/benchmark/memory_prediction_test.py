@@ -4,17 +4,14 @@ import dataclasses
 
 import pytest
 
-from tools.benchmark.memory_prediction import MemoryCase, predict
+from tools.benchmark.memory import bottlenecks
+from tools.benchmark.memory_prediction import predict
 
-_GPIPE = MemoryCase('gpipe', 32)
-_1F1B = MemoryCase('1f1b', 32)
-
-
-def test_bytes_of_the_default_case():
-  assert _GPIPE.boundary_bytes == 1024 * 1024 * 4
-  assert _GPIPE.inner_bytes == 1024 * 256 * 4
-  assert _GPIPE.weight_bytes(1) == 2 * 1024 * 256 * 4
-  assert _GPIPE.input_bytes == 32768 * _GPIPE.input_dim * 4
+_GPIPE = bottlenecks('gpipe', 32)
+_1F1B = bottlenecks('1f1b', 32)
+# Of the default case: what crosses a boundary, what is within a cell.
+_UNIT = 1024 * 1024 * 4
+_INNER = 1024 * 256 * 4
 
 
 def test_fill_drain_has_all_inputs_at_hand():
@@ -26,26 +23,24 @@ def test_1f1b_has_what_the_cell_before_stashes():
   predictions = predict(_1F1B)
   assert [p.peak_stash for p in predictions] == [4, 3, 2, 1]
   assert [p.at_hand for p in predictions] == [32, 4, 3, 2]
-  assert [p.inputs // _1F1B.boundary_bytes for p in predictions[1:]] == [
+  assert [p.inputs // _UNIT for p in predictions[1:]] == [
     4, 3, 2,
   ]  # fmt: skip
 
 
 def test_parts_of_a_middle_cell():
   p = predict(_1F1B)[2]
-  unit, inner = _1F1B.boundary_bytes, _1F1B.inner_bytes
-  assert p.state == 3 * _1F1B.weight_bytes(2)
-  assert p.activations == 2 * unit + 2 * inner
-  assert p.in_transit == 2 * unit
+  assert p.state == 3 * 2 * 1024 * 256 * 4
+  assert p.activations == 2 * _UNIT + 2 * _INNER
+  assert p.in_transit == 2 * _UNIT
   assert p.total == p.state + p.inputs + p.activations + p.in_transit
 
 
 def test_first_and_last_cell_have_one_neighbour_each():
   predictions = predict(_1F1B)
-  unit = _1F1B.boundary_bytes
-  assert [p.in_transit // unit for p in predictions] == [1, 2, 2, 1]
-  assert predictions[0].activations == unit + 2 * _1F1B.inner_bytes
-  assert predictions[0].inputs == _1F1B.input_bytes
+  assert [p.in_transit // _UNIT for p in predictions] == [1, 2, 2, 1]
+  assert predictions[0].activations == _UNIT + 2 * _INNER
+  assert predictions[0].inputs == 32768 * 128 * 4
 
 
 def test_doubling_m_halves_all_but_state_and_fill_drains_stash():
@@ -66,9 +61,9 @@ def test_doubling_m_halves_all_but_state_and_fill_drains_stash():
   ('arguments', 'message'),
   [
     (('other', 32), "no schedule 'other'"),
-    (('gpipe', 31), 'num_micro_batches, 31, does not divide'),
+    (('gpipe', 31), 'has 31, which does not divide'),
   ],
 )
 def test_mistakes_are_named(arguments, message):
   with pytest.raises(ValueError, match=message):
-    MemoryCase(*arguments)
+    bottlenecks(*arguments)

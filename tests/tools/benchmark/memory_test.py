@@ -8,7 +8,7 @@ import statistics
 import pytest
 
 from tools.benchmark import memory, process_memory
-from tools.benchmark.memory_prediction import MemoryCase
+from tools.benchmark.memory import bottlenecks
 
 pytestmark = pytest.mark.skipif(
   not process_memory.available(), reason='/proc takes Linux'
@@ -23,9 +23,9 @@ _RUNS = 3
 @pytest.fixture(scope='module')
 def results():
   cases = [
-    MemoryCase('gpipe', 32, _BATCH),
-    MemoryCase('1f1b', 32, _BATCH),
-    MemoryCase('1f1b', 16, _BATCH),
+    bottlenecks('gpipe', 32, batch=_BATCH),
+    bottlenecks('1f1b', 32, batch=_BATCH),
+    bottlenecks('1f1b', 16, batch=_BATCH),
   ]
   found = memory.measure(cases * _RUNS)
   medians = {}
@@ -59,10 +59,3 @@ def test_more_micro_batches_lower_the_peak(results):
     # Each of the two peaks may be off by what the first test allows.
     assert many.predictions[cell].total < 0.6 * few.predictions[cell].total
     assert many.peaks[cell] < 0.85 * few.peaks[cell]
-
-
-def test_cases_of_different_pipelines_are_refused():
-  with pytest.raises(ValueError, match=r'have \[2, 4\] cells'):
-    memory.measure(
-      [MemoryCase('gpipe', 4), MemoryCase('gpipe', 4, num_cells=2)]
-    )

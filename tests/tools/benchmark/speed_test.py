@@ -1,11 +1,12 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
 import os
+from concurrent import futures
 
 import pytest
 
 from tools.benchmark import cases, process_memory, speed, variants
-from tools.benchmark.child_process import ChildError
+from tools.benchmark.fresh import ProcessError
 from tools.benchmark.measured import Cut
 from tools.benchmark.speed_estimate import Plan
 
@@ -33,10 +34,13 @@ class _Worker:
   def pin(self, *, one_core):
     self._one_core = one_core
 
+  def stop(self):
+    self._log.append(('stop', self._name))
+
   def ask(self, do, count=None):
     self._log.append((f'{do} alone' if self._one_core else do, self._name))
     if self._fails:
-      raise ChildError('cannot')
+      raise ProcessError('cannot')
     if do == 'build':
       reply = {'graph_seconds': 7.0, 'first_step_seconds': 2.0}
       return {**reply, 'losses': [9.0], 'ops': 3}
@@ -49,35 +53,43 @@ class _Worker:
     }
 
 
-class _Workers:
-  def __init__(self, log, failing=()):
-    self.log = log
-    self.cores = [0, 1]
-    self._failing = failing
+class _Pool:
+  """Measures memory in this process."""
 
-  def cut(self, case, num_cells):
-    return Cut([1] * (num_cells - 1), ['a'] * 2, [(1.0, 2.0)] * 2, 'flops')
+  def __init__(self, number):
+    assert number == len(os.sched_getaffinity(0))
 
-  def start(self, case, variant, cut):
-    name = variant.method.name
-    self.log.append(('start', name))
-    return _Worker(name, self.log, name in self._failing)
+  def submit(self, *call):
+    future = futures.Future()
+    try:
+      future.set_result(call[0](*call[1:]))
+    except ProcessError as error:
+      future.set_exception(error)
+    return future
 
-  def stop(self):
-    self.log.append(('stop', ''))
-
-  def device_bytes(self, case, variant, cut, slot):
-    self.log.append(('memory', variant.method.name))
-    if variant is _LINGVO:
-      raise ChildError('no memory')
-    return [5, 25]
+  def shutdown(self):
+    pass
 
 
 def _measure(monkeypatch, plan, failing=()):
   log = []
-  monkeypatch.setattr(
-    speed, 'Workers', lambda plan, stack: _Workers(log, failing)
-  )
+
+  def start(case, variant, cut, plan):
+    name = variant.method.name
+    log.append(('start', name))
+    return _Worker(name, log, name in failing)
+
+  def device_bytes(case, variant, cut, plan):
+    log.append(('memory', variant.method.name))
+    if variant is _LINGVO:
+      raise ProcessError('no memory')
+    return [5, 25]
+
+  cut = Cut([1], ['a'] * 2, [(1.0, 2.0)] * 2, 'flops')
+  monkeypatch.setattr(speed.workers, 'start', start)
+  monkeypatch.setattr(speed.workers, 'device_bytes', device_bytes)
+  monkeypatch.setattr(speed.fresh, 'call', lambda *unused: cut)
+  monkeypatch.setattr(speed.fresh, 'AliveOnly', _Pool)
   with speed.Benchmark(plan) as benchmark:
     return benchmark.measure(_CASE, [_LINGVO, _OURS, _PLAIN]), log
 
@@ -88,7 +100,7 @@ def test_variants_take_turns_while_all_are_alive(monkeypatch):
   assert [what for what, of in log if of == name] == [
     *('start', 'build'),
     *['steps', 'steps alone'] * 3,
-    'memory',
+    *('stop', 'memory'),
   ]
   asked = [of for what, of in log if what == 'steps']
   assert asked == ['lingvo', name, 'plain'] * 3

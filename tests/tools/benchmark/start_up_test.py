@@ -4,12 +4,7 @@ import json
 
 import pytest
 
-from tools.benchmark import (
-  process_memory,
-  start_up,
-  start_up_command,
-  start_up_report,
-)
+from tools.benchmark import process_memory, start_up
 from tools.benchmark.start_up import Kept, Start
 
 pytestmark = pytest.mark.skipif(
@@ -21,7 +16,7 @@ def test_starts_are_measured_and_shown_beside_lingvos(tmp_path, capsys):
   path = tmp_path / 'found.json'
   arguments = ['--mlp=2x2', '--mlp_layers=4', '--transformer=', '--graphs=0']
   arguments += ['--shapes=0', '--rounds=1', f'--json={path}']
-  assert start_up_command.main(arguments) == 0
+  assert start_up.main(arguments) == 0
   found = json.loads(path.read_text())['starts']
   assert [row['variant'] for row in found] == [
     'ours-1f1b-never K=2 M=2',
@@ -34,7 +29,7 @@ def test_starts_are_measured_and_shown_beside_lingvos(tmp_path, capsys):
 
 
 def test_a_small_model_without_a_pipeline_keeps_next_to_nothing_of_a_graph():
-  found = start_up.measure_kept('graph', 4, lambda text: None)
+  found = start_up.measure_kept('graph', 4)
   assert found.number == 4
   # A graph has a few MB.
   assert found.plain < 2 * 2**20
@@ -56,7 +51,7 @@ def test_the_report_compares_with_what_comes_second():
     ('transformer', others[1].variants[0]): Start(0.5, 1.0, 0.0625),
   }
   kept = [Kept('graph', 20, 2**21, 2**19)]
-  text = start_up_report.as_text([row, *others], starts, kept, (0.25, 0.5))
+  text = start_up.as_text([row, *others], starts, kept, (0.25, 0.5))
   cells = [
     [cell.strip() for cell in line.split('|')[1:-1]]
     for line in text.splitlines()
@@ -77,5 +72,5 @@ def test_the_report_compares_with_what_comes_second():
 )
 def test_what_cannot_be_measured_is_refused(argument, capsys):
   with pytest.raises(SystemExit):
-    start_up_command.main([argument])
+    start_up.main([argument])
   assert 'start_up.py: error:' in capsys.readouterr().err

@@ -9,11 +9,7 @@ import subprocess
 import pytest
 
 from lingvo_gpipe.training import stage_times
-from tools.benchmark import (
-  conditions,
-  training_times,
-  training_times_command,
-)
+from tools.benchmark import conditions, training_times
 
 STAGES = stage_times.StageTimes(5, 3, 2, 20, 0.125, 12.5, 0, 0)
 
@@ -50,7 +46,7 @@ def commands(monkeypatch):
 def test_trainers_take_turns_and_a_table_shows_both(commands, capsys, tmp_path):
   file = tmp_path / 'found.json'
   args = ['--model', 'a.B', '--steps', '21', '--json', str(file)]
-  assert training_times_command.main(args) == 0
+  assert training_times.main(args) == 0
   ours, lingvo = training_times.TRAINERS.values()
   assert [command[2] for command in commands] == [ours, lingvo, ours, lingvo]
   assert '--max_steps=21' in commands[0]
@@ -73,13 +69,13 @@ def test_a_training_that_fails_is_shown(monkeypatch, capsys):
     return subprocess.CompletedProcess(command, 2)
 
   monkeypatch.setattr(subprocess, 'run', run)
-  assert training_times_command.main([]) == 1
+  assert training_times.main([]) == 1
   err = capsys.readouterr().err
   assert 'exit status 2' in err and 'what it said' in err
 
 
 def test_an_unknown_trainer_is_said_at_once(capsys):
   with pytest.raises(SystemExit) as status:
-    training_times_command.main(['--trainers', 'ours,torch'])
+    training_times.main(['--trainers', 'ours,torch'])
   assert status.value.code == 2
   assert 'torch is none of ours, lingvo' in capsys.readouterr().err

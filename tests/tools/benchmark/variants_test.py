@@ -1,12 +1,11 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
-import json
 
 import pytest
 
 from tools.benchmark import cases, variants
-from tools.benchmark.variants import Method, Variant, make_method
+from tools.benchmark.variants import Method, make_method
 
 _MLP = cases.TINY_CASES[0]
 _LANGUAGE_MODEL = cases.TINY_CASES[2]
@@ -57,10 +56,9 @@ def test_the_peer_trains_the_mlp_only():
   assert not variants.expand(_LANGUAGE_MODEL, torch)
 
 
-def test_a_variant_passes_through_json():
-  variant = Variant(Method('ours', '1f1b', 'never'), 3, 6)
-  text = json.dumps(dataclasses.asdict(variant))
-  assert variants.from_json(json.loads(text)) == variant
+def test_a_case_says_how_it_is_run_itself():
+  case = dataclasses.replace(_MLP, schedule='gpipe', recompute='never')
+  assert variants.variant_of(case).name == 'ours-gpipe-never K=2 M=4'
 
 
 @pytest.mark.parametrize(

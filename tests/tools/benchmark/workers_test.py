@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 from tools.benchmark import cases, process_memory, variants, workers
-from tools.benchmark.child_process import ChildError
-from tools.benchmark.measured import Cut
+from tools.benchmark.fresh import ProcessError
+from tools.benchmark.measured import Cut, WorkerRun
 from tools.benchmark.speed_estimate import Plan
 
 pytestmark = pytest.mark.skipif(
@@ -20,85 +20,50 @@ _OURS, _TORCH = variants.expand(
   _CASE, variants.named_methods(['ours-1f1b-never', 'torch-gpipe-always'])
 )
 _CUT = Cut([2], ['a'] * 4, [(1.0, 2.0)] * 2, 'flops')
+_PLAN = Plan(torch_python='/some/python')
 
 
-class _Child:
-  """A child process that notes what it is told, and replies with it."""
+class _Peer:
+  """PyTorch's first rank, which notes what it is told."""
 
-  started = []
-
-  def __init__(self, module, argument, environment=None, python=None):
-    self.module = module
+  def __init__(self, python, file, argument):
+    assert (python, os.path.basename(file)) == (
+      '/some/python',
+      'torch_worker.py',
+    )
     self.argument = argument
-    self.environment = environment
-    self.python = python
     self.asked = []
-    self.pids = []
-    self.started.append(self)
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *unused):
-    self.asked.append('exit')
+    self.pids = [os.getpid()]
 
   def receive(self):
     return {'reply': {'pids': self.pids, 'torch': '9.9'}}
 
   def ask(self, **command):
     self.asked.append(command)
-    if command['do'] == 'start':
-      return {'reply': {'worker': 7, 'pids': [os.getpid()]}}
-    if command.get('command', {}).get('do') == 'fail':
+    if command['do'] == 'fail':
       return {'error': 'it cannot'}
-    return {'reply': {'peaks': [1, 2]}}
+    return {'reply': {'losses': [1]}}
+
+  def stop(self):
+    self.asked.append('stop')
 
 
 @pytest.fixture
-def children(monkeypatch):
-  monkeypatch.setattr(workers, 'ChildProcess', _Child)
-  monkeypatch.setattr(_Child, 'started', [])
-  return _Child.started
+def peers(monkeypatch):
+  started = []
+
+  def start(*args):
+    started.append(_Peer(*args))
+    return started[-1]
+
+  monkeypatch.setattr(workers, 'ForeignProcess', start)
+  monkeypatch.setattr(workers, 'bind_all_threads', lambda cores, pid: None)
+  return started
 
 
-@pytest.fixture
-def pool():
-  with contextlib.ExitStack() as stack:
-    yield workers.Workers(Plan(torch_python='/some/python'), stack)
-
-
-def test_one_server_runs_all_of_tensorflow(children, pool):
-  first, second = (pool.start(_CASE, _OURS, _CUT) for _ in range(2))
-  [server] = children
-  assert [command['do'] for command in server.asked] == ['start', 'start']
-  assert server.asked[0]['splits'] == [2]
-  first.ask(do='steps', count=3)
-  assert server.asked[-1] == {
-    'do': 'work',
-    'worker': 7,
-    'command': {'do': 'steps', 'count': 3},
-  }
-  with pytest.raises(ChildError, match='it cannot'):
-    second.ask(do='fail')
-  pool.stop()
-  assert server.asked[-1] == {'do': 'stop'}
-
-
-def test_memory_is_measured_where_freed_blocks_go_back(children, pool):
-  pool.start(_CASE, _OURS, _CUT)
-  for slot in (0, 1, 1):
-    assert pool.device_bytes(_CASE, _OURS, _CUT, slot) == [1, 2]
-  timed, memory, other = children
-  assert timed.environment == {}
-  for child in (memory, other):
-    assert child.environment == process_memory.ALIVE_ONLY_ENV
-  assert len(other.asked) == 2
-
-
-def test_the_peer_is_told_of_the_case_and_ends_with_its_turns(children, pool):
-  worker = pool.start(_CASE, _TORCH, _CUT)
-  [peer] = children
-  assert peer.python == '/some/python'
+def test_the_peer_is_told_of_the_case(peers):
+  worker = workers.start(_CASE, _TORCH, _CUT, _PLAN)
+  [peer] = peers
   assert peer.argument == {
     'layers': _CASE.num_layers,
     'dim': _CASE.dim,
@@ -108,36 +73,78 @@ def test_the_peer_is_told_of_the_case_and_ends_with_its_turns(children, pool):
     'recompute': 'always',
     'splits': [2],
   }
-  assert peer.environment['OMP_NUM_THREADS'] == '1'
   assert worker.version == 'PyTorch 9.9'
-  worker.ask(do='build')
-  pool.stop()
-  assert peer.asked == [{'do': 'build'}, 'exit']
+  assert worker.ask('steps', 3) == {'losses': [1]}
+  with pytest.raises(ProcessError, match='it cannot'):
+    worker.ask('fail')
+  worker.stop()
+  assert peer.asked == [
+    {'do': 'steps', 'args': (3,)},
+    {'do': 'fail', 'args': ()},
+    'stop',
+  ]
+
+
+def test_a_device_needs_what_its_process_had_beyond_idle_and_code(
+  peers, monkeypatch
+):
+  run = WorkerRun([9], [1], [3, 4], 5, 1.0, 1.0, 1.0)
+  monkeypatch.setattr(workers.fresh, 'call', lambda *args: run)
+  assert workers.device_bytes(_CASE, _OURS, _CUT, _PLAN) == [3, 4]
+  for name, value in (
+    ('anonymous_bytes', 5),
+    ('peak_bytes', 100),
+    ('file_bytes', 20),
+  ):
+    monkeypatch.setattr(process_memory, name, lambda pid, value=value: value)
+  assert workers.device_bytes(_CASE, _TORCH, _CUT, _PLAN) == [100 - 20 - 5]
+  assert [
+    command if command == 'stop' else command['do']
+    for command in (peers[0].asked)
+  ] == ['build', 'stop']
+
+
+def test_a_variant_of_ours_is_built_run_bound_and_ended():
+  worker = workers.start(_CASE, _OURS, _CUT, _PLAN)
+  try:
+    built = worker.ask('build')
+    assert built['ops'] > 0 and len(built['losses']) == 1
+    cores = sorted(os.sched_getaffinity(0))
+    worker.pin(one_core=True)
+    assert sorted(os.sched_getaffinity(worker.pids[0])) == cores[:1]
+    worker.pin(one_core=False)
+    assert sorted(os.sched_getaffinity(worker.pids[0])) == cores
+    steps = worker.ask('steps', 2)
+    assert len(steps['seconds']) == len(steps['cpu_seconds']) == 2
+    assert steps['losses'][-1] < built['losses'][0]
+  finally:
+    worker.stop()
+  with pytest.raises(ProcessLookupError):
+    os.kill(worker.pids[0], 0)
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='takes two cores')
-def test_workers_are_bound_to_a_core_and_let_go(children):
+def test_ranks_of_the_peer_have_a_core_each(monkeypatch):
   cores = sorted(os.sched_getaffinity(0))
   with contextlib.ExitStack() as stack:
-    processes = []
+    pids = []
     for _ in range(2):
       process = subprocess.Popen(['sleep', '60'])
       stack.callback(process.wait)
       stack.callback(process.kill)
-      processes.append(process)
-    pids = [process.pid for process in processes]
+      pids.append(process.pid)
+
+    def start(*args):
+      peer = _Peer(*args)
+      peer.pids = pids
+      return peer
+
+    monkeypatch.setattr(workers, 'ForeignProcess', start)
+    worker = workers.start(_CASE, _TORCH, _CUT, _PLAN)
 
     def bound():
       return [sorted(os.sched_getaffinity(pid)) for pid in pids]
 
-    child = _Child('', None)
-    worker = workers.Worker(child, cores)
-    worker.pids = pids
+    assert bound() == [cores[:1], cores[1:2]]
     worker.pin(one_core=True)
     assert bound() == [cores[:1]] * 2
-    worker.pin(one_core=False)
-    assert bound() == [cores] * 2
-    # Ranks of the peer have a core each.
-    child.pids = pids
-    worker.start_torch()
-    assert bound() == [cores[:1], cores[1:2]]

@@ -3,7 +3,7 @@
 """The table, of what a trainer and a launcher print; they have tests of theirs.
 
 The commands themselves take a minute: tools/worker_table.py --steps 3
---model tools.benchmark.worker_model.Tiny.
+--model tools.paper.worker_model.Tiny.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from lingvo_gpipe.training import stage_times
-from tools.benchmark import worker_table, worker_table_command
+from tools.paper import worker_table
 
 MIB = 2**20
 STAGES = stage_times.StageTimes(5, 3, 2, 2, 0.125, 12, 400 * MIB, 912 * MIB)
@@ -110,6 +110,6 @@ def test_other_losses_and_other_weights_are_named(monkeypatch, tmp_path):
 )
 def test_a_mistake_is_said_at_once(args, capsys):
   with pytest.raises(SystemExit) as status:
-    worker_table_command.main(args)
+    worker_table.main(args)
   assert status.value.code == 2
   assert ' '.join(args[:1]) in capsys.readouterr().err

@@ -7,51 +7,33 @@ layers without a pipeline on batches of the micro-batches' size, several times
 each from different weights.
 """
 
-import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 
-from tools.benchmark import lingvo_set_up, output_files
+from tools.benchmark import command, lingvo_set_up
 
-_EXAMPLES = """
-examples:
+_EXAMPLES = """\
   tools/batch_norm.py
   tools/batch_norm.py --runs 3 --steps 100
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    'tools/batch_norm.py',
-    description=__doc__,
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  add = parser.add_argument
-  add('--runs', type=int, default=5, help='Of each kind. Default: %(default)s.')
-  add(
-    '--steps',
-    type=int,
-    default=250,
-    help='Steps of each training. Default: %(default)s.',
-  )
-  add('--json', help='A file for the accuracies.')
+def _parser() -> command.Parser:
+  parser = command.Parser('tools/batch_norm.py', __doc__, _EXAMPLES)
+  parser.flag('runs', 5, 'Of each kind.')
+  parser.flag('steps', 250, 'Steps of each training.', command.positive)
+  parser.add_argument('--json', help='A file for the accuracies.')
   return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; 0 if the accuracies differ by no more than noise."""
-  args = _parser().parse_args(argv)
-  if args.runs < 2 or args.steps < 1:
-    print(
-      f'tools/batch_norm.py: --runs {args.runs} must be at least 2, for a '
-      f'spread, and --steps {args.steps} at least 1.',
-      file=sys.stderr,
-    )
-    return 2
+  parser = _parser()
+  args = parser.parse_args(argv)
+  if args.runs < 2:
+    parser.error(f'--runs {args.runs} must be at least 2, for a spread')
   lingvo_set_up.prepare()
-  from tools.benchmark import batch_norm
+  from tools.paper import batch_norm
 
   found: dict[bool, list[float]] = {True: [], False: []}
   for seed in range(1, args.runs + 1):
@@ -72,9 +54,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     f'{result.standard_error:.2%}: '
     + ('within noise' if result.within_noise else 'more than noise')
   )
-  output_files.write_json(args.json, dataclasses.asdict(result))
+  command.write_json(args.json, dataclasses.asdict(result))
   return int(not result.within_noise)
-
-
-if __name__ == '__main__':
-  sys.exit(main())

@@ -8,13 +8,14 @@ before: threads do not survive a fork.
 """
 
 import contextlib
+import multiprocessing
 import os
-import signal
-import socket
 import time
 from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe.launching import local_cluster
 
 
 def worker_device(task: int) -> str:
@@ -37,22 +38,24 @@ def worker_servers(
     session's master is a server of this process, so the workers do nothing but
     run their share of the graph.
   """
-  ports = _free_ports(num_workers + 1)
-  addresses = [f'127.0.0.1:{port}' for port in ports]
+  addresses = [
+    f'127.0.0.1:{port}' for port in local_cluster.free_ports(num_workers + 1)
+  ]
   jobs = {'client': addresses[:1], 'worker': addresses[1:]}
-  parent = os.getpid()
-  pids = []
+  fork = multiprocessing.get_context('fork')
+  workers = [
+    fork.Process(target=_serve, args=(jobs, task, os.getpid(), pinned))
+    for task in range(num_workers)
+  ]
   try:
-    for task in range(num_workers):
-      pid = os.fork()
-      if not pid:
-        _serve(jobs, task, parent, pinned)
-      pids.append(pid)
-    yield pids, _server(jobs, 'client', 0).target
+    for worker in workers:
+      worker.start()
+    yield [worker.pid for worker in workers], _server(jobs, 'client', 0).target
   finally:
-    for pid in pids:
-      os.kill(pid, signal.SIGKILL)
-      os.waitpid(pid, 0)
+    for worker in workers:
+      if worker.pid is not None:
+        worker.kill()
+        worker.join()
 
 
 def pin(core: int) -> None:
@@ -65,15 +68,13 @@ def _serve(
   jobs: dict[str, list[str]], task: int, parent: int, pinned: bool
 ) -> None:
   """Runs a worker in a forked process, until its parent is gone."""
-  try:
-    if pinned:
-      pin(task)
-    server = _server(jobs, 'worker', task)
-    # The server runs for as long as it is referred to.
-    while server and os.getppid() == parent:
-      time.sleep(0.5)
-  finally:
-    os._exit(0)
+  if pinned:
+    pin(task)
+  server = _server(jobs, 'worker', task)
+  # The server runs for as long as it is referred to.
+  while server and os.getppid() == parent:
+    time.sleep(0.5)
+  os._exit(0)
 
 
 def _server(
@@ -89,12 +90,3 @@ def _server(
       inter_op_parallelism_threads=2,
     ),
   )
-
-
-def _free_ports(count: int) -> list[int]:
-  """Ports that nobody uses just now."""
-  with contextlib.ExitStack() as stack:
-    sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-    for s in sockets:
-      s.bind(('127.0.0.1', 0))
-    return [s.getsockname()[1] for s in sockets]

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from tools.benchmark import size_search
-from tools.benchmark.size_search import Trial
+from tools.paper import size_search
+from tools.paper.size_search import Trial
 
 _SIZES = tuple(range(10, 1000, 10))
 _BUDGET = 5000

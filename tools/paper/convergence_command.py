@@ -7,68 +7,41 @@ every bit, dropout included. The run without a pipeline has the mini-batch in
 one piece, and other dropout masks; its curve lies beside theirs.
 """
 
-import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 
-from tools.benchmark import lingvo_set_up, output_files
+from tools.benchmark import command, lingvo_set_up
 
-_EXAMPLES = """
-examples:
+_EXAMPLES = """\
   tools/convergence.py --steps 200 --picture curves.png
   tools/convergence.py --model image.digits.AmoebaNetD --cells 1,2,3
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    'tools/convergence.py',
-    description=__doc__,
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  add = parser.add_argument
-  add(
-    '--model',
-    default='lm.pydoc.TransformerBytes',
-    help='A registered model. Default: %(default)s.',
-  )
-  add('--cells', default='1,2,4', help='K, with commas. Default: %(default)s.')
-  add(
-    '--steps',
-    type=int,
-    default=200,
-    help='Steps of each training. Default: %(default)s.',
-  )
-  add('--picture', help='A PNG file to draw the curves into.')
-  add('--json', help='A file for the losses.')
+def _parser() -> command.Parser:
+  parser = command.Parser('tools/convergence.py', __doc__, _EXAMPLES)
+  parser.flag('model', 'lm.pydoc.TransformerBytes', 'A registered model.')
+  parser.flag('cells', '1,2,4', 'K, with commas.', command.numbers)
+  parser.flag('steps', 200, 'Steps of each training.', command.positive)
+  parser.add_argument('--picture', help='A PNG file to draw the curves into.')
+  parser.add_argument('--json', help='A file for the losses.')
   return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; 0 if the pipelined runs agree in every bit."""
-  args = _parser().parse_args(argv)
-  try:
-    cells = [int(part) for part in args.cells.split(',')]
-  except ValueError:
-    cells = []
-  if not cells or min(cells) < 1 or args.steps < 1:
-    print(
-      f'tools/convergence.py: --cells {args.cells!r} must be numbers such as '
-      f'1,2,4, and --steps {args.steps} at least 1.',
-      file=sys.stderr,
-    )
-    return 2
+  parser = _parser()
+  args = parser.parse_args(argv)
+  if not args.cells or min(args.cells) < 1:
+    parser.error('--cells must be numbers such as 1,2,4')
   lingvo_set_up.prepare()
   from lingvo_gpipe.training import user_error
-  from tools.benchmark import convergence
+  from tools.paper import convergence
 
   try:
-    curves = convergence.compare(args.model, cells, args.steps, print)
+    curves = convergence.compare(args.model, args.cells, args.steps, print)
   except (user_error.UserError, ValueError) as error:
-    print(f'tools/convergence.py: {error}', file=sys.stderr)
-    return 2
+    parser.error(str(error))
   *piped, plain = curves
   different = convergence.num_differences(piped)
   for curve in curves:
@@ -86,14 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     abs(a - b) for a, b in zip(piped[0].losses, plain.losses, strict=True)
   )
   print(f'The unpipelined run is at most {gap:.3f} away.')
-  output_files.write_json(
-    args.json, [dataclasses.asdict(curve) for curve in curves]
-  )
+  command.write_json(args.json, [dataclasses.asdict(curve) for curve in curves])
   if args.picture:
     title = f'{args.model}: the same losses however the model is cut'
     convergence.draw(curves, title, args.picture)
   return int(different > 0)
-
-
-if __name__ == '__main__':
-  sys.exit(main())

@@ -7,8 +7,8 @@ import pytest
 
 from lingvo_gpipe.cost_model import LayerCost
 from lingvo_gpipe.partitioner import PipelineSpec, partition
-from tools.benchmark import least_memory
-from tools.benchmark.training_case import TrainingCase
+from tools.benchmark.cases import Case
+from tools.paper import least_memory
 
 
 def _layer(name, parameters, activations=100, output=10):
@@ -38,35 +38,40 @@ def test_the_cut_needs_hardly_more_than_the_least():
 
 
 def _reference(family, num_layers):
-  case = TrainingCase(family, 9, 64, 32, 16, 1, 4, 'always')
+  case = Case('', family, 9, 64, 16, 1, 4, 32)
   layers = tuple(_layer(str(i), 1000 + i) for i in range(num_layers))
   return least_memory.Reference(case, layers, 8)
+
+
+def _parameters(reference, case):
+  layers = least_memory.guess_cut(reference, case).layers
+  return sum(layer.parameters for layer in layers)
 
 
 @pytest.mark.parametrize('length', [3, 6, 9, 12, 36])
 def test_amoebanets_of_any_length_have_their_layers(length):
   reference = _reference('amoebanet', 16)
-  case = dataclasses.replace(reference.case, length=length)
+  case = dataclasses.replace(reference.case, num_layers=length)
   # Stem, four reductions and classifier stay.
   runs = ((3, 4, 5), (7, 8, 9), (11, 12, 13))
   expected = sum(1000 + i for i in (0, 1, 2, 6, 10, 14))
   for run in runs:
     for i in range(length // 3):
       expected += 1000 + run[min(i, 2)]
-  assert least_memory.guess_parameters(reference, case) == expected
+  assert _parameters(reference, case) == expected
 
 
 def test_transformers_repeat_their_layer():
   reference = _reference('transformer', 3)
-  case = dataclasses.replace(reference.case, length=7)
-  found = least_memory.guess_parameters(reference, case)
+  case = dataclasses.replace(reference.case, num_layers=7)
+  found = _parameters(reference, case)
   assert found == 1000 + 7 * 1001 + 1002
 
 
 def test_a_guess_without_micro_batches_has_all_activations_and_one_gradient():
   reference = _reference('transformer', 3)
   case = dataclasses.replace(
-    reference.case, length=1, num_micro_batches=1, recompute='never'
+    reference.case, num_layers=1, num_micro_batches=1, recompute='never'
   )
   # Four times the reference's micro-batch, and its input.
   expected = 16 * (1000 + 1001 + 1002) + 4 * 3 * 100 + 4 * 8
@@ -77,7 +82,7 @@ def test_a_guess_without_micro_batches_has_all_activations_and_one_gradient():
 
 def test_with_micro_batches_a_weight_has_20_bytes():
   reference = _reference('transformer', 3)
-  case = dataclasses.replace(reference.case, length=1)
+  case = dataclasses.replace(reference.case, num_layers=1)
   # The reference's micro-batch, its activations and all its inputs.
   (need,) = least_memory.guess_cut(reference, case).device_memory
   assert need == 20 * (1000 + 1001 + 1002) + 3 * 100 + 8
@@ -85,5 +90,5 @@ def test_with_micro_batches_a_weight_has_20_bytes():
 
 def test_a_wider_model_has_the_square_of_weights():
   reference = _reference('transformer', 3)
-  wide = dataclasses.replace(reference.case, length=1, dim=128)
-  assert least_memory.guess_parameters(reference, wide) == 4 * 3003
+  wide = dataclasses.replace(reference.case, num_layers=1, dim=128)
+  assert _parameters(reference, wide) == 4 * 3003

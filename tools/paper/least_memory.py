@@ -12,7 +12,7 @@ from lingvo_gpipe.partitioner import (
   PipelineSpec,
   partition,
 )
-from tools.benchmark.training_case import TrainingCase
+from tools.benchmark.cases import Case
 
 SCHEDULE = '1f1b'
 
@@ -51,21 +51,21 @@ class Reference:
     input_bytes: Bytes of the input of as many.
   """
 
-  case: TrainingCase
+  case: Case
   layers: tuple[LayerCost, ...]
   input_bytes: int
 
 
-def reference_case(case: TrainingCase) -> TrainingCase:
+def reference_case(case: Case) -> Case:
   """The model whose costs tell those of all sizes of a family."""
   return dataclasses.replace(
     case,
-    length=3 * _DISTINCT if case.family == 'amoebanet' else 1,
-    num_workers=1,
+    num_layers=3 * _DISTINCT if case.model == 'amoebanet' else 1,
+    num_cells=1,
   )
 
 
-def guess_cut(reference: Reference, case: TrainingCase) -> Partition:
+def guess_cut(reference: Reference, case: Case) -> Partition:
   """A case cut for least memory, with about what each worker needs.
 
   That is without its idle level. Weights are taken to grow with the square of
@@ -74,7 +74,7 @@ def guess_cut(reference: Reference, case: TrainingCase) -> Partition:
   examples = case.micro_batch_size / reference.case.micro_batch_size
   layers = _guessed_layers(reference, case)
   spec = PipelineSpec(
-    num_devices=case.num_workers,
+    num_devices=case.num_cells,
     num_micro_batches=case.num_micro_batches,
     schedule=SCHEDULE,
     recompute=case.recompute,
@@ -83,14 +83,7 @@ def guess_cut(reference: Reference, case: TrainingCase) -> Partition:
   return least_memory_cut(layers, spec)
 
 
-def guess_parameters(reference: Reference, case: TrainingCase) -> int:
-  """About how many parameters a case has."""
-  return sum(layer.parameters for layer in _guessed_layers(reference, case))
-
-
-def _guessed_layers(
-  reference: Reference, case: TrainingCase
-) -> list[LayerCost]:
+def _guessed_layers(reference: Reference, case: Case) -> list[LayerCost]:
   examples = case.micro_batch_size / reference.case.micro_batch_size
   scale = case.dim / reference.case.dim
   return [
@@ -98,17 +91,17 @@ def _guessed_layers(
   ]
 
 
-def _lengthened(reference: Reference, case: TrainingCase) -> list[LayerCost]:
+def _lengthened(reference: Reference, case: Case) -> list[LayerCost]:
   """The reference's layers, with those repeated that a longer model repeats."""
   layers = list(reference.layers)
-  if case.family == 'transformer':
+  if case.model == 'transformer':
     embedding, layer, softmax = layers
-    return [embedding] + [layer] * case.length + [softmax]
+    return [embedding] + [layer] * case.num_layers + [softmax]
   # stem, 2 reductions, run, reduction, run, reduction, run, classifier
   result, start = layers[:3], 3
   for _ in range(3):
     run = layers[start : start + _DISTINCT]
-    count = case.length // 3
+    count = case.num_layers // 3
     result += run[:count] + [run[-1]] * (count - _DISTINCT)
     result.append(layers[start + _DISTINCT])
     start += _DISTINCT + 1

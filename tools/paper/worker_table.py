@@ -1,6 +1,10 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""One pipeline over one process and over several: the same, and where it is.
+"""Trains one pipeline of four cells over one process, two and four workers.
+
+The losses must agree in every bit, and each worker must hold the weights of its
+cells and no others; else the exit status is 1. Printed are the step times, and
+for each process its weights and its peak of memory, without what imports take.
 
 Each run is the trainer's own command, or the launcher's; what they print and
 write is read:
@@ -16,11 +20,17 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 
 from lingvo_gpipe import text_table
 from lingvo_gpipe.training import stage_times
+from tools.benchmark import command, conditions
 
+_EXAMPLES = """\
+  tools/worker_table.py                            25 million weights
+  tools/worker_table.py --steps 3 --model tools.paper.worker_model.Tiny
+"""
 NUM_CELLS = 4
 _MIB = 2**20
 _SHOWN_LINES = 15
@@ -167,9 +177,7 @@ def cell_weight_bytes(output: str) -> tuple[int, ...]:
   Raises:
     ValueError: It is not there.
   """
-  rows = re.findall(
-    r'^\| \d+ (?:[^|]*\|){4} +([\d,]+) \|', output, re.MULTILINE
-  )
+  rows = _CELL_ROW.findall(output)
   if len(rows) != NUM_CELLS:
     raise ValueError(f'it shows {len(rows)} cells, not {NUM_CELLS}')
   return tuple(4 * int(row.replace(',', '')) for row in rows)
@@ -234,3 +242,61 @@ def as_text(runs: Sequence[Run]) -> str:
     ],
   )
   return f'{steps}\n\n{held}'
+
+
+def _parser() -> command.Parser:
+  parser = command.Parser('tools/worker_table.py', __doc__, _EXAMPLES)
+  parser.flag(
+    'model',
+    'tools.paper.worker_model.Wide',
+    'A registered model, its random_seed set and its cut left open.',
+  )
+  parser.flag('steps', 10, 'Steps of each training.')
+  parser.flag(
+    'workers',
+    '0,2,4',
+    'Worker processes, with commas; 0: one process.',
+    command.numbers,
+  )
+  parser.outputs('tables')
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; 0 if all is as it must be."""
+  parser = _parser()
+  args = parser.parse_args(argv)
+  if not args.workers or not set(args.workers) <= {0, 1, 2, NUM_CELLS}:
+    parser.error(
+      f'--workers {args.workers}: numbers such as 0,2,4, each of which divides '
+      f'the {NUM_CELLS} cells, or 0'
+    )
+  if args.steps < 2:
+    parser.error(f'--steps {args.steps}: 2 or more, the first is not timed')
+  machine = conditions.now()
+  text = f'{conditions.describe(machine)}\n\n{args.model}, {args.steps} steps:'
+  print(text, flush=True)
+  runs = []
+  try:
+    with tempfile.TemporaryDirectory(prefix='worker_table_') as directory:
+      for number in args.workers:
+        runs.append(
+          run(number, args.model, args.steps, pathlib.Path(directory))
+        )
+        command.say(f'  {runs[-1].name}: {runs[-1].stages.total:.0f} s')
+  except RunError as error:
+    return parser.failed(error)
+  wrong = problems(runs, args.steps)
+  verdict = '\n'.join(wrong) or (
+    f'All {args.steps} losses are bit-identical; each worker holds the '
+    'weights of its cells.'
+  )
+  tables = f'{as_text(runs)}\n\n{verdict}'
+  print(f'\n{tables}')
+  figures = {
+    'conditions': machine,
+    'runs': [dataclasses.asdict(found) for found in runs],
+    'problems': wrong,
+  }
+  command.write(args, f'{text}\n\n{tables}', figures)
+  return int(bool(wrong))

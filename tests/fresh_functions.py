@@ -1,0 +1,59 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of `fresh` run in other processes."""
+
+import os
+import sys
+import time
+
+from tools.benchmark import fresh, process_memory
+
+MB = 2**20
+
+
+class Counter:
+  def __init__(self, start):
+    self._number = start
+
+  def add(self, more):
+    self._number += more
+    return self._number
+
+  def pid(self):
+    return os.getpid()
+
+  def fail(self):
+    raise ValueError('no more beer')
+
+  def end(self):
+    print('last words', file=sys.stderr, flush=True)
+    os._exit(3)
+
+
+def peak():
+  return process_memory.peak_bytes()
+
+
+def grow(size, seconds=0):
+  fresh.announce([os.getpid()])
+  data = b'x' * size
+  time.sleep(seconds)
+  del data
+
+
+def _worker(seconds):
+  pid = os.fork()
+  if not pid:
+    time.sleep(seconds)
+    os._exit(1)
+  fresh.announce([pid])
+  return pid
+
+
+def lose_worker():
+  _worker(0.2)
+  time.sleep(30)
+
+
+def leave_worker():
+  return _worker(60)

@@ -1,0 +1,95 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Processes of `fresh`, which run `fresh_functions`."""
+
+import os
+import signal
+import time
+
+import pytest
+from fresh_functions import MB
+
+from tools.benchmark import fresh, process_memory
+
+pytestmark = pytest.mark.skipif(
+  not process_memory.available(), reason='/proc takes Linux'
+)
+
+
+@pytest.fixture
+def process():
+  with fresh.Process('fresh_functions.Counter', 5) as process:
+    yield process
+
+
+def test_an_object_lives_in_a_process_of_its_own(process):
+  assert process.ask('add', 1) == 6
+  assert process.ask('add', 2) == 8
+  assert process.ask('pid') == process.pid != os.getpid()
+  with fresh.Process('fresh_functions.Counter', 0) as other:
+    assert other.ask('add', 3) == 3
+  assert process.ask('add', 0) == 8
+
+
+def test_a_failure_is_told_and_the_process_goes_on(process):
+  with pytest.raises(fresh.ProcessError, match='ValueError: no more beer'):
+    process.ask('fail')
+  assert process.ask('add', 1) == 6
+
+
+def test_a_process_that_ends_is_told_with_its_last_words(process):
+  for _ in range(2):
+    with pytest.raises(fresh.ProcessError, match=r'status 3:\nlast words'):
+      process.ask('end')
+
+
+def test_a_stopped_process_is_gone():
+  process = fresh.Process('fresh_functions.Counter', 5)
+  process.ask('add', 1)
+  process.stop()
+  with pytest.raises(ProcessLookupError):
+    os.kill(process.pid, 0)
+
+
+@pytest.mark.parametrize('spawned', [False, True])
+def test_a_function_is_given_its_arguments(spawned):
+  found = fresh.call('builtins.dict', {'a': 1}, b=2, spawned=spawned)
+  assert found == {'a': 1, 'b': 2}
+
+
+def test_only_what_measures_memory_has_all_freed_blocks_go_back():
+  key = 'MALLOC_MMAP_THRESHOLD_'
+  assert fresh.call('os.getenv', key) is None
+  with fresh.AliveOnly() as pool:
+    found = pool.submit(fresh.call, 'os.getenv', key).result()
+  assert found == process_memory.ALIVE_ONLY_ENV[key]
+  assert os.getenv(key) is None
+
+
+def test_what_exceeds_the_budget_is_stopped():
+  budget = fresh.call('fresh_functions.peak') + 100 * MB
+  started = time.monotonic()
+  assert fresh.call('fresh_functions.grow', 10 * MB, budget=budget) is None
+  with pytest.raises(fresh.OverBudgetError):
+    fresh.call('fresh_functions.grow', 300 * MB, 30, budget=budget)
+  # It would have slept for 30 s.
+  assert time.monotonic() - started < 25
+
+
+def test_deaths_of_workers_and_slowness_are_errors():
+  with pytest.raises(fresh.ProcessError, match='A worker ended'):
+    fresh.call('fresh_functions.lose_worker')
+  with pytest.raises(fresh.ProcessError, match='more than 0 s'):
+    fresh.call('time.sleep', 30, timeout=0.3)
+
+
+def test_workers_end_with_the_process_that_started_them():
+  pid = fresh.call('fresh_functions.leave_worker')
+  for _ in range(100):
+    try:
+      os.kill(pid, 0)
+    except ProcessLookupError:
+      return
+    time.sleep(0.05)
+  os.kill(pid, signal.SIGKILL)
+  pytest.fail('The worker lives on.')

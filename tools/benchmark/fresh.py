@@ -1,0 +1,273 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Runs something in a process of its own, and can watch its memory.
+
+```
+  this process --> server --fork--> function --fork--> worker 0, worker 1, ...
+       |                               |                  ^
+       |  <--- ids of workers, result -'                  |
+       |---------------- reads their peaks ---------------'
+       '-- kills them all at the end, or if one passes its budget
+```
+
+The server, of `multiprocessing`, has imported everything, and each process
+starts from its memory: nothing is left over from the one before.
+"""
+
+import functools
+import multiprocessing
+import multiprocessing.connection
+import os
+import pkgutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from contextlib import suppress
+from typing import Any
+from unittest import mock
+
+from tools.benchmark import lingvo_set_up, process_memory
+
+_TIMEOUT = 600.0
+_BOUND = 'tools.benchmark.fresh.bound'
+_POLL_SECONDS = 0.05
+# A worker is gone before the process tells that all is over, at most so long.
+_GRACE_SECONDS = 2.0
+_SHOWN = 2000
+_SHOWN_LINES = 15
+
+# A process gets its environment while no other does.
+_STARTING = threading.Lock()
+
+
+class ProcessError(RuntimeError):
+  """A process failed, or ended before it replied."""
+
+
+class OverBudgetError(ProcessError):
+  """A worker took more memory than it may."""
+
+
+class Process:
+  """A process with an object in it, whose methods are called from here.
+
+  Attributes:
+    pid: The process's id.
+  """
+
+  def __init__(
+    self, make: str, *args: Any, spawned: bool = False, **kwargs: Any
+  ):
+    """Starts the process; `stop` ends it, or the end of a with block.
+
+    Args:
+      make: What makes the object, called in the process for the first command;
+        by name, so that this process need not import it.
+      args: Its arguments.
+      spawned: Whether the process imports everything itself. What it then
+        takes is not for pages that are copied after a fork.
+      kwargs: More arguments.
+    """
+    context: Any = multiprocessing.get_context(
+      'spawn' if spawned else 'forkserver'
+    )
+    # What the process prints, for errors.
+    self._log = tempfile.NamedTemporaryFile()  # noqa: SIM115
+    self._channel, theirs = context.Pipe()
+    self._process = context.Process(
+      target=_serve,
+      args=(theirs, self._log.name, make, args, kwargs),
+    )
+    environment = {
+      'CUDA_VISIBLE_DEVICES': '',
+      'TF_CPP_MIN_LOG_LEVEL': '2',
+      'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
+    }
+    with _STARTING, mock.patch.dict(os.environ, environment):
+      if not spawned:
+        context.set_forkserver_preload(['tools.benchmark.preload'])
+      self._process.start()
+    theirs.close()
+    self.pid: int = self._process.pid
+
+  def ask(
+    self,
+    method: str,
+    *args: Any,
+    budget: int | None = None,
+    timeout: float = _TIMEOUT,
+  ) -> Any:
+    """Calls a method of the object; returns what it returns.
+
+    Args:
+      method: Its name.
+      args: Its arguments.
+      budget: Bytes that the peak of no announced worker may exceed.
+      timeout: Seconds it may take.
+
+    Raises:
+      OverBudgetError: A worker's peak exceeded the budget.
+      ProcessError: It failed, took too long, or the process ended.
+    """
+    with suppress(BrokenPipeError):
+      self._channel.send((method, args))
+    deadline = time.monotonic() + timeout
+    workers: Sequence[int] = ()
+    while time.monotonic() < deadline:
+      message = self._receive(_POLL_SECONDS)
+      if message is None and workers:
+        message = self._watch(workers, budget)
+      if message is None:
+        continue
+      kind, value = message
+      if kind == 'result':
+        return value
+      if kind == 'error':
+        raise ProcessError(value)
+      workers = value
+    raise ProcessError(f'It took more than {timeout:.0f} s.')
+
+  def _receive(self, seconds: float) -> tuple[str, Any] | None:
+    """A message, if one comes in so many seconds."""
+    ready = multiprocessing.connection.wait(
+      [self._channel, self._process.sentinel], seconds
+    )
+    if not ready:
+      return None
+    try:
+      if self._channel.poll():
+        message: tuple[str, Any] = self._channel.recv()
+        return message
+    except (EOFError, ConnectionError):
+      pass
+    self._process.join()
+    raise ended(self._process.exitcode, self._log)
+
+  def _watch(
+    self, workers: Sequence[int], budget: int | None
+  ) -> tuple[str, Any] | None:
+    """Looks at the workers' memory; a message, if that is what has come."""
+    try:
+      peaks = [process_memory.peak_bytes(pid) for pid in workers]
+    except (OSError, ValueError):
+      # Either all is over, or a worker was killed.
+      message = self._receive(_GRACE_SECONDS)
+      if message is None:
+        raise ProcessError('A worker ended, perhaps for lack of memory.') from (
+          None
+        )
+      return message
+    if budget is not None and max(peaks) > budget:
+      raise OverBudgetError(f'A peak is {max(peaks)} bytes.')
+    return None
+
+  def stop(self) -> None:
+    """Ends the process and what it started."""
+    self._channel.close()
+    # It may not have made its group yet.
+    for kill in (os.killpg, os.kill):
+      with suppress(ProcessLookupError):
+        kill(self.pid, signal.SIGKILL)
+    self._process.join()
+    self._log.close()
+
+  def __enter__(self) -> 'Process':
+    return self
+
+  def __exit__(self, *unused: Any) -> None:
+    self.stop()
+
+
+def ended(status: int | None, log: Any) -> ProcessError:
+  """The error of a process that ended, with the last lines it printed."""
+  log.seek(0)
+  lines = log.read().decode(errors='replace').splitlines()
+  last = '\n'.join(lines[-_SHOWN_LINES:])
+  return ProcessError(f'The process ended with status {status}:\n{last}')
+
+
+def call(
+  function: str,
+  *args: Any,
+  spawned: bool = False,
+  budget: int | None = None,
+  timeout: float = _TIMEOUT,
+  **kwargs: Any,
+) -> Any:
+  """Calls a function in a process of its own; see `Process`.
+
+  Args:
+    function: Its module's name and its own.
+    args: Its arguments.
+    spawned: As for `Process`.
+    budget: As for `Process.ask`.
+    timeout: As for `Process.ask`.
+    kwargs: More arguments of the function.
+  """
+  with Process(_BOUND, function, *args, spawned=spawned, **kwargs) as process:
+    return process.ask('__call__', budget=budget, timeout=timeout)
+
+
+def bound(function: str, *args: Any, **kwargs: Any) -> Callable[[], Any]:
+  """A function with its arguments."""
+  return functools.partial(pkgutil.resolve_name(function), *args, **kwargs)
+
+
+class AliveOnly(futures.ProcessPoolExecutor):
+  """Processes from which `call` starts others whose memory is all alive.
+
+  See `process_memory`. A call in each of them is made at the same time.
+  """
+
+  def __init__(self, number: int = 1):
+    super().__init__(
+      number,
+      multiprocessing.get_context('spawn'),
+      initializer=_set_environment,
+      initargs=(process_memory.ALIVE_ONLY_ENV,),
+    )
+
+
+def _set_environment(environment: dict[str, str]) -> None:
+  os.environ.update(environment)
+
+
+# -- In the process.
+
+_channel: Any = None
+
+
+def announce(pids: Sequence[int]) -> None:
+  """Tells the process that called this one whose memory to watch."""
+  if _channel is not None:
+    _channel.send(('workers', list(pids)))
+
+
+def _serve(
+  channel: Any, log: str, make: str, args: Any, kwargs: dict[str, Any]
+) -> None:
+  """Carries out commands until the other end closes."""
+  global _channel
+  _channel = channel
+  # Its workers are in its group.
+  os.setpgid(0, 0)
+  stream = os.open(log, os.O_WRONLY | os.O_APPEND)
+  for printed in (1, 2):
+    os.dup2(stream, printed)
+  lingvo_set_up.prepare()
+  target = None
+  with suppress(EOFError, ConnectionError):
+    while True:
+      method, given = channel.recv()
+      try:
+        target = target or pkgutil.resolve_name(make)(*args, **kwargs)
+        reply = 'result', getattr(target, method)(*given)
+      except Exception as error:
+        traceback.print_exc()
+        reply = 'error', f'{type(error).__name__}: {error}'[-_SHOWN:]
+      channel.send(reply)

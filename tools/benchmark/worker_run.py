@@ -1,0 +1,176 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Runs training steps on K worker processes, one for each cell.
+
+Cell k is on a TensorFlow server, a fork of this process; the session's master
+is another. So the peak of a server's memory above what it had before the graph
+came is what its cell needs: weights, gradients, activations.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import lingvo.compat as tf
+
+from tools.benchmark import (
+  cases,
+  fresh,
+  lingvo_processes,
+  process_memory,
+  servers,
+  train_step,
+)
+from tools.benchmark.cases import Case
+from tools.benchmark.measured import WorkerRun
+from tools.benchmark.variants import Variant, variant_of
+
+# The servers have started, and freed memory has gone back, after this.
+_SETTLE_SECONDS = 0.3
+
+
+def run(case: Case, splits: Sequence[int], *args: Any, **how: Any) -> WorkerRun:
+  """`run_each` of one case."""
+  [found] = run_each([case], splits, *args, **how)
+  return found
+
+
+def run_each(
+  cases: Sequence[Case],
+  splits: Sequence[int],
+  variant: Variant | None = None,
+  *,
+  timed_steps: int = 0,
+  pinned: bool = False,
+  warm_up: bool = False,
+) -> list[WorkerRun]:
+  """Runs training steps of cases, one after the other, on workers of its own.
+
+  Args:
+    cases: What to run, with the same K. This process must not have run
+      TensorFlow.
+    splits: The first layer of each cell but the first.
+    variant: How; by default as the cases say.
+    timed_steps: Steps after the first, of whose times the median counts; with
+      0 the first step counts.
+    pinned: Whether each worker is kept to a core of its own.
+    warm_up: Whether a step of a tiny model with a graph like the largest comes
+      first, so that code and the room that the graph takes are part of the idle
+      level.
+  """
+  tf.disable_eager_execution()
+  started = time.monotonic()
+  found = []
+  num_cells = (variant or cases[0]).num_cells
+  with servers.worker_servers(num_cells, pinned=pinned) as (
+    pids,
+    target,
+  ):
+    if warm_up:
+      largest = max(cases, key=lambda case: case.num_micro_batches)
+      _step(_tiny(largest), splits, variant, target).run()
+    for case in cases:
+      # The variables of the case before outlive its session.
+      tf.compat.v1.Session.reset(target)
+      time.sleep(_SETTLE_SECONDS)
+      memory = _Memory(pids, is_reset=warm_up)
+      fresh.announce(pids)
+      step = _step(case, splits, variant, target, kept=timed_steps > 0)
+      built = time.monotonic()
+      seconds, loss = _time(step, 1 + timed_steps)
+      found.append(
+        WorkerRun(
+          **memory.found(),
+          parameters=step.num_parameters,
+          build_seconds=built - started,
+          step_seconds=statistics.median(seconds[1:] or seconds),
+          loss=loss,
+        )
+      )
+      del step
+      started = time.monotonic()
+  return found
+
+
+class _Memory:
+  """The memory of processes from now on."""
+
+  def __init__(self, pids: Sequence[int], *, is_reset: bool):
+    """Reads what is there.
+
+    Args:
+      pids: The processes.
+      is_reset: Whether peaks before now do not count.
+    """
+    self._pids = pids
+    self._idle = list(map(process_memory.resident_bytes, pids))
+    self._idle_data = list(map(process_memory.anonymous_bytes, pids))
+    if is_reset:
+      for pid in pids:
+        process_memory.reset_peak(pid)
+
+  def found(self) -> dict[str, list[int]]:
+    """The lists of a `WorkerRun`."""
+    peaks = list(map(process_memory.peak_bytes, self._pids))
+    code = map(process_memory.file_bytes, self._pids)
+    data = [
+      peak - pages - level
+      for peak, pages, level in zip(peaks, code, self._idle_data, strict=True)
+    ]
+    return {'peaks': peaks, 'idle': self._idle, 'data': data}
+
+
+def update_seconds(
+  case: Case, splits: Sequence[int], timed_steps: int
+) -> float:
+  """The median time of a step that only updates the weights.
+
+  Args:
+    case: What to run. This process must not have run TensorFlow.
+    splits: The first layer of each cell but the first.
+    timed_steps: How many steps, after one that does not count.
+  """
+  tf.disable_eager_execution()
+  with servers.worker_servers(case.num_cells, pinned=True) as (_, target):
+    step = train_step.TrainStep(
+      case, variant_of(case), splits, target, updates_only=True
+    )
+    seconds, _ = _time(step, 1 + timed_steps)
+  return statistics.median(seconds[1:])
+
+
+def _step(
+  case: Case,
+  splits: Sequence[int],
+  variant: Variant | None,
+  target: str,
+  *,
+  kept: bool = False,
+) -> train_step.TrainStep:
+  how = variant or variant_of(case)
+  with lingvo_processes.known_to_channels(target):
+    return train_step.TrainStep(case, how, splits, target, data_is_kept=kept)
+
+
+def _time(step: train_step.TrainStep, count: int) -> tuple[list[float], float]:
+  """The seconds of each step, and the last loss."""
+  seconds = []
+  for _ in range(count):
+    begun = time.monotonic()
+    loss = step.run()
+    seconds.append(time.monotonic() - begun)
+  return seconds, loss
+
+
+def _tiny(case: Case) -> Case:
+  """A case with the same graph, and next to no data in it."""
+  size = {'amoebanet': 32, 'transformer': 8}.get(case.model, 1)
+  return dataclasses.replace(
+    case,
+    dim=cases.HEAD_DIM,
+    hidden_dim=min(case.hidden_dim, 8),
+    example_size=size,
+    batch=case.num_micro_batches,
+  )

@@ -15,11 +15,11 @@ from lingvo_gpipe import lingvo_ops as _lingvo_ops
 from lingvo_gpipe.version import __version__
 
 if TYPE_CHECKING:
-  from lingvo_gpipe.named_layers import PutLayer, TakeLayer
-  from lingvo_gpipe.pipeline.feature_extraction_layer import (
+  from lingvo_gpipe.feature_extraction_layer import (
     FeatureExtractionLayer,
     PartitionSequentialLayers,
   )
+  from lingvo_gpipe.named_layers import PutLayer, TakeLayer
   from lingvo_gpipe.pipelining_layer import PipeliningLayer
   from lingvo_gpipe.sequential_layer import GPipeSequentialLayer
 

@@ -2,9 +2,92 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run of layers, and cutting a list of layers into such runs."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import builder_layers
+
+from lingvo_gpipe import partitioner
+from lingvo_gpipe.costing import parameter_count
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
-  FeatureExtractionLayer as FeatureExtractionLayer,
+  FeatureExtractionLayer,
+  check_layers,
 )
-from lingvo_gpipe.pipeline.feature_extraction_layer import (
-  PartitionSequentialLayers as PartitionSequentialLayers,
-)
+
+__all__ = ['FeatureExtractionLayer', 'PartitionSequentialLayers']
+
+
+def PartitionSequentialLayers(params, num_partitions, *shapes):
+  """Cuts a sequence of layers into cells of as equal a cost as possible.
+
+  No cell is empty, and the largest is as small as it can be. A layer's cost is
+  its FLOPs where all layers say them for the given shapes (`FPropMeta`), else
+  its number of parameters.
+
+  Args:
+    params: Params of a SequentialLayer or FeatureExtractionLayer, or a list of
+      layer Params; SequentialLayers in it are flattened.
+    num_partitions: The number of cells, K.
+    *shapes: Optional: one tshape.Shape, of the first layer's input.
+
+  Returns:
+    A list of K FeatureExtractionLayer Params, named d0, d1, ... The layers in
+    them are copies, named cell_000, cell_001, ... in order.
+
+  Raises:
+    ValueError: There are fewer layers than cells, or something in the list is
+      no layer's Params.
+  """
+  check_layers(params, 'params', nested=True)
+  layers = [layer.Copy() for layer in _Flatten(params)]
+  if num_partitions not in range(1, len(layers) + 1):
+    raise ValueError(
+      f'num_partitions is {num_partitions!r}, but there are {len(layers)} '
+      'layers, of which each cell needs at least one: use a whole number from '
+      f'1 to {len(layers)}.'
+    )
+  for i, layer in enumerate(layers):
+    layer.name = f'cell_{i:03d}'
+  costs = _Costs(layers, shapes)
+  sizes = partitioner.balance(costs, num_partitions)
+  cells, first = [], 0
+  for k, size in enumerate(sizes):
+    sub = layers[first : first + size]
+    tf.logging.info(
+      'Cell %d: %d layers, %.1f%% of the cost.',
+      k,
+      size,
+      100 * sum(costs[first : first + size]) / (sum(costs) or 1),
+    )
+    cells.append(FeatureExtractionLayer.Params().Set(name=f'd{k}', sub=sub))
+    first += size
+  return cells
+
+
+def _Flatten(params) -> list[Any]:
+  """The layers of nested sequences, repeats written out."""
+  if isinstance(params, list | tuple):
+    return [layer for p in params for layer in _Flatten(p)]
+  if params.cls not in (
+    builder_layers.SequentialLayer,
+    FeatureExtractionLayer,
+  ):
+    return [params]
+  repeat = params.Get('repeat') if 'repeat' in params else 1
+  return [layer for _ in range(repeat) for layer in _Flatten(params.sub)]
+
+
+def _Costs(layers: Sequence[Any], shapes: Sequence[Any]) -> list[float]:
+  """A cost for each layer: FLOPs if all are known, else parameters."""
+  if shapes:
+    costs = []
+    try:
+      for layer in layers:
+        meta = layer.cls.FPropMeta(layer, *shapes)
+        costs.append(float(meta.flops))
+        shapes = meta.out_shapes
+      return costs
+    except NotImplementedError as error:
+      tf.logging.info('Cutting by parameters, not by FLOPs: %s', error)
+  return [float(parameter_count.count_parameters(layer)) for layer in layers]

@@ -11,6 +11,7 @@ from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe import cluster
 from lingvo_gpipe.engine import placement
+from lingvo_gpipe.feature_extraction_layer import PartitionSequentialLayers
 from lingvo_gpipe.pipeline import (
   mini_batch,
   param_values,
@@ -21,7 +22,6 @@ from lingvo_gpipe.pipeline import (
 from lingvo_gpipe.pipeline import run as pipeline_run
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
-  PartitionSequentialLayers,
   PlacedKey,
   check_layer,
   check_layers,

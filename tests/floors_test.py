@@ -24,8 +24,8 @@ _PACKAGES = ('lingvo_gpipe', 'model_params')
 EXCEPTIONS = {
   # The values that a loop leaves, and how often it runs, need each other.
   (
-    'lingvo_gpipe/layer_costing/static_values.py',
-    'lingvo_gpipe/layer_costing/trip_count.py',
+    'lingvo_gpipe/costing/static_values.py',
+    'lingvo_gpipe/costing/trip_count.py',
   ),
   # The trace is a command, and a thing that listens to training.
   ('lingvo_gpipe/tracing/trace_command.py', 'lingvo_gpipe/launch_local.py'),

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model of equal layers for tests of the planner."""
 
-from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.planner.workload import Workload
 
 

@@ -14,7 +14,7 @@ import tiny_pipeline as tp
 from lingvo.core import builder_layers, py_utils
 
 from lingvo_gpipe import named_layers, sequential_layer
-from lingvo_gpipe.partitioner import PartitionError
+from lingvo_gpipe.cutting.partitioner import PartitionError
 
 _SHAPES = 'float32[2,6,6,4], float32[2,4], int32[2]'
 _TARGETS = 'labels=int64[2], weights=float32[2]'

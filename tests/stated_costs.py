@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Costs that are stated, not traced, for tests of the paper's tables."""
 
-from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.planner.model_costs import ModelCosts
 
 

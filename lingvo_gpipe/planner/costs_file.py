@@ -7,7 +7,7 @@ import json
 import pathlib
 from typing import Any
 
-from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.planner.model_costs import ModelCosts
 
 

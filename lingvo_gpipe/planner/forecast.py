@@ -12,8 +12,9 @@
 import dataclasses
 from collections.abc import Callable
 
-from lingvo_gpipe import partitioner, schedules
-from lingvo_gpipe.partitioner import Partition
+from lingvo_gpipe import schedules
+from lingvo_gpipe.cutting import partitioner
+from lingvo_gpipe.cutting.partitioner import Partition
 from lingvo_gpipe.planner.workload import Workload
 from lingvo_gpipe.schedules import Task, TaskKind
 

@@ -5,7 +5,7 @@
 import dataclasses
 from fractions import Fraction
 
-from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.cutting.cost_model import LayerCost
 
 
 @dataclasses.dataclass(frozen=True)

@@ -108,7 +108,7 @@ class _Request:
 
 def _request(args: argparse.Namespace) -> _Request:
   """Reads the flags; ValueError if they make no sense together."""
-  from lingvo_gpipe import pipeline_plan
+  from lingvo_gpipe.costing import pipeline_plan
 
   overrides: dict[str, Any] = {}
   if args.input_shapes is not None:
@@ -127,7 +127,7 @@ def _request(args: argparse.Namespace) -> _Request:
 
 def _plan(request: _Request) -> None:
   """Prints a plan for each balance and number of cells."""
-  from lingvo_gpipe import pipeline_plan
+  from lingvo_gpipe.costing import pipeline_plan
   from lingvo_gpipe.planner import recommend, report
 
   args = request.args

@@ -6,7 +6,8 @@ from typing import Any
 
 from lingvo import model_registry
 
-from lingvo_gpipe import pipeline_plan, schedules, sequential_layer
+from lingvo_gpipe import schedules, sequential_layer
+from lingvo_gpipe.costing import pipeline_plan
 from lingvo_gpipe.planner.workload import Workload
 from lingvo_gpipe.training import model_lookup, pipeline_params, user_error
 

@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
-from lingvo_gpipe.cost_model import LayerCost, Number
+from lingvo_gpipe.cutting.cost_model import LayerCost, Number
 
 NUM_WIDTHS = 3
 

@@ -7,8 +7,8 @@ import math
 from fractions import Fraction
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cost_model import LayerCost
-from lingvo_gpipe.partitioner import PipelineSpec, Skip
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.partitioner import PipelineSpec, Skip
 
 # So many numbers of micro-batches are looked at if nobody says which.
 _MOST_CHOICES = 8

@@ -11,8 +11,12 @@ import dataclasses
 from collections.abc import Sequence
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cost_model import LayerCost
-from lingvo_gpipe.partitioner import Partition, PartitionError, partition
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.partitioner import (
+  Partition,
+  PartitionError,
+  partition,
+)
 from lingvo_gpipe.schedules import Schedule, TaskKind
 from lingvo_gpipe.tracing.cell_times import CellTimes
 

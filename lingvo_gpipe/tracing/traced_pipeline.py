@@ -7,7 +7,7 @@ import functools
 import statistics
 from collections.abc import Mapping, Sequence
 
-from lingvo_gpipe.partitioner import Partition
+from lingvo_gpipe.cutting.partitioner import Partition
 from lingvo_gpipe.tracing import advice
 from lingvo_gpipe.tracing.analysis import (
   Analysis,

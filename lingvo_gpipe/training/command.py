@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from lingvo_gpipe.partitioner import PartitionError
+from lingvo_gpipe.cutting.partitioner import PartitionError
 from lingvo_gpipe.training import early_flags, notices, run_log, user_error
 
 FLAGS = flags.FLAGS

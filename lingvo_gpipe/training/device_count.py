@@ -17,11 +17,11 @@ evaluates a model may have fewer devices.
 import dataclasses
 
 from lingvo_gpipe import (
-  pipeline_plan,
   pipelining_layer,
   schedules,
   sequential_layer,
 )
+from lingvo_gpipe.costing import pipeline_plan
 from lingvo_gpipe.training import (
   pipeline_params,
   pipeline_report,

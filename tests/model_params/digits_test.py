@@ -10,7 +10,7 @@ from lingvo.core import cluster_factory
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
-from lingvo_gpipe import parameter_count
+from lingvo_gpipe.costing import parameter_count
 
 
 def _params(dataset, model='AmoebaNetD'):

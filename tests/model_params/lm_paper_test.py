@@ -6,7 +6,8 @@ import pytest
 from lingvo import datasets, model_registry
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
-from lingvo_gpipe import parameter_count, sequential_layer
+from lingvo_gpipe import sequential_layer
+from lingvo_gpipe.costing import parameter_count
 
 
 def _task(num_layers):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe import parameter_count
+from lingvo_gpipe.costing import parameter_count
 from lingvo_gpipe.models import amoebanet, amoebanet_operations
 
 # Trainable parameters with 1000 classes. The paper gives 82M, 318M, 542M,

@@ -9,7 +9,7 @@ import pytest
 import tiny_pipeline
 import transformer_testing as tt
 
-from lingvo_gpipe import parameter_count
+from lingvo_gpipe.costing import parameter_count
 from lingvo_gpipe.models import transformer
 from lingvo_gpipe.pipeline import named_values, tied_weights
 

@@ -3,7 +3,7 @@
 import pytest
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
-from lingvo_gpipe import layer_costs
+from lingvo_gpipe.costing import layer_costs
 from lingvo_gpipe.planner import families, size_fit
 from lingvo_gpipe.planner.families import Family
 from lingvo_gpipe.training import user_error

@@ -4,7 +4,7 @@ import planner_testing
 import pytest
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.partitioner import PartitionError
+from lingvo_gpipe.cutting.partitioner import PartitionError
 from lingvo_gpipe.planner.forecast import Setting, Speeds, forecast
 
 _K, _M = 4, 8

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.planner import size_fit
 
 

@@ -3,8 +3,8 @@
 import planner_testing
 import pytest
 
+from lingvo_gpipe.cutting.skips import Skip
 from lingvo_gpipe.planner.workload import divisors
-from lingvo_gpipe.skips import Skip
 
 
 def test_the_mini_batch_stays_and_micro_batches_share_it_out():

@@ -6,7 +6,7 @@ import pytest
 import trace_testing as tt
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.partitioner import LayerCost, PipelineSpec, partition
+from lingvo_gpipe.cutting.partitioner import LayerCost, PipelineSpec, partition
 from lingvo_gpipe.schedules import TaskKind
 from lingvo_gpipe.tracing import advice
 from lingvo_gpipe.tracing.cell_times import cell_times

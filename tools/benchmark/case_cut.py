@@ -8,8 +8,9 @@ from typing import Any
 
 import lingvo.compat as tf
 
-from lingvo_gpipe import pipeline_plan, sequential_layer
-from lingvo_gpipe.partitioner import Partition, partition
+from lingvo_gpipe import sequential_layer
+from lingvo_gpipe.costing import pipeline_plan
+from lingvo_gpipe.cutting.partitioner import Partition, partition
 from lingvo_gpipe.schedules import SCHEDULE_NAMES
 from tools.benchmark import case_model, servers
 from tools.benchmark.cases import Case

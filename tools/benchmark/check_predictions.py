@@ -23,8 +23,8 @@ from concurrent import futures
 from typing import Any
 
 from lingvo_gpipe import text_table
-from lingvo_gpipe.cost_model import LayerCost
-from lingvo_gpipe.partitioner import Partition
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.partitioner import Partition
 from lingvo_gpipe.planner.forecast import Setting, Speeds, forecast
 from lingvo_gpipe.planner.workload import Workload
 from lingvo_gpipe.training import one_core

@@ -26,8 +26,9 @@ mini-batch's input from the start.
 
 import dataclasses
 
-from lingvo_gpipe import memory_model, schedules
-from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe import schedules
+from lingvo_gpipe.cutting import memory_model
+from lingvo_gpipe.cutting.cost_model import LayerCost
 from tools.benchmark.cases import Case
 
 _FLOAT_BYTES = 4

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lingvo_gpipe import text_table
-from lingvo_gpipe.partitioner import Partition
+from lingvo_gpipe.cutting.partitioner import Partition
 from tools.benchmark import command, conditions, fresh
 from tools.benchmark.cases import HEAD_DIM, Case
 from tools.benchmark.measured import WorkerRun

@@ -5,8 +5,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from lingvo_gpipe.cost_model import LayerCost
-from lingvo_gpipe.partitioner import (
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.partitioner import (
   Partition,
   PartitionError,
   PipelineSpec,

@@ -39,7 +39,7 @@ def model_costs(model: str, precision: str = '') -> ModelCosts:
 
 def amoebanet_parameters(length: int, dim: int) -> int:
   """The parameters of AmoebaNet-D(length, dim) with 1000 classes."""
-  from lingvo_gpipe import parameter_count
+  from lingvo_gpipe.costing import parameter_count
   from lingvo_gpipe.models import amoebanet
 
   params = amoebanet.AmoebaNetParams().Set(

@@ -21,7 +21,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
-from lingvo_gpipe import partitioner
+from lingvo_gpipe.cutting import partitioner
 from lingvo_gpipe.planner.model_costs import ModelCosts
 from tools.paper import paper_facts
 

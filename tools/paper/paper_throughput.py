@@ -32,8 +32,9 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from lingvo_gpipe import partitioner, schedules
-from lingvo_gpipe.cost_model import LayerCost
+from lingvo_gpipe import schedules
+from lingvo_gpipe.cutting import partitioner
+from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.planner.model_costs import ModelCosts
 from lingvo_gpipe.schedules import TaskKind
 from tools.paper import paper_facts

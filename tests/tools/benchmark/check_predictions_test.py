@@ -7,8 +7,8 @@ from concurrent import futures
 
 import pytest
 
-from lingvo_gpipe.cost_model import LayerCost
-from lingvo_gpipe.partitioner import PipelineSpec, partition
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.partitioner import PipelineSpec, partition
 from tools.benchmark import check_predictions, fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.check_predictions import Checked

@@ -5,8 +5,8 @@ import itertools
 
 import pytest
 
-from lingvo_gpipe.cost_model import LayerCost
-from lingvo_gpipe.partitioner import PipelineSpec, partition
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.partitioner import PipelineSpec, partition
 from tools.benchmark.cases import Case
 from tools.paper import least_memory
 

@@ -182,7 +182,7 @@ def test_a_registered_model_has_the_costs_of_its_micro_batch():
 
 
 def test_amoebanets_that_are_not_registered_can_be_counted(monkeypatch):
-  from lingvo_gpipe import parameter_count
+  from lingvo_gpipe.costing import parameter_count
 
   monkeypatch.setattr(parameter_count, 'count_parameters', lambda x: x)
   layers = paper_costs.amoebanet_parameters(72, 544)

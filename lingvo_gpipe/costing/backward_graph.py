@@ -1,0 +1,93 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a traced layer's backward pass does, and needs of the forward pass."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe.costing import graph_flops, kept_bytes, specs
+from lingvo_gpipe.costing.layer_trace import LayerTrace
+from lingvo_gpipe.costing.static_values import Frame
+from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine.tensor_specs import differentiable
+
+
+@dataclasses.dataclass(frozen=True)
+class Backward:
+  """The backward pass of a layer.
+
+  Attributes:
+    flops: Its FLOPs, without recomputation.
+    activation_bytes: Bytes of all that it needs of the forward pass, and of
+      the layer's outputs; arguments are not among them.
+    has_gradient: Which of the arguments' tensors, then of the tensors of values
+      taken, have a gradient.
+  """
+
+  flops: int
+  activation_bytes: int
+  has_gradient: tuple[bool, ...]
+
+
+def backward(
+  trace: LayerTrace,
+  given: Sequence[bool],
+  input_gradients: bool,
+  trained: Sequence[bool] | None = None,
+) -> Backward:
+  """Differentiates a traced layer.
+
+  Args:
+    trace: The layer.
+    given: For each tensor of its outputs, then of the values that it puts,
+      whether it is given a gradient.
+    input_gradients: Whether the arguments' gradients are wanted.
+    trained: For each weight, whether its gradient is wanted; None for all.
+  """
+  graph = trace.function.graph
+  num_outputs = trace.function.num_outputs
+  results = graph.outputs[:num_outputs]
+  ys = [y for y, use in zip(results, given, strict=True) if use]
+  ys += graph.outputs[num_outputs : num_outputs + trace.function.num_losses]
+  ys = [y for y in ys if differentiable(y)]
+  num_inputs = len(specs.leaves(trace.call.inputs))
+  data = graph.inputs[:num_inputs] if input_gradients else []
+  weights = trace.function.weight_inputs(trained)
+  used = [x for x in (*data, *weights) if differentiable(x)]
+  if not ys or not used:
+    none = (False,) * num_inputs
+    return Backward(0, kept_bytes.kept_bytes(graph, results), none)
+  data_ids = {id(x) for x in data}
+  gradient = graph_function.differentiate(
+    graph,
+    ys,
+    used,
+    f'{trace.function.name}_backward',
+    dense=[id(x) in data_ids for x in used],
+  )
+  found = {
+    id(x)
+    for x, position in zip(used, gradient.positions, strict=True)
+    if position is not None
+  }
+  residuals = [t for t in gradient.captures if t.graph is graph]
+  return Backward(
+    flops=graph_flops.graph_flops(gradient.graph, _frame(gradient, len(ys))),
+    activation_bytes=kept_bytes.kept_bytes(graph, [*residuals, *results]),
+    has_gradient=tuple(
+      input_gradients and id(x) in found for x in graph.inputs[:num_inputs]
+    ),
+  )
+
+
+def _frame(gradient: graph_function.Gradient, num_ys: int) -> Frame:
+  """What is known of the gradient's inputs: tensors of the forward pass."""
+  forward = Frame()
+  arguments: dict[int, tuple[tf.Tensor, Frame] | None] = {}
+  for inner, outer in zip(
+    gradient.graph.inputs[num_ys:], gradient.captures, strict=True
+  ):
+    arguments[id(inner)] = (outer, forward)
+  return Frame(arguments)

@@ -1,0 +1,300 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Layers in sequence: what each is called with, does, and needs.
+
+```
+  forwards   specs: args --> layer 0 --> args --> layer 1 --> ... --> outputs
+  backwards  which of a layer's outputs have a gradient: those that the layer
+             behind it gives one, or a taker of a value that it put
+```
+
+Layers that are alike, and called alike, are traced once.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lingvo_gpipe.costing import graph_flops, specs, weights
+from lingvo_gpipe.costing.backward_graph import Backward, backward
+from lingvo_gpipe.costing.build_thread import in_build_thread
+from lingvo_gpipe.costing.layer_trace import (
+  LayerCall,
+  LayerTrace,
+  explained,
+  own_graph,
+)
+from lingvo_gpipe.costing.params_cache import ParamsCache
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.engine.tensor_specs import differentiable
+from lingvo_gpipe.pipeline import named_values, wiring
+from lingvo_gpipe.pipeline.feature_extraction_layer import to_tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerProfile:
+  """One layer in its place.
+
+  Attributes:
+    name: Its name.
+    params: Its Params.
+    call: Specs of what it is called with.
+    outputs: Specs of what it returns, a nest.
+    put: Specs of the values that it puts, by name.
+    cost: What it costs; FLOPs for times.
+    given: Which of the tensors of its outputs and of the values that it puts
+      are given a gradient.
+    input_gradients: Whether the gradients of its arguments are wanted.
+    trained: For each weight of the traced layer, whether it is trained.
+  """
+
+  name: str
+  params: Any
+  call: LayerCall
+  outputs: Any
+  put: Mapping[str, Any]
+  cost: LayerCost
+  given: tuple[bool, ...]
+  input_gradients: bool
+  trained: tuple[bool, ...]
+
+  @property
+  def key(self) -> Any:
+    """What its times depend on besides its Params."""
+    key = self.call.key(), self.given, self.input_gradients
+    return key if all(self.trained) else (*key, self.trained)
+
+
+def profile_layers(
+  layers: Sequence[Any],
+  input_specs: Any,
+  *,
+  optimizer_slots: int = 2,
+  named_specs: Mapping[str, Any] | None = None,
+  names: Sequence[str] | None = None,
+  is_trained: weights.IsTrained = None,
+  inputs_trained: bool = False,
+) -> list[LayerProfile]:
+  """Profiles layers; see `layer_costs.flops_costs` for the arguments."""
+  names = layer_names(layers, names)
+  specs.check_known(
+    input_specs,
+    'input_shapes',
+    'Set input_shapes to the shapes and dtypes of one micro-batch.',
+  )
+  specs.check_known(
+    dict(named_specs or {}),
+    'side_input_shapes',
+    'Set it to the shapes and dtypes of one micro-batch.',
+  )
+  if not layers:
+    return []
+  return in_build_thread(
+    lambda: _Profiler(
+      layers, names, optimizer_slots, is_trained, inputs_trained
+    ).run(to_tuple(input_specs), dict(named_specs or {}))
+  )
+
+
+def layer_names(
+  layers: Sequence[Any], names: Sequence[str] | None
+) -> list[str]:
+  """The names by which the user knows the layers."""
+  if names is None:
+    names = [params.name or f'layer {i}' for i, params in enumerate(layers)]
+  assert len(names) == len(layers)
+  return list(names)
+
+
+class _Profiler:
+  """Traces and differentiates each layer once."""
+
+  def __init__(
+    self,
+    layers: Sequence[Any],
+    names: Sequence[str],
+    slots: int,
+    is_trained: weights.IsTrained,
+    inputs_trained: bool,
+  ):
+    self._layers = layers
+    self._names = names
+    self._slots = slots
+    self._is_trained = is_trained
+    self._inputs_trained = inputs_trained
+    self._first_trained = 0
+    self._traces: ParamsCache[LayerTrace] = ParamsCache()
+    self._built: ParamsCache[weights.Weights] = ParamsCache()
+    self._forward_flops: dict[int, int] = {}
+    self._backwards: dict[Any, Backward] = {}
+
+  def run(self, args: tuple[Any, ...], named: dict[str, Any]):
+    """Profiles all layers; see `profile_layers`."""
+    traces = []
+    for params, name in zip(self._layers, self._names, strict=True):
+      call = self._call(params, name, args, named)
+      trace = self._trace(params, name, call)
+      traces.append((trace, call))
+      named.update(trace.put)
+      args = to_tuple(trace.outputs)
+    return self._profiles(traces)
+
+  # -- Forwards.
+
+  def _call(
+    self,
+    params: Any,
+    name: str,
+    args: tuple[Any, ...],
+    named: Mapping[str, Any],
+  ) -> LayerCall:
+    declared = named_values.declared(params)
+    missing = [value for value in declared.takes if value not in named]
+    if missing:
+      raise ValueError(
+        f'Layer {name!r} takes {missing}, but no layer before it puts them, '
+        f'and they are no side inputs of known shape; there are '
+        f'{sorted(named)}. Set side_input_shapes if they are side inputs.'
+      )
+    tied = {
+      inner: self._theta_specs(source, name)
+      for inner, source in declared.weights_of.items()
+    }
+    return LayerCall(
+      args=args,
+      taken={value: named[value] for value in declared.takes},
+      tied={inner: specs for inner, (specs, _) in tied.items()},
+      tied_names={inner: names for inner, (_, names) in tied.items()},
+    )
+
+  def _theta_specs(self, source: str, user: str) -> tuple[Any, Any]:
+    """Specs of what a layer uses of another one's theta, and its names."""
+    owner, part = wiring.find_owner(source, self._names)
+    if owner is None:
+      raise ValueError(
+        f'Layer {user!r} uses the weights of {source!r}, but there is no such '
+        'layer.'
+      )
+    params = self._layers[self._names.index(owner)]
+    known = self._built.get(params)
+    if known is None:
+      known = build_weights(owner, params)
+      self._built.add(params, None, known)
+    theta = known.theta
+    names = known.names.Transform(lambda n: n and f'{owner}/{n}')
+    for key in filter(None, part.split('.')):
+      if key not in theta:
+        raise ValueError(
+          f'Layer {user!r} uses the weights of {source!r}, but there is no '
+          f'{key!r}; there are {sorted(theta)}.'
+        )
+      theta, names = theta[key], names[key]
+    return theta, names
+
+  def _trace(self, params: Any, name: str, call: LayerCall) -> LayerTrace:
+    key = call.key()
+    known = self._traces.get(params, key)
+    if known is None:
+      with own_graph():
+        known = LayerTrace(name, params, call)
+      self._traces.add(params, key, known)
+      self._forward_flops[id(known)] = graph_flops.graph_flops(
+        known.function.graph
+      )
+    return known
+
+  # -- Backwards.
+
+  def _profiles(
+    self, traces: Sequence[tuple[LayerTrace, LayerCall]]
+  ) -> list[LayerProfile]:
+    profiles: list[LayerProfile] = []
+    trained = [
+      trace.trained(name, call, self._is_trained)
+      for name, (trace, call) in zip(self._names, traces, strict=True)
+    ]
+    if self._is_trained is not None and not self._inputs_trained:
+      self._first_trained = next(
+        (i for i, flags in enumerate(trained) if any(flags)), len(traces)
+      )
+    behind = tuple(map(differentiable, specs.leaves(traces[-1][0].outputs)))
+    takers: dict[str, tuple[bool, ...]] = {}
+    for index in reversed(range(len(traces))):
+      trace, call = traces[index]
+      given = list(behind)
+      for value, nest in sorted(trace.put.items()):
+        unused = (False,) * len(specs.leaves(nest))
+        given += takers.pop(value, unused)
+      profile, has_gradient = self._profile(
+        index, trace, call, tuple(given), trained[index]
+      )
+      profiles.append(profile)
+      flags = iter(has_gradient)
+      behind = tuple(next(flags) for _ in specs.leaves(trace.call.args))
+      for value, nest in sorted(trace.call.taken.items()):
+        mine = [next(flags) for _ in specs.leaves(nest)]
+        others = takers.get(value, (False,) * len(mine))
+        takers[value] = tuple(map(max, mine, others))
+    return profiles[::-1]
+
+  def _profile(
+    self,
+    index: int,
+    trace: LayerTrace,
+    call: LayerCall,
+    given: tuple[bool, ...],
+    trained: tuple[bool, ...],
+  ) -> tuple[LayerProfile, tuple[bool, ...]]:
+    """One layer's profile, and which of its inputs have a gradient."""
+    input_gradients = self._inputs_trained or index > self._first_trained
+    key = (id(trace), given, input_gradients, trained)
+    if key not in self._backwards:
+      with explained(self._names[index], self._layers[index], trace.call):
+        self._backwards[key] = backward(trace, given, input_gradients, trained)
+    found = self._backwards[key]
+    cost = dataclasses.replace(
+      weight_cost(
+        self._names[index], trace.weights, self._slots, self._is_trained
+      ),
+      forward=self._forward_flops[id(trace)],
+      backward=found.flops,
+      activation_bytes=found.activation_bytes,
+      output_bytes=specs.num_bytes(trace.outputs),
+      has_backward=index >= self._first_trained,
+    )
+    profile = LayerProfile(
+      name=self._names[index],
+      params=self._layers[index],
+      call=call,
+      outputs=trace.outputs,
+      put=trace.put,
+      cost=cost,
+      given=given,
+      input_gradients=input_gradients,
+      trained=trained,
+    )
+    return profile, found.has_gradient
+
+
+def weight_cost(
+  name: str,
+  found: weights.Weights,
+  slots: int,
+  is_trained: weights.IsTrained = None,
+) -> LayerCost:
+  """The cost of a layer as far as its weights say it."""
+  trained = found.trained(name, is_trained)
+  return LayerCost(
+    name=name,
+    parameters=found.parameters,
+    weight_bytes=found.weight_bytes,
+    gradient_bytes=weights.gradient_bytes(trained),
+    optimizer_bytes=weights.optimizer_bytes(trained, slots),
+  )
+
+
+def build_weights(name: str, params: Any) -> weights.Weights:
+  """Builds a layer in a graph of its own, for its weights."""
+  with own_graph(), explained(name, params):
+    layer = params.Copy().Set(name=params.name or 'layer').Instantiate()
+    return weights.weights_of(layer)

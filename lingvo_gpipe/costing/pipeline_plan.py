@@ -1,0 +1,467 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""From the Params of a GPipeSequentialLayer to its cells, building nothing.
+
+```
+  Params --flatten--> layers --layer_costs--> costs --partition--> cells
+```
+
+No variable is made, so the plan of a model that fits nowhere can be had on any
+machine.
+"""
+
+import dataclasses
+import hashlib
+import math
+import numbers
+import pickle
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import lingvo.compat as tf
+
+from lingvo_gpipe.costing import layer_costs, loss_cost
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.cut_table import CutTable, cut_table
+from lingvo_gpipe.cutting.partitioner import (
+  Partition,
+  PartitionError,
+  PipelineSpec,
+  partition,
+)
+from lingvo_gpipe.cutting.skips import Skip
+from lingvo_gpipe.pipeline import (
+  flat_layers,
+  leaves,
+  named_values,
+  param_values,
+  tensor_shapes,
+  trained_variables,
+)
+from lingvo_gpipe.pipeline.trained_variables import TrainedVariables
+
+BALANCES = ('flops', 'params', 'measured')
+
+_UNITS = {'': 1, 'k': 2**10, 'm': 2**20, 'g': 2**30, 't': 2**40}
+_MEMORY = re.compile(r'\s*([\d.]+)\s*([kmgt]?)(i?b)?\s*', re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+  """What a model's layers cost, and which values skip layers."""
+
+  costs: Sequence[LayerCost]
+  skips: tuple[Skip, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelinePlan:
+  """How a pipeline is cut.
+
+  Attributes:
+    layers: Its layers, in order.
+    partition: Which of them make up which cell, and what they cost.
+    basis: What the costs are: one of BALANCES, or 'given'.
+    splits_given: Whether the user chose the cut.
+  """
+
+  layers: tuple[flat_layers.FlatLayer, ...]
+  partition: Partition
+  basis: str
+  splits_given: bool
+
+  def cell_params(self) -> list[Any]:
+    """Params of the K cells, named cell_0, cell_1, ..."""
+    return [
+      flat_layers.cell_params(
+        f'cell_{cell.index}', self.layers[cell.start : cell.end]
+      )
+      for cell in self.partition.cells
+    ]
+
+  def table(self, devices: Sequence[str] | None = None) -> CutTable:
+    """The plan as a table; devices are numbered if they have no names."""
+    if devices is None:
+      devices = [str(cell.device) for cell in self.partition.cells]
+    return cut_table(
+      self.partition, self.basis, devices, splits_given=self.splits_given
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Uncut:
+  """A model before it is cut.
+
+  Attributes:
+    layers: Its layers, in order.
+    costs: What each costs.
+    spec: What they are to be cut for.
+    basis: What the costs are: one of BALANCES, or 'given'.
+  """
+
+  layers: tuple[flat_layers.FlatLayer, ...]
+  costs: tuple[LayerCost, ...]
+  spec: PipelineSpec
+  basis: str
+
+
+def uncut(
+  params: Any, num_devices: int, trained: TrainedVariables | None = None
+) -> Uncut:
+  """What `plan` cuts; see there.
+
+  Raises:
+    ValueError: A Param is not usable.
+  """
+  param_values.of_schedule(params)
+  param_values.whole_number(params, 'num_partitions', 0)
+  param_values.whole_number(params, 'optimizer_slots', 0)
+  param_values.text(params, 'costs_file', or_none=True)
+  layers = flat_layers.flatten(params.sub, params)
+  counted, basis, input_bytes = _costs(params, layers, trained)
+  spec = _spec(params, num_devices, input_bytes, counted.skips)
+  return Uncut(tuple(layers), tuple(counted.costs), spec, basis)
+
+
+def splits_of(params: Any) -> tuple[int, ...]:
+  """The first layers of cells that a user gives in `splits`; () for none.
+
+  Args:
+    params: Params of a GPipeSequentialLayer.
+
+  Raises:
+    PartitionError: They are no list of whole numbers.
+  """
+  splits = params.splits or []
+  if not isinstance(splits, list | tuple) or not all(
+    isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in splits
+  ):
+    start = f'{params.name}: ' if params.name else ''
+    raise PartitionError(
+      f'{start}splits is {splits!r}; it must be a list of whole '
+      'numbers, the first layer of each cell but the first: [3, 5] makes cells '
+      'of layers 0-2, 3-4 and 5 on.'
+    )
+  return tuple(int(n) for n in splits)
+
+
+def plan(
+  params: Any, num_devices: int, trained: TrainedVariables | None = None
+) -> PipelinePlan:
+  """Cuts a model.
+
+  Args:
+    params: Params of a GPipeSequentialLayer.
+    num_devices: The devices of a model split.
+    trained: Which of its variables are trained; by default those that the
+      Params' own filters find, which see names that begin with the pipeline's.
+
+  Raises:
+    PartitionError: The layers cannot be cut so: too few of them, wrong splits,
+      or they do not fit into device_memory.
+    ValueError: A Param is not usable.
+  """
+  splits = splits_of(params)
+  found = uncut(params, num_devices, trained)
+  if params.num_partitions > len(found.layers):
+    raise PartitionError(
+      f'{params.name}.num_partitions is {params.num_partitions}, but '
+      f'{params.name}.sub has {len(found.layers)} layers, of which each cell '
+      f'needs at least one: use {len(found.layers)} or fewer.'
+    )
+  try:
+    cells = partition(found.costs, found.spec, splits or None)
+  except PartitionError as error:
+    raise PartitionError(f'{params.name}: {error}') from error
+  return PipelinePlan(found.layers, cells, found.basis, bool(splits))
+
+
+def _spec(
+  params: Any, num_devices: int, input_bytes: int, skips: tuple[Skip, ...]
+) -> PipelineSpec:
+  """What the layers are to be cut for."""
+  splits = splits_of(params)
+  num_cells = params.num_partitions or (
+    len(splits) + 1 if splits else num_devices
+  )
+  per_device = 1
+  if num_cells > num_devices:
+    per_device, rest = divmod(num_cells, num_devices)
+    if rest and device_memory(params) is not None:
+      raise ValueError(
+        f'{params.name}: num_partitions is {num_cells}, no multiple of the '
+        f'{num_devices} devices of a model split, so device_memory cannot be '
+        'shared out evenly. Use a multiple, or leave device_memory unset.'
+      )
+    if rest:
+      per_device = 1
+  return PipelineSpec(
+    num_devices=num_cells // per_device,
+    cells_per_device=per_device,
+    num_micro_batches=_num_micro_batches(params, num_cells),
+    micro_batch_size=_micro_batch_size(params),
+    schedule=params.schedule,
+    recompute=params.recompute,
+    input_bytes=input_bytes,
+    device_memory=device_memory(params),
+    skips=skips,
+  )
+
+
+def _num_micro_batches(params: Any, num_cells: int) -> int:
+  """M; where only their size is known, the four per cell that GPipe advises."""
+  if params.micro_batch_size is not None and params.num_micro_batches == 1:
+    return 4 * num_cells
+  return int(params.num_micro_batches)
+
+
+def _micro_batch_size(params: Any) -> int | None:
+  if params.micro_batch_size is not None:
+    return int(params.micro_batch_size)
+  specs = _shapes(params, 'input_shapes')
+  for name, spec in zip(
+    leaves.names(specs, 'inputs'), tf.nest.flatten(specs), strict=True
+  ):
+    if any(leaves.matches(name, entry) for entry in params.shared_inputs):
+      continue
+    if spec is not None and spec.shape.rank > params.batch_dim:
+      return int(spec.shape[params.batch_dim]) or None
+  return None
+
+
+def device_memory(params: Any) -> int | None:
+  """The limit in bytes, from a number or a text such as '8GiB'."""
+  value = params.device_memory
+  what = f'{params.name}.device_memory is {value!r}'
+  if isinstance(value, str) and value:
+    match = _MEMORY.fullmatch(value)
+    try:
+      value = float(match[1]) * _UNITS[match[2].lower()] if match else None
+    except ValueError:
+      value = None
+    if value is None:
+      raise ValueError(f"{what}; use bytes, or text such as '8GiB' or '500MB'.")
+  if not value:
+    return None
+  if not isinstance(value, numbers.Real):
+    raise ValueError(f"{what}; use bytes, or text such as '8GiB' or '500MB'.")
+  if value < 0:
+    raise ValueError(f'{what}; it must be 0 (no limit) or more.')
+  if not params.input_shapes:
+    raise ValueError(
+      f'{what}, but without input_shapes nobody knows how large activations '
+      'are. Set input_shapes, or leave device_memory unset.'
+    )
+  return int(value)
+
+
+def _shapes(params: Any, name: str) -> Any:
+  value = params.Get(name)
+  if value is None or (isinstance(value, str) and not value.strip()):
+    return None
+  return tensor_shapes.parse(value, f'{params.name}.{name}')
+
+
+def _costs(
+  params: Any,
+  layers: Sequence[flat_layers.FlatLayer],
+  trained: TrainedVariables | None,
+) -> tuple[_Counted, str, int]:
+  """The layers' costs, what they are, and the bytes of the input."""
+  balance = params.balance
+  given = None
+  if not isinstance(balance, str):
+    given, balance = _given_costs(params, len(layers)), 'flops'
+  elif balance not in BALANCES:
+    raise ValueError(
+      f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
+      'a list of numbers, one a layer.'
+    )
+  shapes = _shapes(params, 'input_shapes')
+  if shapes is None:
+    if balance == 'measured':
+      raise ValueError(
+        f"{params.name}.balance is 'measured', which needs input_shapes: the "
+        'shapes and dtypes of one micro-batch.'
+      )
+    if balance == 'flops' and given is None:
+      tf.logging.info(
+        '%s: cut by parameters; with input_shapes it would be by FLOPs.',
+        params.name,
+      )
+    balance = 'params'
+  if trained is None:
+    trained = trained_variables.of_params(params)
+  counted = _find_costs(params, layers, balance, shapes, trained)
+  if given is not None:
+    balance = 'given'
+    # Nobody knows what of them is forward. A backward is taken to be twice its
+    # forward, as it is of a matrix product.
+    costs = [
+      dataclasses.replace(
+        cost,
+        forward=Fraction(time) / 3,
+        backward=Fraction(time) * 2 / 3 if cost.has_backward else 0,
+      )
+      for cost, time in zip(counted.costs, given, strict=True)
+    ]
+    counted = _Counted(costs, counted.skips)
+  return counted, balance, _num_bytes(shapes)
+
+
+def _given_costs(params: Any, num_layers: int) -> list[float]:
+  """Costs that the user gave."""
+  balance = params.balance
+  usable = isinstance(balance, list | tuple) and all(
+    isinstance(x, int | float) and math.isfinite(x) and x >= 0 for x in balance
+  )
+  if not usable or len(balance) != num_layers:
+    raise ValueError(
+      f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
+      f'a list of {num_layers} numbers of 0 or more, one for each layer.'
+    )
+  return [float(x) for x in balance]
+
+
+def _find_costs(
+  params: Any,
+  layers: Sequence[flat_layers.FlatLayer],
+  balance: str,
+  shapes: Any,
+  trained: TrainedVariables,
+) -> _Counted:
+  """The layers' costs, the loss's added to the last one's."""
+  subs = [cost_params(layer.params) for layer in layers]
+  named = _shapes(params, 'side_input_shapes') or {}
+  if not isinstance(named, Mapping):
+    raise ValueError(
+      f'{params.name}.side_input_shapes is {params.side_input_shapes!r}; each '
+      "needs its name, as in 'paddings=float32[16,32]'."
+    )
+  with_loss = params.loss_tpl is not None
+  if with_loss and balance != 'params':
+    targets = _shapes(params, 'target_shapes')
+    with_loss = targets is not None
+    if with_loss:
+      subs.append(loss_cost.loss_layer(params.loss_tpl))
+      named = {**named, loss_cost.TARGETS: targets}
+    else:
+      tf.logging.info(
+        '%s: the cost of the loss is not counted; set target_shapes for that.',
+        params.name,
+      )
+  elif with_loss:
+    subs.append(params.loss_tpl)
+  names = [layer.name for layer in layers]
+  if with_loss:
+    names.append(params.loss_tpl.name or 'loss')
+  counted = _remembered(params, balance, subs, names, shapes, named, trained)
+  if not with_loss:
+    return counted
+  *costs, loss = counted.costs
+  costs[-1] = loss_cost.add(costs[-1], loss)
+  return _Counted(costs, counted.skips)
+
+
+def cost_params(params: Any) -> Any:
+  """A layer's Params without what changes nothing of its cost.
+
+  Layers with equal Params are costed once. A layer class whose Params differ
+  from layer to layer in a probability, say, can have a `CostParams(p)` that
+  returns Params in which they do not.
+  """
+  cost_params = getattr(params.cls, 'CostParams', None)
+  return params if cost_params is None else cost_params(params)
+
+
+# What this process has counted, by model.
+_known: dict[bytes, _Counted] = {}
+
+
+def _remembered(params: Any, balance: str, *args: Any) -> _Counted:
+  """`_count`, once in a process for each model.
+
+  Jobs that share a process build the model several times: counting takes
+  seconds, and what is measured must not differ between them.
+  """
+  what = (
+    balance,
+    params.optimizer_slots,
+    params.costs_file,
+    params.before_tpl,
+    args,
+  )
+  try:
+    key = hashlib.sha256(pickle.dumps(what)).digest()
+  except (AttributeError, TypeError, pickle.PicklingError):
+    # A class within a function, say.
+    return _count(params, balance, *args)
+  if key not in _known:
+    _known[key] = _count(params, balance, *args)
+  return _known[key]
+
+
+def _count(
+  params: Any,
+  balance: str,
+  subs: Sequence[Any],
+  names: Sequence[str],
+  shapes: Any,
+  named: Mapping[str, Any],
+  trained: TrainedVariables,
+) -> _Counted:
+  slots = params.optimizer_slots
+  is_trained = trained.in_pipeline if trained.filters else None
+  inputs_trained = is_trained is not None and any(
+    layer_costs.has_trained(layer, is_trained) for layer in params.before_tpl
+  )
+  if balance == 'params':
+    return _Counted(
+      layer_costs.parameter_costs(
+        subs,
+        optimizer_slots=slots,
+        names=names,
+        is_trained=is_trained,
+        inputs_trained=inputs_trained,
+      )
+    )
+  profiles = layer_costs.profile_layers(
+    subs,
+    shapes,
+    optimizer_slots=slots,
+    named_specs=named,
+    names=names,
+    is_trained=is_trained,
+    inputs_trained=inputs_trained,
+  )
+  costs = [profile.cost for profile in profiles]
+  if balance == 'measured':
+    costs = layer_costs.measure_profiles(
+      profiles, file=params.costs_file or None
+    )
+  return _Counted(costs, tuple(_skips(profiles)))
+
+
+def _skips(
+  profiles: Sequence[layer_costs.LayerProfile],
+) -> Iterator[Skip]:
+  """The values that layers put aside, with the layers that take them."""
+  takers: dict[str, list[int]] = {}
+  for j, profile in enumerate(profiles):
+    for name in named_values.declared(profile.params).takes:
+      takers.setdefault(name, []).append(j)
+  for i, profile in enumerate(profiles):
+    for name, specs in profile.put.items():
+      later = tuple(j for j in takers.get(name, ()) if j > i)
+      if later:
+        yield Skip(i, later, _num_bytes(specs))
+
+
+def _num_bytes(nest: Any) -> int:
+  return sum(
+    spec.dtype.size * spec.shape.num_elements()
+    for spec in tf.nest.flatten(nest)
+    if spec is not None
+  )

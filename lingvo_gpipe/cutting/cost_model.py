@@ -1,0 +1,147 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a layer costs, as plain numbers, however they were found."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import TypeAlias
+
+Number: TypeAlias = int | float | Fraction
+
+# Sums of costs have at most this many bits, which leaves room in 64 for adding
+# two of them.
+_COST_BITS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+  """What one layer costs, for one micro-batch of the size it will run with.
+
+  Attributes:
+    name: The layer's name, as the user gave it; errors use it.
+    forward: The time its forward takes, in any unit that all layers share:
+      seconds, FLOPs, or a weight that the user chose.
+    backward: The same for its backward, without recomputation.
+    parameters: How many numbers its weights are.
+    weight_bytes: Bytes of its weights.
+    gradient_bytes: Bytes of the sums of their gradients; None takes
+      weight_bytes.
+    optimizer_bytes: Bytes of the optimizer's slots for them.
+    activation_bytes: Bytes that its backward needs of its forward for a
+      micro-batch: all inner tensors and the output, but not the input.
+    output_bytes: Bytes that it hands to the next layer for a micro-batch.
+    has_backward: Whether the backward pass reaches it. It does not reach the
+      first layers if nothing in them is trained.
+  """
+
+  name: str
+  forward: Number = 0
+  backward: Number = 0
+  parameters: int = 0
+  weight_bytes: int = 0
+  gradient_bytes: int | None = None
+  optimizer_bytes: int = 0
+  activation_bytes: int = 0
+  output_bytes: int = 0
+  has_backward: bool = True
+
+  def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.name == 'name' or value is None:
+        continue
+      if not (math.isfinite(value) and value >= 0):
+        raise ValueError(
+          f'{field.name} of layer {self.name!r} is {value}; it must be finite '
+          'and 0 or more.'
+        )
+
+  @property
+  def gradient_sum_bytes(self) -> int:
+    """Bytes of its weights' gradients, summed over micro-batches."""
+    if self.gradient_bytes is None:
+      return self.weight_bytes
+    return self.gradient_bytes
+
+  @property
+  def state_bytes(self) -> int:
+    """Bytes of weights, the sums of gradients and the optimizer's slots."""
+    return self.weight_bytes + self.gradient_sum_bytes + self.optimizer_bytes
+
+  def scaled(self, share: Fraction) -> 'LayerCost':
+    """The cost for a micro-batch of another size, all taken in proportion.
+
+    Args:
+      share: The other size over this one. Bytes are rounded up.
+    """
+    return dataclasses.replace(
+      self,
+      forward=Fraction(self.forward) * share,
+      backward=Fraction(self.backward) * share,
+      activation_bytes=math.ceil(self.activation_bytes * share),
+      output_bytes=math.ceil(self.output_bytes * share),
+    )
+
+  def time(self, num_recomputed: int, num_micro_batches: int) -> Fraction:
+    """The mean time of its tasks for a micro-batch, recomputation included.
+
+    A layer without a backward pass counts as in a cell without one.
+
+    Args:
+      num_recomputed: How many of the micro-batches have their forward run again
+        in their backward.
+      num_micro_batches: M.
+    """
+    if not self.has_backward:
+      return Fraction(self.forward)
+    num_forwards = 1 + Fraction(num_recomputed, num_micro_batches)
+    return num_forwards * Fraction(self.forward) + Fraction(self.backward)
+
+
+def first_with_backward(layers: Sequence[LayerCost]) -> int:
+  """The first layer with a backward pass; how many there are if none has."""
+  for i, layer in enumerate(layers):
+    if layer.has_backward:
+      return i
+  return len(layers)
+
+
+def to_integers(costs: Sequence[Number]) -> list[int]:
+  """Costs as integers in one common unit, for sums without rounding.
+
+  All costs are multiplied by their denominators' least common multiple, which
+  is 1 for integers. If the sum then has more than 60 bits they are multiplied
+  instead by the power of two that brings the sum to 60 bits, and rounded. So
+  equal costs give equal integers in any case; integers and simple fractions
+  are exact, and sums of them are equal where they should be.
+
+  Raises:
+    ValueError: A cost is negative or not finite.
+  """
+  for i, cost in enumerate(costs):
+    if not (math.isfinite(cost) and cost >= 0):
+      raise ValueError(
+        f'Cost {i} is {cost}; costs must be finite and 0 or more.'
+      )
+  exact = [Fraction(cost) for cost in costs]
+  multiple = math.lcm(*(cost.denominator for cost in exact))
+  total = sum(exact, Fraction(0))
+  if total * multiple < 2**_COST_BITS:
+    return [int(cost * multiple) for cost in exact]
+  scale = Fraction(2) ** (_COST_BITS - _bit_length(total))
+  return [round(cost * scale) for cost in exact]
+
+
+def _bit_length(number: Fraction) -> int:
+  """The least e with number < 2**e, give or take one."""
+  return number.numerator.bit_length() - number.denominator.bit_length() + 1
+
+
+def prefix_sums(values: Iterable[int]) -> list[int]:
+  """[0, v0, v0 + v1, ...]."""
+  sums = [0]
+  for value in values:
+    sums.append(sums[-1] + value)
+  return sums

@@ -1,0 +1,290 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Cuts a sequence of layers into cells as well as it can be cut."""
+
+import bisect
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from lingvo_gpipe.cutting import cost_model, memory_model
+from lingvo_gpipe.cutting.best_cut import best_cut
+from lingvo_gpipe.cutting.cost_model import LayerCost, Number
+from lingvo_gpipe.cutting.cut_problem import (
+  cut_problem,
+  least_largest_cost,
+)
+from lingvo_gpipe.cutting.even_cut_search import best_even_cuts
+from lingvo_gpipe.cutting.memory_errors import (
+  PartitionError,
+  does_not_fit,
+  fits,
+  least_memory_splits,
+)
+from lingvo_gpipe.cutting.memory_model import CellBytes
+from lingvo_gpipe.cutting.pipeline_spec import (
+  PipelineSpec,
+  cell_memory,
+  spec_problem,
+)
+from lingvo_gpipe.cutting.skips import Skip
+
+__all__ = [
+  'LayerCost',
+  'Partition',
+  'PartitionCell',
+  'PartitionError',
+  'PipelineSpec',
+  'Skip',
+  'balance',
+  'fits',
+  'least_memory_splits',
+  'partition',
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class PartitionCell:
+  """One cell of a partition.
+
+  Attributes:
+    index: k.
+    device: The device it lies on.
+    start: Its first layer.
+    end: The layer after its last.
+    cost: The sum of its layers' times, recomputation included.
+    memory: What it needs.
+    crossing_bytes: Bytes of a micro-batch that reach it from another device.
+  """
+
+  index: int
+  device: int
+  start: int
+  end: int
+  cost: Fraction
+  memory: CellBytes
+  crossing_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+  """Layers cut into cells.
+
+  Attributes:
+    layers: The layers.
+    spec: What they were cut for.
+    cells: The cells, in order.
+    is_proven: Whether it is known that no cut is better. It is False for given
+      splits, and may be where cells share devices: if their memory limit binds
+      and the search had to leave cuts out, or if there are skips, which the
+      search counts as crossing even between cells on one device. Nor is it
+      known where a cell recomputes layers before the first that is trained:
+      the search counts their forward pass once.
+  """
+
+  layers: tuple[LayerCost, ...]
+  spec: PipelineSpec
+  cells: tuple[PartitionCell, ...]
+  is_proven: bool
+
+  @property
+  def first_backward(self) -> int:
+    """The first cell with backward tasks; K if none has any."""
+    first = cost_model.first_with_backward(self.layers)
+    return sum(cell.end <= first for cell in self.cells)
+
+  @property
+  def sizes(self) -> tuple[int, ...]:
+    """How many layers each cell has."""
+    return tuple(cell.end - cell.start for cell in self.cells)
+
+  @property
+  def splits(self) -> tuple[int, ...]:
+    """The first layer of each cell but the first: K - 1 cut points."""
+    return tuple(cell.start for cell in self.cells[1:])
+
+  @property
+  def crossing_bytes(self) -> int:
+    """Bytes of a micro-batch that cross between devices on its way forward."""
+    return sum(cell.crossing_bytes for cell in self.cells)
+
+  @property
+  def device_memory(self) -> tuple[int, ...]:
+    """Bytes that each device needs."""
+    return tuple(
+      memory_model.device_bytes(
+        [cell.memory for cell in self.cells if cell.device == device]
+      )
+      for device in range(self.spec.num_devices)
+    )
+
+  @property
+  def imbalance(self) -> Fraction:
+    """The largest cell's cost over the mean; 1 if no layer costs anything."""
+    costs = [cell.cost for cell in self.cells]
+    total = sum(costs, Fraction(0))
+    return max(costs) * len(costs) / total if total else Fraction(1)
+
+
+def partition(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  splits: Sequence[int] | None = None,
+) -> Partition:
+  """Cuts layers into the cells of a pipeline, exactly.
+
+  The best cut is the one with the least
+
+  1. cost of the largest cell, among cuts that fit the devices' memory,
+  2. bytes of a micro-batch that cross between devices, skips included,
+  3. memory of the largest cell, each cell taken by itself,
+  4. sum of squared costs of the cells (in units of about 2**-29 of the total),
+
+  a later one deciding only between cuts that are equal in all earlier ones.
+  A layer's cost is `LayerCost.time`; costs are compared as integers, made by
+  `cost_model.to_integers`. `memory_model` says what memory a device needs.
+
+  Args:
+    layers: The layers, with bytes for the pipeline's micro-batch.
+    spec: What to cut them for.
+    splits: The first layer of each cell but the first, if the cut is already
+      decided; it is then only described, and checked against the memory limit.
+
+  Returns:
+    The partition; every cell has at least one layer.
+
+  Raises:
+    PartitionError: There are more cells than layers; or `splits` are not K - 1
+      ascending layers; or no cut (not that of `splits`) fits the devices'
+      memory, with which cell is too large, by how much, and what would fit.
+    ValueError: The schedule is unknown, or costs are too large.
+  """
+  _check_sizes(layers, spec, splits)
+  memory = cell_memory(layers, spec)
+  problem = spec_problem(layers, spec, memory)
+  if splits is not None:
+    positions: tuple[int, ...] | None = (0, *splits, len(layers))
+    is_proven = False
+  else:
+    result = best_cut(problem, spec.num_devices, spec.device_memory)
+    positions, is_proven = result.positions, result.is_proven
+  if positions is None:
+    raise does_not_fit(layers, spec, is_proven=is_proven)
+  found = Partition(
+    tuple(layers),
+    spec,
+    _cells(layers, spec, memory, positions),
+    is_proven and not _recomputes_frozen(layers, spec, positions),
+  )
+  limit = spec.device_memory
+  if limit is not None and max(found.device_memory) > limit:
+    raise does_not_fit(layers, spec, positions)
+  return found
+
+
+def _recomputes_frozen(
+  layers: Sequence[LayerCost], spec: PipelineSpec, positions: Sequence[int]
+) -> bool:
+  """Whether the cell of the first trained layer recomputes others before it."""
+  first = cost_model.first_with_backward(layers)
+  k = bisect.bisect_right(positions, first) - 1
+  return (
+    first < len(layers) and positions[k] < first and spec.num_recomputed[k] > 0
+  )
+
+
+def _check_sizes(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  splits: Sequence[int] | None,
+) -> None:
+  """Checks that every cell can have a layer, and does if cuts are given."""
+  if spec.num_cells > len(layers):
+    raise PartitionError(
+      f'{len(layers)} layers cannot be cut into {spec.num_cells} cells '
+      f'({spec.num_devices} devices with {spec.cells_per_device} each): every '
+      f'cell needs a layer. Use {len(layers)} cells or fewer.'
+    )
+  if splits is None:
+    return
+  ends = [0, *splits, len(layers)]
+  if len(ends) != spec.num_cells + 1 or any(
+    start >= end for start, end in itertools.pairwise(ends)
+  ):
+    raise PartitionError(
+      f'splits is {list(splits)}; it must name the first layer of each of the '
+      f'{spec.num_cells} cells but the first: {spec.num_cells - 1} ascending '
+      f'numbers from 1 to {len(layers) - 1}.'
+    )
+
+
+def _cells(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  memory: memory_model.CellMemory,
+  positions: Sequence[int],
+) -> tuple[PartitionCell, ...]:
+  return tuple(
+    PartitionCell(
+      index=k,
+      device=k % spec.num_devices,
+      start=start,
+      end=end,
+      cost=spec.cell_cost(layers[start:end], k),
+      memory=memory.of_cell(k, start, end),
+      crossing_bytes=_crossing_bytes(layers, spec, positions, k),
+    )
+    for k, (start, end) in enumerate(itertools.pairwise(positions))
+  )
+
+
+def _crossing_bytes(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  positions: Sequence[int],
+  k: int,
+) -> int:
+  """Bytes of a micro-batch that reach cell `k` from other devices."""
+  if spec.num_devices == 1:
+    return 0
+  start, end = positions[k], positions[k + 1]
+  crossing = layers[start - 1].output_bytes if k else 0
+  for skip in spec.skips:
+    source = bisect.bisect_right(positions, skip.from_layer) - 1
+    is_elsewhere = (source - k) % spec.num_devices != 0
+    if is_elsewhere and skip.reaches(start, end):
+      crossing += skip.num_bytes
+  return crossing
+
+
+def balance(costs: Sequence[Number], num_cells: int) -> list[int]:
+  """How many layers each cell gets, when only their costs matter.
+
+  The largest cell's cost is as small as it can be; among the cuts with that,
+  the sum of the squares of the cells' costs. No cell is empty.
+
+  Args:
+    costs: The cost of each layer, 0 or more: integers, Fractions or floats.
+      `cost_model.to_integers` says how they are rounded, if at all. The
+      squares are taken of costs in units of 2**-29 of their total or less. If
+      all costs are 0 every layer counts as 1.
+    num_cells: K, from 1 to the number of layers.
+
+  Returns:
+    K sizes, each 1 or more, that add up to the number of layers.
+
+  Raises:
+    ValueError: A cost is negative or not finite, or there are more cells than
+      layers.
+  """
+  if not 1 <= num_cells <= len(costs):
+    raise ValueError(
+      f'{len(costs)} layers cannot be cut into {num_cells} cells: there must '
+      'be at least one cell, and at least one layer in each.'
+    )
+  problem = cut_problem(costs, num_cells)
+  cuts = best_even_cuts(problem, least_largest_cost(problem))
+  return [int(size) for size in np.diff(cuts.positions)]

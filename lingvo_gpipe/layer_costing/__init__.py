@@ -1,3 +1,0 @@
-# Copyright 2026 The lingvo_gpipe Authors.
-# SPDX-License-Identifier: Apache-2.0
-"""The parts of `layer_costs`."""

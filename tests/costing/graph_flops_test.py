@@ -1,0 +1,194 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of counting FLOPs in a graph and the functions that it calls."""
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe.costing import graph_flops
+from lingvo_gpipe.engine import graph_function
+
+_NUMBERS = 5 * 4
+_SPEC = tf.TensorSpec([5, 4], tf.float32)
+
+
+def trace(fn, *specs):
+  with tf.Graph().as_default():
+    return graph_function.trace('traced', lambda *x: [fn(*x)], specs or [_SPEC])
+
+
+def flops(fn, *specs):
+  return graph_flops.graph_flops(trace(fn, *specs))
+
+
+def test_a_function_of_each_number_counts_one():
+  assert flops(lambda x: tf.exp(tf.nn.relu(x)) + 1.0) == 3 * _NUMBERS
+  assert flops(lambda x: tf.nn.softmax(x)) == 5 * _NUMBERS
+  assert flops(lambda x: tf.reduce_sum(x, 1)) == _NUMBERS
+
+
+@pytest.mark.parametrize(
+  ('equation', 'a', 'b', 'product'),
+  [
+    ('ij,jk->ik', (2, 3), (3, 5), 2 * 3 * 5),
+    ('bij,bjk->bik', (4, 2, 3), (4, 3, 5), 4 * 2 * 3 * 5),
+    ('BTNH,BSNH->BNTS', (2, 3, 4, 5), (2, 6, 4, 5), 2 * 3 * 6 * 4 * 5),
+    ('i,j->ij', (3,), (5,), 3 * 5),
+    ('...j,jk->...k', (7, 2, 3), (3, 5), 7 * 2 * 3 * 5),
+    ('...ij,...jk->...ik', (1, 2, 3), (4, 3, 5), 4 * 2 * 3 * 5),
+  ],
+)
+def test_einsum_meets_each_combination_of_labels(equation, a, b, product):
+  specs = [tf.TensorSpec(shape, tf.float32) for shape in (a, b)]
+  # The op itself: tf.einsum rewrites some equations.
+  found = flops(
+    lambda x, y: tf.raw_ops.Einsum(inputs=[x, y], equation=equation), *specs
+  )
+  assert found == 2 * product
+
+
+def test_einsum_of_one_operand_sums_or_only_moves():
+  einsum = tf.raw_ops.Einsum
+  assert flops(lambda x: einsum(inputs=[x], equation='ij->i')) == _NUMBERS
+  assert flops(lambda x: einsum(inputs=[x], equation='ij->ji')) == 0
+
+
+def test_integers_and_what_is_not_needed_count_nothing():
+  def fn(x):
+    tf.exp(x)
+    shape = tf.shape(x) * 2 // 2
+    return tf.reshape(x, shape)
+
+  assert flops(fn) == 0
+
+
+def test_functions_count_at_each_call():
+  def fn(x):
+    inner = graph_function.as_function('inner', lambda y: [tf.tanh(y)], [_SPEC])
+    return inner(inner([x]))[0]
+
+  assert flops(fn) == 2 * _NUMBERS
+
+
+def test_function_traced_for_unknown_sizes_is_counted_for_those_given():
+  def fn(x):
+    unknown = tf.TensorSpec([None, None], tf.float32)
+    return graph_function.as_function('inner', lambda y: [y * y], [unknown])(
+      [x]
+    )[0]
+
+  assert flops(fn) == _NUMBERS
+
+
+def test_conditional_counts_as_its_dearest_branch():
+  def fn(x):
+    return tf.cond(
+      tf.reduce_any(x > 0.0), lambda: x, lambda: tf.exp(x) * tf.exp(-x)
+    )
+
+  assert flops(fn) == _NUMBERS + 4 * _NUMBERS  # The comparison, the branch.
+
+
+@pytest.mark.parametrize(
+  ('start', 'step', 'test', 'trips'),
+  [
+    (0, 1, lambda i: i < 7, 7),
+    (0, 1, lambda i: i <= 7, 8),
+    (0, 2, lambda i: i < 7, 4),
+    (0, 3, lambda i: i < 6, 2),
+    (9, -2, lambda i: i >= 1, 5),
+    (9, -2, lambda i: i > 1, 4),
+    (3, 1, lambda i: i < 3, 0),
+    (0, 1, lambda i: tf.logical_and(i < 7, i < 5), 5),
+    (0, 1, lambda i: i + 2 < 7, 5),
+  ],
+)
+def test_loops_count_as_often_as_they_run(start, step, test, trips):
+  def fn(x):
+    return tf.while_loop(
+      lambda i, y: test(i), lambda i, y: (i + step, tf.tanh(y)), (start, x)
+    )[1]
+
+  assert flops(fn) == trips * _NUMBERS
+
+
+def test_loop_up_to_a_dimension_or_a_value_of_an_input():
+  def up_to(limit):
+    return lambda x: tf.while_loop(
+      lambda i, y: i < limit(x), lambda i, y: (i + 1, tf.tanh(y)), (0, x)
+    )[1]
+
+  assert flops(up_to(lambda x: tf.shape(x)[0] - 1)) == 4 * _NUMBERS
+
+  def no_padding(x):
+    # Inputs are taken to be zeros.
+    padded = tf.reduce_sum(tf.cast(tf.not_equal(x[:, 0], 0.0), tf.int32))
+    return tf.shape(x)[0] - padded
+
+  counts = flops(up_to(no_padding))
+  assert 5 * _NUMBERS <= counts <= 5 * _NUMBERS + 40
+
+
+def test_loop_with_a_greatest_number_of_runs():
+  def fn(x):
+    return tf.while_loop(
+      lambda y: tf.reduce_sum(y) < 1.0,
+      lambda y: [y * 2.0],
+      [x],
+      maximum_iterations=6,
+    )
+
+  # The condition's sum and comparison as well.
+  assert flops(fn) == 6 * _NUMBERS + 7 * (_NUMBERS + 1)
+
+
+def test_loop_in_a_loop():
+  def inner(y):
+    return tf.while_loop(
+      lambda j, z: j < 3, lambda j, z: (j + 1, tf.tanh(z)), (0, y)
+    )[1]
+
+  def fn(x):
+    return tf.while_loop(
+      lambda i, y: i < 4, lambda i, y: (i + 1, inner(y)), (0, x)
+    )[1]
+
+  assert flops(fn) == 12 * _NUMBERS
+
+
+def test_loop_of_unknown_length_counts_once_and_is_logged(caplog):
+  graph_flops._logged.clear()
+
+  def fn(x):
+    return tf.while_loop(
+      lambda y: tf.reduce_sum(y) < 1.0, lambda y: [y * 2.0], [x]
+    )
+
+  with caplog.at_level('INFO'):
+    assert flops(fn) == _NUMBERS + 2 * (_NUMBERS + 1)
+    flops(fn)
+  assert caplog.text.count('not known beforehand') == 1
+
+
+def test_unknown_ops_are_logged_once_by_type_and_count_nothing(caplog):
+  graph_flops._logged.clear()
+
+  def fn(x):
+    square = tf.matmul(x, x, transpose_a=True)
+    return tf.linalg.inv(tf.linalg.inv(square))
+
+  with caplog.at_level('INFO'):
+    assert flops(fn) == 2 * _NUMBERS * 4
+    flops(fn)
+  assert caplog.text.count('FLOPs of MatrixInverse are not counted') == 1
+
+
+def test_sizes_that_are_not_known_are_logged(caplog):
+  graph_flops._logged.clear()
+
+  def fn(x):
+    return tf.exp(tf.boolean_mask(x, x[:, 0] > 0.0))
+
+  with caplog.at_level('INFO'):
+    assert flops(fn) == 5
+  assert 'FLOPs of Exp are not counted where a size is not known' in caplog.text

@@ -1,0 +1,292 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""FLOPs of known layers against formulas written down here."""
+
+import lingvo.compat as tf
+import pytest
+from lingvo.core import (
+  base_layer,
+  batch_major_attention,
+  layers,
+  py_utils,
+  rnn_cell,
+  rnn_layers,
+)
+
+from lingvo_gpipe.costing import layer_costs
+from lingvo_gpipe.models import image_layers
+
+
+class Identity(base_layer.BaseLayer):
+  """Comes first, so that the layer behind it has gradients of its inputs."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateVariable(
+      'scale', py_utils.WeightParams([], py_utils.WeightInit.Constant(1.0))
+    )
+
+  def FProp(self, theta, *args):
+    args = tuple(
+      x * theta.scale if x.dtype.is_floating else x
+      for x in tf.nest.flatten(args)
+    )
+    return args[0] if len(args) == 1 else args
+
+
+def spec(*shape, dtype=tf.float32):
+  return tf.TensorSpec(shape, dtype)
+
+
+def cost(params, *args):
+  """The cost of a layer that is not the first one."""
+  first = Identity.Params().Set(name='first')
+  return layer_costs.flops_costs([first, params.Set(name='layer')], args)[1]
+
+
+def times(params, *args):
+  found = cost(params, *args)
+  return found.forward, found.backward
+
+
+def _fully_connected(rows):
+  """FLOPs of the product, and how many numbers come out."""
+  return 2 * rows * 7 * 11, rows * 11
+
+
+_FC = layers.FCLayer.Params().Set(input_dim=7, output_dim=11, activation='RELU')
+
+
+def test_fully_connected():
+  product, outputs = _fully_connected(rows=5)
+  assert times(_FC.Copy(), spec(5, 7)) == (
+    product + 2 * outputs,  # Bias, ReLU.
+    # By the input and by the weight; ReLU, bias.
+    2 * product + 2 * outputs,
+  )
+
+
+def test_fully_connected_for_each_time_step():
+  product, outputs = _fully_connected(rows=2 * 3)
+  assert cost(_FC.Copy(), spec(2, 3, 7)).forward == product + 2 * outputs
+
+
+def test_flops_are_proportional_to_the_batch():
+  one, four = (times(_FC.Copy(), spec(batch, 7)) for batch in (1, 4))
+  assert four == (4 * one[0], 4 * one[1])
+
+
+def test_first_layer_has_no_gradient_of_its_input():
+  [found] = layer_costs.flops_costs([_FC.Copy().Set(name='fc')], spec(5, 7))
+  product, outputs = _fully_connected(rows=5)
+  assert found.backward == product + 2 * outputs
+
+
+@pytest.mark.parametrize(
+  ('padding', 'stride', 'height', 'width'),
+  [
+    ('SAME', (1, 1), 9, 8),
+    ('SAME', (2, 2), 5, 4),
+    ('SAME', (2, 1), 5, 8),
+    ('VALID', (1, 1), 7, 4),
+    ('VALID', (2, 2), 4, 2),
+  ],
+)
+def test_convolution(padding, stride, height, width):
+  class Conv(base_layer.BaseLayer):
+    """A 3 x 5 convolution."""
+
+    def __init__(self, params):
+      super().__init__(params)
+      self.CreateVariable('w', py_utils.WeightParams([3, 5, 6, 10]))
+
+    def FProp(self, theta, x):
+      return tf.nn.conv2d(x, theta.w, strides=stride, padding=padding)
+
+  product = 2 * (2 * height * width * 10) * (3 * 5 * 6)
+  assert times(Conv.Params(), spec(2, 9, 8, 6)) == (product, 2 * product)
+
+
+def test_grouped_convolution_meets_its_own_channels_only():
+  class Conv(base_layer.BaseLayer):
+    """A convolution of two groups of three channels."""
+
+    def __init__(self, params):
+      super().__init__(params)
+      self.CreateVariable('w', py_utils.WeightParams([1, 1, 3, 10]))
+
+    def FProp(self, theta, x):
+      return tf.nn.conv2d(x, theta.w, strides=1, padding='SAME')
+
+  found = cost(Conv.Params(), spec(2, 4, 4, 6))
+  assert found.forward == 2 * (2 * 4 * 4 * 10) * 3
+
+
+@pytest.mark.parametrize(('stride', 'size'), [(1, 6), (2, 3)])
+def test_depthwise_convolution(stride, size):
+  params = image_layers.DepthwiseConv2DLayerNoPadding.Params().Set(
+    dim=4, window=(3, 5), stride=stride
+  )
+  product = 2 * (2 * size * size * 4) * (3 * 5)
+  assert times(params, spec(2, 6, 6, 4)) == (product, 2 * product)
+
+
+def test_depthwise_convolution_with_a_multiplier():
+  class Conv(base_layer.BaseLayer):
+    """Makes three channels of each."""
+
+    def __init__(self, params):
+      super().__init__(params)
+      self.CreateVariable('w', py_utils.WeightParams([3, 3, 4, 3]))
+
+    def FProp(self, theta, x):
+      return tf.nn.depthwise_conv2d(x, theta.w, [1, 1, 1, 1], 'SAME')
+
+  product = 2 * (2 * 6 * 6 * 12) * 9
+  assert times(Conv.Params(), spec(2, 6, 6, 4)) == (product, 2 * product)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_transposed_convolution(stride):
+  params = layers.DeconvLayer.Params().Set(
+    filter_shape=(3, 3, 8, 6), filter_stride=(stride, stride)
+  )
+  # Each number of the input meets each tap of the filter.
+  product = 2 * (2 * 5 * 5 * 6) * (3 * 3 * 8)
+  assert times(params, spec(2, 5, 5, 6)) == (product, 2 * product)
+
+
+def test_3d_convolution():
+  class Conv(base_layer.BaseLayer):
+    """A convolution over time, height and width."""
+
+    def __init__(self, params):
+      super().__init__(params)
+      self.CreateVariable('w', py_utils.WeightParams([3, 2, 2, 4, 5]))
+
+    def FProp(self, theta, x):
+      return tf.nn.conv3d(x, theta.w, [1, 1, 2, 2, 1], 'SAME')
+
+  product = 2 * (7 * 3 * 3 * 5) * (3 * 2 * 2 * 4)
+  assert times(Conv.Params(), spec(1, 7, 6, 6, 4)) == (product, 2 * product)
+
+
+def test_multi_head_attention():
+  batch, time, dim, heads = 2, 6, 32, 4
+  params = batch_major_attention.MultiHeadedAttention.Params().Set(
+    input_dim=dim,
+    hidden_dim=dim,
+    num_heads=heads,
+    dropout_tpl=layers.DeterministicDropoutLayer.Params(),
+    enable_per_dim_scale=False,
+  )
+  found = cost(
+    params,
+    *[spec(batch, time, dim)] * 3,
+    spec(batch, time),
+  )
+  positions = batch * time
+  projections = 4 * (2 * positions * dim * dim)
+  scores = batch * heads * time * time
+  # Queries by keys, probabilities by values.
+  products = 2 * (2 * scores * (dim // heads))
+  biases = 4 * positions * dim
+  element_wise = (
+    positions * dim  # The queries' scale.
+    + 5 * scores  # Softmax.
+    + scores  # What is padded is set to a large negative number.
+  )
+  exact = projections + products + biases
+  assert exact <= found.forward <= exact + element_wise + 10 * positions
+  # Each product has two gradients.
+  exact = 2 * (projections + products)
+  assert (
+    exact <= found.backward <= exact + biases + 2 * element_wise + 4 * scores
+  )
+
+
+_CELLS, _INPUTS = 16, 8
+
+
+def _lstm():
+  return rnn_cell.LSTMCellSimple.Params().Set(
+    name='cell', num_input_nodes=_INPUTS, num_output_nodes=_CELLS
+  )
+
+
+def _lstm_step(batch):
+  """FLOPs of a step of an LSTM: of its product, and of all else."""
+  numbers = batch * _CELLS
+  product = 2 * batch * (_INPUTS + _CELLS) * (4 * _CELLS)
+  element_wise = (
+    4 * numbers  # Biases.
+    + 3 * numbers  # Sigmoids.
+    + 2 * numbers  # Hyperbolic tangents.
+    + 4 * numbers  # c = f c + i g and m = o tanh(c).
+    + 2 * numbers  # c is kept within bounds.
+    + 2 * numbers  # Where the input is padded, c and m stay.
+  )
+  return product, element_wise
+
+
+def test_lstm_cell():
+  batch = 4
+  state = py_utils.NestedMap(m=spec(batch, _CELLS), c=spec(batch, _CELLS))
+  inputs = py_utils.NestedMap(
+    act=[spec(batch, _INPUTS)], padding=spec(batch, 1)
+  )
+  [found] = layer_costs.flops_costs([_lstm()], (state, inputs))
+  product, element_wise = _lstm_step(batch)
+  # Checks and comparisons of each example's padding.
+  assert found.forward == pytest.approx(product + element_wise, abs=8 * batch)
+
+
+def test_recurrent_layer_counts_each_time_step():
+  batch, time = 4, 5
+  params = rnn_layers.FRNN.Params().Set(cell=_lstm())
+  found = cost(params, spec(time, batch, _INPUTS), spec(time, batch, 1))
+  product, element_wise = _lstm_step(batch)
+  assert found.forward == pytest.approx(
+    time * (product + element_wise), abs=time * 10 * batch
+  )
+  # A step of Lingvo's backward loop runs the step anew, then two products for
+  # the gradients.
+  assert found.backward > time * 3 * product
+  assert found.backward < time * (3 * product + 6 * element_wise)
+
+
+def test_embedding_look_ups_and_reshapes_are_free():
+  class Embedding(base_layer.BaseLayer):
+    """Looks up rows, then moves them about."""
+
+    def __init__(self, params):
+      super().__init__(params)
+      self.CreateVariable('w', py_utils.WeightParams([50, 8]))
+
+    def FProp(self, theta, ids):
+      rows = tf.transpose(tf.gather(theta.w, ids), [1, 0, 2])
+      return tf.reshape(tf.concat([rows, rows], -1)[:, 1:], [-1])
+
+  [found] = layer_costs.flops_costs(
+    [Embedding.Params().Set(name='embedding')], spec(3, 4, dtype=tf.int32)
+  )
+  assert found.forward == 0
+  # Nothing but the sum of the two halves' gradients.
+  assert found.backward == 3 * 4 * 8
+
+
+def test_batch_norm_and_pooling():
+  params = image_layers.ReluConvBatchNorm.Params().Set(
+    input_dim=6, output_dim=10
+  )
+  inputs, outputs = 2 * 4 * 4 * 6, 2 * 4 * 4 * 10
+  forward, _ = times(params, spec(2, 4, 4, 6))
+  # ReLU; a 1 x 1 convolution; batch norm, then the moving averages.
+  assert forward == pytest.approx(
+    inputs + 2 * outputs * 6 + 6 * outputs, abs=20 * 10
+  )
+  pool = image_layers.PoolLayer.Params().Set(window=3, stride=2)
+  forward, backward = times(pool, spec(2, 4, 4, 6))
+  # The gradient takes the maximum again.
+  assert forward == 9 * (2 * 2 * 2 * 6)
+  assert backward == 2 * forward

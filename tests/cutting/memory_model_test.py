@@ -1,0 +1,176 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the memory model."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.cutting import memory_model
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.memory_model import CellBytes, CellMemory
+
+LAYERS = [
+  LayerCost(
+    'a',
+    weight_bytes=100,
+    optimizer_bytes=50,
+    activation_bytes=7,
+    output_bytes=3,
+  ),
+  LayerCost('b', weight_bytes=10, activation_bytes=20, output_bytes=4),
+  LayerCost('c', gradient_bytes=5, activation_bytes=30, output_bytes=2),
+]
+
+
+@pytest.mark.parametrize(
+  'recompute, first, second',
+  [
+    # Cell 0 is layer a and stashes 2 micro-batches, cell 1 is b and c and
+    # stashes 1. Inputs: 9 and 3 bytes. Activations: 7 and 50.
+    ('always', CellBytes(250, 18, 7), CellBytes(25, 3, 50)),
+    ('except_last', CellBytes(250, 18 + 7, 7), CellBytes(25, 3, 50)),
+    ('never', CellBytes(250, 18 + 14, 0), CellBytes(25, 53, 0)),
+  ],
+)
+def test_cells_need_state_stash_and_activations(recompute, first, second):
+  memory = CellMemory(LAYERS, [2, 1], recompute, input_bytes=9)
+  assert memory.of_cell(0, 0, 1) == first
+  assert memory.of_cell(1, 1, 3) == second
+
+
+@pytest.mark.parametrize('recompute', ['always', 'except_last', 'never'])
+def test_several_micro_batches_gradients_are_added_to_their_sums(recompute):
+  alone = CellMemory(LAYERS, [1], recompute, num_micro_batches=1)
+  several = CellMemory(LAYERS, [1], recompute, num_micro_batches=2)
+  need = several.of_cell(0, 0, 3)
+  assert need.new_gradients == 100 + 10 + 5
+  assert need.total == alone.of_cell(0, 0, 3).total + 115
+  assert alone.of_cell(0, 0, 3).new_gradients == 0
+
+
+def test_two_slots_make_20_bytes_a_weight():
+  layers = [LayerCost('a', weight_bytes=4, optimizer_bytes=8)]
+  sizes = [
+    CellMemory(layers, [1], 'always', num_micro_batches=m).of_cell(0, 0, 1)
+    for m in (1, 2, 16)
+  ]
+  assert [size.total for size in sizes] == [16, 20, 20]
+
+
+def test_a_device_runs_one_cell_at_a_time():
+  cells = [CellBytes(1, 10, 100), CellBytes(2, 20, 300)]
+  assert memory_model.device_bytes(cells) == 333
+  # Gradients of a micro-batch are there while its cell runs, too.
+  cells = [CellBytes(1, 10, 100, 250), CellBytes(2, 20, 300, 5)]
+  assert memory_model.device_bytes(cells) == 33 + 350
+  assert memory_model.device_bytes([]) == 0
+  assert cells[0].total == 361
+
+
+def test_bytes_follow_the_size_of_a_micro_batch():
+  # Of four examples; now three, of a mini-batch of eight.
+  memory = CellMemory(
+    LAYERS,
+    [3, 1],
+    'always',
+    input_bytes=9,
+    size=3,
+    reference_size=4,
+    mini_batch_size=8,
+  )
+  # 8 of at most 9 examples' inputs, and 3 examples' activations, rounded up.
+  assert memory.of_cell(0, 0, 1) == CellBytes(250, 18, 6)
+  assert memory.of_cell(1, 1, 3) == CellBytes(25, 3, 38)
+
+
+def test_many_cells_at_once_give_the_same_as_one_by_one():
+  memory = CellMemory(LAYERS, [2, 1], 'except_last', input_bytes=9)
+  starts, ends = np.arange(3)[:, None], np.arange(1, 4)[None, :]
+  held, transient = memory.parts(0, starts, ends)
+  for start in range(3):
+    for end in range(start + 1, 4):
+      cell = memory.of_cell(0, start, end)
+      assert held[start, end - 1] == cell.state + cell.stash
+      assert transient[start, end - 1] == cell.activations
+
+
+def test_floors_are_never_above_what_cells_need():
+  rng = random.Random(1)
+  for _ in range(100):
+    layers = [
+      LayerCost(
+        f'{i}',
+        weight_bytes=rng.randint(0, 9),
+        activation_bytes=rng.randint(0, 9),
+        output_bytes=rng.randint(0, 9),
+        has_backward=i >= num_frozen,
+      )
+      for num_frozen in [max(0, rng.randint(-6, 6))]
+      for i in range(6)
+    ]
+    memory = CellMemory(
+      layers,
+      [rng.randint(1, 4) for _ in range(3)],
+      rng.choice(['always', 'except_last', 'never']),
+      num_micro_batches=rng.randint(1, 2),
+      size=rng.randint(1, 5),
+      reference_size=rng.randint(1, 5),
+    )
+    for cell in range(3):
+      for start in range(6):
+        for end in range(start + 1, 7):
+          need = memory.of_cell(cell, start, end)
+          floor = memory.floor_before[end] - memory.floor_before[start]
+          assert floor <= need.total * memory.divisor
+          held = memory.held_floor_before[end] - memory.held_floor_before[start]
+          assert held <= (need.state + need.stash) * memory.divisor
+
+
+@pytest.mark.parametrize('schedule', schedules.SCHEDULE_NAMES)
+def test_peak_stash_is_what_the_simulator_finds(schedule):
+  for devices in ([0], range(4), [0, 1, 0, 1], [0, 1, 2, 0, 1, 2]):
+    for num_micro_batches in (1, 2, 7):
+      simulated = schedules.simulate(
+        schedules.make_schedule(schedule, devices, num_micro_batches)
+      )
+      assert simulated.peak_stash == memory_model.peak_stash(
+        schedule, devices, num_micro_batches
+      )
+
+
+def test_peak_stash_of_huge_schedules_is_the_limit():
+  assert memory_model.peak_stash('1f1b', [0, 1, 0, 1], 10**9) == (4, 3, 2, 1)
+  assert memory_model.peak_stash('gpipe', [0, 0], 10**9) == (10**9, 10**9)
+
+
+def test_unknown_policies_are_refused():
+  with pytest.raises(ValueError, match=r"'sometimes'.*'except_last'"):
+    CellMemory(LAYERS, [1], 'sometimes')
+
+
+def test_numbers_too_large_to_count_are_refused():
+  layers = [LayerCost('a', activation_bytes=2**50)]
+  with pytest.raises(ValueError, match='too many'):
+    CellMemory(layers, [2**10], 'never')
+
+
+@pytest.mark.parametrize('recompute', schedules.RECOMPUTE_POLICIES)
+def test_a_cell_that_only_runs_forward_keeps_nothing_of_a_micro_batch(
+  recompute,
+):
+  frozen = [
+    dataclasses.replace(
+      layer, gradient_bytes=0, optimizer_bytes=0, has_backward=False
+    )
+    for layer in LAYERS[:2]
+  ]
+  memory = CellMemory(
+    [*frozen, LAYERS[2]], [3, 2], recompute, num_micro_batches=4
+  )
+  assert memory.of_cell(0, 0, 2) == CellBytes(110, 0, 27)
+  # One that is trained in part keeps its input.
+  assert memory.of_cell(1, 1, 3).stash >= 2 * 3

@@ -1,0 +1,549 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the partitioner, most of them against trying every cut."""
+
+import dataclasses
+import functools
+import itertools
+import random
+import subprocess
+import sys
+from fractions import Fraction
+
+import pytest
+from random_skips import random_skips
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.cutting import memory_errors, partitioner
+from lingvo_gpipe.cutting.partitioner import (
+  LayerCost,
+  PartitionError,
+  PipelineSpec,
+  partition,
+)
+from lingvo_gpipe.schedules import stash
+
+
+def _random_layers(rng, num_layers):
+  """Small numbers, so that ties are common; sometimes no ties."""
+  wide = rng.random() < 0.3
+
+  def number(most):
+    return rng.randint(0, 1000 * most if wide else most)
+
+  return [
+    LayerCost(
+      f'layer{i}',
+      forward=number(4),
+      backward=number(4),
+      weight_bytes=number(5),
+      optimizer_bytes=number(3),
+      activation_bytes=number(6),
+      output_bytes=number(3),
+    )
+    for i in range(num_layers)
+  ]
+
+
+def _random_spec(rng, max_devices=4, max_cells_per_device=3):
+  return PipelineSpec(
+    num_devices=rng.randint(1, max_devices),
+    cells_per_device=rng.randint(1, max_cells_per_device),
+    num_micro_batches=rng.randint(1, 6),
+    micro_batch_size=rng.randint(1, 12),
+    schedule=rng.choice(schedules.SCHEDULE_NAMES),
+    recompute=rng.choice(['always', 'except_last', 'never']),
+    input_bytes=rng.randint(0, 4),
+  )
+
+
+def _every_cut(num_layers, num_cells):
+  for inner in itertools.combinations(range(1, num_layers), num_cells - 1):
+    yield list(itertools.pairwise((0, *inner, num_layers)))
+
+
+class _Oracle:
+  """Cost and memory of cuts, written down as plainly as can be."""
+
+  def __init__(self, layers, spec, size=None):
+    self.layers = layers
+    self.spec = spec
+    devices = [k % spec.num_devices for k in range(spec.num_cells)]
+    self.scale = Fraction(1)
+    self.num_micro_batches = spec.num_micro_batches
+    self.mini_batch = Fraction(spec.num_micro_batches)
+    if size is not None:
+      self.scale = Fraction(size, spec.micro_batch_size)
+      self.num_micro_batches = -(
+        -spec.num_micro_batches * spec.micro_batch_size // size
+      )
+    self.stash = stash.peak_stash(
+      schedules.make_schedule(spec.schedule, devices, self.num_micro_batches)
+    )
+    self.row = ' '.join(
+      str(task)
+      for task in schedules.make_schedule(
+        spec.schedule, devices, spec.num_micro_batches
+      ).device_tasks[devices[-1]]
+    )
+
+  @functools.cache  # noqa: B019 (an oracle lives as long as a test)
+  def cost(self, k, start, end):
+    return sum(
+      (1 + self.recomputed(k)) * layer.forward + layer.backward
+      for layer in self.layers[start:end]
+    )
+
+  @functools.cache  # noqa: B019
+  def recomputed(self, k):
+    """The share of micro-batches."""
+    num_micro_batches = self.spec.num_micro_batches
+    num_recomputed = 0
+    for m in range(num_micro_batches):
+      is_kept = self.spec.recompute == 'never' or (
+        self.spec.recompute == 'except_last' and m == num_micro_batches - 1
+      )
+      if num_micro_batches > 1 and k == self.spec.num_cells - 1:
+        is_kept |= f'F{k}.{m} B{k}.{m}' in self.row
+      num_recomputed += not is_kept
+    return Fraction(num_recomputed, num_micro_batches)
+
+  @functools.cache  # noqa: B019
+  def held_and_transient(self, k, start, end):
+    cell = self.layers[start:end]
+    state = sum(
+      2 * layer.weight_bytes + layer.optimizer_bytes for layer in cell
+    )
+    inner = sum(layer.activation_bytes for layer in cell)
+    given = self.spec.input_bytes
+    if start:
+      given = self.layers[start - 1].output_bytes
+    given += sum(skip.num_bytes for skip in self._taken(start, end))
+    # In micro-batches of the size that the bytes are for.
+    kept = min(self.stash[k] * self.scale, self.mini_batch)
+    # While a micro-batch's gradients are added to the sums.
+    gradients = 0
+    if self.num_micro_batches > 1:
+      gradients = sum(layer.weight_bytes for layer in cell)
+    stash, transient = given * kept, inner * self.scale
+    if self.spec.recompute == 'never':
+      stash, transient = (given + inner) * kept, 0
+    elif self.spec.recompute == 'except_last' and self.stash[k] > 1:
+      stash += inner * self.scale
+    return state + _ceil(stash), _ceil(transient) + gradients
+
+  def _taken(self, start, end):
+    """The skips that a cell takes from earlier ones."""
+    return [
+      skip
+      for skip in self.spec.skips
+      if skip.from_layer < start
+      and any(start <= taker < end for taker in skip.to_layers)
+    ]
+
+  def crossing(self, cells):
+    """Bytes that reach each cell from other devices."""
+    num_devices = self.spec.num_devices
+    home = [k for k, (a, b) in enumerate(cells) for _ in range(a, b)]
+    found = []
+    for k, (start, end) in enumerate(cells):
+      given = self.layers[start - 1].output_bytes if k else 0
+      given += sum(
+        skip.num_bytes
+        for skip in self._taken(start, end)
+        if (home[skip.from_layer] - k) % num_devices
+      )
+      found.append(given if num_devices > 1 else 0)
+    return found
+
+  def device_memory(self, cells):
+    parts = [self.held_and_transient(k, *cell) for k, cell in enumerate(cells)]
+    num_devices = self.spec.num_devices
+    return [
+      sum(held for held, _ in parts[d::num_devices])
+      + max(transient for _, transient in parts[d::num_devices])
+      for d in range(num_devices)
+    ]
+
+  def value(self, cells):
+    """What is to be least; see partition()."""
+    crossing = sum(self.crossing(cells))
+    costs = [self.cost(k, *cell) for k, cell in enumerate(cells)]
+    memories = [
+      sum(self.held_and_transient(k, *cell)) for k, cell in enumerate(cells)
+    ]
+    return max(costs), crossing, max(memories), sum(c**2 for c in costs)
+
+  def best(self):
+    """(least value or None, least memory of the fullest device)."""
+    best, least_memory = None, None
+    limit = self.spec.device_memory
+    for cells in _every_cut(len(self.layers), self.spec.num_cells):
+      need = max(self.device_memory(cells))
+      least_memory = need if least_memory is None else min(least_memory, need)
+      if limit is None or need <= limit:
+        value = self.value(cells)
+        best = value if best is None else min(best, value)
+    return best, least_memory
+
+
+def _ceil(number):
+  return -(-Fraction(number).numerator // Fraction(number).denominator)
+
+
+def _with_random_limit(rng, layers, spec):
+  """Gives the spec a memory limit between too little and plenty."""
+  if rng.random() < 0.25:
+    return spec
+  cuts = list(_every_cut(len(layers), spec.num_cells))
+  oracle = _Oracle(layers, spec)
+  low, high = sorted(max(oracle.device_memory(rng.choice(cuts))) for _ in '12')
+  limit = rng.randint(max(0, low - 3), high)
+  return dataclasses.replace(spec, device_memory=limit)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_no_cut_is_better_in_1000_random_instances(seed):
+  rng = random.Random(seed)
+  num_fit = num_misfit = 0
+  while num_fit + num_misfit < 1000:
+    spec = _random_spec(rng)
+    if spec.num_cells > 7:
+      continue
+    layers = _random_layers(rng, rng.randint(spec.num_cells, 9))
+    spec = _with_random_limit(rng, layers, spec)
+    oracle = _Oracle(layers, spec)
+    best, _ = oracle.best()
+    if best is None:
+      num_misfit += 1
+      with pytest.raises(PartitionError, match='do not fit'):
+        partition(layers, spec)
+      continue
+    num_fit += 1
+    found = partition(layers, spec)
+    cells = [(cell.start, cell.end) for cell in found.cells]
+    assert min(found.sizes) >= 1
+    assert sum(found.sizes) == len(layers)
+    assert found.is_proven
+    assert oracle.value(cells) == best
+    assert list(found.device_memory) == oracle.device_memory(cells)
+  assert num_misfit > 30
+
+
+@pytest.mark.parametrize('seed', range(2))
+def test_no_cut_is_better_in_500_random_instances_with_skips(seed):
+  rng = random.Random(100 + seed)
+  num_fit = num_misfit = 0
+  while num_fit + num_misfit < 500:
+    spec = _random_spec(rng, max_cells_per_device=2)
+    if spec.num_cells > 6:
+      continue
+    layers = _random_layers(rng, rng.randint(spec.num_cells, 8))
+    skips = random_skips(rng, len(layers))
+    spec = dataclasses.replace(spec, skips=skips)
+    spec = _with_random_limit(rng, layers, spec)
+    oracle = _Oracle(layers, spec)
+    best, _ = oracle.best()
+    if best is None:
+      num_misfit += 1
+      with pytest.raises(PartitionError, match='do not fit'):
+        partition(layers, spec)
+      continue
+    num_fit += 1
+    found = partition(layers, spec)
+    cells = [(cell.start, cell.end) for cell in found.cells]
+    assert [cell.crossing_bytes for cell in found.cells] == (
+      oracle.crossing(cells)
+    )
+    assert list(found.device_memory) == oracle.device_memory(cells)
+    may_be_beaten = skips and 1 < spec.num_devices < spec.num_cells
+    assert found.is_proven == (not may_be_beaten)
+    if may_be_beaten:
+      # In crossing bytes alone.
+      assert oracle.value(cells)[0] == best[0]
+    else:
+      assert oracle.value(cells) == best
+  assert num_misfit > 15
+
+
+def test_no_cut_is_better_where_the_first_layers_are_not_trained():
+  rng = random.Random(3)
+  num_proven = 0
+  for _ in range(300):
+    spec = _random_spec(rng)
+    if spec.num_cells > 6:
+      continue
+    layers = _random_layers(rng, rng.randint(spec.num_cells, 8))
+    first = rng.randint(1, len(layers))
+    layers = [
+      dataclasses.replace(layer, backward=0, has_backward=False)
+      for layer in layers[:first]
+    ] + layers[first:]
+    found = partition(layers, spec)
+    num_proven += found.is_proven
+    largest = max(cell.cost for cell in found.cells)
+    for cells in _every_cut(len(layers), spec.num_cells):
+      splits = [start for start, _ in cells[1:]]
+      other = partition(layers, spec, splits)
+      assert not found.is_proven or largest <= max(c.cost for c in other.cells)
+      for cell in other.cells[: other.first_backward]:
+        assert cell.end <= first and cell.memory.stash == 0
+        assert cell.cost == sum(
+          x.forward for x in layers[cell.start : cell.end]
+        )
+      assert all(c.end > first for c in other.cells[other.first_backward :])
+  assert num_proven > 100
+
+
+def test_many_cells_with_a_skip_over_all_layers():
+  # As of an encoder's output, which every layer of the decoder takes.
+  layers = [
+    LayerCost(f'l{i}', forward=1 + i % 3, activation_bytes=5, output_bytes=1)
+    for i in range(600)
+  ]
+  skips = (partitioner.Skip(9, tuple(range(100, 600)), 7),)
+  found = partition(layers, PipelineSpec(num_devices=64, skips=skips))
+  assert found.is_proven
+  takers = [cell for cell in found.cells if cell.end > 100]
+  assert found.crossing_bytes == 63 + 7 * len(takers)
+
+
+def test_the_smallest_number_of_devices_is_found():
+  rng = random.Random(11)
+  seen = set()
+  for _ in range(150):
+    spec = dataclasses.replace(
+      _random_spec(rng, max_devices=3, max_cells_per_device=1),
+    )
+    layers = _random_layers(rng, rng.randint(spec.num_cells, 8))
+    if rng.random() < 0.3:
+      skips = random_skips(rng, len(layers))
+      spec = dataclasses.replace(spec, skips=skips)
+    spec = _with_random_limit(rng, layers, spec)
+    if spec.device_memory is None:
+      continue
+    spec = dataclasses.replace(
+      spec, device_memory=spec.device_memory * rng.randint(2, 5) // 6
+    )
+    expected = None
+    for num_devices in range(1, len(layers) + 1):
+      other = dataclasses.replace(spec, num_devices=num_devices)
+      _, least = _Oracle(layers, other).best()
+      if least <= spec.device_memory:
+        expected = num_devices
+        break
+    assert memory_errors.smallest_num_devices(layers, spec) == expected
+    seen.add(expected)
+  assert {None, 2, 3, 4, 5} <= seen
+
+
+def test_the_smallest_number_of_devices_with_several_cells_fits():
+  rng = random.Random(12)
+  num_found = 0
+  for _ in range(100):
+    spec = dataclasses.replace(
+      _random_spec(rng, max_devices=1), cells_per_device=2
+    )
+    layers = _random_layers(rng, rng.randint(spec.num_cells, 8))
+    _, least = _Oracle(layers, spec).best()
+    spec = dataclasses.replace(spec, device_memory=least * 2 // 3)
+    found = memory_errors.smallest_num_devices(layers, spec)
+    if found is not None:
+      num_found += 1
+      partition(layers, dataclasses.replace(spec, num_devices=found))
+      if found > 2:
+        fewer = dataclasses.replace(spec, num_devices=found - 1)
+        with pytest.raises(PartitionError):
+          partition(layers, fewer)
+  assert num_found > 10
+
+
+def test_the_largest_micro_batch_is_found():
+  rng = random.Random(13)
+  seen = set()
+  for _ in range(200):
+    spec = _random_spec(rng, max_devices=3, max_cells_per_device=1)
+    layers = _random_layers(rng, rng.randint(spec.num_cells, 7))
+    _, least = _Oracle(layers, spec).best()
+    spec = dataclasses.replace(
+      spec, device_memory=least - rng.randint(1, 1 + least // 4)
+    )
+    if spec.device_memory < 0:
+      continue
+    expected = None
+    for size in range(spec.micro_batch_size - 1, 0, -1):
+      _, least = _Oracle(layers, spec, size).best()
+      if least <= spec.device_memory:
+        expected = size
+        break
+    assert memory_errors.largest_micro_batch(layers, spec) == expected
+    seen.add(expected)
+  assert {None, 1, 2, 3, 4} <= seen
+
+
+def _layers(number, **costs):
+  return [LayerCost(f'layer{i}', **costs) for i in range(number)]
+
+
+def test_more_cells_than_layers_is_refused():
+  with pytest.raises(PartitionError) as raised:
+    partition(_layers(5, forward=1), PipelineSpec(4, cells_per_device=2))
+  assert str(raised.value) == (
+    '5 layers cannot be cut into 8 cells (4 devices with 2 each): every cell '
+    'needs a layer. Use 5 cells or fewer.'
+  )
+
+
+def test_a_misfit_says_what_is_too_large_and_what_would_fit():
+  layers = _layers(
+    6, weight_bytes=100, activation_bytes=80, output_bytes=8, forward=1
+  )
+  spec = PipelineSpec(
+    num_devices=2,
+    num_micro_batches=4,
+    micro_batch_size=8,
+    device_memory=1000,
+  )
+  with pytest.raises(PartitionError) as raised:
+    partition(layers, spec)
+  # Three layers: 600 of state, 300 of a micro-batch's gradients, 240 of
+  # activations, and on the second device 4 inputs of 8 bytes.
+  assert str(raised.value) == (
+    'The layers do not fit, however they are cut. device_memory is 1000 bytes. '
+    "The cut whose largest cell needs least has cell 1 (layers 'layer3' to "
+    "'layer5') on device 1, which needs 1.14 KiB (1172 bytes): 900 bytes for "
+    'weights, gradients and optimizer, 32 bytes for the stash and 240 bytes '
+    'for the activations of a micro-batch. That is 172 bytes too much.\n'
+    'It would fit with K = 3 cells on 3 devices (the smallest number; now 2 '
+    'devices), or with micro-batches of 2 examples (the largest; now 8) of the '
+    'same mini-batch.'
+  )
+
+
+def test_a_misfit_without_a_micro_batch_size_gives_a_share():
+  layers = _layers(2, activation_bytes=1000, weight_bytes=1)
+  with pytest.raises(PartitionError, match=r'micro-batches of 49\.9% of their'):
+    partition(layers, PipelineSpec(1, device_memory=1005))
+
+
+def test_a_layer_too_large_by_itself_is_named():
+  layers = _layers(3, weight_bytes=10)
+  layers[1] = LayerCost('embedding', weight_bytes=2**30, optimizer_bytes=2**30)
+  with pytest.raises(PartitionError) as raised:
+    partition(layers, PipelineSpec(2, device_memory=2**31))
+  message = str(raised.value)
+  assert (
+    "Layer 'embedding' alone needs 3.00 GiB (3221225472 bytes) or more, 1.00 "
+    'GiB (1073741824 bytes) too much.' in message
+  )
+  assert 'Neither more devices nor smaller micro-batches' in message
+
+
+def test_shared_devices_are_named_with_all_their_cells():
+  layers = _layers(4, weight_bytes=10)
+  with pytest.raises(PartitionError) as raised:
+    partition(layers, PipelineSpec(2, cells_per_device=2, device_memory=39))
+  assert (
+    "cell 0 (layer 'layer0') and cell 2 (layer 'layer2') on device 0, which "
+    'needs 40 bytes' in str(raised.value)
+  )
+
+
+def test_a_memory_limit_moves_the_cut():
+  # By cost alone the cells would be of three layers each; the first three do
+  # not fit together.
+  layers = _layers(3, forward=1, weight_bytes=10) + _layers(3, forward=1)
+  assert partition(layers, PipelineSpec(2)).sizes == (3, 3)
+  assert partition(layers, PipelineSpec(2, device_memory=45)).sizes == (2, 4)
+
+
+def test_the_stash_of_the_schedule_counts():
+  # Each cell keeps what it is given: 4 micro-batches of it under fill-drain.
+  layers = _layers(4, forward=1, output_bytes=100)
+  spec = PipelineSpec(2, num_micro_batches=4, device_memory=350)
+  with pytest.raises(PartitionError, match='too much'):
+    partition(layers, spec)
+  found = partition(layers, dataclasses.replace(spec, schedule='1f1b'))
+  # The last cell does not recompute.
+  assert [cell.cost for cell in found.cells] == [2, 3]
+  assert found.device_memory == (0, 100)
+
+
+def test_bytes_decide_between_equally_large_cells():
+  outputs = [5, 5, 1, 5, 5]
+  layers = [
+    LayerCost(f'layer{i}', forward=cost, output_bytes=output)
+    for i, (cost, output) in enumerate(
+      zip([9, 1, 0, 0, 10], outputs, strict=True)
+    )
+  ]
+  assert partition(layers, PipelineSpec(2)).splits == (3,)
+
+
+def test_splits_are_described_and_checked():
+  layers = _layers(5, forward=1, backward=2, output_bytes=7, weight_bytes=3)
+  found = partition(layers, PipelineSpec(3), splits=[1, 2])
+  assert found.sizes == (1, 1, 3)
+  assert found.splits == (1, 2)
+  assert [cell.cost for cell in found.cells] == [4, 4, 12]
+  assert found.imbalance == Fraction(12 * 3, 20)
+  assert found.crossing_bytes == 14
+  assert not found.is_proven
+  for splits in ([1], [2, 1], [0, 2], [3, 5], [1, 2, 3]):
+    with pytest.raises(
+      PartitionError, match=r'2 ascending numbers from 1 to 4'
+    ):
+      partition(layers, PipelineSpec(3), splits=splits)
+  with pytest.raises(PartitionError, match='with the given splits'):
+    partition(layers, PipelineSpec(3, device_memory=20), splits=[1, 2])
+
+
+def test_one_device_has_no_crossing_bytes():
+  layers = _layers(4, forward=1, output_bytes=7)
+  assert (
+    partition(layers, PipelineSpec(1, cells_per_device=2)).crossing_bytes == 0
+  )
+
+
+@pytest.mark.parametrize(
+  'argument, value',
+  [
+    ('num_devices', 0),
+    ('cells_per_device', 0),
+    ('num_micro_batches', 0),
+    ('micro_batch_size', 0),
+    ('input_bytes', -1),
+    ('device_memory', -1),
+  ],
+)
+def test_bad_numbers_are_named(argument, value):
+  with pytest.raises(ValueError, match=f'{argument} is {value}'):
+    PipelineSpec(**{'num_devices': 1, argument: value})
+
+
+def test_unknown_names_are_refused():
+  with pytest.raises(ValueError, match="'sometimes'"):
+    PipelineSpec(1, recompute='sometimes')
+  with pytest.raises(ValueError, match="'zigzag'"):
+    PipelineSpec(1, schedule='zigzag')
+
+
+def test_many_equal_layers_get_equal_cells():
+  layers = _layers(
+    1663, forward=0.1, backward=0.2, weight_bytes=50, output_bytes=3
+  )
+  found = partition(layers, PipelineSpec(128, num_micro_batches=32))
+  assert set(found.sizes) == {12, 13}
+
+
+def test_importing_the_partitioner_does_not_import_tensorflow():
+  code = (
+    'import sys, lingvo_gpipe.cutting.partitioner\n'
+    'wrong = {"tensorflow", "lingvo"} & set(sys.modules)\n'
+    'assert not wrong, wrong'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_balance_is_offered_here():
+  assert partitioner.balance([1, 2, 3, 4, 5], 3) == [3, 1, 1]

@@ -37,9 +37,9 @@ def _checked(
     try:
       value = parse(text)
     except ValueError as error:
-      raise argparse.ArgumentTypeError(f'{text!r} is no {what}') from error
+      raise argparse.ArgumentTypeError(f'{text!r} is not a {what}') from error
     if not is_right(value):
-      raise argparse.ArgumentTypeError(f'{text!r} is no {what}')
+      raise argparse.ArgumentTypeError(f'{text!r} is not a {what}')
     return value
 
   return parse_flag
@@ -103,13 +103,13 @@ def parser(program: str, description: str | None) -> argparse.ArgumentParser:
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
   add = group.add_argument
-  add('--devices', type=_number, help='How many. Default: K.')
+  add('--devices', type=_number, help='Number of devices. Default: K.')
   add(
     '--num_partitions',
     type=_numbers,
     default=(),
-    help='K, the cells; several with commas. Default: one a device, or as the '
-    'model says.',
+    help='K, the number of cells; several with commas. Default: one per '
+    'device, or as the model says.',
   )
   add(
     '--device_memory',
@@ -119,26 +119,26 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     '--device_speed',
     type=_speed(quantities.parse_flops),
     help='FLOP/s that a device reaches (not its peak), such as 45TFLOPS. '
-    'Without it times are relative.',
+    'Without this flag times are relative.',
   )
   add(
     '--link_speed',
     type=_speed(quantities.parse_bandwidth),
-    help='From device to device, such as 12GB/s. Default: transfers take no '
-    'time.',
+    help='Speed of a link between devices, such as 12GB/s. Default: transfers '
+    'take no time.',
   )
   add(
     '--link_latency',
     type=_speed(quantities.parse_seconds),
     default=0.0,
-    help='What each transfer takes besides, such as 5us.',
+    help='Additional time of each transfer, such as 5us.',
   )
   add(
     '--step_overhead',
     type=_speed(quantities.parse_seconds),
     default=0.0,
-    help='What a step takes besides its tasks, such as 2ms: starting it, and '
-    'hearing that it is done.',
+    help='Time of a step outside its tasks, such as 2ms: to start the step, '
+    'and to learn that it is done.',
   )
 
 
@@ -148,33 +148,33 @@ def _add_ways(group: argparse._ArgumentGroup) -> None:
     '--num_micro_batches',
     type=_numbers,
     default=(),
-    help='Look at these M alone; with commas.',
+    help='Consider only these M; several with commas.',
   )
   add(
     '--schedule',
     type=_names(SCHEDULE_NAMES),
     default=(),
-    help='Look at these schedules alone.',
+    help='Consider only these schedules.',
   )
   add(
     '--recompute',
     type=_names(RECOMPUTE_POLICIES),
     default=(),
-    help='Look at these recompute policies alone.',
+    help='Consider only these recompute policies.',
   )
   add(
     '--as_registered',
     action='store_true',
-    help='Look at M, schedule and recompute policy of the model alone.',
+    help="Consider only the model's own M, schedule and recompute policy.",
   )
   add(
     '--min_examples',
     type=_number,
     default=1,
-    help='Look at no micro-batches of fewer examples: batch norm needs '
+    help='Leave out micro-batches with fewer examples: batch norm needs '
     'several, and devices are slow with few. Default: %(default)s.',
   )
-  add('--all', action='store_true', help='Show also what does not fit.')
+  add('--all', action='store_true', help='Also show what does not fit.')
   add(
     '--batch_size',
     type=_number,
@@ -189,14 +189,14 @@ def _add_costs(group: argparse._ArgumentGroup) -> None:
     '--balance',
     type=lambda text: tuple(text.split(',')),
     default=('',),
-    help="What to have in equal parts: 'flops', 'params' or 'measured'; "
+    help="What the cut balances: 'flops', 'params' or 'measured'; "
     'several with commas. Default: as the model says.',
   )
   for name, what in (
     ('input_shapes', 'Shapes of one micro-batch of the input.'),
     ('side_input_shapes', 'The same for side inputs.'),
     ('target_shapes', 'The same for the targets.'),
-    ('costs_file', 'Keeps what was measured.'),
+    ('costs_file', 'A file that keeps measured costs.'),
   ):
     add(f'--{name}', help=f'{what} Default: as the model says.')
 
@@ -240,7 +240,7 @@ def parse(
   args = made.parse_args(argv)
   if args.model and args.model_name:
     made.error(
-      f'{args.model_name!r} and --model={args.model} are two models; give one.'
+      f'{args.model_name!r} and --model={args.model} are two models; give one'
     )
   args.model = args.model or args.model_name
   if not args.model:
@@ -251,8 +251,8 @@ def parse(
     args.num_micro_batches or args.schedule or args.recompute
   ):
     made.error(
-      '--as_registered says M, schedule and recompute policy: give none of '
-      'these besides'
+      '--as_registered uses the M, schedule and recompute policy of the model: '
+      'leave out --num_micro_batches, --schedule and --recompute'
     )
   if any(name.endswith('.png') for name in args.sweep or ()) and (
     not sweep_picture.available()

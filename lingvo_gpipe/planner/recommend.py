@@ -92,7 +92,7 @@ def reason(chosen: Forecast, found: Sequence[Forecast]) -> str:
   ]
   text = '; '.join(part for part in parts if part)
   if not text:
-    return 'It is the only setting that was looked at.'
+    return 'It is the only setting considered.'
   return text[0].upper() + text[1:] + '.'
 
 
@@ -132,7 +132,7 @@ def _why_recompute(chosen: Forecast, found: Sequence[Forecast]) -> str:
         f'{name!r} would gain {max(quicker, 0):.1%} and need '
         f'{format_bytes(one.fullest - chosen.fullest)} more'
       )
-  return f'recompute {policy!r}, as {_and(parts)}' if parts else ''
+  return f'recompute {policy!r}, because {_and(parts)}' if parts else ''
 
 
 def _why_schedule(chosen: Forecast, found: Sequence[Forecast]) -> str:
@@ -140,18 +140,18 @@ def _why_schedule(chosen: Forecast, found: Sequence[Forecast]) -> str:
   for one in _others(chosen, found, 'schedule'):
     other = one.setting.schedule
     if not one.fits:
-      return f'{name}, as {other} would need {format_bytes(one.fullest)}'
+      return f'{name}, because {other} would need {format_bytes(one.fullest)}'
     saved = one.fullest - chosen.fullest
     slower = _longer(one, chosen)
     if slower > 0.001:
-      return f'{name}, as {other} would take {slower:.1%} longer'
+      return f'{name}, because {other} would take {slower:.1%} longer'
     if saved > 0:
       return (
-        f'{name}, as {other} would take as long and need '
+        f'{name}, because {other} would take as long and need '
         f'{format_bytes(saved)} more'
       )
     if not saved:
-      return f'{name}, as {other} would take as long and need as much'
+      return f'{name}, because {other} would take as long and need as much'
   return ''
 
 
@@ -171,14 +171,14 @@ def _why_micro_batches(chosen: Forecast, found: Sequence[Forecast]) -> str:
       parts.append(f'{what} would need {format_bytes(one.fullest)}')
     elif slower >= 0:
       parts.append(
-        f'{what} would take {slower:.1%} longer (bubble {one.bubble:.1%}, not '
-        f'{chosen.bubble:.1%})'
+        f'{what} would take {slower:.1%} longer (bubble {one.bubble:.1%} '
+        f'instead of {chosen.bubble:.1%})'
       )
     else:
       parts.append(f'{what} would gain only {-slower:.1%}')
   if fewer and not more:
-    parts.append('there are no more to choose from')
-  return f'M = {m}, as {_and(parts)}' if parts else ''
+    parts.append('there is no larger M to choose')
+  return f'M = {m}, because {_and(parts)}' if parts else ''
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -101,8 +101,8 @@ class Plan:
     note = ''
     if not self.workload.knows_activations:
       note = (
-        '\nNothing is known of activations: give --input_shapes, the shapes of '
-        'a micro-batch.'
+        '\nThe memory of activations is not known: give --input_shapes, the '
+        'shapes of a micro-batch.'
       )
     return text_table.table(header, rows) + note
 
@@ -127,7 +127,7 @@ class Plan:
     text = text_table.table(header, [self._way(one) for one in shown])
     hidden = len(self.forecasts) - len(shown)
     if hidden:
-      text += f'\n{hidden} more do not fit; --all shows them, too.'
+      text += f'\n{hidden} more do not fit; --all shows them.'
     return text
 
   def _way(self, one: Forecast) -> list[str]:
@@ -176,7 +176,7 @@ class Plan:
     elif self.chosen is None:
       least = self.shown
       lines.append(
-        f'None of these fits. {least.setting} needs least: '
+        f'None of these fits. {least.setting} needs the least: '
         f'{format_bytes(least.fullest)} on the fullest device.'
       )
     else:
@@ -190,8 +190,8 @@ class Plan:
     setting = self.shown.setting
     if self.workload.micro_batch(setting.num_micro_batches) == 1:
       lines.append(
-        'A micro-batch is 1 example: batch norm, where there is any, sees it '
-        'alone. --min_examples=2 looks at no such ways.'
+        'A micro-batch is 1 example, so batch norm, if there is any, '
+        'normalises it by itself. --min_examples=2 leaves such settings out.'
       )
     if not self.absolute:
       lines.append(

@@ -59,14 +59,14 @@ def test_the_reason_says_what_others_would_need_or_take(free):
   best = recommend.best(found)
   reason = recommend.reason(best, found)
   assert str(best.setting) == '1f1b, M = 16, recompute always'
-  assert "Recompute 'always', as 'never' would need" in reason
-  assert '1f1b, as gpipe would take 2.7% longer' in reason
-  assert 'M = 16, as 8 would take' in reason
+  assert "Recompute 'always', because 'never' would need" in reason
+  assert '1f1b, because gpipe would take 2.7% longer' in reason
+  assert 'M = 16, because 8 would take' in reason
   assert reason.endswith('.')
   reason = recommend.reason(recommend.best(free), free)
   # By nearly a third: the last cell would not recompute.
   assert "'always' would take 31.4% longer" in reason
-  assert '1f1b, as gpipe would take as long and need' in reason
+  assert '1f1b, because gpipe would take as long and need' in reason
 
 
 def test_a_single_way_has_no_reason():

@@ -40,13 +40,19 @@ def test_flags_win_over_the_models_params(capsys):
   [
     ([], 'give a model, such as'),
     ([_DIGITS, '--model=other'], 'are two models'),
-    ([_DIGITS, '--num_partitions=2,x'], "--num_partitions: '2,x' is not a list"),
+    (
+      [_DIGITS, '--num_partitions=2,x'],
+      "--num_partitions: '2,x' is not a list",
+    ),
     ([_DIGITS, '--schedule=zigzag'], "'zigzag' is not a list of gpipe, 1f1b"),
     ([_DIGITS, '--device_speed=fast'], "--device_speed: 'fast' is no speed"),
     ([_DIGITS, '--sweep=a.txt'], 'files that end in .md'),
     ([_DIGITS, '--sweep', '--largest'], 'not both'),
     ([_DIGITS, '--as_registered', '--recompute=never'], '--as_registered'),
-    ([_DIGITS, '--largest', '--lengths=7'], "'7' is not a list of multiples of 3"),
+    (
+      [_DIGITS, '--largest', '--lengths=7'],
+      "'7' is not a list of multiples of 3",
+    ),
   ],
 )
 def test_wrong_flags_end_with_the_usage_and_status_2(argv, message, capsys):

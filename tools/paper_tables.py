@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tools.paper import paper_tables
+from tools.paper import tables
 
 if __name__ == '__main__':
-  sys.exit(paper_tables.main())
+  sys.exit(tables.main())

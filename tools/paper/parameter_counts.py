@@ -8,78 +8,23 @@ graph, where its variables take no memory: the largest model, of 84 billion
 parameters, is counted on any machine.
 """
 
-import argparse
-import dataclasses
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lingvo_gpipe import text_table
 from tools.benchmark import command
+from tools.paper import facts
 
-_EXAMPLES = """
-examples:
+_EXAMPLES = """\
   tools/parameter_counts.py
   tools/parameter_counts.py --models lm. --json counts.json
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class PublishedModel:
-  """A model whose size is published.
-
-  Attributes:
-    name: Its name in the publication.
-    model: The name it is registered under.
-    parameters: The published number of parameters, rounded as it is there.
-  """
-
-  name: str
-  model: str
-  parameters: float
-
-
-def _amoebanet(variant: str, length: int, dim: int, parameters: float):
-  return PublishedModel(
-    f'AmoebaNet-{variant}({length}, {dim})',
-    f'image.imagenet.AmoebaNet{variant}{length}x{dim}',
-    parameters,
-  )
-
-
-def _transformer(length: int, parameters: float):
-  return PublishedModel(
-    f'Transformer-{length}', f'lm.paper.Transformer{length}', parameters
-  )
-
-
-PUBLISHED = (
-  _amoebanet('D', 18, 208, 82e6),
-  _amoebanet('D', 18, 416, 318e6),
-  _amoebanet('D', 18, 544, 542e6),
-  _amoebanet('D', 36, 544, 1.05e9),
-  _amoebanet('D', 72, 512, 1.8e9),
-  _amoebanet('B', 18, 512, 557e6),
-  _transformer(3, 282.2e6),
-  _transformer(13, 785.8e6),
-  _transformer(103, 5.3e9),
-  _transformer(415, 21.0e9),
-  _transformer(1663, 83.9e9),
+# Name, as published, registered name, and published number of parameters.
+Published = tuple[str, str, float]
+PUBLISHED: tuple[Published, ...] = (
+  *((row.name, row.model, row.parameters) for row in facts.TABLE_1),
+  ('AmoebaNet-B(18, 512)', 'image.imagenet.AmoebaNetB18x512', 557e6),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Counted:
-  """A published model and how many parameters it has here."""
-
-  published: PublishedModel
-  parameters: int
-
-  @property
-  def difference(self) -> float:
-    """By how much it has more than published, as a share of that."""
-    return self.parameters / self.published.parameters - 1
 
 
 def count_registered(model: str) -> int:
@@ -100,75 +45,53 @@ def count_registered(model: str) -> int:
   return sum(layer.parameters for layer in plan.partition.layers)
 
 
-def count_all(
-  published: Iterable[PublishedModel],
-  count: Callable[[str], int] = count_registered,
-) -> list[Counted]:
-  """Counts each of the models; `count` takes the name of a registered one."""
-  return [Counted(model, count(model.model)) for model in published]
-
-
-def as_text(counted: Iterable[Counted]) -> str:
-  """A table with a model a row; also Markdown."""
+def as_text(counted: Sequence[tuple[Published, int]]) -> str:
+  """A table with a model a row, of published and counted; also Markdown."""
   return text_table.table(
     ('model', 'parameters', 'published', 'difference', 'registered as'),
     [
       (
-        row.published.name,
-        f'{row.parameters:,}',
-        text_table.short_count(row.published.parameters),
-        f'{100 * row.difference:+.2f}%',
-        row.published.model,
+        name,
+        f'{parameters:,}',
+        text_table.short_count(published),
+        f'{100 * (parameters / published - 1):+.2f}%',
+        model,
       )
-      for row in counted
+      for (name, model, published), parameters in counted
     ],
   )
 
 
-def as_json(counted: Iterable[Counted]) -> list[dict[str, Any]]:
-  """All figures, for json.dump."""
-  return [
-    {
-      **dataclasses.asdict(row.published),
-      'published': row.published.parameters,
-      'parameters': row.parameters,
-      'difference': row.difference,
-    }
-    for row in counted
-  ]
-
-
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    'tools/parameter_counts.py',
-    description=__doc__,
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the program; returns its exit status."""
+  parser = command.Parser('tools/parameter_counts.py', __doc__, _EXAMPLES)
   parser.add_argument(
     '--models',
     default='',
     help='Count only models whose registered name contains this.',
   )
-  parser.add_argument('--json', help='A file for all figures.')
-  parser.add_argument('--markdown', help='A file for the table.')
-  return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the program; returns its exit status."""
-  parser = _parser()
+  parser.outputs()
   args = parser.parse_args(argv)
-  chosen = [model for model in PUBLISHED if args.models in model.model]
+  chosen = [one for one in PUBLISHED if args.models in one[1]]
   if not chosen:
     parser.error(
       f'--models={args.models}: no name contains that; there are '
-      f'{", ".join(model.model for model in PUBLISHED)}.'
+      f'{", ".join(model for _, model, _ in PUBLISHED)}.'
     )
   started = time.monotonic()
-  counted = count_all(chosen)
+  counted = [(one, count_registered(one[1])) for one in chosen]
   text = as_text(counted)
   print(text)
-  print(f'\nCounted in {time.monotonic() - started:.0f} s.', file=sys.stderr)
-  command.write(args, text, as_json(counted))
+  command.say(f'\nCounted in {time.monotonic() - started:.0f} s.')
+  figures = [
+    {
+      'name': name,
+      'model': model,
+      'published': published,
+      'parameters': parameters,
+      'difference': parameters / published - 1,
+    }
+    for (name, model, published), parameters in counted
+  ]
+  command.write(args, text, figures)
   return 0

@@ -35,16 +35,3 @@ def model_costs(model: str, precision: str = '') -> ModelCosts:
   examples = partition.spec.micro_batch_size
   assert examples is not None  # These models have input_shapes.
   return ModelCosts(partition.layers, examples, partition.spec.input_bytes)
-
-
-def amoebanet_parameters(length: int, dim: int) -> int:
-  """The parameters of AmoebaNet-D(length, dim) with 1000 classes."""
-  from lingvo_gpipe.costing import parameter_count
-  from lingvo_gpipe.models import amoebanet
-
-  params = amoebanet.AmoebaNetParams().Set(
-    num_normal_cells=length, dim=dim, num_classes=1000
-  )
-  # Cells are alike without it, and it has no parameters.
-  params.drop_path.keep_prob = 1.0
-  return parameter_count.count_parameters(amoebanet.AmoebaNetLayers(params))

@@ -9,29 +9,23 @@ three tables take a few minutes of one core.
 """
 
 import argparse
+import dataclasses
 import pathlib
 import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from lingvo_gpipe.planner import costs_file
 from lingvo_gpipe.planner.model_costs import ModelCosts
 from tools.benchmark import command
-from tools.paper import (
-  paper_comparison,
-  paper_costs,
-  paper_facts,
-  paper_memory,
-  paper_picture,
-  paper_report,
-)
+from tools.paper import costs, facts, memory, picture, report, throughput
 
 _PROGRAM = 'tools/paper_tables.py'
 _ALL_TABLES = '1,2,3'
 
-_EXAMPLES = """
-examples:
+_EXAMPLES = """\
   tools/paper_tables.py
   tools/paper_tables.py --tables 1 --models lm.
   tools/paper_tables.py --markdown paper.md --picture paper.png
@@ -42,60 +36,28 @@ CostsOf = Callable[[str, str], ModelCosts]
 
 
 def memory_rows(
-  columns: Sequence[paper_facts.LargestModel], costs_of: CostsOf
-) -> list[paper_memory.MemoryRow]:
+  columns: Sequence[facts.LargestModel], costs_of: CostsOf
+) -> list[memory.MemoryRow]:
   """Plans models of Table 1.
 
   Args:
     columns: The models.
     costs_of: From a registered name and a precision to costs.
   """
-  costs = {column.model: costs_of(column.model, '') for column in columns}
-  units = paper_memory.family_units(
-    {model: found.parameters for model, found in costs.items()}
+  found = {column.model: costs_of(column.model, '') for column in columns}
+  units = memory.family_units(
+    {model: of_model.parameters for model, of_model in found.items()}
   )
-  rows = []
-  for column in columns:
-    near = None
-    if column.model in paper_facts.NEAR_AMOEBANETS:
-      name, length, dim = paper_facts.NEAR_AMOEBANETS[column.model]
-      near = name, paper_costs.amoebanet_parameters(length, dim)
-    rows.append(
-      paper_memory.memory_row(
-        column, costs[column.model], units[column.family], near
-      )
-    )
-  return rows
-
-
-def throughput_halves(
-  halves: Sequence[paper_facts.Throughputs], costs_of: CostsOf
-) -> list[paper_report.Half]:
-  """Simulates models of Tables 2 and 3."""
   return [
-    (
-      half,
-      paper_comparison.throughput_rows(
-        half, costs_of(half.model, half.precision)
-      ),
-    )
-    for half in halves
+    memory.memory_row(column, found[column.model], units[column.family])
+    for column in columns
   ]
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    _PROGRAM,
-    description=__doc__,
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+def _parser() -> command.Parser:
+  parser = command.Parser(_PROGRAM, __doc__, _EXAMPLES)
+  parser.flag('tables', _ALL_TABLES, 'Which of the tables, with commas.')
   add = parser.add_argument
-  add(
-    '--tables',
-    default=_ALL_TABLES,
-    help='Which of the tables, with commas. Default: %(default)s.',
-  )
   add(
     '--models',
     default='',
@@ -106,8 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     help='A file that keeps what was traced, for the next run. Delete it when '
     'models change.',
   )
-  add('--markdown', help='A file for what is printed, as Markdown.')
-  add('--json', help='A file for all figures.')
+  parser.outputs('page')
   add('--picture', help='A PNG of published and planned figures.')
   return parser
 
@@ -115,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
 def _chosen(
   parser: argparse.ArgumentParser, tables: str, models: str
 ) -> tuple[
-  list[paper_facts.LargestModel],
-  list[paper_facts.Throughputs],
+  list[facts.LargestModel],
+  list[facts.Throughputs],
 ]:
   """What of the tables is wanted."""
   wanted = {part.strip() for part in tables.split(',')}
@@ -124,11 +85,9 @@ def _chosen(
     parser.error(
       f'--tables={tables}: there are tables 1, 2 and 3; name them like 1,3.'
     )
-  columns = [column for column in paper_facts.TABLE_1 if '1' in wanted]
+  columns = [column for column in facts.TABLE_1 if '1' in wanted]
   halves = [
-    half
-    for half in paper_facts.TABLES_2_AND_3
-    if half.table.split()[1] in wanted
+    half for half in facts.TABLES_2_AND_3 if half.table.split()[1] in wanted
   ]
   known = [column.model for column in columns] + [half.model for half in halves]
   columns = [column for column in columns if models in column.model]
@@ -148,8 +107,8 @@ def _check_files(
     path = getattr(args, name)
     if path and not pathlib.Path(path).resolve().parent.is_dir():
       parser.error(f'--{name}={path}: there is no such folder; make it first.')
-  if args.picture and not paper_picture.is_available():
-    parser.error(f'--picture={args.picture}: {paper_picture.NOT_AVAILABLE}')
+  if args.picture and not picture.is_available():
+    parser.error(f'--picture={args.picture}: {picture.NOT_AVAILABLE}')
 
 
 def _costs_of(stored: costs_file.CostsFile | None) -> CostsOf:
@@ -160,7 +119,7 @@ def _costs_of(stored: costs_file.CostsFile | None) -> CostsOf:
     if known is not None:
       return known
     started = time.monotonic()
-    found = paper_costs.model_costs(model, precision)
+    found = costs.model_costs(model, precision)
     seconds = time.monotonic() - started
     print(f'{model}: traced in {seconds:.0f} s', file=sys.stderr)
     if stored:
@@ -191,19 +150,36 @@ def main(argv: Sequence[str] | None = None) -> int:
   except ValueError as error:
     parser.error(f'--costs={error}')
 
-  import lingvo_gpipe  # noqa: F401  (before Lingvo)
-
   costs_of = _costs_of(stored)
-  memory = memory_rows(columns, costs_of)
-  throughput = throughput_halves(halves, costs_of)
-  picture = pathlib.Path(args.picture).name if args.picture else ''
-  text = paper_report.report(memory, throughput, _command(args), picture)
+  rows = memory_rows(columns, costs_of)
+  simulated = [
+    (
+      half,
+      throughput.throughput_rows(half, costs_of(half.model, half.precision)),
+    )
+    for half in halves
+  ]
+  shown = pathlib.Path(args.picture).name if args.picture else ''
+  text = report.report(rows, simulated, _command(args), shown)
   print(text)
-  command.write(args, text, paper_report.as_json(memory, throughput))
+  command.write(args, text, _figures(rows, simulated))
   if args.picture:
-    paper_picture.draw(memory, throughput, args.picture)
+    picture.draw(rows, simulated, args.picture)
   return 0
 
 
-if __name__ == '__main__':
-  sys.exit(main())
+def _figures(
+  rows: Sequence[memory.MemoryRow], halves: Sequence[report.Half]
+) -> dict[str, Any]:
+  """All figures, for JSON; memory in bytes, times in seconds."""
+  return {
+    'table_1': [
+      {**dataclasses.asdict(row), 'gradient_bytes': row.gradient_bytes}
+      for row in rows
+    ],
+    'throughput': [
+      {'table': half.table, 'model': half.model, **dataclasses.asdict(row)}
+      for half, of_half in halves
+      for row in of_half
+    ],
+  }

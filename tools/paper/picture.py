@@ -6,8 +6,8 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
-from tools.paper.paper_memory import MemoryRow
-from tools.paper.paper_report import Half
+from tools.paper.memory import MemoryRow
+from tools.paper.report import Half
 
 NOT_AVAILABLE = (
   'pictures need matplotlib; install it with '
@@ -99,18 +99,9 @@ def _draw_memory(axes: Any, rows: Sequence[MemoryRow]) -> None:
 def _draw_throughputs(axes: Any, half: Half) -> None:
   what, rows = half
   places = list(range(len(rows)))
-  values = [list(row.simulated.values()) for row in rows]
-  axes.vlines(
-    places,
-    [min(value) for value in values],
-    [max(value) for value in values],
-    color=_OTHERS,
-    linewidth=9,
-    label='simulated, other assumptions',
-  )
   for marker, color, label, heights in (
     ('_', _BOUND, 'bound', [row.bound for row in rows]),
-    ('o', _OURS, 'simulated', [row.stated for row in rows]),
+    ('o', _OURS, 'simulated', [row.simulated for row in rows]),
     ('D', _PUBLISHED, 'published', [row.published for row in rows]),
   ):
     axes.scatter(

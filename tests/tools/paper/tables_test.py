@@ -4,21 +4,13 @@
 
 import dataclasses
 import json
-import re
 
 import pytest
 from stated_costs import equal_layers
 
-from tools.paper import (
-  paper_comparison,
-  paper_costs,
-  paper_facts,
-  paper_picture,
-  paper_report,
-  paper_tables,
-)
+from tools.paper import costs, facts, picture, report, tables
 
-_COLUMNS = {column.model: column for column in paper_facts.TABLE_1}
+_COLUMNS = {column.model: column for column in facts.TABLE_1}
 
 
 def _costs(model, precision):
@@ -28,25 +20,20 @@ def _costs(model, precision):
   if model in _COLUMNS:
     num_layers = max(num_layers, _COLUMNS[model].num_devices)
     parameters = round(_COLUMNS[model].parameters)
-  costs = equal_layers(num_layers)
+  found = equal_layers(num_layers)
   first, *others = (
     dataclasses.replace(layer, parameters=parameters // num_layers)
-    for layer in costs.layers
+    for layer in found.layers
   )
   rest = parameters % num_layers
   first = dataclasses.replace(first, parameters=first.parameters + rest)
-  return dataclasses.replace(costs, layers=(first, *others))
+  return dataclasses.replace(found, layers=(first, *others))
 
 
 @pytest.fixture
 def stated(monkeypatch):
-  """Lets the command take stated costs, and few assumptions, to be quick."""
-  monkeypatch.setattr(paper_costs, 'model_costs', _costs)
-  few = paper_comparison.ALTERNATIVES[:2]
-  monkeypatch.setattr(paper_comparison, 'ALTERNATIVES', few)
-  monkeypatch.setattr(
-    paper_costs, 'amoebanet_parameters', lambda length, dim: 2_080_000_000
-  )
+  """Lets the command take stated costs."""
+  monkeypatch.setattr(costs, 'model_costs', _costs)
 
 
 def _sections(text):
@@ -65,35 +52,34 @@ def _cells(lines):
   return [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
 
 
-def test_all_cells_of_the_three_tables_are_printed_with_a_note(
-  stated, capsys, tmp_path
-):
+def test_all_cells_of_the_three_tables_are_printed(stated, capsys, tmp_path):
   page = tmp_path / 'paper.md'
-  assert paper_tables.main(['--markdown', str(page)]) == 0
+  assert tables.main(['--markdown', str(page)]) == 0
   printed = capsys.readouterr().out
   assert page.read_text(encoding='utf-8') == printed
   sections = _sections(printed)
-  for column, row in zip(
-    paper_facts.TABLE_1,
-    _cells(sections['Table 1: parameter memory']),
+  for column, sizes, activations in zip(
+    facts.TABLE_1,
+    _cells(sections['Table 1: parameters and their memory']),
+    _cells(sections['Table 1: peak activation memory']),
     strict=True,
   ):
-    assert row[0] == column.name
-    assert float(row[2]) == column.memories[0]
-  for half in paper_facts.TABLES_2_AND_3:
-    lines = sections[f'{half.table}: {half.name}']
-    rows = _cells(lines)
+    assert sizes[0] == activations[0] == column.name
+    assert float(sizes[6]) == column.memories[0]
+    assert activations[2].startswith(f'{column.memories[1]:g} ')
+  for half in facts.TABLES_2_AND_3:
+    rows = _cells(sections[f'{half.table}: {half.name}'])
     published = {(int(r[0]), int(r[1])): float(r[2]) for r in rows}
     assert published == pytest.approx(dict(half.published))
-    notes = {line.split('.')[0] for line in lines if re.match(r'\d+\. ', line)}
-    assert {row[-1] for row in rows} == notes
-  assert len(_cells(sections['What the steps are spent on'])) == 24
+    for row in rows:
+      shares = [float(share.rstrip('%')) for share in row[6:12]]
+      assert sum(shares) == pytest.approx(100, abs=0.5)
 
 
 def test_one_table_of_some_models(stated, capsys, tmp_path):
   figures = tmp_path / 'figures.json'
   argv = ['--tables', '1', '--models', 'lm.', '--json', str(figures)]
-  assert paper_tables.main(argv) == 0
+  assert tables.main(argv) == 0
   text = capsys.readouterr().out
   assert '--tables 1 --models lm.' in text
   assert 'AmoebaNet-D(' not in text
@@ -115,7 +101,7 @@ def test_one_table_of_some_models(stated, capsys, tmp_path):
 )
 def test_what_is_not_there_is_an_error(argv, said, capsys):
   with pytest.raises(SystemExit) as error:
-    paper_tables.main(argv)
+    tables.main(argv)
   assert error.value.code == 2
   assert said in capsys.readouterr().err
 
@@ -123,19 +109,19 @@ def test_what_is_not_there_is_an_error(argv, said, capsys):
 def test_costs_are_kept_for_the_next_run(stated, monkeypatch, capsys, tmp_path):
   kept = tmp_path / 'costs.json'
   argv = ['--tables=1', '--models=Transformer13', '--costs', str(kept)]
-  assert paper_tables.main(argv) == 0
+  assert tables.main(argv) == 0
   first = capsys.readouterr()
   assert 'lm.paper.Transformer13: traced' in first.err
 
   def not_again(model, precision):
     raise AssertionError(f'{model} is traced again.')
 
-  monkeypatch.setattr(paper_costs, 'model_costs', not_again)
-  assert paper_tables.main(argv) == 0
+  monkeypatch.setattr(costs, 'model_costs', not_again)
+  assert tables.main(argv) == 0
   assert capsys.readouterr().out == first.out
   kept.write_text('{', encoding='utf-8')
   with pytest.raises(SystemExit) as error:
-    paper_tables.main(argv)
+    tables.main(argv)
   assert error.value.code == 2
   assert 'costs.json is no file of costs' in capsys.readouterr().err
 
@@ -143,51 +129,39 @@ def test_costs_are_kept_for_the_next_run(stated, monkeypatch, capsys, tmp_path):
 def test_a_picture_without_matplotlib_is_an_error_before_anything_is_traced(
   monkeypatch, capsys
 ):
-  monkeypatch.setattr(paper_picture, 'is_available', lambda: False)
+  monkeypatch.setattr(picture, 'is_available', lambda: False)
   with pytest.raises(SystemExit) as error:
-    paper_tables.main(['--picture', 'x.png'])
+    tables.main(['--picture', 'x.png'])
   assert error.value.code == 2
   assert "pip install 'lingvo_gpipe[pictures]'" in capsys.readouterr().err
 
 
 def test_a_picture_has_all_that_was_planned(stated, capsys, tmp_path):
   pytest.importorskip('matplotlib')
-  picture = tmp_path / 'paper.png'
-  argv = ['--models', 'Transformer24', '--picture', str(picture)]
-  assert paper_tables.main(argv) == 0
-  assert picture.read_bytes().startswith(b'\x89PNG')
+  file = tmp_path / 'paper.png'
+  argv = ['--models', 'Transformer24', '--picture', str(file)]
+  assert tables.main(argv) == 0
+  assert file.read_bytes().startswith(b'\x89PNG')
 
 
 def test_differences_have_a_sign_but_where_there_is_none():
-  assert paper_report.signed(0.0123) == '+1.2%'
-  assert paper_report.signed(-0.0123) == '-1.2%'
-  assert paper_report.signed(-0.0001) == '0.0%'
+  assert report.signed(0.0123) == '+1.2%'
+  assert report.signed(-0.0123) == '-1.2%'
+  assert report.signed(-0.0001) == '0.0%'
 
 
 def test_a_registered_model_has_the_costs_of_its_micro_batch():
   import model_params  # noqa: F401  (lets Lingvo find the models)
 
-  costs = paper_costs.model_costs('lm.paper.Transformer24', 'float32')
-  assert paper_costs.model_costs('lm.paper.Transformer24', 'float32') is costs
-  assert len(costs.layers) == 26
-  assert costs.examples == 1
+  found = costs.model_costs('lm.paper.Transformer24', 'float32')
+  assert costs.model_costs('lm.paper.Transformer24', 'float32') is found
+  assert len(found.layers) == 26
+  assert found.examples == 1
   # 1024 tokens, 2048 float32 numbers each.
-  assert costs.layers[1].output_bytes == 1024 * 2048 * 4
+  assert found.layers[1].output_bytes == 1024 * 2048 * 4
   dim, hidden = 2048, 8192
   weights = 4 * dim * dim + 2 * dim * hidden
   attention = 2 * 2 * 1024 * dim
-  assert costs.layers[1].forward == pytest.approx(
+  assert found.layers[1].forward == pytest.approx(
     1024 * (2 * weights + attention), rel=0.02
   )
-
-
-def test_amoebanets_that_are_not_registered_can_be_counted(monkeypatch):
-  from lingvo_gpipe.costing import parameter_count
-
-  monkeypatch.setattr(parameter_count, 'count_parameters', lambda x: x)
-  layers = paper_costs.amoebanet_parameters(72, 544)
-  assert len(layers) == 72 + 6
-  assert layers[3].dim == 544
-  assert layers[-1].num_classes == 1000
-  # Cells that differ in nothing but their drop path are counted once.
-  assert all(cell.drop_path is None for cell in layers[1:-1])

@@ -7,14 +7,8 @@ import dataclasses
 import pytest
 from stated_costs import equal_layers
 
-from tools.paper.paper_comparison import ideal
-from tools.paper.paper_facts import Device
-from tools.paper.paper_throughput import (
-  ALTERNATIVES,
-  AS_STATED,
-  Assumptions,
-  simulate_step,
-)
+from tools.paper.facts import Device, Throughputs
+from tools.paper.throughput import ideal, simulate_step, throughput_rows
 
 # 10 GFLOP take 10 ms; memory and links are no limit.
 _DEVICE = Device(
@@ -34,7 +28,6 @@ def _step(num_cells, num_micro_batches, mini_batch=32, costs=None, **fields):
     num_cells,
     num_micro_batches,
     mini_batch,
-    fields.pop('assumptions', AS_STATED),
   )
 
 
@@ -86,78 +79,6 @@ def test_a_layer_takes_the_longer_of_flops_and_bytes():
   assert step.compute == pytest.approx(0.052 + 2 * 0.052)
   assert step.recompute == pytest.approx(0.052)
   assert step.update == pytest.approx(1000 * 28 / 1e5)
-  unlimited = _step(
-    1,
-    1,
-    mini_batch=1,
-    costs=equal_layers(1),
-    device=device,
-    assumptions=Assumptions('', memory_bound=False),
-  )
-  assert unlimited.compute == pytest.approx(0.03)
-
-
-def test_one_micro_batch_can_do_without_recomputation():
-  kept = Assumptions('', recompute_alone=False)
-  assert _step(2, 1, assumptions=kept).recompute == 0
-  assert _step(2, 4, assumptions=kept).recompute > 0
-
-
-def test_a_cut_by_time_evens_out_what_flops_do_not_show():
-  costs = equal_layers(4)
-  heavy = dataclasses.replace(costs.layers[0], activation_bytes=15_000)
-  costs = dataclasses.replace(costs, layers=(heavy, *costs.layers[1:]))
-  # The first layer moves 34,000 bytes, 34 ms; the others 5200, 5 of 10 ms.
-  device = dataclasses.replace(_DEVICE, memory_bandwidth=1e6)
-  by_flops = _step(2, 32, costs=costs, device=device)
-  by_time = _step(
-    2,
-    32,
-    costs=costs,
-    device=device,
-    assumptions=Assumptions('', cut_by_time=True),
-  )
-  assert by_flops.sizes == (2, 2)
-  assert by_time.sizes == (1, 3)
-  assert by_time.time < by_flops.time
-
-
-def test_free_ends_take_no_time_and_count_nothing_in_the_cut():
-  step = _step(
-    2, 32, costs=equal_layers(6), assumptions=Assumptions('', free_ends=True)
-  )
-  assert step.time == pytest.approx(33 * 2 * 0.04)
-  assert step.sizes == (3, 3)
-
-
-def test_activations_of_twice_the_bytes_take_memory_and_links_longer():
-  costs = equal_layers(2, output_bytes=50_000)
-  device = dataclasses.replace(
-    _DEVICE, memory_bandwidth=1e5, link_bandwidth=1e6
-  )
-  once, twice = (
-    _step(2, 4, 4, costs, device=device, assumptions=Assumptions('', doubled=x))
-    for x in (False, True)
-  )
-  # 2 * 600 + 4000 bytes, and 2 * 1200 + 4000.
-  assert once.compute == pytest.approx(4 * 3 * 0.052)
-  assert twice.compute == pytest.approx(4 * 3 * 0.064)
-  assert twice.transfer > once.transfer
-
-
-def test_less_efficient_devices_take_longer():
-  step = _step(2, 4, assumptions=Assumptions('', efficiency=0.5))
-  assert step.time == pytest.approx(2 * _step(2, 4).time, rel=1e-6)
-
-
-def test_the_fitting_mini_batch_is_that_of_the_fullest_device():
-  # 4 layers of 1000 parameters take 64,000 bytes of 10**6. A micro-batch of 8
-  # examples takes 8 * 4 * 600 bytes, and the first cell keeps 32 inputs of 100.
-  step = _step(2, 4)
-  free, needed = 10**6 - 64_000, 8 * 4 * 600 + 32 * 100
-  assert step.fitting_examples == 32 * free // needed
-  small = dataclasses.replace(_DEVICE, memory=63_000)
-  assert _step(2, 4, device=small).fitting_examples == 0
 
 
 def test_micro_batches_must_divide_the_mini_batch():
@@ -165,7 +86,19 @@ def test_micro_batches_must_divide_the_mini_batch():
     _step(2, 5)
 
 
-def test_alternatives_have_names_of_their_own_and_the_stated_one_is_first():
-  names = [other.name for other in ALTERNATIVES]
-  assert len(set(names)) == len(names)
-  assert ALTERNATIVES[0] is AS_STATED
+def test_rows_are_in_the_tables_order_and_relative_to_its_first():
+  half = Throughputs(
+    *('Table 2', 'Stated-8', 'a.Stated8', 32, 'float32', _DEVICE),
+    {(1, 2): 1.0, (4, 2): 1.6, (32, 4): 3.0},
+  )
+  rows = throughput_rows(half, equal_layers(8))
+  assert [(row.num_micro_batches, row.num_cells) for row in rows] == [
+    (1, 2),
+    (4, 2),
+    (32, 4),
+  ]
+  assert rows[0].simulated == rows[0].bound == 1
+  # Equal cells: the bound is reached, 1.6 and 3.66 times the first.
+  assert rows[1].simulated == pytest.approx(rows[1].bound) == pytest.approx(1.6)
+  assert rows[2].simulated == pytest.approx(rows[2].bound)
+  assert rows[2].difference == pytest.approx(rows[2].bound / 3 - 1)

@@ -116,12 +116,6 @@ TABLE_1 = (
   _transformer(1663, 'Pipeline-128', 83.9e9, 937.9, 796.1),
 )
 
-# Models of another size whose parameters would explain a cell of Table 1:
-# registered name of the column's model to (name, L, D).
-NEAR_AMOEBANETS: Mapping[str, tuple[str, int, int]] = MappingProxyType(
-  {'image.imagenet.AmoebaNetD72x512': ('AmoebaNet-D(72, 544)', 72, 544)}
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Device:

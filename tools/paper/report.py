@@ -1,0 +1,169 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's tables beside the planner's, as text that is also Markdown."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from lingvo_gpipe import text_table
+from tools.paper import facts, memory, throughput
+from tools.paper.memory import MemoryRow
+from tools.paper.throughput import ThroughputRow
+
+# A model of a table, what it is simulated on, and its rows.
+Half = tuple[facts.Throughputs, Sequence[ThroughputRow]]
+
+_INTRODUCTION = """
+The tables of Huang et al., "GPipe: Efficient Training of Giant Neural Networks
+using Pipeline Parallelism", arXiv:1811.06965v5, beside what this planner says
+of the same models. The models are the registered ones, each kind of layer
+traced once; nothing is allocated and nothing was run. No figure of ours is
+fitted to a published one, but two readings of Table 1 are picked because they
+fit: whether its G is GB or GiB, and that its activation memory includes
+gradients.
+"""
+
+_PARAMETERS = """
+The paper counts 12 bytes a parameter: a float32 weight and the two slots of
+RMSProp or Adam. Its "GB" are GB for AmoebaNet and GiB for Transformers: that is
+the unit in which 12 bytes fit best. "Our state" is what this engine holds:
+weights, slots, the sums of gradients and, with several micro-batches, the
+newest gradients beside them; 16 or 20 bytes a parameter. Of Transformer-3 the
+two memories are printed in each other's row.
+"""
+
+_ACTIVATIONS = f"""
+Of all devices together, in the same units. The published parameter memory has
+no room for gradients, so they are counted here, once. Fill-drain, all
+recomputed, M = {memory.NUM_MICRO_BATCHES} (the paper does not say which);
+AmoebaNet in float32, Transformers in bfloat16, as they are registered. Naive-1
+(no stash) runs in one piece and recomputes nothing.
+"""
+
+_THROUGHPUT = """
+Throughput relative to the first row's, of K cells on K devices, simulated by
+the schedule simulator with the cells that the partitioner cuts by FLOPs. A
+layer takes the longer of its FLOPs at the device's peak and its bytes at its
+memory's peak. Links carry one transfer at a time, beside the computation. The
+mini-batch is the same in all rows, as the paper does not say to what it
+"adjusted" it: a published figure above the bound had another. "Bound" is what K
+equal cells could reach without any loss but the bubble: K M / (M + K - 1),
+relative to the same of the first row. Then what the simulated step is spent on.
+The paper reports of its own steps: recomputation up to 23%, imbalance 3.2% with
+two partitions, and a bubble a little below the theoretical one.
+"""
+
+
+def report(
+  rows: Sequence[MemoryRow],
+  halves: Sequence[Half],
+  command: str,
+  picture: str = '',
+) -> str:
+  """All tables, with what is assumed.
+
+  Args:
+    rows: The rows of Table 1; none leaves it out.
+    halves: Those of Tables 2 and 3; none leaves them out.
+    command: The command that makes this.
+    picture: The picture's file, as a page next to it links to it, if any.
+  """
+  parts = ['# The tables of the GPipe paper', _paragraph(_INTRODUCTION)]
+  parts.append(f'Made by `{command}`.')
+  if picture:
+    parts.append(f'![Published and planned figures]({picture})')
+  if rows:
+    parts += ['## Table 1: parameters and their memory']
+    parts += [_paragraph(_PARAMETERS), _parameters(rows)]
+    parts += ['## Table 1: peak activation memory']
+    parts += [_paragraph(_ACTIVATIONS), _activations(rows)]
+  if halves:
+    parts += ['# Throughput', _paragraph(_THROUGHPUT)]
+  for half, of_half in halves:
+    parts += [f'## {half.table}: {half.name}', _setting(half)]
+    parts += [_throughputs(of_half)]
+  return '\n\n'.join(parts)
+
+
+def _parameters(rows: Iterable[MemoryRow]) -> str:
+  return text_table.table(
+    ('model', 'setting', 'published', 'planner', 'difference')
+    + ('unit', 'published', '12 bytes', 'difference', 'our state'),
+    [
+      (
+        row.published.name,
+        row.published.setting,
+        text_table.short_count(row.published.parameters),
+        f'{row.parameters:,}',
+        signed(row.parameter_difference),
+        row.unit,
+        f'{row.published.memories[0]:g}',
+        f'{row.parameter_memory:.2f}',
+        signed(row.parameter_memory_difference),
+        f'{row.in_unit(row.state_bytes):.2f}',
+      )
+      for row in rows
+    ],
+  )
+
+
+def _activations(rows: Iterable[MemoryRow]) -> str:
+  return text_table.table(
+    ('model', 'K', 'published', 'stash', 'activations', 'gradients')
+    + ('sum', 'difference'),
+    [
+      (
+        row.published.name,
+        str(row.published.num_devices),
+        f'{row.published.memories[1]:g} {row.unit}',
+        f'{row.in_unit(row.stash_bytes):.2f}',
+        f'{row.in_unit(row.activation_bytes):.2f}',
+        f'{row.in_unit(row.gradient_bytes):.2f}',
+        f'{row.activation_memory:.2f}',
+        signed(row.activation_difference),
+      )
+      for row in rows
+    ],
+  )
+
+
+def _setting(half: facts.Throughputs) -> str:
+  device = half.device
+  return _paragraph(
+    f'Simulated on: {device.name} ({device.flops / 1e12:g} TFLOP/s, '
+    f'{device.memory_bandwidth / 1e9:g} GB/s of memory, '
+    f'{device.link_bandwidth / 1e9:.1f} GB/s to a neighbour), {half.precision} '
+    f'activations, mini-batches of {half.mini_batch}. Source: '
+    f'{device.sources}.'
+  )
+
+
+def _throughputs(rows: Iterable[ThroughputRow]) -> str:
+  return text_table.table(
+    ('M', 'K', 'published', 'simulated', 'difference', 'bound')
+    + (*throughput.SHARES, 'step', 'layers a cell'),
+    [
+      (
+        str(row.num_micro_batches),
+        str(row.num_cells),
+        f'{row.published:.2f}',
+        f'{row.simulated:.2f}',
+        signed(row.difference),
+        f'{row.bound:.2f}',
+        *(f'{row.step.shares[name]:.1%}' for name in throughput.SHARES),
+        f'{1000 * row.step.time:,.0f} ms',
+        ' '.join(map(str, row.step.sizes)),
+      )
+      for row in rows
+    ],
+  )
+
+
+def signed(share: float) -> str:
+  """A difference in percent with one digit; '0.0%' has no sign."""
+  text = f'{share:+.1%}'
+  return text[1:] if text[1:] == '0.0%' else text
+
+
+def _paragraph(text: str) -> str:
+  return textwrap.fill(' '.join(text.split()), 80, break_on_hyphens=False)

@@ -144,11 +144,7 @@ def check_flags(words, where):
   given, of_trainer = rest, []
   if '--' in rest:
     given, of_trainer = rest[: rest.index('--')], rest[rest.index('--') + 1 :]
-  options = {
-    name
-    for option in command_options.inspect(commands[call]).options
-    for name in option.names
-  }
+  options = command_options.inspect(commands[call]).flags
   for word in given:
     flag = word.partition('=')[0]
     if flag.startswith('--') and flag not in options:

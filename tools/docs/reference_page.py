@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/reference.md: every Param of the layers, every flag.
+"""Writes docs/reference.md: every command, every Param of the layers.
 
 Layers, models and commands are found, so that none can be forgotten. Run it
 again when one of them has changed; a test says when.
@@ -25,8 +25,9 @@ PAGE = _ROOT / 'docs' / 'reference.md'
 _INTRODUCTION = """\
 # Reference
 
-Every command with its flags, every registered model, and every Param that the
-layers define. This page is generated: `tools/reference.py` writes it.
+Every command (`--help` names its flags), every registered model, and every
+Param that the layers define. This page is generated: `tools/reference.py`
+writes it.
 """
 
 # Commands without a console script or a file in tools/.
@@ -43,7 +44,7 @@ _LAYER_PACKAGES = ('models', 'inputs')
 def page() -> str:
   """The page's text."""
   parts = [_INTRODUCTION]
-  parts += ['## Commands\n', *_command_sections()]
+  parts += ['## Commands\n', _commands()]
   parts += ['## Models\n', _models()]
   parts += ['## Params\n', *_param_sections()]
   return '\n'.join(parts)
@@ -96,23 +97,14 @@ def _main_of(file: pathlib.Path) -> Callable[..., Any]:
   return found[0]
 
 
-def _command_sections() -> Iterator[str]:
+def _commands() -> str:
   scripts = _console_scripts()
+  rows = []
   for call, main in commands():
-    command = command_options.inspect(main)
-    yield f'### {call}\n'
-    script = scripts.get(f'{main.__module__}:main')
-    if script:
-      yield f'Installed as `{script}`.\n'
-    yield _summary(command.doc)
-    if command.options:
-      yield _table(
-        ['flag', 'default', 'what'],
-        [
-          [', '.join(map(_code, o.names)), _code(o.default), o.text]
-          for o in command.options
-        ],
-      )
+    script = scripts.get(f'{main.__module__}:main', '')
+    doc = command_options.inspect(main).doc.strip().split('\n\n')[0]
+    rows.append([_code(call), _code(script), doc])
+  return _table(['command', 'installed as', 'what'], rows)
 
 
 def _console_scripts() -> dict[str, str]:
@@ -120,11 +112,6 @@ def _console_scripts() -> dict[str, str]:
   text = (_ROOT / 'setup.py').read_text(encoding='utf-8')
   found = re.findall(r"'(\w+) = ([\w.]+):\w+'", text)
   return {f'{module}:main': name for name, module in found}
-
-
-def _summary(doc: str) -> str:
-  """The first paragraph of a command's text."""
-  return ' '.join(doc.strip().split('\n\n')[0].split()) + '\n'
 
 
 # -- Models.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from tools.docs import reference_page
+from tools.docs import command_options, reference_page
 
 
 def test_the_page_is_current():
@@ -11,9 +11,15 @@ def test_the_page_is_current():
   assert current == reference_page.page(), message
 
 
-def test_no_flag_or_param_is_without_a_text():
+def test_no_command_or_param_is_without_a_text():
   page = reference_page.PAGE.read_text(encoding='utf-8')
   assert [line for line in page.splitlines() if line.endswith('|  |')] == []
+
+
+def test_no_flag_is_without_a_text():
+  for call, main in reference_page.commands():
+    found = command_options.inspect(main).flags
+    assert [name for name, text in found.items() if not text] == [], call
 
 
 @pytest.mark.parametrize(

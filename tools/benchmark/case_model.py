@@ -75,7 +75,7 @@ class CaseModel:
   inputs: Field
   targets: dict[str, Field] = dataclasses.field(default_factory=dict)
 
-  def data(self, batch: int) -> tuple[Any, Any]:
+  def data(self, batch: int) -> tuple[Any, Any, Any]:
     """A tensor and a nest of targets that every step has anew, and an op.
 
     From tf.data: TensorFlow would compute ahead with a constant.

@@ -62,33 +62,17 @@ def seconds(
   total = _START_SECONDS * (1 + int(plan.memory))
   for case, of_case in variants.items():
     # To cut the layers each is traced, and perhaps timed.
-    num_cuts = len({v.num_cells for v in of_case} - {1})
-    total += 2 * case.build_seconds * num_cuts
-    total += sum(_timed(case, v, plan, num_cores) for v in of_case)
-    if plan.memory:
-      # As many at a time as there are cores.
-      total += sum(_memory(case, v) for v in of_case) / num_cores
+    total += 2 * case.build_seconds * len({v.num_cells for v in of_case} - {1})
+    for variant in of_case:
+      step = case.step_seconds / min(variant.num_cells, num_cores)
+      # Each turn, once more before all turns, and the first step.
+      timed = case.build_seconds + step * (plan.rounds * plan.steps + 2)
+      if variant.has_pipeline and plan.one_core_steps:
+        alone = plan.rounds * plan.one_core_steps + 1
+        timed += case.step_seconds * alone
+      total += plan.runs * timed
+      if plan.memory and variant.has_memory:
+        # As many at a time as there are cores.
+        slow = case.build_seconds + _SLOW_STEPS * case.step_seconds
+        total += slow / num_cores
   return total
-
-
-def _timed(case: Case, variant: Variant, plan: Plan, num_cores: int) -> float:
-  alone = case.step_seconds
-  several = alone / min(variant.num_cells, num_cores)
-  # Each turn, and once more before all turns.
-  turns = several * (plan.rounds * plan.steps + 1)
-  if variant.has_pipeline and plan.one_core_steps:
-    turns += alone * (plan.rounds * plan.one_core_steps + 1)
-  return plan.runs * (_start(case, variant) + several + turns)
-
-
-def _memory(case: Case, variant: Variant) -> float:
-  if not variant.has_memory:
-    return 0.0
-  return _start(case, variant) + _SLOW_STEPS * case.step_seconds
-
-
-def _start(case: Case, variant: Variant) -> float:
-  """Until the first step can begin."""
-  if variant.method.engine == 'torch':
-    return _START_SECONDS
-  return case.build_seconds

@@ -127,7 +127,7 @@ def _check(case: Case, timed_steps: int, alive: futures.Executor) -> Checked:
   work = _workload(case)
   link: LinkSpeed = _call('link_speed.measure', case, case.num_cells)
   speeds = Speeds(1.0, link.bytes_a_second, link.latency)
-  splits = list(forecast(work, setting, speeds).partition.splits)
+  splits = forecast(work, setting, speeds).partition.splits
   update = _call('worker_run.update_seconds', case, case, splits, timed_steps)
   speeds = dataclasses.replace(speeds, step_overhead=update)
   predicted = forecast(work, setting, speeds, splits=splits)
@@ -181,8 +181,8 @@ def _mean(same: Sequence[LayerCost]) -> LayerCost:
   """One layer, of which several cores had times."""
   return dataclasses.replace(
     same[0],
-    forward=statistics.mean(layer.forward for layer in same),
-    backward=statistics.mean(layer.backward for layer in same),
+    forward=statistics.mean(float(layer.forward) for layer in same),
+    backward=statistics.mean(float(layer.backward) for layer in same),
   )
 
 

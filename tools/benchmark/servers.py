@@ -50,7 +50,8 @@ def worker_servers(
   try:
     for worker in workers:
       worker.start()
-    yield [worker.pid for worker in workers], _server(jobs, 'client', 0).target
+    pids = [worker.pid for worker in workers if worker.pid is not None]
+    yield pids, _server(jobs, 'client', 0).target
   finally:
     for worker in workers:
       if worker.pid is not None:

@@ -63,13 +63,14 @@ def _define_flags():
   flags.DEFINE_integer(
     'devices',
     2,
-    'K, if the model leaves it open: the CPU devices of this process.',
+    'K, if the model does not set it: the number of CPU devices of this '
+    'process.',
     lower_bound=1,
   )
   flags.DEFINE_float(
     'tolerance',
     _TOLERANCE,
-    'Up to which relative difference two values are the same.',
+    'Relative difference up to which two values count as the same.',
     lower_bound=0.0,
   )
 

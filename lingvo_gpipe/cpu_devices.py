@@ -48,10 +48,9 @@ def keep_ops_on_one_thread() -> bool:
   except RuntimeError:
     logging.log_first_n(
       logging.WARNING,
-      'TensorFlow had started its threads before it was known that they are '
-      'for a pipeline on CPU devices: ops may be split over all cores, and '
-      'then get in the way of each other. Set '
-      f'{_THREADS_VARIABLE}=1 in the environment, or call '
+      "TensorFlow's threads were started before a pipeline on CPU devices was "
+      'built. So an op may use all cores, and ops on different devices slow '
+      f'each other down. Set {_THREADS_VARIABLE}=1 in the environment, or call '
       'lingvo_gpipe.cpu_devices.keep_ops_on_one_thread() before the first '
       'tf.function is traced and before eager execution.',
       1,

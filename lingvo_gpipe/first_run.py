@@ -21,7 +21,7 @@ def _define_flags():
   flags.DEFINE_integer(
     'devices',
     2,
-    'K: the CPU devices of this process that the pipeline runs on.',
+    'K: the number of CPU devices of this process that the pipeline runs on.',
     lower_bound=1,
   )
   flags.DEFINE_alias('steps', 'max_steps')

@@ -27,7 +27,7 @@ def _define_flags():
   define('tokens', 200, 'How many tokens to add at most.', lower_bound=1)
   define('samples', 1, 'How many continuations to make.', lower_bound=1)
   flags.DEFINE_float(
-    'temperature', 0.8, 'What logits are divided by; 0: no randomness.'
+    'temperature', 0.8, 'Logits are divided by it; 0: no randomness.'
   )
   define('top_k', 0, 'Choose among the k most probable tokens; 0: among all.')
   flags.DEFINE_float(
@@ -36,7 +36,7 @@ def _define_flags():
     'Choose among the most probable tokens that together have this '
     'probability.',
   )
-  define('seed', 0, 'Of random numbers.')
+  define('seed', 0, 'Seed of the random numbers.')
   define(
     'window',
     0,
@@ -46,7 +46,7 @@ def _define_flags():
   define(
     'devices',
     2,
-    'K: the CPU devices of this process that the pipeline runs on.',
+    'K: the number of CPU devices of this process that the pipeline runs on.',
     lower_bound=1,
   )
 

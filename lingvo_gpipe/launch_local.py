@@ -62,7 +62,7 @@ def _parser(name):
     metavar='JOB',
     action='append',
     default=[],
-    help="a job beside the training: 'evaler_Test', 'decoder_Test'; may be "
+    help="a job to run during training: 'evaler_Test', 'decoder_Test'; may be "
     'given several times',
   )
   add(
@@ -75,20 +75,21 @@ def _parser(name):
     '--max_restarts',
     type=int,
     default=10,
-    help='how often the training may be started again (default 10)',
+    help='how often the training may be restarted (default 10)',
   )
   add(
     '--hang_seconds',
     type=_positive,
     default=20,
-    help='silence after which a process counts as hanging (default 20)',
+    help='seconds without output after which a process counts as hanging '
+    '(default 20)',
   )
   add(
     '--open_ports',
     action='store_true',
     help='let the servers listen on every network interface, with no '
-    'authentication; without it they have a network of their own, which '
-    'reaches nothing else',
+    'authentication; without it they have a private network, which reaches '
+    'nothing else',
   )
   return parser
 
@@ -220,9 +221,9 @@ def main(argv=None, name=None):
       private_network.enter()
     except OSError as error:
       parser.error(
-        'this system does not let the processes have a network of their own '
-        f'({error.strerror}), and without it anyone who reaches this machine '
-        'reaches them; --open_ports allows that'
+        'this system does not allow a private network for the processes '
+        f'({error.strerror}), and without it anyone who can reach this machine '
+        'can reach them; --open_ports starts them anyway'
       )
   signal.signal(signal.SIGTERM, _terminate)
   say('Loading TensorFlow and Lingvo ...')

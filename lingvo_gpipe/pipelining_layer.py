@@ -435,8 +435,8 @@ def _CheckLossCall(p) -> None:
     raise ValueError(
       f'{p.name}.loss_tpl is Params of {p.loss_tpl.cls.__name__}, whose FProp '
       f'takes {fprop}; it must take (self, theta, outputs, targets): {error}. '
-      'What the last cell returns is outputs, also if it is a tuple; targets '
-      'are what ComputeLoss is given, and may be None.'
+      '`outputs` is what the last cell returns, even if it is a tuple; '
+      '`targets` is what ComputeLoss is given, and may be None.'
     ) from error
 
 

@@ -123,7 +123,9 @@ class ToScalar(tiny_pipeline.Linear):
 
 def test_scalar_outputs():
   params = tiny_pipeline.pipeline([ToScalar.Params().Set(name='l')], 1)
-  with _refused('net: outputs of the last cell has not one value', 'loss_tpl'):
+  with _refused(
+    'net: outputs of the last cell does not have one value', 'loss_tpl'
+  ):
     _fprop(params)
 
 

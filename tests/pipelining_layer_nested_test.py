@@ -95,6 +95,6 @@ def test_a_loop_over_devices_whose_gradients_are_colocated_is_refused():
   colocated = {'colocate_gradients_with_ops': True}
   _assert_right(*_step(_in_a_loop, _inner('always'), 1, **colocated), rounds=2)
   with pytest.raises(
-    ValueError, match=r'in a tf\.while_loop, .*CPU:0.*CPU:1.* to False'
+    ValueError, match=r'in a tf\.while_loop has .*CPU:0.*CPU:1.* to False'
   ):
     _step(_in_a_loop, _inner('always'), 2, **colocated)

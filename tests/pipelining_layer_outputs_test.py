@@ -64,7 +64,7 @@ class Mean(tiny_pipeline.Linear):
 def test_a_mean_over_the_batch_is_refused(batch, num_micro_batches, do_eval):
   _assert_refused(
     _pipeline(Mean, num_micro_batches=num_micro_batches),
-    r'net: outputs\[1\] of the last cell has not one value for each example',
+    r'net: outputs\[1\] of the last cell does not have one value',
     r'\(3,\) for',
     'num_micro_batches to 1',
     shape=(batch, WIDTH),
@@ -90,7 +90,7 @@ class OneMore(tiny_pipeline.Linear):
   ('layer_class', 'message'),
   [
     (Similarity, r'dimensions \[0, 1\] all grow'),
-    (OneMore, 'dimension 0 is no multiple of the number of examples'),
+    (OneMore, 'dimension 0 is not a multiple of the number of examples'),
   ],
 )
 def test_what_is_not_of_single_examples_is_refused(layer_class, message):
@@ -181,5 +181,5 @@ def test_a_fetched_mean_is_refused():
   fetch = layers.FetchLayer.Params().Set(name='fetch')
   _assert_refused(
     tiny_pipeline.pipeline([mean, fetch], 1),
-    r'net: what net\.d0\.fetch fetches has not one value',
+    r'net: what net\.d0\.fetch fetches does not have one value',
   )

@@ -208,14 +208,16 @@ def test_gpus_that_there_are_not(refusal, tmp_path):
   err = refusal(
     MODEL, f'--logdir={tmp_path}', '--run_locally=gpu', '--worker_split_size=2'
   )
-  assert '--run_locally=gpu: 2 GPU(s) are asked for, TensorFlow finds 0' in err
+  assert (
+    '--run_locally=gpu: 2 GPU(s) are requested, but TensorFlow finds 0' in err
+  )
 
 
 def test_eager_mode(refusal, tmp_path):
   err = refusal(
     MODEL, f'--logdir={tmp_path}', '--run_locally=cpu', '--use_eager'
   )
-  assert '--use_eager: leave it out, this trainer runs graphs' in err
+  assert '--use_eager: leave it out; this trainer runs graphs' in err
 
 
 def test_a_tpu_that_there_is_not(refusal, tmp_path, monkeypatch):

@@ -128,21 +128,21 @@ _KINDS = (
   ),
   _Kind(
     lambda v, w: float(np.max(v)),
-    'its value is a maximum. Take it outside of the pipeline',
+    'its value is a maximum. Compute it outside the pipeline',
   ),
   _Kind(
     lambda v, w: float(np.min(v)),
-    'its value is a minimum. Take it outside of the pipeline',
+    'its value is a minimum. Compute it outside the pipeline',
   ),
   _Kind(
     lambda v, w: math.sqrt(_mean(v**2, w)),
-    'its value is the root of a mean. Return the mean square, and take the '
-    'root outside of the pipeline',
+    'its value is the root of a mean. Return the mean square, and compute the '
+    'root outside the pipeline',
   ),
   _Kind(
     lambda v, w: math.exp(_mean(np.log(v), w)),
     'its value is the exponential of a mean, such as a perplexity. Return the '
-    'mean, and take the exponential outside of the pipeline',
+    'mean, and compute the exponential outside the pipeline',
   ),
 )
 
@@ -196,7 +196,7 @@ def _fault(
         return kind.text
   if set(weights) == {whole_weight}:
     return (
-      f'its weight is {whole_weight:g} whatever a micro-batch has, so they '
-      f'count equally. {_MEAN}'
+      f'its weight is {whole_weight:g} for every micro-batch, so all count '
+      f'equally. {_MEAN}'
     )
   return f'its weight is not what its value was divided by. {_MEAN}'

@@ -123,17 +123,17 @@ class Report:
       lines.append('the plain layers alone give values that are not finite')
     elif self.changes_by_itself > self.tolerance:
       lines.append(
-        f'the plain layers themselves differ by '
+        'the plain layers themselves differ by '
         f'{self._amount(self.changes_by_itself)} from one step to the next: '
-        'random ops, which nothing can be compared with. Turn them off for the '
-        'check (--model_params_override)'
+        'they have random ops, so no comparison is possible. Turn them off for '
+        'the check (--model_params_override)'
       )
     if self.batch_norms:
       lines.append(self._batch_norm())
     if not lines:
       lines.append(
-        'not known. Where only M > 1 differs, look for a layer whose result '
-        'for an example depends on the other examples of the batch'
+        'not known. If only M > 1 differs, look for a layer whose result for '
+        'an example depends on the other examples of the batch'
       )
     return lines
 
@@ -146,12 +146,12 @@ class Report:
     )
     fixed = self.fixed_statistics
     if fixed is None:
-      return f'{text}; what else differs cannot be told apart from that'
+      return f'{text}; whether anything else differs is not known'
     if self._differs(fixed):
       largest = max(fixed.differences, key=lambda name: fixed.differences[name])
       return (
-        f'{text}. It is not all: with its statistics fixed, {largest} still '
-        f'differs by {self._amount(fixed.largest)}'
+        f'{text}. It is not the only reason: with its statistics fixed, '
+        f'{largest} still differs by {self._amount(fixed.largest)}'
       )
     return (
       f'{text}. It is all that differs: with its statistics fixed, '

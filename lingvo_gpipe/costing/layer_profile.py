@@ -153,7 +153,7 @@ class _Profiler:
     if missing:
       raise ValueError(
         f'Layer {name!r} takes {missing}, but no layer before it puts them, '
-        f'and they are no side inputs of known shape; there are '
+        'and they are not side inputs of known shape; there are '
         f'{sorted(named)}. Set side_input_shapes if they are side inputs.'
       )
     tied = {

@@ -114,8 +114,8 @@ class MeasuredFile:
     except (OSError, ValueError, KeyError, TypeError) as error:
       raise ValueError(
         f'{self._path} cannot be used as a file of measured layer costs of '
-        f'version {_VERSION} ({type(error).__name__}: {error}). Delete it, to '
-        'have the layers measured again, or name another file.'
+        f'version {_VERSION} ({type(error).__name__}: {error}). Delete it to '
+        'measure the layers again, or name another file.'
       ) from error
     return entries
 

@@ -191,9 +191,9 @@ def _spec(
     per_device, rest = divmod(num_cells, num_devices)
     if rest and device_memory(params) is not None:
       raise ValueError(
-        f'{params.name}: num_partitions is {num_cells}, no multiple of the '
+        f'{params.name}: num_partitions is {num_cells}, not a multiple of the '
         f'{num_devices} devices of a model split, so device_memory cannot be '
-        'shared out evenly. Use a multiple, or leave device_memory unset.'
+        'divided evenly. Use a multiple, or leave device_memory unset.'
       )
     if rest:
       per_device = 1
@@ -251,8 +251,8 @@ def device_memory(params: Any) -> int | None:
     raise ValueError(f'{what}; it must be 0 (no limit) or more.')
   if not params.input_shapes:
     raise ValueError(
-      f'{what}, but without input_shapes nobody knows how large activations '
-      'are. Set input_shapes, or leave device_memory unset.'
+      f'{what}, but without input_shapes the size of activations is not known. '
+      'Set input_shapes, or leave device_memory unset.'
     )
   return int(value)
 
@@ -277,7 +277,7 @@ def _costs(
   elif balance not in BALANCES:
     raise ValueError(
       f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
-      'a list of numbers, one a layer.'
+      'a list of numbers, one per layer.'
     )
   shapes = _shapes(params, 'input_shapes')
   if shapes is None:
@@ -288,7 +288,7 @@ def _costs(
       )
     if balance == 'flops' and given is None:
       tf.logging.info(
-        '%s: cut by parameters; with input_shapes it would be by FLOPs.',
+        '%s: cut by numbers of parameters; set input_shapes to cut by FLOPs.',
         params.name,
       )
     balance = 'params'

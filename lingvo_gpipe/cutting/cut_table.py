@@ -106,7 +106,7 @@ class CutTable:
   def _imbalance_remedy(self) -> str:
     largest = max(self.rows, key=lambda row: row.share)
     if self.splits_given:
-      return 'Leave splits unset, and the cut is chosen for you.'
+      return 'Leave splits unset to get the best cut.'
     if len(largest.layers) == 1:
       return (
         f'Cell {largest.cell} is the layer {largest.layers[0]!r} alone: split '

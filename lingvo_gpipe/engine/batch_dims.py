@@ -63,7 +63,7 @@ def find(
       found.append(dim)
     else:
       raise ValueError(
-        f'dimension {dim} is no multiple of the number of examples'
+        f'dimension {dim} is not a multiple of the number of examples'
       )
   if len(found) > 1:
     raise ValueError(f'dimensions {found} all grow with the number of examples')

@@ -105,10 +105,10 @@ def _check_loops() -> None:
       devices = {t.device for t in resources if t.device}
       if len(devices) > 1:
         raise ValueError(
-          'A pipeline is in a tf.while_loop, its weights are on several '
-          f'devices, {sorted(devices)}, and gradients are to be colocated with '
-          'ops, which TensorFlow cannot do there, with any layers. Set the '
-          "learner's colocate_gradients_with_ops to False, or that of "
+          'A pipeline in a tf.while_loop has weights on several devices, '
+          f'{sorted(devices)}, and gradients are to be colocated with ops. '
+          'TensorFlow cannot do that in a loop, whatever the layers are. Set '
+          "the learner's colocate_gradients_with_ops to False, or that of "
           'tf.gradients: a pipeline places its gradients itself.'
         )
     graph = outer
@@ -161,7 +161,7 @@ def _gradient_of_op(op: tf.Operation, *d_results: tf.Tensor) -> list[Gradient]:
     raise ValueError(
       f'The op {op.name!r} passes on the gradient of a pipeline, but is a copy '
       'of the one that was built: its graph was written out and read in again. '
-      'The copy can run, but not be differentiated. Build the pipeline anew '
-      'where its gradients are wanted.'
+      'The copy can run, but not be differentiated. Build the pipeline again '
+      'where you need its gradients.'
     )
   return getattr(op, _ATTRIBUTE)(*d_results)

@@ -79,12 +79,12 @@ def _refuse_gradient(op: tf.Operation, *d_results: Any) -> None:
 def _refuse(name: str) -> None:
   raise ValueError(
     f'A gradient is to go through {name!r}, a call of a pipeline, which has '
-    'none. Outputs, losses and metrics have gradients, in training; gradients '
-    'have none of their own (second-order ones), nor has what a FetchLayer '
-    'fetches, nor has anything in evaluation. If none is wanted, put '
-    'tf.stop_gradient around the tensor. A fetched activation can be made an '
-    'output of the last cell. Or do without the pipeline: build the model in '
-    '`with lingvo_gpipe.pipeline.plain_run.without_pipeline():`.'
+    'none. In training, outputs, losses and metrics have gradients. Gradients '
+    'themselves (second-order gradients), activations from a FetchLayer, and '
+    'results in evaluation have none. If you need no gradient here, use '
+    'tf.stop_gradient. Make a fetched activation an output of the last cell to '
+    'get its gradient. Or do without the pipeline: build the model in `with '
+    'lingvo_gpipe.pipeline.plain_run.without_pipeline():`.'
   )
 
 

@@ -64,7 +64,9 @@ def choose_sizes(
     if value is not None and value < 1:
       raise ValueError(f'{name} is {value}; it must be at least 1.')
   if batch is not None and batch < 1:
-    raise ValueError(f'The mini-batch has {batch} examples; it needs one.')
+    raise ValueError(
+      f'The mini-batch has {batch} examples; it needs at least one.'
+    )
   if count is None and size is None:
     raise ValueError('Set num_micro_batches or micro_batch_size.')
   if batch is None:
@@ -72,7 +74,8 @@ def choose_sizes(
       raise ValueError(
         f'micro_batch_size is {size}, but the size of the mini-batch is not '
         'known when the graph is built, so the number of micro-batches is not '
-        'either: set num_micro_batches, or give the input a static batch size.'
+        'known either: set num_micro_batches, or give the input a static batch '
+        'size.'
       )
     return MicroBatchSizes(None, (None,) * count)
   if size is not None:
@@ -113,8 +116,8 @@ def batch_size(
     ValueError: A tensor has no such dimension, two disagree, or there is none.
   """
   remedy = (
-    ' What belongs to all examples alike, and is not to be cut, must be named '
-    'in shared_inputs.'
+    ' Name in shared_inputs what belongs to all examples alike and must not be '
+    'split.'
   )
   known: dict[int, tuple[str, tf.Tensor, int]] = {}
   for leaf in leaves:

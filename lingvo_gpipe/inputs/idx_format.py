@@ -93,8 +93,8 @@ def check(path: str, num_dimensions: int) -> IdxFile:
         size += len(chunk)
     except (EOFError, OSError, zlib.error) as e:
       raise ValueError(
-        f'{path} is damaged or cut short: its gzip data end in an error '
-        f'({e}). Get the file anew.'
+        f'{path} is damaged or cut short: its gzip data end in an error ({e}). '
+        'Download the file again.'
       ) from e
   _check_size(path, shape, size)
   return IdxFile(path, compressed, shape)
@@ -125,7 +125,7 @@ def _read_shape(
   magic = f.read(4)
   if magic != expected:
     raise ValueError(
-      f'{path} is no IDX file of unsigned bytes with {num_dimensions} '
+      f'{path} is not an IDX file of unsigned bytes with {num_dimensions} '
       f'dimension(s): it begins with {magic.hex(" ") or "nothing"} where '
       f'{expected.hex(" ")} is expected.'
     )
@@ -144,5 +144,5 @@ def _check_size(path: str, shape: tuple[int, ...], size: int) -> None:
     what = 'is cut short' if size < expected else 'has bytes too many'
     raise ValueError(
       f'{path} {what}: {size} bytes of values where its header tells of '
-      f'{" x ".join(map(str, shape))} = {expected}. Get the file anew.'
+      f'{" x ".join(map(str, shape))} = {expected}. Download the file again.'
     )

@@ -113,8 +113,8 @@ class SentencePieceTokenizer(Tokenizer):
       self._processor.LoadFromSerializedProto(model)
     except (RuntimeError, ValueError) as e:
       raise ValueError(
-        f'{origin} is no SentencePiece model or is damaged ({len(model)} '
-        'bytes). If it is a cached one, delete it; it is made anew.'
+        f'{origin} is not a SentencePiece model or is damaged ({len(model)} '
+        'bytes). If it is a cached one, delete it; it will be made again.'
       ) from e
     self._identity = corpus.digest([model.hex()])
 

@@ -231,7 +231,7 @@ class LocalCluster:
       else:
         if process.status:
           # Its own fault, so it would do that again.
-          self._say(f'{job} {process.describe_end()}; going on without it.')
+          self._say(f'{job} {process.describe_end()}; continuing without it.')
         self._end([process])
         del self._evaluation[job]
         continue

@@ -120,7 +120,7 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
       if not hasattr(cls, 'activation'):
         raise ValueError(
           f'{p.name}.act_fetch_layers names {name!r}, a {cls.__name__}; only a '
-          'FetchLayer has an activation to return. Put one behind it.'
+          'FetchLayer has an activation to return. Put one after it.'
         )
 
   def FProp(self, theta, *args):

@@ -98,7 +98,7 @@ def _to_tensor(leaf: Any, name: str) -> tf.Tensor:
   kind = type(leaf).__name__
   if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices):
     raise ValueError(
-      f'{name} is a {kind}; a pipeline takes dense tensors alone. Give it the '
+      f'{name} is a {kind}; a pipeline takes only dense tensors. Give it the '
       'dense tensor, or one dense tensor for each component.'
     )
   try:

@@ -74,10 +74,10 @@ class OutputDims:
       except _MISFITS:
         continue
       raise ValueError(
-        f'{self._path}: {name} is cut into micro-batches as if it had one '
-        f'value for each example. The cells cannot run so ({error}), but they '
-        'can if every micro-batch has all of it. If it belongs to all examples '
-        f'alike, set shared_inputs to [{name!r}].'
+        f'{self._path}: {name} is split into micro-batches as if it had one '
+        'value for each example. The cells cannot run with its parts '
+        f'({error}), but they can if every micro-batch gets all of it. If it '
+        f'belongs to all examples alike, set shared_inputs to [{name!r}].'
       ) from error
 
   def _trace(
@@ -127,8 +127,8 @@ class OutputDims:
       self._find_shared(size, error)
       tf.logging.warning(
         '%s: the cells can be traced for micro-batches of %s examples, but not '
-        'of %s: %s. So it is not certain that what they return has one value '
-        'for each example.',
+        'of %s: %s. So it is not certain that their results have one value for '
+        'each example.',
         self._path,
         sizes[0],
         size,
@@ -200,11 +200,11 @@ class OutputDims:
         for shape, size in zip(shapes, self._sizes, strict=False)
       )
       raise ValueError(
-        f'{self._path}: {name} has not one value for each example: its shape '
-        f'is {found}, and {error}. The results of {self._batch.count} '
-        'micro-batches cannot be joined to that of the mini-batch. Return one '
-        'value for each example, compute it in the layer of loss_tpl, whose '
-        'metrics are averaged, or set num_micro_batches to 1.'
+        f'{self._path}: {name} does not have one value for each example: its '
+        f'shape is {found}, and {error}. The results of {self._batch.count} '
+        'micro-batches cannot be joined into that of the mini-batch. Return '
+        'one value for each example, compute it in the layer of loss_tpl, '
+        'whose metrics are averaged, or set num_micro_batches to 1.'
       ) from error
     return dim
 

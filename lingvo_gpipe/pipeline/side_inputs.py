@@ -150,7 +150,7 @@ class SideInputs:
         tensors,
         f'{self._layer.path}: a gradient of {_in_words(name)} is asked for. '
         'Nothing that is trained needs it, so the pipeline does not compute '
-        'it. Make it an input, whose gradient can always be had.',
+        'it. Make it an input: the gradient of an input is always available.',
       )
       for name, tensors in self._data.items()
     ]

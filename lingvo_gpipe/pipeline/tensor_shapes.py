@@ -49,8 +49,8 @@ def parse(value: Any, what: str) -> Any:
       continue
     if not isinstance(spec, tf.TensorSpec):
       raise ValueError(
-        f'{what} is {given!r}; {spec!r} in it is no tf.TensorSpec. Write text '
-        "such as 'float32[16,8,8,1]', or tensor specs."
+        f'{what} is {given!r}; {spec!r} in it is not a tf.TensorSpec. Write '
+        "text such as 'float32[16,8,8,1]', or tensor specs."
       )
     if not spec.shape.is_fully_defined():
       raise ValueError(

@@ -125,7 +125,8 @@ def own_filter(params: Any, what: str) -> VariableFilter | None:
       re.compile(value or '')
     except re.error as error:
       raise ValueError(
-        f'{what}.{name} is {value!r}, which is no regular expression: {error}.'
+        f'{what}.{name} is {value!r}, which is not a regular expression: '
+        f'{error}.'
       ) from error
   return VariableFilter(what, *values) if any(values) else None
 

@@ -36,7 +36,7 @@ class CostsFile:
       self._known = {key: _parsed(value) for key, value in stored.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
       raise ValueError(
-        f'{path} is no file of costs ({error}); delete it, or name another.'
+        f'{path} is not a file of costs ({error}); delete it, or name another.'
       ) from error
 
   def get(self, model: str, precision: str) -> ModelCosts | None:

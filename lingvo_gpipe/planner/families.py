@@ -75,9 +75,9 @@ class Family:
     ]
     if not kinds:
       raise user_error.UserError(
-        f'--largest: {model} is of no family. The class of such a model has '
-        'LENGTH and DIM (as image.imagenet.AmoebaNetD18x256), or NUM_LAYERS '
-        '(as lm.paper.Transformer13).'
+        f'--largest: {model} is in no family of models. The class of a model '
+        'in a family has LENGTH and DIM (as image.imagenet.AmoebaNetD18x256), '
+        'or NUM_LAYERS (as lm.paper.Transformer13).'
       )
     self.kind = kinds[0]
 
@@ -154,7 +154,7 @@ class Family:
       raise ValueError(
         f'{self._model}: {self.title(length, self._widths[0])} does not repeat '
         f'the layers of {self.title(kind.short, self._widths[0])}, so its cost '
-        'cannot be told.'
+        'is not known.'
       )
     return [
       i
@@ -179,7 +179,7 @@ class Family:
         raise ValueError(
           f'{self._model}: layer {name!r} of {self.title(length, width)} is '
           f'like none of {self.title(short_length, width)}, so its cost '
-          'cannot be told.'
+          'is not known.'
         )
       found.append(like[0])
     return found

@@ -76,8 +76,8 @@ class Speeds:
     has_link = self.link_bytes_a_second is not None or self.link_latency
     if (has_link or self.step_overhead) and self.seconds_a_cost is None:
       raise ValueError(
-        '--link_speed, --link_latency and --step_overhead say nothing without '
-        'a speed of devices: give --device_speed, or --balance=measured.'
+        '--link_speed, --link_latency and --step_overhead need the speed of '
+        'the devices: give --device_speed or --balance=measured.'
       )
 
   @property

@@ -68,7 +68,7 @@ class _Request:
     per_device, rest = divmod(cells, devices)
     if rest or not per_device:
       raise ValueError(
-        f'--num_partitions {cells} is no multiple of --devices={devices}.'
+        f'--num_partitions {cells} is not a multiple of --devices={devices}.'
       )
     chosen = args.num_micro_batches, args.schedule, args.recompute
     if args.as_registered:

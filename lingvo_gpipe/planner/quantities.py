@@ -21,7 +21,7 @@ def parse_flops(text: str) -> float:
   )
   if not found or not float(found[1]):
     raise ValueError(
-      f'{text!r} is no speed of a device; use text such as 45TFLOPS.'
+      f'{text!r} is not a speed of a device; use text such as 45TFLOPS.'
     )
   return float(found[1]) * _DECIMAL[found[2].lower()]
 
@@ -38,7 +38,7 @@ def parse_bandwidth(text: str) -> float:
   is_binary = bool(found and found[3])
   if not found or not float(found[1]) or (is_binary and not found[2]):
     raise ValueError(
-      f'{text!r} is no speed of a link; use text such as 12GB/s or 10Gbit/s.'
+      f'{text!r} is not a speed of a link; use text such as 12GB/s or 10Gbit/s.'
     )
   unit = found[2].lower()
   factor = _BINARY[unit] if is_binary else _DECIMAL[unit]
@@ -54,7 +54,7 @@ def parse_seconds(text: str) -> float:
   """
   found = re.fullmatch(_NUMBER + r'(s|ms|us|ns)?\s*', text, re.IGNORECASE)
   if not found:
-    raise ValueError(f'{text!r} is no time; use text such as 5us or 0.2ms.')
+    raise ValueError(f'{text!r} is not a time; use text such as 5us or 0.2ms.')
   return float(found[1]) * _SECONDS[(found[2] or '').lower()]
 
 

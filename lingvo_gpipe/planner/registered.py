@@ -94,9 +94,9 @@ def workload(
     num_micro_batches, rest = divmod(mini_batch_size, size)
     if rest or not num_micro_batches:
       raise ValueError(
-        f'--batch_size={mini_batch_size} is no multiple of the {size} examples '
-        'of a micro-batch of input_shapes. Use a multiple, or give other '
-        '--input_shapes.'
+        f'--batch_size={mini_batch_size} is not a multiple of the {size} '
+        'examples of a micro-batch of input_shapes. Use a multiple, or give '
+        'other --input_shapes.'
       )
   return Workload(
     name=model,

@@ -279,7 +279,7 @@ class _Adviser:
       self._proposal(
         f'recompute never instead of {self._s.recompute}',
         self._simulated(of),
-        'if the devices have the memory for what cells then keep',
+        'if the devices have enough memory for what the cells then keep',
         '--recompute=never',
       )
     ]

@@ -156,13 +156,14 @@ def verdict(traced: TracedPipeline) -> str:
   setup = traced.setup
   if not setup.are_cpus:
     text += (
-      ' But the devices are no CPUs: an op there ends when its work is '
-      'launched, so tasks seem shorter than they are.'
+      ' But the devices are not CPUs: an op on them ends when its work has '
+      'been launched, so tasks seem shorter than they are.'
     )
   if setup.are_cpus and setup.num_cores < num_devices:
     text += (
       f' But this machine gives them {setup.num_cores} core(s) for '
-      f'{num_devices} devices, so tasks that run at once slow each other down.'
+      f'{num_devices} devices, so tasks that run at the same time slow each '
+      'other down.'
     )
   return text
 

@@ -39,9 +39,10 @@ from lingvo_gpipe.training import (
 tf.flags.DEFINE_integer(
   'trace_step',
   None,
-  'Trace this step of the training, counted from the start of the process, '
-  'and write when each task of the pipeline ran, to --trace_dir and for '
-  'TensorBoard. The first step is 1; let it be 3 or later, when all is warm.',
+  'Trace this step of the training, counted from the start of the process, and '
+  'write when each task of the pipeline ran to --trace_dir and for '
+  'TensorBoard. The first step is 1; use 3 or later, because the first steps '
+  'are slower.',
   lower_bound=1,
 )
 tf.flags.DEFINE_integer(

@@ -93,7 +93,8 @@ def _parser(name: str) -> argparse.ArgumentParser:
     '--warmup_steps',
     type=_at_least(0),
     default=4,
-    help='steps before them; the first optimises the graph (default 4)',
+    help='steps before the traced ones, of which the first optimises the graph '
+    '(default 4)',
   )
   add(
     '--devices',
@@ -104,8 +105,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     '--workers',
     type=_at_least(0),
     default=0,
-    help='worker processes, which the pipeline then spans (default 0: this '
-    'process alone)',
+    help='worker processes for the pipeline (default 0: only this process)',
   )
   add('--out', default='trace', help="where to write (default: 'trace')")
   add(
@@ -116,8 +116,8 @@ def _parser(name: str) -> argparse.ArgumentParser:
   add(
     '--open_ports',
     action='store_true',
-    help='let workers listen on every network interface, where the system does '
-    'not let them have a network of their own; see launch_local',
+    help='let workers listen on every network interface if the system does not '
+    'allow a private network; see launch_local',
   )
   add('--micro_batches', type=_at_least(1), help='M (default: the model says)')
   for option, what in (
@@ -141,7 +141,7 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
   for flag in args.trainer_flags:
     name = flag.lstrip('-').partition('=')[0]
     if name in _OWN:
-      parser.error(f'--{name} is set here; leave it out behind the --')
+      parser.error(f'--{name} is set here; leave it out after the --')
   try:
     trainer.check_flags(trainer_flags(args, args.out))
   except user_error.UserError as error:

@@ -102,13 +102,13 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
     )
     if step >= self._train_params.max_steps:
       raise CheckpointError(
-        f'{problem} Make room and start the command again: it goes on from '
+        f'{problem} Make room and start the command again: it resumes from '
         'there.'
       ) from error
     seconds = min(_RETRY_SECONDS, self._save_interval_seconds)
     self._no_save_before = time.time() + seconds
     notices.warn(
-      f'{problem} Training goes on; the next try is in {seconds:.0f} s.'
+      f'{problem} Training continues; the next try is in {seconds:.0f} s.'
     )
 
   # -- Restoring.
@@ -128,12 +128,12 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
           raise user_error.UserError(
             f'{error.problem}, and there is no older one. Choose another '
             f'--logdir, or remove the checkpoints in {self._train_dir} to '
-            'start anew.'
+            'start from the beginning.'
           ) from error
         notices.warn(f'{error.problem}; trying the one before it.')
         continue
       if number:
-        notices.warn(f'Going on from {path}.')
+        notices.warn(f'Resuming from {path}.')
         checkpoint_files.keep_only(self._train_dir, paths[number:][::-1])
       self._prev_ckpt_step = checkpoint_files.step_of(path)
       return path

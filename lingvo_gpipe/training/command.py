@@ -143,7 +143,7 @@ def run(
     print(
       f'{name}: {_summary(error)}\n'
       + (f'{name}: in {place}\n' if place else '')
-      + f'{name}: where it happened is at the end of {log.path}',
+      + f'{name}: the traceback is at the end of {log.path}',
       file=log.terminal,
     )
     return 1

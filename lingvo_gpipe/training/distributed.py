@@ -143,8 +143,8 @@ def warn_of_open_port(target):
     return
   notices.warn(
     f'port {target.rpartition(":")[2]} of this machine is open on every '
-    "network interface, and TensorFlow's server behind it asks nobody for a "
-    'password; run this only in a network that you trust.'
+    "network interface, and TensorFlow's server behind it has no "
+    'authentication; run this only in a network that you trust.'
   )
 
 

@@ -24,10 +24,11 @@ def check(wanted, flags):
     remedy = f'Use {found} or fewer'
   else:
     remedy = (
-      'Look with nvidia-smi whether the driver has any, and install TensorFlow '
-      "with pip install 'tensorflow[and-cuda]'; or train with --run_locally=cpu"
+      'Check with nvidia-smi whether the driver finds any, and install '
+      "TensorFlow with pip install 'tensorflow[and-cuda]'; or train with "
+      '--run_locally=cpu'
     )
   raise user_error.UserError(
-    f'{flags}: {wanted} GPU(s) are asked for, TensorFlow finds {found} on this '
-    f'machine. {remedy}.'
+    f'{flags}: {wanted} GPU(s) are requested, but TensorFlow finds {found} on '
+    f'this machine. {remedy}.'
   )

@@ -79,7 +79,7 @@ def check_model(logdir, model):
   if other != model and checkpoint_files.newest_first(_train_dir(logdir)):
     raise user_error.UserError(
       f'--logdir={logdir} has checkpoints of {other}, not of {model}. Choose '
-      f'another --logdir; or, to go on from them all the same, remove {file}.'
+      f'another --logdir. To continue from them anyway, remove {file}.'
     )
 
 
@@ -123,8 +123,8 @@ def _lock(lock, logdir):
       return  # A file system without locks; then there is nothing to check.
     lock.seek(0)
     raise user_error.UserError(
-      f'--logdir={logdir}: process {lock.read().strip() or "unknown"} trains '
-      'in it; wait for its end, or choose another --logdir.'
+      f'--logdir={logdir}: process {lock.read().strip() or "unknown"} is '
+      'training in it; wait until it ends, or choose another --logdir.'
     ) from error
   lock.truncate(0)
   lock.write(str(os.getpid()))

@@ -30,9 +30,9 @@ tf.flags.DEFINE_enum(
   'stop',
   ['stop', 'skip'],
   'What to do when the loss of a step is NaN or infinite. Its weights are '
-  'never updated. stop: end the training; skip: go on with the next step. What '
-  'is due at a skipped step all the same, as an accumulator that is to be '
-  'applied, is done without its batch.',
+  'never updated. stop: end the training; skip: go on with the next step. Work '
+  'that is due at a skipped step, such as applying an accumulator, is done '
+  'without its batch.',
 )
 
 FLAGS = tf.flags.FLAGS

@@ -125,14 +125,14 @@ def _next_lines(run):
   other = 'gpipe' if run.schedule == '1f1b' else '1f1b'
   lines = [
     f'{run.command} --logdir={run.logdir} --max_steps={2 * run.steps}',
-    '  trains on from the checkpoint',
+    '  continues from the checkpoint',
     f'{run.command} --devices=1',
     '  the same model and the same numbers on one device',
   ]
   if run.schedule:
     lines += [
       f'{run.command} --schedule={other}',
-      '  the other order of tasks: same numbers, other memory',
+      '  the other order of tasks: the same numbers, another memory use',
     ]
   return [*lines, f'tensorboard --logdir={run.logdir}', '  curves']
 

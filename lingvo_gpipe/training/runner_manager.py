@@ -75,9 +75,9 @@ class RunnerManager(inspection.InspectingManager):
     executes = all('executor' in job for job in FLAGS.job.split(','))
     if FLAGS.use_eager and FLAGS.mode in ('sync', 'async') and not executes:
       raise user_error.UserError(
-        "--use_eager: leave it out, this trainer runs graphs. Lingvo's eager "
-        'trainer makes one update more than it counts, and what keeps losses '
-        'that are not finite and kills from doing harm needs a graph.'
+        "--use_eager: leave it out; this trainer runs graphs. Lingvo's eager "
+        'trainer makes one update more than it counts, and the protection '
+        'against kills and losses that are not finite needs a graph.'
       )
     super().Start()
 

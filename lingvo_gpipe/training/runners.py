@@ -202,8 +202,8 @@ class EvaluationRunner(PipelineRunner):
         time.sleep(_CHECKPOINT_POLL_SECONDS)
     if not ran:
       notices.warn(
-        f'{self._job_name} has done the last checkpoint before; to repeat it, '
-        f'remove {directory}/processed_ckpts.txt.'
+        f'{self._job_name} has already processed the last checkpoint; to '
+        f'repeat it, remove {directory}/processed_ckpts.txt.'
       )
 
   def _SayIfLeftOut(self, path, first, name):

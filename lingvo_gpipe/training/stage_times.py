@@ -74,7 +74,7 @@ def from_text(text: str) -> StageTimes:
   """
   found = list(_LINE.finditer(text))
   if not found:
-    raise ValueError('no times in the log: the training did not get there')
+    raise ValueError('no times in the log: the training did not get that far')
   values = {name: float(value) for name, value in found[-1].groupdict().items()}
   more_steps = int(values.pop('more_steps'))
   for name in ('loaded_memory', 'peak_memory'):

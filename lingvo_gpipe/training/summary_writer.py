@@ -56,6 +56,6 @@ class SummaryWriter:
       self._no_write_before = self._clock() + _RETRY_SECONDS
       notices.warn(
         f'summaries could not be written ({user_error.reason(error)}). '
-        f'Training goes on; the next try is in {_RETRY_SECONDS:.0f} s.'
+        f'Training continues; the next try is in {_RETRY_SECONDS:.0f} s.'
       )
       return None

@@ -152,6 +152,6 @@ class WorkerWatch:
 
 def _lost(problems):
   return WorkerLostError(
-    f'{"; ".join(problems)}. The checkpoints are whole: start the workers and '
-    'the trainer again to go on from the last one.'
+    f'{"; ".join(problems)}. The checkpoints are intact: start the workers and '
+    'the trainer again to resume from the last one.'
   )

@@ -86,7 +86,7 @@ def _faults(whole, values, weights):
     (2.0, [3, 1], 'is a minimum'),
     (math.sqrt((3 * 4 + 25) / 4), [3, 1], 'root of a mean'),
     (math.exp((3 * math.log(2) + math.log(5)) / 4), [3, 1], 'exponential'),
-    (2.9, [1, 1], 'its weight is 1 whatever a micro-batch'),
+    (2.9, [1, 1], 'its weight is 1 for every micro-batch'),
     (2.9, [3, 1], 'not what its value was divided by'),
   ],
 )

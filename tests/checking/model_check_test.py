@@ -135,7 +135,7 @@ def test_metrics_whose_weight_is_their_divisor_are_the_same():
   [
     ('sum_one', 4, 'its value is a sum'),
     ('sum_examples', 4, 'its value is a sum'),
-    ('mean_one', 3, 'its weight is 1 whatever a micro-batch'),
+    ('mean_one', 3, 'its weight is 1 for every micro-batch'),
     ('weighted_mean_examples', 4, 'its weight is not what its value was div'),
   ],
 )
@@ -157,7 +157,7 @@ def test_a_loss_that_does_not_fit_is_found_and_named(
 def test_metrics_that_are_no_means_are_found_and_named_without_the_loss():
   reasons = {
     'maximum': 'a maximum',
-    'mean_one': 'its weight is 1 whatever a micro-batch',
+    'mean_one': 'its weight is 1 for every micro-batch',
     'minimum': 'a minimum',
     'perplexity': 'the exponential of a mean',
     'rmse': 'the root of a mean',
@@ -206,7 +206,7 @@ def test_another_reason_beside_batch_norm_is_found():
   mixing = _MinusMean.Params().Set(name='mixing')
   report = _check([norm, mixing])
   assert not report.same
-  assert 'It is not all' in report.to_text()
+  assert 'It is not the only reason' in report.to_text()
 
 
 def test_a_layer_that_mixes_examples_differs_without_a_fault_of_the_loss():

@@ -46,9 +46,9 @@ def test_a_batch_that_one_trace_does_not_know():
   ('shapes', 'message'),
   [
     (([2, 2], [3, 3]), r'dimensions \[0, 1\] all grow'),
-    (([3], [4]), 'dimension 0 is no multiple'),
-    (([4], [3]), 'dimension 0 is no multiple'),
-    (([5, 2], [6, 3]), 'dimension 0 is no multiple'),
+    (([3], [4]), 'dimension 0 is not a multiple'),
+    (([4], [3]), 'dimension 0 is not a multiple'),
+    (([5, 2], [6, 3]), 'dimension 0 is not a multiple'),
   ],
 )
 def test_no_single_dimension(shapes, message):

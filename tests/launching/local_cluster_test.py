@@ -222,5 +222,5 @@ def test_evaluation_that_fails_by_itself_is_left_out(tmp_path):
   roles = _Roles(tmp_path, trainer=_after(0.8), evaler_Test=_after(0.1, 2))
   status, said = _run(roles, evaluation_jobs=('evaler_Test',))
   assert status == 0
-  assert 'evaler_Test ended with status 2; going on without it' in said
+  assert 'evaler_Test ended with status 2; continuing without it' in said
   assert roles.starts('evaler_Test') == 1

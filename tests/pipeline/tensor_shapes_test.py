@@ -46,8 +46,8 @@ def test_specs_pass():
     ('float32[None,3]', r"p.shapes is 'float32\[None,3\]'.*must be known"),
     ('float32[?, 3]', r"p.shapes is 'float32\[\?, 3\]'.*must be known"),
     ('float32[b,3]', r'p.shapes has the shape \[b,3\]; write whole numbers'),
-    ([4, 4], r'p.shapes is \[4, 4\]; 4 in it is no tf.TensorSpec'),
-    ((None, 3), r'p.shapes is \(None, 3\); 3 in it is no tf.TensorSpec'),
+    ([4, 4], r'p.shapes is \[4, 4\]; 4 in it is not a tf.TensorSpec'),
+    ((None, 3), r'p.shapes is \(None, 3\); 3 in it is not a tf.TensorSpec'),
   ],
 )
 def test_errors_name_the_param_and_the_place(value, message):

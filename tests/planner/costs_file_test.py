@@ -24,5 +24,5 @@ def test_what_was_added_is_there_in_the_next_run(tmp_path):
 def test_a_file_of_something_else_is_an_error_that_names_it(tmp_path, text):
   path = tmp_path / 'costs.json'
   path.write_text(text, encoding='utf-8')
-  with pytest.raises(ValueError, match=r'costs\.json is no file of costs'):
+  with pytest.raises(ValueError, match=r'costs\.json is not a file of costs'):
     CostsFile(str(path))

@@ -58,5 +58,5 @@ def test_three_widths_are_traced():
 
 
 def test_models_without_a_size_are_of_no_family():
-  with pytest.raises(user_error.UserError, match='is of no family'):
+  with pytest.raises(user_error.UserError, match='is in no family'):
     Family('image.digits.AmoebaNetD')

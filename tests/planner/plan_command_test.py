@@ -45,7 +45,7 @@ def test_flags_win_over_the_models_params(capsys):
       "--num_partitions: '2,x' is not a list",
     ),
     ([_DIGITS, '--schedule=zigzag'], "'zigzag' is not a list of gpipe, 1f1b"),
-    ([_DIGITS, '--device_speed=fast'], "--device_speed: 'fast' is no speed"),
+    ([_DIGITS, '--device_speed=fast'], "--device_speed: 'fast' is not a speed"),
     ([_DIGITS, '--sweep=a.txt'], 'files that end in .md'),
     ([_DIGITS, '--sweep', '--largest'], 'not both'),
     ([_DIGITS, '--as_registered', '--recompute=never'], '--as_registered'),
@@ -72,7 +72,7 @@ def test_wrong_flags_end_with_the_usage_and_status_2(argv, message, capsys):
     ([_DIGITS, '--batch_size=64'], '--batch_size needs input_shapes'),
     ([_DIGITS, '--device_speed=1TFLOPS'], "the costs are 'given'"),
     ([_DIGITS, '--link_speed=1GB/s'], 'give --device_speed'),
-    ([_DIGITS, '--num_partitions=3', '--devices=2'], 'no multiple of --dev'),
+    ([_DIGITS, '--num_partitions=3', '--devices=2'], 'not a multiple of --dev'),
     ([_DIGITS, '--largest'], '--largest needs --device_memory'),
   ],
 )

@@ -125,7 +125,7 @@ def test_of_a_damaged_checkpoint_the_previous_is_used(trained, damage):
   warning = shown.getvalue()
   assert warning.startswith('Warning: ')
   assert f'{trained}/ckpt-00000004 is damaged (' in warning
-  assert f'Going on from {trained}/ckpt-00000003.' in warning
+  assert f'Resuming from {trained}/ckpt-00000003.' in warning
   # An evaluation sees the one that is whole, and step 4 can be saved again.
   assert tf.train.latest_checkpoint(trained) == f'{trained}/ckpt-00000003'
   model.run_step()

@@ -65,7 +65,7 @@ def test_any_other_error_names_the_log_with_the_traceback(capfd, tmp_path):
   assert re.fullmatch(
     r'try_it: RuntimeError: assertion failed: \[on purpose\]\n'
     rf'try_it: in {__file__}, line \d+: raise RuntimeError\(\n'
-    rf'try_it: where it happened is at the end of {path}\n',
+    rf'try_it: the traceback is at the end of {path}\n',
     err,
   )
   assert 'Traceback' in path.read_text()

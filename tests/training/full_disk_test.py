@@ -55,7 +55,7 @@ def test_training_goes_on_without_room_and_only_the_last_checkpoint_is_missed(
   assert ended.returncode == 1, output
   assert re.search(
     r'^Warning: the checkpoint of step \d+ could not be written .*; No space '
-    r'left on device\); .* Training goes on; the next try is in 60 s\.$',
+    r'left on device\); .* Training continues; the next try is in 60 s\.$',
     output,
     re.MULTILINE,
   ), output

@@ -84,7 +84,9 @@ def test_two_processes_cannot_train_in_it_until_one_has_ended(tmp_path):
   ) as other:
     other.stdout.readline()
     with (
-      pytest.raises(user_error.UserError, match='process 4711 trains in it'),
+      pytest.raises(
+        user_error.UserError, match='process 4711 is training in it'
+      ),
       logdir.training(str(tmp_path), 'a.Model'),
     ):
       pass

@@ -55,8 +55,8 @@ def test_a_full_disk_is_a_warning_and_writing_goes_on_when_there_is_room(
       writer.add_summary('b', 2)
       writer.flush()
     assert shown.getvalue() == (
-      'Warning: summaries could not be written (No space left). Training goes '
-      'on; the next try is in 60 s.\n'
+      'Warning: summaries could not be written (No space left). Training '
+      'continues; the next try is in 60 s.\n'
     )
     writer.add_summary('c', 3)
     assert _Writer.made == 1

@@ -123,7 +123,7 @@ def test_costs_are_kept_for_the_next_run(stated, monkeypatch, capsys, tmp_path):
   with pytest.raises(SystemExit) as error:
     tables.main(argv)
   assert error.value.code == 2
-  assert 'costs.json is no file of costs' in capsys.readouterr().err
+  assert 'costs.json is not a file of costs' in capsys.readouterr().err
 
 
 def test_a_picture_without_matplotlib_is_an_error_before_anything_is_traced(

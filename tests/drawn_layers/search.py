@@ -19,33 +19,23 @@ from concurrent import futures
 from typing import Any
 
 from lingvo_gpipe.training import one_core
-from tools.benchmark import fresh, lingvo_set_up
+from tools.benchmark import command, fresh, lingvo_set_up
 
-_EXAMPLES = """
-examples:
+_EXAMPLES = """\
   tools/random_layers.py --draws 2000 --seed 7
   tools/random_layers.py --draws 100 --without batch_norm,lstm
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    'random_layers.py',
-    description=__doc__,
-    epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  add = parser.add_argument
-  add(
-    '--draws',
-    type=int,
-    default=100,
-    help='How many to draw. Default: %(default)s.',
-  )
-  add('--seed', type=int, default=1, help='Which draws. Default: %(default)s.')
+def _parser() -> command.Parser:
+  parser = command.Parser('tools/random_layers.py', __doc__, _EXAMPLES)
+  flag, add = parser.flag, parser.add_argument
+  flag('draws', 100, 'How many to draw.')
+  flag('seed', 1, 'Which draws.')
   add(
     '--without',
-    default='',
+    type=command.names,
+    default=(),
     help='What to leave out, with commas: kinds of layers, not_optimised, '
     'input_gradient.',
   )
@@ -55,18 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     type=int,
     help='How many processes draw at a time. Default: one a core.',
   )
-  add(
-    '--draws_a_process',
-    type=int,
-    default=25,
-    help='After so many draws a process is replaced. Default: %(default)s.',
-  )
-  add(
-    '--shrink_seconds',
-    type=float,
-    default=120,
-    help='CPU seconds to make a failing draw smaller. Default: %(default)s.',
-  )
+  flag('draws_a_process', 25, 'After so many draws a process is replaced.')
+  flag('shrink_seconds', 120.0, 'CPU seconds to make a failing draw smaller.')
   return parser
 
 
@@ -94,11 +74,10 @@ class _Search:
       self._note(draws, self._ask_worker(seed, draws))
 
   def _ask_worker(self, seed: int, draws: int) -> Any:
-    without = [w for w in self._args.without.split(',') if w]
     with fresh.Process(
       'drawn_layers.worker.Worker', seed, draws, self._args.shrink_seconds
     ) as process:
-      process.ask('prepare', without)
+      process.ask('prepare', self._args.without)
       try:
         return process.ask('run', timeout=math.inf)
       except fresh.ProcessError as error:

@@ -10,6 +10,7 @@ import faulthandler
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import hypothesis
@@ -69,7 +70,7 @@ class Worker:
       self._keep('numbers', draw, problem)
       raise _BitsDiffer
 
-  def prepare(self, without: list[str]) -> None:
+  def prepare(self, without: Sequence[str]) -> None:
     """Imports what draws take, which are those without some kinds of layers."""
     # Of a crash the last lines are shown.
     logging.set_verbosity(logging.ERROR)

@@ -6,15 +6,14 @@ It saves the page's files, and runs its programs and commands, in the order in
 which the page has them; the script ends at the first that fails.
 """
 
-import argparse
 import pathlib
 import shlex
 from collections.abc import Sequence
 
+from tools.benchmark import command
 from tools.docs import markdown_blocks
 
-_EXAMPLE = """
-example, from the repository's root, in an environment that has lingvo_gpipe:
+_EXAMPLE = """\
   tools/follow_page.py docs/tutorial.md | bash
 """
 
@@ -35,12 +34,7 @@ def script(page: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; returns its exit status."""
-  parser = argparse.ArgumentParser(
-    'tools/follow_page.py',
-    description=__doc__,
-    epilog=_EXAMPLE,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command.Parser('tools/follow_page.py', __doc__, _EXAMPLE)
   parser.add_argument('page', type=pathlib.Path, help='The Markdown file.')
   args = parser.parse_args(argv)
   try:

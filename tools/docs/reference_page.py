@@ -6,7 +6,6 @@ Layers, models and commands are found, so that none can be forgotten. Run it
 again when one of them has changed; a test says when.
 """
 
-import argparse
 import importlib
 import pathlib
 import pkgutil
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+from tools.benchmark import command
 from tools.docs import command_options
 
 _ROOT = pathlib.Path(__file__).absolute().parents[2]
@@ -171,11 +171,8 @@ def _param_sections() -> Iterator[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; returns its exit status."""
-  parser = argparse.ArgumentParser(
-    'tools/reference.py',
-    description=__doc__,
-    epilog='example:\n  tools/reference.py\n',
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+  parser = command.Parser(
+    'tools/reference.py', __doc__, '  tools/reference.py\n'
   )
   parser.add_argument(
     '--check',

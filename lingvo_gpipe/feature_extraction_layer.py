@@ -9,7 +9,7 @@ import lingvo.compat as tf
 from lingvo.core import builder_layers
 
 from lingvo_gpipe import partitioner
-from lingvo_gpipe.costing import parameter_count
+from lingvo_gpipe.costing import weights
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
   check_layers,
@@ -67,15 +67,14 @@ def PartitionSequentialLayers(params, num_partitions, *shapes):
 
 def _Flatten(params) -> list[Any]:
   """The layers of nested sequences, repeats written out."""
-  if isinstance(params, list | tuple):
-    return [layer for p in params for layer in _Flatten(p)]
-  if params.cls not in (
-    builder_layers.SequentialLayer,
-    FeatureExtractionLayer,
-  ):
-    return [params]
-  repeat = params.Get('repeat') if 'repeat' in params else 1
-  return [layer for _ in range(repeat) for layer in _Flatten(params.sub)]
+  layers: list[Any] = []
+  for layer in tf.nest.flatten([params]):
+    if layer.cls in (builder_layers.SequentialLayer, FeatureExtractionLayer):
+      repeat = layer.Get('repeat') if 'repeat' in layer else 1
+      layers += repeat * _Flatten(layer.sub)
+    else:
+      layers.append(layer)
+  return layers
 
 
 def _Costs(layers: Sequence[Any], shapes: Sequence[Any]) -> list[float]:
@@ -90,4 +89,4 @@ def _Costs(layers: Sequence[Any], shapes: Sequence[Any]) -> list[float]:
       return costs
     except NotImplementedError as error:
       tf.logging.info('Cutting by parameters, not by FLOPs: %s', error)
-  return [float(parameter_count.count_parameters(layer)) for layer in layers]
+  return [float(weights.count_parameters(layer)) for layer in layers]

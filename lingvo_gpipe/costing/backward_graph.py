@@ -3,15 +3,30 @@
 """What a traced layer's backward pass does, and needs of the forward pass."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.ops import handle_data_util
 
-from lingvo_gpipe.costing import graph_flops, kept_bytes, specs
+from lingvo_gpipe.costing import functions, graph_flops, specs
 from lingvo_gpipe.costing.layer_trace import LayerTrace
-from lingvo_gpipe.costing.static_values import Frame
+from lingvo_gpipe.costing.static_values import (
+  CALLS,
+  LOOPS,
+  Frame,
+  trip_count,
+)
 from lingvo_gpipe.engine import graph_function
 from lingvo_gpipe.engine.tensor_specs import differentiable
+
+# Ops whose output is their input's memory.
+_SAME_MEMORY = frozenset(
+  (
+    *('CheckNumerics', 'EnsureShape', 'ExpandDims', 'Identity', 'IdentityN'),
+    *('PlaceholderWithDefault', 'PreventGradient', 'Reshape', 'Squeeze'),
+    *('Snapshot', 'StopGradient'),
+  )
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +73,7 @@ def backward(
   used = [x for x in (*data, *weights) if differentiable(x)]
   if not ys or not used:
     none = (False,) * num_inputs
-    return Backward(0, kept_bytes.kept_bytes(graph, results), none)
+    return Backward(0, _kept_bytes(graph, results), none)
   data_ids = {id(x) for x in data}
   gradient = graph_function.differentiate(
     graph,
@@ -67,7 +82,7 @@ def backward(
     f'{trace.function.name}_backward',
     dense=[id(x) in data_ids for x in used],
   )
-  found = {
+  reached = {
     id(x)
     for x, position in zip(used, gradient.positions, strict=True)
     if position is not None
@@ -75,9 +90,9 @@ def backward(
   residuals = [t for t in gradient.captures if t.graph is graph]
   return Backward(
     flops=graph_flops.graph_flops(gradient.graph, _frame(gradient, len(ys))),
-    activation_bytes=kept_bytes.kept_bytes(graph, [*residuals, *results]),
+    activation_bytes=_kept_bytes(graph, [*residuals, *results]),
     has_gradient=tuple(
-      input_gradients and id(x) in found for x in graph.inputs[:num_inputs]
+      input_gradients and id(x) in reached for x in graph.inputs[:num_inputs]
     ),
   )
 
@@ -91,3 +106,61 @@ def _frame(gradient: graph_function.Gradient, num_ys: int) -> Frame:
   ):
     arguments[id(inner)] = (outer, forward)
   return Frame(arguments)
+
+
+def _kept_bytes(
+  graph: graph_function.FuncGraph, tensors: Iterable[tf.Tensor]
+) -> int:
+  """Bytes of tensors, each memory once, that of the graph's inputs not at all.
+
+  Args:
+    graph: The graph.
+    tensors: Tensors of it.
+  """
+  inputs = {id(t) for t in graph.inputs}
+  memories = {}
+  for tensor in tensors:
+    memory = _memory(tensor)
+    if id(memory) not in inputs:
+      memories[id(memory)] = memory
+  return sum(_bytes(t) for t in memories.values())
+
+
+def _memory(tensor: tf.Tensor) -> tf.Tensor:
+  """The tensor in whose memory this one lies."""
+  while True:
+    op, index = tensor.op, tensor.value_index
+    if op.type in _SAME_MEMORY:
+      tensor = op.inputs[index]
+    elif op.type in CALLS:
+      # A function may return what it was given.
+      inner = functions.called(op, 'f')
+      source = _memory(inner.outputs[index])
+      for given, argument in zip(op.inputs, inner.inputs, strict=True):
+        if source is argument:
+          tensor = given
+          break
+      else:
+        return tensor
+    else:
+      return tensor
+
+
+def _bytes(tensor: tf.Tensor) -> int:
+  if tensor.dtype.base_dtype == tf.variant:
+    return _list_bytes(tensor)
+  return specs.spec_bytes(tensor)
+
+
+def _list_bytes(tensor: tf.Tensor) -> int:
+  """Bytes of a list of tensors in which a loop keeps one for each time."""
+  if tensor.op.type not in LOOPS:
+    return 0
+  data = handle_data_util.get_resource_handle_data(tensor)
+  trips = trip_count(tensor.op, Frame())
+  if data is None or not data.is_set or not trips:
+    return 0
+  return trips * sum(
+    specs.spec_bytes(tf.TensorSpec(element.shape, element.dtype))
+    for element in data.shape_and_type
+  )

@@ -10,12 +10,14 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.costing import functions, op_flops, trip_count
+from lingvo_gpipe.costing import functions, op_flops
 from lingvo_gpipe.costing.static_values import (
   CALLS,
   LOOPS,
   Frame,
   call_frame,
+  loop_parts,
+  trip_count,
 )
 from lingvo_gpipe.engine import graph_function
 
@@ -72,7 +74,7 @@ def _flops(op: tf.Operation, frame: Frame) -> int:
 
 
 def _loop_flops(op: tf.Operation, frame: Frame) -> int:
-  trips = trip_count.trip_count(op, frame)
+  trips = trip_count(op, frame)
   if trips is None:
     trips = 1
     _log_once(
@@ -80,7 +82,7 @@ def _loop_flops(op: tf.Operation, frame: Frame) -> int:
       f'How often loop {op.name} runs is not known beforehand; its FLOPs are '
       'counted once, as are those of all loops of which it is not known.',
     )
-  cond, body = (graph_flops(*part) for part in trip_count.parts(op, frame))
+  cond, body = (graph_flops(*part) for part in loop_parts(op, frame))
   return trips * body + (trips + 1) * cond
 
 

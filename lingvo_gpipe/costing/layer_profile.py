@@ -17,14 +17,13 @@ from typing import Any
 
 from lingvo_gpipe.costing import graph_flops, specs, weights
 from lingvo_gpipe.costing.backward_graph import Backward, backward
-from lingvo_gpipe.costing.build_thread import in_build_thread
-from lingvo_gpipe.costing.layer_trace import (
-  LayerCall,
-  LayerTrace,
+from lingvo_gpipe.costing.building import (
+  ParamsCache,
   explained,
+  in_build_thread,
   own_graph,
 )
-from lingvo_gpipe.costing.params_cache import ParamsCache
+from lingvo_gpipe.costing.layer_trace import LayerCall, LayerTrace
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.engine.tensor_specs import differentiable
 from lingvo_gpipe.pipeline import named_values, wiring
@@ -67,43 +66,58 @@ class LayerProfile:
 
 def profile_layers(
   layers: Sequence[Any],
+  names: Sequence[str],
   input_specs: Any,
   *,
   optimizer_slots: int = 2,
   named_specs: Mapping[str, Any] | None = None,
-  names: Sequence[str] | None = None,
   is_trained: weights.IsTrained = None,
   inputs_trained: bool = False,
 ) -> list[LayerProfile]:
-  """Profiles layers; see `layer_costs.flops_costs` for the arguments."""
-  names = layer_names(layers, names)
-  specs.check_known(
-    input_specs,
-    'input_shapes',
-    'Set input_shapes to the shapes and dtypes of one micro-batch.',
-  )
-  specs.check_known(
-    dict(named_specs or {}),
-    'side_input_shapes',
-    'Set it to the shapes and dtypes of one micro-batch.',
-  )
+  """What each layer is called with, returns and costs, in its place.
+
+  Times are FLOPs. A multiplication and an addition are two; padding counts as
+  data; moving numbers counts nothing. The backward pass is that of a layer in
+  a pipeline: gradients of weights, and, but for the first layer, of the
+  arguments that the layer before it gives a gradient. It reaches no layer
+  before the first in which something is trained, unless `inputs_trained`. A
+  type of op that cannot be counted is logged once.
+
+  Args:
+    layers: Params of the layers, in order, as a flat list.
+    names: The layers' names within the model.
+    input_specs: What the first is called with: a nest of tf.TensorSpec of one
+      micro-batch. A tuple stands for several arguments.
+    optimizer_slots: float32 numbers that the optimizer keeps for each
+      parameter.
+    named_specs: The same for the side inputs of the pipeline, by name.
+    is_trained: Maps the name of a variable, which begins with that of its
+      layer, to whether it is trained; None if all are.
+    inputs_trained: Whether the inputs come from weights that are trained.
+
+  Returns:
+    A profile for each layer. Bytes are those of one micro-batch; weights that
+    a layer uses but another one owns count for the owner.
+
+  Raises:
+    ValueError: A shape is not fully known, or a layer cannot be called with
+      what the layer before it returns.
+  """
+  named_specs = dict(named_specs or {})
+  for nest, param in (
+    (input_specs, 'input_shapes'),
+    (named_specs, 'side_input_shapes'),
+  ):
+    specs.check_known(
+      nest, param, f'Set {param} to the shapes and dtypes of one micro-batch.'
+    )
   if not layers:
     return []
   return in_build_thread(
     lambda: _Profiler(
       layers, names, optimizer_slots, is_trained, inputs_trained
-    ).run(to_tuple(input_specs), dict(named_specs or {}))
+    ).run(to_tuple(input_specs), named_specs)
   )
-
-
-def layer_names(
-  layers: Sequence[Any], names: Sequence[str] | None
-) -> list[str]:
-  """The names by which the user knows the layers."""
-  if names is None:
-    names = [params.name or f'layer {i}' for i, params in enumerate(layers)]
-  assert len(names) == len(layers)
-  return list(names)
 
 
 class _Profiler:
@@ -178,7 +192,7 @@ class _Profiler:
     params = self._layers[self._names.index(owner)]
     known = self._built.get(params)
     if known is None:
-      known = build_weights(owner, params)
+      known = weights.build_weights(owner, params)
       self._built.add(params, None, known)
     theta = known.theta
     names = known.names.Transform(lambda n: n and f'{owner}/{n}')
@@ -253,7 +267,7 @@ class _Profiler:
         self._backwards[key] = backward(trace, given, input_gradients, trained)
     found = self._backwards[key]
     cost = dataclasses.replace(
-      weight_cost(
+      weights.weight_cost(
         self._names[index], trace.weights, self._slots, self._is_trained
       ),
       forward=self._forward_flops[id(trace)],
@@ -274,27 +288,3 @@ class _Profiler:
       trained=trained,
     )
     return profile, found.has_gradient
-
-
-def weight_cost(
-  name: str,
-  found: weights.Weights,
-  slots: int,
-  is_trained: weights.IsTrained = None,
-) -> LayerCost:
-  """The cost of a layer as far as its weights say it."""
-  trained = found.trained(name, is_trained)
-  return LayerCost(
-    name=name,
-    parameters=found.parameters,
-    weight_bytes=found.weight_bytes,
-    gradient_bytes=weights.gradient_bytes(trained),
-    optimizer_bytes=weights.optimizer_bytes(trained, slots),
-  )
-
-
-def build_weights(name: str, params: Any) -> weights.Weights:
-  """Builds a layer in a graph of its own, for its weights."""
-  with own_graph(), explained(name, params):
-    layer = params.Copy().Set(name=params.name or 'layer').Instantiate()
-    return weights.weights_of(layer)

@@ -5,15 +5,15 @@
 Its graph is its own and is never run, so no variable takes memory.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import lingvo.compat as tf
-from lingvo.core import base_layer, cluster_factory, py_utils
+from lingvo.core import base_layer
 
 from lingvo_gpipe.costing import specs, weights
+from lingvo_gpipe.costing.building import explained
 from lingvo_gpipe.engine import cell_function
 from lingvo_gpipe.pipeline import named_values
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
@@ -46,13 +46,14 @@ class LayerCall:
     """All that has a place among the traced inputs."""
     return self.args, dict(self.taken)
 
+  def __str__(self) -> str:
+    args = self.args[0] if len(self.args) == 1 else self.args
+    text = describe(args)
+    return f'{text} and {describe(dict(self.taken))}' if self.taken else text
+
   def key(self) -> Any:
     """Equal for calls with tensors of the same shapes and dtypes."""
     return specs.key((self.inputs, dict(self.tied)))
-
-
-class LayerError(ValueError):
-  """A layer that cannot be costed; the message names it."""
 
 
 class LayerTrace:
@@ -68,14 +69,13 @@ class LayerTrace:
     function: The traced cell.
   """
 
-  def __init__(self, name: str, params: Any, call: LayerCall, device: str = ''):
+  def __init__(self, name: str, params: Any, call: LayerCall):
     """Builds and traces the layer, in the current graph.
 
     Args:
       name: Its name, for errors.
       params: Its Params.
       call: What it is called with.
-      device: The device of the traced ops; '' for where the function runs.
 
     Raises:
       LayerError: It cannot be built, or called with that.
@@ -109,7 +109,7 @@ class LayerTrace:
         None,
         self.cell.weights,
         self.cell.carry,
-        device,
+        '',  # Where the function runs.
         taken=call.taken,
       )
       self.weights = weights.weights_of(self.layer)
@@ -164,44 +164,3 @@ def _with_tied(theta: Any, tied: Mapping[str, Any]) -> Any:
       nest,
     )
   return theta
-
-
-@contextlib.contextmanager
-def explained(
-  name: str, params: Any, call: LayerCall | None = None
-) -> Iterator[None]:
-  """Errors inside say which layer it was, and what it was given.
-
-  Args:
-    name: The layer's name, as the user knows it.
-    params: Its Params.
-    call: What it is called with; None while it is only built.
-  """
-  try:
-    yield
-  except LayerError:
-    raise
-  except Exception as error:
-    problem = 'cannot be built'
-    if call is not None:
-      problem = f'cannot run on {describe_call(call)}'
-    raise LayerError(
-      f'Layer {name!r} ({params.cls.__name__}) {problem}, so it has no cost: '
-      f'{error}'
-    ) from error
-
-
-def describe_call(call: LayerCall) -> str:
-  """What a layer is called with, as text."""
-  args = call.args[0] if len(call.args) == 1 else call.args
-  text = describe(args)
-  return f'{text} and {describe(dict(call.taken))}' if call.taken else text
-
-
-@contextlib.contextmanager
-def own_graph() -> Iterator[tf.Graph]:
-  """A graph to build layers in, as for training; the cluster is kept."""
-  cluster = cluster_factory.Current().params.Copy().Set(do_eval=False)
-  with tf.Graph().as_default() as graph, cluster.Instantiate():
-    py_utils.GetOrCreateGlobalStepVar()
-    yield graph

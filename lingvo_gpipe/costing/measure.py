@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Times a layer's forward and backward pass, alone on a device."""
+"""Times a layer's forward and backward pass, alone in a session."""
 
 import dataclasses
 import inspect
@@ -14,12 +14,9 @@ import lingvo.compat as tf
 from lingvo.core import py_utils
 
 from lingvo_gpipe.costing import specs
+from lingvo_gpipe.costing.building import explained, own_graph
 from lingvo_gpipe.costing.cost_session import session_config
-from lingvo_gpipe.costing.layer_trace import (
-  LayerTrace,
-  explained,
-  own_graph,
-)
+from lingvo_gpipe.costing.layer_trace import LayerTrace
 from lingvo_gpipe.engine import placement
 from lingvo_gpipe.engine.backward_function import BackwardFunction
 from lingvo_gpipe.engine.barrier import barrier
@@ -54,7 +51,6 @@ def measure(
   call: Any,
   given: Sequence[bool],
   input_gradients: bool,
-  device: str,
   other_bytes: int = 0,
   trained: Sequence[bool] | None = None,
 ) -> Times:
@@ -73,7 +69,6 @@ def measure(
     given: Which of its outputs' tensors, and of the values that it puts, are
       given a gradient.
     input_gradients: Whether the arguments' gradients are wanted.
-    device: A device of this process; '' lets TensorFlow choose.
     other_bytes: How much other memory is read before each pass.
     trained: For each of its weights, whether it is trained; None if all are.
 
@@ -81,11 +76,8 @@ def measure(
     Medians of several runs, after some that do not count.
   """
   with own_graph() as graph, explained(name, params, call):
-    with tf.device(device or None):
-      trace = LayerTrace(name, params, call, device)
-    passes = _Passes(
-      trace, given, input_gradients, device, other_bytes, trained
-    )
+    trace = LayerTrace(name, params, call)
+    passes = _Passes(trace, given, input_gradients, other_bytes, trained)
     with tf.tf1.Session(graph=graph, config=session_config()) as session:
       session.run(tf.global_variables_initializer())
       seconds = _time(_runs(session, passes, 1))
@@ -105,17 +97,15 @@ class _Passes:
     trace: LayerTrace,
     given: Sequence[bool],
     input_gradients: bool,
-    device: str,
     other_bytes: int,
     trained: Sequence[bool] | None,
   ):
     self._function = function = trace.function
-    self._device = device
     function.prepare_backward(
       _has_gradient(trace, given), input_gradients, trained=trained
     )
     self.has_backward = not function.backward.is_empty
-    with placement.on_device(device):
+    with placement.on_device(''):
       args, taken = _data(trace)
       step = tf.cast(py_utils.GetGlobalStep(), tf.int64)
       self._arguments = function.arguments(
@@ -168,7 +158,7 @@ class _Passes:
     self, one: Callable[[], tf.Operation], repeats: int
   ) -> tf.Operation:
     """A pass several times."""
-    with placement.on_device(self._device):
+    with placement.on_device(''):
       last = one()
       for _ in range(repeats - 1):
         with tf.control_dependencies([last]):

@@ -3,7 +3,7 @@
 """From the Params of a GPipeSequentialLayer to its cells, building nothing.
 
 ```
-  Params --flatten--> layers --layer_costs--> costs --partition--> cells
+  Params --flatten--> layers --costing--> costs --partition--> cells
 ```
 
 No variable is made, so the plan of a model that fits nowhere can be had on any
@@ -15,14 +15,20 @@ import hashlib
 import math
 import numbers
 import pickle
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import lingvo.compat as tf
 
-from lingvo_gpipe.costing import layer_costs, loss_cost
+from lingvo_gpipe.costing import (
+  layer_profile,
+  loss_cost,
+  measured_costs,
+  specs,
+  weights,
+)
+from lingvo_gpipe.cutting import units
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.cut_table import CutTable, cut_table
 from lingvo_gpipe.cutting.partitioner import (
@@ -43,9 +49,6 @@ from lingvo_gpipe.pipeline import (
 from lingvo_gpipe.pipeline.trained_variables import TrainedVariables
 
 BALANCES = ('flops', 'params', 'measured')
-
-_UNITS = {'': 1, 'k': 2**10, 'm': 2**20, 'g': 2**30, 't': 2**40}
-_MEMORY = re.compile(r'\s*([\d.]+)\s*([kmgt]?)(i?b)?\s*', re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,9 +223,9 @@ def _num_micro_batches(params: Any, num_cells: int) -> int:
 def _micro_batch_size(params: Any) -> int | None:
   if params.micro_batch_size is not None:
     return int(params.micro_batch_size)
-  specs = _shapes(params, 'input_shapes')
+  inputs = _shapes(params, 'input_shapes')
   for name, spec in zip(
-    leaves.names(specs, 'inputs'), tf.nest.flatten(specs), strict=True
+    leaves.names(inputs, 'inputs'), tf.nest.flatten(inputs), strict=True
   ):
     if any(leaves.matches(name, entry) for entry in params.shared_inputs):
       continue
@@ -236,13 +239,12 @@ def device_memory(params: Any) -> int | None:
   value = params.device_memory
   what = f'{params.name}.device_memory is {value!r}'
   if isinstance(value, str) and value:
-    match = _MEMORY.fullmatch(value)
     try:
-      value = float(match[1]) * _UNITS[match[2].lower()] if match else None
-    except ValueError:
-      value = None
-    if value is None:
-      raise ValueError(f"{what}; use bytes, or text such as '8GiB' or '500MB'.")
+      value = units.parse_bytes(value)
+    except ValueError as error:
+      raise ValueError(
+        f"{what}; use bytes, or text such as '8GiB' or '500MB'."
+      ) from error
   if not value:
     return None
   if not isinstance(value, numbers.Real):
@@ -308,7 +310,7 @@ def _costs(
       for cost, time in zip(counted.costs, given, strict=True)
     ]
     counted = _Counted(costs, counted.skips)
-  return counted, balance, _num_bytes(shapes)
+  return counted, balance, specs.num_bytes(shapes)
 
 
 def _given_costs(params: Any, num_layers: int) -> list[float]:
@@ -415,37 +417,35 @@ def _count(
   slots = params.optimizer_slots
   is_trained = trained.in_pipeline if trained.filters else None
   inputs_trained = is_trained is not None and any(
-    layer_costs.has_trained(layer, is_trained) for layer in params.before_tpl
+    weights.has_trained(layer, is_trained) for layer in params.before_tpl
   )
   if balance == 'params':
     return _Counted(
-      layer_costs.parameter_costs(
+      weights.parameter_costs(
         subs,
+        names,
         optimizer_slots=slots,
-        names=names,
         is_trained=is_trained,
         inputs_trained=inputs_trained,
       )
     )
-  profiles = layer_costs.profile_layers(
+  profiles = layer_profile.profile_layers(
     subs,
+    names,
     shapes,
     optimizer_slots=slots,
     named_specs=named,
-    names=names,
     is_trained=is_trained,
     inputs_trained=inputs_trained,
   )
   costs = [profile.cost for profile in profiles]
   if balance == 'measured':
-    costs = layer_costs.measure_profiles(
-      profiles, file=params.costs_file or None
-    )
+    costs = measured_costs.measure_profiles(profiles, params.costs_file or None)
   return _Counted(costs, tuple(_skips(profiles)))
 
 
 def _skips(
-  profiles: Sequence[layer_costs.LayerProfile],
+  profiles: Sequence[layer_profile.LayerProfile],
 ) -> Iterator[Skip]:
   """The values that layers put aside, with the layers that take them."""
   takers: dict[str, list[int]] = {}
@@ -453,15 +453,7 @@ def _skips(
     for name in named_values.declared(profile.params).takes:
       takers.setdefault(name, []).append(j)
   for i, profile in enumerate(profiles):
-    for name, specs in profile.put.items():
+    for name, nest in profile.put.items():
       later = tuple(j for j in takers.get(name, ()) if j > i)
       if later:
-        yield Skip(i, later, _num_bytes(specs))
-
-
-def _num_bytes(nest: Any) -> int:
-  return sum(
-    spec.dtype.size * spec.shape.num_elements()
-    for spec in tf.nest.flatten(nest)
-    if spec is not None
-  )
+        yield Skip(i, later, specs.num_bytes(nest))

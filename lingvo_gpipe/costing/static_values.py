@@ -1,13 +1,20 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Small tensors of a traced graph, computed without running the graph.
+"""Small tensors of a traced graph, and trip counts, without running the graph.
 
 How often a loop runs is a number in the graph: a dimension, say, or a dimension
 less the padding at the end. Inputs are taken to be zeros, with which Lingvo's
 paddings say that there is none.
+
+Loops whose trip count is known go on while comparisons hold, all of them, of
+variables that grow by the same number each time; a comparison that is none of
+these may end the loop earlier. What a loop leaves depends on its trip count,
+which depends on values, so the two are computed here together.
 """
 
 import dataclasses
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -15,6 +22,7 @@ import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.costing import functions
 from lingvo_gpipe.costing.cost_session import session_config
+from lingvo_gpipe.engine import graph_function
 
 # Larger tensors, and values that need more ops than this, are not computed.
 _MAX_ELEMENTS = 2**20
@@ -23,6 +31,13 @@ _MAX_OPS = 1000
 CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 LOOPS = ('While', 'StatelessWhile')
 
+# Comparisons: the sign of b - a that keeps a loop going, and whether 0 does.
+_ORDERED = {
+  'Less': (1, False),
+  'LessEqual': (1, True),
+  'Greater': (-1, False),
+  'GreaterEqual': (-1, True),
+}
 _HANDED_ON = ('Identity', 'IdentityN', 'PreventGradient', 'StopGradient')
 
 
@@ -98,10 +113,7 @@ class _Copy:
       inner = call_frame(graph, op.inputs, frame)
       return self.tensor(graph.outputs[tensor.value_index], inner)
     if op.type in LOOPS:
-      # Trip counts are values, and values depend on trip counts.
-      from lingvo_gpipe.costing import trip_count
-
-      value = trip_count.final_value(op, tensor.value_index, frame)
+      value = _final_value(op, tensor.value_index, frame)
       if value is None:
         raise _NotKnownError
       return tf.constant(value, tensor.dtype)
@@ -158,3 +170,146 @@ def _from_shape(op: tf.Operation) -> Any:
   if not shape.is_fully_defined():
     return None
   return shape.as_list() if op.type == 'Shape' else shape.num_elements()
+
+
+# -- Loops.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+  """A number that is start + step i after i times."""
+
+  start: Fraction
+  step: Fraction
+
+
+def trip_count(op: tf.Operation, frame: Frame) -> int | None:
+  """How often the body of a While op runs; None if that is not to be known."""
+  return _Loop(op, frame).trips()
+
+
+def _final_value(
+  op: tf.Operation, index: int, frame: Frame
+) -> np.ndarray | float | None:
+  """What a loop variable is in the end; None if that is not to be known."""
+  loop = _Loop(op, frame)
+  if loop.is_constant(index):
+    return evaluate(op.inputs[index], frame)
+  line = loop.variable(index)
+  trips = loop.trips()
+  if line is None or trips is None:
+    return None
+  value = line.start + trips * line.step
+  return int(value) if value.denominator == 1 else float(value)
+
+
+class _Loop:
+  """A While op in its frame."""
+
+  def __init__(self, op: tf.Operation, frame: Frame):
+    self._op = op
+    self._frame = frame
+    self.cond = functions.called(op, 'cond')
+    self.body = functions.called(op, 'body')
+
+  def trips(self) -> int | None:
+    found = []
+    for test in _conjunction(self.cond.outputs[0]):
+      count = self._until(test)
+      if count is not None:
+        found.append(count)
+    return min(found) if found else None
+
+  def is_constant(self, index: int) -> bool:
+    """Whether a loop variable keeps its value."""
+    return _source(self.body.outputs[index]) is self.body.inputs[index]
+
+  def variable(self, index: int) -> _Line | None:
+    """How a loop variable grows."""
+    start = _scalar(evaluate(self._op.inputs[index], self._frame))
+    step = self._step(index)
+    return None if start is None or step is None else _Line(start, step)
+
+  def _step(self, index: int) -> Fraction | None:
+    before = self.body.inputs[index]
+    after = _source(self.body.outputs[index])
+    if after is before:
+      return Fraction(0)
+    if after.op.type not in ('Add', 'AddV2', 'Sub'):
+      return None
+    a, b = map(_source, after.op.inputs)
+    if b is before and after.op.type != 'Sub':
+      a, b = b, a
+    if a is not before:
+      return None
+    step = _scalar(evaluate(b, self.frame_of(self.body)))
+    return -step if step is not None and after.op.type == 'Sub' else step
+
+  def frame_of(self, graph: graph_function.FuncGraph) -> Frame:
+    """The frame of the body or the condition.
+
+    Of the loop's variables only constant ones are known in it.
+    """
+    known = [self.is_constant(i) for i in range(len(self.body.inputs))]
+    return call_frame(graph, self._op.inputs, self._frame, known)
+
+  def _until(self, test: tf.Tensor) -> int | None:
+    """How often a comparison holds, from the first time on."""
+    if test.op.type not in _ORDERED:
+      return None
+    sign, or_equal = _ORDERED[test.op.type]
+    a, b = (self._line(t) for t in test.op.inputs)
+    if a is None or b is None:
+      return None
+    # It holds while gap - i step is above 0, or is 0 and that is enough.
+    gap = sign * (b.start - a.start)
+    step = sign * (a.step - b.step)
+    if gap < 0 or (gap == 0 and not or_equal):
+      return 0
+    if step <= 0:
+      return None
+    return math.floor(gap / step) + 1 if or_equal else math.ceil(gap / step)
+
+  def _line(self, tensor: tf.Tensor) -> _Line | None:
+    """How a number in the condition changes from time to time."""
+    tensor = _source(tensor)
+    for index, variable in enumerate(self.cond.inputs):
+      if variable is tensor:
+        return self.variable(index)
+    if tensor.op.type in ('Add', 'AddV2', 'Sub'):
+      a, b = (self._line(t) for t in tensor.op.inputs)
+      if a is not None and b is not None:
+        sign = -1 if tensor.op.type == 'Sub' else 1
+        return _Line(a.start + sign * b.start, a.step + sign * b.step)
+    value = _scalar(evaluate(tensor, self.frame_of(self.cond)))
+    return None if value is None else _Line(value, Fraction(0))
+
+
+def loop_parts(
+  op: tf.Operation, frame: Frame
+) -> list[tuple[graph_function.FuncGraph, Frame]]:
+  """The condition and the body of a While op, each with its frame."""
+  loop = _Loop(op, frame)
+  return [(graph, loop.frame_of(graph)) for graph in (loop.cond, loop.body)]
+
+
+def _conjunction(tensor: tf.Tensor) -> list[tf.Tensor]:
+  """The tests that a test is made of by `and`."""
+  tensor = _source(tensor)
+  if tensor.op.type != 'LogicalAnd':
+    return [tensor]
+  return [test for t in tensor.op.inputs for test in _conjunction(t)]
+
+
+def _source(tensor: tf.Tensor) -> tf.Tensor:
+  """The tensor whose value this one has."""
+  while tensor.op.type in ('Identity', 'Cast', 'StopGradient'):
+    tensor = tensor.op.inputs[0]
+  return tensor
+
+
+def _scalar(value: np.ndarray | None) -> Fraction | None:
+  if value is None or np.size(value) != 1:
+    return None
+  number = np.asarray(value).item()
+  return Fraction(number) if math.isfinite(number) else None

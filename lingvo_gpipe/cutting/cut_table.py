@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lingvo_gpipe import schedules, text_table
 from lingvo_gpipe.cutting.partitioner import Partition
+from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.schedules import TaskKind
 
 # An imbalance above 1 + this, or a bubble above it, gets a warning.
@@ -82,26 +83,26 @@ class CutTable:
 
   def warnings(self) -> list[str]:
     """What is above 20%, imbalance or bubble, and what to do about it."""
-    found = []
+    warnings = []
     if self.imbalance > 1 + _WARN_ABOVE:
-      found.append(
+      warnings.append(
         f'The largest cell costs {self.imbalance:.2f} times the mean. '
         + self._imbalance_remedy()
       )
     if self.even_bubble > _WARN_ABOVE:
       least = 4 * (len(self.rows) - 1)
-      found.append(
+      warnings.append(
         f'{self.bubble:.0%} of the device time is bubble. With '
         f'{len(self.rows)} cells, set num_micro_batches to {least} or more '
         f'(now {self.num_micro_batches}), or use fewer cells.'
       )
     elif self.bubble > _WARN_ABOVE and self.imbalance <= 1 + _WARN_ABOVE:
-      found.append(
+      warnings.append(
         f'{self.bubble:.0%} of the device time is bubble; with equal cells it '
         f'would be {self.even_bubble:.0%}. Use finer layers, or more '
         'micro-batches.'
       )
-    return found
+    return warnings
 
   def _imbalance_remedy(self) -> str:
     largest = max(self.rows, key=lambda row: row.share)
@@ -138,7 +139,7 @@ class CutTable:
       f'{self.recompute}: imbalance {self.imbalance:.2f} (largest cell over '
       f'mean), bubble {self.bubble:.1%} (with equal cells '
       f'{self.even_bubble:.1%}), largest device '
-      f'{_bytes(max(self.device_bytes))}.',
+      f'{format_bytes(max(self.device_bytes), 1)}.',
     ]
     lines += [f'Warning: {warning}' for warning in self.warnings()]
     return '\n'.join(lines)
@@ -150,16 +151,16 @@ class CutTable:
       row.layers_text,
       f'{row.share:.1%}',
       f'{row.parameters:,}',
-      *map(
-        _bytes,
-        (
+      *(
+        format_bytes(number, 1)
+        for number in (
           row.weight_bytes,
           row.gradient_bytes,
           row.optimizer_bytes,
           row.stash_bytes,
           row.activation_bytes,
           row.boundary_bytes,
-        ),
+        )
       ),
     ]
 
@@ -249,10 +250,3 @@ def _short_names(devices: Sequence[str]) -> list[str]:
   while shared < least and len({part[shared] for part in parts}) == 1:
     shared += 1
   return ['/'.join(part[shared:]) for part in parts]
-
-
-def _bytes(number: int) -> str:
-  for power, unit in ((4, 'TiB'), (3, 'GiB'), (2, 'MiB'), (1, 'KiB')):
-    if number >= 1024**power:
-      return f'{number / 1024**power:.1f} {unit}'
-  return f'{number} B'

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import memory_model
+from lingvo_gpipe.cutting import memory_model, units
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.cut_problem import (
   CutProblem,
@@ -67,7 +67,7 @@ def does_not_fit(
     what = 'The layers do not fit with the given splits.'
     which = 'They have'
   lines = [
-    f'{what} device_memory is {format_bytes(_limit(spec))}. {which} '
+    f'{what} device_memory is {_exactly(_limit(spec))}. {which} '
     + _fullest_device(layers, spec, memory, positions)
   ]
   lines += _single_layers(layers, spec, memory)
@@ -83,12 +83,11 @@ def least_memory_splits(
   return _least_memory_positions(problem)[1:-1]
 
 
-def format_bytes(number: int) -> str:
+def _exactly(number: int) -> str:
   """For example '1.50 GiB (1610612736 bytes)'."""
-  for power, unit in ((4, 'TiB'), (3, 'GiB'), (2, 'MiB'), (1, 'KiB')):
-    if number >= 1024**power:
-      return f'{number / 1024**power:.2f} {unit} ({number} bytes)'
-  return f'{number} bytes'
+  if number < 1024:
+    return f'{number} bytes'
+  return f'{units.format_bytes(number)} ({number} bytes)'
 
 
 def _limit(spec: PipelineSpec) -> int:
@@ -132,11 +131,11 @@ def _fullest_device(
     for k in cells
   )
   return (
-    f'{held} on device {device}, which needs {format_bytes(totals[device])}: '
-    f'{format_bytes(state)} for weights, gradients and optimizer, '
-    f'{format_bytes(stash)} for the stash and '
-    f'{format_bytes(largest.activations)} for the activations of a '
-    f'micro-batch. That is {format_bytes(totals[device] - _limit(spec))} too '
+    f'{held} on device {device}, which needs {_exactly(totals[device])}: '
+    f'{_exactly(state)} for weights, gradients and optimizer, '
+    f'{_exactly(stash)} for the stash and '
+    f'{_exactly(largest.activations)} for the activations of a '
+    f'micro-batch. That is {_exactly(totals[device] - _limit(spec))} too '
     'much.'
   )
 
@@ -162,8 +161,8 @@ def _single_layers(
     axis=0,
   )
   return [
-    f'Layer {layers[i].name!r} alone needs {format_bytes(int(least[i]))} or '
-    f'more, {format_bytes(int(least[i]) - _limit(spec))} too much.'
+    f'Layer {layers[i].name!r} alone needs {_exactly(int(least[i]))} or '
+    f'more, {_exactly(int(least[i]) - _limit(spec))} too much.'
     for i in np.flatnonzero(least > _limit(spec))[:4]
   ]
 

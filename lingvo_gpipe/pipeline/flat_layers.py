@@ -20,6 +20,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import lingvo.compat as tf
 from lingvo.core import base_layer, builder_layers
 
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
@@ -97,7 +98,7 @@ def flatten(sub: Any, owner: Any) -> list[FlatLayer]:
 def _flatten(
   sub: Any, containers: tuple[_Container, ...], base: Any, owner: str
 ) -> Iterator[FlatLayer]:
-  for number, params in enumerate(_in_lists(sub)):
+  for number, params in enumerate(tf.nest.flatten([sub])):
     params = base_layer.BaseLayer.CopyBaseParams(base, params.Copy())
     if not params.name:
       params.name = f'layer_{number}'
@@ -134,14 +135,6 @@ def _base_of(params: Any) -> Any:
   return base_layer.BaseLayer.CopyBaseParams(
     params, base_layer.BaseLayer.Params()
   )
-
-
-def _in_lists(sub: Any) -> Iterator[Any]:
-  if isinstance(sub, list | tuple):
-    for inner in sub:
-      yield from _in_lists(inner)
-  else:
-    yield sub
 
 
 def cell_params(name: str, layers: Sequence[FlatLayer]) -> Any:

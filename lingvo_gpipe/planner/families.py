@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lingvo_gpipe.costing import pipeline_plan
-from lingvo_gpipe.costing.params_cache import equal_but_name
+from lingvo_gpipe.costing.building import equal_but_name
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.pipeline import flat_layers
 from lingvo_gpipe.planner import registered, size_fit

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 from lingvo_gpipe import text_table
 from lingvo_gpipe.cutting import partitioner
+from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.planner import recommend, size_fit
 from lingvo_gpipe.planner.forecast import Forecast, Setting, Speeds
-from lingvo_gpipe.planner.quantities import format_bytes
 from lingvo_gpipe.planner.workload import Workload
 
 

@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lingvo_gpipe.planner import plan_flags, quantities
+from lingvo_gpipe.cutting import units
+from lingvo_gpipe.planner import plan_flags
 
 _PROGRAM = 'lingvo_gpipe_plan'
 
@@ -238,7 +239,7 @@ def _largest(request: _Request) -> None:
   else:
     first = max(cells - 2, 1)
     found = search.longest(range(first, max(args.max_length, first) + 1))
-  memory = quantities.format_bytes(request.device_memory)
+  memory = units.format_bytes(request.device_memory)
   if not found:
     print(f'No {kind.name} fits into {cells} devices of {memory}.')
     return

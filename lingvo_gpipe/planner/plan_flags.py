@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from lingvo_gpipe.planner import quantities, sweep_picture
+from lingvo_gpipe.cutting import units
+from lingvo_gpipe.planner import sweep_picture
 from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
 
 _T = TypeVar('_T')
@@ -117,25 +118,25 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
   )
   add(
     '--device_speed',
-    type=_speed(quantities.parse_flops),
+    type=_speed(units.parse_flops),
     help='FLOP/s that a device reaches (not its peak), such as 45TFLOPS. '
     'Without this flag times are relative.',
   )
   add(
     '--link_speed',
-    type=_speed(quantities.parse_bandwidth),
+    type=_speed(units.parse_bandwidth),
     help='Speed of a link between devices, such as 12GB/s. Default: transfers '
     'take no time.',
   )
   add(
     '--link_latency',
-    type=_speed(quantities.parse_seconds),
+    type=_speed(units.parse_seconds),
     default=0.0,
     help='Additional time of each transfer, such as 5us.',
   )
   add(
     '--step_overhead',
-    type=_speed(quantities.parse_seconds),
+    type=_speed(units.parse_seconds),
     default=0.0,
     help='Time of a step outside its tasks, such as 2ms: to start the step, '
     'and to learn that it is done.',

@@ -5,8 +5,8 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.planner.forecast import Forecast, Setting, Speeds, forecast
-from lingvo_gpipe.planner.quantities import format_bytes
 from lingvo_gpipe.planner.workload import Workload
 from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from lingvo_gpipe import text_table
 from lingvo_gpipe.cutting import cut_table
+from lingvo_gpipe.cutting.units import format_bytes, format_seconds
 from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast
-from lingvo_gpipe.planner.quantities import format_bytes, format_seconds
 from lingvo_gpipe.planner.workload import Workload
 
 

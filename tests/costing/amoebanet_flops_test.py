@@ -16,10 +16,10 @@ published, keeps height, width and channels of each state, and adds up
 import dataclasses
 import math
 
+import costed_layers
 import lingvo.compat as tf
 import pytest
 
-from lingvo_gpipe.costing import layer_costs
 from lingvo_gpipe.models import amoebanet
 
 # Steps of a cell: pairs of (state, operation) whose results are added.
@@ -137,7 +137,7 @@ def test_amoebanet_d_18_256_at_224():
   layers = amoebanet.AmoebaNetLayers(
     amoebanet.AmoebaNetParams().Set(num_normal_cells=18, dim=256)
   )
-  costs = layer_costs.flops_costs(layers, tf.TensorSpec([1, 224, 224, 3]))
+  costs = costed_layers.flops_costs(layers, tf.TensorSpec([1, 224, 224, 3]))
   count = amoebanet_d(18, 256, 224, 1000)
   total = sum(cost.forward for cost in costs)
   assert total == pytest.approx(count.products + count.others, rel=1e-3)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """FLOPs of known layers against formulas written down here."""
 
+import costed_layers
 import lingvo.compat as tf
 import pytest
 from lingvo.core import (
@@ -13,7 +14,6 @@ from lingvo.core import (
   rnn_layers,
 )
 
-from lingvo_gpipe.costing import layer_costs
 from lingvo_gpipe.models import image_layers
 
 
@@ -41,7 +41,7 @@ def spec(*shape, dtype=tf.float32):
 def cost(params, *args):
   """The cost of a layer that is not the first one."""
   first = Identity.Params().Set(name='first')
-  return layer_costs.flops_costs([first, params.Set(name='layer')], args)[1]
+  return costed_layers.flops_costs([first, params.Set(name='layer')], args)[1]
 
 
 def times(params, *args):
@@ -77,7 +77,7 @@ def test_flops_are_proportional_to_the_batch():
 
 
 def test_first_layer_has_no_gradient_of_its_input():
-  [found] = layer_costs.flops_costs([_FC.Copy().Set(name='fc')], spec(5, 7))
+  [found] = costed_layers.flops_costs([_FC.Copy().Set(name='fc')], spec(5, 7))
   product, outputs = _fully_connected(rows=5)
   assert found.backward == product + 2 * outputs
 
@@ -235,7 +235,7 @@ def test_lstm_cell():
   inputs = py_utils.NestedMap(
     act=[spec(batch, _INPUTS)], padding=spec(batch, 1)
   )
-  [found] = layer_costs.flops_costs([_lstm()], (state, inputs))
+  [found] = costed_layers.flops_costs([_lstm()], (state, inputs))
   product, element_wise = _lstm_step(batch)
   # Checks and comparisons of each example's padding.
   assert found.forward == pytest.approx(product + element_wise, abs=8 * batch)
@@ -267,7 +267,7 @@ def test_embedding_look_ups_and_reshapes_are_free():
       rows = tf.transpose(tf.gather(theta.w, ids), [1, 0, 2])
       return tf.reshape(tf.concat([rows, rows], -1)[:, 1:], [-1])
 
-  [found] = layer_costs.flops_costs(
+  [found] = costed_layers.flops_costs(
     [Embedding.Params().Set(name='embedding')], spec(3, 4, dtype=tf.int32)
   )
   assert found.forward == 0

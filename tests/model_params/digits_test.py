@@ -10,7 +10,7 @@ from lingvo.core import cluster_factory
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
-from lingvo_gpipe.costing import parameter_count
+from lingvo_gpipe.costing import weights
 
 
 def _params(dataset, model='AmoebaNetD'):
@@ -50,7 +50,7 @@ def test_is_a_whole_amoebanet(model):
     'normal_2',
     'classifier',
   ]
-  count = parameter_count.count_parameters(layers)
+  count = weights.count_parameters(layers)
   assert 300_000 < count < 500_000
 
 

@@ -7,7 +7,7 @@ from lingvo import datasets, model_registry
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
 from lingvo_gpipe import sequential_layer
-from lingvo_gpipe.costing import parameter_count
+from lingvo_gpipe.costing import weights
 
 
 def _task(num_layers):
@@ -27,7 +27,7 @@ def _task(num_layers):
 )
 def test_has_the_published_size(num_layers, published, num_cells):
   pipeline = _task(num_layers).pipeline
-  count = parameter_count.count_parameters(pipeline.sub)
+  count = weights.count_parameters(pipeline.sub)
   # What is published has one or two digits behind the point.
   assert abs(count - published) < 0.0005 * published + 0.05e9 * (count > 1e9)
   assert count == 50_358_272 * num_layers + 131_108_096

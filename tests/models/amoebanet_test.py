@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.costing import parameter_count
+from lingvo_gpipe.costing import weights
 from lingvo_gpipe.models import amoebanet, amoebanet_operations
 
 # Trainable parameters with 1000 classes. The paper gives 82M, 318M, 542M,
@@ -55,12 +55,12 @@ def test_parameters_of_table_1(size, count):
     amoebanet.AmoebaNetParams().Set(num_normal_cells=num_normal_cells, dim=dim)
   )
   assert len(layers) == num_normal_cells + 6
-  assert parameter_count.count_parameters(layers) == count
+  assert weights.count_parameters(layers) == count
 
 
 def test_parameters_of_amoebanet_b():
   layers = amoebanet.AmoebaNetLayers(amoebanet.AmoebaNetB().Set(dim=512))
-  assert parameter_count.count_parameters(layers) == _AMOEBANET_B_18_512
+  assert weights.count_parameters(layers) == _AMOEBANET_B_18_512
 
 
 def test_two_tensors_cross_every_boundary_between_cells():

@@ -9,7 +9,7 @@ import pytest
 import tiny_pipeline
 import transformer_testing as tt
 
-from lingvo_gpipe.costing import parameter_count
+from lingvo_gpipe.costing import weights
 from lingvo_gpipe.models import transformer
 from lingvo_gpipe.pipeline import named_values, tied_weights
 
@@ -156,7 +156,7 @@ def test_number_of_parameters(tied):
   want += (1 if tied else 2) * tt.VOCAB * dim
   net = tt.network(tied=tied, hidden_dim=4 * dim)
   subs = transformer.TransformerLayers(net)
-  assert parameter_count.count_parameters(subs) == want
+  assert weights.count_parameters(subs) == want
 
 
 def test_initial_loss_is_near_that_of_guessing():

@@ -1,9 +1,9 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import costed_layers
 import pytest
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
-from lingvo_gpipe.costing import layer_costs
 from lingvo_gpipe.planner import families, size_fit
 from lingvo_gpipe.planner.families import Family
 from lingvo_gpipe.training import user_error
@@ -32,7 +32,7 @@ def test_a_layers_weights_at_any_width_are_those_of_three_widths(amoebanets):
   def costs(width):
     # The first normal cell, which halves what the cell before last returned.
     layer = amoebanets._params(12, width).sub[3]
-    (cost,) = layer_costs.parameter_costs([layer])
+    (cost,) = costed_layers.parameter_costs([layer])
     return cost
 
   known = {width: costs(width) for width in families.AMOEBANET.traced}

@@ -5,8 +5,9 @@
 import re
 
 _DECIMAL = {'': 1, 'k': 10**3, 'm': 10**6, 'g': 10**9, 't': 10**12, 'p': 10**15}
-_BINARY = {'k': 2**10, 'm': 2**20, 'g': 2**30, 't': 2**40, 'p': 2**50}
+_BINARY = {'': 1, 'k': 2**10, 'm': 2**20, 'g': 2**30, 't': 2**40, 'p': 2**50}
 _SECONDS = {'': 1.0, 's': 1.0, 'ms': 1e-3, 'us': 1e-6, 'ns': 1e-9}
+_MEMORY = re.compile(r'\s*([\d.]+)\s*([kmgt]?)(i?b)?\s*', re.IGNORECASE)
 _NUMBER = r'\s*(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+)\s*'
 
 
@@ -16,14 +17,14 @@ def parse_flops(text: str) -> float:
   Raises:
     ValueError: It is not such text, or not above 0.
   """
-  found = re.fullmatch(
+  match = re.fullmatch(
     _NUMBER + r'([kmgtp]?)(?:flops?(?:/s)?)?\s*', text, re.IGNORECASE
   )
-  if not found or not float(found[1]):
+  if not match or not float(match[1]):
     raise ValueError(
       f'{text!r} is not a speed of a device; use text such as 45TFLOPS.'
     )
-  return float(found[1]) * _DECIMAL[found[2].lower()]
+  return float(match[1]) * _DECIMAL[match[2].lower()]
 
 
 def parse_bandwidth(text: str) -> float:
@@ -32,18 +33,18 @@ def parse_bandwidth(text: str) -> float:
   Raises:
     ValueError: It is not such text, or not above 0.
   """
-  found = re.fullmatch(
+  match = re.fullmatch(
     _NUMBER + r'([kmgtp]?)(i?)(bit|b)?(?:/s|ps)?\s*', text, re.IGNORECASE
   )
-  is_binary = bool(found and found[3])
-  if not found or not float(found[1]) or (is_binary and not found[2]):
+  is_binary = bool(match and match[3])
+  if not match or not float(match[1]) or (is_binary and not match[2]):
     raise ValueError(
       f'{text!r} is not a speed of a link; use text such as 12GB/s or 10Gbit/s.'
     )
-  unit = found[2].lower()
+  unit = match[2].lower()
   factor = _BINARY[unit] if is_binary else _DECIMAL[unit]
-  bits = (found[4] or '').lower() == 'bit'
-  return float(found[1]) * factor / (8 if bits else 1)
+  bits = (match[4] or '').lower() == 'bit'
+  return float(match[1]) * factor / (8 if bits else 1)
 
 
 def parse_seconds(text: str) -> float:
@@ -52,17 +53,31 @@ def parse_seconds(text: str) -> float:
   Raises:
     ValueError: It is not such text.
   """
-  found = re.fullmatch(_NUMBER + r'(s|ms|us|ns)?\s*', text, re.IGNORECASE)
-  if not found:
+  match = re.fullmatch(_NUMBER + r'(s|ms|us|ns)?\s*', text, re.IGNORECASE)
+  if not match:
     raise ValueError(f'{text!r} is not a time; use text such as 5us or 0.2ms.')
-  return float(found[1]) * _SECONDS[(found[2] or '').lower()]
+  return float(match[1]) * _SECONDS[(match[2] or '').lower()]
 
 
-def format_bytes(number: float) -> str:
+def parse_bytes(text: str) -> float:
+  """Bytes from text such as '8GiB' or '500MB'; K, M, G and T are binary.
+
+  Raises:
+    ValueError: It is not such text.
+  """
+  match = _MEMORY.fullmatch(text)
+  if not match:
+    raise ValueError(
+      f'{text!r} is not a size of memory; use text such as 8GiB.'
+    )
+  return float(match[1]) * _BINARY[match[2].lower()]
+
+
+def format_bytes(number: float, digits: int = 2) -> str:
   """For example '1.50 GiB'."""
   for power, unit in ((4, 'TiB'), (3, 'GiB'), (2, 'MiB'), (1, 'KiB')):
     if number >= 1024**power:
-      return f'{number / 1024**power:.2f} {unit}'
+      return f'{number / 1024**power:.{digits}f} {unit}'
   return f'{number:.0f} B'
 
 

@@ -8,7 +8,7 @@ import layer_testing
 import pytest
 from lingvo.core import base_layer, bn_layers, layers
 
-from lingvo_gpipe.costing import parameter_count
+from lingvo_gpipe.costing import weights
 
 
 def _projection(input_dim, output_dim, name='projection'):
@@ -22,23 +22,22 @@ def _projection(input_dim, output_dim, name='projection'):
 
 
 def test_counts_weights_and_biases():
-  assert parameter_count.count_parameters(_projection(3, 5)) == 3 * 5 + 5
+  assert weights.count_parameters(_projection(3, 5)) == 3 * 5 + 5
 
 
 def test_counts_lists_to_any_depth_and_equal_layers_each():
   a, b, c = (_projection(3, 5, name) for name in 'abc')
-  assert parameter_count.count_parameters([a, (b, [c])]) == 60
+  assert weights.count_parameters([a, (b, [c])]) == 60
 
 
-def test_moving_averages_count_only_on_demand():
+def test_moving_averages_do_not_count():
   batch_norm = bn_layers.BatchNormLayer.Params().Set(name='bn', dim=4)
-  assert parameter_count.count_parameters(batch_norm) == 8
-  assert parameter_count.count_parameters(batch_norm, False) == 16
+  assert weights.count_parameters(batch_norm) == 8
 
 
 def test_takes_no_memory_for_parameters():
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  count = parameter_count.count_parameters(_projection(2**20, 2**20))
+  count = weights.count_parameters(_projection(2**20, 2**20))
   after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   assert count == 2**40 + 2**20  # 4 TiB, if they were allocated.
   assert after - before < 2**20  # KiB
@@ -51,7 +50,7 @@ def test_can_be_asked_while_a_layer_is_built():
     def __init__(self, params):
       super().__init__(params)
       self.CreateChild('projection', _projection(2, 2))
-      self.count = parameter_count.count_parameters(_projection(3, 5))
+      self.count = weights.count_parameters(_projection(3, 5))
 
   with layer_testing.graph_session():
     layer = Counting.Params().Set(name='outer').Instantiate()
@@ -68,4 +67,4 @@ def test_errors_of_a_layer_come_through():
       raise ValueError('on purpose')
 
   with pytest.raises(ValueError, match='on purpose'):
-    parameter_count.count_parameters(Failing.Params().Set(name='failing'))
+    weights.count_parameters(Failing.Params().Set(name='failing'))

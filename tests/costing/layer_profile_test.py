@@ -8,13 +8,14 @@ import resource
 import statistics
 import time
 
+import costed_layers
 import layer_testing
 import lingvo.compat as tf
 import numpy as np
 import pytest
 from lingvo.core import base_layer, layers, py_utils
 
-from lingvo_gpipe.costing import layer_costs, layer_profile, measure
+from lingvo_gpipe.costing import layer_profile, measure, measured_costs, weights
 from lingvo_gpipe.cutting import cost_model
 from lingvo_gpipe.models import image_layers
 from lingvo_gpipe.named_layers import NamedValueLayer, PutLayer, TakeLayer
@@ -52,8 +53,8 @@ def test_bytes_of_weights_gradients_and_slots():
     name='conv', input_dim=3, output_dim=5
   )
   for costs in (
-    layer_costs.flops_costs([params], spec(2, 4, 4, 3), optimizer_slots=3),
-    layer_costs.parameter_costs([params], optimizer_slots=3),
+    costed_layers.flops_costs([params], spec(2, 4, 4, 3), optimizer_slots=3),
+    costed_layers.parameter_costs([params], optimizer_slots=3),
   ):
     [found] = costs
     trained = 3 * 5 + 2 * 5
@@ -65,7 +66,7 @@ def test_bytes_of_weights_gradients_and_slots():
 
 
 def test_half_precision_weights_have_float32_gradients_and_slots():
-  [found] = layer_costs.flops_costs(
+  [found] = costed_layers.flops_costs(
     [Linear.Params().Set(name='a', dtype=tf.bfloat16)],
     spec(2, WIDTH, dtype=tf.bfloat16),
   )
@@ -88,7 +89,7 @@ def test_activations_are_what_the_backward_pass_needs_and_the_output():
       hidden = tf.reshape(hidden, [-1, WIDTH]) + 1.0
       return tf.exp(hidden), x
 
-  [found] = layer_costs.flops_costs(
+  [found] = costed_layers.flops_costs(
     [Deep.Params().Set(name='deep')], spec(8, WIDTH)
   )
   # tanh's output and exp's; not the sum, nor the input that is handed on.
@@ -109,7 +110,7 @@ def test_loop_keeps_activations_of_each_time():
         lambda i, y: i < 7, lambda i, y: (i + 1, tf.tanh(y)), (0, x * theta.w)
       )[1]
 
-  [found] = layer_costs.flops_costs(
+  [found] = costed_layers.flops_costs(
     [Loop.Params().Set(name='loop')], spec(8, WIDTH)
   )
   tensor = 4 * 8 * WIDTH
@@ -117,7 +118,7 @@ def test_loop_keeps_activations_of_each_time():
 
 
 def test_profiles_tell_the_specs_between_layers():
-  found = layer_costs.profile_layers(
+  found = costed_layers.profiles(
     linear('a', 'b'), (spec(2, WIDTH), spec(2, dtype=tf.int32))
   )
   assert [p.name for p in found] == ['a', 'b']
@@ -130,7 +131,7 @@ def test_profiles_tell_the_specs_between_layers():
 
 def test_alike_layers_are_traced_once_and_named_each():
   Linear.traced = 0
-  found = layer_costs.flops_costs(linear('a', 'b', 'c', 'd'), spec(2, WIDTH))
+  found = costed_layers.flops_costs(linear('a', 'b', 'c', 'd'), spec(2, WIDTH))
   assert Linear.traced == 1
   assert [cost.name for cost in found] == ['a', 'b', 'c', 'd']
   product, numbers = 2 * 2 * WIDTH**2, 2 * WIDTH
@@ -145,7 +146,7 @@ def test_alike_layers_are_traced_once_and_named_each():
 def test_a_thousand_alike_layers_are_traced_once():
   Linear.traced = 0
   names = [f'layer_{i}' for i in range(1663)]
-  found = layer_costs.flops_costs(linear(*names), spec(2, WIDTH))
+  found = costed_layers.flops_costs(linear(*names), spec(2, WIDTH))
   assert [cost.name for cost in found] == names
   assert Linear.traced == 1
 
@@ -171,10 +172,10 @@ def test_gradients_go_only_where_they_are_needed():
     def FProp(self, theta, x):
       return tf.matmul(x, theta.w), tf.exp(tf.matmul(x, theta.w))
 
-  both = layer_costs.profile_layers(
+  both = costed_layers.profiles(
     [Twice.Params().Set(name='twice')], spec(2, WIDTH)
   )
-  first_only = layer_costs.profile_layers(
+  first_only = costed_layers.profiles(
     [Twice.Params().Set(name='twice'), Stop.Params().Set(name='stop')],
     spec(2, WIDTH),
   )
@@ -185,7 +186,7 @@ def test_gradients_go_only_where_they_are_needed():
 
 
 def test_parameters_stand_for_times_without_shapes():
-  found = layer_costs.parameter_costs(linear('a', 'b'), names=['x/a', 'x/b'])
+  found = weights.parameter_costs(linear('a', 'b'), ['x/a', 'x/b'])
   assert found[1] == cost_model.LayerCost(
     name='x/b',
     forward=WIDTH**2,
@@ -202,7 +203,7 @@ def test_takes_no_memory_for_parameters_or_activations():
     name='huge', input_dim=2**20, output_dim=2**20, batch_norm=False
   )
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  [found] = layer_costs.flops_costs([params], spec(2**20, 2**20))
+  [found] = costed_layers.flops_costs([params], spec(2**20, 2**20))
   after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   assert found.weight_bytes == found.output_bytes == 2**42
   assert found.forward >= 2**61
@@ -216,13 +217,13 @@ def test_can_be_asked_while_a_layer_is_built():
     def __init__(self, params):
       super().__init__(params)
       self.CreateChild('own', linear('own')[0])
-      self.costs = layer_costs.flops_costs(linear('a', 'b'), spec(2, WIDTH))
+      self.costs = costed_layers.flops_costs(linear('a', 'b'), spec(2, WIDTH))
 
   with layer_testing.graph_session(do_eval=True):
     layer = Counting.Params().Set(name='outer').Instantiate()
     assert list(layer.children) == ['own']
   # The costs are those of training, in evaluation too.
-  assert layer.costs == layer_costs.flops_costs(
+  assert layer.costs == costed_layers.flops_costs(
     linear('a', 'b'), spec(2, WIDTH)
   )
 
@@ -231,7 +232,7 @@ def test_can_be_asked_while_a_layer_is_built():
 
 
 def test_values_reach_the_layers_that_take_them():
-  found = layer_costs.profile_layers(
+  found = costed_layers.profiles(
     [
       *linear('a'),
       PutLayer.Params().Set(name='put', puts=['skip']),
@@ -252,7 +253,7 @@ def test_values_reach_the_layers_that_take_them():
 def test_layers_that_take_other_shapes_are_costed_apart():
   takers = [TakeLayer.Params().Set(name='take', takes=['a'], combine='concat')]
   for width in (1, 5):
-    found = layer_costs.profile_layers(
+    found = costed_layers.profiles(
       takers, spec(2, WIDTH), named_specs={'a': spec(2, width)}
     )
     assert found[0].outputs.shape.as_list() == [2, WIDTH + width]
@@ -267,7 +268,7 @@ class Tied(NamedValueLayer):
 
 def test_tied_weights_count_for_their_owner():
   tied = Tied.Params().Set(name='tied', weights_of={'tied': 'a.w'})
-  found = layer_costs.flops_costs([*linear('a'), tied], spec(2, WIDTH))
+  found = costed_layers.flops_costs([*linear('a'), tied], spec(2, WIDTH))
   assert found[1].weight_bytes == found[1].parameters == 0
   product = 2 * 2 * WIDTH**2
   assert (found[1].forward, found[1].backward) == (product, 2 * product)
@@ -292,7 +293,7 @@ def test_tied_weights_count_for_their_owner():
 )
 def test_refuses_named_values_that_are_not_there(params, message):
   with pytest.raises(ValueError, match=message):
-    layer_costs.flops_costs([*linear('a'), params], spec(2, WIDTH))
+    costed_layers.flops_costs([*linear('a'), params], spec(2, WIDTH))
 
 
 # -- Errors.
@@ -300,15 +301,15 @@ def test_refuses_named_values_that_are_not_there(params, message):
 
 def test_unknown_dimensions_are_refused():
   with pytest.raises(ValueError, match=r'input_shapes has the shape \(None, 6'):
-    layer_costs.flops_costs(linear('a'), spec(None, WIDTH))
+    costed_layers.flops_costs(linear('a'), spec(None, WIDTH))
   with pytest.raises(ValueError, match='side_input_shapes has the shape'):
-    layer_costs.flops_costs(
+    costed_layers.flops_costs(
       linear('a'), spec(2, WIDTH), named_specs={'side': spec(None)}
     )
   with pytest.raises(
     ValueError, match=r'input_shapes must be a nest.*\[2, 6\]'
   ):
-    layer_costs.flops_costs(linear('a'), {'x': '[2, 6]'})
+    costed_layers.flops_costs(linear('a'), {'x': '[2, 6]'})
 
 
 @pytest.mark.parametrize(
@@ -320,13 +321,13 @@ def test_unknown_dimensions_are_refused():
 )
 def test_errors_name_the_layer_and_what_it_was_given(args, message):
   with pytest.raises(ValueError, match=message):
-    layer_costs.flops_costs(linear('a'), args, names=['b/a'])
+    layer_profile.profile_layers(linear('a'), ['b/a'], args)
 
 
 def test_layer_that_cannot_be_built_is_named():
   broken = layers.ProjectionLayer.Params().Set(name='broken', input_dim=-3)
   with pytest.raises(ValueError, match=r"Layer 'broken' .*cannot be built"):
-    layer_costs.parameter_costs([broken])
+    costed_layers.parameter_costs([broken])
 
 
 def test_outputs_of_unknown_size_are_refused():
@@ -337,7 +338,7 @@ def test_outputs_of_unknown_size_are_refused():
       return tf.boolean_mask(x, x[:, 0] > 0.0)
 
   with pytest.raises(ValueError, match=r"What layer 'mask'.*unknown"):
-    layer_costs.flops_costs([Mask.Params().Set(name='mask')], spec(2, WIDTH))
+    costed_layers.flops_costs([Mask.Params().Set(name='mask')], spec(2, WIDTH))
 
 
 # -- Measuring.
@@ -376,13 +377,13 @@ def test_measured_times_are_seconds_of_what_runs(short):
 
       return slow(x * theta.w)
 
-  costs = layer_costs.measured_costs(
+  costs = costed_layers.measured(
     [*linear('a'), Slow.Params().Set(name='slow')], spec(2, WIDTH)
   )
   assert costs[1].forward >= 0.01
   # What both take, less what the forward pass takes alone.
   assert costs[1].backward >= 0.02
-  flops = layer_costs.flops_costs(linear('a'), spec(2, WIDTH))
+  flops = costed_layers.flops_costs(linear('a'), spec(2, WIDTH))
   assert costs[0].activation_bytes == flops[0].activation_bytes
   assert costs[0].weight_bytes == flops[0].weight_bytes
 
@@ -390,7 +391,7 @@ def test_measured_times_are_seconds_of_what_runs(short):
 def test_measures_named_values_tied_weights_and_ints(short):
   # Enough that a pass stands out from what starting a run takes.
   rows = 50_000
-  found = layer_costs.measured_costs(
+  found = costed_layers.measured(
     [
       *linear('a'),
       PutLayer.Params().Set(name='put', puts=['skip'], argument=0),
@@ -401,7 +402,7 @@ def test_measures_named_values_tied_weights_and_ints(short):
   )
   assert all(cost.forward > 0 for cost in found)
   tied = Tied.Params().Set(name='tied', weights_of={'tied': 'a.w'})
-  found = layer_costs.measured_costs([*linear('a'), tied], spec(rows, WIDTH))
+  found = costed_layers.measured([*linear('a'), tied], spec(rows, WIDTH))
   assert found[1].forward > 0
 
 
@@ -417,7 +418,7 @@ def test_as_much_is_swept_as_the_other_layers_use(monkeypatch, width, swept):
     return measure.Times(1.0, 2.0)
 
   monkeypatch.setattr(measure, 'measure', measured)
-  layer_costs.measured_costs(
+  costed_layers.measured(
     [
       layers.FCLayer.Params().Set(name=name, input_dim=8, output_dim=dim)
       for name, dim in (('small', 8), ('large', width))
@@ -429,14 +430,13 @@ def test_as_much_is_swept_as_the_other_layers_use(monkeypatch, width, swept):
 
 def test_sweeps_are_not_part_of_times(short):
   def times(num_bytes):
-    profile = layer_costs.profile_layers(linear('a', 'b'), spec(2, WIDTH))[1]
+    profile = costed_layers.profiles(linear('a', 'b'), spec(2, WIDTH))[1]
     return measure.measure(
       profile.name,
       profile.params,
       profile.call,
       profile.given,
       profile.input_gradients,
-      '/cpu:0',
       num_bytes,
     )
 
@@ -453,9 +453,8 @@ def test_sweeps_are_not_part_of_times(short):
 
 def test_file_keeps_what_was_measured(short, tmp_path, monkeypatch):
   path = tmp_path / 'new' / 'costs.json'
-  kwargs = {'device': '/cpu:0', 'file': str(path)}
-  first = layer_costs.measured_costs(
-    linear('a', 'b', 'c'), spec(2, WIDTH), **kwargs
+  first = costed_layers.measured(
+    linear('a', 'b', 'c'), spec(2, WIDTH), str(path)
   )
   content = json.loads(path.read_text())
   # The first layer is another kind: without a gradient of its input.
@@ -463,15 +462,15 @@ def test_file_keeps_what_was_measured(short, tmp_path, monkeypatch):
   monkeypatch.setattr(
     measure, 'measure', lambda *_, **__: pytest.fail('is measured again')
   )
-  again = layer_costs.measured_costs(
-    linear('x', 'y', 'z'), spec(2, WIDTH), **kwargs
+  again = costed_layers.measured(
+    linear('x', 'y', 'z'), spec(2, WIDTH), str(path)
   )
   assert [c.forward for c in again] == [c.forward for c in first]
   assert [c.backward for c in again] == [c.backward for c in first]
   monkeypatch.setattr(
     measure, 'measure', lambda *_, **__: measure.Times(7.0, 8.0)
   )
-  other = layer_costs.measured_costs(linear('a'), spec(3, WIDTH), **kwargs)
+  other = costed_layers.measured(linear('a'), spec(3, WIDTH), str(path))
   assert (other[0].forward, other[0].backward) == (7.0, 8.0)
   assert len(json.loads(path.read_text())['layers']) == 3
 
@@ -490,16 +489,16 @@ def test_damaged_file_is_named(text, tmp_path):
   path = tmp_path / 'costs.json'
   path.write_text(text)
   with pytest.raises(ValueError, match=r'costs\.json cannot be used'):
-    layer_costs.measured_costs(linear('a'), spec(2, WIDTH), file=str(path))
+    costed_layers.measured(linear('a'), spec(2, WIDTH), file=str(path))
 
 
 def test_no_layers_have_no_costs():
-  assert layer_profile.profile_layers([], spec(2, WIDTH)) == []
+  assert layer_profile.profile_layers([], [], spec(2, WIDTH)) == []
 
 
 def _of_frozen(*layers, trained, **kwargs):
   """Costs if only variables are trained whose names begin so."""
-  profiles = layer_costs.profile_layers(
+  profiles = costed_layers.profiles(
     layers, spec(4, WIDTH), is_trained=lambda n: n.startswith(trained), **kwargs
   )
   return [profile.cost for profile in profiles]
@@ -507,7 +506,7 @@ def _of_frozen(*layers, trained, **kwargs):
 
 def test_what_is_not_trained_has_no_gradient_and_no_slots():
   a, b, c, d = _of_frozen(*linear('a', 'b', 'c', 'd'), trained='c/')
-  first, *_, last = layer_costs.flops_costs(
+  first, *_, last = costed_layers.flops_costs(
     linear('a', 'b', 'c', 'd'), spec(4, WIDTH)
   )
   for frozen in (a, b, d):
@@ -531,7 +530,7 @@ def test_trained_inputs_need_gradients_from_every_layer():
 
 
 def test_parameters_that_are_not_trained_cost_less_backward():
-  costs = layer_costs.parameter_costs(
+  costs = costed_layers.parameter_costs(
     linear('a', 'b', 'c'), is_trained=lambda name: name == 'b/w/var:0'
   )
   n = WIDTH**2
@@ -553,9 +552,9 @@ def test_a_tied_weight_is_frozen_with_its_owner():
 
 
 def test_measured_layers_that_are_not_trained_have_no_backward_pass():
-  profiles = layer_costs.profile_layers(
+  profiles = costed_layers.profiles(
     linear('a', 'b'), spec(4, WIDTH), is_trained=lambda n: n.startswith('b')
   )
-  a, b = layer_costs.measure_profiles(profiles)
+  a, b = measured_costs.measure_profiles(profiles)
   assert a.backward == 0 and not a.has_backward
   assert b.backward > 0 and b.has_backward

@@ -5,7 +5,7 @@
 import numpy as np
 from lingvo.core import base_layer, layers, py_utils
 
-from lingvo_gpipe.costing import params_cache
+from lingvo_gpipe.costing import building
 
 
 class WithArray(base_layer.BaseLayer):
@@ -25,7 +25,7 @@ def _projection(**params):
 
 
 def test_only_the_name_does_not_matter():
-  known = params_cache.ParamsCache()
+  known = building.ParamsCache()
   known.add(_projection(name='a'), 'key', 1)
   assert known.get(_projection(name='b'), 'key') == 1
   assert known.get(_projection(name='a'), 'other key') is None
@@ -36,13 +36,13 @@ def test_only_the_name_does_not_matter():
 def test_inner_params_matter():
   a, b = _projection(), _projection()
   b.params_init = py_utils.WeightInit.Gaussian(0.1)
-  assert params_cache.equal_but_name(a, a.Copy())
-  assert not params_cache.equal_but_name(a, b)
+  assert building.equal_but_name(a, a.Copy())
+  assert not building.equal_but_name(a, b)
 
 
 def test_params_with_arrays():
   a = WithArray.Params().Set(name='a', table=np.arange(3))
   b = WithArray.Params().Set(name='b', table=np.arange(3))
-  assert params_cache.equal_but_name(a, b)
+  assert building.equal_but_name(a, b)
   b.table = np.arange(3) + 1
-  assert not params_cache.equal_but_name(a, b)
+  assert not building.equal_but_name(a, b)

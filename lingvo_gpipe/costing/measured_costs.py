@@ -1,0 +1,224 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What layers take when they run, kept in a JSON file.
+
+```
+  {"version": 1, "layers": {
+    "3f9a...": {"layer": "FCLayer", "given": "(float32[8,16])",
+                "device": "CPU", "forward": 1.2e-3, "backward": 2.3e-3},
+    ...}}
+```
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe.costing import cost_session, measure
+from lingvo_gpipe.costing.building import ParamsCache, as_text, in_build_thread
+from lingvo_gpipe.costing.layer_profile import LayerProfile
+from lingvo_gpipe.cutting.cost_model import LayerCost
+
+_VERSION = 1
+# Less leaves caches as they are, more sweeps out no more of them.
+_LEAST_SWEPT_BYTES, _MOST_SWEPT_BYTES = 2**18, 2**26
+
+
+class _MeasuredFile:
+  """What is in a file; nothing if there is none."""
+
+  def __init__(self, path: str | None):
+    """Reads the file.
+
+    Args:
+      path: Where it is; None for no file, which keeps nothing.
+
+    Raises:
+      ValueError: It is not such a file.
+    """
+    self._path = path
+    self._entries = self._read()
+
+  def get(self, entry_key: str) -> measure.Times | None:
+    entry = self._entries.get(entry_key)
+    if entry is None:
+      return None
+    return measure.Times(entry['forward'], entry['backward'])
+
+  def add(
+    self, entry_key: str, times: measure.Times, about: Mapping[str, str]
+  ) -> measure.Times:
+    """Adds an entry, and writes the file.
+
+    Where another process has written the entry in the meantime that one holds,
+    so that all cut alike.
+
+    Args:
+      entry_key: Its key.
+      times: What was measured.
+      about: What it is of, for people.
+
+    Returns:
+      The times that hold.
+    """
+    if self._path is None:
+      return times
+    self._entries = self._read()
+    if entry_key not in self._entries:
+      self._entries[entry_key] = {
+        **about,
+        'forward': times.forward,
+        'backward': times.backward,
+      }
+      self._write()
+    found = self.get(entry_key)
+    assert found is not None
+    return found
+
+  def _read(self) -> dict[str, Any]:
+    if self._path is None or not os.path.exists(self._path):
+      return {}
+    try:
+      with open(self._path, encoding='utf-8') as file:
+        content = json.load(file)
+      if content['version'] != _VERSION:
+        raise ValueError(f'its version is {content["version"]!r}')
+      entries = dict(content['layers'])
+      for entry in entries.values():
+        for name in ('forward', 'backward'):
+          if not (math.isfinite(entry[name]) and entry[name] >= 0):
+            raise ValueError(f'{name} is {entry[name]!r}')
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      raise ValueError(
+        f'{self._path} cannot be used as a file of measured layer costs of '
+        f'version {_VERSION} ({type(error).__name__}: {error}). Delete it to '
+        'measure the layers again, or name another file.'
+      ) from error
+    return entries
+
+  def _write(self) -> None:
+    directory = os.path.dirname(os.path.abspath(self._path))
+    os.makedirs(directory, exist_ok=True)
+    content = {'version': _VERSION, 'layers': self._entries}
+    # Another process never sees half a file.
+    with tempfile.NamedTemporaryFile(
+      'w', dir=directory, delete=False, encoding='utf-8'
+    ) as file:
+      json.dump(content, file, indent=2, sort_keys=True)
+      file.write('\n')
+    os.replace(file.name, self._path)
+
+
+def measure_profiles(
+  profiles: Sequence[LayerProfile], file: str | None = None
+) -> list[LayerCost]:
+  """The profiles' costs, their times in seconds, measured where they run.
+
+  Each kind of layer is run alone, with variables as they are initialised and
+  random arguments, forward and backward in turn; its times are medians.
+
+  Args:
+    profiles: The layers.
+    file: A JSON file whose times are used, and to which new ones are added.
+
+  Raises:
+    ValueError: The file is damaged, or a layer cannot be run.
+  """
+  cost_session.prepare_to_measure()
+  stored = _MeasuredFile(file)
+  all_times = in_build_thread(lambda: _measure_all(profiles, stored))
+  return [
+    dataclasses.replace(
+      profile.cost, forward=times.forward, backward=times.backward
+    )
+    for profile, times in zip(profiles, all_times, strict=True)
+  ]
+
+
+def _measure_all(
+  profiles: Sequence[LayerProfile], stored: _MeasuredFile
+) -> list[measure.Times]:
+  """The times of each layer; those that are alike are measured once."""
+  known: ParamsCache[measure.Times] = ParamsCache()
+  all_times = []
+  total = sum(_used_bytes(profile.cost) for profile in profiles)
+  for profile in profiles:
+    key = profile.key
+    times = known.get(profile.params, key)
+    if times is None:
+      other = _swept_bytes(total - _used_bytes(profile.cost))
+      times = _measured(profile, stored, other)
+      known.add(profile.params, key, times)
+    all_times.append(times)
+  return all_times
+
+
+def _used_bytes(cost: LayerCost) -> int:
+  """What a layer reads and writes for a micro-batch, roughly."""
+  return cost.weight_bytes + cost.activation_bytes
+
+
+def _swept_bytes(other_bytes: int) -> int:
+  """What is read between passes: a power of two, so that files can be shared.
+
+  Args:
+    other_bytes: What the other layers use.
+  """
+  if other_bytes < _LEAST_SWEPT_BYTES:
+    return 0
+  return min(1 << (other_bytes.bit_length() - 1), _MOST_SWEPT_BYTES)
+
+
+def _measured(
+  profile: LayerProfile, stored: _MeasuredFile, swept_bytes: int
+) -> measure.Times:
+  """The times of a layer, from the file or anew."""
+  kind = _device_kind()
+  key = _key(
+    as_text(profile.params),
+    repr(profile.key),
+    kind,
+    tf.__version__,
+    f'{swept_bytes} bytes swept',
+  )
+  known = stored.get(key)
+  if known is not None:
+    return known
+  times = measure.measure(
+    profile.name,
+    profile.params,
+    profile.call,
+    profile.given,
+    profile.input_gradients,
+    swept_bytes,
+    trained=profile.trained,
+  )
+  about = {
+    'layer': profile.params.cls.__name__,
+    'given': str(profile.call),
+    'device': kind,
+  }
+  return stored.add(key, times, about)
+
+
+def _key(*parts: str) -> str:
+  """A stable hash of texts, in which memory addresses do not count."""
+  texts = [re.sub(r' at 0x[0-9a-f]+', '', part) for part in parts]
+  return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
+
+
+def _device_kind() -> str:
+  """The type of the device where TensorFlow runs things, a GPU's model too."""
+  gpus = tf.config.list_physical_devices('GPU')
+  if not gpus:
+    return 'CPU'
+  details = tf.config.experimental.get_device_details(gpus[0])
+  return f'GPU {details.get("device_name", "")}'.strip()

@@ -1,0 +1,23 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Layers costed by the names in their Params."""
+
+from lingvo_gpipe.costing import layer_profile, measured_costs, weights
+
+
+def profiles(layers, input_specs, **kwargs):
+  names = [params.name for params in layers]
+  return layer_profile.profile_layers(layers, names, input_specs, **kwargs)
+
+
+def flops_costs(layers, input_specs, **kwargs):
+  return [profile.cost for profile in profiles(layers, input_specs, **kwargs)]
+
+
+def measured(layers, input_specs, file=None):
+  return measured_costs.measure_profiles(profiles(layers, input_specs), file)
+
+
+def parameter_costs(layers, **kwargs):
+  names = [params.name for params in layers]
+  return weights.parameter_costs(layers, names, **kwargs)

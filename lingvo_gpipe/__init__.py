@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """GPipe pipeline parallelism for Lingvo.
 
-Import this package before Lingvo: on hosts too old for Lingvo's custom-op
-library it puts implementations of its own in the library's place. The layers
-named here are loaded when they are first used, so that importing the package
+Import this package before Lingvo: on hosts that are too old for Lingvo's
+custom-op library it replaces this library by implementations of its own. The
+layers named here are loaded when they are first used, so importing the package
 imports neither Lingvo nor TensorFlow.
 """
 

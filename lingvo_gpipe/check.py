@@ -2,16 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks that a model's pipeline computes what its plain layers do.
 
-It runs one mini-batch of the model's own input through the layers in sequence
-and through the pipeline, with the model's M and with M = 1, with the model's K
-and with K = 1, and compares metrics and each layer's gradient. It says what
-differs, by how much, and why where it can tell.
+It runs one mini-batch of the model's own input through the layers in sequence,
+and through the pipeline with the model's M and with M = 1, each with the
+model's K and with K = 1. It compares the metrics and the gradient of each
+layer, and shows what differs, by how much, and why if it can tell.
 
   python -m lingvo_gpipe.check --model=image.digits.AmoebaNetD
 
 Dropout is off, and nothing is trained or written. Exit status: 0 if nothing
-differs, or only because batch norm sees micro-batches; 1 if something does; 2
-if the command was given something wrong.
+differs, or if batch norm is the only reason; 1 if something differs; 2 if a
+flag is wrong.
 """
 
 import sys
@@ -44,12 +44,13 @@ def check_model(
   Args:
     params: Params of a model, as `model_registry.GetParams(name, 'Train')`
       returns them.
-    num_devices: CPU devices of this process. K, where the model leaves it open.
-    tolerance: Up to which relative difference two values are the same.
+    num_devices: The number of CPU devices of this process, and K if the model
+      does not set it.
+    tolerance: Relative difference up to which two values count as the same.
     say: Called with a line for each part of the work that is done.
 
   Returns:
-    A `checking.report.Report`: `same`, `to_text()`, and what it was made of.
+    A `checking.report.Report`: `same`, `to_text()`, and the data behind them.
 
   Raises:
     UserError: The model has no pipeline.

@@ -1,9 +1,9 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Lingvo's cluster, with pipelines that span workers and one view of devices.
+"""Lingvo's cluster, with splits over several workers and one view of devices.
 
-Lingvo's own cluster keeps a split, the devices of one pipeline, within one
-worker. Here a split may also take the devices of several workers, in order:
+In Lingvo's own cluster a split, the devices of one pipeline, is within one
+worker. Here a split may also have the devices of several workers, in order:
 
     workers x devices   split size   splits
     1 x 4               4            [w0d0 w0d1 w0d2 w0d3]
@@ -11,11 +11,11 @@ worker. Here a split may also take the devices of several workers, in order:
     4 x 1               2            [w0d0 w1d0] [w2d0 w3d0]
     2 x 4               2            [w0d0 w0d1] [w0d2 w0d3] [w1d0 w1d1] ...
 
-And Lingvo gives each job its own idea of the devices: only the worker's split
-size comes from a flag, and every job has one CPU. Cell k of a pipeline sits on
-`WorkerDeviceInModelSplit(k)`, so with it the trainer's weights would lie on
-other devices than the controller's, and the trainer would wait for ever for
-variables that nobody makes.
+In Lingvo's cluster, moreover, jobs have different views of the devices: only
+the worker's split size comes from a flag, and every job has one CPU. Cell k of
+a pipeline is on `WorkerDeviceInModelSplit(k)`. So the trainer's weights would
+be on other devices than the controller's, and the trainer would wait forever
+for variables that nobody creates.
 """
 
 from lingvo.core import cluster as lingvo_cluster
@@ -87,7 +87,7 @@ class PipelineCluster(lingvo_cluster._Cluster):
 
 
 def check_splits(worker):
-  """Checks that splits of the asked size can be made of the workers' devices.
+  """Checks that the workers' devices can be divided into splits of this size.
 
   Args:
     worker: Params of the worker job.
@@ -152,10 +152,10 @@ def use_cpu_devices(cluster_params, num_devices, split_size=None):
 
 
 def prepare_devices():
-  """Readies this process for a pipeline, before anything of it is built.
+  """Prepares this process for a pipeline, before the pipeline is built.
 
-  Where a worker of the current cluster has several CPU devices and nothing
-  else, see `cpu_devices.keep_ops_on_one_thread`.
+  If a worker of the current cluster has several CPU devices and no others, it
+  calls `cpu_devices.keep_ops_on_one_thread`.
   """
   worker = cluster_factory.Current().params.worker
   if worker.gpus_per_replica or worker.tpus_per_replica:

@@ -1,10 +1,10 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Several CPU devices in one process that run side by side.
+"""Several CPU devices in one process that run at the same time.
 
-TensorFlow's CPU devices of a process share two pools of threads: one runs
-ops, the other splits up the work inside an op. A pipeline keeps the cores busy
-with its cells, so an op stays on one thread, which also makes its result
+TensorFlow's CPU devices of a process share two pools of threads: one runs ops,
+the other divides the work inside an op. The cells of a pipeline already keep
+the cores busy, so here each op runs on one thread. This also makes its result
 independent of the number of cores:
 
     ops:        thread 0 | cell 0: F0 F1 F2 B0 ...
@@ -13,9 +13,9 @@ independent of the number of cores:
     inside ops: none, each runs on the thread that started it
 
 The pool for the work inside ops is made once in a process: by its first session
-or server, or when its first function is traced, so mostly before the session
-that the pipeline runs in. With more than one thread in it the ops of devices
-that are busy at the same time get in the way of each other.
+or server, or when its first function is traced. This is usually before the
+session of the pipeline. If the pool has more than one thread, ops of devices
+that are busy at the same time slow each other down.
 """
 
 import os
@@ -27,15 +27,16 @@ _THREADS_VARIABLE = 'TF_NUM_INTRAOP_THREADS'
 
 
 def keep_ops_on_one_thread() -> bool:
-  """Has TensorFlow do the work inside an op on one thread, if nobody chose.
+  """Makes TensorFlow run each op on one thread, unless this has been set.
 
-  Pipelines on several CPU devices and their `session_config` call it. It is in
-  time before the process traces its first function; later it logs a warning,
-  once. Where tf.config.threading.set_intra_op_parallelism_threads was called,
-  or the environment has TF_NUM_INTRAOP_THREADS, it leaves things as they are.
+  Pipelines on several CPU devices and their `session_config` call it. It must
+  be called before the process traces its first function; later it only logs a
+  warning, once. If tf.config.threading.set_intra_op_parallelism_threads has
+  been called, or TF_NUM_INTRAOP_THREADS is in the environment, it changes
+  nothing.
 
   Returns:
-    Whether it was in time, or somebody has chosen.
+    Whether it was in time, or the number of threads had been set.
   """
   threading = tf.config.threading
   if (

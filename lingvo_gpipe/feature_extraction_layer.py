@@ -19,11 +19,11 @@ __all__ = ['FeatureExtractionLayer', 'PartitionSequentialLayers']
 
 
 def PartitionSequentialLayers(params, num_partitions, *shapes):
-  """Cuts a sequence of layers into cells of as equal a cost as possible.
+  """Cuts a sequence of layers into cells whose costs are as equal as possible.
 
-  No cell is empty, and the largest is as small as it can be. A layer's cost is
-  its FLOPs where all layers say them for the given shapes (`FPropMeta`), else
-  its number of parameters.
+  No cell is empty, and the largest is as small as possible. The cost of a layer
+  is its FLOPs if all layers give them for the given shapes (`FPropMeta`), and
+  otherwise its number of parameters.
 
   Args:
     params: Params of a SequentialLayer or FeatureExtractionLayer, or a list of
@@ -37,7 +37,7 @@ def PartitionSequentialLayers(params, num_partitions, *shapes):
 
   Raises:
     ValueError: There are fewer layers than cells, or something in the list is
-      no layer's Params.
+      not Params of a layer.
   """
   check_layers(params, 'params', nested=True)
   layers = [layer.Copy() for layer in _Flatten(params)]

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a pipelined image model on real data, in minutes, on two cores.
 
-Without flags: AmoebaNet-D, scaled to the handwritten digits that come with
-scikit-learn, as a pipeline over two CPU devices in this process, by Lingvo's
-own trainer. Then it is evaluated on images that the training never saw.
+Without flags, Lingvo's own trainer trains AmoebaNet-D, scaled down for the
+handwritten digits that come with scikit-learn, as a pipeline over two CPU
+devices in this process. Then the model is evaluated on images that were not
+used in the training.
 """
 
 import sys

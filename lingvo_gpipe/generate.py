@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Continues a text with a trained language model.
 
-The model runs as a pipeline over CPU devices of this process, and remembers
-what it has seen: each new token passes through it once.
+The model runs as a pipeline over CPU devices of this process. It caches the
+keys and values of earlier tokens, so each new token passes through it once.
 
   python -m lingvo_gpipe.generate --model=lm.pydoc.TransformerPieces \\
     --logdir=LOGDIR --prompt='The return statement '

@@ -5,10 +5,10 @@
   python -m lingvo_gpipe.launch_local --workers=4 -- \\
       --model=image.digits.AmoebaNetD --logdir=/tmp/digits
 
-What follows -- are flags of lingvo_gpipe.trainer, for all processes; the -- may
-be left out. The pipeline spans all workers unless --worker_split_size says
-otherwise: 2 makes two pipelines of two cells side by side. Each process has its
-log in LOGDIR. When one dies or hangs, all start again from the last checkpoint.
+Flags after -- are flags of lingvo_gpipe.trainer, for all processes; the -- may
+be left out. There is one pipeline over all workers unless --worker_split_size
+says otherwise: 2 makes two pipelines of two cells. Each process has its own log
+in LOGDIR. If one dies or hangs, all are restarted from the last checkpoint.
 """
 
 import argparse

@@ -4,16 +4,16 @@
 
 Lingvo's own GPipe models are written for `lingvo.core.gpipe`: those of
 `lingvo.core.layers_with_gpipe`, `lingvo.tasks.lm.layers.GPipeTransformerLm` and
-the stacks of `lingvo.core.batch_major_attention.Builder`. One call, before
-their Params are made, puts the layers of this package in its place:
+the stacks of `lingvo.core.batch_major_attention.Builder`. One call replaces it
+by the layers of this package. Call it before Params of such models are made:
 
 ```
   import lingvo_gpipe.lingvo_models
   lingvo_gpipe.lingvo_models.use_our_engine()
 ```
 
-A class derived from Lingvo's PipeliningLayer, whether in Lingvo or elsewhere,
-then derives from ours, and every module that has Lingvo's by name gets ours:
+Classes derived from Lingvo's PipeliningLayer, in Lingvo or elsewhere, are then
+derived from ours, and names of Lingvo's layers in all modules refer to ours:
 
 ```
         lingvo.core.gpipe                       lingvo_gpipe
@@ -76,10 +76,10 @@ _changes: _Changes | None = None
 
 
 def use_our_engine() -> None:
-  """Puts our pipelining layers in the place of Lingvo's, in this process.
+  """Replaces Lingvo's pipelining layers by ours, in this process.
 
-  Call it before Params of the models are made: Params made before lack those
-  of our layer, and a layer built before no longer runs. Calling it again does
+  Call it before Params of the models are made: Params made earlier lack those
+  of our layer, and layers built earlier no longer run. Calling it again does
   nothing.
 
   Raises:
@@ -100,10 +100,9 @@ def use_our_engine() -> None:
 
 
 def use_lingvo_engine() -> None:
-  """Takes back `use_our_engine`; without one before, does nothing.
+  """Undoes `use_our_engine`; does nothing if it has not been called.
 
-  What modules of Lingvo took of ours meanwhile, having been imported after
-  `use_our_engine`, is taken back as well.
+  This includes modules of Lingvo that were imported after `use_our_engine`.
   """
   global _changes
   if _changes is None:

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Registers models of `model_params` with Lingvo's model registry.
 
-Lingvo knows a model by the module it is defined in and its class, without
-'lingvo.tasks.' and without 'params.'. Registered by Lingvo itself, class
-AmoebaNetD of `model_params.image.digits` would be
-'model_image.digits.AmoebaNetD', and Lingvo's trainer would look for it in
-`lingvo.tasks`. Here it becomes 'image.digits.AmoebaNetD', and is found.
+Lingvo names a model by its module and its class, without 'lingvo.tasks.' and
+without 'params.'. If Lingvo itself registered the class AmoebaNetD of
+`model_params.image.digits`, its name would be 'model_image.digits.AmoebaNetD',
+and Lingvo's trainer would look for it in `lingvo.tasks`. Here its name is
+'image.digits.AmoebaNetD', and it is found.
 
 The models of lingvo_gpipe are installed as `lingvo_gpipe.model_params`, so that
-`model_params` can be a user's package. What that one does not have is looked
-for among ours.
+`model_params` can be a user's package. Models that are not in that package are
+looked up in ours.
 """
 
 import importlib.util
@@ -36,11 +36,11 @@ RegisterSingleTaskModel = _Registry.RegisterSingleTaskModel
 
 
 def let_lingvo_find_models():
-  """Lets Lingvo look for models in `model_params` before all other places.
+  """Makes Lingvo look for models in `model_params` first.
 
   After this, `lingvo.model_registry` and with it Lingvo's trainer resolve
   'image.digits.AmoebaNetD' by importing `model_params.image.digits`. Other
-  names are looked for as before. Calling it again changes nothing.
+  names are looked up as before. Calling it again changes nothing.
   """
   import_params = model_imports.ImportParams
   if hasattr(import_params, 'lingvos'):

@@ -1,12 +1,12 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Layers that hand values past others, or use the weights of others.
+"""Layers that pass values to later layers, or use the weights of others.
 
-What a sequence of layers alone cannot say: skip connections, inputs for layers
-in the middle, tied weights. A layer declares in its Params which names it puts
-aside and takes, and whose weights it uses, so a pipeline checks all of it
-before anything is built, and sends each value straight to the device that
-takes it.
+They are for what a plain sequence of layers cannot express: skip connections,
+inputs of layers in the middle, and tied weights. A layer declares in its Params
+which values it puts aside and takes, and whose weights it uses. So a pipeline
+can check all of this before anything is built, and sends each value directly
+to the device that takes it.
 
 ```
   conv --> PutLayer('a') --> ... --> TakeLayer('a', concat) --> conv
@@ -29,8 +29,8 @@ class NamedValueLayer(base_layer.BaseLayer):
   """Base class of layers that put or take named values, or share weights.
 
   A subclass calls `Put` and `Take` in its FProp, and finds the weights of
-  `weights_of` in its theta. Outside of a pipeline the layers must run inside a
-  `named_values.scope`; `tied_weights.tie` puts the weights into theta.
+  `weights_of` in its theta. Outside a pipeline, the layers must run inside a
+  `named_values.scope`, and `tied_weights.tie` adds the weights to theta.
   """
 
   @classmethod
@@ -59,7 +59,7 @@ class NamedValueLayer(base_layer.BaseLayer):
     )
 
   def Put(self, name: str, value: Any) -> Any:
-    """Puts a nest of tensors aside; returns what to go on with in its place."""
+    """Puts a nest of tensors aside; returns the nest to use from then on."""
     self._CheckDeclared('puts', name)
     return named_values.put(name, value)
 
@@ -78,7 +78,7 @@ class NamedValueLayer(base_layer.BaseLayer):
 
 
 class PutLayer(NamedValueLayer):
-  """Hands its arguments on, and puts one of them, or all, aside."""
+  """Returns its arguments, and puts one of them, or all, aside."""
 
   @classmethod
   def Params(cls):
@@ -119,7 +119,7 @@ class PutLayer(NamedValueLayer):
 class TakeLayer(NamedValueLayer):
   """Takes values, and combines them with its first argument.
 
-  Further arguments are handed on.
+  Further arguments are passed on.
   """
 
   @classmethod
@@ -128,8 +128,8 @@ class TakeLayer(NamedValueLayer):
     p.Define(
       'combine',
       'add',
-      f'How, one of {COMBINE}: add to the first argument, concatenate behind '
-      'it along axis, or append as further outputs.',
+      f'How, one of {COMBINE}: add to the first argument, concatenate after it '
+      'along axis, or append as further outputs.',
     )
     p.Define('axis', -1, 'The axis along which to concatenate.')
     return p
@@ -174,7 +174,7 @@ class TakeLayer(NamedValueLayer):
 
 
 class WithNamedValues(NamedValueLayer):
-  """Any layer with named values for its arguments and its outputs.
+  """Gives any layer named values as arguments and outputs.
 
   ```
     arguments ---------> body(*arguments, *takes, **keywords) --> outputs
@@ -184,8 +184,8 @@ class WithNamedValues(NamedValueLayer):
   ```
 
   Weights of `weights_of` are added to the body's theta. The body's variables
-  are named as if it stood in this layer's place; `weights_of` of other layers
-  finds them under 'name.body'.
+  have the names that they would have without this layer; `weights_of` of other
+  layers finds them under 'name.body'.
   """
 
   @classmethod
@@ -195,7 +195,7 @@ class WithNamedValues(NamedValueLayer):
     p.Define(
       'keywords',
       {},
-      'Values to take that are arguments by keyword, as {argument: name}.',
+      'Values to take as keyword arguments, as {argument: name}.',
     )
     return p
 

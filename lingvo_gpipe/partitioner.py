@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts a sequence of layers into cells as well as it can be cut."""
+"""Finds the best cut of a sequence of layers into cells."""
 
 from lingvo_gpipe.cutting.partitioner import (
   LayerCost,

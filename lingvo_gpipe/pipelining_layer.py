@@ -38,16 +38,16 @@ __all__ = [
 
 
 class PipeliningLayer(base_layer.BaseLayer):
-  """Cells on devices of their own, through which micro-batches flow.
+  """Cells on different devices, through which micro-batches flow.
 
-  Cell k, with its weights and their gradients, lives on
+  Cell k, with its weights and their gradients, is on
   `cluster.WorkerDeviceInModelSplit(k)`. Variables are named by the layers in
-  the cells, so a checkpoint does not depend on how the layers are cut into
-  cells, as long as no two cells have layers of the same name.
+  the cells, so checkpoints do not depend on the cut, as long as no two cells
+  have layers of the same name.
 
   The loss may be outside: `FProp` returns the last cell's outputs for the whole
-  mini-batch. Or inside, in the last cell, as `loss_tpl`: `ComputeLoss` then
-  runs the backward pass of a micro-batch as early as `schedule` has it.
+  mini-batch. Or it may be inside, in the last cell, as `loss_tpl`:
+  `ComputeLoss` then runs each backward task as early as `schedule` has it.
   """
 
   @classmethod
@@ -63,22 +63,24 @@ class PipeliningLayer(base_layer.BaseLayer):
       'cell_tpl',
       [],
       'Params of the K cells: FeatureExtractionLayers, or any layers. Each is '
-      'called with what the one before returned, a tuple as several arguments.',
+      'called with the outputs of the one before; a tuple becomes several '
+      'arguments.',
     )
     p.Define(
       'num_micro_batches',
       1,
-      'M: into how many micro-batches a mini-batch is cut. If it does not '
-      'divide the batch, sizes differ by one. A batch smaller than M makes '
-      'fewer micro-batches, of one example each, where its size is known when '
-      'the graph is built. Where it is known only when a step runs, there are '
-      'M: evaluation leaves some empty, training needs M examples or more.',
+      'M: the number of micro-batches in a mini-batch. If it does not divide '
+      'the batch, their sizes differ by one. If the batch is smaller than M, '
+      'and its size is known when the graph is built, there are fewer '
+      'micro-batches, of one example each. If its size is known only when a '
+      'step runs, there are M: in evaluation some may be empty, and training '
+      'needs M examples or more.',
     )
     p.Define(
       'micro_batch_size',
       None,
-      'Examples in a micro-batch; the last may have fewer. With '
-      'num_micro_batches left at 1 the size alone decides; else the two must '
+      'Examples in a micro-batch; the last one may have fewer. If '
+      'num_micro_batches is 1, the size determines M; otherwise the two must '
       'agree with the batch.',
     )
     p.Define('batch_dim', 0, 'The dimension that counts the examples.')
@@ -88,7 +90,7 @@ class PipeliningLayer(base_layer.BaseLayer):
       'Names of inputs, targets and side inputs that belong to all examples '
       "alike, such as a causal mask: ['inputs[1]', 'targets.class_weights', "
       "'side_inputs.mask']. Every micro-batch gets all of each; a name stands "
-      'for the whole nest below it. All others are cut along batch_dim.',
+      'for the whole nest below it. All others are split along batch_dim.',
     )
     p.Define(
       'state_dtype',
@@ -104,16 +106,15 @@ class PipeliningLayer(base_layer.BaseLayer):
     p.Define(
       'schedule',
       'gpipe',
-      f'In which order tasks run, one of {SCHEDULE_NAMES}. All but gpipe need '
+      f'The order of the tasks, one of {SCHEDULE_NAMES}. All but gpipe need '
       'loss_tpl.',
     )
     p.Define(
       'recompute',
       'always',
-      'Which micro-batches have their forward pass recomputed in the backward '
-      'pass, which saves the memory of what it would have to keep: one of '
-      f'{RECOMPUTE_POLICIES}. Under 1F1B none in the last cell, where it would '
-      'save nothing.',
+      'For which micro-batches the forward pass is recomputed in the backward '
+      f'pass, to save memory: one of {RECOMPUTE_POLICIES}. Under 1F1B the last '
+      'cell recomputes nothing, because that would save no memory.',
     )
     p.Define(
       'loss_tpl',
@@ -124,22 +125,22 @@ class PipeliningLayer(base_layer.BaseLayer):
     p.Define(
       'side_inputs',
       [],
-      'Names of the values that FProp and ComputeLoss are given besides the '
+      'Names of the values that FProp and ComputeLoss take in addition to the '
       'inputs, for the layers that take them; see named_layers.',
     )
     p.Define(
       'bprop_variable_filter',
       None,
-      'A regular expression: only variables whose names it finds (re.search) '
-      'are trained. Of others no gradient is computed, nor is one held; cells '
-      'before the first that is trained have no backward pass. If this and '
-      'bprop_variable_exclusion are unset, what the learners of the task '
-      'around train is trained.',
+      'A regular expression: only variables whose names match it (re.search) '
+      'are trained. For others no gradient is computed or kept; cells before '
+      'the first trained variable have no backward pass. If this and '
+      'bprop_variable_exclusion are unset, the filters of the learners of the '
+      'task are used.',
     )
     p.Define(
       'bprop_variable_exclusion',
       None,
-      'A regular expression: variables whose names it finds are not trained.',
+      'A regular expression: variables whose names match it are not trained.',
     )
     return p
 
@@ -264,8 +265,8 @@ class PipeliningLayer(base_layer.BaseLayer):
   def constant_loss_weight(self) -> float | None:
     """The weight of a micro-batch's loss, if it is one number for all.
 
-    None if it is computed from the micro-batch, as it should be, or if
-    ComputeLoss was not called or made one micro-batch.
+    None if it is computed from the micro-batch, as it should be, if ComputeLoss
+    has not been called, or if there was only one micro-batch.
     """
     return self._constant_loss_weight
 
@@ -291,61 +292,62 @@ class PipeliningLayer(base_layer.BaseLayer):
   def FProp(self, theta, *args, side_inputs=None):
     """Runs the pipeline, for a loss outside of it.
 
-    Evaluation is forward only. In training the backward pass starts when all
-    outputs are there, so the order is that of 'gpipe' whatever `schedule` says.
+    Evaluation runs forward only. In training, the backward pass starts when
+    all outputs are available, so the order is that of 'gpipe'.
 
     Args:
       theta: A NestedMap of weights.
-      *args: Inputs of the first layer: tensors, what becomes one (arrays,
-        numbers, lists of numbers), None, or nests of them; one NestedMap if
-        nested_map_fprop. Each has the mini-batch's size in dimension batch_dim,
-        but for those that shared_inputs names.
+      *args: Inputs of the first layer: tensors, values that can become tensors
+        (arrays, numbers, lists of numbers), None, or nests of these; one
+        NestedMap if nested_map_fprop. Each has the mini-batch's size in
+        dimension batch_dim, except for those that shared_inputs names.
       side_inputs: A value for each name in params.side_inputs: a nest of
-        tensors, cut like the inputs, or None. Each goes straight to the cells
+        tensors, split like the inputs, or None. Each goes directly to the cells
         with layers that take it. It has a gradient if it depends on a trained
-        weight; to ask for one of data is an error.
+        weight; asking for the gradient of data is an error.
 
     Returns:
-      What the last cell returns, of the mini-batch.
+      The last cell's outputs for the mini-batch.
 
     Raises:
-      ValueError: Something cannot be cut, or what the last cell returns cannot
-        be joined: it has no value for each example, and depends on them.
+      ValueError: Something cannot be split, or the last cell's outputs cannot
+        be joined, because they depend on the examples but do not have one value
+        for each.
     """
     run = self._Start(theta, args, None, side_inputs, with_loss=False)
     return run.outputs()
 
   def ComputeLoss(self, theta, inputs, targets, side_inputs=None):
-    """Runs the pipeline with the loss in it.
+    """Runs the pipeline with the loss in the last cell.
 
-    The gradient of metrics['loss'] is that of the mini-batch's loss, the mean
-    over micro-batches weighted by the loss's weight, which itself counts as a
-    constant. Other metrics have theirs, likewise; but the backward pass is that
-    of the loss, and for each other metric whose gradient is asked for, by a
-    learner that names it, say, the pipeline runs once more in each step.
+    The gradient of metrics['loss'] is that of the mini-batch's loss: the mean
+    over micro-batches, weighted by the loss's weight, which counts as a
+    constant. Other metrics also have gradients. But the backward tasks are
+    those of the loss, so for each other metric whose gradient is needed, for
+    instance by a learner that names it, the pipeline runs once more in each
+    step.
 
     Auxiliary losses that layers add (py_utils.AuxLossContext) are part of the
-    loss, weighted as the micro-batches' losses are, and are shown as metric
-    'aux_loss'; they are not handed on to a surrounding AuxLossContext.
+    loss, weighted like the micro-batches' losses, and are also the metric
+    'aux_loss'. They are not passed on to a surrounding AuxLossContext.
 
     Args:
       theta: A NestedMap of weights.
       inputs: Inputs of the first layer: a tensor, a tuple of arguments, or a
         NestedMap, as for `FProp`.
-      targets: What the loss layer's FProp takes behind the outputs: any nest
-        of tensors, as the inputs are, or None.
-        It goes straight to the last cell. A micro-batch can have weight 0 where
-        the mini-batch has not; it then adds nothing to loss and gradient, even
-        if the layer divides by its weight.
+      targets: What the loss layer's FProp takes after the outputs: any nest of
+        tensors, like the inputs, or None. It goes directly to the last cell. A
+        micro-batch with weight 0 adds nothing to the loss and its gradient,
+        even if the layer divides by its weight.
       side_inputs: As for `FProp`.
 
     Returns:
       Lingvo metrics, a NestedMap {name: (value, weight)} of float32 scalars:
-      each value is the mean of the micro-batches' values by their weights, each
-      weight the sum.
+      each value is the weighted mean of the micro-batches' values, and each
+      weight is the sum of their weights.
 
     Raises:
-      ValueError: loss_tpl is not set, or something cannot be cut.
+      ValueError: loss_tpl is not set, or something cannot be split.
     """
     if self.params.loss_tpl is None:
       raise ValueError(

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The pipelining layer that cuts a list of layers into cells itself."""
+"""A pipelining layer that cuts a list of layers into cells."""
 
 import lingvo.compat as tf
 from lingvo.core import cluster_factory
@@ -14,10 +14,10 @@ __all__ = ['GPipeSequentialLayer']
 
 
 class GPipeSequentialLayer(PipeliningLayer):
-  """A pipeline made of a list of layers, cut as well as it can be.
+  """A pipeline made of a list of layers, with the best cut.
 
-  Of the model it needs the layers, in order; K and M; and, to cut by FLOPs,
-  the shape of its input:
+  It needs the layers in order, K and M, and, to cut by FLOPs, the shape of the
+  input:
 
   ```
     p = GPipeSequentialLayer.Params().Set(
@@ -30,8 +30,8 @@ class GPipeSequentialLayer(PipeliningLayer):
   ```
 
   The cut minimises the cost of the largest cell; see
-  `lingvo_gpipe.partitioner`. It depends on the Params and the number of devices
-  alone, and changes neither a variable's name nor a bit of the result.
+  `lingvo_gpipe.partitioner`. It depends only on the Params and the number of
+  devices, and changes neither the names of variables nor a bit of the result.
   Variables are named as in a `builder_layers.SequentialLayer` of the same name
   with the same `sub`, so checkpoints fit both.
   """
@@ -49,31 +49,29 @@ class GPipeSequentialLayer(PipeliningLayer):
       'num_partitions',
       0,
       'K, the number of cells. 0: one for each device of a model split '
-      '(cluster.num_devices_per_split), or as many as splits says.',
+      '(cluster.num_devices_per_split), or the number that splits defines.',
     )
     p.Define(
       'balance',
       'flops',
-      'What the cells are to have in equal parts: "flops", counted by tracing '
-      'each layer, forward, backward and recomputation; "params", the number '
-      'of parameters, which also stands in where input_shapes is not set; '
-      '"measured", the time of each layer on this machine; or a list of '
-      'numbers, the time that each layer takes, forward and backward, in any '
-      'unit.',
+      'What the cut balances: "flops", counted by tracing each layer, forward, '
+      'backward and recomputation; "params", the number of parameters, which '
+      'also stands in where input_shapes is not set; "measured", the time of '
+      'each layer on this machine; or a list of numbers, the time that each '
+      'layer takes, forward and backward, in any unit.',
     )
     p.Define(
       'splits',
       [],
-      'The first layer of each cell but the first, as numbers of the flattened '
-      'layers: [3, 5] makes cells of layers 0-2, 3-4 and 5 on. Wins over '
-      'balance.',
+      'The index of the first layer of each cell but the first, among the '
+      'flattened layers: [3, 5] makes cells of layers 0-2, 3-4 and 5 on. '
+      'Overrides balance.',
     )
     p.Define(
       'device_memory',
       '',
-      'What a device may hold, which the cut must respect: text such as '
-      '"8GiB", or a number of bytes. Empty or 0: no limit. It needs '
-      'input_shapes.',
+      'The memory limit of a device, which the cut must respect: text such as '
+      '"8GiB", or a number of bytes. Empty or 0: no limit. Needs input_shapes.',
     )
     p.Define(
       'input_shapes',
@@ -81,29 +79,31 @@ class GPipeSequentialLayer(PipeliningLayer):
       'Shapes and dtypes of one micro-batch of the input: text such as '
       '"float32[16,8,8,1]" (several arguments with commas, a NestedMap with '
       'names: "ids=int32[16,32], paddings=float32[16,32]"), or a nest of '
-      'tf.TensorSpec. Unlike text, specs are lost in Params.ToText.',
+      'tf.TensorSpec. Params.ToText keeps text, but not specs.',
     )
     p.Define(
       'side_input_shapes',
       '',
-      'The same for side inputs; with names.',
+      'The same for side inputs, with their names.',
     )
     p.Define(
       'target_shapes',
       '',
-      "The same for ComputeLoss's targets; the cost of the loss then counts.",
+      'The same for the targets of ComputeLoss; the cost of the loss is then '
+      'included.',
     )
     p.Define(
       'optimizer_slots',
       2,
-      'float32 numbers that the optimizer keeps for each weight (Adam: 2), for '
-      'the memory model.',
+      'How many float32 numbers the optimizer keeps for each weight (Adam: 2), '
+      'for the memory model.',
     )
     p.Define(
       'costs_file',
       '',
-      'A JSON file that keeps what balance="measured" found. Where several '
-      'processes build the model they must share it, or their cuts may differ.',
+      'A JSON file that keeps the costs measured for balance="measured". If '
+      'several processes build the model, they must share it; otherwise their '
+      'cuts may differ.',
     )
     return p
 
@@ -145,7 +145,7 @@ class GPipeSequentialLayer(PipeliningLayer):
       num_devices: Devices of a model split.
 
     Raises:
-      PartitionError: The layers cannot be cut so.
+      PartitionError: There is no such cut of the layers.
       ValueError: A Param is not usable.
     """
     return pipeline_plan.plan(params, num_devices)

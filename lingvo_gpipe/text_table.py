@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of text, for terminals and for Markdown: the same lines serve both."""
+"""Tables as text, which are also valid Markdown."""
 
 from collections.abc import Sequence
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lingvo's trainer, made to run pipelines.
 
-It has every flag of Lingvo's. To train on K CPU devices in this process:
+It has all flags of Lingvo's trainer. To train on K CPU devices in this process:
 
   python -m lingvo_gpipe.trainer --model=image.digits.AmoebaNetD \\
       --logdir=/tmp/digits --run_locally=cpu --worker_split_size=K
@@ -54,7 +54,7 @@ def preload():
 
 
 def check_flags(argv):
-  """Checks flags as far as that goes without TensorFlow: in no time.
+  """Checks flags as far as possible without importing TensorFlow.
 
   Args:
     argv: Flags, without a program's name.

@@ -97,10 +97,14 @@ class DigitsInput(resident_input.ResidentInput):
       'Training images are moved by up to this many pixels in each direction.',
     )
     p.Define(
-      'max_rotation', 10.0, 'They are turned by up to this many degrees.'
+      'max_rotation',
+      10.0,
+      'Training images are rotated by up to this many degrees.',
     )
     p.Define(
-      'max_zoom', 0.1, 'They are made larger or smaller by up to this share.'
+      'max_zoom',
+      0.1,
+      'Training images are scaled up or down by up to this fraction.',
     )
     return p
 

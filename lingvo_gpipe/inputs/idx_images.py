@@ -37,7 +37,7 @@ class IdxImagesInput(resident_input.ResidentInput):
     p.Define(
       'directory',
       DEFAULT_DIRECTORY,
-      'Has the files {prefix}-images-idx3-ubyte and '
+      'The directory with the files {prefix}-images-idx3-ubyte and '
       '{prefix}-labels-idx1-ubyte, plain or as .gz.',
     )
     p.Define('train_prefix', 'train', "The prefix of the split 'train'.")
@@ -53,7 +53,9 @@ class IdxImagesInput(resident_input.ResidentInput):
       'Training images are moved by up to this many pixels in each direction; '
       'black comes in.',
     )
-    p.Define('flip', False, 'Half of them are mirrored, left for right.')
+    p.Define(
+      'flip', False, 'Half of the training images are mirrored left to right.'
+    )
     p.batch_size = 128
     return p
 

@@ -31,7 +31,7 @@ class SplitInput(base_input_generator.BaseInputGenerator):
     p.Define(
       'training',
       True,
-      'Shuffled and without end; else one pass in fixed order.',
+      'Read shuffled and endlessly; otherwise one pass in fixed order.',
     )
     p.random_seed = 0
     p.batch_size = 64

@@ -55,8 +55,8 @@ class TextInput(resident_input.ResidentInput):
     p.Define(
       'document_separator',
       '',
-      'A text that lies between the documents of a file. Empty: each file is '
-      'one document.',
+      'Text that separates the documents of a file. Empty: each file is one '
+      'document.',
     )
     p.Define(
       'held_out_files',
@@ -90,9 +90,9 @@ class TextInput(resident_input.ResidentInput):
     p.Define(
       'num_layouts',
       1,
-      'For training: in how many ways the documents are cut into rows. An '
-      'epoch has all of them, so it shows each token this often, with another '
-      'part of its document before it.',
+      'For training: in how many ways the documents are split into rows. An '
+      'epoch has all of them, so it shows each token this many times, each '
+      'time after another part of its document.',
     )
     p.batch_size = 32
     return p

@@ -51,7 +51,7 @@ class TfdsImagesInput(split_input.SplitInput):
     p.Define(
       'data_dir',
       None,
-      'Where prepared data sets lie. None: $TFDS_DATA_DIR or '
+      'Where the prepared data sets are. None: $TFDS_DATA_DIR or '
       '~/tensorflow_datasets.',
     )
     p.Define('image_size', 224, 'Height and width of the images.')
@@ -65,7 +65,8 @@ class TfdsImagesInput(split_input.SplitInput):
     p.Define(
       'stddev',
       (58.395, 57.12, 57.375),
-      'Divides them then. The default is the standard deviation of ImageNet.',
+      'The values are then divided by it. The default is the standard '
+      'deviation of ImageNet.',
     )
     p.Define(
       'crop_area', (0.08, 1.0), 'Training: range of the share of the area.'
@@ -87,8 +88,9 @@ class TfdsImagesInput(split_input.SplitInput):
     p.Define(
       'deterministic',
       True,
-      'Training: whether the order is fixed. If not, images come as they are '
-      'ready, and a resumed run does not go on where it was.',
+      'Training: whether the order is fixed. If not, images come in the order '
+      'in which they are ready, and a resumed run does not continue where it '
+      'stopped.',
     )
     return p
 

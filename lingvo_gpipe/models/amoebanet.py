@@ -88,7 +88,7 @@ class AmoebaNetCell(base_layer.BaseLayer):
     )
     p.Define('operations', [], 'Ten (state, operation) pairs.')
     p.Define('concat', [], 'States whose concatenation is the output.')
-    p.Define('hand_on_input', True, 'Return the input beside the output.')
+    p.Define('hand_on_input', True, 'Also return the input.')
     p.Define(
       'batch_norm', batch_norm.FusedBatchNormLayer.Params(), 'Batch norm.'
     )

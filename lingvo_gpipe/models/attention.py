@@ -41,7 +41,7 @@ class CausalSelfAttention(base_layer.BaseLayer):
     p.Define(
       'dropout',
       layers.DeterministicDropoutLayer.Params(),
-      'Dropout of what a token sees, after the softmax.',
+      'Dropout of the attention weights, after the softmax.',
     )
     return p
 

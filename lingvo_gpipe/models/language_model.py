@@ -37,8 +37,8 @@ def DecodeParams():
   p.Define('temperature', 0.0, 'See models.sampling.Sampling; 0 is greedy.')
   p.Define('top_k', 0, 'See there.')
   p.Define('top_p', 1.0, 'See there.')
-  p.Define('seed', 0, 'Of random tokens.')
-  p.Define('end_id', tokenizers.END, 'Nothing is generated behind this id.')
+  p.Define('seed', 0, 'Seed of the random tokens.')
+  p.Define('end_id', tokenizers.END, 'Nothing is generated after this id.')
   return p
 
 

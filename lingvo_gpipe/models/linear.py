@@ -18,7 +18,7 @@ class LinearLayer(base_layer.BaseLayer):
     p = super().Params()
     p.Define('input_dim', 0, 'Last dimension of the input.')
     p.Define('output_dim', 0, 'Last dimension of the output.')
-    p.Define('scale', 1.0, 'How large outputs are at first, see the class.')
+    p.Define('scale', 1.0, 'Scale of the initial outputs; see the class.')
     return p
 
   def _CreateLayerVariables(self):

@@ -25,7 +25,9 @@ def TransformerParams():
   p = hyperparams.Params()
   p.Define('vocab_size', 259, 'Number of different ids.')
   p.Define('num_layers', 4, 'L.')
-  p.Define('model_dim', 256, 'D, the size of what layers pass on; even.')
+  p.Define(
+    'model_dim', 256, "D, the width of the layers' inputs and outputs; even."
+  )
   p.Define('hidden_dim', 1024, 'Width of the feed-forward networks.')
   p.Define('num_heads', 4, 'Attention heads; divides model_dim.')
   p.Define('activation', 'RELU', 'One of lingvo.core.activations.')

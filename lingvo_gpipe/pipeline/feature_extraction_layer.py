@@ -62,19 +62,19 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
   def Params(cls):
     p = super().Params()
     p.Define(
-      'variable_name_prefix', '', 'Put before the name of each layer in sub.'
+      'variable_name_prefix', '', 'Prefix of the name of each layer in sub.'
     )
     p.Define('sub', [], 'Params of the layers, in order; each has a name.')
     p.Define(
       'num_act_inputs',
       0,
-      'How many of the last arguments are activations of earlier cells, '
-      'handed through.',
+      'How many of the last arguments are activations of earlier cells, which '
+      'are passed on.',
     )
     p.Define(
       'num_act_outputs',
       0,
-      'How many activations are returned behind the outputs: num_act_inputs, '
+      'How many activations are returned after the outputs: num_act_inputs, '
       'and one for each of act_fetch_layers.',
     )
     p.Define(

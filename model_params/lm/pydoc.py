@@ -70,7 +70,7 @@ class _Transformer(base_model_params.SingleTaskModelParams):
 
 @model_registration.RegisterSingleTaskModel
 class TransformerPieces(_Transformer):
-  """Of SentencePiece tokens, about three bytes each."""
+  """A language model of SentencePiece tokens, about three bytes each."""
 
   VOCAB_SIZE = 1024
   TOKENIZER = {
@@ -81,7 +81,7 @@ class TransformerPieces(_Transformer):
 
 @model_registration.RegisterSingleTaskModel
 class TransformerBytes(_Transformer):
-  """Of bytes."""
+  """A language model of bytes."""
 
   ROW_LENGTH = 256
   VOCAB_SIZE = tokenizers.ByteTokenizer().vocab_size

@@ -231,7 +231,7 @@ class PipeliningLayer(base_layer.BaseLayer):
 
   @property
   def cell_wiring(self) -> list[wiring.CellWiring]:
-    """Which named values each cell hands on and takes."""
+    """Which named values each cell passes on and takes."""
     return list(self._wiring)
 
   def device_of(self, child: str) -> str:

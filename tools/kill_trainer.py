@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Kills the trainer at random moments and compares what comes of it.
+"""Kills the trainer at random moments and compares the results.
 
 A first training is left alone. Then trainings are killed with SIGKILL at random
 moments and started again, until there have been enough kills: one in four while

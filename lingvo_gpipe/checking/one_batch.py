@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One mini-batch of a model, through its plain layers or its pipelines.
 
-Each call of `run` builds the model anew, in a graph of its own. The first one
+Each call of `run` builds the model again, in a graph of its own. The first one
 takes a mini-batch from the model's input and initialises the weights; the
 others are given both.
 """

@@ -28,7 +28,7 @@ from lingvo_gpipe.costing.layer_profile import LayerProfile
 from lingvo_gpipe.cutting.cost_model import LayerCost
 
 _VERSION = 1
-# Less leaves caches as they are, more sweeps out no more of them.
+# Reading less would not flush the caches, and reading more would not help.
 _LEAST_SWEPT_BYTES, _MOST_SWEPT_BYTES = 2**18, 2**26
 
 
@@ -180,7 +180,7 @@ def _swept_bytes(other_bytes: int) -> int:
 def _measured(
   profile: LayerProfile, stored: _MeasuredFile, swept_bytes: int
 ) -> measure.Times:
-  """The times of a layer, from the file or anew."""
+  """The times of a layer, from the file or measured now."""
   kind = _device_kind()
   key = _key(
     as_text(profile.params),

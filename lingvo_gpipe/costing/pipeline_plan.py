@@ -135,7 +135,7 @@ def splits_of(params: Any) -> tuple[int, ...]:
     params: Params of a GPipeSequentialLayer.
 
   Raises:
-    PartitionError: They are no list of whole numbers.
+    PartitionError: They are not a list of whole numbers.
   """
   splits = params.splits or []
   if not isinstance(splits, list | tuple) or not all(

@@ -18,7 +18,7 @@ backward pass; the tokens' functions then hand out the gradients. The function
 of a token is called only if something before its tensors needs gradients.
 
 Nor does anything here outlive a graph. `tf.custom_gradient` adds each gradient
-function to TensorFlow's registry, for ever, and with it all that the function
+function to TensorFlow's registry, forever, and with it all that the function
 refers to: layers, the engine, the graph. Here the registry has one function,
 which finds the op's own where it is kept: on the op.
 """

@@ -19,7 +19,7 @@ each function in its own way: a forward pass that keeps something otherwise than
 one that keeps nothing, two layers in one function otherwise than in two. The
 last bits of results would then depend on the cut. It would also inline calls,
 and merge a recomputed forward pass with the first one. And it would look at
-each call anew, which makes the first step slow. So functions are marked for it
+each call again, which makes the first step slow. So functions are marked for it
 to pass over.
 """
 

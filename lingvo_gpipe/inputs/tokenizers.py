@@ -104,7 +104,7 @@ class SentencePieceTokenizer(Tokenizer):
       origin: Where they come from, for error messages.
 
     Raises:
-      ValueError: if they are no such model.
+      ValueError: if they are not such a model.
     """
     import sentencepiece
 

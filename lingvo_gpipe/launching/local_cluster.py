@@ -61,7 +61,7 @@ class Settings:
 
 
 def free_ports(count: int) -> list[int]:
-  """Ports of the loopback interface that nobody uses just now."""
+  """Ports of the loopback interface that are not in use now."""
   with contextlib.ExitStack() as stack:
     sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
     for s in sockets:

@@ -1,8 +1,8 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A network that this process shares with nobody but its children.
+"""A network that this process shares only with its children.
 
-TensorFlow's servers ask nobody who they are, and listen on every network
+TensorFlow's servers have no authentication, and listen on every network
 interface of the machine. In a network namespace of its own (Linux) there is
 only a loopback interface, which neither other machines nor other users reach:
 

@@ -107,7 +107,7 @@ def _read_events(pattern: str, metric: str) -> tuple[tf.Tensor, tf.Tensor]:
   step, summary = _fields(
     events, 'Event', [('step', tf.int64), ('summary', tf.string)]
   )
-  # An event that is no summary has none of this field, so '' here, which is a
+  # An event that is not a summary lacks this field, so '' here, which is a
   # summary without values.
   (values,) = _fields(
     tf.strings.reduce_join(summary.to_tensor(), axis=1),
@@ -180,7 +180,7 @@ def _fields(
 def _read_files(pattern: str) -> tf.Tensor:
   """The contents of the files that match at the time of the run, by name."""
   # TensorFlow's constant folding would read a file of a constant name once and
-  # for all. A random number out of [0, 1) is no constant to it.
+  # for all. A random number out of [0, 1) is not a constant to it.
   zero = tf.raw_ops.RandomUniformInt(shape=[1], minval=0, maxval=1)
   names = tf.io.matching_files(tf.gather([pattern], zero))
   return tf.map_fn(tf.io.read_file, names)

@@ -20,9 +20,9 @@ def random_permutation_sequence(
 ) -> tf.Tensor:
   """Samples 0 .. num - 1 without replacement, `batch` at a time.
 
-  Each epoch is a permutation of all the numbers, drawn anew. With `repeat` a
-  batch goes on into the next epoch; without it an epoch's last batch may be
-  smaller, and there is one epoch.
+  Each epoch is a new permutation of all the numbers. With `repeat` a batch
+  continues into the next epoch. Without it there is one epoch, whose last batch
+  may be smaller.
 
   Args:
     num: how many numbers.

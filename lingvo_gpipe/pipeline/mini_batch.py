@@ -247,7 +247,7 @@ def _names(given: Mapping[str, Any]) -> list[str]:
 
 
 def check_shared_inputs(params: Any) -> None:
-  """Raises ValueError where Params name what can be no input."""
+  """Raises ValueError if Params name something that cannot be an input."""
   for entry in params.shared_inputs:
     root = str(entry).replace('[', '.').split('.')[0]
     if root not in GIVEN:

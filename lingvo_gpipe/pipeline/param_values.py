@@ -84,7 +84,7 @@ def one_of(params: Any, name: str, allowed: Sequence[str]) -> None:
 def text(
   params: Any, name: str, *, or_none: bool = False, what: str = ''
 ) -> None:
-  """Raises ValueError if a Param is no text; see `whole_number`."""
+  """Raises ValueError if a Param is not text; see `whole_number`."""
   value = params.Get(name)
   if not isinstance(value, str) and not (value is None and or_none):
     raise ValueError(

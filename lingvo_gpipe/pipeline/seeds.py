@@ -65,7 +65,7 @@ class _SeedsByGraph(weakref.WeakValueDictionary):
 def next_seed() -> tf.Tensor:
   """The step seed around a pipeline, an int64 scalar; moves it on by one.
 
-  Lingvo would keep the seed of each graph, and so the graph, for ever; from
+  Lingvo would keep the seed of each graph, and so the graph, forever; from
   now on this thread does not.
   """
   kept = py_utils._STEP_SEED_DICT

@@ -116,7 +116,7 @@ def own_filter(params: Any, what: str) -> VariableFilter | None:
     what: The pipeline, for messages.
 
   Raises:
-    ValueError: It is no regular expression.
+    ValueError: It is not a regular expression.
   """
   names = 'bprop_variable_filter', 'bprop_variable_exclusion'
   values = [params.Get(name) for name in names]

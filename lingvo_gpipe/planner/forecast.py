@@ -59,7 +59,7 @@ class Speeds:
       device without recomputation.
     link_bytes_a_second: Bytes a second from device to device; None: transfers
       take the latency alone.
-    link_latency: Seconds that each transfer takes besides.
+    link_latency: Additional seconds of each transfer.
     step_overhead: Seconds that a step takes besides its tasks, however it is
       run: starting it on all devices, and hearing that it is done.
 

@@ -10,7 +10,7 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import PipelineSpec, Skip
 
-# So many numbers of micro-batches are looked at if nobody says which.
+# How many numbers of micro-batches are considered if none are given.
 _MOST_CHOICES = 8
 # More micro-batches for each cell than this gain next to nothing.
 _MOST_PER_CELL = 16

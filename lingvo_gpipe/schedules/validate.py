@@ -214,7 +214,7 @@ def _error(
   findings: Sequence[str],
   marks: Iterable[_Place],
 ) -> task_lib.ScheduleError:
-  """An error with a grid of the rows as they are, in no particular time."""
+  """An error with a grid of the rows, without times."""
   marked = collections.defaultdict(set)
   for device, position in marks:
     marked[device].add(position)

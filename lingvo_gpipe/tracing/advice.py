@@ -59,7 +59,7 @@ class Situation:
     loss_inside: Whether other schedules are possible.
     recompute: The recompute policy.
     num_examples: The examples in a mini-batch, None if not known.
-    cut: How its layers were cut, None if nobody knows their costs.
+    cut: How its layers were cut, None if their costs are not known.
   """
 
   schedule: Schedule

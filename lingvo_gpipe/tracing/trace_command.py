@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Traces some training steps of a pipelined model: is it pipelining?
+"""Traces some training steps to show when each device works and waits.
 
 Runs real steps of a registered model, records when each task of its pipeline
 ran, and writes beside that what the simulator makes of the same durations:

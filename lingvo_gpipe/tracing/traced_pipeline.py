@@ -30,7 +30,7 @@ class Setup:
     recompute: The recompute policy.
     loss_inside: Whether the loss is in the last cell.
     num_examples: The examples in a mini-batch, None if not known.
-    cut: How the layers were cut, None if nobody knows their costs.
+    cut: How the layers were cut, None if their costs are not known.
     num_cores: How many cores this machine lets the devices have.
     are_cpus: Whether the devices are CPUs.
   """

@@ -10,7 +10,7 @@ in one piece, after all else has been written:
     ckpt-00000020.index            what is where, with checksums
     ckpt-00000020.meta             the graph
     checkpoint                     "ckpt-00000020 is the newest"  <-- it counts
-    ckpt-00000010.*                what is no longer kept, removed
+    ckpt-00000010.*                no longer kept, so removed
 
 A process killed at any of these lines leaves a `checkpoint` whose files are
 whole.

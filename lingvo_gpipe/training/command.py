@@ -50,7 +50,7 @@ def _parse(name, argv, check, values):
 
 
 def check_flags(name, argv, check=lambda values: None):
-  """Checks a command line as far as that goes without TensorFlow: in no time.
+  """Checks a command line as far as possible without importing TensorFlow.
 
   Args:
     name: The command's name, for messages.

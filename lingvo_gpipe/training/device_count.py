@@ -101,7 +101,7 @@ def check(pipelines, num_devices, given):
   Args:
     pipelines: A list of FixedPipeline.
     num_devices: The devices of a pipeline.
-    given: What says so: '--worker_split_size=2'.
+    given: The flag that sets it: '--worker_split_size=2'.
 
   Raises:
     UserError: if there are fewer devices than cells.

@@ -21,7 +21,7 @@ from lingvo_gpipe.training import user_error
 
 
 def _import_if_there(module):
-  """Imports `module`; False if it, or a package it lies in, is not there."""
+  """Imports `module`; False if it, or a package around it, does not exist."""
   try:
     importlib.import_module(module)
   except ModuleNotFoundError as error:

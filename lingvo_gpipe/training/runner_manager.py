@@ -153,7 +153,7 @@ class RunnerManager(inspection.InspectingManager):
       device_count.check(pipelines, size, f'--{self._devices_flag}={size}')
 
   def _TotalDevices(self):
-    """How many devices all workers have, and what says so."""
+    """How many devices all workers have, and which flag says so."""
     each, flag = FLAGS.worker_gpus, 'worker_gpus'
     if not each:
       each, flag = self._num_cpus(), 'worker_cpus'

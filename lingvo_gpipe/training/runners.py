@@ -7,7 +7,7 @@ What they do stays Lingvo's; what differs:
 - Sessions on CPU have as many devices as the pipeline, see `cpu_devices`.
 - A cell's function stays one function: the first step comes much sooner.
 - An error ends the run. Lingvo takes InvalidArgument, FailedPrecondition and
-  others for passing ones and tries again for ever, so that a NaN or a tensor
+  others as temporary and retries them forever, so that a NaN or a tensor
   of the wrong shape looks like a hang.
 - The last step is saved.
 - With random_seed set, in the task's or the model's Params, initial weights are

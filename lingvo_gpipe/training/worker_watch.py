@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Notices when a worker's process is gone or hangs.
 
-A session waits for ever for a worker that hangs, and for one that has not
+A session waits forever for a worker that hangs, and for one that has not
 started. So each worker is asked a question now and then that needs none of its
 threads for computing: what devices a session has that it can't know. Any reply
 will do, "no such session" is one.

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trains six configurations, and says how far predictions of them are off.
+"""Trains six configurations, and shows how far the predictions are off.
 
   layers, each timed alone on a core
   the weights' update                 -- planner -->  predicted step, peaks

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Measures the memory of a pipeline's cells, beside what theory says.
+"""Measures the memory of a pipeline's cells, next to the memory model's.
 
 Each cell runs on a worker process of its own, a TensorFlow server on this
 machine. Printed, for each: the peak of its resident memory above its idle level

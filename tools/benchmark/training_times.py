@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Times whole trainings beside Lingvo's own trainer, from command to end.
+"""Times whole trainings, by this trainer and by Lingvo's, from start to end.
 
 Both train the same model for the same number of steps, by turns, each in a
 process of its own. Beside the time of the command stands what cannot be left

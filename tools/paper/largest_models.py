@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Measures the largest models that train with so much memory a worker.
+"""Measures the largest models that train with a given memory per worker.
 
 The GPipe paper's Table 1, on this machine: the largest AmoebaNet-D and the
 largest Transformer of which one training step stays within a budget of memory

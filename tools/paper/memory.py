@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Table 1 of the GPipe paper beside the planner's: parameters and memory.
+"""Table 1 of the GPipe paper next to the planner's: parameters and memory.
 
 All memory is that of all devices together, as in the paper. Its parameter
 memory is 12 bytes a parameter, so gradients are no part of it; they are taken

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Parameter counts of the GPipe paper's models, beside the published ones.
+"""Parameter counts of the GPipe paper's models, next to the published ones.
 
 The models are those of Table 1 of arXiv:1811.06965 and the announcement's
 AmoebaNet-B, as they are registered. Each kind of layer is built once, in a

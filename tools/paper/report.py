@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's tables beside the planner's, as text that is also Markdown."""
+"""The paper's tables next to the planner's, as text that is also Markdown."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -15,42 +15,44 @@ Half = tuple[facts.Throughputs, Sequence[ThroughputRow]]
 
 _INTRODUCTION = """
 The tables of Huang et al., "GPipe: Efficient Training of Giant Neural Networks
-using Pipeline Parallelism", arXiv:1811.06965v5, beside what this planner says
-of the same models. The models are the registered ones, each kind of layer
-traced once; nothing is allocated and nothing was run. No figure of ours is
-fitted to a published one, but two readings of Table 1 are picked because they
-fit: whether its G is GB or GiB, and that its activation memory includes
-gradients.
+using Pipeline Parallelism", arXiv:1811.06965v5, next to what this package's
+planner predicts for the same models. The models are the registered ones. Each
+kind of layer was traced once; nothing was allocated and nothing was run. No
+prediction is fitted to a published figure, but two readings of Table 1 were
+chosen because they fit: whether its G means GB or GiB, and that its activation
+memory includes gradients.
 """
 
 _PARAMETERS = """
-The paper counts 12 bytes a parameter: a float32 weight and the two slots of
-RMSProp or Adam. Its "GB" are GB for AmoebaNet and GiB for Transformers: that is
-the unit in which 12 bytes fit best. "Our state" is what this engine holds:
+The paper counts 12 bytes per parameter: a float32 weight and the two slots of
+RMSProp or Adam. Its "GB" are GB for AmoebaNet and GiB for Transformers: these
+are the units in which 12 bytes fit best. "Our state" is what this engine keeps:
 weights, slots, the sums of gradients and, with several micro-batches, the
-newest gradients beside them; 16 or 20 bytes a parameter. Of Transformer-3 the
-two memories are printed in each other's row.
+newest gradients. That is 16 or 20 bytes per parameter. For Transformer-3 the
+paper prints each of the two memories in the other's row.
 """
 
 _ACTIVATIONS = f"""
-Of all devices together, in the same units. The published parameter memory has
-no room for gradients, so they are counted here, once. Fill-drain, all
-recomputed, M = {memory.NUM_MICRO_BATCHES} (the paper does not say which);
-AmoebaNet in float32, Transformers in bfloat16, as they are registered. Naive-1
-(no stash) runs in one piece and recomputes nothing.
+The memory of all devices together, in the same units. The published parameter
+memory has no room for gradients, so they are counted here, once. The schedule
+is fill-drain, everything is recomputed, and M = {memory.NUM_MICRO_BATCHES}
+(the paper does not give M). AmoebaNet is in float32, and Transformers are in
+bfloat16, as they are registered. Naive-1 (no stash) does not split the
+mini-batch and recomputes nothing.
 """
 
 _THROUGHPUT = """
-Throughput relative to the first row's, of K cells on K devices, simulated by
-the schedule simulator with the cells that the partitioner cuts by FLOPs. A
-layer takes the longer of its FLOPs at the device's peak and its bytes at its
-memory's peak. Links carry one transfer at a time, beside the computation. The
-mini-batch is the same in all rows, as the paper does not say to what it
-"adjusted" it: a published figure above the bound had another. "Bound" is what K
-equal cells could reach without any loss but the bubble: K M / (M + K - 1),
-relative to the same of the first row. Then what the simulated step is spent on.
-The paper reports of its own steps: recomputation up to 23%, imbalance 3.2% with
-two partitions, and a bubble a little below the theoretical one.
+The throughput of K cells on K devices, relative to that of the first row. It is
+simulated with the cells that the partitioner cuts by FLOPs. The time of a layer
+is that of its FLOPs at the device's peak, or that of its bytes at the memory's
+peak, whichever is longer. A link carries one transfer at a time, during the
+computation. The mini-batch is the same in all rows, because the paper does not
+say how it was "adjusted". "Bound" is what K equal cells could reach if nothing
+but the bubble were lost: K M / (M + K - 1), relative to that of the first row.
+So a published figure above the bound must have used another mini-batch. The
+last columns show what the simulated step is spent on. The paper reports for its
+own steps: recomputation up to 23%, imbalance 3.2% with two partitions, and a
+bubble a little below the theoretical one.
 """
 
 

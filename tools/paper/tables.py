@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The GPipe paper's Tables 1, 2 and 3 beside the planner's.
+"""The GPipe paper's Tables 1, 2 and 3 next to the planner's.
 
 Table 1: parameters, parameter memory and peak activation memory of the largest
 models. Tables 2 and 3: throughput as simulated, with what each step is spent

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 
 def default_directory() -> str:
-  """Where the user's cached files lie: $XDG_CACHE_HOME, or ~/.cache."""
+  """Where the user's cached files are: $XDG_CACHE_HOME, or ~/.cache."""
   root = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
   return os.path.join(root, 'lingvo_gpipe')
 

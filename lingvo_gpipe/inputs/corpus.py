@@ -85,7 +85,7 @@ def hold_out(documents: Sequence[str], fraction: float) -> Corpus:
   together.
 
   Args:
-    documents: The documents; their order plays no part.
+    documents: The documents; their order does not matter.
     fraction: The share of the bytes to hold out, above 0 and below 1.
 
   Returns:
@@ -126,7 +126,7 @@ def without_shared_paragraphs(corpus: Corpus) -> Corpus:
   topics some are chapters and others are their sections. So that nothing of
   the held-out text is trained on, each paragraph of 40 bytes or more that
   occurs in a held-out document is removed from the training documents.
-  Paragraphs lie between blank lines; white space makes no difference.
+  Paragraphs are separated by blank lines; white space makes no difference.
   """
   held_out = {
     _normal_form(x) for text in corpus.test for x in _BLANK_LINES.split(text)

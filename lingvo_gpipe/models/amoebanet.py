@@ -12,7 +12,7 @@
 A cell reads the outputs of the two cells before it, so every boundary between
 cells passes two tensors on: the cell's output and its own first input. The
 first cell gets the stem's output in both places, and the last cell passes on
-its output alone.
+only its output.
 
 Sources: Real et al., Regularized Evolution for Image Classifier Architecture
 Search, arXiv:1802.01548; Huang et al., GPipe, arXiv:1811.06965. Dimensions of
@@ -34,9 +34,10 @@ from lingvo_gpipe.models import (
 class AmoebaNetStem(base_layer.BaseLayer):
   """3x3 convolution, batch norm: from an image to features.
 
-  Without the ReLU that the other blocks begin with: it would make one shade of
-  all that is darker than the middle of the images' range. slim's NASNet, whose
-  skeleton AmoebaNet shares, has none there; torchgpipe's AmoebaNet-D has one.
+  It has no ReLU, unlike the other blocks: a ReLU would map all that is darker
+  than the middle of the images' range to one value. slim's NASNet, which has
+  the same skeleton as AmoebaNet, has none there; torchgpipe's AmoebaNet-D has
+  one.
   """
 
   @classmethod
@@ -71,7 +72,7 @@ class AmoebaNetStem(base_layer.BaseLayer):
 
 
 class AmoebaNetCell(base_layer.BaseLayer):
-  """One cell of the network, as its table says."""
+  """One cell of the network, as its table describes it."""
 
   @classmethod
   def Params(cls):

@@ -16,7 +16,7 @@ _HIDDEN = -1e9
 class CausalSelfAttention(base_layer.BaseLayer):
   """Multi-head attention of each token to itself and those before it.
 
-  Of packed sequences a token sees its own segment only:
+  In packed sequences a token sees only its own segment:
 
   ```
     segment  1 1 1 2 2          x sees x
@@ -113,7 +113,7 @@ class CausalSelfAttention(base_layer.BaseLayer):
     )
 
   def ExtendStep(self, theta, inputs, state, time):
-    """Goes on by some tokens, with those before them remembered.
+    """Continues by some tokens, with a cache of those before them.
 
     Args:
       theta: A NestedMap with the layer's weights.

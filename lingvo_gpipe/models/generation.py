@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Continues prompts token by token, through the cells of a pipeline.
 
-The first pass takes the tokens that all prompts have; from then on each pass
-takes one token. What attention needs of earlier tokens, their keys and values,
-stays on the device of its cell from pass to pass: between devices goes one
-vector a row, and a token goes back to the first cell.
+The first pass takes the tokens that all prompts have. After that each pass
+takes one token. The keys and values of earlier tokens, which attention needs,
+stay on the device of their cell from pass to pass. Only one vector per row goes
+from device to device, and one token per row goes back to the first cell.
 
-Rows are cut into micro-batches, so that all cells work at once. There is no
-barrier between passes: a micro-batch goes on as soon as its token is there.
+Rows are split into micro-batches, so that all cells work at the same time.
+There is no barrier between passes: a micro-batch continues as soon as its token
+is there.
 
 ```
   cell 0   a1 b1 a2 b2 a3 b3 ...        rows a, rows b; pass 1, 2, ...
@@ -52,7 +53,7 @@ def generate(
     pipeline: A PipeliningLayer whose layers have `ZeroState` and `ExtendStep`;
       the first takes ids, the last gives logits. See `transformer_layers`.
     theta: Its weights.
-    prompts: int32 [batch, length]; the batch is static. What is behind a
+    prompts: int32 [batch, length]; the batch is static. What is after a
       prompt's end does not matter.
     prompt_lengths: int32 [batch], 1 to max_length.
     max_length: How many tokens a row can have, its prompt included.

@@ -11,7 +11,7 @@ from lingvo_gpipe.pipeline import tensor_shapes
 
 
 class ImageClassifier(base_model.BaseTask):
-  """Trains a list of layers, cut into cells, to tell images apart.
+  """Trains a list of layers, cut into cells, to classify images.
 
   The loss is computed in the last cell, where the logits are, so any schedule
   can be used. Evaluation and decoding run forward only through the same cells.
@@ -53,7 +53,7 @@ class ImageClassifier(base_model.BaseTask):
     self.CreateChild('pipeline', self.PipelineParams(p))
 
   def ComputePredictions(self, theta, input_batch):
-    """Nothing: predictions and loss are made together, in the pipeline."""
+    """Returns nothing: the pipeline computes predictions and loss together."""
     del theta, input_batch
     return py_utils.NestedMap()
 

@@ -46,7 +46,7 @@ class LanguageModel(base_model.BaseTask):
   """Trains a list of layers, cut into cells, to predict the next token.
 
   The loss is computed in the last cell, where the logits are, so any schedule
-  can be used and logits of more than one micro-batch are never there at once.
+  can be used, and only the logits of one micro-batch exist at a time.
   Evaluation runs forward only through the same cells. The decoder job continues
   the beginnings of rows, see `DecodeParams`, and writes them as text.
 
@@ -118,7 +118,7 @@ class LanguageModel(base_model.BaseTask):
     self._CheckVocabulary()
 
   def ComputePredictions(self, theta, input_batch):
-    """Nothing: predictions and loss are made together, in the pipeline."""
+    """Returns nothing: the pipeline computes predictions and loss together."""
     del theta, input_batch
     return py_utils.NestedMap()
 

@@ -13,7 +13,7 @@ reading the other:
   its gradient       '---> MaxPool --> MaxPoolGrad --> gradient of x
 ```
 
-So here the gradient takes the maximum again, which takes little time, and a
+So here the gradient computes the maximum again, which takes little time, and a
 micro-batch that keeps its activations need not keep y for it.
 """
 

@@ -4,7 +4,7 @@
 
 Each is one layer to a pipeline, which can be cut between any two. Besides
 `FProp`, for whole rows in training and evaluation, each has `ZeroState` and
-`ExtendStep`, to go on by some tokens with those before remembered.
+`ExtendStep`, to continue by some tokens with a cache of those before.
 """
 
 import lingvo.compat as tf

@@ -21,11 +21,12 @@ def to_tuple(x: Any) -> tuple[Any, ...]:
 
 
 class PlacedKey(str):
-  """A child's key that sorts by its place, behind all keys without one.
+  """A child's key that sorts by its position, after all keys without one.
 
-  Lingvo sorts by key where it adds up something of all variables, such as the
-  norm that gradients are clipped by. By name the layers would be added cell by
-  cell, so the sum's last bits would depend on the cut; by place they never do.
+  Lingvo sorts by key when it sums over all variables, such as for the norm that
+  gradients are clipped by. Sorted by name, layers would be added cell by cell,
+  so the last bits of the sum would depend on the cut. Sorted by position they
+  do not.
   """
 
   place: int
@@ -46,10 +47,11 @@ class PlacedKey(str):
 
 
 class FeatureExtractionLayer(base_layer.BaseLayer):
-  """Layers in sequence, which can also hand out activations from between.
+  """Layers in sequence, which can also return intermediate activations.
 
-  Arguments that end in `num_act_inputs` activations of earlier cells; returns
-  the last layer's outputs, then those activations, then the ones fetched here:
+  The last `num_act_inputs` arguments are activations of earlier cells. It
+  returns the last layer's outputs, then those activations, then the ones
+  fetched here:
 
   ```
     args --> sub[0] --> sub[1] --> ... --------------> outputs
@@ -131,8 +133,8 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
       *args: The first layer's arguments, then `num_act_inputs` activations.
 
     Returns:
-      What the last layer returns; with activations behind, if there are any,
-      as a tuple.
+      What the last layer returns. If there are activations, a tuple that ends
+      with them.
     """
     p = self.params
     if len(args) <= p.num_act_inputs:
@@ -194,9 +196,9 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
 
 
 def check_layers(value: Any, what: str, *, nested: bool = False) -> None:
-  """Checks that a Param is a list of layers' Params; sequences in it, too.
+  """Checks that a Param is a list of layers' Params, and sequences in it, too.
 
-  To be called before Params are copied: layers with variables cannot be.
+  Call it before Params are copied, because layers with variables cannot be.
 
   Args:
     value: The Param's value.

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Values that layers hand to later layers by name, past those between.
+"""Values that layers pass by name to later layers, past those between.
 
 A layer puts a value aside, later ones take it. Both happen inside a `scope`,
 which the pipeline opens around each cell and a user around layers that run
@@ -121,7 +121,7 @@ _SCOPES = py_utils.ThreadLocalStack()
 
 @contextlib.contextmanager
 def scope(given: Mapping[str, Any] | None = None) -> Iterator[Scope]:
-  """Inside, layers can put and take values; nothing of outer scopes is seen.
+  """Inside, layers can put and take values; outer scopes are not visible.
 
   Args:
     given: Values that are already there: a nest of tensors, or None, for each
@@ -143,7 +143,7 @@ def put(name: str, value: Any) -> Any:
     value: A nest of tensors; a None in it stays None.
 
   Returns:
-    The value to go on with in place of `value`. Using `value` itself as well
+    The value to use from then on in place of `value`. Using `value` as well
     would make its gradient a sum whose order depends on the cut.
 
   Raises:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A mini-batch through the layers of a PipeliningLayer, without a pipeline.
 
-The layers run in sequence on the whole mini-batch, and TensorFlow finds the
-gradient: what the pipeline is to compute, by other means.
+The layers run in sequence on the whole mini-batch, and TensorFlow computes the
+gradient. The results are those that the pipeline should have.
 """
 
 import contextlib

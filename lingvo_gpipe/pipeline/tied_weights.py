@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of one layer used by another: put into the user's theta.
+"""Weights of one layer that another layer uses: added to its theta.
 
 There is one variable, on its owner's device. Its value is sent to the user's
 device once a step, however many micro-batches use it there. The user's
@@ -37,7 +37,7 @@ def tie(
   theta: Any,
   device_of: Callable[[str], str] | None = None,
 ) -> Any:
-  """Puts tied weights into theta, as `weights_of` of the layers has it.
+  """Adds tied weights to theta, as `weights_of` of the layers says.
 
   Use it to run layers that use the weights of others without a pipeline:
 
@@ -49,9 +49,9 @@ def tie(
     root: A layer that the owners and the users are in: a sequence, or a
       pipeline.
     theta: Its weights.
-    device_of: Maps a child of `root` to its device; each use is then a copy
-      of the weights on the device of the child that the user is in, of its
-      own. If None, the owner's weights themselves stand in the user's theta.
+    device_of: Maps a child of `root` to its device. Each use is then a separate
+      copy of the weights on the device of the child that the user is in. If
+      None, the owner's weights themselves are in the user's theta.
 
   Returns:
     The theta, a copy if anything is tied.

@@ -23,8 +23,8 @@ def in_flight_limits(
   ```
 
   With one cell a device that is min(M, K - k), and never more than that.
-  Cells beside each other on one device cannot overlap, so a micro-batch passes
-  them as it would pass one cell, and holding more would gain no time.
+  Neighbouring cells on one device cannot overlap, so a micro-batch passes them
+  as it would pass one cell, and holding more micro-batches would save no time.
   """
   limits = [0] * len(cell_devices)
   stretches = 0

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which backward tasks run their cell's forward again, and which need not.
 
-To recompute saves memory because other micro-batches come between a forward and
-its backward, whose activations need the same room. Where none comes between,
-nothing is saved: the activations would be thrown away and made again at once.
-That is so in the last cell under 1F1B (K = 3, M = 4):
+Recomputation saves memory because other micro-batches run between a forward and
+its backward, and their activations need the same memory. If none runs between
+them, nothing is saved: the activations would be dropped and recomputed at once.
+This is so in the last cell under 1F1B (K = 3, M = 4):
 
 ```
   device 0  F0 F1 F2  .  . B0 F3 B1  . B2  . B3
@@ -15,10 +15,10 @@ That is so in the last cell under 1F1B (K = 3, M = 4):
                                    recomputed or not
 ```
 
-So the last cell keeps the activations of a micro-batch whose backward directly
-follows its forward on the device, whatever the policy. With M = 1 that would be
-so in a device's order of every schedule, though all other devices, and a loss
-outside of the pipeline, work in between: there the policy alone decides.
+So with any policy the last cell keeps the activations of a micro-batch whose
+backward directly follows its forward on the device. M = 1 is an exception: the
+backward then directly follows the forward on every device, but other devices,
+or a loss outside the pipeline, work in between. There only the policy decides.
 """
 
 import itertools
@@ -41,9 +41,9 @@ def recomputed(
 
   Args:
     schedule: The schedule.
-    policy: 'always': that of each micro-batch does, but for those that would
-      gain nothing by it; 'except_last': that of each but the last, likewise;
-      'never': none does.
+    policy: 'always': those of all micro-batches, except where this would save
+      no memory; 'except_last': the same without the last micro-batch; 'never':
+      none.
 
   Raises:
     ValueError: There is no such policy.

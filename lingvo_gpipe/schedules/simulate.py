@@ -61,8 +61,8 @@ def simulate(
   """Times a schedule.
 
   A task starts as soon as the task before it on its device has ended and the
-  results it needs have arrived. Transfers between devices run beside the tasks
-  and beside each other. There is no other delay.
+  results it needs have arrived. Transfers between devices run at the same time
+  as tasks and other transfers. There is no other delay.
 
   Args:
     schedule: A valid schedule.
@@ -72,7 +72,7 @@ def simulate(
     transfer_times: How long a result travels over each boundary: entry k is
       for activations from cell k to cell k + 1, and for their gradients back.
       One number stands for all boundaries, None for 0. A boundary between two
-      cells of one device takes no time, whatever is said here.
+      cells of one device takes no time, whatever is given here.
 
   Raises:
     ScheduleError: The schedule deadlocks.

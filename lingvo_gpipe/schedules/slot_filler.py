@@ -5,8 +5,8 @@
 The order in which a device runs its tasks is found by running the pipeline
 once on paper: time passes in slots, each task takes one, and in each slot a
 device picks one of the tasks that could start. Each device's row is what it
-picked. As the rows come from one run that went through, no schedule built here
-can deadlock, however the cells lie on the devices.
+picked. Because the rows come from one complete run, no schedule built here can
+deadlock, however the cells are placed on the devices.
 """
 
 from collections.abc import Sequence

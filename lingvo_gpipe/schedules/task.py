@@ -60,16 +60,16 @@ class Schedule:
 
   Attributes:
     name: The schedule's name, for messages.
-    num_micro_batches: M, the micro-batches that a mini-batch is cut into.
-    cell_devices: For each cell, the index of the device it lives on.
+    num_micro_batches: M, the number of micro-batches in a mini-batch.
+    cell_devices: For each cell, the index of its device.
     device_tasks: For each device, its tasks in the order in which they run. A
       device without cells has an empty row.
     first_backward: The first cell with backward tasks. Those before it, in
       which nothing is trained, have forward tasks only. A schedule without any
       backward task leaves it at 0.
 
-  Building one checks nothing, so that a wrong schedule can be looked at:
-  `validate` checks.
+  Building a schedule does not check it, so that a wrong one can be inspected;
+  `validate` checks it.
   """
 
   name: str

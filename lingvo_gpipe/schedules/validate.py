@@ -32,7 +32,7 @@ def validate(schedule: task_lib.Schedule) -> None:
 
   Raises:
     ScheduleError: With all that is wrong of the first kind in this list, and
-      the schedule as a grid in which the tasks at fault bear a '!'.
+      the schedule as a grid in which the tasks at fault are marked '!'.
   """
   _check_shape(schedule)
   _check_places(schedule)

@@ -16,7 +16,7 @@ from lingvo_gpipe.costing.static_values import (
   Frame,
   trip_count,
 )
-from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine import gradient_graph
 from lingvo_gpipe.engine.tensor_specs import differentiable
 
 # Ops whose output is their input's memory.
@@ -75,7 +75,7 @@ def backward(
     none = (False,) * num_inputs
     return Backward(0, _kept_bytes(graph, results), none)
   data_ids = {id(x) for x in data}
-  gradient = graph_function.differentiate(
+  gradient = gradient_graph.differentiate(
     graph,
     ys,
     used,
@@ -97,7 +97,7 @@ def backward(
   )
 
 
-def _frame(gradient: graph_function.Gradient, num_ys: int) -> Frame:
+def _frame(gradient: gradient_graph.Gradient, num_ys: int) -> Frame:
   """What is known of the gradient's inputs: tensors of the forward pass."""
   forward = Frame()
   arguments: dict[int, tuple[tf.Tensor, Frame] | None] = {}

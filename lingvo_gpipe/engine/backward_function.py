@@ -15,12 +15,12 @@ before it, so that one sum a weight is alive and its order is fixed.
 
 import contextlib
 import functools
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import graph_function, packing
+from lingvo_gpipe.engine import gradient_graph, graph_function, packing
 from lingvo_gpipe.engine.repeatable import Repeatable
 from lingvo_gpipe.engine.tensor_specs import differentiable, spec, sum_dtype
 
@@ -65,7 +65,7 @@ class BackwardFunction:
     self._packs = packs
     xs = [*data, *weights]
     used = [i for i, x in enumerate(xs) if x is not None and differentiable(x)]
-    gradient = graph_function.differentiate(
+    gradient = gradient_graph.differentiate(
       graph,
       ys,
       [xs[i] for i in used],
@@ -82,7 +82,7 @@ class BackwardFunction:
     self.weight_positions = positions[len(data) :]
     self._num_results = len(graph.outputs)
     self._gradient = gradient.graph
-    self._captures = _Captures(gradient, graph, self._arguments)
+    self._captures = gradient_graph.Captures(gradient, graph, self._arguments)
     self._residuals = self._captures.residuals
     with graph.as_default():
       self._first_d_y = [tf.placeholder(y.dtype, y.shape) for y in ys[:1]]
@@ -117,7 +117,7 @@ class BackwardFunction:
     for position in self.weight_positions:
       if position is None:
         continue
-      if isinstance(position, graph_function.Slices):
+      if isinstance(position, gradient_graph.Slices):
         for index in (position.values, position.indices):
           part = self._gradient.outputs[index]
           if index == position.values:
@@ -289,7 +289,7 @@ class BackwardFunction:
     for position, weight in zip(self.weight_positions, weights, strict=True):
       if position is None:
         gradients.append(None)
-      elif isinstance(position, graph_function.Slices):
+      elif isinstance(position, gradient_graph.Slices):
         values, indices = next(rest), next(rest)
         shape = _shape(weight, indices.dtype)
         gradients.append(tf.IndexedSlices(values, indices, shape))
@@ -345,70 +345,3 @@ def _shape(weight: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
   if weight.dtype == tf.resource:
     return tf.raw_ops.VariableShape(input=weight, out_type=dtype)
   return tf.shape(weight, out_type=dtype)
-
-
-class _Captures:
-  """Where what a gradient reads comes from.
-
-  Attributes:
-    arguments: Which arguments of the forward call it reads.
-    residuals: What it reads besides of the traced graph.
-    outer: What it reads of no traced graph.
-  """
-
-  def __init__(
-    self,
-    gradient: graph_function.Gradient,
-    graph: graph_function.FuncGraph,
-    arguments: Sequence[packing.Item],
-  ):
-    """Finds it.
-
-    Args:
-      gradient: The gradient.
-      graph: The traced graph.
-      arguments: The inputs of the traced graph, as calls are given them.
-    """
-    self._graph = gradient.graph
-    inputs = gradient.graph.inputs[-len(gradient.captures) :]
-    self._input_for = {
-      id(tensor): placeholder
-      for tensor, placeholder in zip(gradient.captures, inputs, strict=False)
-    }
-    self._read = [
-      (i, item)
-      for i, item in enumerate(arguments)
-      if any(id(t) in self._input_for for t in packing.flat([item]))
-    ]
-    self.arguments = [i for i, _ in self._read]
-    given = {id(t) for t in packing.flat(arguments)}
-    rest = [t for t in gradient.captures if id(t) not in given]
-    self.residuals = [t for t in rest if getattr(t, 'graph', None) is graph]
-    own = set(map(id, self.residuals))
-    self.outer = [t for t in rest if id(t) not in own]
-
-  def inputs(
-    self, items: Callable[[list[tf.Tensor]], list[packing.Item]]
-  ) -> list[packing.Item]:
-    """The gradient's placeholders: of arguments, of residuals, of the rest.
-
-    Args:
-      items: How residuals are handed over.
-    """
-    return [
-      *(
-        [self._placeholder(t) for t in item]
-        if isinstance(item, list)
-        else self._placeholder(item)
-        for _, item in self._read
-      ),
-      *items([self._placeholder(t) for t in self.residuals]),
-      *(self._placeholder(t) for t in self.outer),
-    ]
-
-  def _placeholder(self, tensor: tf.Tensor) -> tf.Tensor:
-    """That of a captured tensor, or one for what is packed with such."""
-    if id(tensor) not in self._input_for:
-      with self._graph.as_default():
-        self._input_for[id(tensor)] = tf.placeholder(tensor.dtype, tensor.shape)
-    return self._input_for[id(tensor)]

@@ -1,16 +1,14 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Functions in TensorFlow's library, and the gradient of one as another.
+"""Parts of graphs as functions in TensorFlow's library.
 
 `tf.function` hides the split that a pipeline needs: which values a forward
 pass must keep for its backward pass, and the backward pass as a function of
-its own that takes them. TensorFlow has that split inside, for its own
-gradient of a `tf.function`; this module is the only place of ours that reaches
-for it.
+its own that takes them. Here a graph is traced once, and any part of it can be
+a function:
 
 ```
-  trace          T:  inputs --------------------> outputs
-  differentiate  G:  d_outputs, tensors of T ---> d_inputs
+  trace          T: inputs ---> outputs
   GraphFunction  a part of a graph that can be called: one call is one op
 ```
 
@@ -23,7 +21,6 @@ each call again, which makes the first step slow. So functions are marked for it
 to pass over.
 """
 
-import dataclasses
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
@@ -37,7 +34,6 @@ from tensorflow.python.framework import (
   ops,
 )
 from tensorflow.python.framework import func_graph as func_graph_lib
-from tensorflow.python.ops import gradients_util
 
 from lingvo_gpipe.engine import packing, xla
 
@@ -315,7 +311,7 @@ def trace(
     with tf.device(device or None):
       return list(fn(*args))
 
-  with _no_device():
+  with no_device():
     return func_graph_lib.func_graph_from_py_func(
       name,
       traced,
@@ -340,135 +336,7 @@ def as_function(
   return GraphFunction(name, graph)
 
 
-@dataclasses.dataclass(frozen=True)
-class Slices:
-  """Where the parts of a sparse gradient stand among a function's outputs."""
-
-  values: int
-  indices: int
-  dense_shape: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Gradient:
-  """The gradient of a traced graph as a graph of its own.
-
-  Attributes:
-    graph: Its inputs are one gradient for each of ys, then what it reads of
-      elsewhere, `captures`.
-    captures: The tensors it reads, of the traced graph or outside of it; those
-      that its outputs depend on.
-    positions: For each of xs: None if it has no gradient, the position of its
-      gradient among the graph's outputs, or `Slices`.
-  """
-
-  graph: FuncGraph
-  captures: tuple[tf.Tensor, ...]
-  positions: tuple[int | Slices | None, ...]
-
-
-def differentiate(
-  forward: FuncGraph,
-  ys: Sequence[tf.Tensor],
-  xs: Sequence[tf.Tensor],
-  name: str,
-  dense: Sequence[bool],
-  device: str = '',
-  weight: int | None = None,
-) -> Gradient:
-  """Builds the gradient of `forward`.
-
-  Call it before `forward` becomes a `GraphFunction`: TensorFlow adds outputs
-  to a loop when it builds the loop's gradient.
-
-  Args:
-    forward: A traced graph.
-    ys: Tensors of it; each is given a gradient.
-    xs: Tensors of it to differentiate by.
-    name: A name for the new graph.
-    dense: For each of xs, whether a sparse gradient is to be made dense.
-    device: As in `trace`.
-    weight: Which of ys is a scalar whose gradient, where it is 0, makes all
-      gradients 0, though some would be NaN.
-  """
-  with _no_device():
-    graph = FuncGraph(name, collections={})
-    with graph.as_default(), tf.device(device or None):
-      d_ys = [tf.placeholder(y.dtype, y.shape) for y in ys]
-      gradients = gradients_util._GradientsHelper(
-        list(ys), list(xs), grad_ys=d_ys, src_graph=forward
-      )
-      gradients = [
-        tf.convert_to_tensor(g)
-        if make_dense and isinstance(g, tf.IndexedSlices)
-        else g
-        for g, make_dense in zip(gradients, dense, strict=True)
-      ]
-      if weight is not None:
-        gradients = _zeros_without(d_ys[weight], gradients)
-      outputs: list[tf.Tensor] = []
-      positions = [_append_output(gradient, outputs) for gradient in gradients]
-  # TensorFlow also builds gradients that nobody asked for, of a product's other
-  # factor, say; what only these read need not be kept.
-  used = set(needed(outputs))
-  captures = [
-    (outer, inner)
-    for outer, inner in zip(
-      graph.external_captures, graph.internal_captures, strict=True
-    )
-    if inner.op in used
-  ]
-  graph.inputs = d_ys + [inner for _, inner in captures]
-  graph.outputs = outputs
-  return Gradient(
-    graph, tuple(outer for outer, _ in captures), tuple(positions)
-  )
-
-
-def _zeros_without(
-  weight: tf.Tensor, gradients: Sequence[tf.Tensor | tf.IndexedSlices | None]
-) -> list[tf.Tensor | tf.IndexedSlices | None]:
-  """The gradients, or zeros in their place if `weight` is 0.
-
-  One product each, which makes 0 of NaN too, and otherwise changes no bit.
-  """
-
-  def masked(gradient: tf.Tensor) -> tf.Tensor:
-    is_there = tf.cast(tf.not_equal(weight, 0), gradient.dtype)
-    return tf.math.multiply_no_nan(gradient, is_there)
-
-  def choose(
-    gradient: tf.Tensor | tf.IndexedSlices | None,
-  ) -> tf.Tensor | tf.IndexedSlices | None:
-    if gradient is None:
-      return None
-    if isinstance(gradient, tf.IndexedSlices):
-      return tf.IndexedSlices(
-        masked(gradient.values), gradient.indices, gradient.dense_shape
-      )
-    return masked(gradient)
-
-  return [choose(gradient) for gradient in gradients]
-
-
-def _append_output(
-  gradient: tf.Tensor | tf.IndexedSlices | None, outputs: list[tf.Tensor]
-) -> int | Slices | None:
-  """Appends the tensors of `gradient`, and says where they are."""
-  if gradient is None:
-    return None
-  start = len(outputs)
-  if not isinstance(gradient, tf.IndexedSlices):
-    outputs.append(tf.identity(gradient))
-    return start
-  outputs += [tf.identity(gradient.values), tf.identity(gradient.indices)]
-  if gradient.dense_shape is None:
-    return Slices(start, start + 1, None)
-  outputs.append(tf.identity(gradient.dense_shape))
-  return Slices(start, start + 1, start + 2)
-
-
-def _no_device():
+def no_device():
   """Hides devices and colocation around, which a new graph would inherit."""
   if tf.executing_eagerly():
     return tf.device(None)

@@ -75,43 +75,6 @@ def test_traces_have_no_devices_and_leave_no_collections_behind(graph):
   assert not graph.get_collection('mine')
 
 
-def _gradient(body, specs, dense=False):
-  """The gradients by all inputs, as a function of d_y and what G reads."""
-  traced = graph_function.trace('f', body, specs)
-  xs = traced.inputs
-  return traced, graph_function.differentiate(
-    traced, traced.outputs[:1], xs, 'g', [dense] * len(xs)
-  )
-
-
-def test_gradient_reads_of_the_trace_what_it_needs():
-  traced, gradient = _gradient(
-    lambda x, unused: [tf.exp(x)], [_VECTOR, _VECTOR]
-  )
-  assert gradient.positions == (0, None)
-  # exp is its own derivative, so the output is all that is read.
-  assert len(gradient.captures) == 1
-  assert gradient.captures[0].op.type == 'Exp'
-  assert gradient.captures[0].graph is traced
-  function = graph_function.GraphFunction('f', gradient.graph)
-  d_x = function([tf.constant([1.0, 2.0]), tf.constant([5.0, 7.0])])
-  np.testing.assert_array_equal(_run(d_x[0]), [5, 14])
-
-
-def test_sparse_gradients_are_told_apart_or_made_dense():
-  table = tf.TensorSpec([4, 2], tf.float32)
-
-  def body(t):
-    return [tf.gather(t, [1, 3])]
-
-  _, sparse = _gradient(body, [table])
-  assert isinstance(sparse.positions[0], graph_function.Slices)
-  assert len(sparse.graph.outputs) in (2, 3)
-  _, dense = _gradient(body, [table], dense=True)
-  assert dense.positions == (0,)
-  assert dense.graph.outputs[0].shape.as_list() == [4, 2]
-
-
 def test_definitions_are_found_through_functions_that_call_functions(graph):
   inner = graph_function.as_function('inner', lambda x: [tf.sin(x)], [_VECTOR])
   outer = graph_function.as_function('outer', _calls(inner), [_VECTOR])

@@ -8,6 +8,7 @@ loss x weight, and are only scaled. Half-precision gradients are still float32
 then: the sum may be too large or too small for them, where the mean is not.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -85,15 +86,13 @@ class PipelineGradients:
         split = micro_batches.split_gradients(
           d_outputs[:num_outputs], parts, dims
         )
-      self._engine.output_gradients = lambda m: split[m]
+      start = engine.LossGradients(lambda m: split[m])
       if len(outputs) > num_outputs:
-        self._engine.loss_gradients = self._aux_gradients(
-          d_outputs[num_outputs:], shares()
-        )
+        losses = self._aux_gradients(d_outputs[num_outputs:], shares())
+        start = dataclasses.replace(start, losses=losses)
       self._engine.restart_backward()
-      self._engine.run(
-        [t for t in self._schedule.in_order() if t.kind != TaskKind.FORWARD]
-      )
+      tasks = self._schedule.in_order()
+      self._engine.run([t for t in tasks if t.kind != TaskKind.FORWARD], start)
 
     return self._attach(outputs, run_backward)
 

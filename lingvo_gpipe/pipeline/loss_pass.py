@@ -13,10 +13,11 @@ from lingvo_gpipe.engine.cell_function import CellInputs, CellOutputs
 from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 from lingvo_gpipe.pipeline.loss import PipelineLoss
 from lingvo_gpipe.pipeline.mini_batch import MiniBatch
+from lingvo_gpipe.schedules import Task
 
 
 class LossPass:
-  """Gives an engine the gradients of a loss that is in the last cell."""
+  """Runs an engine from the gradients of a loss that is in the last cell."""
 
   def __init__(
     self,
@@ -26,7 +27,7 @@ class LossPass:
     batch: MiniBatch,
     devices: list[str],
   ):
-    """Sets the engine's `output_gradients` and `loss_gradients`.
+    """Prepares.
 
     Args:
       loss: The loss.
@@ -41,10 +42,14 @@ class LossPass:
     self._batch = batch
     self._devices = devices
     self._seeds: dict[int, tf.Tensor] = {}
-    the_engine.output_gradients = lambda m: (
-      [self._seed(m)] if loss.has_output else []
+
+  def run(self, tasks: Sequence[Task]) -> None:
+    """Emits tasks, forward and backward."""
+    start = engine.LossGradients(
+      lambda m: [self._seed(m)] if self._loss.has_output else [],
+      self._aux_seeds,
     )
-    the_engine.loss_gradients = self._aux_seeds
+    self.engine.run(tasks, start)
 
   def values(self, m: int) -> list[tf.Tensor]:
     """The values that the loss returned for a micro-batch."""

@@ -262,9 +262,9 @@ class PipelineRun:
     tasks = self.schedule.in_order()
     if self._loss is not None:
       self._loss_pass = self._pass_of(self._loss, self._engine, self._cells[-1])
+      self._loss_pass.run(tasks)
     else:
-      tasks = [task for task in tasks if task.kind == TaskKind.FORWARD]
-    self._engine.run(tasks)
+      self._engine.run([t for t in tasks if t.kind == TaskKind.FORWARD])
     self._statistics: list[tf.Tensor] = []
     for k, cell in enumerate(self._cells):
       self._statistics += cell_effects.apply(
@@ -370,7 +370,7 @@ class PipelineRun:
     last = self._cells[-1].with_fprop(fprop)
     cells = loss_pass.cells_of(loss, self._engine_cells, last)
     again = self._pass_of(loss, self._engine_of(cells), last)
-    again.engine.run(self.schedule.in_order())
+    again.run(self.schedule.in_order())
     return again
 
   def _pass_of(

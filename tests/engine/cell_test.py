@@ -94,8 +94,7 @@ def test_values_and_gradients_go_by_name(schedule, recompute):
     made = engine.Engine(
       cells, plan, inputs, clock, recompute=recompute, input_gradients=False
     )
-    made.output_gradients = lambda m: [tf.ones([1])]
-    made.run(plan.in_order())
+    made.run(plan.in_order(), engine.LossGradients(lambda m: [tf.ones([1])]))
     got = [made.weight_gradients(k)[0] for k in range(4)]
     ws = [cell.weights[0] for cell in cells]
     total = 0.0

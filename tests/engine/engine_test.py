@@ -88,8 +88,9 @@ def _engine(
     recompute=recompute,
     input_gradients=input_gradients,
   )
-  made.output_gradients = lambda m: [tf.ones([2, _WIDTH])]
-  made.run(plan.in_order())
+  made.run(
+    plan.in_order(), engine.LossGradients(lambda m: [tf.ones([2, _WIDTH])])
+  )
   return made, plan, cells, inputs
 
 

@@ -35,8 +35,8 @@ def step(x, w0, w1, recompute):
   schedule = make_schedule('1f1b', (0, 0), {MICRO_BATCHES})
   e = engine.Engine(
     cells, schedule, inputs, clock, recompute=recompute, input_gradients=False)
-  e.output_gradients = lambda m: [e.results(1, m).outputs]
-  e.run(list(schedule.in_order()))
+  start = engine.LossGradients(lambda m: [e.results(1, m).outputs])
+  e.run(list(schedule.in_order()), start)
   return [e.weight_gradients(k)[0] for k in range({NUM_CELLS})]
 
 compiles_graph = xla.compiles_graph

@@ -3,7 +3,7 @@
 """The layer that runs cells on several devices as a pipeline."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import lingvo.compat as tf
@@ -20,6 +20,7 @@ from lingvo_gpipe.pipeline import (
   wiring,
 )
 from lingvo_gpipe.pipeline import run as pipeline_run
+from lingvo_gpipe.pipeline.eager_traces import EagerTraces
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
   PlacedKey,
@@ -165,6 +166,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     self._numbers = self._NumberLayers()
     self._schedule = None
     self._emitted: list[EmittedSchedule] = []
+    self._eager_traces: dict[Hashable, EagerTraces] = {}
     self._constant_loss_weight: float | None = None
 
   # -- Construction.
@@ -260,6 +262,11 @@ class PipeliningLayer(base_layer.BaseLayer):
   def emitted(self) -> list[EmittedSchedule]:
     """What each FProp or ComputeLoss so far put into a graph, in order."""
     return list(self._emitted)
+
+  @property
+  def eager_traces(self) -> dict[Hashable, EagerTraces]:
+    """What eager calls of it have traced."""
+    return self._eager_traces
 
   @property
   def constant_loss_weight(self) -> float | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import lingvo.compat as tf
+import numpy as np
 import pipeline_testing as pt
 import pytest
 import shared_model
@@ -27,6 +28,7 @@ import lingvo.compat as tf
 import pipeline_testing as pt
 import pipelining_layer_eager_test as test
 from lingvo.core import py_utils
+from lingvo_gpipe.pipeline import lingvo_cell
 
 tf.config.set_logical_device_configuration(
   tf.config.list_physical_devices('CPU')[0],
@@ -35,6 +37,13 @@ py_utils.SetEagerMode(True)
 tf.enable_v2_behavior()
 results = {}
 dropped = []
+eager_steps = {}
+traced = []
+body = lingvo_cell.LingvoCell.body
+def counted(self, inputs):
+  traced.append(self.name)
+  return body(self, inputs)
+lingvo_cell.LingvoCell.body = counted
 values = pickle.loads(bytes.fromhex(sys.argv[1]))
 for case in test.CASES:
   params, compute = test.pipeline(*case)
@@ -48,12 +57,31 @@ for case in test.CASES:
     for name, v in variables.items():
       v.assign(values[case[0]][name])
 
-    @tf.function(autograph=False)
     def step():
       with py_utils.GradientTape(persistent=True) as tape:
         metrics = compute(layer)
       return dict(metrics), tape.gradient(metrics['loss'][0], variables)
 
+    def eagerly():
+      before = len(traced)
+      py_utils.ResetStepSeed(5)
+      metrics, gradients = step()
+      return len(traced) - before, metrics['loss'][0].numpy(), {
+        k: tf.convert_to_tensor(g).numpy() for k, g in gradients.items()}
+
+    eager = [eagerly(), eagerly()]
+    for v in variables.values():
+      v.assign(v * 0.5)
+    py_utils.GetOrCreateGlobalStepVar().assign(4)
+    eager.append(eagerly())
+    layer.eager_traces.clear()
+    eager.append(eagerly())
+    eager_steps[case] = eager
+    for name, v in variables.items():
+      v.assign(values[case[0]][name])
+    py_utils.GetOrCreateGlobalStepVar().assign(3)
+
+    step = tf.function(step, autograph=False)
     metrics, gradients = step()
     dropped += [
       weakref.ref(layer), weakref.ref(step.get_concrete_function().graph)]
@@ -63,6 +91,7 @@ for case in test.CASES:
   )
 del layer, step, variables, compute
 gc.collect()
+results['eager'] = eager_steps
 results['kept'] = sum(ref() is not None for ref in dropped)
 sys.stdout.buffer.write(b'RESULT' + pickle.dumps(results))
 """
@@ -155,6 +184,21 @@ def test_tf_function_gives_what_graph_mode_gives(case, eager_results):
     pt.assert_close(result, graph_mode, tolerance=1e-6)
   else:
     pt.assert_identical(result, graph_mode)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_an_eager_step_traces_once_and_gives_what_a_new_trace_gives(
+  case, eager_results
+):
+  first, second, changed, anew = eager_results['eager'][case]
+  assert first[0] > 0 and anew[0] > 0
+  if case[0] != 'second loss':  # A metric's own pass is traced each time.
+    assert (second[0], changed[0]) == (0, 0)
+  for one, other in ((first, second), (changed, anew)):
+    assert one[1] == other[1]
+    for name, gradient in one[2].items():
+      np.testing.assert_array_equal(gradient, other[2][name])
+  assert first[1] != changed[1]
 
 
 def test_nothing_is_kept_of_a_dropped_function(eager_results):

@@ -222,7 +222,9 @@ class BackwardFunction:
       *self._captures.outer,
     ]
     function = self._backward_function(first=sums is None)
-    results = iter(function([*d_ys, *captured, *(sums or ())], num_shaped=0))
+    num_data = sum(position is not None for position in self.input_positions)
+    flat = function([*d_ys, *captured, *(sums or ())], num_shaped=num_data)
+    results = iter(flat)
     d_inputs = [
       None if position is None else next(results)
       for position in self.input_positions

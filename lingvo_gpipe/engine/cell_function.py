@@ -144,6 +144,7 @@ class CellFunction:
     num_values: How many values it hands to the caller.
     captures: Tensors of the surrounding graph that the cell uses besides its
       arguments; weights in all but name.
+    has_gradient: What `prepare_backward` was given.
   """
 
   def __init__(
@@ -321,6 +322,7 @@ class CellFunction:
       Whether there is a gradient, as from `split_gradients`.
     """
     assert self._forward is None, 'The forward function is already made.'
+    self.has_gradient = has_gradient
     ends = self.num_outputs, self.num_outputs + self.num_losses
     returned = [
       *self._graph.outputs[: ends[1]],

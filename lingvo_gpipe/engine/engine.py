@@ -105,6 +105,7 @@ class Engine:
     input_gradients: bool,
     weighted: bool = False,
     given: Mapping[str, Sequence[Any]] | None = None,
+    functions: dict[Any, list[CellFunction]] | None = None,
   ):
     """Traces the cells.
 
@@ -121,6 +122,7 @@ class Engine:
         weight adds 0 to the gradients, even if its own are NaN.
       given: Values from outside that cells take: by name, a nest for each
         micro-batch. They have gradients, unlike the cells' side inputs.
+      functions: See `TracedCells`.
     """
     assert not (input_gradients and schedule.first_backward)
     self._cells = cells
@@ -137,6 +139,7 @@ class Engine:
       self._given,
       input_gradients=input_gradients,
       weighted=weighted,
+      functions=functions,
     )
     self._weights = [self._read_weights(k) for k in range(len(cells))]
     self._packed_weights = [self._pack_weights(k) for k in range(len(cells))]

@@ -35,6 +35,7 @@ class TracedCells:
     *,
     input_gradients: bool,
     weighted: bool,
+    functions: dict[Any, list[CellFunction]] | None = None,
   ):
     """Traces.
 
@@ -45,13 +46,14 @@ class TracedCells:
       given: Values from outside, by name, a nest for each micro-batch.
       input_gradients: Whether backward tasks compute those of the inputs.
       weighted: Whether losses are given the micro-batch's weight.
+      functions: What such cells were traced to before, by `signature`; new
+        traces are added.
     """
     self._cells = cells
     self._schedule = schedule
     self._input_gradients = input_gradients
     self._weighted = weighted
-    self._variants: dict[Any, list[CellFunction]] = {}
-    self._has_gradient: dict[int, HasGradient] = {}
+    self._variants = {} if functions is None else functions
     self.routes = Routes(cells, given)
     self._functions = [
       self._trace(rows, {name: values[m] for name, values in given.items()}, m)
@@ -71,7 +73,7 @@ class TracedCells:
   ) -> list[CellFunction]:
     sides = [cell.side_input(micro_batch) for cell in self._cells]
     specs = _specs([inputs, given, *sides])
-    key = _signature(specs)
+    key = signature(specs)
     if key not in self._variants:
       functions = trace_all(self._cells, specs[0], specs[2:], specs[1])
       if not self._schedule.forward_only:
@@ -90,9 +92,8 @@ class TracedCells:
     first = self._schedule.first_backward
     for k in reversed(range(first, len(functions))):
       by_name = self.by_next_taker(k, lambda name, j: taken[j][name])
-      self._has_gradient[k] = HasGradient(outputs, *by_name)
       outputs, taken[k] = functions[k].prepare_backward(
-        self._has_gradient[k],
+        HasGradient(outputs, *by_name),
         k > first or self._input_gradients,
         trained=self._cells[k].trained,
         without=[
@@ -141,11 +142,13 @@ class TracedCells:
     """
     cell = self._cells[0]
     specs = _specs([inputs, taken, cell.side_input(micro_batch)])
-    key = ('input gradients', _signature(specs))
+    key = ('input gradients', signature(specs))
     if key not in self._variants:
       function = cell.trace(*specs)
       function.prepare_backward(
-        self._has_gradient[0], True, weighted=self._is_weighted(0, function)
+        self.function(0, 0).has_gradient,
+        True,
+        weighted=self._is_weighted(0, function),
       )
       self._variants[key] = [function]
     return self._variants[key][0]
@@ -157,7 +160,7 @@ def _specs(nests: list[Any]) -> list[Any]:
   )
 
 
-def _signature(specs: Any) -> Any:
+def signature(specs: Any) -> Any:
   """Something hashable that tells shapes and dtypes apart."""
 
   def dimensions(shape: tf.TensorShape) -> tuple[int | None, ...] | None:

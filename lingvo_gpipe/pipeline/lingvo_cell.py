@@ -119,7 +119,7 @@ class LingvoCell:
     self._numbers = numbers
     self.trained = trained
     self._is_trained = is_trained
-    self._tables = [
+    self.tables = [
       by_rows_at is not None
       and trains
       and may_be_read_by_rows(leaf, by_rows_at)
@@ -180,7 +180,7 @@ class LingvoCell:
       enter(self._accumulators_in_trace(inputs.carry))
       enter(self._activations_in_trace())
       for weight, leaf, is_table in zip(
-        inputs.weights, self.weights, self._tables, strict=True
+        inputs.weights, self.weights, self.tables, strict=True
       ):
         if is_table:
           read_by_rows(weight, leaf)

@@ -60,6 +60,7 @@ class PipelineLoss:
     self.differentiable: list[str] = []
     self._names: list[str] | None = None
     self._known_weights: set[float | None] = set()
+    self._combine: dict[Any, graph_function.GraphFunction] = {}
 
   def in_cell(
     self, layer: base_layer.BaseLayer, metrics: Any
@@ -167,9 +168,12 @@ class PipelineLoss:
       ]
       return self._combine_rows(rows, num_values)
 
-    function = graph_function.as_function(
-      'combine_metrics', combine, [spec(t) for t in flat]
-    )
+    specs = tuple(spec(t) for t in flat)
+    if specs not in self._combine:
+      self._combine[specs] = graph_function.as_function(
+        'combine_metrics', combine, specs
+      )
+    function = self._combine[specs]
     with placement.on_device(self._device):
       results = function(flat)
     names = self._names + ([AUX] if num_aux else [])

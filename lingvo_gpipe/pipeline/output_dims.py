@@ -16,6 +16,7 @@ import lingvo.compat as tf
 from lingvo_gpipe.engine import batch_dims
 from lingvo_gpipe.engine.cell import Cell, trace_all
 from lingvo_gpipe.engine.cell_function import CellFunction
+from lingvo_gpipe.engine.traced_cells import signature
 from lingvo_gpipe.pipeline import leaves
 from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 from lingvo_gpipe.pipeline.mini_batch import INPUTS, MiniBatch
@@ -34,6 +35,7 @@ class OutputDims:
     batch: MiniBatch,
     cells: Sequence[Cell],
     side_inputs: SideInputs,
+    traced: dict[Any, list[CellFunction]],
   ):
     """Prepares the checks.
 
@@ -42,11 +44,13 @@ class OutputDims:
       batch: The mini-batch.
       cells: The K cells.
       side_inputs: Its side inputs.
+      traced: What such cells were traced to before; new traces are added.
     """
     self._path = path
     self._batch = batch
     self._cells = cells
     self._side_inputs = side_inputs
+    self._traced = traced
     self._functions: list[CellFunction] = []
     self._other: list[CellFunction] | None = None
     self._sizes: list[int | None] = []
@@ -88,7 +92,10 @@ class OutputDims:
       self._side_inputs.of_cell(k, specs) for k in range(len(self._cells))
     ]
     values = self._side_inputs.values(specs)
-    return trace_all(self._cells, specs[INPUTS], sides, values)
+    key = ('forward', signature([specs[INPUTS], values, sides]))
+    if key not in self._traced:
+      self._traced[key] = trace_all(self._cells, specs[INPUTS], sides, values)
+    return self._traced[key]
 
   # -- What is joined.
 

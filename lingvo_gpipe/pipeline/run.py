@@ -27,6 +27,7 @@ from lingvo_gpipe.engine import (
 )
 from lingvo_gpipe.pipeline import (
   cell_effects,
+  eager_traces,
   frozen_cells,
   input_gradients,
   loss_pass,
@@ -91,6 +92,7 @@ class PipelineRun:
     self._loss = None
     if with_loss:
       self._loss = PipelineLoss(self._devices[-1])
+    self._wants_aux = with_loss or py_utils.AuxLossContext.Current() is not None
     self._cells = self._make_cells(theta)
     self._inputs, self._input_dims = self._batch.inputs_and_dims()
     self._input_gradients = input_gradients.may_be_needed(
@@ -111,6 +113,19 @@ class PipelineRun:
         layer, self._cells, self._side_inputs.taken_as_values
       ),
     )
+    self._traces = eager_traces.of_kind(
+      layer.eager_traces,
+      self._cells,
+      self._training,
+      with_loss,
+      self._wants_aux,
+      self._input_gradients,
+      self.schedule.first_backward,
+      *(
+        tuple(self._side_inputs.taken_as_values(k))
+        for k in range(len(self._cells))
+      ),
+    )
     self._make_engine()
     self.emitted = EmittedSchedule(
       self.schedule,
@@ -128,9 +143,6 @@ class PipelineRun:
     flags = trained_variables.flags(theta, layer.vars, is_trained)
     flags = tied_weights.tie(layer, flags)
     theta = tied_weights.tie(layer, theta, layer.device_of)
-    wants_aux = (
-      self._loss is not None or py_utils.AuxLossContext.Current() is not None
-    )
     learners = list(trained_variables.learner_filters(layer))
     # What one learner updates must not reach another's backward pass.
     by_rows = self._training and len(learners) < 2
@@ -153,7 +165,7 @@ class PipelineRun:
           cell_theta,
           CellFProp(layer, k, self._loss),
           layer.layer_numbers,
-          collect_aux_losses=wants_aux,
+          collect_aux_losses=self._wants_aux,
           trained=tf.nest.flatten(cell_flags),
           is_trained=is_trained,
           by_rows_at=device if by_rows else None,
@@ -184,24 +196,32 @@ class PipelineRun:
       for k, cell in enumerate(self._cells)
     ]
     cells = self._engine_cells
+    traced = self._traces.functions
     self._dims = OutputDims(
-      self._layer.path, self._batch, cells, self._side_inputs
+      self._layer.path, self._batch, cells, self._side_inputs, traced
     )
+    num_known = len(traced)
     try:
-      self._engine = self._engine_of(cells)
+      self._engine = self._engine_of(cells, traced)
     except Exception as error:
       self._dims.explain(error)
       raise
     self._dims.compare(
       *([self._engine.traced(k, m) for k in range(len(cells))] for m in (0, -1))
     )
-    if self._training:
+    self._loss = self._traces.hand_on(self._cells, self._loss)
+    eager_traces.forget_what_captures(self._layer.eager_traces, self._traces)
+    if self._training and len(traced) > num_known:
       self._check_random_ops()
       for k in range(self._num_frozen):
         captures = self._engine.traced(k).captures
         frozen_cells.check_captures(self._layer, k, captures)
 
-  def _engine_of(self, cells: Sequence[engine.Cell]) -> engine.Engine:
+  def _engine_of(
+    self,
+    cells: Sequence[engine.Cell],
+    functions: dict[Any, list[cell_function.CellFunction]] | None = None,
+  ) -> engine.Engine:
     return engine.Engine(
       cells,
       self.schedule,
@@ -211,6 +231,7 @@ class PipelineRun:
       input_gradients=self._input_gradients,
       weighted=self._loss is not None,
       given=self._split_values,
+      functions=functions,
     )
 
   def _check_random_ops(self) -> None:

@@ -16,7 +16,7 @@ from lingvo_gpipe.costing.static_values import (
   Frame,
   trip_count,
 )
-from lingvo_gpipe.engine import gradient_graph
+from lingvo_gpipe.engine import gradient_graph, graph_function
 from lingvo_gpipe.engine.tensor_specs import differentiable
 
 # Ops whose output is their input's memory.

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Links between pages lead somewhere, and no page is out of reach."""
+"""Links between pages, and names of files in them, lead somewhere."""
 
 import pathlib
 import re
@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 DOCS = ROOT / 'docs'
 PAGES = [ROOT / 'README.md', *sorted(DOCS.glob('*.md'))]
 _LINK = re.compile(r'\]\(([^)\s]+)\)')
+_FILE = re.compile(r'`([a-z_/]+/[a-z_0-9]+\.py)`')
 _BLOCK = re.compile(r'^```.*?^```$', re.MULTILINE | re.DOTALL)
 
 
@@ -38,6 +39,14 @@ def test_every_link_leads_to_a_file_and_a_title(page):
     assert target.exists(), f'{page.name}: {link}'
     if anchor:
       assert anchor in _anchors(target), f'{page.name}: {link}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_are_there(page):
+  names = _FILE.findall(_text(page))
+  places = (ROOT, ROOT / 'lingvo_gpipe', page.parent)
+  missing = [n for n in names if not any((p / n).exists() for p in places)]
+  assert not missing, f'{page.name}: {missing}'
 
 
 def test_the_index_has_every_page():

@@ -57,3 +57,10 @@ def lose_worker():
 
 def leave_worker():
   return _worker(60)
+
+
+def tell_and_sleep(file):
+  with open(f'{file}.part', 'w') as told:
+    told.write(str(os.getpid()))
+  os.rename(f'{file}.part', file)
+  time.sleep(60)

@@ -228,13 +228,14 @@ class AliveOnly(futures.ProcessPoolExecutor):
     super().__init__(
       number,
       multiprocessing.get_context('spawn'),
-      initializer=_set_environment,
+      initializer=_begin,
       initargs=(process_memory.ALIVE_ONLY_ENV,),
     )
 
 
-def _set_environment(environment: dict[str, str]) -> None:
+def _begin(environment: dict[str, str]) -> None:
   os.environ.update(environment)
+  _end_with_parent(lambda: os._exit(1))
 
 
 # -- In the process.
@@ -248,6 +249,18 @@ def announce(pids: Sequence[int]) -> None:
     _channel.send(('workers', list(pids)))
 
 
+def _end_with_parent(end: Callable[[], None]) -> None:
+  """Has `end` called when the process that started this one has ended."""
+  parent = multiprocessing.parent_process()
+  assert parent is not None
+
+  def wait() -> None:
+    parent.join()
+    end()
+
+  threading.Thread(target=wait, daemon=True).start()
+
+
 def _serve(
   channel: Any, log: str, make: str, args: Any, kwargs: dict[str, Any]
 ) -> None:
@@ -256,6 +269,7 @@ def _serve(
   _channel = channel
   # Its workers are in its group.
   os.setpgid(0, 0)
+  _end_with_parent(lambda: os.killpg(0, signal.SIGKILL))
   stream = os.open(log, os.O_WRONLY | os.O_APPEND)
   for printed in (1, 2):
     os.dup2(stream, printed)

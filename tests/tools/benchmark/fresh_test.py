@@ -4,6 +4,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -85,6 +87,10 @@ def test_deaths_of_workers_and_slowness_are_errors():
 
 def test_workers_end_with_the_process_that_started_them():
   pid = fresh.call('fresh_functions.leave_worker')
+  _wait_for_end(pid)
+
+
+def _wait_for_end(pid):
   for _ in range(100):
     try:
       os.kill(pid, 0)
@@ -92,4 +98,25 @@ def test_workers_end_with_the_process_that_started_them():
       return
     time.sleep(0.05)
   os.kill(pid, signal.SIGKILL)
-  pytest.fail('The worker lives on.')
+  pytest.fail('A process lives on.')
+
+
+_KILLED = """
+from tools.benchmark import fresh
+with fresh.AliveOnly() as pool:
+  pool.submit(fresh.call, 'fresh_functions.tell_and_sleep', {!r}).result()
+"""
+
+
+def test_all_processes_end_with_the_program_however_it_ends(tmp_path):
+  told = tmp_path / 'pid'
+  environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
+  program = subprocess.Popen(
+    [sys.executable, '-c', _KILLED.format(str(told))], env=environment
+  )
+  while not told.exists():
+    assert program.poll() is None
+    time.sleep(0.1)
+  program.kill()
+  program.wait()
+  _wait_for_end(int(told.read_text()))

@@ -91,7 +91,7 @@ def test_workers_end_with_the_process_that_started_them():
 
 
 def _wait_for_end(pid):
-  for _ in range(100):
+  for _ in range(600):
     try:
       os.kill(pid, 0)
     except ProcessLookupError:

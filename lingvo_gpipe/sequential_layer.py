@@ -122,7 +122,7 @@ class GPipeSequentialLayer(PipeliningLayer):
 
   def _CellParams(self):
     num_devices = cluster_factory.Current().num_devices_per_split
-    self._plan = pipeline_plan.plan(
+    self._plan = pipeline_plan.make_plan(
       self.params, num_devices, self.trained_variables
     )
     return self._plan.cell_params()
@@ -132,7 +132,8 @@ class GPipeSequentialLayer(PipeliningLayer):
     """How the layers are cut, and what they cost."""
     return self._plan
 
-  def CutTable(self) -> CutTable:
+  @property
+  def table(self) -> CutTable:
     """The cut as a table: data, and text by its `to_text()`."""
     return self._table
 
@@ -148,4 +149,4 @@ class GPipeSequentialLayer(PipeliningLayer):
       PartitionError: There is no such cut of the layers.
       ValueError: A Param is not usable.
     """
-    return pipeline_plan.plan(params, num_devices)
+    return pipeline_plan.make_plan(params, num_devices)

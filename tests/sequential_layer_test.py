@@ -132,7 +132,7 @@ def test_the_table_tells_cells_costs_and_memory():
   with pt.cluster(2), tf.Graph().as_default():
     py_utils.GetOrCreateGlobalStepVar()
     layer = params.Instantiate()
-    table = layer.CutTable()
+    table = layer.table
   assert table.basis == 'flops'
   assert [row.device for row in table.rows] == layer.cell_devices
   assert sum(row.share for row in table.rows) == pytest.approx(1)
@@ -355,7 +355,7 @@ def test_what_a_learner_leaves_out_costs_no_backward_pass(balance, trained):
     assert schedule.forward_only and cut.first_backward == 4
   else:
     assert schedule.first_backward == cut.first_backward > 0
-  for row in layer.CutTable().rows[: cut.first_backward]:
+  for row in layer.table.rows[: cut.first_backward]:
     assert row.gradient_bytes == row.optimizer_bytes == row.stash_bytes == 0
 
 

@@ -3,7 +3,7 @@
 """Costs that are stated, not traced, for tests of the paper's tables."""
 
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.planner.model_costs import ModelCosts
+from tools.paper.model_costs import ModelCosts
 
 
 def equal_layers(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import handle_data_util
 
-from lingvo_gpipe.costing import functions, graph_flops, specs
+from lingvo_gpipe.costing import functions, graph_flops
 from lingvo_gpipe.costing.layer_trace import LayerTrace
 from lingvo_gpipe.costing.static_values import (
   CALLS,
@@ -16,8 +16,7 @@ from lingvo_gpipe.costing.static_values import (
   Frame,
   trip_count,
 )
-from lingvo_gpipe.engine import gradient_graph, graph_function
-from lingvo_gpipe.engine.tensor_specs import differentiable
+from lingvo_gpipe.engine import gradient_graph, graph_function, tensor_specs
 
 # Ops whose output is their input's memory.
 _SAME_MEMORY = frozenset(
@@ -66,11 +65,11 @@ def backward(
   results = graph.outputs[:num_outputs]
   ys = [y for y, use in zip(results, given, strict=True) if use]
   ys += graph.outputs[num_outputs : num_outputs + trace.function.num_losses]
-  ys = [y for y in ys if differentiable(y)]
-  num_inputs = len(specs.leaves(trace.call.inputs))
+  ys = [y for y in ys if tensor_specs.differentiable(y)]
+  num_inputs = len(tensor_specs.leaves(trace.call.inputs))
   data = graph.inputs[:num_inputs] if input_gradients else []
   weights = trace.function.weight_inputs(trained)
-  used = [x for x in (*data, *weights) if differentiable(x)]
+  used = [x for x in (*data, *weights) if tensor_specs.differentiable(x)]
   if not ys or not used:
     none = (False,) * num_inputs
     return Backward(0, _kept_bytes(graph, results), none)
@@ -149,7 +148,7 @@ def _memory(tensor: tf.Tensor) -> tf.Tensor:
 def _bytes(tensor: tf.Tensor) -> int:
   if tensor.dtype.base_dtype == tf.variant:
     return _list_bytes(tensor)
-  return specs.spec_bytes(tensor)
+  return tensor_specs.spec_bytes(tensor)
 
 
 def _list_bytes(tensor: tf.Tensor) -> int:
@@ -161,6 +160,6 @@ def _list_bytes(tensor: tf.Tensor) -> int:
   if data is None or not data.is_set or not trips:
     return 0
   return trips * sum(
-    specs.spec_bytes(tf.TensorSpec(element.shape, element.dtype))
+    tensor_specs.spec_bytes(tf.TensorSpec(element.shape, element.dtype))
     for element in data.shape_and_type
   )

@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lingvo_gpipe.costing import graph_flops, specs, weights
+from lingvo_gpipe.costing import graph_flops, weights
 from lingvo_gpipe.costing.backward_graph import Backward, backward
 from lingvo_gpipe.costing.building import (
   ParamsCache,
@@ -23,9 +23,13 @@ from lingvo_gpipe.costing.building import (
   in_build_thread,
   own_graph,
 )
-from lingvo_gpipe.costing.layer_trace import LayerCall, LayerTrace
+from lingvo_gpipe.costing.layer_trace import (
+  LayerCall,
+  LayerTrace,
+  check_known,
+)
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.engine.tensor_specs import differentiable
+from lingvo_gpipe.engine import tensor_specs
 from lingvo_gpipe.pipeline import named_values, wiring
 from lingvo_gpipe.pipeline.feature_extraction_layer import to_tuple
 
@@ -108,7 +112,7 @@ def profile_layers(
     (input_specs, 'input_shapes'),
     (named_specs, 'side_input_shapes'),
   ):
-    specs.check_known(
+    check_known(
       nest, param, f'Set {param} to the shapes and dtypes of one micro-batch.'
     )
   if not layers:
@@ -231,22 +235,26 @@ class _Profiler:
       self._first_trained = next(
         (i for i, flags in enumerate(trained) if any(flags)), len(traces)
       )
-    behind = tuple(map(differentiable, specs.leaves(traces[-1][0].outputs)))
+    behind = tuple(
+      map(
+        tensor_specs.differentiable, tensor_specs.leaves(traces[-1][0].outputs)
+      )
+    )
     takers: dict[str, tuple[bool, ...]] = {}
     for index in reversed(range(len(traces))):
       trace, call = traces[index]
       given = list(behind)
       for value, nest in sorted(trace.put.items()):
-        unused = (False,) * len(specs.leaves(nest))
+        unused = (False,) * len(tensor_specs.leaves(nest))
         given += takers.pop(value, unused)
       profile, has_gradient = self._profile(
         index, trace, call, tuple(given), trained[index]
       )
       profiles.append(profile)
       flags = iter(has_gradient)
-      behind = tuple(next(flags) for _ in specs.leaves(trace.call.args))
+      behind = tuple(next(flags) for _ in tensor_specs.leaves(trace.call.args))
       for value, nest in sorted(trace.call.taken.items()):
-        mine = [next(flags) for _ in specs.leaves(nest)]
+        mine = [next(flags) for _ in tensor_specs.leaves(nest)]
         others = takers.get(value, (False,) * len(mine))
         takers[value] = tuple(map(max, mine, others))
     return profiles[::-1]
@@ -273,7 +281,7 @@ class _Profiler:
       forward=self._forward_flops[id(trace)],
       backward=found.flops,
       activation_bytes=found.activation_bytes,
-      output_bytes=specs.num_bytes(trace.outputs),
+      output_bytes=tensor_specs.num_bytes(trace.outputs),
       has_backward=index >= self._first_trained,
     )
     profile = LayerProfile(

@@ -12,9 +12,9 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer
 
-from lingvo_gpipe.costing import specs, weights
+from lingvo_gpipe.costing import weights
 from lingvo_gpipe.costing.building import explained
-from lingvo_gpipe.engine import cell_function
+from lingvo_gpipe.engine import cell_function, tensor_specs
 from lingvo_gpipe.pipeline import named_values
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
@@ -53,7 +53,7 @@ class LayerCall:
 
   def key(self) -> Any:
     """Equal for calls with tensors of the same shapes and dtypes."""
-    return specs.key((self.inputs, dict(self.tied)))
+    return tensor_specs.key((self.inputs, dict(self.tied)))
 
 
 class LayerTrace:
@@ -114,7 +114,7 @@ class LayerTrace:
       )
       self.weights = weights.weights_of(self.layer)
     self.outputs, self.put = self.function.outputs, self.function.put
-    specs.check_known(
+    check_known(
       (self.outputs, self.put),
       f'What layer {name!r} ({params.cls.__name__}) returns for '
       f'{describe(call.args)}',
@@ -164,3 +164,25 @@ def _with_tied(theta: Any, tied: Mapping[str, Any]) -> Any:
       nest,
     )
   return theta
+
+
+def check_known(nest: Any, what: str, remedy: str) -> None:
+  """Raises ValueError if a tensor's size is not known.
+
+  Args:
+    nest: Specs.
+    what: What they are of, for the error.
+    remedy: What to do about it, for the error.
+  """
+  for leaf in tf.nest.flatten(nest):
+    if leaf is None:
+      continue
+    if not hasattr(leaf, 'shape') or not hasattr(leaf, 'dtype'):
+      raise ValueError(
+        f'{what} must be a nest of tf.TensorSpec; it has {leaf!r}. {remedy}'
+      )
+    if not leaf.shape.is_fully_defined():
+      raise ValueError(
+        f'{what} has the shape {leaf.shape}, with unknown dimensions; costs '
+        f'need all of them. {remedy}'
+      )

@@ -13,11 +13,10 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe.costing import specs
 from lingvo_gpipe.costing.building import explained, own_graph
 from lingvo_gpipe.costing.cost_session import session_config
 from lingvo_gpipe.costing.layer_trace import LayerTrace
-from lingvo_gpipe.engine import placement
+from lingvo_gpipe.engine import placement, tensor_specs
 from lingvo_gpipe.engine.backward_function import BackwardFunction
 from lingvo_gpipe.engine.barrier import barrier
 from lingvo_gpipe.engine.cell_function import HasGradient
@@ -218,9 +217,9 @@ def _other_memory(num_bytes: int) -> list[tf.Tensor]:
 
 def _has_gradient(trace: LayerTrace, given: Sequence[bool]) -> HasGradient:
   flags = iter(given)
-  outputs = [next(flags) for _ in specs.leaves(trace.outputs)]
+  outputs = [next(flags) for _ in tensor_specs.leaves(trace.outputs)]
   put = {
-    name: [next(flags) for _ in specs.leaves(nest)]
+    name: [next(flags) for _ in tensor_specs.leaves(nest)]
     for name, nest in sorted(trace.put.items())
   }
   return HasGradient(outputs, put)

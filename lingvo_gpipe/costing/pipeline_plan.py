@@ -25,7 +25,6 @@ from lingvo_gpipe.costing import (
   layer_profile,
   loss_cost,
   measured_costs,
-  specs,
   weights,
 )
 from lingvo_gpipe.cutting import units
@@ -38,6 +37,7 @@ from lingvo_gpipe.cutting.partitioner import (
   partition,
 )
 from lingvo_gpipe.cutting.skips import Skip
+from lingvo_gpipe.engine import tensor_specs
 from lingvo_gpipe.pipeline import (
   flat_layers,
   leaves,
@@ -94,7 +94,7 @@ class PipelinePlan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Uncut:
+class CostedLayers:
   """A model before it is cut.
 
   Attributes:
@@ -110,10 +110,10 @@ class Uncut:
   basis: str
 
 
-def uncut(
+def cost_layers(
   params: Any, num_devices: int, trained: TrainedVariables | None = None
-) -> Uncut:
-  """What `plan` cuts; see there.
+) -> CostedLayers:
+  """What `make_plan` cuts; see there.
 
   Raises:
     ValueError: A Param is not usable.
@@ -125,7 +125,7 @@ def uncut(
   layers = flat_layers.flatten(params.sub, params)
   counted, basis, input_bytes = _costs(params, layers, trained)
   spec = _spec(params, num_devices, input_bytes, counted.skips)
-  return Uncut(tuple(layers), tuple(counted.costs), spec, basis)
+  return CostedLayers(tuple(layers), tuple(counted.costs), spec, basis)
 
 
 def splits_of(params: Any) -> tuple[int, ...]:
@@ -150,7 +150,7 @@ def splits_of(params: Any) -> tuple[int, ...]:
   return tuple(int(n) for n in splits)
 
 
-def plan(
+def make_plan(
   params: Any, num_devices: int, trained: TrainedVariables | None = None
 ) -> PipelinePlan:
   """Cuts a model.
@@ -167,18 +167,18 @@ def plan(
     ValueError: A Param is not usable.
   """
   splits = splits_of(params)
-  found = uncut(params, num_devices, trained)
-  if params.num_partitions > len(found.layers):
+  costed = cost_layers(params, num_devices, trained)
+  if params.num_partitions > len(costed.layers):
     raise PartitionError(
       f'{params.name}.num_partitions is {params.num_partitions}, but '
-      f'{params.name}.sub has {len(found.layers)} layers, of which each cell '
-      f'needs at least one: use {len(found.layers)} or fewer.'
+      f'{params.name}.sub has {len(costed.layers)} layers, of which each cell '
+      f'needs at least one: use {len(costed.layers)} or fewer.'
     )
   try:
-    cells = partition(found.costs, found.spec, splits or None)
+    cells = partition(costed.costs, costed.spec, splits or None)
   except PartitionError as error:
     raise PartitionError(f'{params.name}: {error}') from error
-  return PipelinePlan(found.layers, cells, found.basis, bool(splits))
+  return PipelinePlan(costed.layers, cells, costed.basis, bool(splits))
 
 
 def _spec(
@@ -310,7 +310,7 @@ def _costs(
       for cost, time in zip(counted.costs, given, strict=True)
     ]
     counted = _Counted(costs, counted.skips)
-  return counted, balance, specs.num_bytes(shapes)
+  return counted, balance, tensor_specs.num_bytes(shapes)
 
 
 def _given_costs(params: Any, num_layers: int) -> list[float]:
@@ -456,4 +456,4 @@ def _skips(
     for name, nest in profile.put.items():
       later = tuple(j for j in takers.get(name, ()) if j > i)
       if later:
-        yield Skip(i, later, specs.num_bytes(nest))
+        yield Skip(i, later, tensor_specs.num_bytes(nest))

@@ -1,6 +1,8 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Small questions about tensors."""
+"""Small questions about tensors, and nests of them."""
+
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import handle_data_util
@@ -33,3 +35,31 @@ def sum_dtype(dtype: tf.DType) -> tf.DType:
   M of them would, and their sum may be too large.
   """
   return tf.float32 if dtype in (tf.bfloat16, tf.float16) else dtype
+
+
+def leaves(nest: Any) -> list[tf.TensorSpec]:
+  """The specs, or tensors, of a nest, in order, without None."""
+  return [leaf for leaf in tf.nest.flatten(nest) if leaf is not None]
+
+
+def num_bytes(nest: Any) -> int:
+  """Bytes of all tensors of a nest of specs."""
+  return sum(spec_bytes(spec) for spec in leaves(nest))
+
+
+def spec_bytes(spec: tf.TensorSpec | tf.Tensor) -> int:
+  """Bytes of one tensor; 0 where the shape is not known, or has no bytes."""
+  dtype = spec.dtype.base_dtype
+  if not spec.shape.is_fully_defined() or dtype in (tf.variant, tf.resource):
+    return 0
+  return int(spec.shape.num_elements()) * dtype.size
+
+
+def key(nest: Any) -> Any:
+  """Equal for nests of the same structure, shapes and dtypes."""
+  flat = tf.nest.flatten(nest)
+  structure = tf.nest.pack_sequence_as(nest, range(len(flat)))
+  return repr(structure), tuple(
+    None if leaf is None else (leaf.dtype.name, tuple(leaf.shape))
+    for leaf in flat
+  )

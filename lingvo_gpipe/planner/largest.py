@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from lingvo_gpipe import text_table
 from lingvo_gpipe.cutting import partitioner
 from lingvo_gpipe.cutting.units import format_bytes
-from lingvo_gpipe.planner import recommend, size_fit
+from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast, Setting, Speeds
 from lingvo_gpipe.planner.workload import Workload
 
@@ -55,14 +55,14 @@ class Search:
     """
     found = []
     for length in lengths:
-      width = size_fit.largest(widths, functools.partial(self.fits, length))
+      width = largest_that_fits(widths, functools.partial(self.fits, length))
       if width is not None:
         found.append(self._describe(length, width))
     return found
 
   def longest(self, lengths: Sequence[int]) -> list[Largest]:
     """The longest model that fits; nothing if none does."""
-    length = size_fit.largest(lengths, lambda length: self.fits(length, 0))
+    length = largest_that_fits(lengths, lambda length: self.fits(length, 0))
     return [] if length is None else [self._describe(length, 0)]
 
   def fits(self, length: int, width: int) -> bool:
@@ -92,6 +92,29 @@ class Search:
     chosen = recommend.best(found)
     assert chosen is not None
     return Largest(length, width, work, chosen)
+
+
+def largest_that_fits(
+  sizes: Sequence[int], fits: Callable[[int], bool]
+) -> int | None:
+  """The largest of ascending sizes that fits, if all smaller ones do.
+
+  Returns:
+    The size, or None if not even the first fits.
+  """
+  low, high = -1, len(sizes)
+  step = 1
+  # Steps that double, as large sizes take longer to ask for.
+  while low + step < high and fits(sizes[low + step]):
+    low, step = low + step, 2 * step
+  high = min(low + step, high)
+  while high - low > 1:
+    middle = (low + high) // 2
+    if fits(sizes[middle]):
+      low = middle
+    else:
+      high = middle
+  return None if low < 0 else sizes[low]
 
 
 def largest_of(found: Sequence[Largest]) -> Largest:

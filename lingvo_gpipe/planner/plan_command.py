@@ -211,13 +211,13 @@ def _write(path: str, text: str) -> None:
 
 def _largest(request: _Request) -> None:
   """Prints the largest models of the family that fit."""
-  from lingvo_gpipe.planner import families, largest
+  from lingvo_gpipe.planner import largest, model_families
 
   args = request.args
   if request.device_memory is None:
     raise ValueError('--largest needs --device_memory, such as 8GiB.')
   started = time.monotonic()
-  family = families.Family(
+  family = model_families.Family(
     args.model, **request.overrides, num_partitions=0, splits=[]
   )
   cells = args.devices or request.params().num_partitions or 1

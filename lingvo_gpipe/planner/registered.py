@@ -79,7 +79,7 @@ def workload(
     ValueError: A Param is not usable, or no whole number of micro-batches
       makes the mini-batch.
   """
-  found = pipeline_plan.uncut(
+  found = pipeline_plan.cost_layers(
     params.Copy().Set(splits=[], num_partitions=1, device_memory=0), 1
   )
   spec = found.spec

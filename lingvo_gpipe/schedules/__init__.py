@@ -10,12 +10,12 @@ import operator
 from collections.abc import Callable, Sequence
 
 from lingvo_gpipe.schedules import gpipe as _gpipe
-from lingvo_gpipe.schedules import names
 from lingvo_gpipe.schedules import one_f_one_b as _one_f_one_b
 from lingvo_gpipe.schedules.forward_only import forward_only as _forward_only
 from lingvo_gpipe.schedules.grid import grid
 from lingvo_gpipe.schedules.recompute import (
   RECOMPUTE_POLICIES,
+  check_choice,
   check_recompute,
   most_recomputed,
   recomputed,
@@ -159,7 +159,7 @@ def count_recomputed(
 
 def check_name(name: str) -> None:
   """Raises ValueError if there is no schedule of this name."""
-  names.check('schedule', name, SCHEDULE_NAMES)
+  check_choice('schedule', name, SCHEDULE_NAMES)
 
 
 def _checked(

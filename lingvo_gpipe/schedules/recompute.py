@@ -22,16 +22,31 @@ or a loss outside the pipeline, work in between. There only the policy decides.
 """
 
 import itertools
+from collections.abc import Sequence
 
-from lingvo_gpipe.schedules import names
 from lingvo_gpipe.schedules import task as task_lib
 
 RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
 
 
+def check_choice(what: str, name: str, allowed: Sequence[str]) -> None:
+  """Raises ValueError if a name is none of those allowed.
+
+  Args:
+    what: What is chosen, for the message.
+    name: What the user gave.
+    allowed: The names there are.
+  """
+  if name not in allowed:
+    raise ValueError(
+      f'There is no {what} {name!r}; it must be one of '
+      f'{", ".join(map(repr, allowed))}.'
+    )
+
+
 def check_recompute(policy: str) -> None:
   """Raises ValueError if there is no such recompute policy."""
-  names.check('recompute policy', policy, RECOMPUTE_POLICIES)
+  check_choice('recompute policy', policy, RECOMPUTE_POLICIES)
 
 
 def recomputed(

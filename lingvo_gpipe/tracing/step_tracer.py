@@ -227,7 +227,7 @@ def _setup(model: str, pipeline: Any, num_examples: int | None) -> Setup:
   cut = None
   if isinstance(pipeline, sequential_layer.GPipeSequentialLayer):
     cut = pipeline.plan.partition
-    layers = tuple(row.layers_text for row in pipeline.CutTable().rows)
+    layers = tuple(row.layers_text for row in pipeline.table.rows)
   else:
     layers = tuple(cell.params.name for cell in pipeline.cells)
   return Setup(

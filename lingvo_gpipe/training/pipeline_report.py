@@ -23,7 +23,7 @@ def pipelines(layer):
 def cut_text(pipeline):
   """The table of a pipeline's cells, or their devices if it has none."""
   if isinstance(pipeline, sequential_layer.GPipeSequentialLayer):
-    lines = [pipeline.CutTable().to_text()]
+    lines = [pipeline.table.to_text()]
   else:
     lines = [
       f'{cell.params.name}  {device}'

@@ -136,7 +136,7 @@ def _of_pipeline(pipeline):
 def _bubble(pipeline, schedule):
   planned = isinstance(pipeline, sequential_layer.GPipeSequentialLayer)
   if planned and not schedule.forward_only:
-    return pipeline.CutTable().bubble
+    return pipeline.table.bubble
   return float(schedules.simulate(schedule).bubble)
 
 

@@ -134,7 +134,7 @@ def test_the_loss_counts_where_shapes_are_known():
       task = _task(num_classes, input_shapes='float32[3,8,8,1]').Instantiate()
     pipeline = task.pipeline
     assert pipeline.params.target_shapes == 'label=int32[3], weight=float32[3]'
-    assert pipeline.CutTable().basis == 'flops'
+    assert pipeline.table.basis == 'flops'
     without_loss = sequential_layer.GPipeSequentialLayer.Plan(
       task.params.pipeline, 2
     )

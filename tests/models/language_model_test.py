@@ -72,7 +72,7 @@ def test_the_loss_counts_for_the_cut_where_shapes_are_known():
     'labels=int32[2,6], weights=float32[2,6], bytes=float32[2,6]'
   )
   assert p.side_input_shapes == 'segment_pos=int32[2,6], segment_ids=int32[2,6]'
-  assert task.pipeline.CutTable().basis == 'flops'
+  assert task.pipeline.table.basis == 'flops'
   costs = task.pipeline.plan.partition.layers
   assert costs[1].forward == costs[2].forward > costs[0].forward > 0
 

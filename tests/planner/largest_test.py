@@ -74,3 +74,19 @@ def test_if_nothing_fits_nothing_is_found():
   search = largest.Search(_work, _ways, 100)
   assert search.longest(range(2, 50)) == []
   assert search.widest([2, 4], range(1, 10)) == []
+
+
+@pytest.mark.parametrize('limit', [*range(12), 49, 50, 51, 99, 100, 1000])
+def test_the_largest_size_is_found_with_few_questions(limit):
+  sizes = range(1, 101)
+  asked = []
+
+  def fits(size):
+    asked.append(size)
+    return size <= limit
+
+  found = largest.largest_that_fits(sizes, fits)
+  assert found == (min(limit, 100) or None)
+  assert len(asked) <= 14
+  # Sizes much too large are slow to ask for.
+  assert max(asked) <= max(4 * limit, 1)

@@ -80,7 +80,7 @@ def _plan(case: Case, balance: str) -> Any:
     input_shapes=model.input_shapes(case.micro_batch_size),
     target_shapes=model.target_shapes(case.micro_batch_size),
   )
-  return pipeline_plan.plan(params, case.num_cells)
+  return pipeline_plan.make_plan(params, case.num_cells)
 
 
 def _cut(found: Partition, basis: str) -> Cut:

@@ -4,7 +4,7 @@
 
 import functools
 
-from lingvo_gpipe.planner.model_costs import ModelCosts
+from tools.paper.model_costs import ModelCosts
 
 
 @functools.cache

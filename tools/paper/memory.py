@@ -22,8 +22,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from lingvo_gpipe.cutting import partitioner
-from lingvo_gpipe.planner.model_costs import ModelCosts
 from tools.paper import facts
+from tools.paper.model_costs import ModelCosts
 
 UNITS: Mapping[str, int] = {'GB': 10**9, 'GiB': 2**30}
 

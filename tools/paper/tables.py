@@ -17,10 +17,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lingvo_gpipe.planner import costs_file
-from lingvo_gpipe.planner.model_costs import ModelCosts
 from tools.benchmark import command
-from tools.paper import costs, facts, memory, picture, report, throughput
+from tools.paper import (
+  costs,
+  costs_file,
+  facts,
+  memory,
+  picture,
+  report,
+  throughput,
+)
+from tools.paper.model_costs import ModelCosts
 
 _PROGRAM = 'tools/paper_tables.py'
 _ALL_TABLES = '1,2,3'

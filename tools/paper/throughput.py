@@ -35,9 +35,9 @@ from collections.abc import Sequence
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import partitioner
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.planner.model_costs import ModelCosts
 from lingvo_gpipe.schedules import TaskKind
 from tools.paper import facts
+from tools.paper.model_costs import ModelCosts
 
 # The optimizer's step reads a gradient, a weight and two slots, and writes the
 # latter three: seven float32 numbers.

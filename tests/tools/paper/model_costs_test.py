@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.planner.model_costs import ModelCosts
+from tools.paper.model_costs import ModelCosts
 
 _LAYER = LayerCost(
   'a',

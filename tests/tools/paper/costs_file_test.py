@@ -3,7 +3,7 @@
 import pytest
 from stated_costs import equal_layers
 
-from lingvo_gpipe.planner.costs_file import CostsFile
+from tools.paper.costs_file import CostsFile
 
 
 def test_what_was_added_is_there_in_the_next_run(tmp_path):

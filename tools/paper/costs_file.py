@@ -8,7 +8,7 @@ import pathlib
 from typing import Any
 
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.planner.model_costs import ModelCosts
+from tools.paper.model_costs import ModelCosts
 
 
 class CostsFile:

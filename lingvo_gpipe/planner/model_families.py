@@ -3,23 +3,29 @@
 """Families of registered models, costed for any size from a few small ones.
 
 A longer model repeats layers of a short one, and a layer's costs are a
-polynomial in the width. So a family's layers are traced in a short model at
-three widths, or one if the width is fixed, and no large model ever is.
+polynomial in the width D: weights and FLOPs of its convolutions and matrices
+are quadratic, activations, biases and norms linear. So a family's layers are
+traced in a short model at three widths, or one if the width is fixed, and no
+large model ever is.
 """
 
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from lingvo_gpipe.costing import pipeline_plan
 from lingvo_gpipe.costing.building import equal_but_name
-from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.cost_model import LayerCost, Number
 from lingvo_gpipe.pipeline import flat_layers
-from lingvo_gpipe.planner import registered, size_fit
+from lingvo_gpipe.planner import registered
 from lingvo_gpipe.planner.workload import Workload
 from lingvo_gpipe.training import user_error
+
+# So many tell a polynomial of degree two.
+_NUM_WIDTHS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +131,7 @@ class Family:
     known = {w: self._traced(short, w).layers[index] for w in self._widths}
     if not self.kind.width:
       return known[0]
-    return size_fit.at_width(known, width)
+    return cost_at_width(known, width)
 
   @functools.cache  # noqa: B019
   def _layers(self, length: int) -> list[int]:
@@ -196,3 +202,46 @@ def _cost_params(params: Any) -> list[tuple[str, Any]]:
     (layer.name, pipeline_plan.cost_params(layer.params))
     for layer in flat_layers.flatten(params.sub, params)
   ]
+
+
+def cost_at_width(known: Mapping[int, LayerCost], width: int) -> LayerCost:
+  """The cost of a layer at a width.
+
+  Args:
+    known: Its costs at three widths.
+    width: Any width.
+  """
+  if width in known:
+    return known[width]
+  assert len(known) == _NUM_WIDTHS
+  first = next(iter(known.values()))
+
+  def value(get: Callable[[LayerCost], Number]) -> Fraction:
+    return _quadratic({w: get(cost) for w, cost in known.items()}, width)
+
+  def size(get: Callable[[LayerCost], Number]) -> int:
+    return max(round(value(get)), 0)
+
+  return dataclasses.replace(
+    first,
+    forward=max(value(lambda cost: cost.forward), Fraction(0)),
+    backward=max(value(lambda cost: cost.backward), Fraction(0)),
+    parameters=size(lambda cost: cost.parameters),
+    weight_bytes=size(lambda cost: cost.weight_bytes),
+    gradient_bytes=size(lambda cost: cost.gradient_sum_bytes),
+    optimizer_bytes=size(lambda cost: cost.optimizer_bytes),
+    activation_bytes=size(lambda cost: cost.activation_bytes),
+    output_bytes=size(lambda cost: cost.output_bytes),
+  )
+
+
+def _quadratic(points: Mapping[int, Number], x: int) -> Fraction:
+  """The value at x of the parabola through three points (Lagrange)."""
+  total = Fraction(0)
+  for a, value in points.items():
+    weight = Fraction(1)
+    for b in points:
+      if b != a:
+        weight *= Fraction(x - b, a - b)
+    total += weight * Fraction(value)
+  return total

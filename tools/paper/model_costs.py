@@ -3,6 +3,7 @@
 """What a model's layers cost, for micro-batches of any size."""
 
 import dataclasses
+import math
 from fractions import Fraction
 
 from lingvo_gpipe.cutting.cost_model import LayerCost
@@ -45,21 +46,7 @@ class ModelCosts:
       )
     ratio = Fraction(examples, self.examples)
     return ModelCosts(
-      layers=tuple(_scaled(layer, ratio) for layer in self.layers),
+      layers=tuple(layer.scaled(ratio) for layer in self.layers),
       examples=examples,
-      input_bytes=_ceiling(self.input_bytes * ratio),
+      input_bytes=math.ceil(self.input_bytes * ratio),
     )
-
-
-def _scaled(layer: LayerCost, ratio: Fraction) -> LayerCost:
-  return dataclasses.replace(
-    layer,
-    forward=Fraction(layer.forward) * ratio,
-    backward=Fraction(layer.backward) * ratio,
-    activation_bytes=_ceiling(layer.activation_bytes * ratio),
-    output_bytes=_ceiling(layer.output_bytes * ratio),
-  )
-
-
-def _ceiling(number: Fraction) -> int:
-  return -(-number.numerator // number.denominator)

@@ -4,8 +4,9 @@ import costed_layers
 import pytest
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
-from lingvo_gpipe.planner import families, size_fit
-from lingvo_gpipe.planner.families import Family
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.planner import model_families
+from lingvo_gpipe.planner.model_families import Family
 from lingvo_gpipe.training import user_error
 
 _MODEL = 'image.imagenet.AmoebaNetD18x256'
@@ -35,9 +36,9 @@ def test_a_layers_weights_at_any_width_are_those_of_three_widths(amoebanets):
     (cost,) = costed_layers.parameter_costs([layer])
     return cost
 
-  known = {width: costs(width) for width in families.AMOEBANET.traced}
+  known = {width: costs(width) for width in model_families.AMOEBANET.traced}
   real = costs(416)
-  found = size_fit.at_width(known, 416)
+  found = model_families.cost_at_width(known, 416)
   assert found.parameters == real.parameters
   assert found.state_bytes == real.state_bytes
   assert found.forward == real.forward
@@ -54,9 +55,35 @@ def test_short_models_are_costed_themselves():
 
 
 def test_three_widths_are_traced():
-  assert len(families.AMOEBANET.traced) == size_fit.NUM_WIDTHS
+  assert len(model_families.AMOEBANET.traced) == 3
 
 
 def test_models_without_a_size_are_of_no_family():
   with pytest.raises(user_error.UserError, match='is in no family'):
     Family('image.digits.AmoebaNetD')
+
+
+def _layer(width):
+  return LayerCost(
+    'a',
+    forward=7 * width**2 + width + 3,
+    backward=14 * width**2,
+    parameters=9 * width**2 + 2 * width + 10,
+    weight_bytes=4 * (9 * width**2 + 2 * width + 10),
+    optimizer_bytes=8 * (9 * width**2 + 2 * width + 10),
+    activation_bytes=100 * width + 5,
+    output_bytes=40 * width,
+  )
+
+
+def test_three_widths_tell_all_others_exactly():
+  known = {width: _layer(width) for width in (32, 64, 96)}
+  for width in (32, 8, 512, 4096):
+    found = model_families.cost_at_width(known, width)
+    expected = _layer(width)
+    assert found.gradient_sum_bytes == expected.gradient_sum_bytes
+    for name in (
+      'forward', 'backward', 'parameters', 'weight_bytes', 'optimizer_bytes',
+      'activation_bytes', 'output_bytes',
+    ):  # fmt: skip
+      assert getattr(found, name) == getattr(expected, name), (width, name)

@@ -1,0 +1,82 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How many files lie between what a user gives and what comes of it.
+
+Whoever follows a call has to open every file that it passes through. Counted
+are the files of lingvo_gpipe/ in which a function runs, whatever runs it.
+"""
+
+import contextlib
+import pathlib
+import sys
+import threading
+
+import pytest
+from lingvo.core import layers
+
+import lingvo_gpipe
+from lingvo_gpipe.costing import pipeline_plan
+from lingvo_gpipe.cutting import partitioner
+
+_ROOT = pathlib.Path(lingvo_gpipe.__file__).parent
+
+
+@contextlib.contextmanager
+def files_passed():
+  """The files that calls inside pass through, all threads together."""
+  passed = set()
+
+  def profile(frame, event, arg):
+    del arg
+    path = pathlib.PurePath(frame.f_code.co_filename)
+    if event == 'call' and path.is_relative_to(_ROOT):
+      passed.add(str(path.relative_to(_ROOT)))
+
+  before = sys.getprofile()
+  threading.setprofile(profile)
+  sys.setprofile(profile)
+  try:
+    yield passed
+  finally:
+    sys.setprofile(before)
+    threading.setprofile(None)
+
+
+@pytest.fixture
+def params():
+  """Params of a pipeline whose costs this process does not know any more."""
+  params = _params()
+  pipeline_plan.cost_layers(params, 2)  # What runs once does not count.
+  pipeline_plan._known.clear()
+  return params
+
+
+def _params():
+  return lingvo_gpipe.GPipeSequentialLayer.Params().Set(
+    name='net',
+    sub=[
+      layers.ProjectionLayer.Params().Set(
+        name=f'layer_{i}', input_dim=6, output_dim=6, batch_norm=False
+      )
+      for i in range(6)
+    ],
+    num_partitions=2,
+    num_micro_batches=4,
+    input_shapes='float32[4,6]',
+  )
+
+
+def test_from_costs_to_the_cut(params):
+  costed = pipeline_plan.cost_layers(params, 2)
+  with files_passed() as passed:
+    partitioner.partition(costed.costs, costed.spec)
+  assert len(passed) <= 10, sorted(passed)
+
+
+# FLOPs are counted in layers traced and differentiated as cells are: a third of
+# the files are those through which a cell becomes ops.
+@pytest.mark.parametrize(('balance', 'most'), [('params', 20), ('flops', 37)])
+def test_from_params_to_the_cut(params, balance, most):
+  with files_passed() as passed:
+    pipeline_plan.make_plan(params.Set(balance=balance), 2)
+  assert len(passed) <= most, sorted(passed)

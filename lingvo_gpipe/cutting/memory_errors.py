@@ -61,11 +61,11 @@ def does_not_fit(
         'The layers do not fit in any cut that was tried (there are too many '
         'to try all while cells share devices).'
       )
-    which = 'The cut whose largest cell needs least has'
+    which = 'In the cut that needs the least,'
     positions = _least_memory_positions(spec_problem(layers, spec, memory))
   else:
     what = 'The layers do not fit with the given splits.'
-    which = 'They have'
+    which = 'With them'
   lines = [
     f'{what} device_memory is {_exactly(_limit(spec))}. {which} '
     + _fullest_device(layers, spec, memory, positions)
@@ -131,7 +131,7 @@ def _fullest_device(
     for k in cells
   )
   return (
-    f'{held} on device {device}, which needs {_exactly(totals[device])}: '
+    f'device {device} with {held} needs {_exactly(totals[device])}: '
     f'{_exactly(state)} for weights, gradients and optimizer, '
     f'{_exactly(stash)} for the stash and '
     f'{_exactly(largest.activations)} for the activations of a '

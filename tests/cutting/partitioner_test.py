@@ -410,8 +410,8 @@ def test_a_misfit_says_what_is_too_large_and_what_would_fit():
   # activations, and on the second device 4 inputs of 8 bytes.
   assert str(raised.value) == (
     'The layers do not fit, however they are cut. device_memory is 1000 bytes. '
-    "The cut whose largest cell needs least has cell 1 (layers 'layer3' to "
-    "'layer5') on device 1, which needs 1.14 KiB (1172 bytes): 900 bytes for "
+    "In the cut that needs the least, device 1 with cell 1 (layers 'layer3' to "
+    "'layer5') needs 1.14 KiB (1172 bytes): 900 bytes for "
     'weights, gradients and optimizer, 32 bytes for the stash and 240 bytes '
     'for the activations of a micro-batch. That is 172 bytes too much.\n'
     'It would fit with K = 3 cells on 3 devices (the smallest number; now 2 '
@@ -444,8 +444,8 @@ def test_shared_devices_are_named_with_all_their_cells():
   with pytest.raises(PartitionError) as raised:
     partition(layers, PipelineSpec(2, cells_per_device=2, device_memory=39))
   assert (
-    "cell 0 (layer 'layer0') and cell 2 (layer 'layer2') on device 0, which "
-    'needs 40 bytes' in str(raised.value)
+    "device 0 with cell 0 (layer 'layer0') and cell 2 (layer 'layer2') needs "
+    '40 bytes' in str(raised.value)
   )
 
 

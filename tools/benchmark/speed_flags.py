@@ -24,7 +24,7 @@ _DEFAULT_VARIANTS = (
 )
 _DEFAULT_RECOMPUTE = ('always', 'never')
 _EXAMPLES = f"""\
-  {_PROGRAM}                        the table in the README
+  {_PROGRAM}                        the tables in docs/benchmark.md
   {_PROGRAM} --case=tiny            does everything run? in a minute
   {_PROGRAM} --model=transformer --cells=2,4 --micro_batches=4,8,16 \\
       --schedules=1f1b --recompute=never --json=/tmp/lm.json

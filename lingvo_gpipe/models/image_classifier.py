@@ -3,21 +3,14 @@
 """Image classification by a pipelined network."""
 
 import lingvo.compat as tf
-from lingvo.core import base_layer, base_model, metrics, py_utils, schedule
+from lingvo.core import metrics, py_utils
 
-from lingvo_gpipe import sequential_layer
-from lingvo_gpipe.models import classification_loss, learning_rates
+from lingvo_gpipe.models import classification_loss, pipelined_task
 from lingvo_gpipe.pipeline import tensor_shapes
 
 
-class ImageClassifier(base_model.BaseTask):
-  """Trains a list of layers, cut into cells, to classify images.
-
-  The loss is computed in the last cell, where the logits are, so any schedule
-  can be used. Evaluation and decoding run forward only through the same cells.
-
-  A learning rate schedule with a Param `total_steps` that is 0 ends at
-  `train.max_steps`.
+class ImageClassifier(pipelined_task.PipelinedTask):
+  """Trains layers to classify images.
 
   Input batches are NestedMaps with
     image: float [batch, height, width, channels].
@@ -28,34 +21,12 @@ class ImageClassifier(base_model.BaseTask):
   @classmethod
   def Params(cls):
     p = super().Params()
-    p.Define(
-      'pipeline',
-      sequential_layer.GPipeSequentialLayer.Params().Set(schedule='1f1b'),
-      'The pipeline; its layers, the last of which gives the logits, and how '
-      'to cut them. Its loss comes from this task.',
-    )
-    p.Define('loss', classification_loss.ClassificationLoss.Params(), 'Loss.')
-    p.train.lr_schedule = schedule.LinearRampupCosineSchedule.Params()
+    p.loss = classification_loss.ClassificationLoss.Params()
     return p
 
   @classmethod
   def PipelineParams(cls, p):
-    """Params of the pipeline that a task of Params `p` builds."""
-    result = p.pipeline.Copy()
-    base_layer.BaseLayer.CopyBaseParams(p, result)
-    return result.Set(loss_tpl=p.loss, target_shapes=_TargetShapes(p))
-
-  def __init__(self, params):
-    params = params.Copy()
-    learning_rates.end_at_max_steps(params.train)
-    super().__init__(params)
-    p = self.params
-    self.CreateChild('pipeline', self.PipelineParams(p))
-
-  def ComputePredictions(self, theta, input_batch):
-    """Returns nothing: the pipeline computes predictions and loss together."""
-    del theta, input_batch
-    return py_utils.NestedMap()
+    return super().PipelineParams(p).Set(target_shapes=_TargetShapes(p))
 
   def ComputeLoss(self, theta, predictions, input_batch):
     """Runs the pipeline, in training forward and backward.
@@ -74,10 +45,7 @@ class ImageClassifier(base_model.BaseTask):
       theta.pipeline, (input_batch.image,), _Targets(input_batch)
     )
     samples = tf.reduce_sum(tf.cast(input_batch.weight, tf.float32))
-    # Lingvo's runners take the value for the batch's size, and add up
-    # value times weight to see when an evaluation is complete.
-    result['num_samples_in_batch'] = (samples, tf.constant(1.0))
-    return result, {}
+    return self._WithCounts(result, num_samples_in_batch=samples), {}
 
   def Logits(self, theta, images):
     """Runs the pipeline forward.

@@ -3,21 +3,13 @@
 """Language modelling by a pipelined network."""
 
 import lingvo.compat as tf
-from lingvo.core import (
-  base_layer,
-  base_model,
-  hyperparams,
-  metrics,
-  py_utils,
-  schedule,
-)
+from lingvo.core import hyperparams, metrics, py_utils
 
-from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.inputs import tokenizers
 from lingvo_gpipe.models import (
   generation,
   language_model_loss,
-  learning_rates,
+  pipelined_task,
   sampling,
   transformer_layers,
 )
@@ -42,19 +34,14 @@ def DecodeParams():
   return p
 
 
-class LanguageModel(base_model.BaseTask):
-  """Trains a list of layers, cut into cells, to predict the next token.
+class LanguageModel(pipelined_task.PipelinedTask):
+  """Trains layers to predict the next token.
 
-  The loss is computed in the last cell, where the logits are, so any schedule
-  can be used, and only the logits of one micro-batch exist at a time.
-  Evaluation runs forward only through the same cells. The decoder job continues
-  the beginnings of rows, see `DecodeParams`, and writes them as text.
+  The decoder job continues the beginnings of rows, see `DecodeParams`, and
+  writes them as text.
 
   The first layer takes ids; the last gives logits. Values that layers take and
   none puts aside, such as 'segment_ids', are side inputs, from the input batch.
-
-  A learning rate schedule with a Param `total_steps` that is 0 ends at
-  `train.max_steps`.
 
   Input batches are NestedMaps of tensors [batch, time] as `inputs.text` makes
   them:
@@ -69,16 +56,8 @@ class LanguageModel(base_model.BaseTask):
   @classmethod
   def Params(cls):
     p = super().Params()
-    p.Define(
-      'pipeline',
-      sequential_layer.GPipeSequentialLayer.Params().Set(schedule='1f1b'),
-      'The pipeline; its layers, the last of which gives the logits, and how '
-      'to cut them. Its loss, side inputs and their shapes come from this '
-      'task.',
-    )
-    p.Define('loss', language_model_loss.LanguageModelLoss.Params(), 'Loss.')
+    p.loss = language_model_loss.LanguageModelLoss.Params()
     p.Define('decode', DecodeParams(), 'What the decoder job generates.')
-    p.train.lr_schedule = schedule.LinearRampupCosineSchedule.Params()
     return p
 
   @classmethod
@@ -89,8 +68,7 @@ class LanguageModel(base_model.BaseTask):
     side inputs' names, and shapes of these and of targets if those of ids are
     known.
     """
-    result = p.pipeline.Copy().Set(loss_tpl=p.loss, side_inputs=_SideNames(p))
-    base_layer.BaseLayer.CopyBaseParams(p, result)
+    result = super().PipelineParams(p).Set(side_inputs=_SideNames(p))
     if not result.input_shapes:
       return result
     ids = tensor_shapes.parse(
@@ -110,17 +88,8 @@ class LanguageModel(base_model.BaseTask):
     return result
 
   def __init__(self, params):
-    params = params.Copy()
-    learning_rates.end_at_max_steps(params.train)
     super().__init__(params)
-    p = self.params
-    self.CreateChild('pipeline', self.PipelineParams(p))
     self._CheckVocabulary()
-
-  def ComputePredictions(self, theta, input_batch):
-    """Returns nothing: the pipeline computes predictions and loss together."""
-    del theta, input_batch
-    return py_utils.NestedMap()
 
   def ComputeLoss(self, theta, predictions, input_batch):
     """Runs the pipeline, in training forward and backward.
@@ -144,15 +113,11 @@ class LanguageModel(base_model.BaseTask):
       self._SideInputs(input_batch),
     )
     counts = tf.cast(input_batch.weights > 0.0, tf.float32)
-    # Lingvo's runners take the value for the batch's size, and add up
-    # value times weight to see when an evaluation is complete.
-    one = tf.constant(1.0)
-    result['num_samples_in_batch'] = (
-      tf.reduce_sum(tf.reduce_max(counts, axis=1)),
-      one,
-    )
-    result['num_tokens_in_batch'] = (tf.reduce_sum(counts), one)
-    return result, {}
+    return self._WithCounts(
+      result,
+      num_samples_in_batch=tf.reduce_sum(tf.reduce_max(counts, axis=1)),
+      num_tokens_in_batch=tf.reduce_sum(counts),
+    ), {}
 
   def Logits(self, theta, input_batch):
     """Runs the pipeline forward.

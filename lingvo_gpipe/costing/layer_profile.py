@@ -273,14 +273,14 @@ class _Profiler:
     if key not in self._backwards:
       with explained(self._names[index], self._layers[index], trace.call):
         self._backwards[key] = backward(trace, given, input_gradients, trained)
-    found = self._backwards[key]
+    back = self._backwards[key]
     cost = dataclasses.replace(
       weights.weight_cost(
         self._names[index], trace.weights, self._slots, self._is_trained
       ),
       forward=self._forward_flops[id(trace)],
-      backward=found.flops,
-      activation_bytes=found.activation_bytes,
+      backward=back.flops,
+      activation_bytes=back.activation_bytes,
       output_bytes=tensor_specs.num_bytes(trace.outputs),
       has_backward=index >= self._first_trained,
     )
@@ -295,4 +295,4 @@ class _Profiler:
       input_gradients=input_gradients,
       trained=trained,
     )
-    return profile, found.has_gradient
+    return profile, back.has_gradient

@@ -167,11 +167,11 @@ class _Passes:
 
 def _sums(backward: BackwardFunction) -> list[tf.Tensor] | None:
   """Sums of gradients to add to; None if they are sparse or there are none."""
-  found = backward.sum_specs
-  if not all(spec.shape.is_fully_defined() for spec in found):
+  specs = backward.sum_specs
+  if not all(spec.shape.is_fully_defined() for spec in specs):
     return None
   return (
-    backward.pack_sums([_variable(spec, 'zeros') for spec in found]) or None
+    backward.pack_sums([_variable(spec, 'zeros') for spec in specs]) or None
   )
 
 

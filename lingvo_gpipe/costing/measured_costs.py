@@ -79,9 +79,9 @@ class _MeasuredFile:
         'backward': times.backward,
       }
       self._write()
-    found = self.get(entry_key)
-    assert found is not None
-    return found
+    stored = self.get(entry_key)
+    assert stored is not None
+    return stored
 
   def _read(self) -> dict[str, Any]:
     if self._path is None or not os.path.exists(self._path):

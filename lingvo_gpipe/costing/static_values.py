@@ -213,12 +213,12 @@ class _Loop:
     self.body = functions.called(op, 'body')
 
   def trips(self) -> int | None:
-    found = []
+    counts = []
     for test in _conjunction(self.cond.outputs[0]):
       count = self._until(test)
       if count is not None:
-        found.append(count)
-    return min(found) if found else None
+        counts.append(count)
+    return min(counts) if counts else None
 
   def is_constant(self, index: int) -> bool:
     """Whether a loop variable keeps its value."""

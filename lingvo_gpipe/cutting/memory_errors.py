@@ -344,6 +344,6 @@ def _any_cell_fits(
   """For each start, whether a cell from it to one of the ends fits."""
   held, transient = memory.parts(cell, starts[:, None], ends[None, :])
   is_cell = starts[:, None] < ends[None, :]
-  found: BoolArray
-  found = np.any(is_cell & (held + transient <= limit), axis=1)
-  return found
+  any_fits: BoolArray
+  any_fits = np.any(is_cell & (held + transient <= limit), axis=1)
+  return any_fits

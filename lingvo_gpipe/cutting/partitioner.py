@@ -169,20 +169,20 @@ def partition(
     positions: tuple[int, ...] | None = (0, *splits, len(layers))
     is_proven = False
   else:
-    result = best_cut(problem, spec.num_devices, spec.device_memory)
-    positions, is_proven = result.positions, result.is_proven
+    best = best_cut(problem, spec.num_devices, spec.device_memory)
+    positions, is_proven = best.positions, best.is_proven
   if positions is None:
     raise does_not_fit(layers, spec, is_proven=is_proven)
-  found = Partition(
+  result = Partition(
     tuple(layers),
     spec,
     _cells(layers, spec, memory, positions),
     is_proven and not _recomputes_frozen(layers, spec, positions),
   )
   limit = spec.device_memory
-  if limit is not None and max(found.device_memory) > limit:
+  if limit is not None and max(result.device_memory) > limit:
     raise does_not_fit(layers, spec, positions)
-  return found
+  return result
 
 
 def _recomputes_frozen(

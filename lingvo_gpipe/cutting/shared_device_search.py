@@ -195,7 +195,7 @@ class SharedDeviceSearch:
     alone = best_cuts(self._problem, [LARGEST_MEMORY], largest_cost, limit)
     assert alone is not None
     windows = Windows(self._problem, largest_cost, limit)
-    found: list[IntArray] = []
+    by_cell: list[IntArray] = []
     for cell in range(self._problem.num_cells):
       starts = np.arange(windows.first[cell], windows.last[cell] + 1)
       rows, ends = _ranges(
@@ -203,8 +203,8 @@ class SharedDeviceSearch:
         np.minimum(windows.furthest_ends(cell, starts), windows.last[cell + 1]),
       )
       memory = Edges(self._problem, cell, starts[rows], ends).memory
-      found.append(np.unique(memory[memory <= limit]))
-    memories = np.unique(np.concatenate(found))
+      by_cell.append(np.unique(memory[memory <= limit]))
+    memories = np.unique(np.concatenate(by_cell))
     return memories[memories >= alone.values[0]]
 
   def _run(

@@ -212,9 +212,9 @@ def _cut(
   free = dataclasses.replace(spec, device_memory=None)
   if splits is not None:
     return partitioner.partition(layers, free, splits)
-  found = partitioner.partition(layers, free)
-  if device_memory is None or max(found.device_memory) <= device_memory:
-    return found
+  cut = partitioner.partition(layers, free)
+  if device_memory is None or max(cut.device_memory) <= device_memory:
+    return cut
   if partitioner.fits(layers, spec):
     return partitioner.partition(layers, spec)
   least = partitioner.least_memory_splits(layers, spec)
@@ -233,7 +233,7 @@ def device_bytes(cut: Partition, device: int) -> DeviceBytes:
   largest = max(
     (cell.memory for cell in cells), key=lambda memory: memory.transient
   )
-  found = DeviceBytes(
+  need = DeviceBytes(
     device=device,
     weights=weights,
     gradients=state - weights - slots + largest.new_gradients,
@@ -241,8 +241,8 @@ def device_bytes(cut: Partition, device: int) -> DeviceBytes:
     stash=sum(cell.memory.stash for cell in cells),
     activations=largest.activations,
   )
-  assert found.total == cut.device_memory[device]
-  return found
+  assert need.total == cut.device_memory[device]
+  return need
 
 
 def _simulate(

@@ -53,12 +53,12 @@ class Search:
     """For each length the widest model that fits; lengths of which none does
     are left out.
     """
-    found = []
+    models = []
     for length in lengths:
       width = largest_that_fits(widths, functools.partial(self.fits, length))
       if width is not None:
-        found.append(self._describe(length, width))
-    return found
+        models.append(self._describe(length, width))
+    return models
 
   def longest(self, lengths: Sequence[int]) -> list[Largest]:
     """The longest model that fits; nothing if none does."""
@@ -86,10 +86,10 @@ class Search:
 
   def _describe(self, length: int, width: int) -> Largest:
     work = self.workload(length, width)
-    found = recommend.forecasts(
+    forecasts = recommend.forecasts(
       work, self.ways(work), self.speeds, self.device_memory
     )
-    chosen = recommend.best(found)
+    chosen = recommend.best(forecasts)
     assert chosen is not None
     return Largest(length, width, work, chosen)
 
@@ -117,16 +117,16 @@ def largest_that_fits(
   return None if low < 0 else sizes[low]
 
 
-def largest_of(found: Sequence[Largest]) -> Largest:
+def largest_of(models: Sequence[Largest]) -> Largest:
   """The one with the most parameters."""
-  return max(found, key=lambda one: one.workload.parameters)
+  return max(models, key=lambda one: one.workload.parameters)
 
 
-def as_text(found: Sequence[Largest]) -> str:
+def as_text(models: Sequence[Largest]) -> str:
   """A table with a model a row, the one with most parameters marked."""
   header = ['model', 'parameters', 'layers', 'runs with', 'fullest device']
   header += ['speed-up', '']
-  most = largest_of(found)
+  most = largest_of(models)
   return text_table.table(
     header,
     [
@@ -137,8 +137,8 @@ def as_text(found: Sequence[Largest]) -> str:
         str(one.forecast.setting),
         format_bytes(one.forecast.fullest),
         f'{one.forecast.speedup:.2f}',
-        'largest' if one is most and len(found) > 1 else '',
+        'largest' if one is most and len(models) > 1 else '',
       ]
-      for one in found
+      for one in models
     ],
   )

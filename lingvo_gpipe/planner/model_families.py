@@ -178,7 +178,7 @@ class Family:
     width = self._widths[0]
     short_length = min(length, self.kind.short)
     short = _cost_params(self._params(short_length, width))
-    found = []
+    indices = []
     for name, params in _cost_params(self._params(length, width)):
       like = [i for i, (_, p) in enumerate(short) if equal_but_name(p, params)]
       if not like:
@@ -187,8 +187,8 @@ class Family:
           f'like none of {self.title(short_length, width)}, so its cost '
           'is not known.'
         )
-      found.append(like[0])
-    return found
+      indices.append(like[0])
+    return indices
 
 
 def _run_lengths(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -50,8 +50,8 @@ class _Request:
   device_memory: int | None
 
   def params(self, balance: str = '') -> Any:
-    found = pipeline_params(self.args.model).Set(**self.overrides)
-    return found.Set(balance=balance) if balance else found
+    params = pipeline_params(self.args.model).Set(**self.overrides)
+    return params.Set(balance=balance) if balance else params
 
   def workload(self, params: Any) -> Any:
     """What there is to plan for."""
@@ -139,7 +139,7 @@ def _plan(request: _Request) -> None:
     speeds = request.speeds(work.basis)
     for cells in args.num_partitions or (_default_cells(args, params),):
       splits = pipeline_plan.splits_of(params)
-      found = recommend.forecasts(
+      forecasts = recommend.forecasts(
         work,
         request.ways(work, cells),
         speeds,
@@ -148,7 +148,7 @@ def _plan(request: _Request) -> None:
       )
       plan = report.make_plan(
         work,
-        found,
+        forecasts,
         request.device_memory,
         absolute=speeds.are_absolute,
         show_all=args.all,
@@ -178,7 +178,7 @@ def _sweep(request: _Request) -> None:
   work = request.workload(params)
   speeds = request.speeds(work.basis)
   most = args.devices or max(params.num_partitions, 8)
-  found = sweep.sweep(
+  forecasts = sweep.sweep(
     work,
     args.num_partitions or plan_flags.powers_of_two(most),
     speeds,
@@ -187,17 +187,17 @@ def _sweep(request: _Request) -> None:
     schedules=args.schedule,
     recompute=args.recompute,
   )
-  table = sweep.as_text(work, found, absolute=speeds.are_absolute)
+  table = sweep.as_text(work, forecasts, absolute=speeds.are_absolute)
   title = f'{work.name}: the best schedule and recomputation for each K and M'
   print(f'\n{title}\n{table}')
   writers: dict[str, Callable[[str], Any]] = {
     '.md': lambda path: _write(path, f'{title}\n\n{table}'),
-    '.csv': lambda path: _write(path, sweep.as_csv(work, found)),
+    '.csv': lambda path: _write(path, sweep.as_csv(work, forecasts)),
     '.json': lambda path: _write(
-      path, sweep.as_json(work, found, request.device_memory)
+      path, sweep.as_json(work, forecasts, request.device_memory)
     ),
     '.png': lambda path: sweep_picture.draw(
-      path, work, found, request.device_memory
+      path, work, forecasts, request.device_memory
     ),
   }
   for path in args.sweep:
@@ -235,18 +235,18 @@ def _largest(request: _Request) -> None:
   if kind.width:
     steps = range(kind.width_step, args.max_width + 1, kind.width_step)
     lengths = args.lengths or plan_flags.LENGTHS
-    found = search.widest(lengths, steps)
+    models = search.widest(lengths, steps)
   else:
     first = max(cells - 2, 1)
-    found = search.longest(range(first, max(args.max_length, first) + 1))
+    models = search.longest(range(first, max(args.max_length, first) + 1))
   memory = units.format_bytes(request.device_memory)
-  if not found:
+  if not models:
     print(f'No {kind.name} fits into {cells} devices of {memory}.')
     return
-  best = largest.largest_of(found)
+  best = largest.largest_of(models)
   print(
     f'\nLargest models like {args.model}, K = {cells}, {memory} a device:\n'
-    f'{largest.as_text(found)}\n{best.workload.name} has most parameters, '
+    f'{largest.as_text(models)}\n{best.workload.name} has most parameters, '
     f'{best.workload.parameters:,}.\n{_spent(started)}'
   )
 

@@ -60,13 +60,13 @@ def forecasts(
   ]
 
 
-def best(found: Sequence[Forecast]) -> Forecast | None:
+def best(forecasts: Sequence[Forecast]) -> Forecast | None:
   """The setting to recommend, or None if none fits.
 
   Of those that fit and are within 2% of the quickest: the one with the fewest,
   so largest, micro-batches; then the one whose fullest device needs least.
   """
-  fitting = [one for one in found if one.fits]
+  fitting = [one for one in forecasts if one.fits]
   if not fitting:
     return None
   quickest = min(one.step_time for one in fitting)
@@ -83,12 +83,12 @@ def best(found: Sequence[Forecast]) -> Forecast | None:
   )
 
 
-def reason(chosen: Forecast, found: Sequence[Forecast]) -> str:
-  """Why a setting is the best of those found, in a sentence."""
+def reason(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:
+  """Why a setting is the best of those looked at, in a sentence."""
   parts = [
-    _why_recompute(chosen, found),
-    _why_schedule(chosen, found),
-    _why_micro_batches(chosen, found),
+    _why_recompute(chosen, forecasts),
+    _why_schedule(chosen, forecasts),
+    _why_micro_batches(chosen, forecasts),
   ]
   text = '; '.join(part for part in parts if part)
   if not text:
@@ -97,12 +97,12 @@ def reason(chosen: Forecast, found: Sequence[Forecast]) -> str:
 
 
 def _others(
-  chosen: Forecast, found: Sequence[Forecast], field: str
+  chosen: Forecast, forecasts: Sequence[Forecast], field: str
 ) -> list[Forecast]:
   """Forecasts of settings that differ in one field alone."""
   return [
     one
-    for one in found
+    for one in forecasts
     if one.setting != chosen.setting
     and dataclasses.replace(
       one.setting, **{field: getattr(chosen.setting, field)}
@@ -116,9 +116,9 @@ def _longer(one: Forecast, than: Forecast) -> float:
   return one.step_time / than.step_time - 1 if than.step_time else 0.0
 
 
-def _why_recompute(chosen: Forecast, found: Sequence[Forecast]) -> str:
+def _why_recompute(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:
   policy = chosen.setting.recompute
-  others = _others(chosen, found, 'recompute')
+  others = _others(chosen, forecasts, 'recompute')
   parts = []
   for one in others:
     name = one.setting.recompute
@@ -135,9 +135,9 @@ def _why_recompute(chosen: Forecast, found: Sequence[Forecast]) -> str:
   return f'recompute {policy!r}, because {_and(parts)}' if parts else ''
 
 
-def _why_schedule(chosen: Forecast, found: Sequence[Forecast]) -> str:
+def _why_schedule(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:
   name = chosen.setting.schedule
-  for one in _others(chosen, found, 'schedule'):
+  for one in _others(chosen, forecasts, 'schedule'):
     other = one.setting.schedule
     if not one.fits:
       return f'{name}, because {other} would need {format_bytes(one.fullest)}'
@@ -155,9 +155,9 @@ def _why_schedule(chosen: Forecast, found: Sequence[Forecast]) -> str:
   return ''
 
 
-def _why_micro_batches(chosen: Forecast, found: Sequence[Forecast]) -> str:
+def _why_micro_batches(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:
   others = sorted(
-    _others(chosen, found, 'num_micro_batches'),
+    _others(chosen, forecasts, 'num_micro_batches'),
     key=lambda one: one.setting.num_micro_batches,
   )
   m = chosen.setting.num_micro_batches

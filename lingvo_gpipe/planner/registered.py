@@ -35,20 +35,20 @@ def layer_params(model: str, cls: Any = None) -> Any:
   # Our tasks add what only they know: the loss, and shapes of targets.
   complete = getattr(task.cls, 'PipelineParams', None)
   if complete is not None:
-    found = complete(task)
+    pipeline = complete(task)
   else:
-    found = pipeline_params.find_layer(
+    pipeline = pipeline_params.find_layer(
       task, sequential_layer.GPipeSequentialLayer
     )
-  if found is None or not issubclass(
-    found.cls, sequential_layer.GPipeSequentialLayer
+  if pipeline is None or not issubclass(
+    pipeline.cls, sequential_layer.GPipeSequentialLayer
   ):
     raise user_error.UserError(
       f'{model} has no GPipeSequentialLayer, so there is nothing to plan.'
     )
-  found = found.Copy().Set(name=found.name or 'pipeline')
-  _copy_filters(task.train, found)
-  return found
+  pipeline = pipeline.Copy().Set(name=pipeline.name or 'pipeline')
+  _copy_filters(task.train, pipeline)
+  return pipeline
 
 
 def _copy_filters(train: Any, pipeline: Any) -> None:
@@ -79,10 +79,10 @@ def workload(
     ValueError: A Param is not usable, or no whole number of micro-batches
       makes the mini-batch.
   """
-  found = pipeline_plan.cost_layers(
+  costed = pipeline_plan.cost_layers(
     params.Copy().Set(splits=[], num_partitions=1, device_memory=0), 1
   )
-  spec = found.spec
+  spec = costed.spec
   num_micro_batches = spec.num_micro_batches
   if mini_batch_size is not None:
     size = spec.micro_batch_size
@@ -100,10 +100,10 @@ def workload(
       )
   return Workload(
     name=model,
-    layers=tuple(found.costs),
+    layers=tuple(costed.costs),
     input_bytes=spec.input_bytes,
     skips=spec.skips,
-    basis=found.basis,
+    basis=costed.basis,
     num_micro_batches=num_micro_batches,
     micro_batch_size=spec.micro_batch_size,
     schedule=spec.schedule,

@@ -15,7 +15,7 @@ from lingvo_gpipe.planner.workload import Workload
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """All that was found for a number of devices.
+  """What is planned for a number of devices.
 
   Attributes:
     workload: The model.
@@ -203,7 +203,7 @@ class Plan:
 
 def make_plan(
   workload: Workload,
-  found: Sequence[Forecast],
+  forecasts: Sequence[Forecast],
   device_memory: int | None,
   *,
   absolute: bool,
@@ -213,15 +213,15 @@ def make_plan(
 
   Args:
     workload: The model.
-    found: What each way to run it takes, on the same devices.
+    forecasts: What each way to run it takes, on the same devices.
     device_memory: Bytes that a device may hold; None for no limit.
     absolute: Whether times are in seconds.
     show_all: Whether ways that do not fit are in the table.
   """
   return Plan(
     workload,
-    tuple(found),
-    recommend.best(found),
+    tuple(forecasts),
+    recommend.best(forecasts),
     device_memory,
     absolute,
     show_all,

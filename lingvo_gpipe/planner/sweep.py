@@ -46,7 +46,7 @@ def sweep(
   Where none fits it is the one that needs least. More devices than layers are
   left out. The arguments are those of `recommend.settings` and `forecast`.
   """
-  found = []
+  forecasts = []
   for devices in num_devices:
     if devices * cells_per_device > len(workload.layers):
       continue
@@ -60,16 +60,16 @@ def sweep(
         schedules=schedules,
         recompute=recompute,
       )
-      forecasts = recommend.forecasts(workload, ways, speeds, device_memory)
-      found.append(
-        recommend.best(forecasts)
-        or min(forecasts, key=lambda one: (one.fullest, one.step_time))
+      here = recommend.forecasts(workload, ways, speeds, device_memory)
+      forecasts.append(
+        recommend.best(here)
+        or min(here, key=lambda one: (one.fullest, one.step_time))
       )
-  return found
+  return forecasts
 
 
 def records(
-  workload: Workload, found: Iterable[Forecast]
+  workload: Workload, forecasts: Iterable[Forecast]
 ) -> list[dict[str, Any]]:
   """All figures, for JSON and CSV; bytes, and times as `Speeds` says."""
   return [
@@ -93,12 +93,12 @@ def records(
         strict=True,
       )
     )
-    for one in found
+    for one in forecasts
   ]
 
 
 def as_json(
-  workload: Workload, found: Sequence[Forecast], device_memory: int | None
+  workload: Workload, forecasts: Sequence[Forecast], device_memory: int | None
 ) -> str:
   """All figures as JSON."""
   return json.dumps(
@@ -106,29 +106,29 @@ def as_json(
       'model': workload.name,
       'mini_batch_size': workload.mini_batch_size,
       'device_memory': device_memory,
-      'settings': records(workload, found),
+      'settings': records(workload, forecasts),
     },
     indent=2,
   )
 
 
-def as_csv(workload: Workload, found: Sequence[Forecast]) -> str:
+def as_csv(workload: Workload, forecasts: Sequence[Forecast]) -> str:
   """All figures as CSV, with a header."""
   text = io.StringIO()
   writer = csv.DictWriter(text, _FIELDS, lineterminator='\n')
   writer.writeheader()
-  writer.writerows(records(workload, found))
+  writer.writerows(records(workload, forecasts))
   return text.getvalue()
 
 
 def as_text(
-  workload: Workload, found: Sequence[Forecast], *, absolute: bool
+  workload: Workload, forecasts: Sequence[Forecast], *, absolute: bool
 ) -> str:
   """A table for people; also Markdown."""
   header = ['K', 'M', 'examples', 'schedule', 'recompute', 'step', 'speed-up']
   header += ['bubble', 'imbalance', 'fullest device', 'fits']
   rows = []
-  for one in found:
+  for one in forecasts:
     setting = one.setting
     examples = workload.micro_batch(setting.num_micro_batches)
     time = one.step_time

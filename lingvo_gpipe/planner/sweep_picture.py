@@ -29,7 +29,7 @@ def available() -> bool:
 def draw(
   path: str,
   workload: Workload,
-  found: Sequence[Forecast],
+  forecasts: Sequence[Forecast],
   device_memory: int | None,
 ) -> None:
   """Writes a PNG file.
@@ -41,7 +41,7 @@ def draw(
   Args:
     path: The file.
     workload: The model.
-    found: What `sweep.sweep` returned.
+    forecasts: What `sweep.sweep` returned.
     device_memory: Bytes that a device may hold; None for no limit.
   """
   import matplotlib
@@ -52,13 +52,13 @@ def draw(
   figure, (speed, memory) = pyplot.subplots(
     1, 2, figsize=_SIZE, dpi=_DPI, layout='constrained'
   )
-  cells = sorted({one.setting.num_cells for one in found})
+  cells = sorted({one.setting.num_cells for one in forecasts})
   for number, k in enumerate(cells):
-    line = [one for one in found if one.setting.num_cells == k]
+    line = [one for one in forecasts if one.setting.num_cells == k]
     colour = pyplot.get_cmap('viridis')(0.9 * number / max(len(cells) - 1, 1))
     _line(speed, line, [one.speedup for one in line], colour, f'K = {k}')
     _line(memory, line, [one.fullest / _GIB for one in line], colour, None)
-  numbers = sorted({one.setting.num_micro_batches for one in found})
+  numbers = sorted({one.setting.num_micro_batches for one in forecasts})
   _axes(speed, memory, numbers, device_memory)
   speed.legend(title=None if device_memory is None else 'crosses: too large')
   size = workload.mini_batch_size

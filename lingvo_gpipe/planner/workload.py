@@ -138,10 +138,10 @@ class Workload:
       return (self.num_micro_batches,)
     most = _MOST_PER_CELL * num_cells
     enough = max(size // self.min_examples, 1)
-    found = [n for n in divisors(size) if n <= min(most, enough)]
+    possible = [n for n in divisors(size) if n <= min(most, enough)]
     # Of many the ones nearest to powers of two, the largest first.
     wanted = [2**i for i in range(most.bit_length())][::-1]
-    near = [min(found, key=lambda n: abs(math.log2(n / w))) for w in wanted]
+    near = [min(possible, key=lambda n: abs(math.log2(n / w))) for w in wanted]
     chosen = list(dict.fromkeys(near))[:_MOST_CHOICES]
     if self.num_micro_batches <= enough:
       chosen.append(self.num_micro_batches)

@@ -6,8 +6,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from lingvo_gpipe import text_table
 from lingvo_gpipe.checking.comparison import Way
+from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.training import pipeline_report
 
 _MAX_ROWS = 20

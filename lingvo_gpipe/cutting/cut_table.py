@@ -5,7 +5,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from lingvo_gpipe import schedules, text_table
+from lingvo_gpipe import schedules
+from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.partitioner import Partition
 from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.schedules import TaskKind

@@ -6,8 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
-from lingvo_gpipe import text_table
-from lingvo_gpipe.cutting import partitioner
+from lingvo_gpipe.cutting import partitioner, text_table
 from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast, Setting, Speeds

@@ -5,8 +5,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from lingvo_gpipe import text_table
-from lingvo_gpipe.cutting import cut_table
+from lingvo_gpipe.cutting import cut_table, text_table
 from lingvo_gpipe.cutting.units import format_bytes, format_seconds
 from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lingvo_gpipe import text_table
+from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.units import format_bytes, format_seconds
 from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast, Speeds

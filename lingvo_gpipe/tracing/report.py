@@ -5,7 +5,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lingvo_gpipe import text_table
+from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.schedules import TaskKind
 from lingvo_gpipe.tracing import advice, bars
 from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
 
-from lingvo_gpipe import text_table
+from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import Partition
 from lingvo_gpipe.planner.forecast import Setting, Speeds, forecast

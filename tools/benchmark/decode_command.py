@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lingvo_gpipe import text_table
+from lingvo_gpipe.cutting import text_table
 from tools.benchmark import command, conditions
 from tools.benchmark.cases import Case
 

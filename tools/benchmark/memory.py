@@ -13,7 +13,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from lingvo_gpipe import text_table
+from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.schedules import SCHEDULE_NAMES
 from tools.benchmark import command, conditions, fresh
 from tools.benchmark.cases import Case

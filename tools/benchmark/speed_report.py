@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lingvo_gpipe import text_table
+from lingvo_gpipe.cutting import text_table
 from tools.benchmark import speed_bound
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import Cut, Measured

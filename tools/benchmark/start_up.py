@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lingvo_gpipe.text_table import table
+from lingvo_gpipe.cutting.text_table import table
 from tools.benchmark import command, conditions, fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.variants import Method, Variant, make_method

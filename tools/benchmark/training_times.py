@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 
-from lingvo_gpipe import text_table
+from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.training import stage_times
 from tools.benchmark import command, conditions
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lingvo_gpipe import text_table
+from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.partitioner import Partition
 from tools.benchmark import command, conditions, fresh
 from tools.benchmark.cases import HEAD_DIM, Case

@@ -11,7 +11,7 @@ parameters, is counted on any machine.
 import time
 from collections.abc import Sequence
 
-from lingvo_gpipe import text_table
+from lingvo_gpipe.cutting import text_table
 from tools.benchmark import command
 from tools.paper import facts
 

@@ -5,7 +5,7 @@
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from lingvo_gpipe import text_table
+from lingvo_gpipe.cutting import text_table
 from tools.paper import facts, memory, throughput
 from tools.paper.memory import MemoryRow
 from tools.paper.throughput import ThroughputRow

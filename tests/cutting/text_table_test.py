@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from lingvo_gpipe import text_table
+from lingvo_gpipe.cutting import text_table
 
 
 def test_table_lines_up_and_is_markdown():

@@ -76,7 +76,7 @@ def test_moved_clocks_are_admitted():
 def test_the_verdict_names_the_reason():
   assert 'one micro-batch only' in report.verdict(_traced(num_micro_batches=1))
   assert '1 core(s) for 2 devices' in report.verdict(_traced(num_cores=1))
-  assert 'no CPUs' in report.verdict(_traced(are_cpus=False))
+  assert 'not CPUs' in report.verdict(_traced(are_cpus=False))
 
 
 def test_the_chrome_trace_has_a_row_a_device_and_a_slice_a_task():

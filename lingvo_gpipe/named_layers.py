@@ -34,7 +34,7 @@ class NamedValueLayer(base_layer.BaseLayer):
   """
 
   @classmethod
-  def Params(cls):
+  def Params(cls) -> Any:
     p = super().Params()
     p.Define('puts', [], 'Names of the values that the layer puts aside.')
     p.Define(

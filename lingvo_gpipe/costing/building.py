@@ -109,4 +109,4 @@ def equal_but_name(a: Any, b: Any) -> bool:
 
 def as_text(params: Any) -> str:
   """Layer Params as text, without the name."""
-  return params.Copy().Set(name='layer').ToText()
+  return str(params.Copy().Set(name='layer').ToText())

@@ -146,7 +146,9 @@ class _Profiler:
     self._forward_flops: dict[int, int] = {}
     self._backwards: dict[Any, Backward] = {}
 
-  def run(self, args: tuple[Any, ...], named: dict[str, Any]):
+  def run(
+    self, args: tuple[Any, ...], named: dict[str, Any]
+  ) -> list[LayerProfile]:
     """Profiles all layers; see `profile_layers`."""
     traces = []
     for params, name in zip(self._layers, self._names, strict=True):

@@ -16,17 +16,17 @@ class _LossLayer(NamedValueLayer):
   """Calls a loss as layers are called; returns the loss's value."""
 
   @classmethod
-  def Params(cls):
+  def Params(cls) -> Any:
     p = super().Params()
     p.Define('loss', None, 'Params of the loss.')
     return p
 
-  def __init__(self, params):
+  def __init__(self, params: Any):
     super().__init__(params)
     self.CreateChild('loss', self.params.loss)
 
-  def FProp(self, theta, *outputs):
-    outputs = outputs[0] if len(outputs) == 1 else outputs
+  def FProp(self, theta: Any, *args: Any) -> Any:
+    outputs = args[0] if len(args) == 1 else args
     targets = self.Take(TARGETS)
     return self.loss.FProp(theta.loss, outputs, targets)['loss'][0]
 

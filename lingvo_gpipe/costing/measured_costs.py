@@ -78,7 +78,7 @@ class _MeasuredFile:
         'forward': times.forward,
         'backward': times.backward,
       }
-      self._write()
+      self._write(self._path)
     stored = self.get(entry_key)
     assert stored is not None
     return stored
@@ -104,8 +104,8 @@ class _MeasuredFile:
       ) from error
     return entries
 
-  def _write(self) -> None:
-    directory = os.path.dirname(os.path.abspath(self._path))
+  def _write(self, path: str) -> None:
+    directory = os.path.dirname(os.path.abspath(path))
     os.makedirs(directory, exist_ok=True)
     content = {'version': _VERSION, 'layers': self._entries}
     # Another process never sees half a file.
@@ -114,7 +114,7 @@ class _MeasuredFile:
     ) as file:
       json.dump(content, file, indent=2, sort_keys=True)
       file.write('\n')
-    os.replace(file.name, self._path)
+    os.replace(file.name, path)
 
 
 def measure_profiles(

@@ -9,8 +9,11 @@ tanh as well as a sum, counts as one, and so does drawing a random number.
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import tensorflow.compat.v1 as tf
+
+_Formula: TypeAlias = Callable[[tf.Operation], int]
 
 
 class UnknownSizeError(ValueError):
@@ -39,24 +42,24 @@ def op_flops(op: tf.Operation) -> int | None:
 
 def _is_float(tensor: tf.Tensor) -> bool:
   dtype = tensor.dtype.base_dtype
-  return dtype.is_floating or dtype.is_complex
+  return bool(dtype.is_floating or dtype.is_complex)
 
 
 def _dims(tensor: tf.Tensor) -> list[int]:
   if not tensor.shape.is_fully_defined():
     raise UnknownSizeError(f'{tensor.name} has shape {tensor.shape}')
-  return tensor.shape.as_list()
+  return list(tensor.shape.as_list())
 
 
 def _size(tensor: tf.Tensor) -> int:
   return math.prod(_dims(tensor))
 
 
-def _per_output(factor: int) -> Callable[[tf.Operation], int]:
+def _per_output(factor: int) -> _Formula:
   return lambda op: factor * _size(op.outputs[0])
 
 
-def _per_input(factor: int, index: int = 0) -> Callable[[tf.Operation], int]:
+def _per_input(factor: int, index: int = 0) -> _Formula:
   return lambda op: factor * _size(op.inputs[index])
 
 
@@ -115,7 +118,7 @@ def _conv(
   output: Callable[[tf.Operation], tf.Tensor],
   filter_: Callable[[tf.Operation], tf.Tensor],
   depthwise: bool = False,
-) -> Callable[[tf.Operation], int]:
+) -> _Formula:
   """A convolution or one of its gradients.
 
   Each number of the convolution's output meets each tap of its filter once,
@@ -137,7 +140,7 @@ def _out(op: tf.Operation) -> tf.Tensor:
   return op.outputs[0]
 
 
-def _pool(tensor: Callable[[tf.Operation], tf.Tensor]):
+def _pool(tensor: Callable[[tf.Operation], tf.Tensor]) -> _Formula:
   """One for each number in each window.
 
   Args:
@@ -163,7 +166,7 @@ def _fused_batch_norm_grad(op: tf.Operation) -> int:
   return (9 if op.get_attr('is_training') else 7) * _size(op.inputs[0])
 
 
-def _all_of(names: str, formula: Callable[[tf.Operation], int]):
+def _all_of(names: str, formula: _Formula) -> dict[str, _Formula]:
   return dict.fromkeys(names.split(), formula)
 
 
@@ -190,7 +193,7 @@ _REDUCTIONS = """
   UnsortedSegmentMax UnsortedSegmentMin UnsortedSegmentProd UnsortedSegmentSum
 """
 
-_FORMULAS: dict[str, Callable[[tf.Operation], int]] = {
+_FORMULAS: dict[str, _Formula] = {
   **_all_of(_ELEMENT_WISE, _per_output(1)),
   **_all_of('ClipByValue SquaredDifference', _per_output(2)),
   **_all_of(_REDUCTIONS, _per_input(1)),

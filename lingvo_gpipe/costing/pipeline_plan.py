@@ -247,7 +247,8 @@ def device_memory(params: Any) -> int | None:
       ) from error
   if not value:
     return None
-  if not isinstance(value, numbers.Real):
+  is_number = isinstance(value, numbers.Real)
+  if not is_number:
     raise ValueError(f"{what}; use bytes, or text such as '8GiB' or '500MB'.")
   if value < 0:
     raise ValueError(f'{what}; it must be 0 (no limit) or more.')

@@ -22,13 +22,13 @@ class EagerTraces:
   """What calls of one kind have traced.
 
   Attributes:
-    leaves: The weights that the traces know by their identity.
+    variables: The weights that the traces know by their identity.
     functions: The cells' functions, for inputs of some shapes.
     cells: What the trace of each cell found.
     loss: The loss, if it is in the pipeline, which knows its metrics.
   """
 
-  leaves: list[Any]
+  variables: list[tf.Variable]
   functions: dict[Any, list[CellFunction]] = dataclasses.field(
     default_factory=dict
   )
@@ -67,14 +67,13 @@ def of_kind(
     kind: What the traces depend on besides the cells and the inputs' shapes.
   """
   leaves = [leaf for cell in cells for leaf in cell.weights]
-  traces = EagerTraces(leaves)
+  variables = [leaf for leaf in leaves if isinstance(leaf, tf.Variable)]
+  traces = EagerTraces(variables)
   if not tf.executing_eagerly():
     return traces
   of_cells = tuple((tuple(cell.trained), *cell.tables) for cell in cells)
-  variables = tuple(
-    id(leaf) if isinstance(leaf, tf.Variable) else None for leaf in leaves
-  )
-  return kept.setdefault((of_cells, variables, *kind), traces)
+  specs = tuple((tuple(leaf.shape), leaf.dtype) for leaf in leaves)
+  return kept.setdefault((of_cells, specs, *map(id, variables), *kind), traces)
 
 
 def forget_what_captures(

@@ -50,7 +50,7 @@ from lingvo_gpipe.pipeline.mini_batch import (
 )
 from lingvo_gpipe.pipeline.output_dims import OutputDims
 from lingvo_gpipe.pipeline.side_inputs import SideInputs
-from lingvo_gpipe.schedules import TaskKind, make_schedule
+from lingvo_gpipe.schedules import Schedule, TaskKind, make_schedule
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
 
@@ -102,30 +102,8 @@ class PipelineRun:
     self._side_inputs = SideInputs(layer, self._batch, with_loss=with_loss)
     if self._training:
       self._side_inputs.find_trained()
-    self.schedule = make_schedule(
-      p.schedule if with_loss else 'gpipe',
-      placement.device_indices(self._devices),
-      self._batch.count,
-      forward_only=not self._training,
-      first_backward=0
-      if self._input_gradients
-      else frozen_cells.first_trained(
-        layer, self._cells, self._side_inputs.taken_as_values
-      ),
-    )
-    self._traces = eager_traces.of_kind(
-      layer.eager_traces,
-      self._cells,
-      self._training,
-      with_loss,
-      self._wants_aux,
-      self._input_gradients,
-      self.schedule.first_backward,
-      *(
-        tuple(self._side_inputs.taken_as_values(k))
-        for k in range(len(self._cells))
-      ),
-    )
+    self.schedule = self._make_schedule()
+    self._traces = self._find_traces()
     self._make_engine()
     self.emitted = EmittedSchedule(
       self.schedule,
@@ -136,6 +114,35 @@ class PipelineRun:
     self._emit_first()
 
   # -- Preparing.
+
+  def _make_schedule(self) -> Schedule:
+    inside = self._loss is not None
+    return make_schedule(
+      self._layer.params.schedule if inside else 'gpipe',
+      placement.device_indices(self._devices),
+      self._batch.count,
+      forward_only=not self._training,
+      first_backward=0
+      if self._input_gradients
+      else frozen_cells.first_trained(
+        self._layer, self._cells, self._side_inputs.taken_as_values
+      ),
+    )
+
+  def _find_traces(self) -> eager_traces.EagerTraces:
+    return eager_traces.of_kind(
+      self._layer.eager_traces,
+      self._cells,
+      self._training,
+      self._loss is not None,
+      self._wants_aux,
+      self._input_gradients,
+      self.schedule.first_backward,
+      *(
+        tuple(self._side_inputs.taken_as_values(k))
+        for k in range(len(self._cells))
+      ),
+    )
 
   def _make_cells(self, theta) -> list[LingvoCell]:
     layer = self._layer

@@ -31,6 +31,7 @@ def _define_flags():
 def _load():
   """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
   print('Loading TensorFlow and Lingvo ...', flush=True)
+  from lingvo_gpipe.tracing import step_tracer  # noqa: F401  (defines flags)
   from lingvo_gpipe.training import training_run
 
   for name in ('model', 'logdir'):

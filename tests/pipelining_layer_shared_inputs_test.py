@@ -138,7 +138,7 @@ def test_a_position_mask_broadcast_in_micro_batches_of_one_is_found():
     )
 
   with _refused(
-    r'net: inputs\[1\] is cut', r"set shared_inputs to \['inputs\[1\]'\]"
+    r'net: inputs\[1\] is split', r"set shared_inputs to \['inputs\[1\]'\]"
   ):
     tiny_pipeline.run(build)
   got, plain = tiny_pipeline.run(lambda: build(shared_inputs=['inputs[1]']))

@@ -14,7 +14,7 @@ they go as one tensor of dtype variant, which refers to them without a copy:
 ```
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow.compat.v1 as tf
@@ -77,15 +77,63 @@ def unpack(
   if not any(isinstance(item, list) for item in like):
     return list(values)
   dtypes = [t.dtype.base_dtype for t in tensors if _can_be_packed(t)]
-  packed = iter(
-    tf.raw_ops.OptionalGetValue(
-      optional=values[0],
-      output_types=dtypes,
-      output_shapes=[tf.TensorShape(None)] * len(dtypes),
-    )
-  )
+  packed = iter(components(values[0], dtypes))
   rest = iter(values[1:])
   return [next(packed if _can_be_packed(t) else rest) for t in tensors]
+
+
+def components(
+  packed: tf.Tensor, dtypes: Sequence[tf.DType]
+) -> list[tf.Tensor]:
+  """The tensors, of some dtypes, that are packed in one."""
+  shapes = [tf.TensorShape(None)] * len(dtypes)
+  return list(
+    tf.raw_ops.OptionalGetValue(
+      optional=packed, output_types=dtypes, output_shapes=shapes
+    )
+  )
+
+
+def packed_dtypes(
+  tensor: tf.Tensor, definitions: Mapping[str, function_pb2.FunctionDef]
+) -> list[tf.DType]:
+  """What is packed in a tensor of a graph; nothing if that is not known.
+
+  Args:
+    tensor: A tensor of dtype variant.
+    definitions: The functions that the graph may call, by name.
+  """
+  op = tensor.op
+  if op.type == 'OptionalFromValue':
+    return list(op.get_attr('Toutput_types'))
+  if not op.type.endswith('PartitionedCall'):
+    return []
+  function = definitions[op.get_attr('f').name]
+  node = packing_node(function, op.outputs.index(tensor))
+  types = [] if node is None else node.attr['Toutput_types'].list.type
+  return [tf.as_dtype(t) for t in types]
+
+
+def packing_node(
+  function: function_pb2.FunctionDef, result: int
+) -> node_def_pb2.NodeDef | None:
+  """The op in a function that packs one of its results, if one does."""
+  source = function.ret[function.signature.output_arg[result].name]
+  for node in function.node_def:
+    if node.op == 'OptionalFromValue' and node.name == source.split(':')[0]:
+      return node
+  return None
+
+
+def unpacking_node(
+  function: function_pb2.FunctionDef, argument: int
+) -> node_def_pb2.NodeDef | None:
+  """The op in a function that unpacks one of its arguments, if one does."""
+  name = function.signature.input_arg[argument].name
+  for node in function.node_def:
+    if node.op == 'OptionalGetValue' and node.input[0] == name:
+      return node
+  return None
 
 
 def flat(given: Sequence[Item]) -> list[tf.Tensor]:

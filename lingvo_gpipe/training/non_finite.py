@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import function_def_to_graph
 
-from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine import graph_function, packing
 from lingvo_gpipe.pipeline import seeds
 
 _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
@@ -161,28 +161,42 @@ def _states(session, order, feed):
     hidden in a function fails.
   """
   behind = _behind_checks(order)
-  tensors = [
-    tensor
-    for op in order
-    if op not in behind and op._get_control_flow_context() is None
-    for tensor in op.outputs
-    if tensor.dtype.is_floating
-  ]
-  flags = []
-  with session.graph.as_default():
-    for tensor in tensors:
-      with tf.control_dependencies(None), tf.device(tensor.op.device or None):
-        flags.append(
-          (
-            tf.reduce_all(tf.math.is_finite(tensor)),
-            tf.reduce_any(tf.math.is_nan(tensor)),
+  definitions = graph_function.definitions(session.graph)
+  tensors, flags = [], []
+  for op in order:
+    if op in behind or op._get_control_flow_context() is not None:
+      continue
+    with (
+      session.graph.as_default(),
+      tf.control_dependencies(None),
+      tf.device(op.device or None),
+    ):
+      for tensor in list(op.outputs):
+        for part in _parts(tensor, definitions):
+          tensors.append(tensor)
+          flags.append(
+            (
+              tf.reduce_all(tf.math.is_finite(part)),
+              tf.reduce_any(tf.math.is_nan(part)),
+            )
           )
-        )
   values = _longest_run(session, flags, feed)
   states = {}
   for tensor, (finite, nan) in zip(tensors, values, strict=False):
-    states[tensor.ref()] = _NAN if nan else _FINITE if finite else _INFINITE
+    state = _NAN if nan else _FINITE if finite else _INFINITE
+    states[tensor.ref()] = max(state, states.get(tensor.ref(), _FINITE))
   return states, len(values) == len(tensors)
+
+
+def _parts(tensor, definitions):
+  """The float tensors that a tensor is, or that are packed in it."""
+  if tensor.dtype != tf.variant:
+    return [tensor] if tensor.dtype.is_floating else []
+  dtypes = packing.packed_dtypes(tensor, definitions)
+  if not dtypes:
+    return []
+  parts = packing.components(tensor, dtypes)
+  return [part for part in parts if part.dtype.is_floating]
 
 
 def _longest_run(session, fetches, feed):
@@ -213,49 +227,78 @@ def _search_call(session, graph, output, feed):
     something finite.
   """
   call = output.op
-  handles = [t for t in call.inputs if t.dtype == tf.resource]
-  if any(t.dtype == tf.variant for t in call.inputs) or any(
-    t.op.type != 'VarHandleOp' for t in handles
-  ):
-    return None
   definitions = graph_function.definitions(graph)
   definition = definitions.get(call.get_attr('f').name)
   if definition is None:
     return None
+  arguments = _arguments(call, definition, definitions)
+  if arguments is None:
+    return None
   with graph.as_default():
-    given = [_value(t) for t in call.inputs]
+    given = [_value(tensor) for tensor in arguments.values()]
   values = session.run(given, feed)
   graph_def, _ = function_def_to_graph.function_def_to_graph_def(definition)
   graph_def.library.function.extend(definitions.values())
   for node in graph_def.node:
     node.device = ''
-  name = definition.signature.output_arg[call.outputs.index(output)].name
-  source = definition.ret[name].split(':')
   with tf.Graph().as_default() as body:
-    arguments = [f'{arg.name}:0' for arg in definition.signature.input_arg]
     variables = {
-      argument: tf.raw_ops.VarHandleOp(
+      name: tf.raw_ops.VarHandleOp(
         dtype=value.dtype, shape=value.shape, name=outer.op.name
       )
-      for argument, outer, value in zip(
-        arguments, call.inputs, given, strict=True
-      )
+      for (name, outer), value in zip(arguments.items(), given, strict=True)
       if outer.dtype == tf.resource
     }
     tf.import_graph_def(graph_def, variables, name='')
-    result = _output(body, source)
+    results = _results(body, definition, call.outputs.index(output))
     with tf.Session(graph=body, config=_plain()) as inner:
       feed = {}
-      for argument, value in zip(arguments, values, strict=True):
-        if argument not in variables:
-          feed[body.get_tensor_by_name(argument)] = np.asarray(value)
+      for name, value in zip(arguments, values, strict=True):
+        if name not in variables:
+          feed[body.get_tensor_by_name(name)] = np.asarray(value)
           continue
         new = tf.placeholder(value.dtype, value.shape)
         inner.run(
-          tf.raw_ops.AssignVariableOp(resource=variables[argument], value=new),
+          tf.raw_ops.AssignVariableOp(resource=variables[name], value=new),
           {new: value},
         )
-      return _search(inner, [result], feed)
+      return _search(inner, results, feed)
+
+
+def _arguments(call, definition, definitions):
+  """The tensors that a function is given, by their names in its body.
+
+  What is packed is given by its parts. None if the function can't be run by
+  itself.
+  """
+  arguments = {}
+  for i, tensor in enumerate(call.inputs):
+    if tensor.dtype == tf.resource and tensor.op.type != 'VarHandleOp':
+      return None
+    if tensor.dtype != tf.variant:
+      arguments[f'{definition.signature.input_arg[i].name}:0'] = tensor
+      continue
+    dtypes = packing.packed_dtypes(tensor, definitions)
+    node = packing.unpacking_node(definition, i)
+    if not dtypes or node is None:
+      return None
+    with (
+      call.graph.as_default(),
+      tf.control_dependencies(None),
+      tf.device(tensor.op.device or None),
+    ):
+      for j, part in enumerate(packing.components(tensor, dtypes)):
+        arguments[f'{node.name}:{j}'] = part
+  return arguments
+
+
+def _results(body, definition, position):
+  """What a function returns at a position, by its parts if it is packed."""
+  name = definition.signature.output_arg[position].name
+  result = _output(body, definition.ret[name].split(':'))
+  if packing.packing_node(definition, position) is None:
+    return [result]
+  return list(result.op.inputs)
 
 
 def _value(tensor):

@@ -122,7 +122,7 @@ def test_a_damaged_model_is_named(tmp_path, documents):
       tokenizers.sentencepiece_tokenizer(*arguments)
       (path,) = tmp_path.glob('*.model')
       path.write_bytes(contents)
-    with pytest.raises(ValueError, match=f'{path} is no .* delete it'):
+    with pytest.raises(ValueError, match=f'{path} is not .* delete it'):
       tokenizers.sentencepiece_tokenizer(*arguments)
 
 

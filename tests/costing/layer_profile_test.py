@@ -448,8 +448,9 @@ def test_sweeps_are_not_part_of_times(short):
     other.max()
     return time.perf_counter() - started
 
-  # A busy machine makes both slower.
-  assert times(2**27).forward < statistics.median(read() for _ in range(9)) / 2
+  # Another program may disturb one measurement, but not all.
+  swept = min(times(2**27).forward for _ in range(3))
+  assert swept < statistics.median(read() for _ in range(9)) / 2
 
 
 def test_file_keeps_what_was_measured(short, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -37,7 +38,7 @@ def test_tells_what_is_alive_and_what_was():
     env=env,
     stdout=subprocess.PIPE,
     check=True,
-    cwd=os.path.dirname(os.path.dirname(os.path.dirname(__file__))),
+    cwd=pathlib.Path(__file__).parents[3],
   ).stdout
   before, held, after, peak, *reset = map(int, output.split())
   slack = _BYTES // 8

@@ -391,20 +391,23 @@ def test_measured_times_are_seconds_of_what_runs(short):
 def test_measures_named_values_tied_weights_and_ints(short):
   # Enough that a pass stands out from what starting a run takes.
   rows = 50_000
-  found = costed_layers.measured(
-    [
-      *linear('a'),
-      PutLayer.Params().Set(name='put', puts=['skip'], argument=0),
-      *linear('b'),
-      TakeLayer.Params().Set(name='take', takes=['skip']),
-    ],
-    (spec(rows, WIDTH), spec(rows, dtype=tf.int32)),
-  )
-  # To put and to take a value takes next to no time.
-  assert [cost.forward > 0 for cost in found[::2]] == [True, True]
+  skip = [
+    *linear('a'),
+    PutLayer.Params().Set(name='put', puts=['skip'], argument=0),
+    *linear('b'),
+    TakeLayer.Params().Set(name='take', takes=['skip']),
+  ]
+  specs = spec(rows, WIDTH), spec(rows, dtype=tf.int32)
   tied = Tied.Params().Set(name='tied', weights_of={'tied': 'a.w'})
-  found = costed_layers.measured([*linear('a'), tied], spec(rows, WIDTH))
-  assert found[1].forward > 0
+
+  def stands_out(layers, specs, place):
+    # Another program may disturb one measurement, but not all.
+    return any(
+      costed_layers.measured(layers, specs)[place].forward > 0 for _ in range(3)
+    )
+
+  assert stands_out(skip, specs, 2)
+  assert stands_out([*linear('a'), tied], specs[0], 1)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,9 @@ def packed_dtypes(
     return list(op.get_attr('Toutput_types'))
   if not op.type.endswith('PartitionedCall'):
     return []
-  function = definitions[op.get_attr('f').name]
+  function = definitions.get(op.get_attr('f').name)
+  if function is None:
+    return []
   node = packing_node(function, op.outputs.index(tensor))
   types = [] if node is None else node.attr['Toutput_types'].list.type
   return [tf.as_dtype(t) for t in types]

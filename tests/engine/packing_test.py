@@ -71,6 +71,18 @@ def test_a_function_of_packed_tensors_is_the_same_in_a_graph():
       np.testing.assert_array_equal(one, other)
 
 
+def test_what_is_packed_is_known_from_its_function_if_that_is():
+  with tf.Graph().as_default() as graph:
+    values = _values()
+    arguments = packing.pack(values, packing.items(values))
+    packed = _function()[1](arguments)[0]
+    dtypes = [tf.float32, tf.bfloat16, tf.float32]
+    assert packing.packed_dtypes(arguments[0], {}) == dtypes
+    known = graph_function.definitions(graph)
+    assert packing.packed_dtypes(packed, known) == dtypes
+    assert packing.packed_dtypes(packed, {}) == []
+
+
 def test_a_function_of_packed_tensors_is_the_same_eagerly():
   for one, other in zip(*_check(*_function()), strict=True):
     np.testing.assert_array_equal(one.numpy(), other.numpy())

@@ -88,6 +88,8 @@ def _faults(whole, values, weights):
     (math.exp((3 * math.log(2) + math.log(5)) / 4), [3, 1], 'exponential'),
     (2.9, [1, 1], 'its weight is 1 for every micro-batch'),
     (2.9, [3, 1], 'not what its value was divided by'),
+    # Close to the root of a mean, by accident.
+    (1.0005 * math.sqrt((4 + 25) / 2), [1, 1], 'its weight is 1 for every'),
   ],
 )
 def test_a_metric_that_does_not_fit_is_named(whole, weights, reason):

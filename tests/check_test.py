@@ -2,22 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command, as a user runs it."""
 
-import os
-import pathlib
 import subprocess
 import sys
 
+import child_process
 import pytest
-
-TESTS = pathlib.Path(__file__).parent
 
 
 def _check(*args):
   """Runs the command; a model of the tests is importable."""
-  path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
   return subprocess.run(
     [sys.executable, '-m', 'lingvo_gpipe.check', *args],
-    env={**os.environ, 'PYTHONPATH': path},
+    env=child_process.environment(),
     capture_output=True,
     text=True,
     timeout=300,

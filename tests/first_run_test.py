@@ -1,21 +1,17 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import os
-import pathlib
 import subprocess
 import sys
 
+import child_process
 import pytest
-
-TESTS = pathlib.Path(__file__).parent
 
 
 def _first_run(*args):
   """Runs the command as a user does; a model of the tests is importable."""
-  path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
   return subprocess.run(
     [sys.executable, '-m', 'lingvo_gpipe.first_run', *args],
-    env={**os.environ, 'PYTHONPATH': path},
+    env=child_process.environment(),
     capture_output=True,
     text=True,
     timeout=300,

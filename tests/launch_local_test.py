@@ -10,21 +10,20 @@ import subprocess
 import sys
 import time
 
+import child_process
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from lingvo_gpipe.launching import private_network
 
-TESTS = pathlib.Path(__file__).parent
 STEPS = 30
 
 
 def _command(module, *args):
-  path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
   return subprocess.Popen(
     [sys.executable, '-m', f'lingvo_gpipe.{module}', *args],
-    env={**os.environ, 'PYTHONPATH': path},
+    env=child_process.environment(),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,

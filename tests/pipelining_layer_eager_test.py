@@ -3,11 +3,11 @@
 """In eager mode, inside tf.function, results are those of graph mode."""
 
 import functools
-import os
 import pickle
 import subprocess
 import sys
 
+import child_process
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
@@ -160,11 +160,10 @@ def _initial_values(model):
 @pytest.fixture(scope='module')
 def eager_results():
   values = {model: _initial_values(model) for model, *_ in CASES}
-  tests = os.path.dirname(os.path.abspath(__file__))
-  path = os.pathsep.join([os.path.dirname(tests), tests])
   done = subprocess.run(
     [sys.executable, '-c', _PROGRAM, pickle.dumps(values).hex()],
-    env={**os.environ, 'PYTHONPATH': path},
+    cwd=child_process.ROOT / 'tests',
+    env=child_process.environment(),
     capture_output=True,
     check=False,
   )

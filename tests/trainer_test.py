@@ -3,7 +3,6 @@
 """The trainer's mistakes of the user: one line, exit status 2, nothing lost."""
 
 import contextlib
-import pathlib
 import socket
 
 import lingvo.compat as tf
@@ -22,7 +21,6 @@ MODEL = '--model=stand_in_pipeline.Small'
 @pytest.fixture
 def refusal(monkeypatch, capfd):
   """A function that runs the trainer and returns its one line of complaint."""
-  monkeypatch.syspath_prepend(pathlib.Path(__file__).parent)
   # Modes of the whole process, which other tests count on.
   monkeypatch.setattr(py_utils, 'SetEagerMode', lambda mode: None)
   monkeypatch.setattr(logging, 'use_absl_handler', lambda: None)

@@ -7,7 +7,8 @@ import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'tests'))
+sys.path.insert(0, f'{sys.path[0]}/tests')
+sys.path.insert(0, f'{sys.path[0]}/helpers')
 
 from drawn_layers.search import main
 

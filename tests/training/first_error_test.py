@@ -2,17 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """An assertion fails in cell 0, while device 0 waits for gradients."""
 
-import os
-import pathlib
 import re
 import subprocess
 import sys
 
-TESTS = pathlib.Path(__file__).parents[1]
+import child_process
 
 
 def test_the_trainer_tells_the_assertion_and_not_what_it_cancelled(tmp_path):
-  path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
   ended = subprocess.run(
     [
       *(sys.executable, '-m', 'lingvo_gpipe.trainer'),
@@ -21,7 +18,7 @@ def test_the_trainer_tells_the_assertion_and_not_what_it_cancelled(tmp_path):
       '--run_locally=cpu',
       '--worker_split_size=2',
     ],
-    env={**os.environ, 'PYTHONPATH': path, 'TF_CPP_MIN_LOG_LEVEL': '0'},
+    env=child_process.environment(TF_CPP_MIN_LOG_LEVEL='0'),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,

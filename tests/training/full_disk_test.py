@@ -2,16 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training on a disk that is really full: a tmpfs of 1 MiB, of its own."""
 
-import os
-import pathlib
 import re
 import shlex
 import subprocess
 import sys
 
+import child_process
 import pytest
-
-TESTS = pathlib.Path(__file__).parents[1]
 
 
 def _on_small_disk(directory, *command):
@@ -19,14 +16,13 @@ def _on_small_disk(directory, *command):
 
   The disk is there for the command alone, and goes when it ends.
   """
-  path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
   mount = f'mount -t tmpfs -o size=1m none {shlex.quote(str(directory))}'
   return subprocess.run(
     [
       *('unshare', '--map-root-user', '--mount', 'sh', '-c'),
       f'{mount} && exec {shlex.join(command)}',
     ],
-    env={**os.environ, 'PYTHONPATH': path},
+    env=child_process.environment(),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,

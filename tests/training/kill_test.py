@@ -2,27 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trainer is killed and goes on; more moments: tools/kill_trainer.py."""
 
-import os
-import pathlib
 import subprocess
 import sys
 
-TESTS = pathlib.Path(__file__).parents[1]
+import child_process
 
 
 def test_after_kills_at_random_moments_all_losses_are_as_without():
   result = subprocess.run(
     [
       sys.executable,
-      TESTS.parent / 'tools' / 'kill_trainer.py',
+      child_process.ROOT / 'tools' / 'kill_trainer.py',
       '--model=stand_in_pipeline.Small',
       '--moments=5',
       '--steps=40',
     ],
-    env={
-      **os.environ,
-      'PYTHONPATH': os.pathsep.join([str(TESTS.parent), str(TESTS)]),
-    },
+    env=child_process.environment(),
     capture_output=True,
     text=True,
     timeout=300,

@@ -8,7 +8,6 @@ trainer, worker 0                           worker 1
 
 import contextlib
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -16,9 +15,9 @@ import subprocess
 import sys
 import time
 
+import child_process
 import pytest
 
-TESTS = pathlib.Path(__file__).parents[1]
 MACHINES = [f'lingvo_gpipe_{k}_{os.getpid()}' for k in range(2)]
 ADDRESSES = ['10.203.0.1', '10.203.0.2']
 SPEC = (
@@ -57,7 +56,6 @@ def machines():
 
 def _start(machine, logdir, *args):
   """Starts a trainer on a machine; its output goes to a pipe."""
-  path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
   return subprocess.Popen(
     [
       *('ip', 'netns', 'exec', machine),
@@ -68,7 +66,7 @@ def _start(machine, logdir, *args):
       '--worker_split_size=2',
       *args,
     ],
-    env={**os.environ, 'PYTHONPATH': path},
+    env=child_process.environment(),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,

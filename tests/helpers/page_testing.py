@@ -18,7 +18,7 @@ from unittest import mock
 
 from tools.docs import markdown_blocks
 
-DOCS = pathlib.Path(__file__).parents[1] / 'docs'
+DOCS = pathlib.Path(__file__).parents[2] / 'docs'
 
 # Commands that need no check.
 _PLAIN_COMMANDS = ('.', 'cd', 'pip', 'rm')

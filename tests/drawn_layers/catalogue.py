@@ -107,7 +107,7 @@ def _feed_forward(width: int, dropout: bool, batch_norm: bool) -> Any:
 
 def _convolution(width: int, separable: bool, **options: Any) -> Any:
   cls = layers.SeparableConv2DLayer if separable else layers.Conv2DLayer
-  shape = (3, 3, width, 1 if separable else width)
+  shape = (3, 3, width, width)
   p = cls.Params().Set(filter_shape=shape, filter_stride=(1, 1), **options)
   return tuple_layers.WithPaddings.Params().Set(body=p)
 

@@ -42,7 +42,7 @@ setuptools.setup(
       'lingvo_gpipe_check = lingvo_gpipe.check:main',
       'lingvo_gpipe_launch_local = lingvo_gpipe.launch_local:main',
       'lingvo_gpipe_plan = lingvo_gpipe.planner.plan_command:main',
-      'lingvo_gpipe_trace = lingvo_gpipe.tracing.trace_command:run_command',
+      'lingvo_gpipe_trace = lingvo_gpipe.trace:run_command',
       'lingvo_gpipe_trainer = lingvo_gpipe.trainer:run_command',
     ],
   },

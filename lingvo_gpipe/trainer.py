@@ -8,7 +8,6 @@ It has all flags of Lingvo's trainer. To train on K CPU devices in this process:
       --logdir=/tmp/digits --run_locally=cpu --worker_split_size=K
 """
 
-import os
 import sys
 
 from lingvo_gpipe.tracing import trace_flags
@@ -35,7 +34,11 @@ def _load(argv):
     if flags.FLAGS.model:
       model_lookup.find_model(flags.FLAGS.model)
     flags.FLAGS.unparse_flags()
-  return trainer_run.run
+
+  def body(log, loading_seconds):
+    trainer_run.run(log, loading_seconds, step_tracer.listeners)
+
+  return body
 
 
 def _check(values):
@@ -50,6 +53,7 @@ def _check(values):
 
 def preload():
   """Imports what `main` will, for processes that are forked from this one."""
+  from lingvo_gpipe.tracing import step_tracer  # noqa: F401
   from lingvo_gpipe.training import trainer_run  # noqa: F401
 
 
@@ -78,11 +82,7 @@ def main(argv=None, name='trainer'):
 
 def run_command():
   """Runs the command as a process of its own, which ends with it."""
-  status = main()
-  sys.stdout.flush()
-  sys.stderr.flush()
-  # Not sys.exit: a session that waits for a worker that hangs would wait on.
-  os._exit(status)
+  command.exit_at_once(main())
 
 
 if __name__ == '__main__':

@@ -19,18 +19,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGE = ROOT / 'docs' / 'engine.md'
 _PACKAGES = ('lingvo_gpipe', 'model_params')
 
-# Imports, from file to file, that break the rule. One that is not needed any
-# more fails a test, so that the list can only get shorter.
-EXCEPTIONS = {
-  # The trace is a command, and a thing that listens to training.
-  ('lingvo_gpipe/tracing/trace_command.py', 'lingvo_gpipe/launch_local.py'),
-  ('lingvo_gpipe/tracing/trace_command.py', 'lingvo_gpipe/trainer.py'),
-  (
-    'lingvo_gpipe/training/trainer_run.py',
-    'lingvo_gpipe/tracing/step_tracer.py',
-  ),
-}
-
 # What the floors that know less than all do not import.
 _UNKNOWN = {1: {'lingvo', 'tensorflow'}, 2: {'lingvo'}}
 
@@ -139,16 +127,8 @@ def test_each_room_has_a_floor(floor_of, files_and_edges):
 
 
 def test_imports_go_down_and_in_no_circle(floor_of, files_and_edges):
-  wrong = broken_rules(files_and_edges[1] - EXCEPTIONS, floor_of)
+  wrong = broken_rules(files_and_edges[1], floor_of)
   assert not wrong, '\n'.join(wrong)
-
-
-@pytest.mark.parametrize('exception', sorted(EXCEPTIONS))
-def test_each_exception_is_needed(floor_of, files_and_edges, exception):
-  edges = files_and_edges[1]
-  assert exception in edges, 'the import is gone; its exception can go'
-  allowed = EXCEPTIONS - {exception}
-  assert broken_rules(edges - allowed, floor_of), 'the import breaks no rule'
 
 
 @pytest.mark.parametrize(('floor', 'unknown'), _UNKNOWN.items())

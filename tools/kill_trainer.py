@@ -49,14 +49,14 @@ class _Recorder:
 def _train(args, logdir, record):
   """Runs the trainer; never returns."""
   from lingvo_gpipe import trainer
-  from lingvo_gpipe.training import run_observer
+  from lingvo_gpipe.training import listeners
 
-  make = run_observer.ObservingTrial.__init__
+  make = listeners.ObservingTrial.__init__
 
   def make_with_recorder(trial, listeners=()):
     make(trial, [*listeners, _Recorder(record)])
 
-  run_observer.ObservingTrial.__init__ = make_with_recorder
+  listeners.ObservingTrial.__init__ = make_with_recorder
   os.dup2(os.open(f'{record}.out', os.O_WRONLY | os.O_CREAT, 0o644), 1)
   status = trainer.main(
     [

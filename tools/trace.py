@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lingvo_gpipe.tracing import trace_command
+from lingvo_gpipe import trace
 
 if __name__ == '__main__':
-  trace_command.run_command()
+  trace.run_command()

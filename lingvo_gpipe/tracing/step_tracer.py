@@ -32,9 +32,10 @@ from lingvo_gpipe.training import (
   one_core,
   pipeline_params,
   pipeline_report,
-  run_observer,
+  summaries,
   user_error,
 )
+from lingvo_gpipe.training.listeners import StepListener
 
 tf.flags.DEFINE_integer(
   'trace_step',
@@ -59,21 +60,17 @@ _COMPARED = 3
 _MAX_LAYERS = 60  # Characters of a cell's layers.
 
 
-def from_flags(say: Callable[[str], None]) -> 'StepTracer | None':
-  """The tracer that --trace_step asks for, None if it does not.
-
-  Args:
-    say: Is given the report.
-  """
+def listeners() -> list['StepTracer']:
+  """The tracer that --trace_step asks for, or nothing."""
   if FLAGS.trace_step is None:
-    return None
+    return []
   directory = FLAGS.trace_dir or os.path.join(FLAGS.logdir, 'trace')
-  return StepTracer(
-    FLAGS.model, FLAGS.trace_step, FLAGS.trace_steps, directory, say
-  )
+  return [
+    StepTracer(FLAGS.model, FLAGS.trace_step, FLAGS.trace_steps, directory)
+  ]
 
 
-class StepTracer(run_observer.StepListener):
+class StepTracer(StepListener):
   """Traces `count` steps from number `first` on.
 
   Args:
@@ -81,7 +78,6 @@ class StepTracer(run_observer.StepListener):
     first: The first step to trace, 1 for the first of this process.
     count: How many steps to trace.
     directory: Where to write; it is made.
-    say: Is given the report and where the files are.
   """
 
   def __init__(
@@ -90,12 +86,10 @@ class StepTracer(run_observer.StepListener):
     first: int,
     count: int,
     directory: str,
-    say: Callable[[str], None],
   ):
     self._model = model
     self._traced = range(first, first + count)
     self._directory = directory
-    self._say = say
     self._pipelines: list[Any] = []
     self._runner: Any = None
     self._steps_run = 0
@@ -113,7 +107,7 @@ class StepTracer(run_observer.StepListener):
         f'--model={self._model}: it has no PipeliningLayer, so there is no '
         'pipeline to trace.'
       )
-    runner.step_tracer = self
+    runner.around_step = self.run
 
   def before_step(self, step: int) -> None:
     self._step = step + 1
@@ -200,10 +194,11 @@ class StepTracer(run_observer.StepListener):
       with open(path, 'wb') as file:
         file.write(data)
     self._write_summary(traced, suffix, image)
-    self._say(
+    print(
       f'\n{text}\n\nWritten to {self._directory}: {", ".join(contents)}; '
       'trace.json opens in https://ui.perfetto.dev.'
-      + (f' (Here with {suffix} in the names.)' if suffix else '')
+      + (f' (Here with {suffix} in the names.)' if suffix else ''),
+      flush=True,
     )
 
   def _write_summary(
@@ -262,15 +257,7 @@ def _png(traced: TracedPipeline) -> bytes:
 def _summary(traced: TracedPipeline, suffix: str, image: bytes) -> Any:
   """What TensorBoard shows: the picture, and the bubbles as scalars."""
   name = f'pipeline/{traced.setup.name}{suffix}'
-  width, height = (int.from_bytes(image[at : at + 4], 'big') for at in (16, 20))
-  values = [
-    tf.Summary.Value(
-      tag=f'{name}/trace',
-      image=tf.Summary.Image(
-        width=width, height=height, colorspace=4, encoded_image_string=image
-      ),
-    )
-  ]
+  values = [summaries.image_value(f'{name}/trace', image)]
   for what, value in (
     ('bubble_measured', traced.bubble),
     ('bubble_simulated', traced.predicted_bubble),

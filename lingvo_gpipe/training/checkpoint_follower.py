@@ -14,7 +14,7 @@ import os
 
 import lingvo.compat as tf
 
-from lingvo_gpipe.training import checkpoint_files, notices, user_error
+from lingvo_gpipe.training import checkpoint_files, logs, user_error
 
 
 def _stamp(path):
@@ -80,7 +80,7 @@ class CheckpointFollower:
     # The training may just have removed it.
     if path in checkpoint_files.newest_first(self._directory):
       otherwise = 'it is left out' if self._every else 'trying an older one'
-      notices.warn(f'{problem}; {otherwise}.')
+      logs.warn(f'{problem}; {otherwise}.')
 
   def _is_damaged(self, path):
     return path in self._damaged and self._damaged[path] == _stamp(path)

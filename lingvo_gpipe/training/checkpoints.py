@@ -11,7 +11,7 @@ import time
 import lingvo.compat as tf
 from lingvo.core import checkpointer
 
-from lingvo_gpipe.training import checkpoint_files, notices, user_error
+from lingvo_gpipe.training import checkpoint_files, logs, user_error
 
 # After a checkpoint that could not be written: until the next try, at most.
 _RETRY_SECONDS = 60.0
@@ -107,7 +107,7 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
       ) from error
     seconds = min(_RETRY_SECONDS, self._save_interval_seconds)
     self._no_save_before = time.time() + seconds
-    notices.warn(
+    logs.warn(
       f'{problem} Training continues; the next try is in {seconds:.0f} s.'
     )
 
@@ -130,10 +130,10 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
             f'--logdir, or remove the checkpoints in {self._train_dir} to '
             'start from the beginning.'
           ) from error
-        notices.warn(f'{error.problem}; trying the one before it.')
+        logs.warn(f'{error.problem}; trying the one before it.')
         continue
       if number:
-        notices.warn(f'Resuming from {path}.')
+        logs.warn(f'Resuming from {path}.')
         checkpoint_files.keep_only(self._train_dir, paths[number:][::-1])
       self._prev_ckpt_step = checkpoint_files.step_of(path)
       return path

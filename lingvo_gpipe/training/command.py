@@ -21,7 +21,7 @@ from typing import NoReturn
 from absl import flags
 
 from lingvo_gpipe.cutting.partitioner import PartitionError
-from lingvo_gpipe.training import early_flags, notices, run_log, user_error
+from lingvo_gpipe.training import early_flags, logs, user_error
 
 FLAGS = flags.FLAGS
 
@@ -117,7 +117,7 @@ def run(
   """
   argv = sys.argv if argv is None else argv
   started = time.monotonic()
-  log = run_log.RunLog()
+  log = logs.RunLog()
   keep = False
   try:
     define()
@@ -128,7 +128,7 @@ def run(
       _print_help(doc, argv)
       return 0
     _parse(name, argv, check, FLAGS)
-    with notices.shown_on(log.terminal):
+    with logs.warnings_shown_on(log.terminal):
       return body(log, time.monotonic() - started) or 0
   except (user_error.UserError, PartitionError) as error:
     print(f'{name}: {error}', file=log.terminal)
@@ -149,3 +149,10 @@ def run(
     return 1
   finally:
     log.close(keep)
+
+
+def exit_at_once(status: int) -> NoReturn:
+  """Ends the process; a session that waits for a hanging worker does not."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)

@@ -19,7 +19,7 @@ import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe import cpu_devices
 from lingvo_gpipe.launching import private_network
-from lingvo_gpipe.training import notices, user_error
+from lingvo_gpipe.training import logs, user_error
 
 # Jobs that place their ops on the workers.
 DRIVERS = ('trainer_client', 'controller')
@@ -141,7 +141,7 @@ def warn_of_open_port(target):
   """
   if private_network.is_private():
     return
-  notices.warn(
+  logs.warn(
     f'port {target.rpartition(":")[2]} of this machine is open on every '
     "network interface, and TensorFlow's server behind it has no "
     'authentication; run this only in a network that you trust.'

@@ -10,7 +10,7 @@ whatever its device still waits for:
                                                  '--> is what a session raises
 
 TensorFlow's log has the first error. In a command, descriptor 2 is led into a
-file (`run_log`), so it can be read there.
+file (`logs`), so it can be read there.
 """
 
 import os

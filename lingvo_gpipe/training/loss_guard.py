@@ -23,7 +23,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 
 from lingvo_gpipe.engine import graph_function, repeatable
-from lingvo_gpipe.training import due_updates, first_error, non_finite, notices
+from lingvo_gpipe.training import due_updates, first_error, logs, non_finite
 
 tf.flags.DEFINE_enum(
   'on_nan_loss',
@@ -162,9 +162,16 @@ class LossGuard:
           *(tf.assign_add(step, 1) for step in steps)
         )
 
-  def session(self, *args, **kwargs):
-    """Returns a `tf.Session` with these arguments whose steps are guarded."""
-    return _GuardedSession(self, *args, **kwargs)
+  def session(self, around_step, *args, **kwargs):
+    """Returns a session whose training steps are guarded.
+
+    Args:
+      around_step: A function that is called in place of the session's `run` for
+        each training step, with it and its arguments; None for none.
+      *args: As for a `tf.Session`.
+      **kwargs: Likewise.
+    """
+    return _GuardedSession(self, around_step, *args, **kwargs)
 
   def train_op_of(self, fetches):
     """The train op among `fetches`, None if there is none."""
@@ -203,7 +210,7 @@ class LossGuard:
       raise NonFiniteLossError(
         f'{text} No weight was updated, in {MAX_SKIPPED} steps in a row.'
       ) from error
-    notices.warn(f'{text} The step is skipped.')
+    logs.warn(f'{text} The step is skipped.')
     results = [
       None if fetch is train_op else _what_can_be_had(session, fetch)
       for fetch in fetches
@@ -232,17 +239,16 @@ class LossGuard:
 class _GuardedSession(first_error.Session):
   """A session that hands failed training steps to a `LossGuard`."""
 
-  def __init__(self, guard, *args, **kwargs):
+  def __init__(self, guard, around_step, *args, **kwargs):
     super().__init__(*args, **kwargs)
     self._guard = guard
-    # What runs the training steps, a `StepTracer`; None for the session itself.
-    self.step_tracer = None
+    self._around_step = around_step
 
   def run(self, fetches, *args, **kwargs):
     run = super().run
     try:
-      if self.step_tracer is not None and self._guard.train_op_of(fetches):
-        return self.step_tracer.run(run, fetches, *args, **kwargs)
+      if self._around_step and self._guard.train_op_of(fetches):
+        return self._around_step(run, fetches, *args, **kwargs)
       return run(fetches, *args, **kwargs)
     except (tf.errors.InvalidArgumentError, tf.errors.CancelledError) as error:
       if self._guard.train_op_of(fetches) is None:

@@ -3,7 +3,7 @@
 """Shows how a model is cut and in which order its tasks run, at the start."""
 
 from lingvo_gpipe import pipelining_layer, schedules, sequential_layer
-from lingvo_gpipe.training import notices, run_observer
+from lingvo_gpipe.training import listeners, logs
 
 # Rows of a schedule's drawing, and characters of a row, that are shown.
 _MAX_DEVICES = 16
@@ -86,7 +86,7 @@ def constant_weight(weight):
   )
 
 
-class PipelineReport(run_observer.StepListener):
+class PipelineReport(listeners.StepListener):
   """Prints the cut and the schedule of each pipeline before the first step.
 
   Args:
@@ -104,9 +104,7 @@ class PipelineReport(run_observer.StepListener):
       schedule = schedule_that_runs(pipeline)
       if schedule is not None:
         print(schedule_text(schedule), file=self._stream)
-    self._stream.flush()
-    for pipeline in pipelines(runner.model):
-      if pipeline.constant_loss_weight is not None:
-        notices.warn(
-          f'{pipeline.path}: {constant_weight(pipeline.constant_loss_weight)}.'
-        )
+      self._stream.flush()
+      weight = pipeline.constant_loss_weight
+      if weight is not None:
+        logs.warn(f'{pipeline.path}: {constant_weight(weight)}.')

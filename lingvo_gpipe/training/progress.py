@@ -6,7 +6,7 @@ import collections
 import shutil
 import time
 
-from lingvo_gpipe.training import run_observer
+from lingvo_gpipe.training import listeners
 
 # Steps over which the rates are averaged.
 _WINDOW = 30
@@ -49,14 +49,12 @@ def _value(metrics, name):
   return float(metrics[name][0])
 
 
-class Progress(run_observer.StepListener):
+class Progress(listeners.StepListener):
   """Shows step, metrics, examples a second and the time still to go.
 
   Args:
     stream: Where to write; a bar if it is a terminal.
-    num_steps: The step at which the training ends.
-    metric_names: The metrics to show; one that the model lacks is left out.
-      None: those that the model itself has.
+    num_steps: A function that returns the step at which the training ends.
     line_seconds: Without a terminal: seconds between lines, at least.
     note: A function that returns what else to say, '' for nothing.
     clock: A function that returns seconds.
@@ -66,14 +64,13 @@ class Progress(run_observer.StepListener):
     self,
     stream,
     num_steps,
-    metric_names=('loss', 'accuracy'),
     line_seconds=10.0,
     note=lambda: '',
     clock=time.monotonic,
   ):
     self._stream = stream
-    self._num_steps = num_steps
-    self._metric_names = metric_names
+    self._get_num_steps = num_steps
+    self._num_steps = None
     self._line_seconds = line_seconds
     self._note = note
     self._clock = clock
@@ -81,7 +78,6 @@ class Progress(run_observer.StepListener):
     self._recent = collections.deque(maxlen=_WINDOW + 1)
     self._next_line = None
     self._bar = None
-    self._started = False
 
   def _make_bar(self, first_step):
     try:
@@ -100,10 +96,11 @@ class Progress(run_observer.StepListener):
     )
 
   def before_step(self, step):
-    if not self._started and self._stream.isatty():
+    if self._num_steps is None:
       # Only now, since after a restart the first step is not 0.
-      self._bar = self._make_bar(step)
-    self._started = True
+      self._num_steps = self._get_num_steps()
+      if self._stream.isatty():
+        self._bar = self._make_bar(step)
 
   def after_step(self, step, metrics):
     now = self._clock()
@@ -125,11 +122,8 @@ class Progress(run_observer.StepListener):
     )
 
   def _describe(self, step, metrics):
-    names = self._metric_names
-    if names is None:
-      names = _own_metrics(metrics)
     parts = [
-      f'{name} {_value(metrics, name):.4g}' for name in names if name in metrics
+      f'{name} {_value(metrics, name):.4g}' for name in _own_metrics(metrics)
     ]
     first_time, first_step, _ = self._recent[0]
     last_time, last_step, _ = self._recent[-1]

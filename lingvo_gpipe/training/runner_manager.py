@@ -26,9 +26,9 @@ from lingvo_gpipe.training import (
   gpu_check,
   inspection,
   jobs,
+  listeners,
   model_overrides,
   pipeline_params,
-  run_observer,
   runners,
   trainer_flags,  # noqa: F401  (it defines flags)
   user_error,
@@ -51,7 +51,7 @@ class RunnerManager(inspection.InspectingManager):
 
   Args:
     model: The model's key in Lingvo's registry, see `model_lookup`.
-    trial: What follows the runs, see `run_observer`.
+    trial: What follows the runs, see `listeners`.
     devices_flag: What the user knows --worker_split_size as.
   """
 
@@ -64,7 +64,7 @@ class RunnerManager(inspection.InspectingManager):
     super().__init__(model)
     model_overrides.install()
     self._devices_flag = devices_flag
-    self._trial = trial or run_observer.ObservingTrial()
+    self._trial = trial or listeners.ObservingTrial()
     # The step at which the training ends; known once its Params are.
     self.max_train_steps = None
     self._cluster_spec = None

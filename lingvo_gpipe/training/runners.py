@@ -29,10 +29,10 @@ from lingvo_gpipe.training import (
   checkpoints,
   distributed,
   first_error,
+  listeners,
+  logs,
   loss_guard,
-  notices,
-  run_observer,
-  summary_writer,
+  summaries,
   user_error,
 )
 
@@ -74,7 +74,7 @@ class PipelineRunner:
     return first_error.Session(*args, **kwargs)
 
   def _CreateSummaryWriter(self, log_dir):
-    return summary_writer.SummaryWriter(
+    return summaries.SummaryWriter(
       functools.partial(super()._CreateSummaryWriter, log_dir)
     )
 
@@ -112,8 +112,8 @@ class Trainer(PipelineRunner, runners.Trainer):
 
   def __init__(self, *args, **kwargs):
     self._guard = None
-    # What runs the training steps, a `StepTracer`; None for the session itself.
-    self.step_tracer = None
+    # A listener may set it, see `LossGuard.session`.
+    self.around_step = None
     super().__init__(*args, **kwargs)
     with self._graph.as_default():
       self._guard = loss_guard.LossGuard(self._model, FLAGS.on_nan_loss)
@@ -123,7 +123,7 @@ class Trainer(PipelineRunner, runners.Trainer):
     )
     if self.params.cluster.task == 0:
       self._WriteToLog(analysis, self._train_dir, 'model_analysis.txt')
-    if isinstance(self._trial, run_observer.ObservingTrial):
+    if isinstance(self._trial, listeners.ObservingTrial):
       self._trial.trainer_built(self)
 
   @property
@@ -144,9 +144,7 @@ class Trainer(PipelineRunner, runners.Trainer):
   def _MakeSession(self, *args, **kwargs):
     if self._guard is None:  # To look at the devices; the graph is empty.
       return super()._MakeSession(*args, **kwargs)
-    session = self._guard.session(*args, **kwargs)
-    session.step_tracer = self.step_tracer
-    return session
+    return self._guard.session(self.around_step, *args, **kwargs)
 
 
 class EvaluationRunner(PipelineRunner):
@@ -201,7 +199,7 @@ class EvaluationRunner(PipelineRunner):
         waited = True
         time.sleep(_CHECKPOINT_POLL_SECONDS)
     if not ran:
-      notices.warn(
+      logs.warn(
         f'{self._job_name} has already processed the last checkpoint; to '
         f'repeat it, remove {directory}/processed_ckpts.txt.'
       )
@@ -225,7 +223,7 @@ class Evaler(EvaluationRunner, runners.Evaler):
 
   def __init__(self, *args, **kwargs):
     super().__init__(*args, **kwargs)
-    if isinstance(self._trial, run_observer.ObservingTrial):
+    if isinstance(self._trial, listeners.ObservingTrial):
       # Which prints them, whatever --vizier_reporting_job is.
       self._should_report_metrics = True
 

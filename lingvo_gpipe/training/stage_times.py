@@ -10,6 +10,12 @@ command                                                            end
 
 import dataclasses
 import re
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
 
 _MIB = 2**20
 _LINE = re.compile(
@@ -19,6 +25,12 @@ _LINE = re.compile(
   r'(?P<loaded_memory>[\d.]+) MiB after loading, (?P<peak_memory>[\d.]+) MiB '
   r'at most'
 )
+
+
+def peak_memory_bytes() -> int:
+  """The peak resident memory of this process so far."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == 'darwin' else 1024 * peak
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,3 +92,56 @@ def from_text(text: str) -> StageTimes:
   for name in ('loaded_memory', 'peak_memory'):
     values[name] *= _MIB
   return StageTimes(more_steps=more_steps, **values)
+
+
+class StageListener:
+  """A `StepListener` that takes the times; make it when all is imported.
+
+  A step lasts until the trainer is ready for the next one.
+
+  Args:
+    loading_seconds: How long the imports took.
+    clock: A function that returns seconds.
+    memory: A function that returns this process's peak memory in bytes.
+  """
+
+  def __init__(
+    self,
+    loading_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    memory: Callable[[], int] = peak_memory_bytes,
+  ):
+    self._clock = clock
+    self._memory = memory
+    self._loading = loading_seconds
+    self._loaded_memory = memory()
+    self._loaded = self._built = self._started = clock()
+    self._steps: list[float] = []
+
+  def trainer_built(self, runner: Any) -> None:
+    del runner
+    self._built = self._clock()
+
+  def before_step(self, step: int) -> None:
+    del step
+    self._started = self._clock()
+
+  def after_step(self, step: int, metrics: Any) -> None:
+    del step, metrics
+    self._steps.append(self._clock() - self._started)
+
+  def times(self) -> StageTimes | None:
+    """The times of a run that ends now; None if no step has run."""
+    if not self._steps:
+      return None
+    first, *more = self._steps
+    return StageTimes(
+      loading=self._loading,
+      graph=self._built - self._loaded,
+      first_step=first,
+      more_steps=len(more),
+      median_step=statistics.median(more) if more else 0.0,
+      total=self._clock() - self._loaded + self._loading,
+      loaded_memory=self._loaded_memory,
+      peak_memory=self._memory(),
+    )

@@ -28,7 +28,7 @@ import dataclasses
 import statistics
 import time
 
-from lingvo_gpipe.training import one_core, run_observer
+from lingvo_gpipe.training import listeners, one_core
 
 WARM_UP_STEPS = 5
 _NUM_STRETCHES = 3
@@ -77,13 +77,15 @@ class StepTimeSummary:
     return self.one_core_seconds / (num_devices * self.seconds)
 
 
-class StepTimes(run_observer.StepListener):
+def _median(values):
+  return statistics.median(values) if values else None
+
+
+class StepTimes(listeners.StepListener):
   """Records how long each step takes, and runs some on one core.
 
   Args:
     last_step: The step at which the training ends.
-    measure_one_core: Whether to run some of them on one core, which takes K
-      times as long for them.
     core: What binds the process to one core, a `OneCore`.
     clock: A function that returns seconds.
     cpu_clock: A function that returns the seconds of core time used so far.
@@ -92,21 +94,18 @@ class StepTimes(run_observer.StepListener):
   def __init__(
     self,
     last_step,
-    measure_one_core=True,
     core=None,
     clock=time.perf_counter,
     cpu_clock=time.process_time,
   ):
     self._last_step = last_step
-    self._measure_one_core = measure_one_core
     self._clock = clock
     self._cpu_clock = cpu_clock
     self._core = core or one_core.OneCore()
     self._stretches = None  # Known when the first step is.
     self._started = None
-    # Of every step, in order.
-    self.seconds = []
-    self.cpu_seconds = []
+    self._seconds = []  # Of every step, in order.
+    self._cpu_seconds = []
 
   @property
   def on_one_core(self):
@@ -115,15 +114,11 @@ class StepTimes(run_observer.StepListener):
 
   def before_step(self, step):
     if self._stretches is None:
-      self._stretches = (
-        one_core_stretches(self._last_step - step)
-        if self._measure_one_core and self._core.available
-        else []
-      )
-    index = len(self.seconds)
+      left = self._last_step - step
+      self._stretches = one_core_stretches(left) if self._core.available else []
+    index = len(self._seconds)
     if any(index in stretch for stretch in self._stretches):
-      if not self._core.pinned:
-        self._pin()
+      self._pin()
     else:
       self._core.release()
     self._started = (self._clock(), self._cpu_clock())
@@ -131,14 +126,16 @@ class StepTimes(run_observer.StepListener):
   def after_step(self, step, metrics):
     del step, metrics
     started, cpu_started = self._started
-    self.seconds.append(self._clock() - started)
-    self.cpu_seconds.append(self._cpu_clock() - cpu_started)
+    self._seconds.append(self._clock() - started)
+    self._cpu_seconds.append(self._cpu_clock() - cpu_started)
 
   def close(self):
     """Ends the measurement, wherever it stands."""
     self._core.release()
 
   def _pin(self):
+    if self._core.pinned:
+      return
     try:
       self._core.pin()
     except OSError:
@@ -152,18 +149,14 @@ class StepTimes(run_observer.StepListener):
     for stretch in self._stretches or []:
       edges |= {stretch.start, stretch.stop}
       inside |= set(stretch) - {stretch.start}
-    counted = [
-      index
-      for index in range(WARM_UP_STEPS, len(self.seconds))
-      if index not in edges
-    ]
-    all_cores = [self.seconds[i] for i in counted if i not in inside]
-    one = [self.seconds[i] for i in counted if i in inside]
-    shares = [self.cpu_seconds[i] / self.seconds[i] for i in inside]
+    counted = set(range(WARM_UP_STEPS, len(self._seconds))) - edges
+    all_cores = [self._seconds[i] for i in counted - inside]
+    one = [self._seconds[i] for i in counted & inside]
+    shares = [self._cpu_seconds[i] / self._seconds[i] for i in counted & inside]
     return StepTimeSummary(
-      seconds=statistics.median(all_cores) if all_cores else None,
+      seconds=_median(all_cores),
       num_steps=len(all_cores),
-      one_core_seconds=statistics.median(one) if one else None,
+      one_core_seconds=_median(one),
       num_one_core_steps=len(one),
-      one_core_share=statistics.median(shares) if shares else None,
+      one_core_share=_median(shares),
     )

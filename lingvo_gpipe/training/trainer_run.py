@@ -15,18 +15,16 @@ from lingvo.core import (
 )
 
 from lingvo_gpipe import cluster
-from lingvo_gpipe.tracing import step_tracer
 from lingvo_gpipe.training import (
   jobs,
+  listeners,
   logdir,
   model_lookup,
   pipeline_report,
   progress,
-  run_observer,
-  run_summaries,
   runner_manager,
-  stage_listener,
-  training_run,
+  stage_times,
+  summaries,
 )
 
 FLAGS = tf.flags.FLAGS
@@ -45,10 +43,33 @@ KEY_FLAGS = (
 )
 
 
+@contextlib.contextmanager
+def prepared(log):
+  """Inside, the flags' log directory may be used, and Lingvo is set up.
+
+  Args:
+    log: The `RunLog`; it is moved into the log directory.
+
+  Yields:
+    The key of the flags' model in Lingvo's registry.
+
+  Raises:
+    UserError: The model's name or the log directory is wrong.
+  """
+  model = model_lookup.find_model(FLAGS.model)
+  jobs.check_datasets(model, FLAGS.job)
+  FLAGS.logdir = logdir.prepare(FLAGS.logdir)
+  with _claimed_logdir(model):
+    log.move_to(os.path.join(FLAGS.logdir, _log_name()))
+    logging.use_absl_handler()  # Each line with its time and place.
+    _prepare_lingvo()
+    yield model
+
+
 def _log_name():
   """The log's file in the log directory; processes that share it differ."""
   if FLAGS.run_locally or not FLAGS.job:
-    return training_run.LOG_NAME
+    return 'log.txt'
   return f'log_{FLAGS.job.replace(",", "_")}_{FLAGS.task}.txt'
 
 
@@ -66,29 +87,29 @@ def _prepare_lingvo():
   cluster.install()
 
 
-class _ProgressOfTraining(run_observer.StepListener):
-  """The progress display, made at the first step: evalers have none."""
+def _claimed_logdir(model):
+  """A context: the log directory is this process's, if it writes checkpoints.
 
-  def __init__(self, manager):
-    self._manager = manager
-    self._progress = None
+  Raises:
+    UserError: Another process has it, or it is of another model.
+  """
+  jobs = set(FLAGS.job.split(',')) - {''}
+  checkpoints = (
+    FLAGS.checkpoint_in_trainer_cpu or FLAGS.checkpoint_in_trainer_tpu
+  )
+  writes = not jobs or any(
+    (job == 'controller' and not checkpoints)
+    or 'executor' in job
+    or (job.startswith('trainer') and (FLAGS.run_locally or checkpoints))
+    for job in jobs
+  )
+  if writes and FLAGS.task == 0 and FLAGS.mode in ('sync', 'async'):
+    return logdir.training(FLAGS.logdir, model)
+  logdir.check_model(FLAGS.logdir, model)
+  return contextlib.nullcontext()
 
-  def before_step(self, step):
-    if self._progress is None:
-      self._progress = progress.Progress(
-        sys.stdout, self._manager.max_train_steps, metric_names=None
-      )
-    self._progress.before_step(step)
 
-  def after_step(self, step, metrics):
-    self._progress.after_step(step, metrics)
-
-  def close(self):
-    if self._progress is not None:
-      self._progress.close()
-
-
-class _PrintingTrial(run_observer.ObservingTrial):
+class _PrintingTrial(listeners.ObservingTrial):
   """Prints the evaluations as they come."""
 
   def ReportEvalMeasure(self, global_step, metrics_dict, checkpoint_path):
@@ -107,63 +128,33 @@ class _PrintingTrial(run_observer.ObservingTrial):
     return stop
 
 
-def _claimed_logdir(model):
-  """A context: the log directory is this process's, if it writes checkpoints.
-
-  Raises:
-    UserError: if another process has it, or it is of another model.
-  """
-  jobs = set(FLAGS.job.split(',')) - {''}
-  checkpoints = (
-    FLAGS.checkpoint_in_trainer_cpu or FLAGS.checkpoint_in_trainer_tpu
-  )
-  writes = not jobs or any(
-    (job == 'controller' and not checkpoints)
-    or 'executor' in job
-    or (job.startswith('trainer') and (FLAGS.run_locally or checkpoints))
-    for job in jobs
-  )
-  if writes and FLAGS.task == 0 and FLAGS.mode in ('sync', 'async'):
-    return logdir.training(FLAGS.logdir, model)
-  logdir.check_model(FLAGS.logdir, model)
-  return contextlib.nullcontext()
-
-
-def run(log, loading_seconds):
+def run(log, loading_seconds, more_listeners=list):
   """Runs the jobs that the flags ask for.
 
   Args:
     log: The `RunLog`; it is moved into the log directory.
     loading_seconds: How long the imports took, for a line in the log.
+    more_listeners: A function that returns further listeners, called when the
+      log directory is known.
 
   Raises:
-    UserError: if a flag, the model's name or the log directory is wrong.
+    UserError: A flag, the model's name or the log directory is wrong.
   """
-  stages = stage_listener.StageListener(loading_seconds)
-  model = model_lookup.find_model(FLAGS.model)
-  jobs.check_datasets(model, FLAGS.job)
-  FLAGS.logdir = logdir.prepare(FLAGS.logdir)
-  with _claimed_logdir(model):
-    _run(model, log, stages)
-
-
-def _run(model, log, stages):
-  log.move_to(os.path.join(FLAGS.logdir, _log_name()))
-  logging.use_absl_handler()
-  _prepare_lingvo()
-  trial = _PrintingTrial([stages])
-  manager = runner_manager.RunnerManager(model, trial)
-  shown = _ProgressOfTraining(manager)
-  trial.add_listener(run_summaries.RunSummaries())
-  trial.add_listener(pipeline_report.PipelineReport(sys.stdout))
-  trial.add_listener(shown)
-  tracer = step_tracer.from_flags(lambda text: print(text, flush=True))
-  if tracer is not None:
-    trial.add_listener(tracer)
-  try:
-    manager.Start()
-  finally:
-    shown.close()
-  times = stages.times()
-  if times is not None:
-    logging.info('%s', times.to_text())
+  stages = stage_times.StageListener(loading_seconds)
+  with prepared(log) as model:
+    trial = _PrintingTrial([stages])
+    manager = runner_manager.RunnerManager(model, trial)
+    shown = progress.Progress(sys.stdout, lambda: manager.max_train_steps)
+    trial.listeners += [
+      summaries.RunSummaries(),
+      pipeline_report.PipelineReport(sys.stdout),
+      shown,
+      *more_listeners(),
+    ]
+    try:
+      manager.Start()
+    finally:
+      shown.close()
+    times = stages.times()
+    if times is not None:
+      logging.info('%s', times.to_text())

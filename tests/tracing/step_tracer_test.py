@@ -2,57 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training whose steps are traced, from flags to files."""
 
-import io
 import itertools
 import json
 import types
 
 import lingvo.compat as tf
+import local_training
 import pytest
-from absl.testing import flagsaver
-from lingvo.core import cluster_factory, py_utils
 
-from lingvo_gpipe import cluster
 from lingvo_gpipe.schedules import make_schedule
 from lingvo_gpipe.tracing import step_tracer
-from lingvo_gpipe.training import (
-  model_lookup,
-  run_observer,
-  runner_manager,
-  user_error,
-)
-
-FLAGS = tf.flags.FLAGS
-
-
-@pytest.fixture
-def local_run(tmp_path):
-  """Flags and cluster of a run in this process over two CPU devices."""
-  before = cluster_factory.Cluster
-  eager = py_utils.IsEagerMode()
-  saved = flagsaver.save_flag_values()
-  FLAGS.run_locally = 'cpu'
-  FLAGS.worker_split_size = 2
-  FLAGS.logdir = str(tmp_path)
-  cluster.install()
-  py_utils.SetEagerMode(False, test_mode=True)
-  yield tmp_path
-  flagsaver.restore_flag_values(saved)
-  cluster_factory.SetCluster(before)
-  py_utils.SetEagerMode(eager, test_mode=True)
-
-
-def _train(model):
-  FLAGS.model = model
-  said = io.StringIO()
-  tracer = step_tracer.from_flags(lambda text: print(text, file=said))
-  manager = runner_manager.RunnerManager(
-    model_lookup.find_model(model), run_observer.ObservingTrial([tracer])
-  )
-  manager.MaybeConfigRunLocally()
-  (runner,) = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
-  manager.StartRunners([runner])
-  return tracer, said.getvalue()
+from lingvo_gpipe.training import user_error
 
 
 def _summaries(directory):
@@ -64,13 +24,20 @@ def _summaries(directory):
   return found
 
 
-def test_steps_of_a_training_are_traced(local_run):
+def test_steps_of_a_training_are_traced(tmp_path, capsys):
   pytest.importorskip('matplotlib')
-  FLAGS.recompute = 'always'
-  FLAGS.max_steps = 5
-  FLAGS.trace_step = 4
-  FLAGS.trace_steps = 2
-  tracer, said = _train('stand_in_pipeline.Small')
+  model = 'stand_in_pipeline.Small'
+  with local_training.settings(
+    tmp_path,
+    model=model,
+    recompute='always',
+    max_steps=5,
+    trace_step=4,
+    trace_steps=2,
+  ):
+    [tracer] = step_tracer.listeners()
+    local_training.train(model, tracer)
+  said = capsys.readouterr().out
   [traced] = tracer.traced
   assert list(traced.analyses) == [4, 5]
   for analysis in traced.analyses.values():
@@ -94,7 +61,7 @@ def test_steps_of_a_training_are_traced(local_run):
     assert 0 < step.before < step.before + step.length < step.seconds
   assert 'Bubble   measured' in said
   assert 'flatten' in said
-  directory = local_run / 'trace'
+  directory = tmp_path / 'trace'
   assert {path.name for path in directory.iterdir()} == {
     'trace.png',
     'trace.html',
@@ -105,7 +72,7 @@ def test_steps_of_a_training_are_traced(local_run):
   found = json.loads((directory / 'numbers.json').read_text())
   assert found['bubble']['measured'] == traced.bubble
   assert any('micro-batches' in p['change'] for p in found['proposals'])
-  summaries = _summaries(local_run)
+  summaries = _summaries(tmp_path)
   step, value = summaries['pipeline/small.small.pipeline/bubble_measured']
   assert step == 5
   assert value.simple_value == pytest.approx(traced.bubble)
@@ -115,7 +82,7 @@ def test_steps_of_a_training_are_traced(local_run):
 
 
 def test_a_model_without_a_pipeline_is_refused():
-  tracer = step_tracer.StepTracer('some.Model', 1, 1, 'trace', print)
+  tracer = step_tracer.StepTracer('some.Model', 1, 1, 'trace')
   layer = types.SimpleNamespace(children={})
   model = types.SimpleNamespace(children={'net': layer, 'list': [layer]})
   with pytest.raises(

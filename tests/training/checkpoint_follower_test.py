@@ -8,7 +8,7 @@ import pytest
 from lingvo_gpipe.training import (
   checkpoint_files,
   checkpoint_follower,
-  notices,
+  logs,
   user_error,
 )
 
@@ -83,7 +83,7 @@ def test_an_older_one_stands_in_for_one_that_is_damaged(directory):
   directory.write(10, 20, 30)
   follower = directory.follower()
   shown = io.StringIO()
-  with notices.shown_on(shown):
+  with logs.warnings_shown_on(shown):
     follower.leave_out(follower.next(), 'ckpt-30 is damaged (checksum)')
   assert shown.getvalue() == (
     'Warning: ckpt-30 is damaged (checksum); trying an older one.\n'
@@ -115,7 +115,7 @@ def test_one_that_the_training_removed_meanwhile_is_no_news(directory):
   path = follower.next()
   directory.write(20)
   shown = io.StringIO()
-  with notices.shown_on(shown):
+  with logs.warnings_shown_on(shown):
     follower.leave_out(path, 'damaged')
   assert shown.getvalue() == ''
   assert _step(follower) == 20

@@ -13,7 +13,7 @@ from lingvo.core import base_model, py_utils
 from lingvo_gpipe.training import (
   checkpoint_files,
   checkpoints,
-  notices,
+  logs,
   user_error,
 )
 
@@ -119,7 +119,7 @@ DAMAGES = {
 def test_of_a_damaged_checkpoint_the_previous_is_used(trained, damage):
   DAMAGES[damage](*_files(trained, 4))
   shown = io.StringIO()
-  with notices.shown_on(shown):
+  with logs.warnings_shown_on(shown):
     model = _Model(trained)
   assert model.restored() == 3
   warning = shown.getvalue()
@@ -182,7 +182,7 @@ def test_training_goes_on_without_a_checkpoint_that_cannot_be_written(
   model = _Model(trained)
   now = time.time()
   shown = io.StringIO()
-  with monkeypatch.context() as patch, notices.shown_on(shown):
+  with monkeypatch.context() as patch, logs.warnings_shown_on(shown):
     _fail_writing(patch, error)
     model.run_step()
     model.run_step()

@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.launching import private_network
-from lingvo_gpipe.training import distributed, notices, user_error
+from lingvo_gpipe.training import distributed, logs, user_error
 
 SPEC = {'worker': ['h0:1', 'h1:1'], 'trainer_client': ['h2:1']}
 
@@ -73,7 +73,7 @@ def test_an_open_port_is_a_warning_unless_the_network_is_private(
 ):
   monkeypatch.setattr(private_network, 'is_private', lambda: private)
   shown = io.StringIO()
-  with notices.shown_on(shown):
+  with logs.warnings_shown_on(shown):
     distributed.warn_of_open_port('grpc://localhost:2222')
   warning = shown.getvalue()
   if private:

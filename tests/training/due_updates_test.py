@@ -58,7 +58,7 @@ def _training(inner, steps_to_apply=3):
     initialise = tf.global_variables_initializer()
     guard = loss_guard.LossGuard(model, 'skip')
     config = tf.compat.v1.ConfigProto(device_count={'CPU': 2})
-    with guard.session(graph=graph, config=config) as session:
+    with guard.session(None, graph=graph, config=config) as session:
       session.run(initialise)
       yield task, session
 

@@ -2,18 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exported inference graph of a pipeline, used without this package."""
 
-import pathlib
 import subprocess
 import sys
 
 import lingvo.compat as tf
+import local_training
 import numpy as np
-import pytest
-from absl.testing import flagsaver
-from lingvo.core import cluster_factory, py_utils
-
-from lingvo_gpipe import cluster
-from lingvo_gpipe.training import model_lookup, runner_manager
 
 FLAGS = tf.flags.FLAGS
 
@@ -38,22 +32,6 @@ np.save(outputs, result)
 """
 
 
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-  monkeypatch.syspath_prepend(pathlib.Path(__file__).parent.parent)
-  before, eager = cluster_factory.Cluster, py_utils.IsEagerMode()
-  saved = flagsaver.save_flag_values()
-  FLAGS.run_locally = 'cpu'
-  FLAGS.worker_split_size = 2
-  FLAGS.logdir = str(tmp_path)
-  cluster.install()
-  py_utils.SetEagerMode(False, test_mode=True)
-  yield tmp_path
-  flagsaver.restore_flag_values(saved)
-  cluster_factory.SetCluster(before)
-  py_utils.SetEagerMode(eager, test_mode=True)
-
-
 def _expected(checkpoint, images):
   """What the stand-in model computes, in NumPy."""
   read = tf.train.load_checkpoint(checkpoint).get_tensor
@@ -67,22 +45,18 @@ def _expected(checkpoint, images):
   return x / x.sum(axis=1, keepdims=True)
 
 
-def test_plain_tensorflow_gives_the_same_outputs(run, capsys):
+def test_plain_tensorflow_gives_the_same_outputs(local_run, capsys):
   FLAGS.max_steps = 2
-  manager = runner_manager.RunnerManager(
-    model_lookup.find_model('stand_in_pipeline.Small')
-  )
-  manager.MaybeConfigRunLocally()
-  manager.StartRunners(manager.CreateRunners(['trainer_client'], str(run)))
-  checkpoint = tf.train.latest_checkpoint(run / 'train')
+  local_training.train('stand_in_pipeline.Small')
+  checkpoint = tf.train.latest_checkpoint(local_run / 'train')
 
-  FLAGS.graph_def_filename = [str(run / 'graph.pbtxt')]
+  FLAGS.graph_def_filename = [str(local_run / 'graph.pbtxt')]
   capsys.readouterr()
-  manager.WriteInferenceGraph()
+  local_training.manager('stand_in_pipeline.Small').WriteInferenceGraph()
   assert [
     line.partition(': ')[2] for line in capsys.readouterr().out.splitlines()
   ] == [
-    str(run / file)
+    str(local_run / file)
     for file in (
       'inference_graphs/inference.pbtxt',
       'inference_graphs/inference_tpu.pbtxt',
@@ -91,20 +65,20 @@ def test_plain_tensorflow_gives_the_same_outputs(run, capsys):
   ]
   # A number of images that does not divide into micro-batches.
   images = np.random.RandomState(1).rand(7, 8, 8, 1).astype(np.float32)
-  np.save(run / 'images.npy', images)
+  np.save(local_run / 'images.npy', images)
   subprocess.run(
     [
       sys.executable,
       '-c',
       _PLAIN,
-      run / 'graph.pbtxt',
+      local_run / 'graph.pbtxt',
       checkpoint,
-      run / 'images.npy',
-      run / 'out.npy',
+      local_run / 'images.npy',
+      local_run / 'out.npy',
     ],
     check=True,
   )
-  result = np.load(run / 'out.npy')
+  result = np.load(local_run / 'out.npy')
   np.testing.assert_allclose(
     result, _expected(checkpoint, images), rtol=1e-5, atol=1e-6
   )

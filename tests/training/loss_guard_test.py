@@ -1,24 +1,16 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import io
 import types
 
 import lingvo.compat as tf
+import local_training
 import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline
-from absl.testing import flagsaver
-from lingvo.core import base_layer, cluster_factory, py_utils
+from lingvo.core import base_layer, py_utils
 
-from lingvo_gpipe import cluster
-from lingvo_gpipe.training import (
-  loss_guard,
-  model_lookup,
-  notices,
-  run_observer,
-  runner_manager,
-)
+from lingvo_gpipe.training import loss_guard
 
 FLAGS = tf.flags.FLAGS
 # stand_in_pipeline.SmallNan computes NaN in the step after so many.
@@ -29,45 +21,10 @@ _PLACE = (
 )
 
 
-@pytest.fixture
-def train(tmp_path):
-  """Trains the model whose loss is NaN once; returns {step: loss}."""
-  before = cluster_factory.Cluster
-  eager = py_utils.IsEagerMode()
-  saved = flagsaver.save_flag_values()
-  FLAGS.run_locally = 'cpu'
-  FLAGS.worker_split_size = 2
-  FLAGS.logdir = str(tmp_path)
+def _train(policy):
+  FLAGS.on_nan_loss = policy
   FLAGS.max_steps = NAN_AT_STEP + 2
-  cluster.install()
-  py_utils.SetEagerMode(False, test_mode=True)
-
-  def run(policy, **changes):
-    FLAGS.on_nan_loss = policy
-    for name, value in changes.items():
-      FLAGS[name].value = value
-    trial = run_observer.ObservingTrial([steps := _Steps()])
-    manager = runner_manager.RunnerManager(
-      model_lookup.find_model('stand_in_pipeline.SmallNan'), trial
-    )
-    manager.MaybeConfigRunLocally()
-    manager.StartRunners(
-      manager.CreateRunners(['trainer_client'], FLAGS.logdir)
-    )
-    return steps.losses
-
-  yield run
-  flagsaver.restore_flag_values(saved)
-  cluster_factory.SetCluster(before)
-  py_utils.SetEagerMode(eager, test_mode=True)
-
-
-class _Steps(run_observer.StepListener):
-  def __init__(self):
-    self.losses = {}
-
-  def after_step(self, step, metrics):
-    self.losses[step] = float(metrics['loss'][0])
+  return local_training.train('stand_in_pipeline.SmallNan')[1]
 
 
 def _checkpoint(directory, step):
@@ -79,26 +36,26 @@ def _checkpoint(directory, step):
   }
 
 
-def test_stop_names_cell_and_layer_and_leaves_the_checkpoint(train, tmp_path):
+def test_stop_names_cell_and_layer_and_leaves_the_checkpoint(local_run):
   with pytest.raises(loss_guard.NonFiniteLossError) as raised:
-    train('stop')
+    _train('stop')
   assert str(raised.value).startswith(_PLACE)
   assert '--on_nan_loss=skip' in str(raised.value)
-  assert tf.train.latest_checkpoint(tmp_path / 'train').endswith('00000001')
+  assert tf.train.latest_checkpoint(local_run / 'train').endswith('00000001')
 
 
-def test_a_skipped_step_changes_no_variable(train, tmp_path):
-  override = 'train.save_interval_steps:1;task.train.save_interval_steps:1'
-  shown = io.StringIO()
-  with notices.shown_on(shown):
-    losses = train('skip', model_params_override=override)
-  assert shown.getvalue() == f'Warning: {_PLACE} The step is skipped.\n'
+def test_a_skipped_step_changes_no_variable(local_run, warnings):
+  FLAGS.model_params_override = (
+    'train.save_interval_steps:1;task.train.save_interval_steps:1'
+  )
+  losses = _train('skip')
+  assert warnings.getvalue() == f'Warning: {_PLACE} The step is skipped.\n'
   assert [step for step, x in losses.items() if np.isnan(x)] == [
     NAN_AT_STEP + 1
   ]
-  before = _checkpoint(tmp_path, NAN_AT_STEP)
-  skipped = _checkpoint(tmp_path, NAN_AT_STEP + 1)
-  after = _checkpoint(tmp_path, NAN_AT_STEP + 2)
+  before, skipped, after = (
+    _checkpoint(local_run, NAN_AT_STEP + more) for more in range(3)
+  )
   assert set(before) == set(skipped) == set(after)
   for name in before:
     np.testing.assert_array_equal(before[name], skipped[name], name)
@@ -138,7 +95,7 @@ def test_tasks_that_read_rows_of_a_variable_do_not_wait_for_the_loss():
       if any('check_loss' in before.name for before in op.control_inputs)
     ]
     assert calls and not waiting
-    with guard.session(graph=graph, config=config) as session:
+    with guard.session(None, graph=graph, config=config) as session:
       session.run(initialise)
       table = task.vars.net.d0.emb.table
       before = session.run(table)

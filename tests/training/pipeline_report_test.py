@@ -9,8 +9,8 @@ import pytest
 import tiny_pipeline as tiny
 from lingvo.core import base_layer, py_utils
 
-from lingvo_gpipe import sequential_layer
-from lingvo_gpipe.training import notices, pipeline_report
+from lingvo_gpipe import schedules, sequential_layer
+from lingvo_gpipe.training import logs, pipeline_report
 
 
 class _MeanByOne(base_layer.BaseLayer):
@@ -32,7 +32,7 @@ def _shown(loss, num_micro_batches=3):
     x = tf.constant(tiny.inputs())
     net.ComputeLoss(net.theta, x, tf.zeros_like(x))
     printed, warned = io.StringIO(), io.StringIO()
-    with notices.shown_on(warned):
+    with logs.warnings_shown_on(warned):
       report = pipeline_report.PipelineReport(printed)
       report.trainer_built(types.SimpleNamespace(model=net))
     texts.extend([printed.getvalue(), warned.getvalue()])
@@ -80,3 +80,12 @@ def test_fewer_micro_batches_than_asked_for_are_told(sequential):
       layer.FPropDefaultTheta(tf.zeros([batch, 3]))
       assert pipeline_report.num_micro_batches(layer) == min(batch, 9)
       assert (told in pipeline_report.cut_text(layer)) == (batch == 8)
+
+
+def test_a_large_schedule_is_shortened():
+  schedule = schedules.make_schedule('1f1b', tuple(range(40)), 64)
+  lines = pipeline_report.schedule_text(schedule).splitlines()
+  assert len(lines) < 22
+  assert max(map(len, lines)) <= 110
+  assert any('... 24 more devices ...' in line for line in lines)
+  assert any('device 39' in line for line in lines)

@@ -1,20 +1,16 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import pathlib
 import re
 import sys
 import threading
 
 import lingvo.compat as tf
+import local_training
 import pytest
-from absl.testing import flagsaver
-from lingvo.core import cluster_factory, py_utils
 
-from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (
-  model_lookup,
-  notices,
-  run_observer,
+  listeners,
+  logs,
   runner_manager,
   runners,
   user_error,
@@ -24,50 +20,14 @@ FLAGS = tf.flags.FLAGS
 DEVICE = '/job:localhost/replica:0/task:0/device:CPU:'
 
 
-class _Steps(run_observer.StepListener):
-  """Keeps the losses, by step."""
-
-  def __init__(self):
-    self.losses = {}
-
-  def after_step(self, step, metrics):
-    self.losses[step] = float(metrics['loss'][0])
-
-
-@pytest.fixture
-def local_run(monkeypatch, tmp_path):
-  """Flags and cluster of a run in this process over two CPU devices."""
-  monkeypatch.syspath_prepend(pathlib.Path(__file__).parent.parent)
-  before = cluster_factory.Cluster
-  eager = py_utils.IsEagerMode()
-  saved = flagsaver.save_flag_values()
-  FLAGS.run_locally = 'cpu'
-  FLAGS.worker_split_size = 2
-  FLAGS.logdir = str(tmp_path)
-  cluster.install()
-  py_utils.SetEagerMode(False, test_mode=True)
-  yield tmp_path
-  flagsaver.restore_flag_values(saved)
-  cluster_factory.SetCluster(before)
-  py_utils.SetEagerMode(eager, test_mode=True)
-
-
-def _manager(model='TwoDevices', listeners=()):
-  trial = run_observer.ObservingTrial(listeners)
-  manager = runner_manager.RunnerManager(
-    model_lookup.find_model(f'stand_in_model.{model}'), trial
-  )
-  manager.MaybeConfigRunLocally()
-  return manager, trial
+def _manager():
+  trial = listeners.ObservingTrial()
+  return local_training.manager('stand_in_model.TwoDevices', trial), trial
 
 
 def _train(max_steps, model='TwoDevices'):
   FLAGS.max_steps = max_steps
-  steps = _Steps()
-  manager, _ = _manager(model, [steps])
-  (runner,) = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
-  manager.StartRunners([runner])
-  return runner, steps.losses
+  return local_training.train(f'stand_in_model.{model}')
 
 
 def _variables(runner):
@@ -99,17 +59,12 @@ def test_trains_and_saves_after_the_last_step(local_run):
   assert (local_run / 'train' / 'model_analysis.txt').exists()
 
 
-def test_goes_on_from_the_checkpoint(local_run):
+def test_goes_on_from_the_checkpoint_until_nothing_is_left_to_do(local_run):
   _train(3)
   _, losses = _train(5)
   assert list(losses) == [4, 5]
   assert tf.train.latest_checkpoint(local_run / 'train').endswith('00000005')
-
-
-def test_nothing_is_left_to_do_at_the_last_step(local_run):
-  _train(3)
-  _, losses = _train(3)
-  assert losses == {}
+  assert _train(5)[1] == {}
 
 
 def test_a_checkpoint_of_another_model_is_named(local_run):
@@ -177,7 +132,7 @@ def test_the_evaler_takes_the_one_before_a_damaged_checkpoint(
     data.write_bytes(b'')
   manager, trial = _manager()
   runners_of_job = manager.CreateRunners(['evaler_Test'], FLAGS.logdir)
-  with notices.shown_on(sys.stdout):
+  with logs.warnings_shown_on(sys.stdout):
     manager.StartRunners(runners_of_job)
   # It ends although nobody trains on to the last step.
   (evaluation,) = trial.evaluations

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from lingvo_gpipe.training import stage_listener, stage_times
+from lingvo_gpipe.training import stage_times
 
 TIMES = stage_times.StageTimes(
   loading=5.25,
@@ -36,7 +36,7 @@ def test_what_is_needed_leaves_out_all_else():
 def test_each_part_is_timed():
   now = itertools.count(100.0)  # A second passes at each look at the clock.
   memory = iter([1000, 5000])
-  listener = stage_listener.StageListener(
+  listener = stage_times.StageListener(
     5.0, clock=lambda: next(now), memory=lambda: next(memory)
   )
   listener.trainer_built(None)
@@ -59,4 +59,4 @@ def test_each_part_is_timed():
 
 
 def test_without_a_step_there_is_nothing_to_tell():
-  assert stage_listener.StageListener(5.0).times() is None
+  assert stage_times.StageListener(5.0).times() is None

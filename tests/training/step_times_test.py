@@ -85,10 +85,6 @@ def test_nothing_left_to_train_gives_no_times():
   assert (summary.seconds, summary.num_steps) == (None, 0)
 
 
-def test_switched_off_means_no_step_on_one_core():
-  assert _Training(100, measure_one_core=False).core.pins == 0
-
-
 def test_training_goes_on_where_binding_is_forbidden():
   training = _Training(100, core=_Core(error=PermissionError()))
   summary = training.times.summary()

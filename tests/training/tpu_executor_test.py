@@ -7,35 +7,36 @@ and compiling it, needs the TPU.
 """
 
 import collections
-import pathlib
 import re
 
 import lingvo.compat as tf
+import local_training
 import numpy as np
 import pytest
-from absl.testing import flagsaver
-from lingvo.core import cluster_factory, py_utils
+from lingvo.core import py_utils
 
-from lingvo_gpipe import cluster
 from lingvo_gpipe.training import model_lookup, runner_manager
 
-FLAGS = tf.flags.FLAGS
 CORES = 2
 MICRO_BATCHES = 4
 
 
-def _set_flags(logdir):
-  """What --tpu sets, for a TPU of one host, and --job=executor_tpu."""
-  FLAGS.job = 'executor_tpu'
-  FLAGS.mode = 'sync'
-  FLAGS.tf_master = ''
-  FLAGS.xla_device = 'tpu'
-  FLAGS.enable_asserts = False
-  FLAGS.checkpoint_in_trainer_tpu = True
-  FLAGS.worker_job = FLAGS.ps_job = '/job:localhost'
-  FLAGS.worker_replicas = FLAGS.worker_num_tpu_hosts = 1
-  FLAGS.worker_tpus = FLAGS.worker_split_size = CORES
-  FLAGS.logdir = str(logdir)
+# What --tpu sets, for a TPU of one host, and --job=executor_tpu.
+_SETTINGS = {
+  'run_locally': '',
+  'job': 'executor_tpu',
+  'mode': 'sync',
+  'tf_master': '',
+  'xla_device': 'tpu',
+  'enable_asserts': False,
+  'checkpoint_in_trainer_tpu': True,
+  'worker_job': '/job:localhost',
+  'ps_job': '/job:localhost',
+  'worker_replicas': 1,
+  'worker_num_tpu_hosts': 1,
+  'worker_tpus': CORES,
+  'worker_split_size': CORES,
+}
 
 
 def _describe_tpu(**unused):
@@ -50,22 +51,17 @@ def _describe_tpu(**unused):
 @pytest.fixture(scope='module')
 def graph_def(tmp_path_factory):
   """The graph that the executor runs."""
-  before, eager = cluster_factory.Cluster, py_utils.IsEagerMode()
-  saved = flagsaver.save_flag_values()
-  with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(pathlib.Path(__file__).parent.parent)
+  logdir = tmp_path_factory.mktemp('logdir')
+  with (
+    pytest.MonkeyPatch.context() as patch,
+    local_training.settings(logdir, **_SETTINGS),
+  ):
     patch.setattr(tf.tpu, 'initialize_system', _describe_tpu)
-    _set_flags(tmp_path_factory.mktemp('logdir'))
-    cluster.install()
-    py_utils.SetEagerMode(False, test_mode=True)
     manager = runner_manager.RunnerManager(
       model_lookup.find_model('stand_in_pipeline.Small')
     )
-    (runner,) = manager.CreateRunners(['executor_tpu'], FLAGS.logdir)
+    (runner,) = manager.CreateRunners(['executor_tpu'], str(logdir))
     result = runner._graph.as_graph_def()
-  flagsaver.restore_flag_values(saved)
-  cluster_factory.SetCluster(before)
-  py_utils.SetEagerMode(eager, test_mode=True)
   py_utils.SetTpuDeviceAssignment(None)
   return result
 

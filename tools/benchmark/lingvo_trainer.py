@@ -23,9 +23,9 @@ def main(argv=None) -> int:
   )
 
   from lingvo_gpipe.training import (
+    listeners,
     model_lookup,
-    run_observer,
-    stage_listener,
+    stage_times,
   )
 
   class TimedManager(trainer.RunnerManager):
@@ -34,7 +34,7 @@ def main(argv=None) -> int:
     def CreateRunners(self, jobs, logdir, trial=None):
       del trial
       runners = super().CreateRunners(
-        jobs, logdir, run_observer.ObservingTrial([stages])
+        jobs, logdir, listeners.ObservingTrial([stages])
       )
       stages.trainer_built(None)
       return runners
@@ -45,7 +45,7 @@ def main(argv=None) -> int:
   tpu_embedding_layers_v2.TPU_EMBEDDING_MANAGER = (
     tpu_embedding_manager.TPUEmbeddingManager()
   )
-  stages = stage_listener.StageListener(time.monotonic() - started)
+  stages = stage_times.StageListener(time.monotonic() - started)
   TimedManager(model).Start()
   times = stages.times()
   if times is not None:

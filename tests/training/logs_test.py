@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from lingvo_gpipe.training import run_log
+from lingvo_gpipe.training import logs
 
 
 def test_descriptor_2_goes_to_the_file_from_the_start_and_back(capfd, tmp_path):
-  log = run_log.RunLog()
+  log = logs.RunLog()
   first = log.path
   os.write(2, b'before\n')
   print('python too', file=sys.stderr)
@@ -31,7 +31,7 @@ def test_descriptor_2_goes_to_the_file_from_the_start_and_back(capfd, tmp_path):
 def test_a_log_that_is_there_is_added_to(tmp_path):
   path = tmp_path / 'log.txt'
   path.write_text('an earlier run\n')
-  log = run_log.RunLog()
+  log = logs.RunLog()
   os.write(2, b'this run\n')
   log.move_to(path)
   log.close()
@@ -39,7 +39,7 @@ def test_a_log_that_is_there_is_added_to(tmp_path):
 
 
 def test_where_it_cannot_be_written_the_log_stays(tmp_path):
-  log = run_log.RunLog()
+  log = logs.RunLog()
   first = log.path
   with pytest.raises(OSError):
     log.move_to(tmp_path / 'missing' / 'log.txt')
@@ -50,6 +50,6 @@ def test_where_it_cannot_be_written_the_log_stays(tmp_path):
 
 
 def test_closing_without_keeping_leaves_no_file_behind():
-  log = run_log.RunLog()
+  log = logs.RunLog()
   log.close(keep=False)
   assert not os.path.exists(log.path)

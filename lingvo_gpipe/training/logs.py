@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the log lines of TensorFlow and Lingvo off the terminal.
+"""Log lines go to a file, warnings to the terminal as well.
 
 TensorFlow's C++ part writes to file descriptor 2 from the moment it is
 imported, before any flag is known. So the descriptor itself is led into a file:
@@ -17,6 +17,10 @@ import shutil
 import sys
 import tempfile
 
+from absl import logging
+
+_warnings_to = None
+
 
 class RunLog:
   """Descriptor 2 led into a file, until `close`.
@@ -32,25 +36,21 @@ class RunLog:
     descriptor, self.path = tempfile.mkstemp(
       prefix='lingvo_gpipe_', suffix='.log'
     )
-    self._lead(descriptor)
-    self._temporary = True
-
-  def _lead(self, descriptor):
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    self._temporary = True
 
   def move_to(self, path):
-    """Goes on in the file `path`, after what has been logged so far.
+    """Continues in the file `path`, after what has been logged so far.
 
     Raises:
-      OSError: if the file can't be written; the log then stays where it was.
+      OSError: The file can't be written; the log then stays where it was.
     """
     sys.stderr.flush()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    with open(self.path, 'rb') as old, os.fdopen(descriptor, 'ab') as new:
+    with open(self.path, 'rb') as old, open(path, 'ab') as new:
       shutil.copyfileobj(old, new)
       new.flush()
-      self._lead(os.dup(new.fileno()))
+      os.dup2(new.fileno(), 2)
     self._remove_temporary()
     self.path = path
 
@@ -73,3 +73,23 @@ class RunLog:
       self._temporary = False
       with contextlib.suppress(FileNotFoundError):
         os.remove(self.path)
+
+
+@contextlib.contextmanager
+def warnings_shown_on(stream):
+  """Inside, `warn` also writes to `stream`, a text stream."""
+  global _warnings_to
+  before, _warnings_to = _warnings_to, stream
+  try:
+    yield
+  finally:
+    _warnings_to = before
+
+
+def warn(text):
+  """Logs a warning, and shows it to the user at once."""
+  logging.warning('%s', text)
+  if _warnings_to is not None:
+    # A progress bar may stand on the line.
+    start = '\n' if _warnings_to.isatty() else ''
+    print(f'{start}Warning: {text}', file=_warnings_to, flush=True)

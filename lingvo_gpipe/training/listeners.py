@@ -4,7 +4,7 @@
 
 Lingvo hands a `Trial` the metrics of each training step and of each
 evaluation; hyperparameter searches use it. `ObservingTrial` passes them on to
-whoever wants to know, and changes nothing.
+its listeners, and changes nothing.
 """
 
 import contextlib
@@ -59,31 +59,28 @@ class ObservingTrial(base_trial.NoOpTrial):
   """Tells listeners of the steps and keeps the evaluations.
 
   Attributes:
+    listeners: They are told of all steps from when they are added.
     evaluations: A list of `Evaluation`, in the order in which they came.
   """
 
   def __init__(self, listeners=()):
     super().__init__()
-    self._listeners = list(listeners)
+    self.listeners = list(listeners)
     self.evaluations = []
-
-  def add_listener(self, listener):
-    """Tells `listener` as well, of all steps from now on."""
-    self._listeners.append(listener)
 
   def trainer_built(self, runner):
     """Called by the trainer when its graph is there."""
-    for listener in self._listeners:
+    for listener in self.listeners:
       listener.trainer_built(runner)
 
   def ShouldStopAndMaybeReport(self, global_step, metrics_dict):
     """Called by the trainer before each step with the metrics of the last."""
     step = int(global_step)
     if metrics_dict is not None:
-      for listener in self._listeners:
+      for listener in self.listeners:
         listener.after_step(step, metrics_dict)
     # The one that listens first stands closest to the step, on both sides.
-    for listener in reversed(self._listeners):
+    for listener in reversed(self.listeners):
       listener.before_step(step)
     return False
 

@@ -240,11 +240,7 @@ def main(argv: Sequence[str] | None = None, name: str | None = None) -> int:
 
 def run_command() -> NoReturn:
   """Runs the command as a process of its own, which ends with it."""
-  status = main()
-  sys.stdout.flush()
-  sys.stderr.flush()
-  # Not sys.exit: a session that waits for a worker that hangs would wait on.
-  os._exit(status)
+  command.exit_at_once(main())
 
 
 if __name__ == '__main__':

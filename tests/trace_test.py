@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-from lingvo_gpipe import launch_local
-from lingvo_gpipe.tracing import trace_command
+from lingvo_gpipe import launch_local, trace
 
 
 @pytest.mark.parametrize(
@@ -24,7 +23,7 @@ from lingvo_gpipe.tracing import trace_command
 )
 def test_a_mistake_is_told_in_one_line(argv, message, tmp_path, capfd):
   with pytest.raises(SystemExit) as ended:
-    trace_command.main([f'--out={tmp_path}/out', *argv], 'trace')
+    trace.main([f'--out={tmp_path}/out', *argv], 'trace')
   assert ended.value.code == 2
   error = capfd.readouterr().err
   assert error.startswith('trace: ')
@@ -33,9 +32,9 @@ def test_a_mistake_is_told_in_one_line(argv, message, tmp_path, capfd):
 
 
 def test_without_matplotlib_it_says_so(tmp_path, capfd, monkeypatch):
-  monkeypatch.setattr(trace_command.picture, 'available', lambda: False)
+  monkeypatch.setattr(trace.picture, 'available', lambda: False)
   with pytest.raises(SystemExit) as ended:
-    trace_command.main(['--model=x', f'--out={tmp_path}'], 'trace')
+    trace.main(['--model=x', f'--out={tmp_path}'], 'trace')
   assert ended.value.code == 2
   assert 'lingvo_gpipe[pictures]' in capfd.readouterr().err
 
@@ -43,9 +42,9 @@ def test_without_matplotlib_it_says_so(tmp_path, capfd, monkeypatch):
 def test_the_trainer_is_told_what_to_trace(tmp_path, monkeypatch):
   seen = {}
 
-  def trace(name, args, logdir):
+  def fake_trace(name, args, logdir):
     seen.update(name=name, logdir=logdir)
-    seen['flags'] = trace_command.trainer_flags(args, logdir)
+    seen['flags'] = trace.trainer_flags(args, logdir)
     os.makedirs(os.path.join(logdir, 'train'))
     for path in (
       os.path.join(args.out, 'numbers.json'),
@@ -55,8 +54,8 @@ def test_the_trainer_is_told_what_to_trace(tmp_path, monkeypatch):
         file.write('{}')
     return 0
 
-  monkeypatch.setattr(trace_command, '_trace', trace)
-  status = trace_command.main(
+  monkeypatch.setattr(trace, '_trace', fake_trace)
+  status = trace.main(
     [
       '--model=some.Model',
       '--steps=2',
@@ -88,9 +87,9 @@ def test_the_trainer_is_told_what_to_trace(tmp_path, monkeypatch):
 
 def test_an_old_trace_is_no_success(tmp_path, monkeypatch, capfd):
   (tmp_path / 'numbers.json').write_text('{}')
-  monkeypatch.setattr(trace_command, '_trace', lambda *args: 0)
+  monkeypatch.setattr(trace, '_trace', lambda *args: 0)
   argv = ['--model=some.Model', f'--out={tmp_path}']
-  assert trace_command.main(argv, 'trace') == 1
+  assert trace.main(argv, 'trace') == 1
   assert 'nothing was traced; the log is in' in capfd.readouterr().err
 
 
@@ -103,7 +102,7 @@ def test_workers_are_launched_as_asked(tmp_path, monkeypatch):
 
   monkeypatch.setattr(launch_local, 'main', launch)
   argv = ['--model=some.Model', '--workers=3', '--open_ports']
-  assert trace_command.main([*argv, f'--out={tmp_path}'], 'trace') == 2
+  assert trace.main([*argv, f'--out={tmp_path}'], 'trace') == 2
   [(given, name)] = seen
   assert name == 'trace'
   ours, flags = given[: given.index('--')], given[given.index('--') :]

@@ -4,12 +4,14 @@ import io
 import types
 
 import lingvo.compat as tf
+import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline as tp
 from lingvo.core import base_layer, py_utils
 
-from lingvo_gpipe.training import pipeline_report, run_summaries
+from lingvo_gpipe import schedules
+from lingvo_gpipe.training import pipeline_report, summaries
 
 
 class _Writer:
@@ -45,7 +47,7 @@ def runner():
 
 
 def test_the_schedule_is_an_image_and_its_bubble_a_number(runner):
-  run_summaries.RunSummaries().trainer_built(runner)
+  summaries.RunSummaries().trainer_built(runner)
   values = runner.summary_writer.values
   image = values['pipeline/net/schedule'][1].image
   assert image.encoded_image_string.startswith(b'\x89PNG')
@@ -88,12 +90,10 @@ def _teacher_and_student():
 
 def test_a_teacher_is_drawn_without_the_backward_tasks_that_it_has_not(runner):
   teacher, student = _teacher_and_student()
-  schedules = [
-    pipeline_report.schedule_that_runs(p) for p in (teacher, student)
-  ]
-  assert [s.forward_only for s in schedules] == [True, False]
+  run = [pipeline_report.schedule_that_runs(p) for p in (teacher, student)]
+  assert [schedule.forward_only for schedule in run] == [True, False]
   runner.model = types.SimpleNamespace(children={'net': [teacher]})
-  run_summaries.RunSummaries().trainer_built(runner)
+  summaries.RunSummaries().trainer_built(runner)
   values = runner.summary_writer.values
   # Two cells, four micro-batches: 8 of 10 slots.
   bubble = values['pipeline/net/bubble_planned'][1].simple_value
@@ -105,7 +105,7 @@ def test_a_teacher_is_drawn_without_the_backward_tasks_that_it_has_not(runner):
 
 def test_two_pipelines_of_one_name_have_tags_of_their_own(runner):
   runner.model = _Both.Params().Set(name='both').Instantiate()
-  run_summaries.RunSummaries().trainer_built(runner)
+  summaries.RunSummaries().trainer_built(runner)
   tags = {t for t in runner.summary_writer.values if t.endswith('/cut')}
   assert tags == {
     'pipeline/both.teacher.net/cut',
@@ -115,14 +115,14 @@ def test_two_pipelines_of_one_name_have_tags_of_their_own(runner):
 
 def test_core_share_and_memory_are_of_the_time_in_between(runner):
   now = [0.0]
-  summaries = run_summaries.RunSummaries(
+  listener = summaries.RunSummaries(
     interval=10, clock=lambda: now[0], cpu_clock=lambda: 0.75 * now[0]
   )
-  summaries.trainer_built(runner)
+  listener.trainer_built(runner)
   values = runner.summary_writer.values
   for step, seconds in ((1, 100), (2, 4), (3, 7), (4, 2), (7, 1)):
     now[0] += seconds
-    summaries.after_step(step, {})
+    listener.after_step(step, {})
     expected = {1: None, 2: None, 3: 3, 4: 3, 7: 7}[step]
     assert values.get('run/core_share', (None,))[0] == expected
   assert values['run/core_share'][1].simple_value == pytest.approx(0.375)
@@ -136,3 +136,90 @@ def test_cells_and_schedule_are_printed(runner):
   assert 'device:CPU:0\nd1  /' in text
   assert '1f1b: cells 2, devices 2, micro-batches 4' in text
   assert 'device 1  . F0 B0' in text
+
+
+# -- The image of a schedule.
+
+
+def _pixels(png):
+  with tf.Graph().as_default(), tf.Session() as session:
+    return session.run(tf.io.decode_png(png, channels=3))
+
+
+def test_a_task_is_where_it_runs_and_the_bubble_is_white():
+  pixels = _pixels(summaries.draw(schedules.make_schedule('1f1b', (0, 1), 2)))
+  # device 0: F0 F1 .  B0 .  B1; device 1: .  F0 B0 F1 B1 .
+  columns = (pixels.shape[1] - 1) // 6 * np.arange(6) + 12
+  first, second = pixels[12, columns], pixels[24 + 12, columns]
+  white = lambda row: [bool(np.all(p == 255)) for p in row]  # noqa: E731
+  assert white(first) == [False, False, True, False, True, False]
+  assert white(second) == [True, False, False, False, False, True]
+  # A task looks the same on each device; kinds and micro-batches differ.
+  assert list(first[0]) == list(second[1])
+  assert len({tuple(p) for p in first if not np.all(p == 255)}) == 4
+
+
+@pytest.mark.parametrize('micro_batches', [1, 3000])
+def test_any_size_is_drawn(micro_batches):
+  schedule = schedules.make_schedule('gpipe', (0, 1), micro_batches)
+  png = summaries.draw(schedule)
+  height, width, _ = _pixels(png).shape
+  assert width < 7000
+  image = summaries.image_value('a', png).image
+  assert (image.width, image.height) == (width, height)
+
+
+# -- Writing on a full disk.
+
+
+class _FileWriter:
+  """A FileWriter on a disk that may be full."""
+
+  full = False
+  made = 0
+
+  def __init__(self):
+    type(self).made += 1
+    self.broken = False
+    self.written = []
+
+  def add_summary(self, summary, step):
+    if self.full:
+      self.broken = True
+      raise RuntimeError('/logs/events; No space left on device')
+    if not self.broken:  # As TensorFlow's: silent once it has failed.
+      self.written.append((summary, step))
+
+  def flush(self):
+    if self.full:
+      raise tf.errors.ResourceExhaustedError(None, None, 'No space left')
+
+  def get_logdir(self):
+    return '/logs'
+
+
+def test_a_full_disk_is_a_warning_and_writing_goes_on_when_there_is_room(
+  monkeypatch, warnings
+):
+  monkeypatch.setattr(_FileWriter, 'made', 0)
+  now = [0.0]
+  writer = summaries.SummaryWriter(_FileWriter, clock=lambda: now[0])
+  writer.add_summary('a', 1)
+  with monkeypatch.context() as patch:
+    patch.setattr(_FileWriter, 'full', True)
+    writer.flush()
+    writer.add_summary('b', 2)
+    writer.flush()
+  assert warnings.getvalue() == (
+    'Warning: summaries could not be written (No space left). Training '
+    'continues; the next try is in 60 s.\n'
+  )
+  writer.add_summary('c', 3)
+  assert _FileWriter.made == 1
+  now[0] = 61.0
+  writer.add_summary('d', 4)
+  assert _FileWriter.made == 2
+  assert writer._writer.written == [('d', 4)]
+  assert writer.get_logdir() == '/logs'
+  with pytest.raises(TypeError):  # A mistake is no full disk.
+    writer.add_summary()

@@ -38,6 +38,14 @@ def step_of(path):
   return int(path.rpartition('-')[2])
 
 
+def written_at(path):
+  """Changes when a checkpoint is replaced; None if there is none."""
+  try:
+    return tf.io.gfile.stat(path + '.index').mtime_nsec
+  except tf.errors.OpError:
+    return None
+
+
 def newest_first(directory):
   """Paths of the checkpoints that count, without suffix, the newest first.
 

@@ -21,7 +21,7 @@ from typing import NoReturn
 from absl import flags
 
 from lingvo_gpipe.cutting.partitioner import PartitionError
-from lingvo_gpipe.training import early_flags, logs, user_error
+from lingvo_gpipe.training import logs, trainer_flags, user_error
 
 FLAGS = flags.FLAGS
 
@@ -60,7 +60,7 @@ def check_flags(name, argv, check=lambda values: None):
   Raises:
     UserError: if it is wrong.
   """
-  values = early_flags.read(argv)
+  values = trainer_flags.read(argv)
   if values is not None:
     _parse(name, argv, check, values)
 

@@ -19,11 +19,9 @@ import lingvo.compat as tf
 
 from lingvo_gpipe import cluster, cpu_devices
 from lingvo_gpipe.training import (
-  buckets,
-  device_count,
-  device_weights,
+  devices,
   distributed,
-  gpu_check,
+  evaluation,
   inspection,
   jobs,
   listeners,
@@ -57,8 +55,8 @@ class RunnerManager(inspection.InspectingManager):
 
   Controller = runners.Controller
   Trainer = runners.Trainer
-  Evaler = runners.Evaler
-  Decoder = runners.Decoder
+  Evaler = evaluation.Evaler
+  Decoder = evaluation.Decoder
 
   def __init__(self, model, trial=None, devices_flag='worker_split_size'):
     super().__init__(model)
@@ -110,7 +108,7 @@ class RunnerManager(inspection.InspectingManager):
     gpus = 0
     if FLAGS.run_locally == 'gpu':
       gpus = FLAGS.worker_gpus or FLAGS.worker_split_size
-      gpu_check.check(gpus, '--run_locally=gpu')
+      devices.check_gpus(gpus, '--run_locally=gpu')
     for job in ('worker', 'ps', 'evaler', 'decoder'):
       FLAGS[f'{job}_replicas'].value = 1
       FLAGS[f'{job}_gpus'].value = gpus
@@ -140,17 +138,17 @@ class RunnerManager(inspection.InspectingManager):
       UserError: if a flag gives it fewer.
     """
     cfg = self.model_registry.GetParams(self._model_name, 'Train')
-    fixed = device_count.fixed_pipelines(cfg, FLAGS.schedule)
+    fixed = devices.fixed_pipelines(cfg, FLAGS.schedule)
     if fixed and FLAGS['worker_split_size'].using_default_value:
       FLAGS.worker_split_size = max(p.num_cells for p in fixed)
-      device_count.check(fixed, *self._TotalDevices())
+      devices.check(fixed, *self._TotalDevices())
     self._CheckDevices(fixed)
 
   def _CheckDevices(self, pipelines):
     """Checks that pipelines have the devices that they need, if a flag says."""
     size = FLAGS.worker_split_size
     if not FLAGS['worker_split_size'].using_default_value:
-      device_count.check(pipelines, size, f'--{self._devices_flag}={size}')
+      devices.check(pipelines, size, f'--{self._devices_flag}={size}')
 
   def _TotalDevices(self):
     """How many devices all workers have, and which flag says so."""
@@ -205,7 +203,9 @@ class RunnerManager(inspection.InspectingManager):
     """How many CPU devices and GPUs this process's server has."""
     if job == 'worker':
       if FLAGS.worker_gpus:
-        gpu_check.check(FLAGS.worker_gpus, f'--worker_gpus={FLAGS.worker_gpus}')
+        devices.check_gpus(
+          FLAGS.worker_gpus, f'--worker_gpus={FLAGS.worker_gpus}'
+        )
       return self._num_cpus(), FLAGS.worker_gpus
     if job.startswith('evaler'):
       return FLAGS.worker_split_size, FLAGS.evaler_gpus
@@ -246,10 +246,10 @@ class RunnerManager(inspection.InspectingManager):
         'with --run_locally=cpu.'
       ) from error
     if isinstance(runner, runners.Trainer):
-      self._CheckDevices(device_count.built_pipelines(runner.model))
-      buckets.check(runner.model)
+      self._CheckDevices(devices.built_pipelines(runner.model))
+      devices.check_buckets(runner.model)
     if job == 'trainer_client' and self._watch is not None:
-      print(device_weights.describe(runner._graph), flush=True)
+      print(devices.weights_text(runner._graph), flush=True)
     return runner
 
   def GetParamsForDataset(self, job_name, dataset_name):

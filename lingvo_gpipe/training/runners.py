@@ -19,27 +19,22 @@ import time
 
 import lingvo.compat as tf
 from lingvo import runners
-from lingvo.core import base_model, py_utils, summary_utils
+from lingvo.core import py_utils, summary_utils
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe import cpu_devices
 from lingvo_gpipe.training import (
-  checkpoint_files,
-  checkpoint_follower,
   checkpoints,
   distributed,
   first_error,
   listeners,
-  logs,
   loss_guard,
   summaries,
-  user_error,
 )
 
 FLAGS = tf.flags.FLAGS
 
 _INIT_POLL_SECONDS = 0.2
-_CHECKPOINT_POLL_SECONDS = 1.0
 
 
 def _random_seed(params):
@@ -145,127 +140,3 @@ class Trainer(PipelineRunner, runners.Trainer):
     if self._guard is None:  # To look at the devices; the graph is empty.
       return super()._MakeSession(*args, **kwargs)
     return self._guard.session(self.around_step, *args, **kwargs)
-
-
-class EvaluationRunner(PipelineRunner):
-  """What evaler and decoder share: they follow a training's checkpoints.
-
-  Lingvo waits up to five minutes before it looks for the next one, and fails
-  at one that is damaged.
-  """
-
-  def _RunOnLatestCheckpoints(self, sess=None, runner_fn=None, runner_dir=None):
-    self._Follow(sess, runner_fn, runner_dir, every=False)
-
-  def _RunOnAllCheckpoints(self, sess=None, runner_fn=None, runner_dir=None):
-    self._Follow(sess, runner_fn, runner_dir, every=True)
-
-  def _Follow(self, sess, run, directory, *, every):
-    """Runs on checkpoints until that of the last step has had its turn.
-
-    Args:
-      sess: A `tf.Session`.
-      run: A function of the session and a checkpoint's path.
-      directory: The job's own directory, which knows what has been done.
-      every: Whether to run on all checkpoints, or on the newest ones only.
-
-    Raises:
-      UserError: if all checkpoints are damaged.
-    """
-    follower = checkpoint_follower.CheckpointFollower(
-      self._train_dir, py_utils.GetProcessedCheckpoints(directory), every
-    )
-    waited = ran = False
-    while True:
-      path = follower.next()
-      if path is not None:
-        try:
-          run(sess, path)
-        except checkpoints.DamagedCheckpointError as error:
-          follower.leave_out(path, error.problem)
-          continue
-        py_utils.UpdateProcessedCheckpoints(directory, path)
-        follower.done(path)
-        ran = True
-      elif self._ShouldStop(sess, step=follower.newest_step):
-        break
-      else:
-        if not (waited or ran):
-          print(
-            f'{self._job_name}: waiting for a new checkpoint in '
-            f'{self._train_dir} ...',
-            flush=True,
-          )
-        waited = True
-        time.sleep(_CHECKPOINT_POLL_SECONDS)
-    if not ran:
-      logs.warn(
-        f'{self._job_name} has already processed the last checkpoint; to '
-        f'repeat it, remove {directory}/processed_ckpts.txt.'
-      )
-
-  def _SayIfLeftOut(self, path, first, name):
-    """Says if Lingvo leaves a checkpoint out for its step.
-
-    Args:
-      path: The checkpoint's path.
-      first: The first step that is not left out.
-      name: The Param that says so.
-    """
-    if checkpoint_files.step_of(path) < first:
-      print(
-        f'{self._job_name}: {path} is left out: {name}={first}.', flush=True
-      )
-
-
-class Evaler(EvaluationRunner, runners.Evaler):
-  """Lingvo's evaler."""
-
-  def __init__(self, *args, **kwargs):
-    super().__init__(*args, **kwargs)
-    if isinstance(self._trial, listeners.ObservingTrial):
-      # Which prints them, whatever --vizier_reporting_job is.
-      self._should_report_metrics = True
-
-  def _EvalOnce(self, sess, path):
-    first = self._task.params.eval.start_eval_after
-    self._SayIfLeftOut(path, first, 'task.eval.start_eval_after')
-    super()._EvalOnce(sess, path)
-
-
-class Decoder(EvaluationRunner, runners.Decoder):
-  """Lingvo's decoder.
-
-  Raises:
-    UserError: if the task decodes nothing.
-  """
-
-  def __init__(self, decoder_type, params, *args, **kwargs):
-    # Before the graph is built, which may fail at what is missing then.
-    none = base_model.BaseTask.CreateDecoderMetrics
-    if 'task' in params and params.task.cls.CreateDecoderMetrics is none:
-      raise _decodes_nothing(params.task.cls, f'decoder_{decoder_type}')
-    super().__init__(decoder_type, params, *args, **kwargs)
-
-  def DecodeCheckpoint(self, sess, checkpoint_path):
-    """Decodes as Lingvo does; says so if there is nothing to decode."""
-    if not self._task.CreateDecoderMetrics():
-      raise _decodes_nothing(type(self._task), self._job_name)
-    first = self._task.params.eval.start_decoder_after
-    self._SayIfLeftOut(checkpoint_path, first, 'task.eval.start_decoder_after')
-    super().DecodeCheckpoint(sess, checkpoint_path)
-
-  def _ExportMetrics(self, **kwargs):
-    # Lingvo tells a trial of the evaler's metrics only.
-    if not self._should_report_metrics and 'dec_metrics' in kwargs:
-      self._trial.ReportEvalMeasure(
-        kwargs['decode_checkpoint'], kwargs['dec_metrics'], ''
-      )
-    super()._ExportMetrics(**kwargs)
-
-
-def _decodes_nothing(task, job):
-  return user_error.UserError(
-    f'--job={job}: task {task.__name__} decodes nothing, its '
-    'CreateDecoderMetrics() has no metrics. To evaluate it: --job=evaler_...'
-  )

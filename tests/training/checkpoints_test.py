@@ -1,6 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import io
 import os
 import pathlib
 import time
@@ -13,7 +12,6 @@ from lingvo.core import base_model, py_utils
 from lingvo_gpipe.training import (
   checkpoint_files,
   checkpoints,
-  logs,
   user_error,
 )
 
@@ -116,13 +114,13 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
-def test_of_a_damaged_checkpoint_the_previous_is_used(trained, damage):
+def test_of_a_damaged_checkpoint_the_previous_is_used(
+  trained, damage, warnings
+):
   DAMAGES[damage](*_files(trained, 4))
-  shown = io.StringIO()
-  with logs.warnings_shown_on(shown):
-    model = _Model(trained)
+  model = _Model(trained)
   assert model.restored() == 3
-  warning = shown.getvalue()
+  warning = warnings.getvalue()
   assert warning.startswith('Warning: ')
   assert f'{trained}/ckpt-00000004 is damaged (' in warning
   assert f'Resuming from {trained}/ckpt-00000003.' in warning
@@ -177,20 +175,19 @@ ERRORS = [
 
 @pytest.mark.parametrize('error', ERRORS)
 def test_training_goes_on_without_a_checkpoint_that_cannot_be_written(
-  trained, monkeypatch, error
+  trained, monkeypatch, error, warnings
 ):
   model = _Model(trained)
   now = time.time()
-  shown = io.StringIO()
-  with monkeypatch.context() as patch, logs.warnings_shown_on(shown):
+  with monkeypatch.context() as patch:
     _fail_writing(patch, error)
     model.run_step()
     model.run_step()
   # Once: the second step comes before the next try.
-  assert shown.getvalue().count('\n') == 1
-  assert 'of step 5 could not be written' in shown.getvalue()
-  assert 'No space left' in shown.getvalue()
-  assert f'the newest is {trained}/ckpt-00000004' in shown.getvalue()
+  assert warnings.getvalue().count('\n') == 1
+  assert 'of step 5 could not be written' in warnings.getvalue()
+  assert 'No space left' in warnings.getvalue()
+  assert f'the newest is {trained}/ckpt-00000004' in warnings.getvalue()
   assert _steps(trained) == [4, 3, 2]
   assert not list(trained.glob('ckpt-00000005*'))
   monkeypatch.setattr(time, 'time', lambda: now + 3600)

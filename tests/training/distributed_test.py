@@ -1,13 +1,12 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import io
 import socket
 
 import pytest
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.launching import private_network
-from lingvo_gpipe.training import distributed, logs, user_error
+from lingvo_gpipe.training import distributed, user_error
 
 SPEC = {'worker': ['h0:1', 'h1:1'], 'trainer_client': ['h2:1']}
 
@@ -69,13 +68,11 @@ def test_a_port_in_use_is_named():
 
 @pytest.mark.parametrize('private', [False, True])
 def test_an_open_port_is_a_warning_unless_the_network_is_private(
-  private, monkeypatch
+  private, monkeypatch, warnings
 ):
   monkeypatch.setattr(private_network, 'is_private', lambda: private)
-  shown = io.StringIO()
-  with logs.warnings_shown_on(shown):
-    distributed.warn_of_open_port('grpc://localhost:2222')
-  warning = shown.getvalue()
+  distributed.warn_of_open_port('grpc://localhost:2222')
+  warning = warnings.getvalue()
   if private:
     assert warning == ''
   else:

@@ -1,16 +1,10 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import io
 import os
 
 import pytest
 
-from lingvo_gpipe.training import (
-  checkpoint_files,
-  checkpoint_follower,
-  logs,
-  user_error,
-)
+from lingvo_gpipe.training import checkpoint_files, evaluation, user_error
 
 
 class _Directory:
@@ -32,7 +26,7 @@ class _Directory:
     (self._path / 'checkpoint').write_text('\n'.join(lines))
 
   def follower(self, done=(), every=False):
-    return checkpoint_follower.CheckpointFollower(
+    return evaluation.CheckpointFollower(
       str(self._path), [f'elsewhere/ckpt-{s:08d}' for s in done], every
     )
 
@@ -79,13 +73,11 @@ def test_what_was_done_before_is_left_out_wherever_the_directory_was(directory):
   assert _steps(directory.follower(done=[10, 30], every=True)) == [20]
 
 
-def test_an_older_one_stands_in_for_one_that_is_damaged(directory):
+def test_an_older_one_stands_in_for_one_that_is_damaged(directory, warnings):
   directory.write(10, 20, 30)
   follower = directory.follower()
-  shown = io.StringIO()
-  with logs.warnings_shown_on(shown):
-    follower.leave_out(follower.next(), 'ckpt-30 is damaged (checksum)')
-  assert shown.getvalue() == (
+  follower.leave_out(follower.next(), 'ckpt-30 is damaged (checksum)')
+  assert warnings.getvalue() == (
     'Warning: ckpt-30 is damaged (checksum); trying an older one.\n'
   )
   assert _steps(follower) == [20]
@@ -109,15 +101,15 @@ def test_a_damaged_one_is_tried_again_once_it_is_replaced(directory):
   assert _step(follower) == 20
 
 
-def test_one_that_the_training_removed_meanwhile_is_no_news(directory):
+def test_one_that_the_training_removed_meanwhile_is_no_news(
+  directory, warnings
+):
   directory.write(10)
   follower = directory.follower()
   path = follower.next()
   directory.write(20)
-  shown = io.StringIO()
-  with logs.warnings_shown_on(shown):
-    follower.leave_out(path, 'damaged')
-  assert shown.getvalue() == ''
+  follower.leave_out(path, 'damaged')
+  assert warnings.getvalue() == ''
   assert _step(follower) == 20
 
 

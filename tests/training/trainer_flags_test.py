@@ -11,7 +11,6 @@ from absl.testing import flagsaver
 from lingvo_gpipe import trainer
 from lingvo_gpipe.training import (
   command,
-  early_flags,
   trainer_flags,
   user_error,
 )
@@ -84,8 +83,8 @@ def _read():
   values = flags.FlagValues()
   for flag in flags.FLAGS.get_flags_for_module(trainer_flags):
     values[flag.name] = flag
-  for call in early_flags._definitions():
-    early_flags._define(call, values)
+  for call in trainer_flags._definitions():
+    trainer_flags._define(call, values)
   return values
 
 
@@ -125,7 +124,7 @@ def test_flags_of_tensorflow_and_absl_are_not_refused():
     if module.startswith(('tensorflow.', 'absl.')) and 'logging' not in module:
       for flag in defined:
         if flag.name not in read:
-          assert early_flags._may_be_defined(flag.name, ''), flag.name
+          assert trainer_flags._may_be_defined(flag.name, ''), flag.name
 
 
 @pytest.fixture
@@ -145,7 +144,7 @@ def model(tmp_path, monkeypatch):
 
 
 def test_a_flag_of_the_model_is_not_refused(model):
-  may_be = early_flags._may_be_defined
+  may_be = trainer_flags._may_be_defined
   assert may_be('their_flag', 'their_package.models.Model')
   assert may_be('notheir_flag', 'their_package.models.Model')
   assert not may_be('their_flog', 'their_package.models.Model')
@@ -156,4 +155,4 @@ def test_a_flag_of_the_model_is_not_refused(model):
 @pytest.mark.parametrize('line', ['importlib.import_module(x)', 'def'])
 def test_what_cannot_be_read_is_left_to_the_import(model, line):
   model.write_text(line)
-  assert early_flags._may_be_defined('a_flag', 'their_package.models.Model')
+  assert trainer_flags._may_be_defined('a_flag', 'their_package.models.Model')

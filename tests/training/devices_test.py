@@ -1,0 +1,144 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import types
+
+import lingvo.compat as tf
+import numpy as np
+import pipeline_testing as pt
+import pytest
+import tiny_pipeline as tiny
+from lingvo.core import base_input_generator, hyperparams, py_utils
+
+from lingvo_gpipe import schedules, sequential_layer
+from lingvo_gpipe.training import devices, user_error
+
+
+def _model(**pipelines):
+  p = hyperparams.Params()
+  for name, value in pipelines.items():
+    p.Define(name, value, '')
+  return p
+
+
+def _sequential(**kwargs):
+  return sequential_layer.GPipeSequentialLayer.Params().Set(name='s', **kwargs)
+
+
+@pytest.mark.parametrize(
+  ('params', 'num_cells'),
+  [
+    (_sequential(num_partitions=4), 4),
+    (_sequential(splits=[3, 5]), 3),
+    (tiny.pipeline(tiny.linear('a', 'b', 'c'), num_cells=3), 3),
+  ],
+)
+def test_a_number_of_cells_that_params_fix_is_found(params, num_cells):
+  (found,) = devices.fixed_pipelines(_model(net=params))
+  assert found.num_cells == num_cells
+  assert found.schedule == params.schedule
+
+
+def test_a_pipeline_that_takes_what_devices_there_are_is_not_fixed():
+  assert devices.fixed_pipelines(_model(net=_sequential())) == []
+
+
+def _fixed(schedule='1f1b'):
+  return [devices.FixedPipeline('net', 4, schedule, 'num_partitions=4')]
+
+
+@pytest.mark.parametrize('num_devices', [4, 8])
+def test_a_device_for_each_cell_is_enough(num_devices):
+  devices.check(_fixed(), num_devices, '')
+
+
+def test_fewer_devices_are_an_error_with_both_numbers_and_a_remedy():
+  with pytest.raises(
+    user_error.UserError,
+    match=(
+      r"^--worker_split_size=2: pipeline 'net' has 4 cells \(num_partitions=4\)"
+      r', but only 2 device\(s\)\. Give it 4 devices, or set num_partitions'
+    ),
+  ):
+    devices.check(_fixed(), 2, '--worker_split_size=2')
+
+
+def test_a_schedule_with_several_cells_on_a_device_needs_no_more():
+  devices.check(_fixed('interleaved_1f1b'), 2, '')
+  # What a flag says counts.
+  (found,) = devices.fixed_pipelines(
+    _model(net=_sequential(num_partitions=4)), 'interleaved_1f1b'
+  )
+  devices.check([found], 2, '')
+
+
+@pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
+def test_these_schedules_have_one_cell_on_a_device(schedule):
+  assert schedule in schedules.SCHEDULE_NAMES
+  with pytest.raises(user_error.UserError):
+    devices.check(_fixed(schedule), 3, '')
+
+
+# -- Buckets of sequences.
+
+
+def _check(limits, *, batch=None, num_micro_batches=8):
+  """Builds a training step on batches of some size and checks its model."""
+  net = tiny.with_loss(
+    tiny.linear('l0', 'l1'), num_micro_batches=num_micro_batches
+  )
+  generator = base_input_generator.BaseSequenceInputGenerator.Params().Set(
+    bucket_batch_limit=limits, bucket_upper_bound=[10, 20, 40][: len(limits)]
+  )
+  with pt.cluster(2), tf.Graph().as_default():
+    task = tiny.task_params(net).Instantiate()
+    x = tf.placeholder(tf.float32, [batch, tiny.WIDTH])
+    task.FPropDefaultTheta(py_utils.NestedMap(x=x, y=x))
+    task.params.input = generator
+    devices.check_buckets(types.SimpleNamespace(tasks=[task]))
+
+
+def test_a_small_bucket_is_named_with_the_pipeline_and_both_numbers():
+  with pytest.raises(
+    user_error.UserError,
+    match=(
+      r'^task\.net: num_micro_batches \(--micro_batches\) is 8, but bucket 2 '
+      r'\(bucket_upper_bound 40\) of the input has batches of 5 examples .*'
+      'num_micro_batches to 5 or less, or that bucket_batch_limit to 8 or more'
+    ),
+  ):
+    _check([32, 16, 5])
+
+
+def test_buckets_that_are_large_enough():
+  _check([32, 16, 8])
+
+
+def test_a_batch_that_is_known_makes_fewer_micro_batches():
+  _check([5], batch=5)
+
+
+def test_inputs_without_buckets():
+  with pt.cluster(1), tf.Graph().as_default():
+    task = tiny.task_params(tiny.with_loss(tiny.linear('l'), 1)).Instantiate()
+    devices.check_buckets(types.SimpleNamespace(tasks=[task]))
+
+
+def test_evaluation_takes_batches_of_all_buckets():
+  net = tiny.with_loss(tiny.linear('l0', 'l1'), num_micro_batches=8)
+  with pt.cluster(2, do_eval=True), tf.Graph().as_default() as graph:
+    py_utils.GetOrCreateGlobalStepVar()
+    layer = net.Instantiate()
+    x = tf.placeholder(tf.float32, [None, tiny.WIDTH])
+    y = tf.zeros_like(x)
+    outputs = layer.FProp(layer.theta, x)
+    metrics = layer.ComputeLoss(layer.theta, x, y)
+    plain = tiny.unpipelined(layer, x)
+    loss = layer.loss.FProp(layer.theta.loss, plain, y)['loss']
+    with pt.session(2, graph) as sess:
+      sess.run(tf.global_variables_initializer())
+      for examples in (32, 16, 5, 1):
+        batch = {x: tiny.inputs(examples)}
+        got, want = sess.run(((outputs, metrics.loss), (plain, loss)), batch)
+        np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+        np.testing.assert_allclose(got[1], want[1], rtol=1e-5)
+        assert got[1][1] == examples

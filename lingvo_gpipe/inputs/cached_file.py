@@ -5,8 +5,8 @@
 import contextlib
 import fcntl
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+import pathlib
+from collections.abc import Callable
 
 
 def default_directory() -> str:
@@ -30,11 +30,13 @@ def read_or_make(path: str, make: Callable[[], bytes]) -> bytes:
   """
   try:
     with contextlib.suppress(FileNotFoundError):
-      return _read(path)
+      return pathlib.Path(path).read_bytes()
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with _lock(path + '.lock'):
+    with open(path + '.lock', 'a') as lock:
+      # The system frees it if this process dies.
+      fcntl.flock(lock, fcntl.LOCK_EX)
       with contextlib.suppress(FileNotFoundError):
-        return _read(path)
+        return pathlib.Path(path).read_bytes()
       data = make()
       _write(path, data)
       return data
@@ -46,28 +48,13 @@ def read_or_make(path: str, make: Callable[[], bytes]) -> bytes:
     ) from e
 
 
-@contextlib.contextmanager
-def _lock(path: str) -> Iterator[None]:
-  """Keeps other processes out; the system frees it if this one dies."""
-  with open(path, 'a') as f:
-    fcntl.flock(f, fcntl.LOCK_EX)
-    yield
-
-
-def _read(path: str) -> bytes:
-  with open(path, 'rb') as f:
-    return f.read()
-
-
 def _write(path: str, data: bytes) -> None:
-  descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
+  temporary = pathlib.Path(path + '.new')
   try:
-    with os.fdopen(descriptor, 'wb') as f:
+    with temporary.open('wb') as f:
       f.write(data)
       f.flush()
       os.fsync(f.fileno())
-    os.replace(temporary, path)
-  except BaseException:
-    with contextlib.suppress(FileNotFoundError):
-      os.unlink(temporary)
-    raise
+    temporary.rename(path)
+  finally:
+    temporary.unlink(missing_ok=True)

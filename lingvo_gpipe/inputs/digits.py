@@ -112,12 +112,8 @@ class DigitsInput(resident_input.ResidentInput):
     super().__init__(params)
     p = self.params
     for name, limit in _LIMITS.items():
-      value = p.Get(name)
-      if not 0 <= value < limit:
-        raise ValueError(
-          f'{p.name}: {name} must be at least 0 and less than {limit}, '
-          f'got {value}.'
-        )
+      if not 0 <= p.Get(name) < limit:
+        self.Refuse(name, f'at least 0 and less than {limit}')
     self._images, self._labels = load_digits(p.split, p.held_out_fold)
     self.CheckBatchSize()
 
@@ -172,32 +168,18 @@ def transform(images, shift, angle, zoom):
     A tensor of the shape of `images`.
   """
   height, width = images.shape[1:]
-  centre = [(height - 1) / 2.0, (width - 1) / 2.0]
-  rows = tf.range(height, dtype=tf.float32)[tf.newaxis, :, tf.newaxis]
-  columns = tf.range(width, dtype=tf.float32)[tf.newaxis, tf.newaxis, :]
-  y = rows - centre[0] - shift[:, :1, tf.newaxis]
-  x = columns - centre[1] - shift[:, 1:, tf.newaxis]
-  cos = (tf.cos(angle) / zoom)[:, tf.newaxis, tf.newaxis]
-  sin = (tf.sin(angle) / zoom)[:, tf.newaxis, tf.newaxis]
-  # Where each pixel comes from, in the coordinates of the original.
-  source_y = y * cos - x * sin + centre[0]
-  source_x = y * sin + x * cos + centre[1]
-  top, left = tf.floor(source_y), tf.floor(source_x)
-  below, right = source_y - top, source_x - left
-  result = 0.0
-  for dy, weight_y in ((0.0, 1.0 - below), (1.0, below)):
-    for dx, weight_x in ((0.0, 1.0 - right), (1.0, right)):
-      pixels = _pixels(images, top + dy, left + dx)
-      result += weight_y * weight_x * pixels
-  return result
-
-
-def _pixels(images, rows, columns):
-  """The pixels of each image at whole-numbered places, -1 outside of it."""
-  height, width = images.shape[1:]
-  # A margin of background around the image stands for all that is outside.
-  padded = tf.pad(images, [[0, 0], [1, 1], [1, 1]], constant_values=-1.0)
-  rows = tf.cast(tf.clip_by_value(rows, -1.0, height), tf.int32) + 1
-  columns = tf.cast(tf.clip_by_value(columns, -1.0, width), tf.int32) + 1
-  flat = tf.reshape(padded, [-1, (height + 2) * (width + 2)])
-  return tf.gather(flat, rows * (width + 2) + columns, axis=1, batch_dims=1)
+  cos, sin = tf.cos(angle) / zoom, tf.sin(angle) / zoom
+  middle = (height - 1) / 2.0, (width - 1) / 2.0
+  y, x = middle[0] + shift[:, 0], middle[1] + shift[:, 1]
+  zeros = tf.zeros_like(angle)
+  # Where a pixel comes from: its column and row as functions of the pixel's.
+  source_x = [cos, sin, middle[1] - cos * x - sin * y]
+  source_y = [-sin, cos, middle[0] + sin * x - cos * y]
+  return tf.raw_ops.ImageProjectiveTransformV3(
+    images=images[..., tf.newaxis],
+    transforms=tf.stack([*source_x, *source_y, zeros, zeros], axis=1),
+    output_shape=[height, width],
+    fill_value=-1.0,
+    interpolation='BILINEAR',
+    fill_mode='CONSTANT',
+  )[..., 0]

@@ -1,12 +1,28 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""MNIST, Fashion-MNIST, EMNIST: images with labels in IDX files."""
+"""MNIST, Fashion-MNIST, EMNIST: images with labels in IDX files.
+
+    offset 0   0, 0
+           2   type of a value; 8 is uint8, the only one here
+           3   number of dimensions d
+           4   d sizes, big-endian uint32
+    4 + 4 d    the values, last dimension fastest
+
+The whole file may be compressed by gzip. The format is described on MNIST's
+page (LeCun, Cortes and Burges, "The MNIST database of handwritten digits").
+"""
+
+import gzip
+import math
+import os
+import struct
+import zlib
 
 import lingvo.compat as tf
 import numpy as np
 from lingvo.core import py_utils
 
-from lingvo_gpipe.inputs import idx_format, resident_input
+from lingvo_gpipe.inputs import resident_input
 
 # Where Debian's package dataset-fashion-mnist puts them.
 DEFAULT_DIRECTORY = '/usr/share/datasets/fashion-mnist'
@@ -16,6 +32,8 @@ _HOW_TO_GET = (
   '{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, of it or of MNIST, and '
   'name their directory by the Param `directory`.'
 )
+_GZIP_MAGIC = b'\x1f\x8b'
+_UINT8 = 8
 
 # From black to white. A division in the graph might be rewritten there, and
 # its last bit would depend on where it runs.
@@ -64,21 +82,21 @@ class IdxImagesInput(resident_input.ResidentInput):
     p = self.params
     prefix = p.train_prefix if p.split == 'train' else p.test_prefix
     try:
-      self._file, self._labels = _Load(p.directory, prefix)
+      self._path, self._shape, self._labels = _load(p.directory, prefix)
     except ValueError as e:
       raise ValueError(f'{p.name}: {e} {_HOW_TO_GET}') from e
-    limit = min(self._file.shape[1:])
+    limit = min(self._shape[1:])
     if not 0 <= p.max_shift < limit or p.max_shift != int(p.max_shift):
-      raise ValueError(
-        f'{p.name}: max_shift must be a whole number of pixels, at least 0 '
-        f'and less than {limit}, got {p.max_shift}.'
+      self.Refuse(
+        'max_shift',
+        f'a whole number of pixels, at least 0 and less than {limit}',
       )
     self.CheckBatchSize()
 
   @property
   def num_examples(self):
     """Number of images in the split."""
-    return self._file.shape[0]
+    return self._shape[0]
 
   @property
   def num_classes(self):
@@ -87,12 +105,13 @@ class IdxImagesInput(resident_input.ResidentInput):
 
   def LoadData(self):
     """Returns all images, uint8 [n, height, width], and labels, [n]."""
-    contents = tf.io.read_file(self._file.path)
-    if self._file.compressed:
+    contents = tf.io.read_file(self._path)
+    if _is_compressed(self._path):
       contents = tf.io.decode_compressed(contents, 'GZIP')
-    values = tf.io.decode_raw(contents, tf.uint8)[self._file.header_size :]
+    values = tf.io.decode_raw(contents, tf.uint8)
+    values = values[_header_size(len(self._shape)) :]
     return py_utils.NestedMap(
-      images=tf.reshape(values, self._file.shape),
+      images=tf.reshape(values, self._shape),
       labels=tf.constant(self._labels),
     )
 
@@ -122,7 +141,7 @@ def shift_and_mirror(images, shift, mirror):
   """Mirrors images left for right, then moves them.
 
   Args:
-    images: A tensor [n, height, width].
+    images: A uint8 tensor [n, height, width].
     shift: int32 [n, 2]: by how many pixels down and to the right.
     mirror: bool [n]: whether to mirror.
 
@@ -130,32 +149,100 @@ def shift_and_mirror(images, shift, mirror):
     A tensor like `images`; zeros come in from outside.
   """
   height, width = images.shape[1:]
-  # A margin of zeros around an image stands for all that is outside.
-  padded = tf.pad(images, [[0, 0], [1, 1], [1, 1]])
-  rows = tf.range(1, height + 1) - shift[:, :1]
-  columns = tf.range(1, width + 1) - shift[:, 1:]
-  columns = tf.where_v2(mirror[:, tf.newaxis], width + 1 - columns, columns)
-  rows = tf.clip_by_value(rows, 0, height + 1)[:, :, tf.newaxis]
-  columns = tf.clip_by_value(columns, 0, width + 1)[:, tf.newaxis, :]
-  flat = tf.reshape(padded, [-1, (height + 2) * (width + 2)])
-  return tf.gather(flat, rows * (width + 2) + columns, axis=1, batch_dims=1)
+  down, right = tf.unstack(tf.cast(shift, tf.float32), axis=1)
+  ones, zeros = tf.ones_like(down), tf.zeros_like(down)
+  # Where a pixel comes from: its column and row as functions of the pixel's.
+  source_x = [
+    tf.where_v2(mirror, -ones, ones),
+    zeros,
+    tf.where_v2(mirror, width - 1 + right, -right),
+  ]
+  source_y = [zeros, ones, -down]
+  return tf.raw_ops.ImageProjectiveTransformV3(
+    images=images[..., tf.newaxis],
+    transforms=tf.stack([*source_x, *source_y, zeros, zeros], axis=1),
+    output_shape=[height, width],
+    fill_value=0.0,
+    interpolation='NEAREST',
+    fill_mode='CONSTANT',
+  )[..., 0]
 
 
-def _Load(directory, prefix):
-  """Returns the checked file of images, and the labels, uint8 [n]."""
-  images = idx_format.check(
-    idx_format.find(directory, f'{prefix}-images-idx3-ubyte'), 3
-  )
-  labels = idx_format.check(
-    idx_format.find(directory, f'{prefix}-labels-idx1-ubyte'), 1
-  )
-  if images.shape[0] != labels.shape[0]:
+def _load(directory, prefix):
+  """The path of the images and their shape; the labels, uint8 [n]."""
+  path = _find(directory, f'{prefix}-images-idx3-ubyte')
+  shape = read_idx(path, 3).shape
+  labels_path = _find(directory, f'{prefix}-labels-idx1-ubyte')
+  labels = read_idx(labels_path, 1)
+  if shape[0] != len(labels):
     raise ValueError(
-      f'{images.path} has {images.shape[0]} images, but {labels.path} has '
-      f'{labels.shape[0]} labels: they do not belong together.'
+      f'{path} has {shape[0]} images, but {labels_path} has {len(labels)} '
+      'labels: they do not belong together.'
     )
-  if 0 in images.shape:
+  if 0 in shape:
+    raise ValueError(f'{path} has no images: its shape is {shape}.')
+  return path, shape, labels
+
+
+def _find(directory, name):
+  """The path of a file, which may end in '.gz' and have a dot before 'idx'."""
+  directory = os.path.expanduser(directory)
+  dotted = name.replace('-idx', '.idx')
+  for candidate in (name, f'{name}.gz', dotted, f'{dotted}.gz'):
+    path = os.path.join(directory, candidate)
+    if os.path.isfile(path):
+      return path
+  state = 'exists' if os.path.isdir(directory) else 'does not exist'
+  raise ValueError(
+    f'There is no file {name} or {name}.gz in {directory}, which {state}.'
+  )
+
+
+def read_idx(path, num_dimensions):
+  """Reads an IDX file, compressed or not; its name tells nothing.
+
+  Returns:
+    A uint8 array with so many dimensions.
+
+  Raises:
+    ValueError: The file is damaged or another one.
+  """
+  try:
+    with (gzip.open if _is_compressed(path) else open)(path, 'rb') as f:
+      data = f.read()
+  except (EOFError, OSError, zlib.error) as e:
     raise ValueError(
-      f'{images.path} has no images: its shape is {images.shape}.'
+      f'{path} is damaged or cut short: its gzip data end in an error ({e}). '
+      'Download the file again.'
+    ) from e
+  expected = bytes([0, 0, _UINT8, num_dimensions])
+  if data[:4] != expected:
+    raise ValueError(
+      f'{path} is not an IDX file of unsigned bytes with {num_dimensions} '
+      f'dimension(s): it begins with {data[:4].hex(" ") or "nothing"} where '
+      f'{expected.hex(" ")} is expected.'
     )
-  return images, np.array(idx_format.read(labels))
+  header_size = _header_size(num_dimensions)
+  if len(data) < header_size:
+    raise ValueError(
+      f'{path} is cut short: {len(data)} bytes where the header alone has '
+      f'{header_size}.'
+    )
+  shape = struct.unpack(f'>{num_dimensions}I', data[4:header_size])
+  size, stated = len(data) - header_size, math.prod(shape)
+  if size != stated:
+    what = 'is cut short' if size < stated else 'has bytes too many'
+    raise ValueError(
+      f'{path} {what}: {size} bytes of values where its header tells of '
+      f'{" x ".join(map(str, shape))} = {stated}. Download the file again.'
+    )
+  return np.frombuffer(data, np.uint8, offset=header_size).reshape(shape)
+
+
+def _is_compressed(path):
+  with open(path, 'rb') as f:
+    return f.read(2) == _GZIP_MAGIC
+
+
+def _header_size(num_dimensions):
+  return 4 + 4 * num_dimensions

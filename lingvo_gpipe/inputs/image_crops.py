@@ -9,7 +9,7 @@ import lingvo.compat as tf
 from tensorflow import image as tf_image
 
 
-def random_crop(contents, size, num_channels, seed, area, ratio, method):
+def random_crop(contents, size, num_channels, method, *, seed, area, ratio):
   """Decodes a random part of an image, as for training on ImageNet.
 
   From Szegedy et al., "Going Deeper with Convolutions", 2014: the part's share
@@ -20,10 +20,10 @@ def random_crop(contents, size, num_channels, seed, area, ratio, method):
     contents: A string scalar tensor: a JPEG, PNG, GIF or BMP file.
     size: Height and width of the result.
     num_channels: 3 for colours, 1 for grey.
+    method: How to resize, as for `tf.image.resize`.
     seed: int64 [2], determines the part and whether it is mirrored.
     area: A pair: least and greatest share of the area.
     ratio: A pair: least and greatest ratio of width to height.
-    method: How to resize, as for `tf.image.resize`.
 
   Returns:
     A float32 tensor [size, size, num_channels], 0 to 255; mirrored left for
@@ -42,23 +42,16 @@ def random_crop(contents, size, num_channels, seed, area, ratio, method):
     )
     return begin[0], begin[1], extent[0], extent[1]
 
-  image = _resize(_decode(contents, num_channels, window), size, method)
+  image = _crop(contents, size, num_channels, method, window)
   mirror = tf.random.stateless_uniform([], seed + tf.constant([1, 0], tf.int64))
   return tf.where_v2(mirror < 0.5, tf.reverse(image, [1]), image)
 
 
-def central_crop(contents, size, num_channels, fraction, method):
+def central_crop(contents, size, num_channels, method, fraction):
   """Decodes the central square of an image.
 
-  Args:
-    contents: As for `random_crop`.
-    size: Height and width of the result.
-    num_channels: 3 for colours, 1 for grey.
-    fraction: The square's side as a share of the image's shorter side.
-    method: How to resize, as for `tf.image.resize`.
-
-  Returns:
-    A float32 tensor [size, size, num_channels], 0 to 255.
+  The square's side is `fraction` of the image's shorter side; the other
+  arguments and the result are as of `random_crop`.
   """
 
   def window(shape):
@@ -68,11 +61,11 @@ def central_crop(contents, size, num_channels, fraction, method):
     # Half a pixel goes to the bottom and right.
     return (height - side) // 2, (width - side) // 2, side, side
 
-  return _resize(_decode(contents, num_channels, window), size, method)
+  return _crop(contents, size, num_channels, method, window)
 
 
-def _decode(contents, num_channels, window):
-  """Decodes the part that `window` finds, given the image's shape.
+def _crop(contents, size, num_channels, method, window):
+  """Decodes the part that `window` finds, given the image's shape; resizes it.
 
   A JPEG file's other parts are skipped, which saves much of the time.
   """
@@ -92,10 +85,6 @@ def _decode(contents, num_channels, window):
 
   image = tf.cond(tf.io.is_jpeg(contents), jpeg, other)
   image.set_shape([None, None, num_channels])
-  return image
-
-
-def _resize(image, size, method):
   image = tf_image.resize(image, [size, size], method, antialias=True)
   # Bicubic interpolation overshoots at edges.
   return tf.clip_by_value(tf.cast(image, tf.float32), 0.0, 255.0)

@@ -124,17 +124,15 @@ def pack_several_ways(
     random = np.random.RandomState([seed & 0xFFFFFFFF, number])
     first = random.randint(1, row_length + 1, size=len(num_tokens))
     layouts.append(pack(num_tokens, row_length, first.tolist()))
-  offsets = np.cumsum([0, *(len(x.starts) for x in layouts)])
+  first_segments = np.cumsum([0, *(len(x.starts) for x in layouts)])
+  splits = [
+    x.row_splits[1:] + first
+    for x, first in zip(layouts, first_segments, strict=False)
+  ]
   return RowLayout(
     starts=np.concatenate([x.starts for x in layouts]),
     lengths=np.concatenate([x.lengths for x in layouts]),
-    row_splits=np.concatenate(
-      [[0]]
-      + [
-        x.row_splits[1:] + offset
-        for x, offset in zip(layouts, offsets[:-1], strict=True)
-      ]
-    ).astype(np.int64),
+    row_splits=np.concatenate([layouts[0].row_splits[:1], *splits]),
   )
 
 
@@ -143,24 +141,16 @@ def _best_fit(
 ) -> list[list[tuple[int, int]]]:
   """Puts pieces, none as long as a row, together in rows."""
   rows: list[list[tuple[int, int]]] = []
-  # Rows by their room, and which rooms there are, in order.
-  rows_with: dict[int, list[int]] = {}
-  rooms: list[int] = []
-  for piece in sorted(pieces, key=lambda x: (-x[1], x[0])):
-    length = piece[1]
-    at = bisect.bisect_left(rooms, length)
-    if at == len(rooms):
-      rows.append([piece])
-      row, room = len(rows) - 1, row_length - length
+  # (room, -number of the piece that left it, row), ascending: of rows with the
+  # same room the latest comes first.
+  open_rows: list[tuple[int, ...]] = []
+  for number, piece in enumerate(sorted(pieces, key=lambda x: (-x[1], x[0]))):
+    at = bisect.bisect_left(open_rows, (piece[1],))
+    if at < len(open_rows):
+      room, _, row = open_rows.pop(at)
     else:
-      room = rooms[at]
-      row = rows_with[room].pop()
-      if not rows_with[room]:
-        del rows_with[room], rooms[at]
-      rows[row].append(piece)
-      room -= length
-    if room not in rows_with:
-      rows_with[room] = []
-      bisect.insort(rooms, room)
-    rows_with[room].append(row)
+      room, row = row_length, len(rows)
+      rows.append([])
+    rows[row].append(piece)
+    bisect.insort(open_rows, (room - piece[1], -number, row))
   return rows

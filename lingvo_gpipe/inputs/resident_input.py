@@ -1,28 +1,95 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Batches cut out of data that fit in memory.
-
-The data are read once a process, by TensorFlow operations inside the input's
-graph, and stay there. Neither the graph nor a checkpoint holds a copy, and a
-worker in another process reads them itself.
-
-    load (once) --> data --+
-                           +--> batch(data, positions) --> batch
-    batch number b --------+
-      training: the global step, so that a resumed run goes on where it was
-      evaluation: 0, 1, ..., to the end of the data
-"""
+"""Base classes of inputs that train on one split and test on another."""
 
 import abc
 
 import lingvo.compat as tf
-from lingvo.core import py_utils
-
-from lingvo_gpipe.inputs import split_input
+from lingvo.core import base_input_generator, datasource, py_utils
 
 
-class ResidentInput(split_input.SplitInput):
-  """Base class of inputs whose batch is a function of seed and number alone.
+class _Source(datasource.TFDatasetSource):
+  """What the input generator's `SourceDataset` gives, as it is."""
+
+  def GetDataset(self):
+    return self._input_generator.SourceDataset()
+
+
+class SplitInput(base_input_generator.BaseInputGenerator):
+  """Base class of inputs that read one split of a data set.
+
+  Training: without end, in an order that `random_seed` determines.
+  Evaluation: one pass, then OutOfRangeError, as Lingvo's runners want it.
+
+  A subclass has `GetDataset`, which returns a tf.data.Dataset of batches.
+  """
+
+  # The split that is held out.
+  TEST_SPLIT = 'test'
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('split', 'train', f"Such as 'train' or {cls.TEST_SPLIT!r}.")
+    p.Define(
+      'training',
+      True,
+      'Read shuffled and endlessly; otherwise one pass in fixed order.',
+    )
+    p.random_seed = 0
+    p.batch_size = 64
+    return p
+
+  @classmethod
+  def TrainParams(cls):
+    """Params of the input for training."""
+    return cls.Params().Set(name='Train')
+
+  @classmethod
+  def TestParams(cls):
+    """Params of the input for evaluation on what is held out."""
+    return cls.Params().Set(
+      name='Test',
+      split=cls.TEST_SPLIT,
+      training=False,
+      resettable=True,
+      # To the end of the split, and from its start the next time.
+      eval_samples_per_summary=0,
+      decoder_samples_per_summary=0,
+    )
+
+  def __init__(self, params):
+    params = params.Copy()
+    if params.random_seed is None:
+      params.random_seed = 0
+    params.file_datasource = _Source.Params()
+    super().__init__(params)
+    if self.params.batch_size < 1:
+      self.Refuse('batch_size', 'positive')
+
+  def Refuse(self, name, allowed):
+    """Raises ValueError: the Param `name` must be what `allowed` says."""
+    p = self.params
+    raise ValueError(
+      f'{p.name}: {name} must be {allowed}, got {p.Get(name)!r}.'
+    )
+
+  def SourceDataset(self):
+    """What the data source iterates over."""
+    return self.GetDataset()
+
+  def Reset(self, sess=None):
+    """Starts again with the first batch of an evaluation."""
+    self.datasource.Reset(sess)
+
+
+class ResidentInput(SplitInput):
+  """Base class of inputs of data that fit in memory.
+
+  The data are read once a process, by TensorFlow operations inside the input's
+  graph, and stay there. Neither the graph nor a checkpoint holds a copy, and a
+  worker in another process reads them itself. A batch is a function of the
+  data, the seed and the batch's number b.
 
   Training: batch b takes the examples at positions b * batch size and on of an
   endless stream, in which each epoch is a new permutation of the examples. The
@@ -40,11 +107,8 @@ class ResidentInput(split_input.SplitInput):
 
   def __init__(self, params):
     super().__init__(params)
-    p = self.params
-    if p.split not in ('train', 'test'):
-      raise ValueError(
-        f"{p.name}: split must be 'train' or 'test', got {p.split!r}."
-      )
+    if self.params.split not in ('train', 'test'):
+      self.Refuse('split', "'train' or 'test'")
 
   @property
   @abc.abstractmethod

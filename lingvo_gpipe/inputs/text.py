@@ -12,7 +12,6 @@ from lingvo.core import py_utils
 from lingvo_gpipe.inputs import (
   cached_file,
   corpus,
-  packed_rows,
   packing,
   resident_input,
   tokenizers,
@@ -100,9 +99,9 @@ class TextInput(resident_input.ResidentInput):
   def __init__(self, params):
     super().__init__(params)
     p = self.params
-    _CheckParams(p)
+    self._CheckParams()
     self._cache_dir = p.cache_dir or cached_file.default_directory()
-    documents = _Documents(
+    documents = _documents(
       p.files,
       p.held_out_files,
       p.document_separator,
@@ -121,9 +120,19 @@ class TextInput(resident_input.ResidentInput):
       lengths,
       p.row_length,
       p.num_layouts if p.training else 1,
-      p.random_seed or 0,
+      p.random_seed,
     )
     self.CheckBatchSize()
+
+  def _CheckParams(self):
+    p = self.params
+    if p.tokenizer not in _TOKENIZERS:
+      self.Refuse('tokenizer', f'one of {_TOKENIZERS}')
+    if not 0.0 <= p.held_out_fraction < 1.0:
+      self.Refuse('held_out_fraction', 'at least 0 and less than 1')
+    for name in ('row_length', 'num_layouts'):
+      if p.Get(name) < 1:
+        self.Refuse(name, 'positive')
 
   @property
   def num_examples(self):
@@ -185,7 +194,7 @@ class TextInput(resident_input.ResidentInput):
 
   def _Stream(self):
     """All documents' tokens, each between a begin and an end mark."""
-    sizes = self.tokenizer.bytes_per_token()
+    sizes = self.tokenizer.bytes_per_token
     parts = []
     for text in self._documents:
       ids = self.tokenizer.encode(text)
@@ -212,7 +221,7 @@ class TextInput(resident_input.ResidentInput):
   def MakeBatch(self, data, index, present, number):
     """Returns the rows `index`, see the class."""
     del number  # Nothing is random.
-    places, segment_ids, segment_pos = packed_rows.places_of_rows(
+    places, segment_ids, segment_pos = places_of_rows(
       data, index, present, self.params.row_length
     )
     mask = places >= 0
@@ -222,7 +231,7 @@ class TextInput(resident_input.ResidentInput):
       return tf.where_v2(mask, ids, tokenizers.PADDING)
 
     labels = tokens(places + 1)
-    sizes = tf.constant(self.tokenizer.bytes_per_token(), tf.float32)
+    sizes = tf.constant(self.tokenizer.bytes_per_token, tf.float32)
     return py_utils.NestedMap(
       ids=tokens(places),
       labels=labels,
@@ -233,24 +242,49 @@ class TextInput(resident_input.ResidentInput):
     )
 
 
-def _CheckParams(p):
-  """Raises ValueError for values that cannot be."""
-  if p.tokenizer not in _TOKENIZERS:
-    raise ValueError(
-      f'{p.name}: tokenizer must be one of {_TOKENIZERS}, got {p.tokenizer!r}.'
+def places_of_rows(layout, index, present, row_length):
+  """Returns where the tokens of some rows are.
+
+  Args:
+    layout: Has the attributes of a `packing.RowLayout`, as tensors.
+    index: int64 [batch], the rows.
+    present: bool [batch], False for a row that is to be empty.
+    row_length: The length of all rows.
+
+  Returns:
+    Three int64 tensors [batch, row_length]:
+      where in the stream a token is, -1 where the row is empty;
+      which of the row's segments it belongs to, 1, 2, ..., or 0 for none;
+      its place within the segment, 0 where the row is empty.
+  """
+  # Segments of the rows, then tokens of the segments.
+  segments = tf.ragged.range(
+    tf.gather(layout.row_splits, index), tf.gather(layout.row_splits, index + 1)
+  )
+  starts = tf.gather(layout.starts, segments.flat_values)
+  lengths = tf.gather(layout.lengths, segments.flat_values)
+  numbers = tf.ragged.range(segments.row_lengths()).flat_values + 1
+  shape = [index.shape[0], row_length]
+
+  def rows(tokens, empty):
+    """[batch, row_length] of a value for each token of each segment."""
+    by_segment = tf.RaggedTensor.from_row_lengths(
+      tokens, lengths, validate=False
     )
-  if not 0.0 <= p.held_out_fraction < 1.0:
-    raise ValueError(
-      f'{p.name}: held_out_fraction must be at least 0 and less than 1, got '
-      f'{p.held_out_fraction}.'
-    )
-  for name in ('row_length', 'num_layouts'):
-    if p.Get(name) < 1:
-      raise ValueError(f'{p.name}: {name} must be positive, got {p.Get(name)}.')
+    by_row = segments.with_flat_values(by_segment).merge_dims(1, 2)
+    dense = by_row.to_tensor(default_value=np.int64(empty), shape=shape)
+    return tf.where_v2(present[:, tf.newaxis], dense, np.int64(empty))
+
+  positions = tf.ragged.range(lengths).flat_values
+  return (
+    rows(tf.repeat(starts, lengths) + positions, empty=-1),
+    rows(tf.repeat(numbers, lengths), empty=0),
+    rows(positions, empty=0),
+  )
 
 
 @functools.lru_cache(maxsize=4)
-def _Documents(files, held_out_files, separator, fraction, remove_shared):
+def _documents(files, held_out_files, separator, fraction, remove_shared):
   """Reads and splits the documents; once for training and evaluation."""
   if files:
     documents = corpus.read_files(files, separator)

@@ -6,12 +6,12 @@ import lingvo.compat as tf
 import numpy as np
 from lingvo.core import py_utils
 
-from lingvo_gpipe.inputs import image_crops, split_input, tfds_dataset
+from lingvo_gpipe.inputs import image_crops, resident_input, tfds_dataset
 
 _METHODS = ('bilinear', 'bicubic', 'lanczos3', 'area', 'nearest')
 
 
-class TfdsImagesInput(split_input.SplitInput):
+class TfdsImagesInput(resident_input.SplitInput):
   """Batches of photographs, cropped and normalised.
 
   Training: random parts of the images, half of them mirrored. Files are read
@@ -96,32 +96,21 @@ class TfdsImagesInput(split_input.SplitInput):
 
   def __init__(self, params):
     super().__init__(params)
-    _CheckParams(self.params)
+    self._CheckParams()
     try:
       self._dataset = tfds_dataset.TfdsDataset(
         self.params.dataset, self.params.data_dir
       )
-      self._num_examples = self._dataset.num_examples(self.params.split)
+      # Number of images in the split, and of classes of the data set.
+      self.num_examples = self._dataset.num_examples(self.params.split)
+      self.num_classes = self._dataset.num_classes
     except ValueError as e:
       raise ValueError(f'{self.params.name}: {e}') from e
 
-  @property
-  def num_examples(self):
-    """Number of images in the split."""
-    return self._num_examples
-
-  @property
-  def num_classes(self):
-    """Number of classes of the data set."""
-    return self._dataset.num_classes
-
-  def SourceDataset(self):
-    """What the data source iterates over."""
-    return self.GetDataset()
-
   def GetDataset(self):
     """Returns a tf.data.Dataset of batches."""
-    batches = self._TrainBatches() if self.params.training else self._Test()
+    training = self.params.training
+    batches = self._TrainBatches() if training else self._TestBatches()
     return batches.map(py_utils.NestedMap).prefetch(tf.data.AUTOTUNE)
 
   def _HostArgs(self):
@@ -181,19 +170,19 @@ class TfdsImagesInput(split_input.SplitInput):
         contents,
         p.image_size,
         p.num_channels,
+        p.resize_method,
         # No two hosts' images are cropped alike.
         seed=tf.stack(
           [tf.constant(2 * (p.random_seed + (host << 32)), tf.int64), position]
         ),
         area=p.crop_area,
         ratio=p.crop_ratio,
-        method=p.resize_method,
       )
       return self._Example(image, label, 1.0)
 
     return example
 
-  def _Test(self):
+  def _TestBatches(self):
     p = self.params
     size = self.InfeedBatchSize()
     host = self._HostArgs()
@@ -203,8 +192,8 @@ class TfdsImagesInput(split_input.SplitInput):
         contents,
         p.image_size,
         p.num_channels,
-        p.central_fraction,
         p.resize_method,
+        p.central_fraction,
       )
       return self._Example(image, label, 1.0)
 
@@ -212,12 +201,11 @@ class TfdsImagesInput(split_input.SplitInput):
       example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
     # All hosts have as many batches as the one with most examples.
-    most = -(-self._num_examples // host['num_hosts'])
+    most = -(-self.num_examples // host['num_hosts'])
     num_batches = -(-most // size)
+    shape = [p.image_size, p.image_size, p.num_channels]
     nothing = tf.data.Dataset.from_tensors(0).map(
-      lambda _: self._Example(
-        tf.zeros([p.image_size, p.image_size, p.num_channels]), 0, 0.0
-      )
+      lambda _: self._Example(tf.zeros(shape), 0, 0.0)
     )
     examples = examples.concatenate(nothing.repeat())
     return examples.take(num_batches * size).batch(size, drop_remainder=True)
@@ -232,28 +220,25 @@ class TfdsImagesInput(split_input.SplitInput):
       'weight': tf.constant(weight, tf.float32),
     }
 
-
-def _CheckParams(p):
-  """Raises ValueError for values that cannot be."""
-
-  def refuse(name, allowed):
-    raise ValueError(f'{p.name}: {name} must be {allowed}, got {p.Get(name)}.')
-
-  for name in ('image_size', 'shuffle_buffer_size'):
-    if p.Get(name) < 1:
-      refuse(name, 'positive')
-  if p.num_channels not in (1, 3):
-    refuse('num_channels', '1 or 3')
-  for name in ('mean', 'stddev'):
-    if np.shape(p.Get(name)) != (p.num_channels,):
-      refuse(name, f'{p.num_channels} number(s), one for each channel')
-  if min(p.stddev) <= 0:
-    refuse('stddev', 'positive')
-  for name, limit in (('crop_area', 1.0), ('crop_ratio', np.inf)):
-    least, most = p.Get(name)
-    if not 0.0 < least <= most <= limit:
-      refuse(name, f'a pair, least and most, above 0 and at most {limit}')
-  if not 0.0 < p.central_fraction <= 1.0:
-    refuse('central_fraction', 'above 0 and at most 1')
-  if p.resize_method not in _METHODS:
-    refuse('resize_method', f'one of {_METHODS}')
+  def _CheckParams(self):
+    p = self.params
+    for name in ('image_size', 'shuffle_buffer_size'):
+      if p.Get(name) < 1:
+        self.Refuse(name, 'positive')
+    if p.num_channels not in (1, 3):
+      self.Refuse('num_channels', '1 or 3')
+    for name in ('mean', 'stddev'):
+      if np.shape(p.Get(name)) != (p.num_channels,):
+        self.Refuse(name, f'{p.num_channels} number(s), one for each channel')
+    if min(p.stddev) <= 0:
+      self.Refuse('stddev', 'positive')
+    for name, limit in (('crop_area', 1.0), ('crop_ratio', np.inf)):
+      least, most = p.Get(name)
+      if not 0.0 < least <= most <= limit:
+        self.Refuse(
+          name, f'a pair, least and most, above 0 and at most {limit}'
+        )
+    if not 0.0 < p.central_fraction <= 1.0:
+      self.Refuse('central_fraction', 'above 0 and at most 1')
+    if p.resize_method not in _METHODS:
+      self.Refuse('resize_method', f'one of {_METHODS}')

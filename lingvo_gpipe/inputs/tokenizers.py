@@ -36,17 +36,21 @@ _NUM_THREADS = 4
 
 
 class Tokenizer(abc.ABC):
-  """Text to ids and back, without loss."""
+  """Text to ids and back, without loss.
+
+  Attributes:
+    identity: Differs between tokenizers that give different ids.
+    bytes_per_token: How many bytes of UTF-8 each id stands for, int32
+      [vocab_size].
+  """
+
+  identity: str
+  bytes_per_token: npt.NDArray[np.int32]
 
   @property
-  @abc.abstractmethod
   def vocab_size(self) -> int:
     """Number of ids, the marks among them."""
-
-  @property
-  @abc.abstractmethod
-  def identity(self) -> str:
-    """Differs between tokenizers that give different ids."""
+    return len(self.bytes_per_token)
 
   @abc.abstractmethod
   def encode(self, text: str) -> npt.NDArray[np.int32]:
@@ -59,21 +63,15 @@ class Tokenizer(abc.ABC):
     Bytes that are not UTF-8, as when a character is cut, become U+FFFD.
     """
 
-  @abc.abstractmethod
-  def bytes_per_token(self) -> npt.NDArray[np.int32]:
-    """Returns how many bytes of UTF-8 each id stands for, [vocab_size]."""
-
 
 class ByteTokenizer(Tokenizer):
   """The bytes of UTF-8, after the marks: 259 ids."""
 
-  @property
-  def vocab_size(self) -> int:
-    return 256 + _NUM_MARKS
+  identity = 'bytes'
 
-  @property
-  def identity(self) -> str:
-    return 'bytes'
+  def __init__(self) -> None:
+    self.bytes_per_token = np.ones(256 + _NUM_MARKS, np.int32)
+    self.bytes_per_token[:_NUM_MARKS] = 0
 
   def encode(self, text: str) -> npt.NDArray[np.int32]:
     data = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
@@ -83,11 +81,6 @@ class ByteTokenizer(Tokenizer):
   def decode(self, ids: Iterable[int]) -> str:
     data = bytes(i - _NUM_MARKS for i in map(int, ids) if i >= _NUM_MARKS)
     return data.decode(errors='replace')
-
-  def bytes_per_token(self) -> npt.NDArray[np.int32]:
-    counts = np.ones(self.vocab_size, np.int32)
-    counts[:_NUM_MARKS] = 0
-    return counts
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -116,15 +109,9 @@ class SentencePieceTokenizer(Tokenizer):
         f'{origin} is not a SentencePiece model or is damaged ({len(model)} '
         'bytes). If it is a cached one, delete it; it will be made again.'
       ) from e
-    self._identity = corpus.digest([model.hex()])
-
-  @property
-  def vocab_size(self) -> int:
-    return int(self._processor.GetPieceSize())
-
-  @property
-  def identity(self) -> str:
-    return self._identity
+    self.identity = corpus.digest([model.hex()])
+    sizes = map(self._num_bytes, range(self._processor.GetPieceSize()))
+    self.bytes_per_token = np.array(list(sizes), np.int32)
 
   def encode(self, text: str) -> npt.NDArray[np.int32]:
     if _SPACE in text:
@@ -136,19 +123,16 @@ class SentencePieceTokenizer(Tokenizer):
     return np.array(self._processor.EncodeAsIds(text), np.int32)
 
   def decode(self, ids: Iterable[int]) -> str:
-    marks = (PADDING, BEGIN, END)
-    kept = [i for i in map(int, ids) if i not in marks]
+    kept = [i for i in map(int, ids) if i >= _NUM_MARKS]
     return str(self._processor.DecodeIds(kept))
 
-  def bytes_per_token(self) -> npt.NDArray[np.int32]:
-    counts = np.zeros(self.vocab_size, np.int32)
-    for i in range(_NUM_MARKS, self.vocab_size):
-      if self._processor.IsByte(i):
-        counts[i] = 1
-      elif not (self._processor.IsControl(i) or self._processor.IsUnknown(i)):
-        piece = self._processor.IdToPiece(i)
-        counts[i] = len(piece.replace(_SPACE, ' ').encode())
-    return counts
+  def _num_bytes(self, token: int) -> int:
+    if self._processor.IsByte(token):
+      return 1
+    if self._processor.IsControl(token) or self._processor.IsUnknown(token):
+      return 0
+    piece = self._processor.IdToPiece(token)
+    return len(piece.replace(_SPACE, ' ').encode())
 
 
 def train_sentencepiece(

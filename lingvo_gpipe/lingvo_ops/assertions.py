@@ -42,15 +42,13 @@ def assert_shape_match(
     x = tf.convert_to_tensor(x, tf.int32)
     y = tf.convert_to_tensor(y, tf.int32)
     if x.shape.rank not in (None, 1) or y.shape.rank not in (None, 1):
-      return _fail(f'{msg} x and y must be vectors.', [x, y])
-    known = _static_match(x, y)
-    if known:
+      return _assert(False, f'{msg} x and y must be vectors.', x, y)
+    match = _static_match(x, y)
+    if match:
       return _pass()
-    if known is None:
-      return _assert(
-        _dynamic_match(x, y), f'{msg} mismatch shape: x and y:', x, y
-      )
-    return _fail(f'{msg} mismatch shape: x and y:', [x, y])
+    if match is None:
+      match = _dynamic_match(x, y)
+    return _assert(match, f'{msg} mismatch shape: x and y:', x, y)
 
 
 def assert_same_dim0(
@@ -74,8 +72,8 @@ def assert_same_dim0(
     x = [tf.convert_to_tensor(t) for t in x]
     scalars = [i for i, t in enumerate(x) if t.shape.rank == 0]
     if scalars:
-      return _fail(f'{msg} {scalars[0]}-th input is a scalar.', [])
-    sizes = {_static_dim0(t) for t in x}
+      return _assert(False, f'{msg} {scalars[0]}-th input is a scalar.')
+    sizes = {t.shape[0] if t.shape.rank else None for t in x}
     if len(sizes) <= 1 and None not in sizes:
       return _pass()
     # A scalar's shape has no first element, so -1 stands for it.
@@ -85,12 +83,8 @@ def assert_same_dim0(
     return _assert(same, message, dims)
 
 
-def _static_dim0(t: tf.Tensor) -> int | None:
-  return t.shape.with_rank_at_least(1)[0] if t.shape.rank else None
-
-
 def _static_match(x: tf.Tensor, y: tf.Tensor) -> bool | None:
-  """Whether x matches y; None if their static values do not say."""
+  """Whether x matches y; None if their static values do not tell."""
   xs = tf.get_static_value(x, partial=True)
   ys = tf.get_static_value(y, partial=True)
   if xs is None or ys is None:
@@ -118,11 +112,7 @@ def _pass() -> tf.Operation | None:
   return None if tf.executing_eagerly() else tf.no_op()
 
 
-def _fail(message: str, data: Sequence[tf.Tensor]) -> tf.Operation | None:
-  return _assert(tf.constant(False), message, *data)
-
-
 def _assert(
-  condition: tf.Tensor, message: str, *data: tf.Tensor
+  condition: bool | tf.Tensor, message: str, *data: tf.Tensor
 ) -> tf.Operation | None:
   return tf.debugging.Assert(condition, [message, *data], summarize=10)

@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import tensorflow as tf
+
+_EVERYTHING = 2**62
 
 
 # No AutoGraph: its conversion of the loops takes longer than all the rest.
@@ -80,8 +83,7 @@ def _find_best(steps: tf.Tensor, scores: tf.Tensor, tol: float) -> tf.Tensor:
 def _read_text(path: str) -> tuple[tf.Tensor, tf.Tensor]:
   """Steps and scores of a text file; none if it is not there."""
   literal = re.sub(r'([\\*?\[])', r'\\\1', path)
-  text = tf.strings.reduce_join(_read_files(literal))
-  lines = tf.strings.split(text, '\n')
+  lines = _records(tf.data.TextLineDataset, literal)
   lines = tf.boolean_mask(lines, tf.not_equal(lines, ''))
   fields = tf.strings.split(lines, ' ')
   well_formed = tf.equal(fields.row_lengths(), 2)
@@ -99,13 +101,10 @@ def _read_text(path: str) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _read_events(pattern: str, metric: str) -> tuple[tf.Tensor, tf.Tensor]:
   """Steps and scores of the metric in the event files that match."""
-  events = tf.map_fn(
-    _split_records,
-    _read_files(pattern),
-    fn_output_signature=tf.RaggedTensorSpec([None], tf.string, 0),
-  ).values
   step, summary = _fields(
-    events, 'Event', [('step', tf.int64), ('summary', tf.string)]
+    _records(tf.data.TFRecordDataset, pattern),
+    'Event',
+    [('step', tf.int64), ('summary', tf.string)],
   )
   # An event that is not a summary lacks this field, so '' here, which is a
   # summary without values.
@@ -127,37 +126,25 @@ def _read_events(pattern: str, metric: str) -> tuple[tf.Tensor, tf.Tensor]:
   )
 
 
-def _split_records(contents: tf.Tensor) -> tf.RaggedTensor:
-  """The whole records of a TFRecord file.
+def _records(
+  read: Callable[[tf.Tensor], tf.data.Dataset], pattern: str
+) -> tf.Tensor:
+  """All records of the files that match when the op runs, by their names.
 
-  A record: its length (8 bytes), that one's checksum (4), the data, their
-  checksum (4). The last may be half written.
+  What is half written at a file's end is left out.
   """
-  size = tf.strings.length(contents)
 
-  def record_size(offset: tf.Tensor) -> tf.Tensor:
-    raw = tf.strings.substr(contents, offset, 8)
-    return tf.cast(tf.io.decode_raw(raw, tf.int64)[0], tf.int32)
+  def of_files(pattern: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(tf.io.matching_files(pattern))
 
-  def is_whole(offset: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
-    return tf.cond(
-      offset + 16 <= size,
-      lambda: offset + 16 + record_size(offset) <= size,
-      lambda: False,
-    )
-
-  def read(
-    offset: tf.Tensor, count: tf.Tensor, records: tf.TensorArray
-  ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
-    length = record_size(offset)
-    data = tf.strings.substr(contents, offset + 12, length)
-    return offset + 16 + length, count + 1, records.write(count, data)
-
-  records = tf.TensorArray(
-    tf.string, size=0, dynamic_size=True, element_shape=[]
+  records = (
+    tf.data.Dataset.from_tensors(pattern)
+    .flat_map(of_files)
+    .flat_map(lambda file: read(file).ignore_errors())
   )
-  _, _, records = tf.while_loop(is_whole, read, (0, 0, records))
-  return records.stack()
+  # A batch is not empty: a record goes before them, and is taken away again.
+  first = tf.data.Dataset.from_tensors('')
+  return first.concatenate(records).batch(_EVERYTHING).get_single_element()[1:]
 
 
 def _fields(
@@ -175,12 +162,3 @@ def _fields(
     tf.RaggedTensor.from_tensor(value[:-1], sizes[:-1, i])
     for i, value in enumerate(values)
   ]
-
-
-def _read_files(pattern: str) -> tf.Tensor:
-  """The contents of the files that match at the time of the run, by name."""
-  # TensorFlow's constant folding would read a file of a constant name once and
-  # for all. A random number out of [0, 1) is not a constant to it.
-  zero = tf.raw_ops.RandomUniformInt(shape=[1], minval=0, maxval=1)
-  names = tf.io.matching_files(tf.gather([pattern], zero))
-  return tf.map_fn(tf.io.read_file, names)

@@ -35,8 +35,8 @@ IMPLEMENTATIONS: dict[str, str] = {
   'assert_same_dim0': 'assertions',
   'assert_shape_match': 'assertions',
   'best_step': 'best_step',
-  'cached_call': 'cached_call',
-  'random_permutation_sequence': 'random_permutation',
+  'cached_call': 'stateful_ops',
+  'random_permutation_sequence': 'stateful_ops',
 }
 
 # Op: what does without it, for ops whose users have a choice.
@@ -62,11 +62,7 @@ class StandIn(types.ModuleType):
   """
 
   def __init__(self, reason: str) -> None:
-    """Makes the module.
-
-    Args:
-      reason: the loader's words on why Lingvo's library cannot load.
-    """
+    """`reason`: the loader's words on why Lingvo's library cannot load."""
     super().__init__(MODULE_NAME, __doc__)
     self._reason = reason
 
@@ -90,21 +86,10 @@ class StandIn(types.ModuleType):
     return sorted({*super().__dir__(), *IMPLEMENTATIONS})
 
 
-class Loader(importlib.abc.Loader):
-  """Makes the stand-in; `reason` is as there."""
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+  """Finds and makes the stand-in where Lingvo's library cannot load."""
 
-  def __init__(self, reason: str) -> None:
-    self._reason = reason
-
-  def create_module(self, spec: importlib.machinery.ModuleSpec) -> StandIn:
-    return StandIn(self._reason)
-
-  def exec_module(self, module: types.ModuleType) -> None:
-    pass
-
-
-class Finder(importlib.abc.MetaPathFinder):
-  """Finds the stand-in where Lingvo's library cannot load."""
+  _reason = ''
 
   def find_spec(
     self,
@@ -120,10 +105,16 @@ class Finder(importlib.abc.MetaPathFinder):
     if fullname != MODULE_NAME or not path:
       return None
     library = pathlib.Path(path[0], 'x_ops.so')
-    reason = why_too_old(library) if library.is_file() else ''
-    if not reason:
+    self._reason = _why_too_old(library) if library.is_file() else ''
+    if not self._reason:
       return None
-    return importlib.util.spec_from_loader(fullname, Loader(reason))
+    return importlib.util.spec_from_loader(fullname, self)
+
+  def create_module(self, spec: importlib.machinery.ModuleSpec) -> StandIn:
+    return StandIn(self._reason)
+
+  def exec_module(self, module: types.ModuleType) -> None:
+    pass
 
 
 def install() -> None:
@@ -135,15 +126,10 @@ def install() -> None:
     sys.meta_path.insert(0, Finder())
 
 
-def why_too_old(library: pathlib.Path) -> str:
-  """Tries to load a library of ops; loading it again costs nothing.
+def _why_too_old(library: pathlib.Path) -> str:
+  """What the loader says if this host's C or C++ library is too old, or ''.
 
-  Args:
-    library: its path.
-
-  Returns:
-    What the loader says if this host's C or C++ library is too old for it,
-    else ''.
+  Loading the library of ops again costs nothing.
   """
   import tensorflow as tf
 

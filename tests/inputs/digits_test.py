@@ -8,7 +8,6 @@ import input_testing
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from lingvo.core import cluster_factory, py_utils
 
 from lingvo_gpipe.inputs import digits
 
@@ -59,47 +58,14 @@ def test_unknown_parts_are_refused(arguments, message):
     digits.load_digits(*arguments)
 
 
-def test_a_batch_depends_on_seed_and_step_alone():
-  first = _train([0, 1, 2, 100])
-  assert all(map(input_testing.same, first, _train([0, 1, 2, 100])))
-  # A run that starts again at step 100 sees what it would have seen.
-  assert input_testing.same(first[3], _train([100])[0])
-  assert not input_testing.same(first[0], first[1])
-  assert not input_testing.same(first[0], _train([0], random_seed=1)[0])
-
-
-def test_an_epoch_shows_every_image_once_and_each_in_its_order():
-  num_examples = len(digits.load_digits('train')[1])
-  size = 50
-  steps = range(2 * num_examples // size)
-  batches = _train(steps, batch_size=size, **_AS_THEY_ARE)
-  images = np.concatenate([b.image for b in batches])
-  want = np.sort([x.tobytes() for x in digits.load_digits('train')[0]])
-  epochs = []
-  for first in (0, num_examples):
-    part = images[first : first + num_examples]
-    part = np.round((part[..., 0] + 1.0) * 8.0).astype(np.uint8)
-    epochs.append([x.tobytes() for x in part])
-    if len(part) == num_examples:
-      assert (np.sort(epochs[-1]) == want).all()
-  overlap = [a == b for a, b in zip(*epochs, strict=False)]
-  assert np.mean(overlap) < 0.01
-  counts = [np.bincount(b.label, minlength=10) for b in batches]
-  # Chi-squared of nine degrees of freedom, averaged over 57 batches.
-  assert 7.0 < np.mean((np.array(counts) - 5.0) ** 2 / 5.0) * 10 < 11.0
-
-
-def test_labels_belong_to_their_images():
-  known = dict(
-    zip(
-      (x.tobytes() for x in digits.load_digits('train')[0]),
-      digits.load_digits('train')[1],
-      strict=True,
-    )
-  )
+def test_training_images_belong_to_their_labels():
+  images, labels = digits.load_digits('train')
+  known = {(x.tobytes(), y) for x, y in zip(images, labels, strict=True)}
   [batch] = _train([3], **_AS_THEY_ARE)
   images = np.round((batch.image[..., 0] + 1.0) * 8.0).astype(np.uint8)
-  assert [known[x.tobytes()] for x in images] == batch.label.tolist()
+  assert {
+    (x.tobytes(), y) for x, y in zip(images, batch.label, strict=True)
+  } < known
 
 
 def _transform(images, shift=(0.0, 0.0), degrees=0.0, zoom=1.0):
@@ -179,49 +145,12 @@ def test_evaluation_shows_each_held_out_image_once_in_order():
   np.testing.assert_array_equal(labels, want_labels)
 
 
-def test_evaluation_can_be_repeated():
-  with tf.Graph().as_default(), tf.Session() as session:
-    generator = digits.DigitsInput.TestParams().Instantiate()
-    batch = generator.GetPreprocessedInputBatch()
-    generator.Initialize(session)
-    first = session.run(batch)
-    second = session.run(batch)
-    generator.Reset(session)
-    assert input_testing.same(session.run(batch), first)
-    assert not input_testing.same(first, second)
-
-
-def test_dataset_gives_the_batches_of_the_steps():
-  """What a TPU's infeed reads is what other devices compute."""
-  params = digits.DigitsInput.TrainParams()
-  from_dataset = input_testing.from_dataset(params, 3)
-  for got, want in zip(from_dataset, _train(range(3)), strict=True):
-    np.testing.assert_array_equal(got.label, want.label)
-    np.testing.assert_array_equal(got.weight, want.weight)
-    np.testing.assert_allclose(got.image, want.image, 1e-5, 1e-5)
-
-
-def test_shapes_are_static_and_the_batch_grows_with_the_splits():
-  cluster = cluster_factory.Current().params.Copy()
-  cluster.job = 'trainer_client'
-  cluster.mode = 'sync'
-  cluster.worker.replicas = 2
-  with tf.Graph().as_default(), cluster.Instantiate():
-    py_utils.GetOrCreateGlobalStepVar()
-    generator = digits.DigitsInput.TrainParams().Set(batch_size=16)
-    batch = generator.Instantiate().GetPreprocessedInputBatch()
-  assert batch.image.shape == (32, 8, 8, 1)
-  assert batch.label.shape == batch.weight.shape == (32,)
-
-
 @pytest.mark.parametrize(
   ('params', 'message'),
   [
-    ({'batch_size': 0}, 'batch_size.*got 0'),
     ({'max_shift': 8.0}, 'max_shift.*less than 8, got 8.0'),
     ({'max_rotation': -1.0}, 'max_rotation.*at least 0.*got -1.0'),
     ({'max_zoom': 1.0}, 'max_zoom.*less than 1, got 1.0'),
-    ({'split': 'valid'}, "'train' or 'test', got 'valid'"),
   ],
 )
 def test_impossible_params_are_refused(params, message):

@@ -29,7 +29,13 @@ def _encode(kind, picture):
 def _random(kind, n, size=32, area=(0.08, 1.0), ratio=(0.75, 4 / 3), seed=0):
   def crop(contents, number):
     return image_crops.random_crop(
-      contents, size, 3, tf.stack([seed, number]), area, ratio, 'bilinear'
+      contents,
+      size,
+      3,
+      'bilinear',
+      seed=tf.stack([seed, number]),
+      area=area,
+      ratio=ratio,
     )
 
   with tf.Graph().as_default(), tf.Session() as session:
@@ -86,7 +92,7 @@ def _central(kind, fraction, size=60, channels=3, picture=None, method='area'):
   with tf.Graph().as_default(), tf.Session() as session:
     contents = _encode(kind, _picture() if picture is None else picture)
     return session.run(
-      image_crops.central_crop(contents, size, channels, fraction, method)
+      image_crops.central_crop(contents, size, channels, method, fraction)
     )
 
 

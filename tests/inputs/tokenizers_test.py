@@ -42,7 +42,7 @@ def test_pieces_give_the_text_back(pieces, text):
   ids = pieces.encode(text)
   assert ids.dtype == np.int32
   assert pieces.decode(ids) == text
-  assert pieces.bytes_per_token()[ids].sum() == len(text.encode())
+  assert pieces.bytes_per_token[ids].sum() == len(text.encode())
 
 
 def test_pieces_shorten_the_text(pieces, documents):
@@ -60,8 +60,8 @@ def test_marks_are_no_text(pieces):
   for tokenizer in (pieces, tokenizers.ByteTokenizer()):
     ids = [*marks, *tokenizer.encode('ab'), *marks]
     assert tokenizer.decode(ids) == 'ab'
-    assert tokenizer.bytes_per_token()[marks].tolist() == [0, 0, 0]
-    assert len(tokenizer.bytes_per_token()) == tokenizer.vocab_size
+    assert tokenizer.bytes_per_token[marks].tolist() == [0, 0, 0]
+    assert len(tokenizer.bytes_per_token) == tokenizer.vocab_size
 
 
 def test_a_character_that_is_cut_is_replaced():

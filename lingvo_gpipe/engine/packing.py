@@ -127,17 +127,6 @@ def packing_node(
   return None
 
 
-def unpacking_node(
-  function: function_pb2.FunctionDef, argument: int
-) -> node_def_pb2.NodeDef | None:
-  """The op in a function that unpacks one of its arguments, if one does."""
-  name = function.signature.input_arg[argument].name
-  for node in function.node_def:
-    if node.op == 'OptionalGetValue' and node.input[0] == name:
-      return node
-  return None
-
-
 def flat(given: Sequence[Item]) -> list[tf.Tensor]:
   """The tensors of some items, one by one."""
   return [t for item in given for t in _tensors(item)]

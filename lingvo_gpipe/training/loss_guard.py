@@ -105,7 +105,7 @@ def _gate(train_op, loss, name):
     there, such as Lingvo's of gradients; and what is due even if the step is
     skipped, see `due_updates`.
   """
-  with tf.control_dependencies(None), tf.device(loss.op.device or None):
+  with non_finite.beside(loss.op):
     check = tf.debugging.check_numerics(loss, 'The loss is not finite', name)
   forward = set(non_finite.in_order([loss.op]))
   all_writers = _Writers(loss.graph)

@@ -5,16 +5,16 @@
 From the tensor it goes back to the inputs that are not finite either, NaN
 before infinity, until it is at an operation whose inputs are all finite. If
 that is the call of a function, as a cell's forward task is, the function's body
-is run with the same arguments and searched in the same way:
+is put into the graph, with the same arguments, and searched in the same way:
 
     loss <- combine_metrics <- cell_1_F3 <-/- finite
                                '-> last/MatMul <- log/add <- log/Log <-/- finite
 """
 
+import contextlib
 import dataclasses
 import re
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import function_def_to_graph
 
@@ -69,14 +69,17 @@ def find(session, tensors):
   Returns:
     An `Origin`, None if all tensors are finite when they are computed again.
   """
-  return _search(session, tensors, {})
+  return _search(session, tensors)
 
 
-def _search(session, tensors, feed):
-  """`find`, with values for placeholders."""
-  graph = tensors[0].graph
-  order = in_order([tensor.op for tensor in tensors])
-  states, complete = _states(session, order, feed)
+def _search(session, tensors, prefix=''):
+  """`find` among the ops whose names begin with `prefix`."""
+  order = [
+    op
+    for op in in_order([tensor.op for tensor in tensors])
+    if op.name.startswith(prefix)
+  ]
+  states, complete = _states(session, order)
   tensor = _start(order, tensors, states, complete)
   if tensor is None:
     return None
@@ -86,15 +89,52 @@ def _search(session, tensors, feed):
     if not before:
       break
     tensor = min(before, key=lambda t: (-states[t.ref()], position[t.op]))
-  op = tensor.op
-  found = Origin(
-    (op.name,), op.type, states[tensor.ref()] == _NAN, _variable(op)
-  )
+  op, name = tensor.op, tensor.op.name.removeprefix(prefix)
   if op.type in _CALLS:
-    inside = _search_call(session, graph, tensor, feed)
+    inside = _search_call(session, tensor)
     if inside is not None:
-      return dataclasses.replace(inside, ops=(op.name, *inside.ops))
-  return found
+      return dataclasses.replace(inside, ops=(name, *inside.ops))
+  return Origin((name,), op.type, states[tensor.ref()] == _NAN, _variable(op))
+
+
+def _search_call(session, result):
+  """Searches the function whose call gives `result`.
+
+  Returns:
+    An `Origin`; None if the function is not known or, when it is run again,
+    gives something finite.
+  """
+  call, graph = result.op, result.graph
+  function = graph_function.definitions(graph).get(call.get_attr('f').name)
+  if function is None:
+    return None
+  body, names = function_def_to_graph.function_def_to_graph_def(function)
+  arguments = [arg.name for arg in function.signature.input_arg]
+  waits = {f'^{name}' for name in arguments}
+  for node in body.node:
+    node.device = ''
+    node.input[:] = [name for name in node.input if name not in waits]
+  returned = function.signature.output_arg[call.outputs.index(result)].name
+  with beside(call), tf.name_scope(None):
+    prefix = graph.unique_name('body', mark_as_used=False)
+    found = tf.import_graph_def(
+      body,
+      {f'{a}:0': t for a, t in zip(arguments, call.inputs, strict=True)},
+      [names[function.ret[returned]]],
+      name=prefix,
+    )
+  return _search(session, found, f'{prefix}/')
+
+
+@contextlib.contextmanager
+def beside(op):
+  """Inside, ops are added to the graph of `op`, on its device."""
+  with (
+    op.graph.as_default(),
+    tf.control_dependencies(None),
+    tf.device(op.device or None),
+  ):
+    yield
 
 
 def _start(order, tensors, states, complete):
@@ -153,7 +193,7 @@ def _starts(order, tensors):
   return list(starts.values())
 
 
-def _states(session, order, feed):
+def _states(session, order):
   """Which float outputs of ops are finite, infinite or NaN.
 
   Returns:
@@ -166,21 +206,13 @@ def _states(session, order, feed):
   for op in order:
     if op in behind or op._get_control_flow_context() is not None:
       continue
-    with (
-      session.graph.as_default(),
-      tf.control_dependencies(None),
-      tf.device(op.device or None),
-    ):
+    with beside(op):
       for tensor in list(op.outputs):
         for part in _parts(tensor, definitions):
           tensors.append(tensor)
-          flags.append(
-            (
-              tf.reduce_all(tf.math.is_finite(part)),
-              tf.reduce_any(tf.math.is_nan(part)),
-            )
-          )
-  values = _longest_run(session, flags, feed)
+          finite = tf.reduce_all(tf.math.is_finite(part))
+          flags.append((finite, tf.reduce_any(tf.math.is_nan(part))))
+  values = _longest_run(session, flags)
   states = {}
   for tensor, (finite, nan) in zip(tensors, values, strict=False):
     state = _NAN if nan else _FINITE if finite else _INFINITE
@@ -199,13 +231,13 @@ def _parts(tensor, definitions):
   return [part for part in parts if part.dtype.is_floating]
 
 
-def _longest_run(session, fetches, feed):
+def _longest_run(session, fetches):
   """The values of as many of `fetches`, from the first on, as can be had."""
   values, limit = [], len(fetches) + 1
   trial = len(fetches)
   while len(values) < trial < limit:
     try:
-      values = session.run(fetches[:trial], feed)
+      values = session.run(fetches[:trial])
     except (tf.errors.InvalidArgumentError, tf.errors.CancelledError):
       limit = trial
     trial = (len(values) + limit) // 2
@@ -217,121 +249,3 @@ def _variable(op):
   if op.type not in ('ReadVariableOp', 'ResourceGather'):
     return ''
   return op.inputs[0].op.name
-
-
-def _search_call(session, graph, output, feed):
-  """Searches the function whose call gives `output`.
-
-  Returns:
-    An `Origin`; None if the function can't be run by itself or, run so, gives
-    something finite.
-  """
-  call = output.op
-  definitions = graph_function.definitions(graph)
-  definition = definitions.get(call.get_attr('f').name)
-  if definition is None:
-    return None
-  arguments = _arguments(call, definition, definitions)
-  if arguments is None:
-    return None
-  with graph.as_default():
-    given = [_value(tensor) for tensor in arguments.values()]
-  values = session.run(given, feed)
-  graph_def, _ = function_def_to_graph.function_def_to_graph_def(definition)
-  graph_def.library.function.extend(definitions.values())
-  for node in graph_def.node:
-    node.device = ''
-  with tf.Graph().as_default() as body:
-    variables = {
-      name: tf.raw_ops.VarHandleOp(
-        dtype=value.dtype, shape=value.shape, name=outer.op.name
-      )
-      for (name, outer), value in zip(arguments.items(), given, strict=True)
-      if outer.dtype == tf.resource
-    }
-    tf.import_graph_def(graph_def, variables, name='')
-    results = _results(body, definition, call.outputs.index(output))
-    with tf.Session(graph=body, config=_plain()) as inner:
-      feed = {}
-      for name, value in zip(arguments, values, strict=True):
-        if name not in variables:
-          feed[body.get_tensor_by_name(name)] = np.asarray(value)
-          continue
-        new = tf.placeholder(value.dtype, value.shape)
-        inner.run(
-          tf.raw_ops.AssignVariableOp(resource=variables[name], value=new),
-          {new: value},
-        )
-      return _search(inner, results, feed)
-
-
-def _arguments(call, definition, definitions):
-  """The tensors that a function is given, by their names in its body.
-
-  What is packed is given by its parts. None if the function can't be run by
-  itself.
-  """
-  arguments = {}
-  for i, tensor in enumerate(call.inputs):
-    if tensor.dtype == tf.resource and tensor.op.type != 'VarHandleOp':
-      return None
-    if tensor.dtype != tf.variant:
-      arguments[f'{definition.signature.input_arg[i].name}:0'] = tensor
-      continue
-    dtypes = packing.packed_dtypes(tensor, definitions)
-    node = packing.unpacking_node(definition, i)
-    if not dtypes or node is None:
-      return None
-    with (
-      call.graph.as_default(),
-      tf.control_dependencies(None),
-      tf.device(tensor.op.device or None),
-    ):
-      for j, part in enumerate(packing.components(tensor, dtypes)):
-        arguments[f'{node.name}:{j}'] = part
-  return arguments
-
-
-def _results(body, definition, position):
-  """What a function returns at a position, by its parts if it is packed."""
-  name = definition.signature.output_arg[position].name
-  result = _output(body, definition.ret[name].split(':'))
-  if packing.packing_node(definition, position) is None:
-    return [result]
-  return list(result.op.inputs)
-
-
-def _value(tensor):
-  """A tensor, or what the variable holds whose handle it is."""
-  if tensor.dtype != tf.resource:
-    return tensor
-  dtype = tensor.op.get_attr('dtype')
-  with tf.control_dependencies(None), tf.device(tensor.op.device or None):
-    value = tf.raw_ops.ReadVariableOp(resource=tensor, dtype=dtype)
-  value.set_shape(tensor.op.get_attr('shape'))
-  return value
-
-
-def _output(body, source):
-  """The tensor that a FunctionDef calls 'op:output:number'."""
-  op = body.get_operation_by_name(source[0])
-  if len(source) == 1:
-    return op.outputs[0]
-  position = int(source[-1])
-  for arg in op.op_def.output_arg:
-    if arg.name == source[1]:
-      return op.outputs[position]
-    count = 1
-    if arg.number_attr:
-      count = op.get_attr(arg.number_attr)
-    elif arg.type_list_attr:
-      count = len(op.get_attr(arg.type_list_attr))
-    position += count
-  raise AssertionError(f'{op.name} has no output {source}')
-
-
-def _plain():
-  """The configuration of a session that runs ops one for one, on the CPU."""
-  config = tf.ConfigProto(device_count={'GPU': 0})
-  config.graph_options.rewrite_options.disable_meta_optimizer = True
-  return config

@@ -12,13 +12,9 @@ from collections.abc import Sequence
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.cutting.partitioner import (
-  Partition,
-  PartitionError,
-  partition,
-)
+from lingvo_gpipe.cutting.partitioner import PartitionError, partition
 from lingvo_gpipe.schedules import Schedule, TaskKind
-from lingvo_gpipe.tracing.cell_times import CellTimes
+from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
 
 # Proposals that gain less than this share of a step are not worth a change.
 WORTH = 0.01
@@ -44,40 +40,9 @@ class Proposal:
   setting: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Situation:
-  """What ran.
-
-  Attributes:
-    schedule: The schedule.
-    times: What its tasks took.
-    transfer_times: How long results travelled, for each boundary.
-    delay: Seconds between the end of a wait and the start of a task.
-    step: Seconds of a step, all that is outside of the pipeline included.
-    outside: Seconds of it before the first task and after the last one.
-    waits: Seconds by which the pipeline took longer than simulated.
-    loss_inside: Whether other schedules are possible.
-    recompute: The recompute policy.
-    num_examples: The examples in a mini-batch, None if not known.
-    cut: How its layers were cut, None if their costs are not known.
-  """
-
-  schedule: Schedule
-  times: CellTimes
-  transfer_times: Sequence[float]
-  delay: float
-  step: float
-  outside: float
-  waits: float
-  loss_inside: bool
-  recompute: str
-  num_examples: int | None = None
-  cut: Partition | None = None
-
-
-def proposals(situation: Situation) -> list[Proposal]:
+def proposals(traced: TracedPipeline) -> list[Proposal]:
   """All proposals, the one that gains most first."""
-  adviser = _Adviser(situation)
+  adviser = _Adviser(traced)
   found = [
     *adviser.cuts(),
     *adviser.micro_batches(),
@@ -90,11 +55,15 @@ def proposals(situation: Situation) -> list[Proposal]:
 
 
 class _Adviser:
-  """Simulates changes of a situation."""
+  """Simulates changes of what ran."""
 
-  def __init__(self, situation: Situation):
-    self._s = situation
-    self._of = situation.times.of
+  def __init__(self, traced: TracedPipeline):
+    self._traced = traced
+    self._setup = traced.setup
+    self._schedule = traced.shown.measured.schedule
+    self._times = traced.times
+    self._of = traced.times.of
+    self._delay = traced.median(lambda a: a.delay)
     self._base = self._simulated()
 
   def _simulated(
@@ -104,13 +73,14 @@ class _Adviser:
     transfer_times: Sequence[float] | None = None,
   ) -> float:
     """The pipeline's seconds, with what is not given as it was."""
-    s = self._s
     of = self._of if of is None else of
+    if transfer_times is None:
+      transfer_times = self._traced.transfer_times
     return float(
       schedules.simulate(
-        schedule or s.schedule,
-        {key: time + s.delay for key, time in of.items()},
-        list(s.transfer_times if transfer_times is None else transfer_times),
+        schedule or self._schedule,
+        {key: time + self._delay for key, time in of.items()},
+        list(transfer_times),
       ).step_time
     )
 
@@ -121,11 +91,20 @@ class _Adviser:
     condition: str = '',
     setting: str | None = None,
   ) -> Proposal:
-    gain = self._base - simulated
-    return Proposal(change, gain, gain / self._s.step, condition, setting)
+    return self._gaining(change, self._base - simulated, condition, setting)
+
+  def _gaining(
+    self,
+    change: str,
+    gain: float,
+    condition: str,
+    setting: str | None = None,
+  ) -> Proposal:
+    share = gain / self._traced.step_seconds
+    return Proposal(change, gain, share, condition, setting)
 
   def _made(self, name: str, num_micro_batches: int) -> Schedule:
-    s = self._s.schedule
+    s = self._schedule
     return schedules.make_schedule(
       name,
       s.cell_devices,
@@ -136,7 +115,7 @@ class _Adviser:
 
   def cuts(self) -> list[Proposal]:
     """The best cut of the layers as measured, and the bound of equal cells."""
-    num_cells = self._s.times.num_cells
+    num_cells = self._times.num_cells
     if num_cells == 1:
       return []
     even = {
@@ -157,14 +136,14 @@ class _Adviser:
 
   def _best_cut(self) -> Proposal | None:
     """The best cut, each layer's time being its share of its cell's."""
-    cut = self._s.cut
+    cut = self._setup.cut
     if cut is None:
       return None
     layers: list[LayerCost] = []
     for cell in cut.cells:
       layers += self._measured(cut.layers[cell.start : cell.end], cell.index)
     spec = cut.spec
-    if self._s.schedule.forward_only:
+    if self._schedule.forward_only:
       spec = dataclasses.replace(spec, recompute='never')
     try:
       best = partition(layers, spec)
@@ -191,7 +170,7 @@ class _Adviser:
     """Layers of a cell, each with its planned share of what was measured."""
     forward = self._of[TaskKind.FORWARD, cell]
     backward = self._of.get((TaskKind.BACKWARD, cell), 0.0)
-    backward -= min(backward, self._s.times.recompute[cell])
+    backward -= min(backward, self._times.recompute[cell])
     return [
       dataclasses.replace(layer, forward=f * forward, backward=b * backward)
       for layer, f, b in zip(
@@ -204,15 +183,15 @@ class _Adviser:
 
   def micro_batches(self) -> list[Proposal]:
     """Twice and four times the micro-batches, as far as there are examples."""
-    s = self._s
-    before = s.schedule.num_micro_batches
+    before = self._schedule.num_micro_batches
+    num_examples = self._setup.num_examples
     found = []
     for factor in (2, 4):
       after = factor * before
-      if s.num_examples is not None and after > s.num_examples:
+      if num_examples is not None and after > num_examples:
         break
       of = {key: time / factor for key, time in self._of.items()}
-      name = s.schedule.name
+      name = self._schedule.name
       if name not in schedules.SCHEDULE_NAMES:
         name = schedules.SCHEDULE_NAMES[0]
       found.append(
@@ -221,7 +200,7 @@ class _Adviser:
           self._simulated(
             of,
             self._made(name, after),
-            [time / factor for time in s.transfer_times],
+            [time / factor for time in self._traced.transfer_times],
           ),
           'if a task takes as much less time as it has fewer examples',
           f'--micro_batches={after}',
@@ -231,8 +210,8 @@ class _Adviser:
 
   def other_schedules(self) -> list[Proposal]:
     """The other schedules, where the loss is inside."""
-    s = self._s.schedule
-    if s.forward_only or not self._s.loss_inside:
+    s = self._schedule
+    if s.forward_only or not self._setup.loss_inside:
       return []
     return [
       self._proposal(
@@ -254,10 +233,10 @@ class _Adviser:
     """
     of = dict(self._of)
     before, after = (
-      schedules.recomputed(schedule, self._s.recompute)
-      for schedule in (self._s.schedule, other)
+      schedules.recomputed(schedule, self._setup.recompute)
+      for schedule in (self._schedule, other)
     )
-    for k, again in enumerate(self._s.times.recompute):
+    for k, again in enumerate(self._times.recompute):
       one = of[TaskKind.FORWARD, k] / other.num_micro_batches
       if before[k]:
         one = again / len(before[k])
@@ -266,8 +245,8 @@ class _Adviser:
 
   def recompute(self) -> list[Proposal]:
     """No recomputation, if there is any."""
-    again = self._s.times.recompute
-    if self._s.recompute == 'never' or not any(again):
+    again = self._times.recompute
+    if self._setup.recompute == 'never' or not any(again):
       return []
     of = {
       (kind, k): max(
@@ -277,7 +256,7 @@ class _Adviser:
     }
     return [
       self._proposal(
-        f'recompute never instead of {self._s.recompute}',
+        f'recompute never instead of {self._setup.recompute}',
         self._simulated(of),
         'if the devices have enough memory for what the cells then keep',
         '--recompute=never',
@@ -286,30 +265,30 @@ class _Adviser:
 
   def transfers(self) -> list[Proposal]:
     """Links that take no time."""
-    if not any(self._s.transfer_times):
+    times = self._traced.transfer_times
+    if not any(times):
       return []
     return [
       self._proposal(
         'transfers that take no time',
-        self._simulated(transfer_times=[0.0] * len(self._s.transfer_times)),
+        self._simulated(transfer_times=[0.0] * len(times)),
         'faster links, or cuts where less crosses',
       )
     ]
 
   def waits(self) -> list[Proposal]:
     """What the schedule does not ask for."""
-    s = self._s
+    traced, shown = self._traced, self._traced.shown
+    waits = shown.measured.length - float(shown.predicted.step_time)
     return [
-      Proposal(
+      self._gaining(
         'tasks that start as soon as they can',
-        s.waits,
-        s.waits / s.step,
+        max(0.0, waits),
         'what the simulator does not know, such as busy cores or threads',
       ),
-      Proposal(
+      self._gaining(
         'nothing outside of the pipeline',
-        s.outside,
-        s.outside / s.step,
+        max(0.0, traced.step_seconds - traced.pipeline_seconds),
         'input, weight updates and all else before the first task and after '
         'the last one',
       ),

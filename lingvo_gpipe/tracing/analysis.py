@@ -15,10 +15,11 @@ neither the model's cost nor the schedule, but the delays between tasks:
 """
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Sequence
 
-from lingvo_gpipe.schedules import Task, Timeline, simulate
+from lingvo_gpipe.schedules import Task, TaskKind, Timeline, simulate
 from lingvo_gpipe.tracing.measured_step import MeasuredStep
 
 
@@ -41,30 +42,44 @@ class PathStep:
   duration: float
 
 
-@dataclasses.dataclass(frozen=True)
 class Analysis:
   """One step, measured and predicted. Times are in seconds.
 
   Attributes:
     measured: The step.
-    predicted: What the simulator makes of its durations and transfers.
-    busy: For each device, how long it ran tasks.
-    bubble: The share of device time in which no task ran, over the devices
-      that hold a cell, from the first task's start to the last one's end.
-    critical_path: Tasks from the first to the last to end, each the one that
-      the next waited for.
-    transfer_times: For each boundary between cells on different devices, the
-      median time from the end of a task to the arrival of its result.
-    delay: The median time from when a task could start to when it did.
   """
 
-  measured: MeasuredStep
-  predicted: Timeline
-  busy: tuple[float, ...]
-  bubble: float
-  critical_path: tuple[PathStep, ...]
-  transfer_times: tuple[float, ...]
-  delay: float
+  def __init__(self, measured: MeasuredStep):
+    self.measured = measured
+
+  @functools.cached_property
+  def transfer_times(self) -> tuple[float, ...]:
+    """For each boundary, how long results travel; 0 within a process."""
+    return transfer_times([self.measured])
+
+  @functools.cached_property
+  def predicted(self) -> Timeline:
+    """What the simulator makes of the step's durations and transfers."""
+    step = self.measured
+    return simulate(step.schedule, step.duration, self.transfer_times)
+
+  @functools.cached_property
+  def busy(self) -> tuple[float, ...]:
+    """For each device, how long it ran tasks."""
+    busy = [0.0] * self.measured.schedule.num_devices
+    for task in self.measured.start:
+      busy[self.measured.device_of(task)] += self.measured.duration(task)
+    return tuple(busy)
+
+  @property
+  def bubble(self) -> float:
+    """The share of device time in which no task ran.
+
+    Over the devices that hold a cell, from the first task's start to the last
+    one's end.
+    """
+    num_used = len(set(self.measured.schedule.cell_devices))
+    return max(0.0, 1 - self.concurrency / num_used)
 
   @property
   def predicted_bubble(self) -> float:
@@ -80,24 +95,37 @@ class Analysis:
     """How many devices ran tasks at once, on average."""
     return sum(self.busy) / self.measured.length
 
+  @functools.cached_property
+  def delay(self) -> float:
+    """The median time from when a task could start to when it did."""
+    return statistics.median(
+      self._path_step(task).delay for task in self.measured.start
+    )
 
-def analyse(step: MeasuredStep) -> Analysis:
-  """Analyses a step, and simulates it with its own durations."""
-  busy = [0.0] * step.schedule.num_devices
-  for task in step.start:
-    busy[step.device_of(task)] += step.duration(task)
-  num_used = len(set(step.schedule.cell_devices))
-  transfers = transfer_times([step])
-  delays = [_waited(step, task)[2] for task in step.start]
-  return Analysis(
-    measured=step,
-    predicted=simulate(step.schedule, step.duration, transfers),
-    busy=tuple(busy),
-    bubble=max(0.0, 1 - sum(busy) / (num_used * step.length)),
-    critical_path=_critical_path(step),
-    transfer_times=transfers,
-    delay=statistics.median(delays),
-  )
+  @functools.cached_property
+  def critical_path(self) -> tuple[PathStep, ...]:
+    """From first to last task, each the one that the next waited for."""
+    end = self.measured.end
+    path = [self._path_step(max(end, key=lambda task: end[task]))]
+    while path[-1].waited_for is not None:
+      path.append(self._path_step(path[-1].waited_for))
+    return tuple(reversed(path))
+
+  def _path_step(self, task: Task) -> PathStep:
+    """A task with what it waited for."""
+    step = self.measured
+    tasks = step.schedule.device_tasks[step.device_of(task)]
+    position = tasks.index(task)
+    waited_for = tasks[position - 1] if position else None
+    ready = step.end[waited_for] if waited_for else 0.0
+    transfer = 0.0
+    for needed in step.schedule.dependencies(task):
+      arrived = step.arrived(needed, task)
+      if arrived > ready:
+        ready, waited_for = arrived, needed
+        transfer = arrived - step.end[needed]
+    delay = max(0.0, step.start[task] - ready)
+    return PathStep(task, waited_for, transfer, delay, step.duration(task))
 
 
 def transfer_times(steps: Sequence[MeasuredStep]) -> tuple[float, ...]:
@@ -115,36 +143,53 @@ def transfer_times(steps: Sequence[MeasuredStep]) -> tuple[float, ...]:
   )
 
 
-def _waited(step: MeasuredStep, task: Task) -> tuple[Task | None, float, float]:
-  """The task that one waited for, the transfer of its result, and the delay."""
-  tasks = step.schedule.device_tasks[step.device_of(task)]
-  position = tasks.index(task)
-  ready, waited_for, transfer = 0.0, None, 0.0
-  if position:
-    waited_for = tasks[position - 1]
-    ready = step.end[waited_for]
-  for needed in step.schedule.dependencies(task):
-    arrived = step.arrived(needed, task)
-    if arrived > ready:
-      ready, waited_for = arrived, needed
-      transfer = arrived - step.end[needed]
-  return waited_for, transfer, max(0.0, step.start[task] - ready)
+@dataclasses.dataclass(frozen=True)
+class CellTimes:
+  """Seconds that tasks of each kind and cell take.
+
+  Attributes:
+    of: The mean over micro-batches of the median over steps, by (kind, cell).
+    recompute: For each cell, how much of a backward task goes into running the
+      forward pass again; the mean over the micro-batches.
+    num_cells: K.
+  """
+
+  of: dict[tuple[TaskKind, int], float]
+  recompute: tuple[float, ...]
+  num_cells: int
+
+  def total(self, cell: int) -> float:
+    """All that a micro-batch costs in a cell, in seconds."""
+    return sum(t for (_, k), t in self.of.items() if k == cell)
+
+  @property
+  def slowest(self) -> int:
+    """The cell that costs most."""
+    return max(range(self.num_cells), key=self.total)
+
+  @property
+  def imbalance(self) -> float:
+    """The slowest cell's cost over the mean; 1 if nothing costs anything."""
+    totals = [self.total(k) for k in range(self.num_cells)]
+    mean = statistics.fmean(totals)
+    return max(totals) / mean if mean else 1.0
 
 
-def _critical_path(step: MeasuredStep) -> tuple[PathStep, ...]:
-  """Walks back from the last task to end over what each one waited for."""
-  task: Task | None = max(step.end, key=lambda ended: step.end[ended])
-  path = []
-  while task is not None:
-    waited_for, transfer, delay = _waited(step, task)
-    path.append(
-      PathStep(task, waited_for, transfer, delay, step.duration(task))
+def cell_times(steps: Sequence[MeasuredStep]) -> CellTimes:
+  """The cells' times from steps of one schedule."""
+  schedule = steps[0].schedule
+  durations: dict[tuple[TaskKind, int], list[float]] = {}
+  recompute: list[list[float]] = [[] for _ in range(schedule.num_cells)]
+  for task in schedule.in_order():
+    durations.setdefault((task.kind, task.cell), []).append(
+      statistics.median(step.duration(task) for step in steps)
     )
-    task = waited_for
-  return tuple(reversed(path))
-
-
-def typical(analyses: Sequence[Analysis]) -> Analysis:
-  """The step of median length: the one to show."""
-  ordered = sorted(analyses, key=lambda a: a.measured.length)
-  return ordered[(len(ordered) - 1) // 2]
+    if task.kind == TaskKind.BACKWARD:
+      recompute[task.cell].append(
+        statistics.median(step.recompute.get(task, 0.0) for step in steps)
+      )
+  return CellTimes(
+    of={key: statistics.fmean(times) for key, times in durations.items()},
+    recompute=tuple(statistics.fmean(t) if t else 0.0 for t in recompute),
+    num_cells=schedule.num_cells,
+  )

@@ -4,10 +4,11 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from lingvo_gpipe.schedules import Schedule, Task, TaskKind
+from lingvo_gpipe.schedules import Schedule, Task, TaskKind, Timeline
 from lingvo_gpipe.tracing.analysis import Analysis
+from lingvo_gpipe.tracing.measured_step import MeasuredStep
 
 RECOMPUTE = 'recomputation'
 # For the kinds of work, in the order of a legend: colours that differ in
@@ -96,40 +97,22 @@ def panels(analysis: Analysis, step: int) -> tuple[Panel, Panel]:
     step: The step's number, for the title.
   """
   measured, predicted = analysis.measured, analysis.predicted
-  schedule = measured.schedule
-  size, unit = unit_of(measured.length)
-
-  def title(what: str, bubble: float, length: float) -> str:
-    return f'{what}: {length / size:.1f} {unit}, bubble {bubble:.1%}'
-
-  simulated_end = {t: float(end) for t, end in predicted.end.items()}
   length = float(predicted.step_time)
+  size, unit = unit_of(measured.length)
   return (
     Panel(
-      title(f'Measured, step {step}', analysis.bubble, measured.length),
-      _bars(
-        schedule,
-        measured.start,
-        measured.end,
-        measured.recompute,
-        {on_path.task for on_path in analysis.critical_path},
-      ),
-      _row_labels(schedule, analysis.utilisation),
+      f'Measured, step {step}: {measured.length / size:.1f} {unit}, bubble '
+      f'{analysis.bubble:.1%}',
+      _bars(measured, measured, [p.task for p in analysis.critical_path]),
+      _row_labels(measured.schedule, analysis.utilisation),
       measured.length,
     ),
     Panel(
-      title(
-        'Simulated with the durations above', analysis.predicted_bubble, length
-      ),
-      _bars(
-        schedule,
-        {t: float(start) for t, start in predicted.start.items()},
-        simulated_end,
-        measured.recompute,
-        set(predicted.critical_path),
-      ),
+      f'Simulated with the durations above: {length / size:.1f} {unit}, bubble '
+      f'{analysis.predicted_bubble:.1%}',
+      _bars(measured, predicted, predicted.critical_path),
       _row_labels(
-        schedule,
+        measured.schedule,
         [float(busy) / length for busy in predicted.device_busy],
       ),
       length,
@@ -151,40 +134,33 @@ def cells_of(schedule: Schedule, device: int) -> list[int]:
   return [k for k, d in enumerate(schedule.cell_devices) if d == device]
 
 
-def task_label(schedule: Schedule, task: Task) -> str:
-  """The micro-batch's number, after the cell's if the device has several."""
-  cells = cells_of(schedule, schedule.cell_devices[task.cell])
-  if len(cells) > 1:
-    return f'{task.cell}.{task.micro_batch}'
-  return str(task.micro_batch)
-
-
-def kind_name(task: Task) -> str:
-  """The name of a task's kind, a key of COLOURS."""
-  return _KIND_NAMES[task.kind]
-
-
 def _bars(
-  schedule: Schedule,
-  start: Mapping[Task, float],
-  end: Mapping[Task, float],
-  recompute: Mapping[Task, float],
-  critical: set[Task],
+  measured: MeasuredStep,
+  shown: MeasuredStep | Timeline,
+  critical: Collection[Task],
 ) -> tuple[Bar, ...]:
-  return tuple(
-    Bar(
-      task=task,
-      device=schedule.cell_devices[task.cell],
-      kind=kind_name(task),
-      start=start[task],
-      end=end[task],
-      recompute=min(recompute.get(task, 0.0), end[task] - start[task]),
-      label=task_label(schedule, task),
-      critical=task in critical,
+  """The bars of `shown`, which is a timeline of the tasks of `measured`."""
+  bars = []
+  for task in sorted(shown.start, key=lambda t: (shown.start[t], t)):
+    start, end = float(shown.start[task]), float(shown.end[task])
+    if end <= start:
+      continue
+    device = measured.device_of(task)
+    several = len(cells_of(measured.schedule, device)) > 1
+    number = str(task.micro_batch)
+    bars.append(
+      Bar(
+        task=task,
+        device=device,
+        kind=_KIND_NAMES[task.kind],
+        start=start,
+        end=end,
+        recompute=min(measured.recompute.get(task, 0.0), end - start),
+        label=f'{task.cell}.{number}' if several else number,
+        critical=task in critical,
+      )
     )
-    for task in sorted(start, key=lambda t: (start[t], t))
-    if end[task] > start[task]
-  )
+  return tuple(bars)
 
 
 def _row_labels(

@@ -14,12 +14,12 @@ slice by its name without the digits in it, so a kind is a colour there too;
 chrome://tracing by `cname`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lingvo_gpipe.schedules import Task, TaskKind
 from lingvo_gpipe.tracing import bars
 from lingvo_gpipe.tracing.analysis import Analysis
+from lingvo_gpipe.tracing.measured_step import MeasuredStep
 
 _MEASURED, _SIMULATED, _OTHERS = 1, 2, 3
 _PROCESSES = {
@@ -28,176 +28,128 @@ _PROCESSES = {
   _OTHERS: 'other ops of the devices',
 }
 _COLOURS = {
-  TaskKind.FORWARD: 'rail_response',
-  TaskKind.BACKWARD: 'rail_animation',
-  TaskKind.WEIGHT_GRADIENT: 'thread_state_running',
+  'forward': 'rail_response',
+  'backward': 'rail_animation',
+  'weight gradient': 'thread_state_running',
+  bars.RECOMPUTE: 'rail_load',
 }
 # Shorter ops than this, in seconds, would only make the file large.
 _LEAST_OP = 20e-6
+_GAP = 0.1  # Between two steps, as a share of a step.
+
+Event = dict[str, Any]
 
 
-def chrome_trace(
-  analyses: Mapping[int, Analysis], *, gap: float = 0.1
-) -> dict[str, Any]:
+def chrome_trace(analyses: Mapping[int, Analysis]) -> Event:
   """Traced steps one after the other, as the object to write as JSON.
 
   Args:
     analyses: The steps, by number, ascending.
-    gap: The share of a step that lies between two.
   """
   first = next(iter(analyses.values()))
-  events = list(_metadata(first))
+  events = list(_metadata(first.measured))
   offset = 0.0
   flow = 0
   for number, analysis in analyses.items():
-    others = [op.start for op in analysis.measured.others]
-    offset += max(0.0, -min(others, default=0.0))
-    for event in _step_events(analysis, number, offset):
-      events.append(event)
-    for event in _flows(analysis, offset, flow):
-      events.append(event)
-      flow += event['ph'] == 'f'
-    ends = [op.end for op in analysis.measured.others]
-    length = max(analysis.measured.length, *ends, 0.0)
-    offset += (1 + gap) * length
+    measured = analysis.measured
+    offset -= min([0.0, *(op.start for op in measured.others)])
+    events += _task_slices(analysis, number, offset)
+    events += _other_slices(measured, number, offset)
+    arrows = list(_arrows(measured, offset, flow))
+    events += arrows
+    flow += len(arrows) // 2
+    length = max([measured.length, *(op.end for op in measured.others)])
+    offset += (1 + _GAP) * length
   return {'traceEvents': events, 'displayTimeUnit': 'ms'}
 
 
-def _metadata(analysis: Analysis) -> Iterator[dict[str, Any]]:
-  measured = analysis.measured
+def _metadata(measured: MeasuredStep) -> Iterator[Event]:
   for pid, name in _PROCESSES.items():
-    yield _named('process_name', pid, 0, name)
-    yield {
-      'ph': 'M',
-      'name': 'process_sort_index',
-      'pid': pid,
-      'tid': 0,
-      'args': {'sort_index': pid},
-    }
+    yield _named('process_name', pid, 0, name=name)
+    yield _named('process_sort_index', pid, 0, sort_index=pid)
     for device, full_name in enumerate(measured.devices):
       if full_name:
         cells = ', '.join(map(str, bars.cells_of(measured.schedule, device)))
         text = f'device {device} (cell {cells}) {full_name}'
-        yield _named('thread_name', pid, device, text)
+        yield _named('thread_name', pid, device, name=text)
 
 
-def _named(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:
-  return {
-    'ph': 'M',
-    'name': what,
-    'pid': pid,
-    'tid': tid,
-    'args': {'name': name},
-  }
+def _named(what: str, pid: int, tid: int, **args: Any) -> Event:
+  return {'ph': 'M', 'name': what, 'pid': pid, 'tid': tid, 'args': args}
 
 
-def _step_events(
+def _task_slices(
   analysis: Analysis, number: int, offset: float
-) -> Iterator[dict[str, Any]]:
-  measured, predicted = analysis.measured, analysis.predicted
-  critical = {on_path.task for on_path in analysis.critical_path}
-  for pid, start, end, path in (
-    (_MEASURED, measured.start, measured.end, critical),
-    (
-      _SIMULATED,
-      predicted.start,
-      predicted.end,
-      set(predicted.critical_path),
-    ),
-  ):
-    for task in sorted(start, key=lambda t: (start[t], t)):
+) -> Iterator[Event]:
+  panels = bars.panels(analysis, number)
+  for pid, panel in zip((_MEASURED, _SIMULATED), panels, strict=True):
+    for bar in panel.bars:
       args = {
-        'task': str(task),
-        'cell': task.cell,
-        'micro_batch': task.micro_batch,
+        'task': str(bar.task),
+        'cell': bar.task.cell,
+        'micro_batch': bar.task.micro_batch,
         'step': number,
-        'on_critical_path': task in path,
+        'on_critical_path': bar.critical,
       }
-      yield _slice(
-        _name(analysis, task),
-        pid,
-        measured.device_of(task),
-        offset + float(start[task]),
-        offset + float(end[task]),
-        args,
-        _COLOURS[task.kind],
-      )
-      again = measured.recompute.get(task)
-      if again:
-        yield _slice(
-          f'{bars.RECOMPUTE} {task.micro_batch}',
-          pid,
-          measured.device_of(task),
-          offset + float(start[task]),
-          offset + float(start[task]) + again,
-          args,
-          'rail_load',
+      parts = [(bar.kind, bar.label, bar.start, bar.end)]
+      if bar.recompute:
+        end = bar.start + bar.recompute
+        parts.append(
+          (bars.RECOMPUTE, str(bar.task.micro_batch), bar.start, end)
         )
+      for kind, label, start, end in parts:
+        yield {
+          **_slice(f'{kind} {label}', pid, bar.device, start, end, offset),
+          'args': args,
+          'cname': _COLOURS[kind],
+        }
+
+
+def _other_slices(
+  measured: MeasuredStep, number: int, offset: float
+) -> Iterator[Event]:
   for op in measured.others:
     if op.end - op.start >= _LEAST_OP:
-      yield _slice(
-        op.name,
-        _OTHERS,
-        measured.devices.index(op.device),
-        offset + op.start,
-        offset + op.end,
-        {'step': number},
-      )
-
-
-def _name(analysis: Analysis, task: Task) -> str:
-  label = bars.task_label(analysis.measured.schedule, task)
-  return f'{bars.kind_name(task)} {label}'
+      device = measured.devices.index(op.device)
+      yield {
+        **_slice(op.name, _OTHERS, device, op.start, op.end, offset),
+        'args': {'step': number},
+      }
 
 
 def _slice(
-  name: str,
-  pid: int,
-  tid: int,
-  start: float,
-  end: float,
-  args: dict[str, Any],
-  colour: str | None = None,
-) -> dict[str, Any]:
-  event = {
+  name: str, pid: int, tid: int, start: float, end: float, offset: float
+) -> Event:
+  return {
     'ph': 'X',
     'name': name,
     'pid': pid,
     'tid': tid,
-    'ts': round(start * 1e6, 3),
-    'dur': round((end - start) * 1e6, 3),
-    'args': args,
+    'ts': _microseconds(offset + start),
+    'dur': _microseconds(end - start),
   }
-  if colour:
-    event['cname'] = colour
-  return event
 
 
-def _flows(
-  analysis: Analysis, offset: float, first_id: int
-) -> Iterator[dict[str, Any]]:
-  """Arrows from each task to those of other devices that use its result."""
-  measured = analysis.measured
-  pairs: Sequence[tuple[Task, Task]] = [
-    (needed, task)
-    for task in measured.start
-    for needed in measured.schedule.dependencies(task)
-    if measured.device_of(needed) != measured.device_of(task)
-  ]
-  for number, (needed, task) in enumerate(pairs, first_id):
-    common = {'cat': 'result', 'name': 'result', 'pid': _MEASURED, 'id': number}
-    # A flow binds to the slice that its time lies in.
-    middle = (measured.start[needed] + measured.end[needed]) / 2
-    yield {
-      **common,
-      'ph': 's',
-      'tid': measured.device_of(needed),
-      'ts': round((offset + middle) * 1e6, 3),
-    }
-    yield {
-      **common,
-      'ph': 'f',
-      'bp': 'e',
-      'tid': measured.device_of(task),
-      'ts': round((offset + measured.start[task]) * 1e6, 3),
-    }
+def _microseconds(seconds: float) -> float:
+  return round(seconds * 1e6, 3)
+
+
+def _arrows(
+  measured: MeasuredStep, offset: float, first_id: int
+) -> Iterator[Event]:
+  """From each task to those of other devices that use its result."""
+  number = first_id
+  for task in measured.start:
+    for needed in measured.schedule.dependencies(task):
+      source, target = measured.device_of(needed), measured.device_of(task)
+      if source == target:
+        continue
+      common = {'cat': 'result', 'name': 'result', 'pid': _MEASURED}
+      common['id'] = number
+      number += 1
+      # A flow binds to the slice that its time lies in.
+      middle = (measured.start[needed] + measured.end[needed]) / 2
+      sent = _microseconds(offset + middle)
+      used = _microseconds(offset + measured.start[task])
+      yield {**common, 'ph': 's', 'tid': source, 'ts': sent}
+      yield {**common, 'ph': 'f', 'bp': 'e', 'tid': target, 'ts': used}

@@ -13,11 +13,12 @@ tensors that were fetched from other processes, told apart by their label:
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _TRANSFER = re.compile(
   r'\[(?P<size>[\d.]+)(?P<unit>M?B)\] .*?edge_\d+_(?P<op>\S+) '
-  r'from (?P<source>\S+) to (?P<target>\S+)'
+  r'from \S+ to (?P<target>\S+)'
 )
 _SIZES = {'B': 1, 'MB': 2**20}
 _RECV = 'RecvTensor'
@@ -44,17 +45,13 @@ class TransferEvent:
 
   Attributes:
     op: The op that made it.
-    source: The device that it came from.
     target: The device that it went to, whose process has the clock.
-    start: When the sender began to send it, in seconds.
     end: When it was there, in seconds.
     num_bytes: Its size on the wire.
   """
 
   op: str
-  source: str
   target: str
-  start: float
   end: float
   num_bytes: int
 
@@ -68,6 +65,30 @@ class StepEvents:
 
   ops: tuple[OpEvent, ...]
   transfers: tuple[TransferEvent, ...]
+
+  def moved(self, shifts: Mapping[str, float], by: float) -> 'StepEvents':
+    """The events in other times.
+
+    Args:
+      shifts: What to add to the times of a process, 0 if it is not there.
+      by: What to add to all times.
+    """
+
+    def shift(device: str) -> float:
+      return by + shifts.get(process_of(device), 0.0)
+
+    return StepEvents(
+      tuple(
+        dataclasses.replace(
+          op, start=op.start + shift(op.device), end=op.end + shift(op.device)
+        )
+        for op in self.ops
+      ),
+      tuple(
+        dataclasses.replace(t, end=t.end + shift(t.target))
+        for t in self.transfers
+      ),
+    )
 
 
 def process_of(device: str) -> str:
@@ -93,16 +114,8 @@ def read(step_stats: Any, started: float) -> StepEvents:
         continue
       match = _TRANSFER.search(node.timeline_label)
       if match:
-        transfers.append(
-          TransferEvent(
-            op=match['op'],
-            source=match['source'],
-            target=match['target'],
-            start=start,
-            end=end,
-            num_bytes=round(float(match['size']) * _SIZES[match['unit']]),
-          )
-        )
+        size = round(float(match['size']) * _SIZES[match['unit']])
+        transfers.append(TransferEvent(match['op'], match['target'], end, size))
   return StepEvents(tuple(ops), tuple(transfers))
 
 

@@ -54,13 +54,17 @@ zoom.addEventListener('input', () => {
 """
 
 
-def page(traced: TracedPipeline) -> str:
-  """The page, as HTML."""
-  found = report.numbers(traced)
+def page(traced: TracedPipeline, figures: report.Figures) -> str:
+  """The page, as HTML.
+
+  Args:
+    traced: The pipeline.
+    figures: Its `report.numbers`.
+  """
   both = bars.panels(traced.shown, traced.shown_step)
   length = max(panel.length for panel in both)
   size, unit = bars.unit_of(length)
-  title = html.escape(f'Trace of {found["model"]}')
+  title = html.escape(f'Trace of {figures["model"]}')
   parts = [
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
     f'<title>{title}</title><style>{_STYLE}</style></head><body>',
@@ -69,11 +73,11 @@ def page(traced: TracedPipeline) -> str:
     'max="1500" value="100"></p>',
     _chart(both, length, size, unit),
     '<h2>Devices</h2>',
-    _table(report.device_table(found)),
+    _table(report.device_table(figures)),
     '<h2>Cells (times of one micro-batch)</h2>',
-    _table(report.cell_table(found)),
+    _table(report.cell_table(figures)),
     '<h2>All figures</h2>',
-    f'<pre>{html.escape(report.text(traced))}</pre>',
+    f'<pre>{html.escape(report.text(traced, figures))}</pre>',
     f'<script>{_SCRIPT}</script></body></html>',
   ]
   return '\n'.join(parts) + '\n'

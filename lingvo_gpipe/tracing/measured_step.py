@@ -4,7 +4,7 @@
 
 import bisect
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lingvo_gpipe.schedules import Schedule, Task, TaskKind
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
@@ -59,6 +59,11 @@ class MeasuredStep:
     """From the start of the first task to the end of the last, in seconds."""
     return max(self.end.values())
 
+  @property
+  def after(self) -> float:
+    """From the last task's end to that of the step's last op, in seconds."""
+    return max(0.0, self.seconds - self.before - self.length)
+
   def duration(self, task: Task) -> float:
     """How long a task took, in seconds."""
     return self.end[task] - self.start[task]
@@ -89,35 +94,33 @@ def measured_step(emitted: EmittedSchedule, events: StepEvents) -> MeasuredStep:
       such as those of a first cell without weights.
   """
   found = _events_of_tasks(emitted, events)
-  devices = _device_names(emitted)
-  shifts = _clock_shifts(emitted.schedule, devices, found)
-  aligned = {
-    task: op.start + shifts[process_of(op.device)] for task, op in found.items()
-  }
-  origin = min(aligned.values())
-  ops = _moved(events.ops, devices, shifts, origin)
-  start, end, recompute = _times(emitted, ops)
+  shifts = _clock_shifts(emitted, found)
+  origin = min(
+    op.start + shifts[process_of(op.device)] for op in found.values()
+  )
+  events = events.moved(shifts, -origin)
+  own = [op for op in events.ops if op.device in emitted.devices]
+  start, end, recompute = _times(emitted, own)
   _place_empty_tasks(emitted.schedule, start, end)
-  others = _outside(emitted, devices, start, end, ops)
   return MeasuredStep(
     schedule=emitted.schedule,
-    devices=devices,
+    devices=_device_names(emitted),
     start=start,
     end=end,
     recompute=recompute,
-    arrival=_arrivals(emitted, events, shifts, origin, start, end),
+    arrival=_arrivals(emitted, events, start, end),
     transfer_bytes=sum(
       transfer.num_bytes
       for transfer in events.transfers
       if transfer.op in emitted.task_of_op
     ),
-    others=tuple(others),
+    others=tuple(_outside(emitted, start, end, own)),
     clock_shifts={
       process: shift
       for process, shift in shifts.items()
       if abs(shift) > _CLOCK_RESOLUTION
     },
-    seconds=_last_end(events, shifts),
+    seconds=max(op.end for op in events.ops) + origin,
     before=max(origin, 0.0),
   )
 
@@ -145,29 +148,6 @@ def _events_of_tasks(
   return found
 
 
-def _last_end(events: StepEvents, shifts: Mapping[str, float]) -> float:
-  return max(
-    op.end + shifts.get(process_of(op.device), 0.0) for op in events.ops
-  )
-
-
-def _moved(
-  ops: Sequence[OpEvent],
-  devices: Sequence[str],
-  shifts: Mapping[str, float],
-  origin: float,
-) -> list[OpEvent]:
-  """The ops of the pipeline's devices, in times after `origin`."""
-  moved = []
-  for op in ops:
-    if op.device in devices:
-      shift = shifts[process_of(op.device)] - origin
-      moved.append(
-        dataclasses.replace(op, start=op.start + shift, end=op.end + shift)
-      )
-  return moved
-
-
 def _device_names(emitted: EmittedSchedule) -> tuple[str, ...]:
   names = [''] * emitted.schedule.num_devices
   for name, device in zip(
@@ -178,24 +158,24 @@ def _device_names(emitted: EmittedSchedule) -> tuple[str, ...]:
 
 
 def _clock_shifts(
-  schedule: Schedule, devices: Sequence[str], found: Mapping[Task, OpEvent]
+  emitted: EmittedSchedule, found: Mapping[Task, OpEvent]
 ) -> dict[str, float]:
-  processes = list(dict.fromkeys(map(process_of, devices)))
-  if len(processes) == 1:
-    return {processes[0]: 0.0}
-
-  def process(task: Task) -> str:
-    return process_of(devices[schedule.cell_devices[task.cell]])
-
+  """What to add to the times of each process."""
+  process = {
+    task: process_of(emitted.devices[task.cell])
+    for task in emitted.schedule.in_order()
+  }
   messages = [
     clocks.Message(
-      process(needed), found[needed].end, process(task), found[task].start
+      process[needed], found[needed].end, process[task], found[task].start
     )
     for task in found
-    for needed in schedule.dependencies(task)
+    for needed in emitted.schedule.dependencies(task)
     if needed in found
   ]
-  return clocks.align(processes, messages)
+  return clocks.align(
+    list(dict.fromkeys(map(process_of, _device_names(emitted)))), messages
+  )
 
 
 def _place_empty_tasks(
@@ -232,48 +212,39 @@ def _times(
 
 def _outside(
   emitted: EmittedSchedule,
-  devices: Sequence[str],
   start: Mapping[Task, float],
   end: Mapping[Task, float],
   ops: Sequence[OpEvent],
-) -> list[OpEvent]:
+) -> Iterator[OpEvent]:
   """The ops that are in no task.
 
   Ops of a task's function bear names of the function's own, so it is their
   time that says whose they are: a device runs its tasks one by one.
   """
-  by_device: dict[str, list[Task]] = {device: [] for device in devices}
+  by_device: dict[str, list[Task]] = {device: [] for device in emitted.devices}
   for task in sorted(start, key=lambda t: start[t]):
-    by_device[devices[emitted.schedule.cell_devices[task.cell]]].append(task)
-  starts = {d: [start[t] for t in tasks] for d, tasks in by_device.items()}
-  outside = []
+    by_device[emitted.devices[task.cell]].append(task)
   for op in ops:
     if op.name in emitted.task_of_op or op.name in emitted.recompute_of_op:
       continue
-    at = bisect.bisect_right(starts[op.device], op.start) - 1
-    inside = by_device[op.device][at] if at >= 0 else None
-    if inside is None or op.start >= end[inside]:
-      outside.append(op)
-  return outside
+    tasks = by_device[op.device]
+    at = bisect.bisect_right(tasks, op.start, key=lambda t: start[t]) - 1
+    if at < 0 or op.start >= end[tasks[at]]:
+      yield op
 
 
 def _arrivals(
   emitted: EmittedSchedule,
   events: StepEvents,
-  shifts: Mapping[str, float],
-  origin: float,
   start: Mapping[Task, float],
   end: Mapping[Task, float],
 ) -> dict[tuple[Task, Task], float]:
   """When results were there for the tasks of other processes."""
   latest: dict[tuple[Task, str], float] = {}
   for transfer in events.transfers:
-    task = emitted.task_of_op.get(transfer.op)
-    if task is not None:
-      key = (task, process_of(transfer.target))
-      shift = shifts.get(key[1], 0.0)
-      end_time = transfer.end + shift - origin
-      latest[key] = max(end_time, latest.get(key, end_time))
+    if transfer.op in emitted.task_of_op:
+      key = emitted.task_of_op[transfer.op], process_of(transfer.target)
+      latest[key] = max(transfer.end, latest.get(key, transfer.end))
   arrival = {}
   for task in start:
     process = process_of(emitted.devices[task.cell])

@@ -31,19 +31,8 @@ def available() -> bool:
   return importlib.util.find_spec('matplotlib') is not None
 
 
-def png(
-  both: Sequence[bars.Panel], title: str, notes: Sequence[str] = ()
-) -> bytes:
-  """Draws panels above each other.
-
-  Args:
-    both: The panels.
-    title: The picture's title.
-    notes: Lines below the title, smaller.
-
-  Returns:
-    The bytes of a PNG file.
-  """
+def png(both: Sequence[bars.Panel], title: str) -> bytes:
+  """Draws panels above each other; returns the bytes of a PNG file."""
   import matplotlib
 
   matplotlib.use('Agg')
@@ -51,12 +40,11 @@ def png(
 
   num_rows = sum(len(panel.row_labels) for panel in both)
   row = max(_LEAST_ROW, min(_ROW, _MOST_HEIGHT / num_rows))
-  height = row * num_rows + _MARGIN + 0.2 * len(notes)
   figure, all_axes = pyplot.subplots(
     len(both),
     1,
     sharex=True,
-    figsize=(_WIDTH, height),
+    figsize=(_WIDTH, row * num_rows + _MARGIN),
     dpi=_DPI,
     layout='constrained',
   )
@@ -65,7 +53,7 @@ def png(
   for axes, panel in zip(all_axes, both, strict=True):
     _draw_panel(axes, panel, length, size)
   all_axes[-1].set_xlabel(f'time after the first task starts [{unit}]')
-  figure.suptitle('\n'.join([title, *notes]), fontsize=11)
+  figure.suptitle(title, fontsize=11)
   handles = [
     matplotlib.patches.Patch(facecolor=colour, edgecolor='white', label=what)
     for what, colour in bars.legend(both)

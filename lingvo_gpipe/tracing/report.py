@@ -15,11 +15,14 @@ _MS = 1e3
 _ALONE = 1.05
 _MAX_PATH = 12  # Tasks of the critical path that the text shows.
 
+Figures = Mapping[str, Any]
+Table = tuple[list[str], list[list[str]]]
+
 
 def numbers(traced: TracedPipeline) -> dict[str, Any]:
   """All figures, in seconds and shares, with nothing that JSON lacks."""
-  schedule = traced.shown.measured.schedule
-  setup = traced.setup
+  step, setup = traced.shown.measured, traced.setup
+  schedule = step.schedule
   return {
     'model': setup.model,
     'pipeline': setup.name,
@@ -28,69 +31,56 @@ def numbers(traced: TracedPipeline) -> dict[str, Any]:
     'num_devices': len(set(schedule.cell_devices)),
     'num_micro_batches': schedule.num_micro_batches,
     'recompute': setup.recompute,
-    'steps': _steps(traced),
+    'steps': [
+      {
+        'step': number,
+        'seconds': analysis.measured.seconds,
+        'pipeline_seconds': analysis.measured.length,
+        'bubble_measured': analysis.bubble,
+        'bubble_simulated': analysis.predicted_bubble,
+        'simulated_seconds': float(analysis.predicted.step_time),
+      }
+      for number, analysis in traced.analyses.items()
+    ],
     'shown_step': traced.shown_step,
     'seconds': {
       'step': traced.step_seconds,
       'step_untraced': traced.untraced_seconds,
       'pipeline': traced.pipeline_seconds,
-      'before_first_task': traced.before_seconds,
-      'after_last_task': traced.after_seconds,
+      'before_first_task': traced.median(lambda a: a.measured.before),
+      'after_last_task': traced.median(lambda a: a.measured.after),
     },
     'bubble': {
       'measured': traced.bubble,
       'simulated': traced.predicted_bubble,
     },
     'devices_busy_at_once': traced.concurrency,
-    'devices': _devices(traced),
+    'devices': [
+      {
+        'device': device,
+        'name': step.devices[device],
+        'cells': bars.cells_of(schedule, device),
+        'utilisation': share,
+      }
+      for device, share in enumerate(traced.utilisation)
+    ],
     'cells': _cells(traced),
     'slowest_cell': traced.times.slowest,
     'imbalance': traced.times.imbalance,
     'transfers': _transfers(traced),
     'critical_path': _path(traced),
-    'proposals': _proposals(traced),
-    'clock_shifts': dict(traced.shown.measured.clock_shifts),
+    'proposals': [
+      {
+        'change': proposal.change,
+        'gain_seconds': proposal.gain,
+        'gain_share': proposal.share,
+        'condition': proposal.condition,
+        'setting': proposal.setting,
+      }
+      for proposal in advice.proposals(traced)
+    ],
+    'clock_shifts': dict(step.clock_shifts),
   }
-
-
-def _steps(traced: TracedPipeline) -> list[dict[str, Any]]:
-  return [
-    {
-      'step': number,
-      'seconds': analysis.measured.seconds,
-      'pipeline_seconds': analysis.measured.length,
-      'bubble_measured': analysis.bubble,
-      'bubble_simulated': analysis.predicted_bubble,
-      'simulated_seconds': float(analysis.predicted.step_time),
-    }
-    for number, analysis in traced.analyses.items()
-  ]
-
-
-def _devices(traced: TracedPipeline) -> list[dict[str, Any]]:
-  step = traced.shown.measured
-  return [
-    {
-      'device': device,
-      'name': step.devices[device],
-      'cells': bars.cells_of(step.schedule, device),
-      'utilisation': share,
-    }
-    for device, share in enumerate(traced.utilisation)
-  ]
-
-
-def _proposals(traced: TracedPipeline) -> list[dict[str, Any]]:
-  return [
-    {
-      'change': proposal.change,
-      'gain_seconds': proposal.gain,
-      'gain_share': proposal.share,
-      'condition': proposal.condition,
-      'setting': proposal.setting,
-    }
-    for proposal in traced.proposals
-  ]
 
 
 def _cells(traced: TracedPipeline) -> list[dict[str, Any]]:
@@ -142,7 +132,7 @@ def _path(traced: TracedPipeline) -> dict[str, Any]:
 
 def verdict(traced: TracedPipeline) -> str:
   """Whether it is pipelining, and if not why: one sentence or two."""
-  schedule = traced.shown.measured.schedule
+  schedule, setup = traced.shown.measured.schedule, traced.setup
   num_devices = len(set(schedule.cell_devices))
   busy = f'{traced.concurrency:.2f} of {num_devices} devices work at once'
   if num_devices == 1:
@@ -153,13 +143,12 @@ def verdict(traced: TracedPipeline) -> str:
     text = f'It is not pipelining: {busy}, since there is one micro-batch only.'
   else:
     text = f'It is not pipelining: {busy}; see below what they wait for.'
-  setup = traced.setup
   if not setup.are_cpus:
     text += (
       ' But the devices are not CPUs: an op on them ends when its work has '
       'been launched, so tasks seem shorter than they are.'
     )
-  if setup.are_cpus and setup.num_cores < num_devices:
+  elif setup.num_cores < num_devices:
     text += (
       f' But this machine gives them {setup.num_cores} core(s) for '
       f'{num_devices} devices, so tasks that run at the same time slow each '
@@ -168,38 +157,43 @@ def verdict(traced: TracedPipeline) -> str:
   return text
 
 
-def text(traced: TracedPipeline) -> str:
-  """The figures for a terminal, some lines."""
-  found = numbers(traced)
+def text(traced: TracedPipeline, figures: Figures) -> str:
+  """The figures for a terminal, some lines.
+
+  Args:
+    traced: The pipeline.
+    figures: Its `numbers`.
+  """
   parts = [
-    _headline(found),
+    f'{figures["model"]}, pipeline {figures["pipeline"]}: K = '
+    f'{figures["num_cells"]} cells on {figures["num_devices"]} device(s), M = '
+    f'{figures["num_micro_batches"]}, schedule {figures["schedule"]}, '
+    f'recompute {figures["recompute"]}; {len(figures["steps"])} step(s) '
+    'traced, medians',
     verdict(traced),
-    _lengths(found),
-    text_table.table(*device_table(found)),
-    text_table.table(*cell_table(found)),
-    _path_text(found),
-    _transfer_text(found),
-    proposal_text(found),
-    *clock_text(found),
+    _lengths(figures),
+    text_table.table(*device_table(figures)),
+    text_table.table(*cell_table(figures)),
+    _path_text(figures),
+    _transfer_text(figures['transfers']),
+    _proposal_text(figures),
   ]
+  shifts = figures['clock_shifts']
+  if shifts:
+    moved = ', '.join(f'{name} by {_ms(s)}' for name, s in shifts.items())
+    parts.append(
+      f'Clocks did not agree: times were moved ({moved}) so that no task '
+      'starts before its inputs are made.'
+    )
   return '\n\n'.join(parts)
-
-
-def _headline(found: Mapping[str, Any]) -> str:
-  return (
-    f'{found["model"]}, pipeline {found["pipeline"]}: K = '
-    f'{found["num_cells"]} cells on {found["num_devices"]} device(s), M = '
-    f'{found["num_micro_batches"]}, schedule {found["schedule"]}, recompute '
-    f'{found["recompute"]}; {len(found["steps"])} step(s) traced, medians'
-  )
 
 
 def _ms(seconds: float) -> str:
   return f'{seconds * _MS:.1f} ms'
 
 
-def _lengths(found: Mapping[str, Any]) -> str:
-  seconds, bubble = found['seconds'], found['bubble']
+def _lengths(figures: Figures) -> str:
+  seconds, bubble = figures['seconds'], figures['bubble']
   lines = [
     f'Bubble   measured {bubble["measured"]:.1%}, simulated with the measured '
     f'durations {bubble["simulated"]:.1%}',
@@ -217,10 +211,7 @@ def _lengths(found: Mapping[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-Table = tuple[list[str], list[list[str]]]
-
-
-def device_table(found: Mapping[str, Any]) -> Table:
+def device_table(figures: Figures) -> Table:
   """Header and rows of the devices' table."""
   return ['device', 'cells', 'busy', 'idle'], [
     [
@@ -229,38 +220,36 @@ def device_table(found: Mapping[str, Any]) -> Table:
       f'{row["utilisation"]:.1%}',
       f'{1 - row["utilisation"]:.1%}',
     ]
-    for row in found['devices']
+    for row in figures['devices']
   ]
 
 
-def cell_table(found: Mapping[str, Any]) -> Table:
+def cell_table(figures: Figures) -> Table:
   """Header and rows of the cells' table; times of one micro-batch."""
   header = ['cell', 'device', 'forward ms', 'backward ms', 'recomputed ms']
   header += ['total ms', 'of mean']
-  mean = sum(row['seconds'] for row in found['cells']) / len(found['cells'])
+  cells = figures['cells']
+  mean = sum(row['seconds'] for row in cells) / len(cells)
   rows = []
-  for row in found['cells']:
-    slowest = ' (slowest)' if row['cell'] == found['slowest_cell'] else ''
-    if len(found['cells']) == 1:
-      slowest = ''
+  for row in cells:
+    slowest = len(cells) > 1 and row['cell'] == figures['slowest_cell']
     times = [
       row[f'{name}seconds']
       for name in ('forward_', 'backward_', 'recompute_', '')
     ]
-    share = row['seconds'] / mean if mean else 1.0
     rows.append(
       [
-        f'{row["cell"]} {row["layers"]}{slowest}',
+        f'{row["cell"]} {row["layers"]}{" (slowest)" if slowest else ""}',
         str(row['device']),
         *(f'{time * _MS:.2f}' for time in times),
-        f'{share:.2f}',
+        f'{row["seconds"] / mean if mean else 1.0:.2f}',
       ]
     )
   return header, rows
 
 
-def _path_text(found: Mapping[str, Any]) -> str:
-  path = found['critical_path']
+def _path_text(figures: Figures) -> str:
+  path = figures['critical_path']
   tasks = path['tasks']
   if len(tasks) > _MAX_PATH:
     half = _MAX_PATH // 2
@@ -271,15 +260,14 @@ def _path_text(found: Mapping[str, Any]) -> str:
     for k, time in enumerate(path['task_seconds_by_cell'])
   )
   return (
-    f'Critical path of step {found["shown_step"]}: {_ms(path["seconds"])} = '
+    f'Critical path of step {figures["shown_step"]}: {_ms(path["seconds"])} = '
     f'tasks {_ms(path["task_seconds"])} ({by_cell}) + transfers '
     f'{_ms(path["transfer_seconds"])} + delays {_ms(path["delay_seconds"])}\n'
     f'  {" ".join(tasks)}'
   )
 
 
-def _transfer_text(found: Mapping[str, Any]) -> str:
-  transfers = found['transfers']
+def _transfer_text(transfers: Figures) -> str:
   if not transfers['number']:
     return 'Transfers: none; devices of one process hand over memory.'
   boundaries = ', '.join(
@@ -295,55 +283,33 @@ def _transfer_text(found: Mapping[str, Any]) -> str:
   )
 
 
-def proposal_lines(found: Mapping[str, Any], *, bounds: bool) -> list[str]:
-  """What would gain most, a line each; what gains nothing is left out.
-
-  Args:
-    found: All figures.
-    bounds: Whether to give those that no setting reaches, or the others.
-  """
-  step = found['seconds']['step']
-  lines = []
-  for proposal in found['proposals']:
-    is_bound = proposal['setting'] is None
-    if proposal['gain_share'] < advice.WORTH or is_bound != bounds:
-      continue
-    line = (
-      f'{_ms(proposal["gain_seconds"])} ({proposal["gain_share"]:.1%} of a '
-      f'step, to {_ms(step - proposal["gain_seconds"])}): {proposal["change"]}'
-    )
-    if proposal['setting']:
-      line += f' [{proposal["setting"]}]'
-    if proposal['condition']:
-      line += f'; {proposal["condition"]}'
-    lines.append(line)
-  return lines
-
-
-def proposal_text(found: Mapping[str, Any]) -> str:
-  """The proposals as text, those that are not worth it named too."""
-  head = 'What would gain most, simulated with the measured times:'
-  lines = proposal_lines(found, bounds=False)
-  if not lines:
-    lines = [f'no setting that was tried gains {advice.WORTH:.0%} of a step']
-  lines += [f'at most {line}' for line in proposal_lines(found, bounds=True)]
-  rest = [
-    proposal['change']
-    for proposal in found['proposals']
-    if proposal['gain_share'] < advice.WORTH
-  ]
+def _proposal_text(figures: Figures) -> str:
+  """What would gain most; what is not worth it is named too."""
+  settings, bounds, rest = [], [], []
+  for proposal in figures['proposals']:
+    if proposal['gain_share'] < advice.WORTH:
+      rest.append(proposal['change'])
+    elif proposal['setting'] is None:
+      bounds.append(f'at most {_proposal_line(figures, proposal)}')
+    else:
+      settings.append(_proposal_line(figures, proposal))
+  if not settings:
+    settings = [f'no setting that was tried gains {advice.WORTH:.0%} of a step']
+  lines = [*settings, *bounds]
   if rest:
     lines.append(f'less than {advice.WORTH:.0%}, or a loss: {"; ".join(rest)}')
+  head = 'What would gain most, simulated with the measured times:'
   return '\n'.join([head, *(f'  {line}' for line in lines)])
 
 
-def clock_text(found: Mapping[str, Any]) -> list[str]:
-  """What was done to clocks, if anything."""
-  shifts = found['clock_shifts']
-  if not shifts:
-    return []
-  moved = ', '.join(f'{name} by {_ms(s)}' for name, s in shifts.items())
-  return [
-    f'Clocks did not agree: times were moved ({moved}) so that no task starts '
-    'before its inputs are made.'
-  ]
+def _proposal_line(figures: Figures, proposal: Figures) -> str:
+  left = figures['seconds']['step'] - proposal['gain_seconds']
+  line = (
+    f'{_ms(proposal["gain_seconds"])} ({proposal["gain_share"]:.1%} of a '
+    f'step, to {_ms(left)}): {proposal["change"]}'
+  )
+  if proposal['setting']:
+    line += f' [{proposal["setting"]}]'
+  if proposal['condition']:
+    line += f'; {proposal["condition"]}'
+  return line

@@ -80,13 +80,7 @@ class StepTracer(StepListener):
     directory: Where to write; it is made.
   """
 
-  def __init__(
-    self,
-    model: str,
-    first: int,
-    count: int,
-    directory: str,
-  ):
+  def __init__(self, model: str, first: int, count: int, directory: str):
     self._model = model
     self._traced = range(first, first + count)
     self._directory = directory
@@ -177,12 +171,12 @@ class StepTracer(StepListener):
 
   def _write(self, traced: TracedPipeline, suffix: str) -> None:
     os.makedirs(self._directory, exist_ok=True)
-    text = report.text(traced)
     figures = report.numbers(traced)
+    text = report.text(traced, figures)
     image = _png(traced)
     contents = {
       'trace.png': image,
-      'trace.html': html_page.page(traced),
+      'trace.html': html_page.page(traced, figures),
       'trace.json': json.dumps(chrome_trace.chrome_trace(traced.analyses)),
       'numbers.json': json.dumps(figures, indent=2) + '\n',
       'report.txt': text + '\n',
@@ -193,21 +187,16 @@ class StepTracer(StepListener):
       data = content if isinstance(content, bytes) else content.encode()
       with open(path, 'wb') as file:
         file.write(data)
-    self._write_summary(traced, suffix, image)
+    writer = self._runner.summary_writer
+    if writer is not None:
+      writer.add_summary(_summary(traced, suffix, image), self._step)
+      writer.flush()
     print(
       f'\n{text}\n\nWritten to {self._directory}: {", ".join(contents)}; '
       'trace.json opens in https://ui.perfetto.dev.'
       + (f' (Here with {suffix} in the names.)' if suffix else ''),
       flush=True,
     )
-
-  def _write_summary(
-    self, traced: TracedPipeline, suffix: str, image: bytes
-  ) -> None:
-    writer = self._runner.summary_writer
-    if writer is not None:
-      writer.add_summary(_summary(traced, suffix, image), self._step)
-      writer.flush()
 
 
 def _batch_size(params: Any) -> int | None:

@@ -9,35 +9,27 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting.partitioner import LayerCost, PipelineSpec, partition
 from lingvo_gpipe.schedules import TaskKind
 from lingvo_gpipe.tracing import advice
-from lingvo_gpipe.tracing.cell_times import cell_times
+from lingvo_gpipe.tracing.traced_pipeline import Setup, TracedPipeline
 
 MS = tt.MS
 
 
-def _situation(of, *, num_micro_batches=4, transfer=0.0, **kwargs):
+def _traced(of, *, num_micro_batches=4, transfer=0.0, delay=0.0, **setup):
+  """A step of two cells; 7 ms of it are outside of the pipeline."""
   emitted = tt.emitted(
     num_micro_batches=num_micro_batches, workers=bool(transfer)
   )
-  step = tt.step(emitted, of, transfer=transfer)
-  given = {
-    'transfer_times': (transfer,),
-    'delay': 0.0,
-    'step': step.seconds,
-    'outside': 7 * MS,
-    'waits': 0.0,
-    'loss_inside': True,
-    'recompute': 'never',
-    **kwargs,
-  }
-  return advice.Situation(
-    schedule=emitted.schedule, times=cell_times([step]), **given
-  )
+  step = tt.step(emitted, of, transfer=transfer, delay=delay)
+  given = {'recompute': 'never', 'loss_inside': True, **setup}
+  return TracedPipeline(Setup('m', 'net', ('a', 'b'), **given), {1: step})
 
 
-def _gain(situation, start):
-  [found] = [
-    p for p in advice.proposals(situation) if p.change.startswith(start)
-  ]
+def _changes(traced):
+  return [p.change for p in advice.proposals(traced)]
+
+
+def _gain(traced, start):
+  [found] = [p for p in advice.proposals(traced) if p.change.startswith(start)]
   return found
 
 
@@ -48,7 +40,7 @@ def _simulated(of, num_micro_batches=4, name='1f1b', transfer=0.0):
 
 def test_more_micro_batches_gain_what_the_simulator_says():
   of = tt.durations()
-  found = _gain(_situation(of, num_examples=16), '8 micro-batches')
+  found = _gain(_traced(of, num_examples=16), '8 micro-batches')
   half = {key: time / 2 for key, time in of.items()}
   gain = _simulated(of) - _simulated(half, 8)
   assert gain > 0
@@ -58,20 +50,20 @@ def test_more_micro_batches_gain_what_the_simulator_says():
 
 
 def test_there_are_no_more_micro_batches_than_examples():
-  situation = _situation(tt.durations(), num_examples=8)
-  changes = [p.change for p in advice.proposals(situation)]
+  traced = _traced(tt.durations(), num_examples=8)
+  changes = _changes(traced)
   assert '8 micro-batches instead of 4' in changes
   assert '16 micro-batches instead of 4' not in changes
 
 
 def test_a_delay_for_each_task_speaks_against_more_of_them():
-  found = _gain(_situation(tt.durations(), delay=2 * MS), '8 micro-batches')
+  found = _gain(_traced(tt.durations(), delay=2 * MS), '8 micro-batches')
   assert found.gain < 0
 
 
 def test_equal_cells_are_a_bound_on_what_balance_gains():
   of = tt.durations((1, 3), (2, 6))
-  found = _gain(_situation(of), 'cells that all')
+  found = _gain(_traced(of), 'cells that all')
   gain = _simulated(of) - _simulated(tt.durations((2, 2), (4, 4)))
   assert found.gain == pytest.approx(gain)
   assert found.setting is None
@@ -86,7 +78,7 @@ def _cut(splits):
 def test_the_best_cut_is_found_with_the_measured_times():
   # Three layers of cell 1 take three times as long as the one of cell 0.
   of = tt.durations((1, 3), (2, 6))
-  found = _gain(_situation(of, cut=_cut([1])), 'cut the layers')
+  found = _gain(_traced(of, cut=_cut([1])), 'cut the layers')
   assert found.setting == 'splits=[2]'
   gain = _simulated(of) - _simulated(tt.durations((2, 2), (4, 4)))
   assert found.gain == pytest.approx(gain)
@@ -94,31 +86,31 @@ def test_the_best_cut_is_found_with_the_measured_times():
 
 def test_a_cut_that_cannot_be_better_is_not_proposed():
   # By the plan the cells are equal; as measured, no other cut is better.
-  situation = _situation(tt.durations((2, 2.2), (4, 4.4)), cut=_cut([2]))
-  changes = [p.change for p in advice.proposals(situation)]
+  traced = _traced(tt.durations((2, 2.2), (4, 4.4)), cut=_cut([2]))
+  changes = _changes(traced)
   assert not any(change.startswith('cut the layers') for change in changes)
 
 
 def test_recomputation_that_was_measured_could_be_left_out():
   of = tt.durations()
-  situation = _situation(of, recompute='always')
-  assert not [p for p in advice.proposals(situation) if 'recompute' in p.change]
-  times = dataclasses.replace(situation.times, recompute=(0.5 * MS, 0.5 * MS))
-  situation = dataclasses.replace(situation, times=times)
-  found = _gain(situation, 'recompute never')
+  traced = _traced(of, recompute='always')
+  assert not any('recompute' in change for change in _changes(traced))
+  traced.times = dataclasses.replace(
+    traced.times, recompute=(0.5 * MS, 0.5 * MS)
+  )
+  found = _gain(traced, 'recompute never')
   gain = _simulated(of) - _simulated(tt.durations(backward=(1.5, 1.5)))
   assert found.gain == pytest.approx(gain)
 
 
 def test_under_fill_drain_the_last_cell_would_recompute_again():
   of = tt.durations()
-  situation = _situation(of, recompute='always')
+  traced = _traced(of, recompute='always')
   # Under 1F1B only the first cell recomputes.
-  times = dataclasses.replace(situation.times, recompute=(0.5 * MS, 0.0))
-  situation = dataclasses.replace(situation, times=times)
+  traced.times = dataclasses.replace(traced.times, recompute=(0.5 * MS, 0.0))
   slower = dict(of)
   slower[TaskKind.BACKWARD, 1] += of[TaskKind.FORWARD, 1]
-  found = _gain(situation, 'schedule gpipe')
+  found = _gain(traced, 'schedule gpipe')
   gain = _simulated(of) - _simulated(slower, name='gpipe')
   assert gain < _simulated(of) - _simulated(of, name='gpipe')
   assert found.gain == pytest.approx(gain)
@@ -126,19 +118,19 @@ def test_under_fill_drain_the_last_cell_would_recompute_again():
 
 def test_transfers_and_other_schedules_are_simulated():
   of = tt.durations()
-  situation = _situation(of, transfer=0.5 * MS)
+  traced = _traced(of, transfer=0.5 * MS)
   gain = _simulated(of, transfer=0.5 * MS) - _simulated(of)
-  assert _gain(situation, 'transfers').gain == pytest.approx(gain)
-  other = _gain(situation, 'schedule gpipe')
+  assert _gain(traced, 'transfers').gain == pytest.approx(gain)
+  other = _gain(traced, 'schedule gpipe')
   gain = _simulated(of, transfer=0.5 * MS) - _simulated(
     of, name='gpipe', transfer=0.5 * MS
   )
   assert other.gain == pytest.approx(gain)
-  outside = dataclasses.replace(situation, loss_inside=False)
-  assert not [p for p in advice.proposals(outside) if 'schedule' in p.change]
+  outside = _traced(of, loss_inside=False)
+  assert not any('schedule' in change for change in _changes(outside))
 
 
 def test_what_gains_most_comes_first():
-  gains = [p.gain for p in advice.proposals(_situation(tt.durations()))]
+  gains = [p.gain for p in advice.proposals(_traced(tt.durations()))]
   assert gains == sorted(gains, reverse=True)
   assert gains[0] == pytest.approx(7 * MS)

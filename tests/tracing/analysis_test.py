@@ -4,14 +4,13 @@ import pytest
 import trace_testing as tt
 
 from lingvo_gpipe.tracing import analysis
-from lingvo_gpipe.tracing.cell_times import cell_times
 
 MS = tt.MS
 
 
 def _analysed(of=None, **kwargs):
   emitted = tt.emitted(workers='transfer' in kwargs)
-  return analysis.analyse(tt.step(emitted, of or tt.durations(), **kwargs))
+  return analysis.Analysis(tt.step(emitted, of or tt.durations(), **kwargs))
 
 
 def test_without_delays_measured_and_simulated_agree():
@@ -51,18 +50,12 @@ def test_transfers_are_in_both_and_on_the_critical_path():
   assert sum(p.transfer for p in found.critical_path) >= 0.99 * MS
 
 
-def test_the_step_of_median_length_is_typical():
-  steps = [_analysed(delay=d * MS) for d in (0.5, 0.0, 0.2)]
-  assert analysis.typical(steps) is steps[2]
-  assert analysis.typical(steps[:2]) is steps[1]
-
-
 def test_cell_times_are_medians_of_the_steps():
   emitted = tt.emitted()
   steps = [
     tt.step(emitted, tt.durations((1, x), (2, 3))) for x in (1.0, 1.5, 9.0)
   ]
-  times = cell_times(steps)
+  times = analysis.cell_times(steps)
   assert times.total(0) == pytest.approx(3 * MS)
   assert times.total(1) == pytest.approx(4.5 * MS)
   assert times.slowest == 1

@@ -36,7 +36,7 @@ def test_tensors_from_other_processes_are_told_by_their_label(size, num_bytes):
   assert step.ops == ()
   [transfer] = step.transfers
   assert transfer.op == 'net/cell_1_B1/PartitionedCall'
-  assert (transfer.source, transfer.target) == (tt.cpu(0, 1), tt.cpu(0, 0))
+  assert transfer.target == tt.cpu(0, 0)
   assert transfer.num_bytes == num_bytes
   assert transfer.end == pytest.approx(0.3)
 

@@ -8,7 +8,8 @@ import json
 import pytest
 import trace_testing as tt
 
-from lingvo_gpipe.tracing import bars, chrome_trace, html_page, report
+from lingvo_gpipe.tracing import bars, chrome_trace, html_page, picture, report
+from lingvo_gpipe.tracing.analysis import Analysis
 from lingvo_gpipe.tracing.traced_pipeline import Setup, TracedPipeline
 
 MS = tt.MS
@@ -33,6 +34,10 @@ def _traced(workers=False, num_micro_batches=4, **kwargs):
   return TracedPipeline(setup, steps, [0.02, 0.03, 0.025])
 
 
+def _text(traced):
+  return report.text(traced, report.numbers(traced))
+
+
 def test_figures_are_medians_and_can_be_written_as_json():
   traced = _traced()
   found = json.loads(json.dumps(report.numbers(traced)))
@@ -51,7 +56,7 @@ def test_figures_are_medians_and_can_be_written_as_json():
 
 
 def test_the_text_says_what_was_asked():
-  text = report.text(_traced(workers=True, transfer=0.2 * MS))
+  text = _text(_traced(workers=True, transfer=0.2 * MS))
   for part in (
     'It is pipelining: on average 1.',
     'Bubble   measured ',
@@ -69,7 +74,7 @@ def test_the_text_says_what_was_asked():
 
 def test_moved_clocks_are_admitted():
   ahead = lambda device: 0.5 if device == tt.cpu(0, 1) else 0.0  # noqa: E731
-  text = report.text(_traced(workers=True, transfer=0.2 * MS, clock=ahead))
+  text = _text(_traced(workers=True, transfer=0.2 * MS, clock=ahead))
   assert 'Clocks did not agree: times were moved (/job:worker' in text
 
 
@@ -124,7 +129,7 @@ class _Tags(html.parser.HTMLParser):
 
 def test_the_page_is_whole_and_loads_nothing():
   traced = _traced()
-  page = html_page.page(traced)
+  page = html_page.page(traced, report.numbers(traced))
   tags = _Tags()
   tags.feed(page)
   assert not tags.open
@@ -161,3 +166,16 @@ def test_times_have_units_that_read_well(seconds, unit):
 def test_ticks_are_round():
   assert bars.ticks(0.95) == pytest.approx([i / 10 for i in range(10)])
   assert bars.ticks(0.0) == [0.0]
+
+
+def test_a_picture_is_a_png_with_rows_for_all_devices():
+  pytest.importorskip('matplotlib')
+  heights = []
+  for num_cells in (2, 4):
+    emitted = tt.emitted(num_cells=num_cells)
+    of = tt.durations((1,) * num_cells, (2,) * num_cells)
+    found = Analysis(tt.step(emitted, of))
+    png = picture.png(bars.panels(found, 3), 'A title')
+    assert png.startswith(b'\x89PNG')
+    heights.append(int.from_bytes(png[20:24], 'big'))
+  assert heights[1] > heights[0] + 100

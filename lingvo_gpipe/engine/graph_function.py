@@ -12,13 +12,13 @@ a function:
   GraphFunction  a part of a graph that can be called: one call is one op
 ```
 
-A function runs as it was traced. TensorFlow's graph optimiser would rewrite
-each function in its own way: a forward pass that keeps something otherwise than
-one that keeps nothing, two layers in one function otherwise than in two. The
-last bits of results would then depend on the cut. It would also inline calls,
-and merge a recomputed forward pass with the first one. And it would look at
-each call again, which makes the first step slow. So functions are marked for it
-to pass over.
+A function runs as it was traced, but for the order of sums (`pairwise_sums`).
+TensorFlow's graph optimiser would rewrite each function in its own way: a
+forward pass that keeps something otherwise than one that keeps nothing, two
+layers in one function otherwise than in two. The last bits of results would
+then depend on the cut. It would also inline calls, and merge a recomputed
+forward pass with the first one. And it would look at each call again, which
+makes the first step slow. So functions are marked for it to pass over.
 """
 
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -35,7 +35,7 @@ from tensorflow.python.framework import (
 )
 from tensorflow.python.framework import func_graph as func_graph_lib
 
-from lingvo_gpipe.engine import packing, xla
+from lingvo_gpipe.engine import packing, pairwise_sums, xla
 
 FuncGraph = func_graph_lib.FuncGraph
 
@@ -259,11 +259,10 @@ def _define(
   for key, attribute in _ATTRIBUTES.items():
     definition.attr[key].CopyFrom(attribute)
   packing.rewrite(definition, inputs, outputs)
+  called = pairwise_sums.rewrite(definition, graph._functions.values())
   library = context.context()
   library.add_function_def(definition)
-  return atomic_function.AtomicFunction(
-    name.encode(), library, None, list(graph._functions.values())
-  )
+  return atomic_function.AtomicFunction(name.encode(), library, None, called)
 
 
 def _read_only_resources(inputs: Sequence[packing.Item]) -> list[int]:
@@ -345,15 +344,5 @@ def no_device():
 
 def definitions(graph: tf.Graph) -> dict[str, Any]:
   """The FunctionDefs of all functions that `graph` may call, by name."""
-  found: dict[str, Any] = {}
-  pending: list[Any] = list(graph._functions.values())
-  while pending:
-    function = pending.pop()
-    definition = getattr(function, 'cached_definition', None)
-    if definition is None:
-      definition = function.definition
-    if definition.signature.name in found:
-      continue
-    found[definition.signature.name] = definition
-    pending.extend(getattr(function, 'children', ()))
-  return found
+  called = pairwise_sums.with_called(graph._functions.values())
+  return {n: pairwise_sums.definition_of(f) for n, f in called.items()}

@@ -2,36 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why layers do not fit into devices' memory, and what would."""
 
+import bisect
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import memory_model, units
+from lingvo_gpipe.cutting import cut_search, memory_model, units
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.cutting.cut_problem import (
-  CutProblem,
-  IntArray,
-  earliest_start,
-  furthest_end,
-  least_largest_floor,
-)
-from lingvo_gpipe.cutting.cut_search import LARGEST_MEMORY, best_cuts
+from lingvo_gpipe.cutting.memory_model import CellBytes
 from lingvo_gpipe.cutting.pipeline_spec import (
   PipelineSpec,
   cell_memory,
   spec_problem,
 )
-from lingvo_gpipe.cutting.shared_device_search import SharedDeviceSearch
 
-# If the micro-batch's size is not known it is counted in this many parts.
-_PARTS = 1000
+# So many times as many micro-batches are tried if their size is not known.
+_MOST_TIMES = 100
 _BLOCK = 128
-
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 
 class PartitionError(ValueError):
@@ -54,6 +44,7 @@ def does_not_fit(
     is_proven: Whether it is known that no cut fits.
   """
   memory = cell_memory(layers, spec)
+  what, which = 'The layers do not fit with the given splits.', 'With them'
   if positions is None:
     what = 'The layers do not fit, however they are cut.'
     if not is_proven:
@@ -62,13 +53,10 @@ def does_not_fit(
         'to try all while cells share devices).'
       )
     which = 'In the cut that needs the least,'
-    positions = _least_memory_positions(spec_problem(layers, spec, memory))
-  else:
-    what = 'The layers do not fit with the given splits.'
-    which = 'With them'
+    positions = (0, *least_memory_splits(layers, spec), len(layers))
   lines = [
     f'{what} device_memory is {_exactly(_limit(spec))}. {which} '
-    + _fullest_device(layers, spec, memory, positions)
+    + _fullest_device(layers, spec, memory.of_cells(positions), positions)
   ]
   lines += _single_layers(layers, spec, memory)
   lines.append(_remedies(layers, spec))
@@ -80,7 +68,13 @@ def least_memory_splits(
 ) -> tuple[int, ...]:
   """The splits of the cut whose largest cell needs least memory."""
   problem = spec_problem(layers, spec, cell_memory(layers, spec))
-  return _least_memory_positions(problem)[1:-1]
+  return cut_search.least_memory_cut(problem)[1:-1]
+
+
+def fits(layers: Sequence[LayerCost], spec: PipelineSpec) -> bool:
+  """Whether a cut is found that fits device_memory, which is a number."""
+  problem = spec_problem(layers, spec, cell_memory(layers, spec))
+  return cut_search.any_cut_fits(problem, _limit(spec))
 
 
 def _exactly(number: int) -> str:
@@ -95,31 +89,14 @@ def _limit(spec: PipelineSpec) -> int:
   return spec.device_memory
 
 
-def _least_memory_positions(problem: CutProblem) -> tuple[int, ...]:
-  """The cut whose largest cell needs least."""
-  bound = least_largest_floor(problem)
-  while True:
-    cuts = best_cuts(problem, [LARGEST_MEMORY], problem.total_cost, bound)
-    if cuts is not None:
-      return cuts.positions
-    bound += bound // 4 + 1
-
-
 def _fullest_device(
   layers: Sequence[LayerCost],
   spec: PipelineSpec,
-  memory: memory_model.CellMemory,
+  needs: Sequence[CellBytes],
   positions: Sequence[int],
 ) -> str:
   """Says which device needs most under a cut, for what, and how much."""
-  needs = [
-    memory.of_cell(k, positions[k], positions[k + 1])
-    for k in range(spec.num_cells)
-  ]
-  totals = [
-    memory_model.device_bytes(needs[device :: spec.num_devices])
-    for device in range(spec.num_devices)
-  ]
+  totals = memory_model.device_bytes(needs, spec.num_devices)
   device = totals.index(max(totals))
   cells = range(device, spec.num_cells, spec.num_devices)
   stash = sum(needs[k].stash for k in cells)
@@ -176,16 +153,16 @@ def _remedies(layers: Sequence[LayerCost], spec: PipelineSpec) -> str:
       f'with K = {num_cells} cells on {num_devices} devices (the smallest '
       f'number; now {spec.num_devices} devices)'
     )
-  size = largest_micro_batch(layers, spec)
-  if size is not None and spec.micro_batch_size is not None:
+  finer = fewest_micro_batches(layers, spec)
+  if finer is not None and finer.micro_batch_size is not None:
     options.append(
-      f'with micro-batches of {size} examples (the largest; now '
-      f'{spec.micro_batch_size}) of the same mini-batch'
+      f'with micro-batches of {finer.micro_batch_size} examples (the largest '
+      f'that divide the mini-batch; now {spec.micro_batch_size})'
     )
-  elif size is not None:
+  elif finer is not None:
     options.append(
-      f'with micro-batches of {size / _PARTS:.1%} of their present size (the '
-      'largest) of the same mini-batch'
+      f'with the same mini-batch in {finer.num_micro_batches} micro-batches '
+      f'(the smallest number; now {spec.num_micro_batches})'
     )
   if not options:
     return (
@@ -205,90 +182,45 @@ def smallest_num_devices(
   """
   if spec.cells_per_device == 1:
     return _smallest_num_cells(layers, spec)
-
-  def fits_on(num_devices: int) -> bool:
-    return fits(layers, dataclasses.replace(spec, num_devices=num_devices))
-
   most = len(layers) // spec.cells_per_device
-  step = 1
-  while spec.num_devices + step < most and not fits_on(spec.num_devices + step):
-    step *= 2
-  high = min(spec.num_devices + step, most)
-  if high <= spec.num_devices or not fits_on(high):
-    return None
-  return _least(spec.num_devices + step // 2, high, fits_on)
+  numbers = range(spec.num_devices + 1, most + 1)
+  place = bisect.bisect_left(
+    numbers,
+    True,
+    key=lambda n: fits(layers, dataclasses.replace(spec, num_devices=n)),
+  )
+  return numbers[place] if place < len(numbers) else None
 
 
-def largest_micro_batch(
+def fewest_micro_batches(
   layers: Sequence[LayerCost], spec: PipelineSpec
-) -> int | None:
-  """The largest smaller micro-batch that makes the layers fit.
+) -> PipelineSpec | None:
+  """The spec with the fewest micro-batches that make the layers fit.
 
-  The mini-batch stays, so there are more micro-batches. A layer's bytes for a
-  micro-batch are taken to be proportional to its size.
+  The mini-batch stays, and they divide it. A layer's bytes for a micro-batch
+  are taken to be proportional to its size.
 
   Returns:
-    Examples in a micro-batch, or thousandths of its size if spec has no
-    micro_batch_size; None if no size fits.
+    The spec; None if no number of them makes the layers fit.
   """
-  present = spec.micro_batch_size or _PARTS
+  present, size = spec.num_micro_batches, spec.micro_batch_size
+  if size is None:
+    numbers = list(range(present + 1, present * _MOST_TIMES + 1))
+  else:
+    examples = present * size
+    numbers = [n for n in range(present + 1, examples + 1) if not examples % n]
 
-  def misfits(size: int) -> bool:
-    return not fits(layers, spec, size)
+  def fits_in(num_micro_batches: int) -> bool:
+    share = Fraction(present, num_micro_batches)
+    return fits(
+      [layer.scaled(share) for layer in layers],
+      spec.with_micro_batches(num_micro_batches),
+    )
 
-  if present == 1 or misfits(1):
+  place = bisect.bisect_left(numbers, True, key=fits_in)
+  if place == len(numbers):
     return None
-  return _least(1, present, misfits) - 1
-
-
-def _least(low: int, high: int, is_true: Callable[[int], bool]) -> int:
-  """The least number in (low, high] of which it is true; it is of `high`."""
-  low += 1
-  while low < high:
-    middle = (low + high) // 2
-    if is_true(middle):
-      high = middle
-    else:
-      low = middle + 1
-  return high
-
-
-def fits(
-  layers: Sequence[LayerCost], spec: PipelineSpec, size: int | None = None
-) -> bool:
-  """Whether a cut is found that fits device_memory.
-
-  Args:
-    layers: The layers.
-    spec: What they are cut for; it has a memory limit.
-    size: Examples in a micro-batch, if not as many as spec says.
-  """
-  memory = cell_memory(layers, spec)
-  if size is not None:
-    present = spec.micro_batch_size or _PARTS
-    mini_batch = spec.num_micro_batches * present
-    num_micro_batches = -(-mini_batch // size)
-    stashed = memory_model.peak_stash(
-      spec.schedule, spec.cell_devices, num_micro_batches
-    )
-    memory = memory_model.CellMemory(
-      layers,
-      stashed,
-      spec.recompute,
-      num_micro_batches=num_micro_batches,
-      input_bytes=spec.input_bytes,
-      skips=spec.skips,
-      size=size,
-      reference_size=present,
-      mini_batch_size=mini_batch,
-    )
-  problem = spec_problem(layers, spec, memory)
-  limit = _limit(spec)
-  if spec.cells_per_device > 1:
-    search = SharedDeviceSearch(problem, spec.num_devices, limit)
-    return search.any() is not None
-  cuts = best_cuts(problem, [LARGEST_MEMORY], problem.total_cost, limit)
-  return cuts is not None
+  return spec.with_micro_batches(numbers[place])
 
 
 def _smallest_num_cells(
@@ -312,38 +244,20 @@ def _smallest_num_cells(
     input_bytes=spec.input_bytes,
     skips=spec.skips,
   )
-  floor, most = memory.floor_before, limit * memory.divisor
-  # From which positions the rest can be cut into the cells so far.
-  is_start = np.zeros(num_layers + 1, np.bool_)
-  is_start[num_layers] = True
-  first = num_layers
+  floor = memory.floor_before
+  # The positions from which the rest can be cut into the cells so far.
+  ends = np.array([num_layers])
   for cell in range(num_layers):
-    first = earliest_start(floor, first, most)
-    before = np.zeros_like(is_start)
-    for low in range(first, num_layers - cell, _BLOCK):
-      starts = np.arange(low, min(low + _BLOCK, num_layers - cell))
-      ends = np.arange(low + 1, furthest_end(floor, int(starts[-1]), most) + 1)
-      ends = ends[is_start[ends]]
-      if len(ends):
-        before[starts] = _any_cell_fits(memory, cell, starts, ends, limit)
-    is_start = before
-    if is_start[0]:
-      return cell + 1
-    if not is_start.any():
+    first = int(np.searchsorted(floor, floor[ends[0]] - limit))
+    starts = np.arange(first, ends[-1])
+    is_start = np.zeros(len(starts), np.bool_)
+    for block in np.array_split(ends, 1 + len(ends) // _BLOCK):
+      held, transient = memory.parts(cell, starts[:, None], block)
+      fits = (held + transient <= limit) & (starts[:, None] < block)
+      is_start |= fits.any(axis=1)
+    ends = starts[is_start]
+    if not len(ends):
       return None
+    if ends[0] == 0:
+      return cell + 1
   return None
-
-
-def _any_cell_fits(
-  memory: memory_model.CellMemory,
-  cell: int,
-  starts: IntArray,
-  ends: IntArray,
-  limit: int,
-) -> BoolArray:
-  """For each start, whether a cell from it to one of the ends fits."""
-  held, transient = memory.parts(cell, starts[:, None], ends[None, :])
-  is_cell = starts[:, None] < ends[None, :]
-  any_fits: BoolArray
-  any_fits = np.any(is_cell & (held + transient <= limit), axis=1)
-  return any_fits

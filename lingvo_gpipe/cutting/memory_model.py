@@ -33,20 +33,18 @@ same moment: the sum is then an upper bound.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TypeAlias
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import cost_model
 from lingvo_gpipe.cutting import skips as skips_lib
+from lingvo_gpipe.cutting.skips import IntArray
 from lingvo_gpipe.schedules import stash
 
-IntArray: TypeAlias = npt.NDArray[np.int64]
-
-# Bytes, and products on the way to them, stay below this.
+# Bytes stay below this.
 _LARGEST_BYTES = 2**61
 # Schedules of more cells times micro-batches are not built to count a stash.
 _MAX_COUNTED = 100_000
@@ -85,10 +83,20 @@ class CellBytes:
     return self.held + self.transient
 
 
-def device_bytes(cells: Sequence[CellBytes]) -> int:
-  """What a device needs that holds these cells, in bytes."""
-  held = sum(cell.held for cell in cells)
-  return held + max((cell.transient for cell in cells), default=0)
+def device_bytes(
+  cells: Sequence[CellBytes], num_devices: int = 1
+) -> tuple[int, ...]:
+  """What each device needs, in bytes, if cell k lies on device k mod D.
+
+  Args:
+    cells: What each cell needs.
+    num_devices: D, at most the number of cells.
+  """
+  return tuple(
+    sum(cell.held for cell in cells[device::num_devices])
+    + max(cell.transient for cell in cells[device::num_devices])
+    for device in range(num_devices)
+  )
 
 
 def peak_stash(
@@ -118,7 +126,16 @@ def peak_stash(
 
 
 class CellMemory:
-  """What any run of layers needs as any of the cells of a pipeline."""
+  """What any run of layers needs as any of the cells of a pipeline.
+
+  Attributes:
+    has_skips: Whether layers take values of earlier ones by name.
+    floor_before: [N + 1], sums over layers that a cell's memory cannot be
+      below: a cell of layers a to b - 1, whichever cell it is, needs at least
+      floor_before[b] - floor_before[a] bytes on a device of its own.
+    held_before: [N + 1], the same for what a cell adds to a device that it
+      shares.
+  """
 
   def __init__(
     self,
@@ -129,87 +146,51 @@ class CellMemory:
     num_micro_batches: int = 1,
     input_bytes: int = 0,
     skips: Sequence[skips_lib.Skip] = (),
-    size: int = 1,
-    reference_size: int = 1,
-    mini_batch_size: int | None = None,
   ):
     """Prepares sums.
 
     Args:
-      layers: The layers, with bytes for micro-batches of `reference_size`.
+      layers: The layers.
       stashed: For each cell, the most micro-batches it stashes.
       recompute: A recompute policy.
       num_micro_batches: M; with more than one, gradients are summed.
-      input_bytes: Bytes of the first layer's input, for a micro-batch of
-        `reference_size`.
-      skips: Values that layers take of earlier ones, likewise.
-      size: How many examples a micro-batch has.
-      reference_size: See `layers`.
-      mini_batch_size: How many examples a mini-batch has, which bounds what a
-        cell can stash; None where M whole micro-batches are meant.
+      input_bytes: Bytes of the first layer's input, for one micro-batch.
+      skips: Values that layers take of earlier ones.
 
     Raises:
       ValueError: The policy is unknown, or bytes are too many for 64 bits.
     """
     schedules.check_recompute(recompute)
-    self._per = reference_size
-    self._size = size
     self._first = cost_model.first_with_backward(layers)
-    # For each cell, the examples whose input, or whose activations, it keeps
-    # in its stash, and whose activations it makes anew.
-    self._kept_inputs = np.array([n * size for n in stashed], np.int64)
-    if mini_batch_size is not None:
-      self._kept_inputs = np.minimum(self._kept_inputs, mini_batch_size)
-    self._kept_activations, self._made = _activations(
-      self._kept_inputs, np.array(stashed), size, recompute
+    self._stashed = np.array(stashed, np.int64)
+    self._kept, self._made = _activations(self._stashed, recompute)
+    self._skips = skips_lib.SkipBytes(skips, len(layers))
+    self.has_skips = bool(skips)
+    self._inputs = np.array(
+      [input_bytes, *(layer.output_bytes for layer in layers)], np.int64
     )
-    examples = self._kept_inputs
-    self._inputs = _int64(
-      [input_bytes, *(layer.output_bytes for layer in layers)],
-      int(examples.max()),
+    self._activations = _before(layer.activation_bytes for layer in layers)
+    self._state = _before(layer.state_bytes for layer in layers)
+    self._gradients = _before(
+      layer.gradient_sum_bytes if num_micro_batches > 1 else 0
+      for layer in layers
     )
-    self._skips = skips_lib.SkipBytes(skips, len(layers)) if skips else None
-    if self._skips is not None:
-      _int64([int(self._inputs.max()) + self._skips.total], int(examples.max()))
-    self._activations_before = _int64(
-      cost_model.prefix_sums(layer.activation_bytes for layer in layers),
-      int((self._kept_activations + self._made).max()),
-    )
-    self._state_before = _int64(
-      cost_model.prefix_sums(layer.state_bytes for layer in layers),
-      reference_size,
-    )
-    self._gradients_before = _int64(
-      cost_model.prefix_sums(
-        layer.gradient_sum_bytes if num_micro_batches > 1 else 0
-        for layer in layers
-      ),
-      reference_size,
-    )
-
-  @property
-  def divisor(self) -> int:
-    """What `floor_before` and `held_floor_before` are multiples of."""
-    return self._per
-
-  @property
-  def floor_before(self) -> IntArray:
-    """[N + 1], sums over layers that a cell's memory cannot be below.
-
-    A cell of layers a to b - 1, whichever cell it is, needs at least
-    (floor_before[b] - floor_before[a]) / divisor bytes on a device of its own.
-    """
-    least = int((self._kept_activations + self._made).min())
+    most = int(self._activations[-1]) + int(self._inputs.max())
+    most = (most + self._skips.total) * (1 + int(self._stashed.max()))
+    if most + 2 * int(self._state[-1]) > _LARGEST_BYTES:
+      raise ValueError(f'{most} bytes are too many to count in 64 bits.')
+    kept, run = int(self._kept.min()), int((self._kept + self._made).min())
     if self._first:
-      least = min(least, self._size)
-    weights = self._state_before + self._gradients_before
-    return weights * self._per + self._activations_before * least
+      kept, run = 0, min(run, 1)
+    self.held_before: IntArray = self._state + self._activations * kept
+    self.floor_before: IntArray = (
+      self._state + self._gradients + self._activations * run
+    )
 
-  @property
-  def held_floor_before(self) -> IntArray:
-    """[N + 1], the same for what a cell adds to a device that it shares."""
-    least = 0 if self._first else int(self._kept_activations.min())
-    return self._state_before * self._per + self._activations_before * least
+  def input_bytes(self, starts: IntArray, ends: IntArray) -> IntArray:
+    """What layers `starts` to `ends` - 1 are given as a cell, in bytes."""
+    given: IntArray = self._inputs[starts]
+    return given + self._skips.into(starts, ends) if self.has_skips else given
 
   def parts(
     self, cell: int, starts: IntArray, ends: IntArray
@@ -225,59 +206,60 @@ class CellMemory:
       (held, transient): what a device needs for each of its cells, and what it
       needs for one at a time.
     """
-    activations = self._activations_before[ends]
-    activations = activations - self._activations_before[starts]
-    state = self._state_before[ends] - self._state_before[starts]
-    gradients = self._gradients_before[ends] - self._gradients_before[starts]
-    inputs = self._inputs[starts]
-    if self._skips is not None:
-      inputs = inputs + self._skips.into(starts, ends)
-    stashed = inputs * self._kept_inputs[cell]
-    if self._kept_activations[cell]:
-      stashed = stashed + activations * self._kept_activations[cell]
+    activations = self._activations[ends] - self._activations[starts]
+    state = self._state[ends] - self._state[starts]
+    gradients = self._gradients[ends] - self._gradients[starts]
+    stash = self.input_bytes(starts, ends) * self._stashed[cell]
+    stash = stash + activations * self._kept[cell]
     made = activations * self._made[cell]
     if self._first:
       goes_back = ends > self._first
-      stashed = np.where(goes_back, stashed, 0)
-      made = np.where(goes_back, made, activations * self._size)
-    if self._per != 1:
-      stashed = -(-stashed // self._per)
-      made = -(-made // self._per)
-    return state + stashed, made + gradients
+      stash = np.where(goes_back, stash, 0)
+      made = np.where(goes_back, made, activations)
+    return state + stash, made + gradients
 
   def of_cell(self, cell: int, start: int, end: int) -> CellBytes:
     """What layers `start` to `end` - 1 need as cell `cell`."""
     held, transient = self.parts(cell, np.array(start), np.array(end))
     state, gradients = (
       int(before[end] - before[start])
-      for before in (self._state_before, self._gradients_before)
+      for before in (self._state, self._gradients)
     )
     return CellBytes(
       state, int(held) - state, int(transient) - gradients, gradients
     )
 
+  def of_cells(self, positions: Sequence[int]) -> list[CellBytes]:
+    """What each cell of a cut needs; see `cut_problem` for positions."""
+    return [
+      self.of_cell(k, start, end)
+      for k, (start, end) in enumerate(itertools.pairwise(positions))
+    ]
+
 
 def _activations(
-  kept_inputs: IntArray, stashed: IntArray, size: int, recompute: str
+  stashed: IntArray, recompute: str
 ) -> tuple[IntArray, IntArray]:
-  """The examples whose activations each cell keeps, and makes anew."""
-  none = np.zeros_like(kept_inputs)
+  """Of how many micro-batches each cell keeps, and makes anew, activations."""
+  zeros = np.zeros_like(stashed)
   if recompute == 'never':
-    return kept_inputs, none
+    return stashed, zeros
   # Where a micro-batch's backward follows its forward at once, its activations
   # are kept and not made anew: there is one such at a time, with the same need.
-  made = np.full_like(kept_inputs, size)
   if recompute == 'always':
-    return none, made
+    return zeros, zeros + 1
   # A cell that stashes one micro-batch at a time never recomputes another
   # beside the last.
-  return np.where(stashed > 1, size, none), made
+  return (stashed > 1).astype(np.int64), zeros + 1
 
 
-def _int64(values: Sequence[int], factor: int) -> IntArray:
-  """The values as an array, if they times the factor leave room for sums."""
-  if max(values) * max(factor, 1) * 4 > _LARGEST_BYTES:
-    raise ValueError(
-      f'{max(values)} bytes, {factor} times, are too many to count in 64 bits.'
-    )
-  return np.array(values, np.int64)
+def _before(values: Iterable[int]) -> IntArray:
+  """Sums of the values before each position.
+
+  Raises:
+    ValueError: They are too many bytes for 64 bits.
+  """
+  sums = cost_model.prefix_sums(values)
+  if sums[-1] > _LARGEST_BYTES:
+    raise ValueError(f'{sums[-1]} bytes are too many to count in 64 bits.')
+  return np.array(sums, np.int64)

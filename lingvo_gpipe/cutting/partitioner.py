@@ -11,13 +11,13 @@ from fractions import Fraction
 import numpy as np
 
 from lingvo_gpipe.cutting import cost_model, memory_model
-from lingvo_gpipe.cutting.best_cut import best_cut
 from lingvo_gpipe.cutting.cost_model import LayerCost, Number
-from lingvo_gpipe.cutting.cut_problem import (
-  cut_problem,
-  least_largest_cost,
+from lingvo_gpipe.cutting.cut_problem import CutProblem, least_largest_cost
+from lingvo_gpipe.cutting.cut_search import (
+  SQUARED_COST,
+  CutSearch,
+  best_cut,
 )
-from lingvo_gpipe.cutting.even_cut_search import best_even_cuts
 from lingvo_gpipe.cutting.memory_errors import (
   PartitionError,
   does_not_fit,
@@ -114,11 +114,8 @@ class Partition:
   @property
   def device_memory(self) -> tuple[int, ...]:
     """Bytes that each device needs."""
-    return tuple(
-      memory_model.device_bytes(
-        [cell.memory for cell in self.cells if cell.device == device]
-      )
-      for device in range(self.spec.num_devices)
+    return memory_model.device_bytes(
+      [cell.memory for cell in self.cells], self.spec.num_devices
     )
 
   @property
@@ -169,7 +166,7 @@ def partition(
     positions: tuple[int, ...] | None = (0, *splits, len(layers))
     is_proven = False
   else:
-    best = best_cut(problem, spec.num_devices, spec.device_memory)
+    best = best_cut(problem, spec.device_memory)
     positions, is_proven = best.positions, best.is_proven
   if positions is None:
     raise does_not_fit(layers, spec, is_proven=is_proven)
@@ -285,6 +282,8 @@ def balance(costs: Sequence[Number], num_cells: int) -> list[int]:
       f'{len(costs)} layers cannot be cut into {num_cells} cells: there must '
       'be at least one cell, and at least one layer in each.'
     )
-  problem = cut_problem(costs, num_cells)
-  cuts = best_even_cuts(problem, least_largest_cost(problem))
+  problem = CutProblem(costs, num_cells)
+  search = CutSearch(problem)
+  cuts = search.best([SQUARED_COST], least_largest_cost(problem))
+  assert cuts is not None
   return [int(size) for size in np.diff(cuts.positions)]

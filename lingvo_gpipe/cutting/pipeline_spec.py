@@ -4,14 +4,15 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import memory_model
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.cutting.cut_problem import CutProblem, cut_problem
-from lingvo_gpipe.cutting.skips import Skip, SkipBytes
+from lingvo_gpipe.cutting.cut_problem import CutProblem
+from lingvo_gpipe.cutting.skips import Skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,21 @@ class PipelineSpec:
   def cell_devices(self) -> tuple[int, ...]:
     """The device of each cell."""
     return tuple(k % self.num_devices for k in range(self.num_cells))
+
+  def with_micro_batches(self, num_micro_batches: int) -> 'PipelineSpec':
+    """The same mini-batch in other micro-batches, all bytes in proportion."""
+    share = Fraction(self.num_micro_batches, num_micro_batches)
+    size = self.micro_batch_size
+    return dataclasses.replace(
+      self,
+      num_micro_batches=num_micro_batches,
+      micro_batch_size=None if size is None else math.ceil(size * share),
+      input_bytes=math.ceil(self.input_bytes * share),
+      skips=tuple(
+        dataclasses.replace(skip, num_bytes=math.ceil(skip.num_bytes * share))
+        for skip in self.skips
+      ),
+    )
 
   @functools.cached_property
   def num_recomputed(self) -> tuple[int, ...]:
@@ -124,30 +140,20 @@ def cell_memory(
 def spec_problem(
   layers: Sequence[LayerCost],
   spec: PipelineSpec,
-  memory: memory_model.CellMemory | None,
+  memory: memory_model.CellMemory,
 ) -> CutProblem:
   """The layers as numbers.
 
   Args:
     layers: The layers.
     spec: What they are cut for.
-    memory: What cells need; None if it does not matter.
+    memory: What cells need.
   """
-  crossing = [0] * (len(layers) + 1)
-  skips = None
-  if spec.num_devices > 1:
-    crossing[1:] = [layer.output_bytes for layer in layers]
-    if spec.skips:
-      skips = SkipBytes(spec.skips, len(layers))
   last = spec.num_cells - 1
-  last_costs = None
-  if spec.num_recomputed[last] != spec.num_recomputed[0]:
-    last_costs = spec.layer_times(layers, last)
-  return cut_problem(
+  return CutProblem(
     spec.layer_times(layers, 0),
     spec.num_cells,
-    crossing,
-    memory,
-    skips,
-    last_costs=last_costs,
+    num_devices=spec.num_devices,
+    last_costs=spec.layer_times(layers, last),
+    memory=memory,
   )

@@ -70,43 +70,32 @@ class SkipBytes:
   def __init__(self, skips: Sequence[Skip], num_layers: int):
     """Prepares sums.
 
-    Args:
-      skips: The skips.
-      num_layers: N.
-
     Raises:
       ValueError: A skip names a layer that there is not, or the bytes are too
         many for 64 bits.
     """
+    pairs = []
     for skip in skips:
       if skip.to_layers[-1] >= num_layers:
         raise ValueError(
           f'A skip goes to layer {skip.to_layers[-1]}, but there are only '
           f'{num_layers} layers.'
         )
-    pairs = [
-      (before, after, skip.num_bytes)
-      for skip in skips
-      for before, after in itertools.pairwise(
-        (skip.from_layer, *skip.to_layers)
-      )
-    ]
+      layers = (skip.from_layer, *skip.to_layers)
+      pairs += [(p, j, skip.num_bytes) for p, j in itertools.pairwise(layers)]
     self.total = sum(num_bytes for _, _, num_bytes in pairs)
     if self.total >= 2**61:
       raise ValueError(f'{self.total} bytes of skips do not fit into 64 bits.')
-    sources = sorted({before for before, _, _ in pairs})
-    targets = sorted({after for _, after, _ in pairs})
+    sources = sorted({p for p, _, _ in pairs})
+    targets = sorted({j for _, j, _ in pairs})
     # [r, c]: the bytes of pairs among the first r sources and c targets.
     table = np.zeros((len(sources) + 1, len(targets) + 1), np.int64)
-    row_of = {layer: row for row, layer in enumerate(sources, 1)}
-    column_of = {layer: column for column, layer in enumerate(targets, 1)}
-    for before, after, num_bytes in pairs:
-      table[row_of[before], column_of[after]] += num_bytes
+    for p, j, num_bytes in pairs:
+      table[sources.index(p) + 1, targets.index(j) + 1] += num_bytes
     self._table: IntArray = table.cumsum(axis=0).cumsum(axis=1)
     positions = np.arange(num_layers + 1)
     self._row: IntArray = np.searchsorted(sources, positions)
     self._column: IntArray = np.searchsorted(targets, positions)
-    self._before: IntArray = self._table[self._row, self._column]
 
   def into(self, starts: IntArray, ends: IntArray) -> IntArray:
     """Bytes that reach layers `starts` to `ends` - 1 as a cell.
@@ -115,5 +104,6 @@ class SkipBytes:
       starts: Positions; any shape that broadcasts with `ends`.
       ends: Positions after the cells' last layers; larger than starts.
     """
-    reached: IntArray = self._table[self._row[starts], self._column[ends]]
-    return reached - self._before[starts]
+    rows = self._row[starts]
+    reached: IntArray = self._table[rows, self._column[ends]]
+    return reached - self._table[rows, self._column[starts]]

@@ -12,8 +12,8 @@ from lingvo_gpipe import partitioner
 from lingvo_gpipe.costing import weights
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
-  check_layers,
 )
+from lingvo_gpipe.pipeline.param_values import check_layers
 
 __all__ = ['FeatureExtractionLayer', 'PartitionSequentialLayers']
 

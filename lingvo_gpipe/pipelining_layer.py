@@ -2,33 +2,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layer that runs cells on several devices as a pipeline."""
 
-import inspect
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe import cluster
-from lingvo_gpipe.engine import placement
+from lingvo_gpipe.engine.tensors import on_device
 from lingvo_gpipe.feature_extraction_layer import PartitionSequentialLayers
 from lingvo_gpipe.pipeline import (
-  mini_batch,
+  named_values,
   param_values,
   plain_run,
   trained_variables,
-  wiring,
 )
 from lingvo_gpipe.pipeline import run as pipeline_run
-from lingvo_gpipe.pipeline.eager_traces import EagerTraces
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
   PlacedKey,
-  check_layer,
-  check_layers,
   to_tuple,
 )
-from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
+from lingvo_gpipe.pipeline.plan import Traces
+from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES, Schedule
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
 __all__ = [
@@ -49,6 +45,16 @@ class PipeliningLayer(base_layer.BaseLayer):
   The loss may be outside: `FProp` returns the last cell's outputs for the whole
   mini-batch. Or it may be inside, in the last cell, as `loss_tpl`:
   `ComputeLoss` then runs each backward task as early as `schedule` has it.
+
+  Attributes:
+    schedule: The Schedule of the last FProp or ComputeLoss; None before.
+    constant_loss_weight: The weight of a micro-batch's loss, if it is one
+      number for all. None if it is computed from the micro-batch, as it should
+      be, if ComputeLoss has not been called, or if there was only one
+      micro-batch.
+    trained_variables: Which of its variables are trained.
+    has_tied_weights: Whether a layer uses the weights of another one.
+    eager_traces: What eager calls of it have traced.
   """
 
   @classmethod
@@ -146,14 +152,20 @@ class PipeliningLayer(base_layer.BaseLayer):
     return p
 
   def __init__(self, params):
-    _CheckParams(params)
+    param_values.check_pipeline(params)
     cluster.prepare_devices()
     super().__init__(params)
     p = self.params
-    self._trained = trained_variables.find(self)
+    self.trained_variables = trained_variables.find(self)
     p.cell_tpl = self._CellParams()
-    _CheckCells(p)
-    self._wiring = _CheckedWiring(p)
+    param_values.check_cells(p)
+    layers = _LayersOfCells(p)
+    self._wiring = _CheckedWiring(p, layers)
+    self.has_tied_weights = any(
+      named_values.declared(layer).weights_of
+      for of_cell in layers
+      for _, layer in of_cell
+    )
     self._devices = self._CellDevices()
     for layer in p.before_tpl:
       self._CreatePlacedChild(layer.name, layer, self._devices[0])
@@ -162,12 +174,12 @@ class PipeliningLayer(base_layer.BaseLayer):
       self._CreatePlacedChild(cell.name, _WithoutScope(cell, shared), device)
     if p.loss_tpl is not None:
       self._CreatePlacedChild('loss', p.loss_tpl, self._devices[-1])
-    trained_variables.check_learners(self, self._trained)
+    trained_variables.check_learners(self, self.trained_variables)
     self._numbers = self._NumberLayers()
-    self._schedule = None
+    self.schedule: Schedule | None = None
     self._emitted: list[EmittedSchedule] = []
-    self._eager_traces: dict[Hashable, EagerTraces] = {}
-    self._constant_loss_weight: float | None = None
+    self.eager_traces: dict[Any, Traces] = {}
+    self.constant_loss_weight: float | None = None
 
   # -- Construction.
 
@@ -232,7 +244,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     return list(self._devices)
 
   @property
-  def cell_wiring(self) -> list[wiring.CellWiring]:
+  def cell_wiring(self) -> list[named_values.CellWiring]:
     """Which named values each cell passes on and takes."""
     return list(self._wiring)
 
@@ -249,39 +261,15 @@ class PipeliningLayer(base_layer.BaseLayer):
     return dict(self._numbers)
 
   @property
-  def trained_variables(self) -> trained_variables.TrainedVariables:
-    """Which of its variables are trained."""
-    return self._trained
-
-  @property
-  def schedule(self):
-    """The Schedule of the last FProp or ComputeLoss; None before."""
-    return self._schedule
-
-  @property
   def emitted(self) -> list[EmittedSchedule]:
     """What each FProp or ComputeLoss so far put into a graph, in order."""
     return list(self._emitted)
-
-  @property
-  def eager_traces(self) -> dict[Hashable, EagerTraces]:
-    """What eager calls of it have traced."""
-    return self._eager_traces
-
-  @property
-  def constant_loss_weight(self) -> float | None:
-    """The weight of a micro-batch's loss, if it is one number for all.
-
-    None if it is computed from the micro-batch, as it should be, if ComputeLoss
-    has not been called, or if there was only one micro-batch.
-    """
-    return self._constant_loss_weight
 
   def _InternalGetTheta(self):
     # Casts of weights to fprop_dtype belong on the weights' own device.
     theta = super()._InternalGetTheta()
     for name, child in self.children.items():
-      with placement.on_device(self.device_of(name)):
+      with on_device(self.device_of(name)):
         theta[name] = child.theta
     return theta
 
@@ -290,7 +278,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     if self.do_eval:
       return theta
     for name, child in self.children.items():
-      with placement.on_device(self.device_of(name)):
+      with on_device(self.device_of(name)):
         theta[name] = child.AddGlobalVN(theta[name])
     return theta
 
@@ -364,7 +352,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     run = self._Start(
       theta, to_tuple(inputs), targets, side_inputs, with_loss=True
     )
-    self._constant_loss_weight = run.constant_loss_weight
+    self.constant_loss_weight = run.constant_loss_weight
     return run.metrics()
 
   def _Start(
@@ -392,14 +380,14 @@ class PipeliningLayer(base_layer.BaseLayer):
         'these a value, or None.'
       )
     args = self._RunBefore(theta, args)
-    if plain_run.wanted():
+    if plain_run.OPEN.stack:
       return plain_run.start(
         self, theta, args, targets, side_inputs, with_loss=with_loss
       )
-    run = pipeline_run.PipelineRun(
+    run = pipeline_run.start(
       self, theta, args, targets, side_inputs, with_loss=with_loss
     )
-    self._schedule = run.schedule
+    self.schedule = run.schedule
     if not tf.executing_eagerly():
       self._emitted.append(run.emitted)
     return run
@@ -407,77 +395,31 @@ class PipeliningLayer(base_layer.BaseLayer):
   def _RunBefore(self, theta, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Runs the layers before the pipeline, on the first device."""
     for layer in self.params.before_tpl:
-      with placement.on_device(self._devices[0]):
+      with on_device(self._devices[0]):
         args = to_tuple(
           self.children[layer.name].FProp(theta[layer.name], *args)
         )
     return args
 
 
-def _CheckParams(p) -> None:
-  """Raises ValueError if params are not usable, whatever the cells are."""
-  for name in ('before_tpl', 'cell_tpl'):
-    check_layers(p.Get(name), f'{p.name}.{name}')
-  if p.loss_tpl is not None:
-    check_layer(p.loss_tpl, f'{p.name}.loss_tpl')
-    _CheckLossCall(p)
-  param_values.of_schedule(p)
-  for name in ('shared_inputs', 'side_inputs'):
-    param_values.names(p, name)
-  for name in ('bprop_variable_filter', 'bprop_variable_exclusion'):
-    param_values.text(p, name, or_none=True)
-  if p.loss_tpl is None and p.schedule != 'gpipe':
-    raise ValueError(
-      f'{p.name}.schedule is {p.schedule!r}, which needs loss_tpl: with the '
-      'loss outside of the pipeline no backward task can run before all '
-      "forward tasks have. Set loss_tpl, or schedule to 'gpipe'."
-    )
-  mini_batch.check_shared_inputs(p)
-
-
-def _CheckLossCall(p) -> None:
-  """Raises ValueError if loss_tpl takes no outputs and targets."""
-  fprop = inspect.signature(p.loss_tpl.cls.FProp)
-  try:
-    fprop.bind(None, None, None, None)
-  except TypeError as error:
-    raise ValueError(
-      f'{p.name}.loss_tpl is Params of {p.loss_tpl.cls.__name__}, whose FProp '
-      f'takes {fprop}; it must take (self, theta, outputs, targets): {error}. '
-      '`outputs` is what the last cell returns, even if it is a tuple; '
-      '`targets` is what ComputeLoss is given, and may be None.'
-    ) from error
-
-
-def _CheckCells(p) -> None:
-  """Raises ValueError if there are no cells, or they have no own names."""
-  if not p.cell_tpl:
-    raise ValueError(f'{p.name}.cell_tpl is empty; set at least one cell.')
-  names = [layer.name for layer in [*p.before_tpl, *p.cell_tpl]]
-  if not all(names):
-    raise ValueError(
-      f'{p.name}: every layer of before_tpl and cell_tpl needs a name; they '
-      f'have {names}.'
-    )
-  if len(set(names)) < len(names):
-    raise ValueError(
-      f'{p.name}: the names of before_tpl and cell_tpl must differ; they are '
-      f'{names}.'
-    )
-
-
-def _CheckedWiring(p) -> list[wiring.CellWiring]:
-  """The cells' wiring; raises ValueError if it cannot work."""
-  cells = [wiring.layers_of_cell(cell) for cell in p.cell_tpl]
+def _LayersOfCells(p) -> list[list[named_values.NamedParams]]:
+  cells = [named_values.layers_of_cell(cell) for cell in p.cell_tpl]
   if p.loss_tpl is not None:
     cells[-1].append(('loss', p.loss_tpl))
-  wiring.check(
+  return cells
+
+
+def _CheckedWiring(
+  p, cells: list[list[named_values.NamedParams]]
+) -> list[named_values.CellWiring]:
+  """The cells' wiring; raises ValueError if it cannot work."""
+  named_values.check(
     [layer for layers in cells for layer in layers],
     p.side_inputs,
     weights_only=[(layer.name, layer) for layer in p.before_tpl],
     what=p.name,
   )
-  return wiring.wire(cells, p.side_inputs)
+  return named_values.wire(cells, p.side_inputs)
 
 
 def _SubNames(cell) -> list[str]:

@@ -7,7 +7,7 @@ from lingvo.core import cluster_factory
 
 from lingvo_gpipe.costing import pipeline_plan
 from lingvo_gpipe.cutting.cut_table import CutTable
-from lingvo_gpipe.pipeline.feature_extraction_layer import check_layers
+from lingvo_gpipe.pipeline.param_values import check_layers
 from lingvo_gpipe.pipelining_layer import PipeliningLayer
 
 __all__ = ['GPipeSequentialLayer']

@@ -20,8 +20,8 @@ from lingvo_gpipe import cluster, cpu_devices
 from lingvo_gpipe.pipeline import plain_run
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
+  descendants,
 )
-from lingvo_gpipe.pipeline.lingvo_cell import descendants
 from lingvo_gpipe.training import pipeline_report, user_error
 
 _BATCH_NORMS = (bn_layers.BatchNormLayer, bn_layers.BatchNormLayerNoPadding)

@@ -16,7 +16,8 @@ from lingvo_gpipe.costing.static_values import (
   Frame,
   trip_count,
 )
-from lingvo_gpipe.engine import gradient_graph, graph_function, tensor_specs
+from lingvo_gpipe.engine import gradient_graph, graph_function
+from lingvo_gpipe.engine.tensors import differentiable, flat_tensors, spec_bytes
 
 # Ops whose output is their input's memory.
 _SAME_MEMORY = frozenset(
@@ -65,11 +66,11 @@ def backward(
   results = graph.outputs[:num_outputs]
   ys = [y for y, use in zip(results, given, strict=True) if use]
   ys += graph.outputs[num_outputs : num_outputs + trace.function.num_losses]
-  ys = [y for y in ys if tensor_specs.differentiable(y)]
-  num_inputs = len(tensor_specs.leaves(trace.call.inputs))
+  ys = [y for y in ys if differentiable(y)]
+  num_inputs = len(flat_tensors(trace.call.inputs))
   data = graph.inputs[:num_inputs] if input_gradients else []
   weights = trace.function.weight_inputs(trained)
-  used = [x for x in (*data, *weights) if tensor_specs.differentiable(x)]
+  used = [x for x in (*data, *weights) if differentiable(x)]
   if not ys or not used:
     none = (False,) * num_inputs
     return Backward(0, _kept_bytes(graph, results), none)
@@ -148,7 +149,7 @@ def _memory(tensor: tf.Tensor) -> tf.Tensor:
 def _bytes(tensor: tf.Tensor) -> int:
   if tensor.dtype.base_dtype == tf.variant:
     return _list_bytes(tensor)
-  return tensor_specs.spec_bytes(tensor)
+  return spec_bytes(tensor)
 
 
 def _list_bytes(tensor: tf.Tensor) -> int:
@@ -160,6 +161,6 @@ def _list_bytes(tensor: tf.Tensor) -> int:
   if data is None or not data.is_set or not trips:
     return 0
   return trips * sum(
-    tensor_specs.spec_bytes(tf.TensorSpec(element.shape, element.dtype))
+    spec_bytes(tf.TensorSpec(element.shape, element.dtype))
     for element in data.shape_and_type
   )

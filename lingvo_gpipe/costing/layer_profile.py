@@ -29,8 +29,8 @@ from lingvo_gpipe.costing.layer_trace import (
   check_known,
 )
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.engine import tensor_specs
-from lingvo_gpipe.pipeline import named_values, wiring
+from lingvo_gpipe.engine.tensors import differentiable, flat_tensors, num_bytes
+from lingvo_gpipe.pipeline import named_values
 from lingvo_gpipe.pipeline.feature_extraction_layer import to_tuple
 
 
@@ -189,7 +189,7 @@ class _Profiler:
 
   def _theta_specs(self, source: str, user: str) -> tuple[Any, Any]:
     """Specs of what a layer uses of another one's theta, and its names."""
-    owner, part = wiring.find_owner(source, self._names)
+    owner, part = named_values.find_owner(source, self._names)
     if owner is None:
       raise ValueError(
         f'Layer {user!r} uses the weights of {source!r}, but there is no such '
@@ -237,26 +237,22 @@ class _Profiler:
       self._first_trained = next(
         (i for i, flags in enumerate(trained) if any(flags)), len(traces)
       )
-    behind = tuple(
-      map(
-        tensor_specs.differentiable, tensor_specs.leaves(traces[-1][0].outputs)
-      )
-    )
+    behind = tuple(map(differentiable, flat_tensors(traces[-1][0].outputs)))
     takers: dict[str, tuple[bool, ...]] = {}
     for index in reversed(range(len(traces))):
       trace, call = traces[index]
       given = list(behind)
       for value, nest in sorted(trace.put.items()):
-        unused = (False,) * len(tensor_specs.leaves(nest))
+        unused = (False,) * len(flat_tensors(nest))
         given += takers.pop(value, unused)
       profile, has_gradient = self._profile(
         index, trace, call, tuple(given), trained[index]
       )
       profiles.append(profile)
       flags = iter(has_gradient)
-      behind = tuple(next(flags) for _ in tensor_specs.leaves(trace.call.args))
+      behind = tuple(next(flags) for _ in flat_tensors(trace.call.args))
       for value, nest in sorted(trace.call.taken.items()):
-        mine = [next(flags) for _ in tensor_specs.leaves(nest)]
+        mine = [next(flags) for _ in flat_tensors(nest)]
         others = takers.get(value, (False,) * len(mine))
         takers[value] = tuple(map(max, mine, others))
     return profiles[::-1]
@@ -283,7 +279,7 @@ class _Profiler:
       forward=self._forward_flops[id(trace)],
       backward=back.flops,
       activation_bytes=back.activation_bytes,
-      output_bytes=tensor_specs.num_bytes(trace.outputs),
+      output_bytes=num_bytes(trace.outputs),
       has_backward=index >= self._first_trained,
     )
     profile = LayerProfile(

@@ -14,7 +14,8 @@ from lingvo.core import base_layer
 
 from lingvo_gpipe.costing import weights
 from lingvo_gpipe.costing.building import explained
-from lingvo_gpipe.engine import cell_function, tensor_specs
+from lingvo_gpipe.engine import cell_function
+from lingvo_gpipe.engine.tensors import signature
 from lingvo_gpipe.pipeline import named_values
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
@@ -53,7 +54,7 @@ class LayerCall:
 
   def key(self) -> Any:
     """Equal for calls with tensors of the same shapes and dtypes."""
-    return tensor_specs.key((self.inputs, dict(self.tied)))
+    return signature((self.inputs, dict(self.tied)))
 
 
 class LayerTrace:

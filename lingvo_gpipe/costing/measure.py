@@ -16,10 +16,9 @@ from lingvo.core import py_utils
 from lingvo_gpipe.costing.building import explained, own_graph
 from lingvo_gpipe.costing.cost_session import session_config
 from lingvo_gpipe.costing.layer_trace import LayerTrace
-from lingvo_gpipe.engine import placement, tensor_specs
 from lingvo_gpipe.engine.backward_function import BackwardFunction
-from lingvo_gpipe.engine.barrier import barrier
 from lingvo_gpipe.engine.cell_function import HasGradient
+from lingvo_gpipe.engine.tensors import barrier, flat_tensors, on_device
 
 _WARM_UP_RUNS = 2
 # Runs go on until both the least number and the least time are reached.
@@ -104,7 +103,7 @@ class _Passes:
       _has_gradient(trace, given), input_gradients, trained=trained
     )
     self.has_backward = not function.backward.is_empty
-    with placement.on_device(''):
+    with on_device(''):
       args, taken = _data(trace)
       step = tf.cast(py_utils.GetGlobalStep(), tf.int64)
       self._arguments = function.arguments(
@@ -157,7 +156,7 @@ class _Passes:
     self, one: Callable[[], tf.Operation], repeats: int
   ) -> tf.Operation:
     """A pass several times."""
-    with placement.on_device(''):
+    with on_device(''):
       last = one()
       for _ in range(repeats - 1):
         with tf.control_dependencies([last]):
@@ -217,9 +216,9 @@ def _other_memory(num_bytes: int) -> list[tf.Tensor]:
 
 def _has_gradient(trace: LayerTrace, given: Sequence[bool]) -> HasGradient:
   flags = iter(given)
-  outputs = [next(flags) for _ in tensor_specs.leaves(trace.outputs)]
+  outputs = [next(flags) for _ in flat_tensors(trace.outputs)]
   put = {
-    name: [next(flags) for _ in tensor_specs.leaves(nest)]
+    name: [next(flags) for _ in flat_tensors(nest)]
     for name, nest in sorted(trace.put.items())
   }
   return HasGradient(outputs, put)

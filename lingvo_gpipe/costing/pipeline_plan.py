@@ -37,15 +37,14 @@ from lingvo_gpipe.cutting.partitioner import (
   partition,
 )
 from lingvo_gpipe.cutting.skips import Skip
-from lingvo_gpipe.engine import tensor_specs
+from lingvo_gpipe.engine.tensors import num_bytes
 from lingvo_gpipe.pipeline import (
   flat_layers,
-  leaves,
   named_values,
   param_values,
-  tensor_shapes,
   trained_variables,
 )
+from lingvo_gpipe.pipeline.mini_batch import leaf_names, matches
 from lingvo_gpipe.pipeline.trained_variables import TrainedVariables
 
 BALANCES = ('flops', 'params', 'measured')
@@ -225,9 +224,9 @@ def _micro_batch_size(params: Any) -> int | None:
     return int(params.micro_batch_size)
   inputs = _shapes(params, 'input_shapes')
   for name, spec in zip(
-    leaves.names(inputs, 'inputs'), tf.nest.flatten(inputs), strict=True
+    leaf_names(inputs, 'inputs'), tf.nest.flatten(inputs), strict=True
   ):
-    if any(leaves.matches(name, entry) for entry in params.shared_inputs):
+    if any(matches(name, entry) for entry in params.shared_inputs):
       continue
     if spec is not None and spec.shape.rank > params.batch_dim:
       return int(spec.shape[params.batch_dim]) or None
@@ -264,7 +263,7 @@ def _shapes(params: Any, name: str) -> Any:
   value = params.Get(name)
   if value is None or (isinstance(value, str) and not value.strip()):
     return None
-  return tensor_shapes.parse(value, f'{params.name}.{name}')
+  return param_values.specs(value, f'{params.name}.{name}')
 
 
 def _costs(
@@ -311,7 +310,7 @@ def _costs(
       for cost, time in zip(counted.costs, given, strict=True)
     ]
     counted = _Counted(costs, counted.skips)
-  return counted, balance, tensor_specs.num_bytes(shapes)
+  return counted, balance, num_bytes(shapes)
 
 
 def _given_costs(params: Any, num_layers: int) -> list[float]:
@@ -457,4 +456,4 @@ def _skips(
     for name, nest in profile.put.items():
       later = tuple(j for j in takers.get(name, ()) if j > i)
       if later:
-        yield Skip(i, later, tensor_specs.num_bytes(nest))
+        yield Skip(i, later, num_bytes(nest))

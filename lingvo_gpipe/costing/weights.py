@@ -16,7 +16,7 @@ from lingvo_gpipe.costing.building import (
   own_graph,
 )
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.engine.tensor_specs import spec
+from lingvo_gpipe.engine.tensors import spec
 
 # Optimizers keep float32, and gradients are summed in it at least.
 _SLOT_BYTES = 4

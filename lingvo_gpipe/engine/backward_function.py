@@ -16,15 +16,15 @@ before it, so that one sum a weight is alive and its order is fixed.
 import contextlib
 import functools
 from collections.abc import Container, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.engine import gradient_graph, graph_function, packing
-from lingvo_gpipe.engine.repeatable import Repeatable
-from lingvo_gpipe.engine.tensor_specs import differentiable, spec, sum_dtype
+from lingvo_gpipe.engine.graph_walks import Repeatable
+from lingvo_gpipe.engine.tensors import differentiable, spec, sum_dtype
 
-Weight = tf.Tensor | tf.IndexedSlices | None
+Weight: TypeAlias = tf.Tensor | tf.IndexedSlices | None
 
 
 class BackwardFunction:
@@ -50,11 +50,9 @@ class BackwardFunction:
       graph: The traced graph T.
       arguments: Its inputs, as calls are given them.
       ys: Tensors of it that are given a gradient.
-      data: Inputs of it to differentiate by, each on its own; None for one
-        whose gradient is not wanted.
+      data: Inputs of it to differentiate by; None where that is not wanted.
       weights: Inputs of it whose gradients are summed over micro-batches.
-      device: The device of each op in the functions; '' for where they are
-        called.
+      device: The device of each op in the functions; '' for where they run.
       weight: Which of ys is given the micro-batch's weight as its gradient: if
         that is 0, so are all gradients.
       packs: Whether what goes from call to call is packed.
@@ -103,7 +101,7 @@ class BackwardFunction:
   def _add_up(
     self,
   ) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
-    """Adds a micro-batch's weight gradients to the sums so far, within G.
+    """Adds weight gradients to the sums so far, within G.
 
     Every sum begins with 0, and never is -0. A micro-batch without weight gives
     0 in the cell that knows of it, but 0 or -0 in those before: bits that would
@@ -144,15 +142,10 @@ class BackwardFunction:
   def forward(
     self, args: Sequence[tf.Tensor], *, keep: bool
   ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Calls the cell.
+    """Calls the cell; returns what it returns, and the stash.
 
-    Args:
-      args: The arguments of the micro-batch's forward call.
-      keep: Whether to keep what the backward pass reads; if not, it is
-        recomputed, by `recompute`.
-
-    Returns:
-      What the cell returns; and the stash.
+    With `keep` the stash is what the backward pass reads; if not, it is what
+    `recompute` needs besides the arguments.
     """
     if keep:
       name, stash = 'forward_keep', self._residuals
@@ -250,15 +243,12 @@ class BackwardFunction:
 
   @functools.cached_property
   def _unrepeatable(self) -> tuple[list[tf.Tensor], set[tf.Operation]]:
-    """What the recomputed pass takes from the first one.
+    """What the recomputed pass takes from the first one; what it leaves out.
 
-    Returns:
-      Tensors of T that it needs, but cannot compute again; and the ops that it
-      leaves out, those without outputs included.
+    The tensors are those that it needs, but cannot compute again; ops without
+    outputs are left out, too.
     """
-    repeatable = Repeatable(
-      self._graph, graph_function.definitions(self._graph)
-    )
+    repeatable = Repeatable(self._graph)
     given = {t.op for t in self._graph.inputs}
     left_out = {
       op

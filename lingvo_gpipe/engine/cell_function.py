@@ -14,12 +14,17 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import graph_function, packing, xla
+from lingvo_gpipe.engine import graph_function, packing
 from lingvo_gpipe.engine.backward_function import (
   BackwardFunction,
   forward_function,
 )
-from lingvo_gpipe.engine.tensor_specs import spec
+from lingvo_gpipe.engine.tensors import (
+  compiles_graph,
+  flat_tensors,
+  spec,
+  specs_of,
+)
 
 
 @dataclasses.dataclass
@@ -30,9 +35,9 @@ class CellInputs:
     inputs: What the cell before hands on, or the pipeline's input: a nest.
     side_inputs: Inputs given to this cell alone, such as labels: a nest.
     weights: A flat list.
-    context: An int64 vector; see `Context`.
-    carry: A flat list of what the last micro-batch handed to this one within
-      the cell. It has no gradient.
+    context: Where in the training this is.
+    carry: What the last micro-batch handed to this one within the cell, a flat
+      list without gradients.
     taken: Values that earlier cells put aside, a nest by each name.
   """
 
@@ -56,6 +61,7 @@ class CellOutputs:
     put: Values put aside for later cells, a nest by each name.
     rests: What is left for later cells of the values taken, the same. They
       get the value from where it was put, but send its gradient here.
+    notes: What else the trace has to say; see `CellFunction.notes`.
   """
 
   outputs: Any
@@ -64,19 +70,15 @@ class CellOutputs:
   values: list[tf.Tensor] = dataclasses.field(default_factory=list)
   put: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   rests: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  notes: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
 class HasGradient:
   """For each tensor that a cell returns, whether it is given a gradient.
 
-  Or the gradients themselves. The order is that of a backward call.
-
-  Attributes:
-    outputs: For each tensor of the outputs.
-    put: For each tensor of the values put, by their names.
-    rests: For each tensor of the rests, by their names: those for which
-      gradients come back.
+  Or the gradients themselves, in the order of a backward call: of outputs; of
+  values put and of the rests for which gradients come back, by name.
   """
 
   outputs: Sequence[Any]
@@ -100,9 +102,6 @@ class Context:
 
   One vector, so that it depends on the global step: TensorFlow would bake a
   constant argument into a copy of the function for each micro-batch.
-
-  Attributes:
-    vector: int64 [5].
   """
 
   vector: tf.Tensor
@@ -142,6 +141,8 @@ class CellFunction:
     put: Specs of the values put aside, in their nests, by name.
     num_losses: How many losses the cell adds.
     num_values: How many values it hands to the caller.
+    notes: What the body returned as `CellOutputs.notes`.
+    graph: The traced graph T.
     captures: Tensors of the surrounding graph that the cell uses besides its
       arguments; weights in all but name.
     has_gradient: What `prepare_backward` was given.
@@ -164,18 +165,17 @@ class CellFunction:
     Args:
       name: The cell's name.
       body: What the cell computes.
-      inputs: Specs of `CellInputs.inputs`, None where there is no tensor.
-      side_inputs: Specs of `CellInputs.side_inputs`, likewise.
+      inputs: Specs, None where there is no tensor; as `side_inputs`, `taken`.
+      side_inputs: See `inputs`.
       weights: The weights.
       carry: The carry of the first micro-batch.
-      device: The device of each op in the functions; '' for where they are
-        called.
-      taken: Specs of `CellInputs.taken`, as those of inputs.
+      device: The device of each op in the functions; '' for where they run.
+      taken: See `inputs`.
     """
     self.name = name
     self.device = device
     self._input_nest = (inputs, dict(taken or {}), side_inputs)
-    input_specs = _tensors(self._input_nest)
+    input_specs = flat_tensors(self._input_nest)
     self._num_inputs = len(input_specs)
     self._num_weights = len(weights)
     specs = [
@@ -185,14 +185,14 @@ class CellFunction:
       *map(spec, carry),
     ]
     self._num_arguments = len(specs)
-    self._packs = not xla.compiles_graph()
-    self._graph = graph_function.trace(
+    self._packs = not compiles_graph()
+    self.graph: graph_function.FuncGraph = graph_function.trace(
       f'{name}_forward',
       lambda *args: self._run_body(body, args),
       specs,
       device,
     )
-    self.captures = list(self._graph.external_captures)
+    self.captures = list(self.graph.external_captures)
     self._forward: graph_function.GraphFunction | None = None
     self._backward: BackwardFunction | None = None
 
@@ -215,45 +215,42 @@ class CellFunction:
       )
     )
     nests = tf.nest.map_structure(
-      _tensor_or_none, (outputs.outputs, dict(outputs.put))
+      lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf),
+      (outputs.outputs, dict(outputs.put)),
     )
-    self.outputs, self.put = tf.nest.map_structure(_spec_or_none, nests)
-    self._rests = {n: _tensors(rest) for n, rest in outputs.rests.items()}
-    flat = _tensors(nests)
+    self.outputs, self.put = specs_of(nests)
+    self.notes = outputs.notes
+    self._rests = {n: flat_tensors(rest) for n, rest in outputs.rests.items()}
+    flat = flat_tensors(nests)
     self.num_outputs = len(flat)
     self.num_losses = len(outputs.losses)
     self.num_carry = len(outputs.carry)
     self.num_values = len(outputs.values)
     return [*flat, *outputs.losses, *outputs.carry, *outputs.values]
 
-  @property
-  def graph(self) -> graph_function.FuncGraph:
-    """The traced graph T."""
-    return self._graph
-
   def uses_weight(self, index: int) -> bool:
     """Whether the cell reads one of its weights as a tensor."""
-    weight = self._graph.inputs[self._num_inputs + index]
-    returned = any(t is weight for t in self._graph.outputs)
+    weight = self.graph.inputs[self._num_inputs + index]
+    returned = any(t is weight for t in self.graph.outputs)
     return returned or bool(weight.consumers())
 
   def pack_weights(self, weights: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """The weights as `arguments` takes them, for calls where this is."""
-    return packing.pack(weights, self._weight_items)
+    like = packing.items(self._all_weights, packs=self._packs)
+    return packing.pack(weights, like)
 
   @property
-  def _weight_items(self) -> list[packing.Item]:
+  def _all_weights(self) -> list[tf.Tensor]:
+    """The placeholders of all weights."""
     end = self._num_inputs + self._num_weights
-    weights = self._graph.inputs[self._num_inputs : end]
-    return packing.items(weights, packs=self._packs)
+    return self.graph.inputs[self._num_inputs : end]
 
   @property
   def _argument_items(self) -> list[packing.Item]:
-    inputs = self._graph.inputs
     return [
-      *inputs[: self._num_inputs],
-      *self._weight_items,
-      *inputs[self._num_inputs + self._num_weights :],
+      *self.data_inputs,
+      *packing.items(self._all_weights, packs=self._packs),
+      *self.graph.inputs[self._num_inputs + self._num_weights :],
     ]
 
   def arguments(
@@ -268,7 +265,7 @@ class CellFunction:
   ) -> list[tf.Tensor]:
     """The flat arguments of a call; the weights are from `pack_weights`."""
     return [
-      *_tensors((inputs, dict(taken or {}), side_inputs)),
+      *flat_tensors((inputs, dict(taken or {}), side_inputs)),
       *weights,
       context,
       *carry,
@@ -293,7 +290,7 @@ class CellFunction:
     """Calls the cell, keeping nothing."""
     if self._forward is None:
       self._forward = forward_function(
-        f'{self.name}_forward', self._graph, self._argument_items
+        f'{self.name}_forward', self.graph, self._argument_items
       )
     return self._forward(args)
 
@@ -325,7 +322,7 @@ class CellFunction:
     self.has_gradient = has_gradient
     ends = self.num_outputs, self.num_outputs + self.num_losses
     returned = [
-      *self._graph.outputs[: ends[1]],
+      *self.graph.outputs[: ends[1]],
       *(t for name in sorted(has_gradient.rests) for t in self._rests[name]),
     ]
     given = has_gradient.in_order([True] * self.num_losses)
@@ -334,7 +331,7 @@ class CellFunction:
     ys = [y for y, is_given in zip(returned, given, strict=True) if is_given]
     self._backward = BackwardFunction(
       self.name,
-      self._graph,
+      self.graph,
       self._argument_items,
       ys,
       self._data(input_gradients, without),
@@ -353,58 +350,50 @@ class CellFunction:
   ) -> list[tf.Tensor | None]:
     """The placeholders of inputs and of values taken, None if not wanted."""
     inputs, taken, _ = self._input_nest
-    wanted = [input_gradients] * len(_tensors(inputs))
+    wanted = [input_gradients] * len(flat_tensors(inputs))
     for name in sorted(taken):
-      wanted += [name not in without] * len(_tensors(taken[name]))
+      wanted += [name not in without] * len(flat_tensors(taken[name]))
     return [
       x if is_wanted else None
-      for x, is_wanted in zip(self._graph.inputs, wanted, strict=False)
+      for x, is_wanted in zip(self.graph.inputs, wanted, strict=False)
     ]
 
   def split_gradients(
     self, flat: Sequence[Any]
   ) -> tuple[list[Any], dict[str, list[Any]]]:
-    """Tells gradients of the inputs from those of the values taken.
-
-    Args:
-      flat: What a backward call returned as the inputs' gradients, or what is
-        known of each.
-
-    Returns:
-      What there is for each tensor of the inputs; and of the values taken, by
-      their names.
-    """
+    """Tells gradients of the inputs from those of the values taken, by name."""
     inputs, taken, _ = self._input_nest
-    end = len(_tensors(inputs))
+    end = len(flat_tensors(inputs))
     of_inputs, of_taken = list(flat[:end]), {}
     for name in sorted(taken):
-      start, end = end, end + len(_tensors(taken[name]))
+      start, end = end, end + len(flat_tensors(taken[name]))
       of_taken[name] = list(flat[start:end])
     return of_inputs, of_taken
 
   @property
+  def goes_back(self) -> bool:
+    """Whether it has a backward pass."""
+    return self._backward is not None
+
+  @property
   def backward(self) -> BackwardFunction:
+    """The functions of the backward pass; it must have one."""
     assert self._backward is not None, f'{self.name} is forward only.'
     return self._backward
 
   @property
   def data_inputs(self) -> list[tf.Tensor]:
     """The placeholders of inputs, values taken and side inputs."""
-    return self._graph.inputs[: self._num_inputs]
+    return self.graph.inputs[: self._num_inputs]
 
   def weight_inputs(
     self, trained: Sequence[bool] | None = None
   ) -> list[tf.Tensor]:
     """The placeholders of weights, those that are trained; then of captures."""
-    inputs = self._graph.inputs
-    weights = inputs[self._num_inputs : self._num_inputs + self._num_weights]
+    weights = self._all_weights
     if trained is not None:
       weights = list(itertools.compress(weights, trained))
-    return [*weights, *inputs[self._num_arguments :]]
-
-
-def _tensors(nest: Any) -> list[Any]:
-  return [leaf for leaf in tf.nest.flatten(nest) if leaf is not None]
+    return [*weights, *self.graph.inputs[self._num_arguments :]]
 
 
 def _pack(nest: Any, tensors: Sequence[tf.Tensor]) -> Any:
@@ -413,11 +402,3 @@ def _pack(nest: Any, tensors: Sequence[tf.Tensor]) -> Any:
     None if leaf is None else next(rest) for leaf in tf.nest.flatten(nest)
   ]
   return tf.nest.pack_sequence_as(nest, leaves)
-
-
-def _tensor_or_none(leaf: Any) -> tf.Tensor | None:
-  return None if leaf is None else tf.convert_to_tensor(leaf)
-
-
-def _spec_or_none(leaf: tf.Tensor | None) -> tf.TensorSpec | None:
-  return None if leaf is None else spec(leaf)

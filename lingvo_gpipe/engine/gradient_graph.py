@@ -166,13 +166,7 @@ class Captures:
     graph: graph_function.FuncGraph,
     arguments: Sequence[packing.Item],
   ):
-    """Finds it.
-
-    Args:
-      gradient: The gradient.
-      graph: The traced graph.
-      arguments: The inputs of the traced graph, as calls are given them.
-    """
+    """Finds it; `arguments` are the traced graph's, as calls are given them."""
     self._graph = gradient.graph
     inputs = gradient.graph.inputs[-len(gradient.captures) :]
     self._input_for = {
@@ -194,11 +188,7 @@ class Captures:
   def inputs(
     self, items: Callable[[list[tf.Tensor]], list[packing.Item]]
   ) -> list[packing.Item]:
-    """The gradient's placeholders: of arguments, of residuals, of the rest.
-
-    Args:
-      items: How residuals are handed over.
-    """
+    """The gradient's placeholders: of arguments, of residuals, of the rest."""
     return [
       *(
         [self._placeholder(t) for t in item]

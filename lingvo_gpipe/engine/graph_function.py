@@ -21,8 +21,9 @@ forward pass with the first one. And it would look at each call again, which
 makes the first step slow. So functions are marked for it to pass over.
 """
 
+import contextlib
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow.compat.v1 as tf
 from tensorflow.core.framework import attr_value_pb2, function_pb2
@@ -35,9 +36,10 @@ from tensorflow.python.framework import (
 )
 from tensorflow.python.framework import func_graph as func_graph_lib
 
-from lingvo_gpipe.engine import packing, pairwise_sums, xla
+from lingvo_gpipe.engine import packing, pairwise_sums
+from lingvo_gpipe.engine.tensors import compiles_graph
 
-FuncGraph = func_graph_lib.FuncGraph
+FuncGraph: TypeAlias = func_graph_lib.FuncGraph
 
 # A graph's optimiser passes over the functions of tf.data in its library, which
 # tf.data optimises: here nobody does. That is all this attribute does.
@@ -61,12 +63,9 @@ _NO_GRADIENT = 'LingvoGPipeNoGradient'
 
 @tf.RegisterGradient(_NO_GRADIENT)
 def _refuse_gradient(op: tf.Operation, *d_results: Any) -> None:
-  """Called if a gradient is to go through a call as such.
+  """Raises ValueError, in place of a gradient through a call that is lost.
 
   What the pipeline returns has gradients of its own, past the calls.
-
-  Raises:
-    ValueError: Always, in place of a gradient that is lost.
   """
   del d_results
   _refuse(op.name)
@@ -130,10 +129,8 @@ class GraphFunction:
   ) -> list[tf.Tensor]:
     """Calls the function where ops are placed now.
 
-    Args:
-      args: The arguments.
-      num_shaped: How many of the results, from the first, need to know their
-        shapes; None for all. With hundreds of calls it takes time to tell them.
+    Of the results only the first `num_shaped` are told their shapes, if it is
+    given. With hundreds of calls that takes time.
     """
     assert len(args) == self.num_inputs, (
       f'{self.name} takes {self.num_inputs} tensors, got {len(args)}.'
@@ -198,7 +195,7 @@ def _call_attributes(
     # It would go through the function's body for each call.
     '_disable_call_shape_inference': value(b=True),
   }
-  if not xla.compiles_graph():
+  if not compiles_graph():
     # The optimiser builds the function of each call that it might inline, and
     # only then finds that it must not. It does not begin with a call that XLA
     # compiles; XLA reads this attribute as a bool, and only then heeds it.
@@ -211,9 +208,7 @@ def needed(
 ) -> list[tf.Operation]:
   """The ops that must run for some others, in the order of the graph.
 
-  Args:
-    ops_or_tensors: What is wanted; not empty.
-    without: Ops that need not run, nor what only they need.
+  Those of `without` need not run, nor does what only they need.
   """
   found: set[tf.Operation] = set()
   pending = [getattr(x, 'op', x) for x in ops_or_tensors]
@@ -271,7 +266,8 @@ def _read_only_resources(inputs: Sequence[packing.Item]) -> list[int]:
   return [
     i
     for i, t in enumerate(inputs)
-    if packing.dtype(t) == tf.resource
+    if not isinstance(t, list)
+    and t.dtype == tf.resource
     and all(c.type in reads for c in t.consumers())
   ]
 
@@ -286,13 +282,8 @@ def trace(
 
   What `fn` uses of the surrounding graph becomes an input behind those of
   `specs`: see `FuncGraph.external_captures`. Summaries and batch-norm updates
-  that it adds to collections stay in the new graph's collections.
-
-  Args:
-    name: A name for the function.
-    fn: Takes one tensor for each of `specs`, returns a flat list of tensors.
-    specs: Shapes and dtypes of the inputs; dimensions may be unknown.
-    device: Where the ops in it are to run; '' for where it is called.
+  that it adds to collections stay in the new graph's collections. Its ops run
+  on `device`, or where the function is called if that is ''.
   """
   collections = {}
   if not tf.executing_eagerly():
@@ -335,7 +326,7 @@ def as_function(
   return GraphFunction(name, graph)
 
 
-def no_device():
+def no_device() -> contextlib.AbstractContextManager[Any]:
   """Hides devices and colocation around, which a new graph would inherit."""
   if tf.executing_eagerly():
     return tf.device(None)

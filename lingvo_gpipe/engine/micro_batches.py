@@ -18,8 +18,7 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.engine import graph_function
-from lingvo_gpipe.engine.barrier import barrier
-from lingvo_gpipe.engine.tensor_specs import spec, sum_dtype
+from lingvo_gpipe.engine.tensors import barrier, on_device, spec, sum_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,26 +48,24 @@ def choose_sizes(
 ) -> MicroBatchSizes:
   """Decides the size of each micro-batch.
 
+  One of `count` and `size` is given, or both.
+
   Args:
-    batch: Examples in the mini-batch; None if not known when the graph is
-      built.
+    batch: Examples in the mini-batch; None if the graph does not know.
     count: num_micro_batches, M; None to go by size. A `batch` smaller than M
       makes `batch` micro-batches of one example each.
     size: micro_batch_size; None to go by count.
 
   Raises:
-    ValueError: Neither is given, one is below 1, both are given and contradict
-      the batch, or only the size is given and the batch is not known.
+    ValueError: The batch is empty, both are given and contradict it, or only
+      the size is given and the batch is not known.
   """
-  for name, value in (('num_micro_batches', count), ('micro_batch_size', size)):
-    if value is not None and value < 1:
-      raise ValueError(f'{name} is {value}; it must be at least 1.')
+  if count is not None and count < 1:
+    raise ValueError(f'num_micro_batches is {count}; it must be at least 1.')
   if batch is not None and batch < 1:
     raise ValueError(
       f'The mini-batch has {batch} examples; it needs at least one.'
     )
-  if count is None and size is None:
-    raise ValueError('Set num_micro_batches or micro_batch_size.')
   if batch is None:
     if count is None:
       raise ValueError(
@@ -99,18 +96,57 @@ def _sizes_by_size(batch: int, count: int | None, size: int) -> MicroBatchSizes:
   return MicroBatchSizes(batch, sizes)
 
 
+@dataclasses.dataclass
+class Clock:
+  """Where in the training the mini-batch is.
+
+  Attributes:
+    step: The global step, an int64 scalar.
+    seed: The step seed around the pipeline, an int64 scalar.
+    sizes: The micro-batches' sizes: ints, or int64 scalars.
+    batch: The mini-batch's size, an int64 scalar.
+  """
+
+  step: tf.Tensor
+  seed: tf.Tensor
+  sizes: Sequence[Any]
+  batch: tf.Tensor
+
+  def contexts_on(self, device: str) -> list[tf.Tensor]:
+    """Each micro-batch's context, an int64 vector; see `cell_function.Context`.
+
+    All depend on the global step: TensorFlow makes a copy of a function for
+    each constant among its arguments.
+    """
+    count = len(self.sizes)
+    with on_device(device):
+      zero = tf.zeros([], tf.int64)
+      base = tf.stack([self.step, self.seed, zero, zero, self.batch])
+      numbers = tf.range(count, dtype=tf.int64)
+      zeros = tf.zeros([count], tf.int64)
+      if all(isinstance(size, int) for size in self.sizes):
+        sizes = tf.constant(self.sizes, tf.int64)
+      else:
+        sizes = tf.stack([tf.cast(size, tf.int64) for size in self.sizes])
+      offsets = tf.stack([zeros, zeros, numbers, sizes, zeros], axis=1)
+      return tf.unstack(base + offsets, num=count)
+
+  def share(self, micro_batch: int) -> tf.Tensor:
+    """A micro-batch's share of the mini-batch's examples, float32."""
+    size = tf.cast(self.sizes[micro_batch], tf.float32)
+    return size / tf.cast(self.batch, tf.float32)
+
+
 def batch_size(
   leaves: Sequence[tuple[str, tf.Tensor, int]],
 ) -> tuple[int | None, tuple[str, tf.Tensor, int]]:
-  """The number of examples in tensors.
+  """The number of examples, and the leaf whose size it is.
 
   Args:
-    leaves: For each tensor its name, itself, and which of its dimensions
-      counts the examples.
+    leaves: For each tensor its name, itself, and the dimension that counts.
 
   Returns:
-    The size if it is known, else None; and the one of `leaves` whose size it
-    is, at run time if not before.
+    The number, None if the graph does not know it; and one of `leaves`.
 
   Raises:
     ValueError: A tensor has no such dimension, two disagree, or there is none.
@@ -153,18 +189,16 @@ Dims = Sequence[int | None]
 def split(
   nest: Any, dims: Dims, sizes: MicroBatchSizes, run_time_sizes: Any = None
 ) -> list[Any]:
-  """Cuts every tensor of a nest; a None stays None in each part.
+  """Cuts every tensor of a nest into M; a None stays None in each part.
+
+  The parts are behind barriers: TensorFlow makes a copy of a function for each
+  constant that it finds among its arguments.
 
   Args:
     nest: Tensors, or None, in any nest.
     dims: Where; a tensor without such a dimension goes whole into each part.
     sizes: How.
-    run_time_sizes: What `sizes_at_run_time` returned; needed where `sizes`
-      does not know them.
-
-  Returns:
-    M nests of the same structure, behind barriers: TensorFlow makes a copy of
-    a function for each constant that it finds among its arguments.
+    run_time_sizes: By `sizes_at_run_time`, where `sizes` does not know them.
   """
   flat = tf.nest.flatten(nest)
   parts = list(sizes.sizes) if sizes.known else run_time_sizes
@@ -185,12 +219,8 @@ def sizes_at_run_time(
 ) -> tf.Tensor:
   """The M sizes, an int64 vector, for a batch known at run time only.
 
-  Args:
-    count: M.
-    batch: The number of examples, an int64 scalar.
-    may_be_empty: Whether micro-batches may be empty, if the batch is smaller
-      than M. If not, running the op fails then: a mean over no example is NaN.
-    what: What is cut, for the error.
+  If the batch is smaller than `count`, some are 0, or running the op fails if
+  they may not be empty: a mean over no example is NaN.
   """
   larger = tf.cast(tf.range(count, dtype=tf.int64) < batch % count, tf.int64)
   if may_be_empty:
@@ -211,10 +241,7 @@ def sizes_at_run_time(
 def merge(nests: Sequence[Any], dims: Dims) -> Any:
   """Joins the nests of all micro-batches into one.
 
-  Args:
-    nests: A nest for each micro-batch.
-    dims: Along which dimension; where there is none all micro-batches have the
-      same tensor, and the first one's is taken.
+  Where a tensor has no such dimension, that of the first micro-batch is taken.
   """
   return _join(nests, dims, lambda column: column[0])
 
@@ -272,9 +299,6 @@ def split_gradients(
     gradients: One for each tensor that was joined.
     nests: What was joined: for each micro-batch its tensors.
     dims: As they were joined.
-
-  Returns:
-    For each micro-batch, the gradients of its tensors, behind barriers.
   """
   columns = []
   for gradient, parts, dim in zip(

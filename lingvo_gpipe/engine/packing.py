@@ -32,9 +32,7 @@ Item: TypeAlias = 'tf.Tensor | list[tf.Tensor]'
 def items(tensors: Sequence[tf.Tensor], *, packs: bool = True) -> list[Item]:
   """How tensors are handed over: those that can be packed together, first.
 
-  Args:
-    tensors: The tensors.
-    packs: Whether to pack any. XLA knows no variants.
+  With `packs` unset none is packed. XLA knows no variants.
   """
   together = [t for t in tensors if packs and _can_be_packed(t)]
   if len(together) < 2:
@@ -49,12 +47,7 @@ def _can_be_packed(tensor: tf.Tensor) -> bool:
 
 
 def pack(tensors: Sequence[tf.Tensor], like: Sequence[Item]) -> list[tf.Tensor]:
-  """Packs tensors as `items` says for those that they stand for.
-
-  Args:
-    tensors: The tensors, in the order that `items` was given.
-    like: What it returned.
-  """
+  """Packs tensors as `items` said for those that they stand for."""
   if not any(isinstance(item, list) for item in like):
     return list(tensors)
   packed = [t for t in tensors if _can_be_packed(t)]
@@ -67,13 +60,7 @@ def unpack(
   like: Sequence[Item],
   tensors: Sequence[tf.Tensor],
 ) -> list[tf.Tensor]:
-  """The tensors that `pack` packed.
-
-  Args:
-    values: What it returned, or a function did.
-    like: As for `pack`.
-    tensors: What `items` was given, for dtypes and order.
-  """
+  """The tensors that `pack` packed; `items` was given `tensors`."""
   if not any(isinstance(item, list) for item in like):
     return list(values)
   dtypes = [t.dtype.base_dtype for t in tensors if _can_be_packed(t)]
@@ -97,11 +84,9 @@ def components(
 def packed_dtypes(
   tensor: tf.Tensor, definitions: Mapping[str, function_pb2.FunctionDef]
 ) -> list[tf.DType]:
-  """What is packed in a tensor of a graph; nothing if that is not known.
+  """What is packed in a variant of a graph; nothing if that is not known.
 
-  Args:
-    tensor: A tensor of dtype variant.
-    definitions: The functions that the graph may call, by name.
+  The functions that the graph may call are given by name.
   """
   op = tensor.op
   if op.type == 'OptionalFromValue':
@@ -151,14 +136,7 @@ def rewrite(
   inputs: Sequence[Item],
   outputs: Sequence[Item],
 ) -> None:
-  """Changes a function of single tensors into one of items.
-
-  Args:
-    definition: A function whose arguments are `flat(inputs)`, and whose results
-      `flat(outputs)`.
-    inputs: Its arguments are to be these.
-    outputs: And its results these.
-  """
+  """Changes a function of `flat(inputs)` into one of `inputs`; outputs too."""
   _pack_arguments(definition, inputs)
   _pack_results(definition, outputs)
 
@@ -172,8 +150,9 @@ def _pack_arguments(
   new_args, unpacked, renamed = [], [], {}
   for i, item in enumerate(inputs):
     if not isinstance(item, list):
-      kept.append(next(numbers))
-      new_args.append(args[kept[-1]])
+      number = next(numbers)
+      kept.append(number)
+      new_args.append(args[number])
       continue
     kept.append(None)
     name, node = f'packed_{i}', f'unpack_{i}'
@@ -203,13 +182,7 @@ def _set_arguments(
   args: Sequence[op_def_pb2.OpDef.ArgDef],
   kept: Sequence[int | None],
 ) -> None:
-  """Gives a function other arguments.
-
-  Args:
-    definition: The function.
-    args: The new ones.
-    kept: Where each was among the old ones, None if it is new.
-  """
+  """Gives a function other arguments; `kept` says where each was before."""
   del definition.signature.input_arg[:]
   definition.signature.input_arg.extend(args)
   for of_args in (definition.arg_attr, definition.resource_arg_unique_id):

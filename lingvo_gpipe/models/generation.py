@@ -24,7 +24,8 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 
-from lingvo_gpipe.engine import micro_batches, placement
+from lingvo_gpipe.engine import micro_batches
+from lingvo_gpipe.engine.tensors import on_device
 from lingvo_gpipe.models import sampling
 from lingvo_gpipe.pipeline import tied_weights
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
@@ -131,7 +132,7 @@ class _Cells:
     """The state of each layer of each cell, on the cell's device."""
     states = []
     for layers, device in zip(self._layers, self.devices, strict=True):
-      with placement.on_device(device):
+      with on_device(device):
         states.append(
           [layer.ZeroState(batch, max_length) for layer, _ in layers]
         )
@@ -147,7 +148,7 @@ class _Cells:
     """
     x, after = ids, []
     for k, device in enumerate(self.devices):
-      with placement.on_device(device):
+      with on_device(device):
         row = []
         for (layer, theta), state in zip(
           self._layers[k], states[k], strict=True
@@ -155,7 +156,7 @@ class _Cells:
           x, state = layer.ExtendStep(theta, x, state, time)
           row.append(state)
         after.append(row)
-    with placement.on_device(self.devices[-1]):
+    with on_device(self.devices[-1]):
       return x[:, -1], after
 
 
@@ -189,7 +190,7 @@ class _Rows:
     self._end_id = end_id
     # Where tokens are chosen.
     self._device = cells.devices[-1]
-    with placement.on_device(self._device):
+    with on_device(self._device):
       self._seed = tf.cast(seed, tf.int32)
 
   def run(
@@ -228,7 +229,7 @@ class _Rows:
       _, _, rows = tf.while_loop(
         goes_on, body, [first, tf.constant(False), rows], name='tokens'
       )
-    with placement.on_device(self._device):
+    with on_device(self._device):
       results = [
         py_utils.NestedMap(ids=row.ids, lengths=row.lengths) for row in rows
       ]
@@ -241,7 +242,7 @@ class _Rows:
     limit: tf.Tensor | None,
   ) -> tuple[tf.Tensor, tf.Tensor, list[py_utils.NestedMap]]:
     """How many tokens all prompts have; the limit; and the micro-batches."""
-    with placement.on_device(self._device):
+    with on_device(self._device):
       if limit is None:
         limit = tf.constant(self._max_length)
       limit = tf.clip_by_value(limit, 1, self._max_length)
@@ -267,7 +268,7 @@ class _Rows:
 
   def _random(self, time: tf.Tensor) -> list[tf.Tensor]:
     """A number in [0, 1) for each row, which depends on the place `time`."""
-    with placement.on_device(self._device):
+    with on_device(self._device):
       numbers = tf.random.stateless_uniform(
         [self._sizes.batch], seed=tf.stack([self._seed, time])
       )
@@ -284,7 +285,7 @@ class _Rows:
     time: tf.Tensor,
   ) -> py_utils.NestedMap:
     """Puts a token at the place `time`, if there is none of the prompt."""
-    with placement.on_device(self._device):
+    with on_device(self._device):
       here = tf.equal(tf.range(self._max_length), time)
       chosen = sampling.choose(logits, random, self._how)
       ended = row.lengths <= time
@@ -308,6 +309,6 @@ class _Rows:
   def _all_ended(self, rows: Sequence[Any], time: tf.Tensor) -> tf.Tensor:
     if self._end_id is None:
       return tf.constant(False)
-    with placement.on_device(self._device):
+    with on_device(self._device):
       lengths = tf.concat([row.lengths for row in rows], axis=0)
       return tf.reduce_all(lengths <= time)

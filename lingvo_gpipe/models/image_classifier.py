@@ -6,7 +6,7 @@ import lingvo.compat as tf
 from lingvo.core import metrics, py_utils
 
 from lingvo_gpipe.models import classification_loss, pipelined_task
-from lingvo_gpipe.pipeline import tensor_shapes
+from lingvo_gpipe.pipeline import param_values
 
 
 class ImageClassifier(pipelined_task.PipelinedTask):
@@ -109,7 +109,7 @@ def _TargetShapes(p):
   """The shapes of `_Targets`, if those of the images are given."""
   if p.pipeline.target_shapes or not p.pipeline.input_shapes:
     return p.pipeline.target_shapes
-  images = tensor_shapes.parse(
+  images = param_values.specs(
     p.pipeline.input_shapes, f'{p.name}.pipeline.input_shapes'
   )
   batch = tf.nest.flatten(images)[0].shape[p.pipeline.batch_dim]

@@ -13,7 +13,7 @@ from lingvo_gpipe.models import (
   sampling,
   transformer_layers,
 )
-from lingvo_gpipe.pipeline import flat_layers, named_values, tensor_shapes
+from lingvo_gpipe.pipeline import flat_layers, named_values, param_values
 
 _TARGETS = {'labels': 'int32', 'weights': 'float32', 'bytes': 'float32'}
 
@@ -71,7 +71,7 @@ class LanguageModel(pipelined_task.PipelinedTask):
     result = super().PipelineParams(p).Set(side_inputs=_SideNames(p))
     if not result.input_shapes:
       return result
-    ids = tensor_shapes.parse(
+    ids = param_values.specs(
       result.input_shapes, f'{p.name}.pipeline.input_shapes'
     )
     shape = ','.join(map(str, tf.nest.flatten(ids)[0].shape.as_list()))

@@ -10,7 +10,7 @@ Each is one layer to a pipeline, which can be cut between any two. Besides
 import lingvo.compat as tf
 from lingvo.core import activations, layers, py_utils
 
-from lingvo_gpipe.engine.barrier import barrier
+from lingvo_gpipe.engine.tensors import barrier
 from lingvo_gpipe.models import attention, linear
 from lingvo_gpipe.named_layers import NamedValueLayer
 

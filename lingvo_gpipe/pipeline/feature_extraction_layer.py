@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import lingvo.compat as tf
-from lingvo.core import base_layer, builder_layers, hyperparams, py_utils
+from lingvo.core import base_layer, py_utils
 
-from lingvo_gpipe.engine.barrier import barrier
+from lingvo_gpipe.engine.tensors import barrier
 from lingvo_gpipe.pipeline import param_values, seeds
 
 
@@ -18,6 +18,14 @@ def to_tuple(x: Any) -> tuple[Any, ...]:
   if isinstance(x, list | tuple) and not hasattr(x, '_fields'):
     return tuple(x)
   return (x,)
+
+
+def descendants(layer: base_layer.BaseLayer) -> list[base_layer.BaseLayer]:
+  """The layer and all layers in it."""
+  layers = [layer]
+  for child in py_utils.Flatten(layer.children):
+    layers += descendants(child)
+  return layers
 
 
 class PlacedKey(str):
@@ -31,12 +39,12 @@ class PlacedKey(str):
 
   place: int
 
-  def __new__(cls, name: str, place: int):
+  def __new__(cls, name: str, place: int) -> 'PlacedKey':
     key = super().__new__(cls, name)
     key.place = place
     return key
 
-  def __getnewargs__(self) -> tuple[str, int]:
+  def __getnewargs__(self) -> tuple[Any, ...]:
     return str(self), self.place  # What copies are made of.
 
   def __lt__(self, other: str) -> bool:
@@ -61,7 +69,7 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
   """
 
   @classmethod
-  def Params(cls):
+  def Params(cls) -> Any:
     p = super().Params()
     p.Define(
       'variable_name_prefix', '', 'Prefix of the name of each layer in sub.'
@@ -86,8 +94,8 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
     )
     return p
 
-  def __init__(self, params):
-    check_layers(params.sub, f'{params.name}.sub')
+  def __init__(self, params: Any):
+    param_values.check_layers(params.sub, f'{params.name}.sub')
     super().__init__(params)
     p = self.params
     fetched = p.act_fetch_layers or []
@@ -125,7 +133,7 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
           'FetchLayer has an activation to return. Put one after it.'
         )
 
-  def FProp(self, theta, *args):
+  def FProp(self, theta: Any, *args: Any) -> Any:
     """Runs the layers.
 
     Args:
@@ -133,8 +141,7 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
       *args: The first layer's arguments, then `num_act_inputs` activations.
 
     Returns:
-      What the last layer returns. If there are activations, a tuple that ends
-      with them.
+      What the last layer returns, in a tuple with activations if there are any.
     """
     p = self.params
     if len(args) <= p.num_act_inputs:
@@ -160,21 +167,21 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
     return outputs
 
   @property
-  def sequence(self):
+  def sequence(self) -> list[base_layer.BaseLayer]:
     """The layers, in order."""
     return [layer for _, layer in self._seq]
 
   @property
-  def leaves(self):
+  def leaves(self) -> list[base_layer.BaseLayer]:
     """The layers, in order, with those of FeatureExtractionLayers in place."""
-    found = []
+    found: list[base_layer.BaseLayer] = []
     for layer in self.sequence:
       inside = isinstance(layer, FeatureExtractionLayer)
       found += layer.leaves if inside else [layer]
     return found
 
   @classmethod
-  def FPropMeta(cls, p, *args):
+  def FPropMeta(cls, p: Any, *args: Any) -> py_utils.NestedMap:
     """FLOPs and output shapes, for Lingvo code that asks for them.
 
     The pipeline itself never calls it.
@@ -195,72 +202,12 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
     )
 
 
-def check_layers(value: Any, what: str, *, nested: bool = False) -> None:
-  """Checks that a Param is a list of layers' Params, and sequences in it, too.
-
-  Call it before Params are copied, because layers with variables cannot be.
-
-  Args:
-    value: The Param's value.
-    what: The Param, for errors.
-    nested: Whether lists may be in it, to any depth, or one layer in its place.
-
-  Raises:
-    ValueError: It is, or has in it, something else, such as a layer.
-  """
-  if isinstance(value, list | tuple):
-    for i, layer in enumerate(value):
-      if nested:
-        check_layers(layer, f'{what}[{i}]', nested=True)
-      else:
-        check_layer(layer, f'{what}[{i}]')
-  elif nested:
-    check_layer(value, what, nested=True)
-  else:
-    raise ValueError(
-      f'{what} is {_kind(value)}; it must be a list of Params of layers.'
-    )
-
-
-def check_layer(value: Any, what: str, *, nested: bool = False) -> None:
-  """The same for a Param that is one layer's Params."""
-  cls = value.cls if isinstance(value, hyperparams.InstantiableParams) else None
-  if cls is None or not issubclass(cls, base_layer.BaseLayer):
-    name = value if isinstance(value, type) else type(value)
-    layer = issubclass(name, base_layer.BaseLayer)
-    example = f'{name.__name__ if layer else "MyLayer"}.Params().Set(name=...)'
-    raise ValueError(
-      f'{what} is {_kind(value)}; it must be Params of a layer, as in '
-      f'{example}.'
-    )
-  if not isinstance(value.name, str | None):
-    raise ValueError(f'{what}.name is {value.name!r}; it must be text.')
-  if issubclass(cls, builder_layers.SequentialLayer):
-    param_values.whole_number(value, 'repeat', 0, what=what)
-  elif issubclass(cls, FeatureExtractionLayer):
-    param_values.text(value, 'variable_name_prefix', what=what)
-  else:
-    return
-  check_layers(value.sub, f'{what}.sub', nested=nested)
-
-
-def _kind(value: Any) -> str:
-  """A Param's value in a few words."""
-  if isinstance(value, hyperparams.InstantiableParams):
-    return f'Params of {value.cls.__name__}'
-  if isinstance(value, type):
-    return f'the class {value.__name__}'
-  if isinstance(value, base_layer.BaseLayer):
-    return f'a layer, an instance of {type(value).__name__}'
-  return repr(value)
-
-
 def _Key(name: str) -> str:
   """Under which name theta has a layer: not all names can be keys there."""
   return name if name[0].isalpha() or name[0] == '_' else f'layer_{name}'
 
 
-def _CheckActivations(p, fetched: Sequence[str]) -> None:
+def _CheckActivations(p: Any, fetched: Sequence[str]) -> None:
   for name in ('num_act_inputs', 'num_act_outputs'):
     param_values.whole_number(p, name, 0)
   if fetched:

@@ -25,8 +25,8 @@ from lingvo.core import base_layer, builder_layers
 
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
-  check_layers,
 )
+from lingvo_gpipe.pipeline.param_values import check_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class FlatLayer:
 
 
 def flatten(sub: Any, owner: Any) -> list[FlatLayer]:
-  """Flattens layers.
+  """Replaces sequences of layers by what is in them.
 
   Args:
     sub: Params of layers, in order; lists nested to any depth.
@@ -69,8 +69,7 @@ def flatten(sub: Any, owner: Any) -> list[FlatLayer]:
       inherit; its name is in errors.
 
   Returns:
-    All layers, `SequentialLayer`s and `FeatureExtractionLayer`s replaced by
-    what is in them. A layer without a name is called layer_N, after its place.
+    All layers. One without a name is called layer_N, after its place.
 
   Raises:
     ValueError: There is no layer, something is no Params of one, or two have

@@ -21,6 +21,8 @@ losses weighted by tokens. Without s each task's gradients would be W times
 those of a model without a pipeline, too much for half precision.
 """
 
+import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,184 +30,222 @@ import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 from tensorflow.python.framework import ops
 
-from lingvo_gpipe.engine import graph_function, placement, tensor_specs
-from lingvo_gpipe.engine.tensor_specs import spec
+from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine.engine import Engine, LossGradients
+from lingvo_gpipe.engine.tensors import differentiable, on_device, spec
 
 # The metric that shows the auxiliary losses.
 AUX = 'aux_loss'
 _FLOAT32_EXPONENT = 0x7F800000
 
 
-class PipelineLoss:
-  """Turns a loss layer's metrics into what the engine needs, and back.
+@dataclasses.dataclass(frozen=True)
+class TracedLoss:
+  """What the trace of the last cell says of the loss in it.
 
   Attributes:
-    has_output: Whether what is differentiated has a part in the loss layer.
-    has_aux_losses: Whether auxiliary losses belong to it.
-    differentiable: Known from a trace on: the names of the metrics besides the
-      loss that may have gradients.
+    metric: The metric that is differentiated.
+    names: Those of all metrics, ascending.
+    differentiable: Other metrics than the loss that may have gradients.
+    known_weight: The loss's weight, if it is the same for all micro-batches.
   """
 
-  def __init__(self, device: str, metric: str = 'loss'):
-    """Prepares the loss.
+  metric: str
+  names: tuple[str, ...]
+  differentiable: tuple[str, ...]
+  known_weight: float | None
 
-    Args:
-      device: The last cell's device.
-      metric: The metric that is differentiated.
-    """
-    self._device = device
-    self._metric = metric
-    self.has_output = metric != AUX
-    self.has_aux_losses = metric in ('loss', AUX)
-    self.differentiable: list[str] = []
-    self._names: list[str] | None = None
-    self._known_weights: set[float | None] = set()
-    self._combine: dict[Any, graph_function.GraphFunction] = {}
-
-  def in_cell(
-    self, layer: base_layer.BaseLayer, metrics: Any
-  ) -> tuple[Any, list[tf.Tensor]]:
-    """Called while the last cell is traced.
-
-    Args:
-      layer: The loss layer, for messages.
-      metrics: What its FProp returned.
-
-    Returns:
-      The cell's output, l_m of the metric that is differentiated; and values:
-      each metric's value and weight, float32, by ascending name.
-
-    Raises:
-      ValueError: These are not Lingvo metrics with a 'loss'.
-    """
-    check_metrics(layer, metrics)
-    self._names = sorted(metrics)
-    values = []
-    for name in self._names:
-      for part in metrics[name]:
-        values.append(tf.stop_gradient(_float32(part)))
-    weight = metrics['loss'][1]
-    known = tf.get_static_value(tf.convert_to_tensor(weight))
-    self._known_weights.add(None if known is None else float(known))
-    self.differentiable = [
-      name
-      for name in self._names
-      if name != 'loss' and _may_have_gradient(metrics[name][0])
-    ]
-    outputs = py_utils.NestedMap()
-    if self.has_output:
-      outputs.loss = _float32(metrics[self._metric][0])
-    return outputs, values
+  def weight(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """w_m, among the values of micro-batch m."""
+    name = 'loss' if self.metric == AUX else self.metric
+    return values[2 * self.names.index(name) + 1]
 
   def scale(
     self, values: Sequence[tf.Tensor], examples: Any, count: int
   ) -> tf.Tensor:
     """The power of two s, float32.
 
-    Args:
-      values: Those of the first micro-batch: with some schedules no others are
-        known before the first backward task.
-      examples: How many examples it has. They stand for its weight if it has
-        none.
-      count: M.
+    It goes by the first micro-batch's values: with some schedules no others are
+    known before the first backward task. If that has no weight, its examples
+    stand for it. `count` is M.
     """
-    with placement.on_device(self._device):
-      weight = tf.abs(self.loss_weight(values))
-      weight = tf.where(weight > 0, weight, tf.cast(examples, tf.float32))
-      exponent = tf.bitwise.bitwise_and(
-        tf.bitcast(count * weight, tf.int32), _FLOAT32_EXPONENT
-      )
-      return 1 / tf.bitcast(exponent, tf.float32)
-
-  def loss_weight(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
-    """w_m, among the values of micro-batch m."""
-    name = self._metric if self.has_output else 'loss'
-    return values[2 * self._names.index(name) + 1]
-
-  def constant_weight(self, sizes: Sequence[int | None]) -> float | None:
-    """The loss's weight, if it is one number whatever the micro-batch has.
-
-    Args:
-      sizes: The examples of each micro-batch, None where the graph does not
-        know.
-    """
-    if len(self._known_weights) != 1 or len(sizes) == 1:
-      return None
-    [weight] = self._known_weights
-    if weight is None:
-      return None
-    if len(set(sizes)) == 1 and sizes[0] and weight % sizes[0] == 0:
-      return None  # It can be the number of examples or tokens.
-    return weight
-
-  def combine(
-    self,
-    values: Sequence[Sequence[tf.Tensor]],
-    aux_losses: Sequence[Sequence[tf.Tensor]],
-  ) -> tuple[py_utils.NestedMap, tf.Tensor]:
-    """Combines the metrics of all micro-batches.
-
-    Args:
-      values: For each micro-batch, the values that `in_cell` returned.
-      aux_losses: For each micro-batch, its auxiliary losses in the order of
-        the layers; float scalars.
-
-    Returns:
-      The metrics of the mini-batch, the auxiliary losses included, and W.
-    """
-    num_values, num_aux = len(values[0]), len(aux_losses[0])
-    flat = [
-      tensor
-      for row, aux in zip(values, aux_losses, strict=True)
-      for tensor in (*row, *aux)
-    ]
-
-    def combine(*tensors: tf.Tensor) -> list[tf.Tensor]:
-      width = num_values + num_aux
-      rows = [
-        tensors[start : start + width]
-        for start in range(0, len(tensors), width)
-      ]
-      return self._combine_rows(rows, num_values)
-
-    specs = tuple(spec(t) for t in flat)
-    if specs not in self._combine:
-      self._combine[specs] = graph_function.as_function(
-        'combine_metrics', combine, specs
-      )
-    function = self._combine[specs]
-    with placement.on_device(self._device):
-      results = function(flat)
-    names = self._names + ([AUX] if num_aux else [])
-    metrics = py_utils.NestedMap(
-      {
-        name: (results[2 * i], results[2 * i + 1])
-        for i, name in enumerate(names)
-      }
+    weight = tf.abs(self.weight(values))
+    weight = tf.where(weight > 0, weight, tf.cast(examples, tf.float32))
+    exponent = tf.bitwise.bitwise_and(
+      tf.bitcast(count * weight, tf.int32), _FLOAT32_EXPONENT
     )
-    return metrics, metrics.loss[1]
+    return 1 / tf.bitcast(exponent, tf.float32)
 
-  def _combine_rows(
-    self, rows: Sequence[Sequence[tf.Tensor]], num_values: int
-  ) -> list[tf.Tensor]:
-    """Means and total weights of all metrics, then of the auxiliary losses."""
-    results: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
-    for i, name in enumerate(self._names):
-      pairs = [(row[2 * i], row[2 * i + 1]) for row in rows]
-      weight = _chain([w for _, w in pairs])
-      total = _chain([_weigh(v, w) for v, w in pairs])
-      results[name] = (tf.math.divide_no_nan(total, weight), weight)
-    num_aux = len(rows[0]) - num_values
-    if num_aux:
-      loss, weight = results['loss']
-      weighted = [
-        _weigh(_chain([_float32(a) for a in row[num_values:]]), w)
-        for row, w in ((row, self.loss_weight(row)) for row in rows)
+
+def in_cell(
+  layer: base_layer.BaseLayer, metrics: Any, metric: str = 'loss'
+) -> tuple[Any, list[tf.Tensor], TracedLoss]:
+  """Called while the last cell is traced.
+
+  Args:
+    layer: The loss layer, for messages.
+    metrics: What its FProp returned.
+    metric: The one that is differentiated. The auxiliary losses have no part
+      in the loss layer.
+
+  Returns:
+    The cell's output, l_m of the metric that is differentiated; values: each
+    metric's value and weight, float32, by ascending name; and what is known.
+
+  Raises:
+    ValueError: These are not Lingvo metrics with a 'loss'.
+  """
+  check_metrics(layer, metrics)
+  names = tuple(sorted(metrics))
+  values = [
+    tf.stop_gradient(_float32(part)) for name in names for part in metrics[name]
+  ]
+  weight = tf.get_static_value(tf.convert_to_tensor(metrics['loss'][1]))
+  traced = TracedLoss(
+    metric,
+    names,
+    tuple(
+      name
+      for name in names
+      if name != 'loss' and _may_have_gradient(metrics[name][0])
+    ),
+    None if weight is None else float(weight),
+  )
+  outputs = py_utils.NestedMap()
+  if metric != AUX:
+    outputs.loss = _float32(metrics[metric][0])
+  return outputs, values, traced
+
+
+def constant_weight(
+  losses: Sequence[TracedLoss], sizes: Sequence[int | None]
+) -> float | None:
+  """The loss's weight, if it is one number whatever the micro-batch has."""
+  weights = {loss.known_weight for loss in losses}
+  if len(weights) != 1 or len(sizes) == 1:
+    return None
+  [weight] = weights
+  if weight is None:
+    return None
+  if len(set(sizes)) == 1 and sizes[0] and weight % sizes[0] == 0:
+    return None  # It can be the number of examples or tokens.
+  return weight
+
+
+class LossStart:
+  """What the backward tasks start from, with the loss in the last cell."""
+
+  def __init__(self, loss: TracedLoss, engine: Engine, first_size: Any):
+    """The engine runs the forward tasks; the size is that of micro-batch 0."""
+    self._loss = loss
+    self._engine = engine
+    self._first_size = first_size
+    self._seed = functools.cache(self._seed_of)
+
+  def gradients(self) -> LossGradients:
+    """What the engine needs to know."""
+    return LossGradients(self._outputs, self._losses)
+
+  @functools.cached_property
+  def scale(self) -> tf.Tensor:
+    """By what gradients are scaled until the loss's weight is known."""
+    traced = self._engine.traced
+    with on_device(traced.cells[-1].device):
+      return self._loss.scale(
+        values_of(self._engine, 0),
+        self._first_size,
+        traced.schedule.num_micro_batches,
+      )
+
+  def _outputs(self, m: int) -> list[tf.Tensor]:
+    return [] if self._loss.metric == AUX else [self._seed(m)]
+
+  def _seed_of(self, m: int) -> tf.Tensor:
+    """The gradient of a micro-batch's loss, scaled."""
+    scale = self.scale
+    with on_device(self._engine.traced.cells[-1].device):
+      return self._loss.weight(values_of(self._engine, m)) * scale
+
+  def _losses(self, k: int, m: int) -> list[tf.Tensor]:
+    """The gradients of cell `k`'s auxiliary losses."""
+    seed = self._seed(m)
+    with on_device(self._engine.traced.cells[k].device):
+      return [
+        tf.cast(seed, loss.dtype) for loss in self._engine.results(k, m).losses
       ]
-      aux = tf.math.divide_no_nan(_chain(weighted), weight)
-      results['loss'] = (loss + aux, weight)
-      results[AUX] = (aux, weight)
-    return [part for pair in results.values() for part in pair]
+
+
+def values_of(engine: Engine, m: int) -> list[tf.Tensor]:
+  """The values that `in_cell` returned for a micro-batch."""
+  k = len(engine.traced.cells) - 1
+  notes = engine.traced.function(k, m).notes
+  own: list[tf.Tensor] = notes.split(engine.results(k, m).values).own
+  return own
+
+
+def combine(
+  loss: TracedLoss,
+  values: Sequence[Sequence[tf.Tensor]],
+  aux_losses: Sequence[Sequence[tf.Tensor]],
+  known: dict[Any, Any],
+) -> py_utils.NestedMap:
+  """Combines the metrics of all micro-batches.
+
+  Args:
+    loss: The loss.
+    values: For each micro-batch, the values that `in_cell` returned.
+    aux_losses: For each micro-batch, its auxiliary losses in the order of the
+      layers; float scalars.
+    known: Functions made before; a new one is added.
+
+  Returns:
+    The metrics of the mini-batch, the auxiliary losses included.
+  """
+  num_values, num_aux = len(values[0]), len(aux_losses[0])
+  flat = [
+    tensor
+    for row, aux in zip(values, aux_losses, strict=True)
+    for tensor in (*row, *aux)
+  ]
+
+  def combine_flat(*tensors: tf.Tensor) -> list[tf.Tensor]:
+    width = num_values + num_aux
+    rows = [
+      tensors[start : start + width] for start in range(0, len(tensors), width)
+    ]
+    return _combine_rows(loss, rows, num_values)
+
+  specs = tuple(spec(t) for t in flat)
+  key = 'combine_metrics', specs
+  if key not in known:
+    known[key] = graph_function.as_function(key[0], combine_flat, specs)
+  results = known[key](flat)
+  names = [*loss.names, *([AUX] if num_aux else [])]
+  return py_utils.NestedMap(
+    {name: (results[2 * i], results[2 * i + 1]) for i, name in enumerate(names)}
+  )
+
+
+def _combine_rows(
+  loss: TracedLoss, rows: Sequence[Sequence[tf.Tensor]], num_values: int
+) -> list[tf.Tensor]:
+  """Means and total weights of all metrics, then of the auxiliary losses."""
+  results: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
+  for i, name in enumerate(loss.names):
+    pairs = [(row[2 * i], row[2 * i + 1]) for row in rows]
+    weight = _chain([w for _, w in pairs])
+    total = _chain([_weigh(v, w) for v, w in pairs])
+    results[name] = (tf.math.divide_no_nan(total, weight), weight)
+  if len(rows[0]) > num_values:
+    value, weight = results['loss']
+    weighted = [
+      _weigh(_chain([_float32(a) for a in row[num_values:]]), w)
+      for row, w in ((row, loss.weight(row)) for row in rows)
+    ]
+    aux = tf.math.divide_no_nan(_chain(weighted), weight)
+    results['loss'] = (value + aux, weight)
+    results[AUX] = (aux, weight)
+  return [part for pair in results.values() for part in pair]
 
 
 def _chain(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -229,7 +269,7 @@ def _may_have_gradient(tensor: Any) -> bool:
     if not tf.is_symbolic_tensor(tensor) or tensor.ref() in seen:
       continue
     seen.add(tensor.ref())
-    if not tensor_specs.differentiable(tensor):
+    if not differentiable(tensor):
       continue
     if tensor.op.type == 'Placeholder':
       return True

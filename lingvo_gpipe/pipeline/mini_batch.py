@@ -2,17 +2,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """One mini-batch of a PipeliningLayer: its size, and how it is cut."""
 
-from collections.abc import Collection, Mapping
+import copy
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import lingvo.compat as tf
+import numpy as np
 from lingvo.core import py_utils
 
-from lingvo_gpipe.engine import clock, micro_batches, placement, tensor_specs
-from lingvo_gpipe.pipeline import leaves, seeds
+from lingvo_gpipe.engine import micro_batches
+from lingvo_gpipe.engine.micro_batches import Clock
+from lingvo_gpipe.engine.tensors import flat_tensors, on_device, spec
+from lingvo_gpipe.pipeline import seeds
+from lingvo_gpipe.pipeline.param_values import GIVEN
 
-# What a mini-batch is made of, and what names in shared_inputs begin with.
-INPUTS, TARGETS, SIDE_INPUTS = GIVEN = ('inputs', 'targets', 'side_inputs')
+INPUTS, TARGETS, SIDE_INPUTS = GIVEN
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+  """A tensor of a mini-batch; its `dim` counts the examples, if it is cut."""
+
+  name: str
+  tensor: tf.Tensor
+  dim: int | None
 
 
 class MiniBatch:
@@ -22,11 +36,8 @@ class MiniBatch:
     clock: Where in the training it is.
     batch_dim: The dimension that counts the examples, where it is not said
       otherwise.
-    given: Its tensors by `GIVEN`: the inputs are a tuple of arguments, the side
-      inputs a dict.
-    dims: For each of their leaves, in the same nest, the dimension that counts
-      the examples; None for what is not cut.
-    names: The names of the leaves, in order.
+    given: Its leaves, or None, by `GIVEN`: the inputs are a tuple of arguments,
+      the side inputs a dict.
   """
 
   def __init__(
@@ -43,22 +54,26 @@ class MiniBatch:
     Args:
       params: The PipeliningLayer's Params.
       path: Its path, for messages.
-      given: See above; what is to be cut must have the same number of examples.
+      given: Nests by `GIVEN`; what is to be cut must have the same number of
+        examples.
       device: Where to compute sizes, if they are known at run time only.
       training: Whether a micro-batch may not be empty.
     """
     self._path = path
     self._device = device
     self.batch_dim = params.batch_dim
-    with placement.on_device(device):
-      self.given = {
-        name: leaves.to_tensors(given[name], name, path) for name in GIVEN
-      }
-    self.names = _names(self.given)
-    shared = _shared(params, path, self.names)
-    self.dims = tf.nest.pack_sequence_as(
-      self.given,
-      [None if name in shared else params.batch_dim for name in self.names],
+    with on_device(device):
+      tensors = {name: to_tensors(given[name], name, path) for name in GIVEN}
+    names = _names(tensors)
+    shared = _shared(params, path, names)
+    self.given = tf.nest.pack_sequence_as(
+      tensors,
+      [
+        None
+        if tensor is None
+        else Leaf(name, tensor, None if name in shared else self.batch_dim)
+        for name, tensor in zip(names, tf.nest.flatten(tensors), strict=True)
+      ],
     )
     self._sizes, batch = self._choose_sizes(params)
     self.clock = self._make_clock(batch, training)
@@ -78,30 +93,11 @@ class MiniBatch:
     """The examples of the mini-batch, None where the graph does not know."""
     return self._sizes.batch
 
-  def _leaves(self) -> list[tuple[str, tf.Tensor, int | None]]:
-    """Each leaf's name, tensor, and dimension to cut."""
-    flat = zip(
-      self.names,
-      tf.nest.flatten(self.given),
-      tf.nest.flatten(self.dims),
-      strict=True,
-    )
-    return [leaf for leaf in flat if leaf[1] is not None]
-
-  def inputs_and_dims(self) -> tuple[list[tf.Tensor], list[int | None]]:
-    """The tensors of the inputs in flat order, and their dimensions to cut."""
-    flat = zip(
-      tf.nest.flatten(self.given[INPUTS]),
-      tf.nest.flatten(self.dims[INPUTS]),
-      strict=True,
-    )
-    there = [(tensor, dim) for tensor, dim in flat if tensor is not None]
-    return [tensor for tensor, _ in there], [dim for _, dim in there]
-
   @property
   def cut_names(self) -> list[str]:
     """The names of the leaves that are cut."""
-    return [name for name, _, dim in self._leaves() if dim is not None]
+    leaves = flat_tensors(self.given)
+    return [leaf.name for leaf in leaves if leaf.dim is not None]
 
   def _choose_sizes(
     self, p: Any
@@ -109,7 +105,11 @@ class MiniBatch:
     """The micro-batches' sizes, and the mini-batch's, an int64 scalar."""
     by_size = p.micro_batch_size is not None and p.num_micro_batches == 1
     count = None if by_size else p.num_micro_batches
-    cut = [leaf for leaf in self._leaves() if leaf[2] is not None]
+    cut = [
+      (leaf.name, leaf.tensor, leaf.dim)
+      for leaf in flat_tensors(self.given)
+      if leaf.dim is not None
+    ]
     try:
       known, (self._counted, tensor, dim) = micro_batches.batch_size(cut)
       sizes = micro_batches.choose_sizes(known, count, p.micro_batch_size)
@@ -130,16 +130,16 @@ class MiniBatch:
         known,
         sizes.count,
       )
-    with placement.on_device(self._device):
+    with on_device(self._device):
       if known is not None:
         return sizes, tf.constant(known, tf.int64)
       return sizes, tf.shape(tensor, out_type=tf.int64)[dim]
 
-  def _make_clock(self, batch: tf.Tensor, training: bool) -> clock.Clock:
+  def _make_clock(self, batch: tf.Tensor, training: bool) -> Clock:
     step = py_utils.GetGlobalStep()
     if step is None:
       step = py_utils.GetOrCreateGlobalStepVar()
-    with placement.on_device(self._device):
+    with on_device(self._device):
       sizes = self._sizes.sizes
       self._run_time_sizes = None
       if not self._sizes.known:
@@ -147,125 +147,192 @@ class MiniBatch:
           self.count, batch, may_be_empty=not training, what=self._path
         )
         sizes = tf.unstack(self._run_time_sizes, num=self.count)
-      return clock.Clock(
+      return Clock(
         step=tf.cast(tf.convert_to_tensor(step), tf.int64),
         seed=seeds.next_seed(),
         sizes=sizes,
         batch=batch,
       )
 
-  def split(self, nest: Any, dims: Any, device: str) -> list[Any]:
-    """Cuts a nest of `given`, on a device, into M.
-
-    Args:
-      nest: The nest.
-      dims: The same part of `dims`.
-      device: The device.
-    """
-    flat_dims = tf.nest.flatten(dims)
-    flat = zip(tf.nest.flatten(nest), flat_dims, strict=True)
-    with placement.on_device(device):
+  def split(self, nest: Any, device: str) -> list[Any]:
+    """Cuts a nest of leaves into M, on a device."""
+    with on_device(device):
       return micro_batches.split(
-        tf.nest.pack_sequence_as(nest, [self._checked(*leaf) for leaf in flat]),
-        flat_dims,
+        tf.nest.map_structure(self._checked, nest),
+        [leaf and leaf.dim for leaf in tf.nest.flatten(nest)],
         self._sizes,
         self._run_time_sizes,
       )
 
-  def _checked(
-    self, tensor: tf.Tensor | None, dim: int | None
-  ) -> tf.Tensor | None:
-    """A leaf of `given`; running it fails if it has other than the examples.
+  def _checked(self, leaf: Leaf | None) -> tf.Tensor | None:
+    """A leaf's tensor; running it fails if it has other than the examples.
 
     Nothing is added where the graph knows its size, or takes the size from it.
     """
-    if tensor is None or dim is None or tensor.ref() not in self._unsized:
-      return tensor
-    name = self._unsized[tensor.ref()]
-    size = tf.shape(tensor, out_type=tf.int64)[dim]
+    if leaf is None:
+      return None
+    if leaf.dim is None or leaf.tensor.ref() not in self._unsized:
+      return leaf.tensor
+    name = self._unsized[leaf.tensor.ref()]
+    size = tf.shape(leaf.tensor, out_type=tf.int64)[leaf.dim]
     batch = self.clock.batch
     said = (
-      f'{self._path}: the tensors differ in dimension {dim} (batch_dim); '
+      f'{self._path}: the tensors differ in dimension {leaf.dim} (batch_dim); '
       f'examples in {name} and in {self._counted}:'
     )
     check = tf.raw_ops.Assert(
       condition=tf.equal(size, batch), data=[said, size, batch]
     )
     with tf.control_dependencies([check]):
-      return tf.identity(tensor)
+      return tf.identity(leaf.tensor)
 
-  def dims_by_size(self, nest: Any) -> Any:
-    """Where to cut tensors that are none of `given`, as far as shapes say."""
+  def leaves_by_size(self, nest: Any) -> Any:
+    """Other tensors as leaves, to be cut as far as their shapes say so."""
 
-    def dim(tensor: tf.Tensor | None) -> int | None:
-      if tensor is None or tensor.shape.rank is None:
-        return self.batch_dim
-      length = tensor.shape.as_list()[self.batch_dim :][:1]
-      return self.batch_dim if length in ([None], [self.size]) else None
+    def leaf(tensor: tf.Tensor | None) -> Leaf | None:
+      if tensor is None:
+        return None
+      dim: int | None = self.batch_dim
+      if tensor.shape.rank is not None:
+        length = tensor.shape.as_list()[self.batch_dim :][:1]
+        dim = self.batch_dim if length in ([None], [self.size]) else None
+      return Leaf('', tensor, dim)
 
-    return tf.nest.map_structure(dim, nest)
+    return tf.nest.map_structure(leaf, nest)
 
-  def specs(
-    self, size: int | None, uncut: Collection[str] = ()
-  ) -> dict[str, Any]:
-    """Specs of `given` in a micro-batch.
+  def specs(self, size: int | None, uncut: Collection[str] = ()) -> Any:
+    """Specs of `given` in a micro-batch of a size, some leaves left uncut."""
 
-    Args:
-      size: Its number of examples.
-      uncut: Names of further leaves that are not to be cut.
-    """
-    cut = dict(zip(self.names, tf.nest.flatten(self.dims), strict=True))
-    flat = []
-    for name, tensor in zip(
-      self.names, tf.nest.flatten(self.given), strict=True
-    ):
-      spec = None if tensor is None else tensor_specs.spec(tensor)
-      dim = None if name in uncut else cut[name]
-      if spec is not None and dim is not None and spec.shape.rank is not None:
-        shape = spec.shape.as_list()
-        shape[dim] = size
-        spec = tf.TensorSpec(shape, spec.dtype)
-      flat.append(spec)
-    return tf.nest.pack_sequence_as(self.given, flat)
+    def spec_of(leaf: Leaf | None) -> tf.TensorSpec | None:
+      if leaf is None:
+        return None
+      shape = leaf.tensor.shape
+      if leaf.dim is None or leaf.name in uncut or shape.rank is None:
+        return spec(leaf.tensor)
+      lengths = shape.as_list()
+      lengths[leaf.dim] = size
+      return tf.TensorSpec(lengths, leaf.tensor.dtype.base_dtype)
+
+    return tf.nest.map_structure(spec_of, self.given)
 
   def shares(self) -> list[tf.Tensor]:
     """Each micro-batch's share of the examples, float32."""
-    with placement.on_device(self._device):
+    with on_device(self._device):
       return [self.clock.share(m) for m in range(self.count)]
 
 
 def _names(given: Mapping[str, Any]) -> list[str]:
   """The names of all leaves; a single input is `inputs`, not `inputs[0]`."""
-  found = leaves.names(given, '')
+  found = leaf_names(given, '')
   if len(given[INPUTS]) == 1:
     one = f'{INPUTS}[0]'
     found = [
-      INPUTS + name.removeprefix(one) if leaves.matches(name, one) else name
+      INPUTS + name.removeprefix(one) if matches(name, one) else name
       for name in found
     ]
   return found
-
-
-def check_shared_inputs(params: Any) -> None:
-  """Raises ValueError if Params name something that cannot be an input."""
-  for entry in params.shared_inputs:
-    root = str(entry).replace('[', '.').split('.')[0]
-    if root not in GIVEN:
-      raise ValueError(
-        f'{params.name}.shared_inputs has {entry!r}; names begin with one of '
-        f"{GIVEN}, as in 'inputs[1]', 'targets.class_weights' or "
-        "'side_inputs.mask'."
-      )
 
 
 def _shared(params: Any, path: str, names: list[str]) -> set[str]:
   """The leaves that shared_inputs names."""
   shared: set[str] = set()
   for entry in params.shared_inputs:
-    found = [name for name in names if leaves.matches(name, entry)]
+    found = [name for name in names if matches(name, entry)]
     if not found and not (entry.startswith(TARGETS) and TARGETS in names):
       raise ValueError(
         f'{path}: shared_inputs names {entry!r}, but there are {names}.'
       )
     shared.update(found)
   return shared
+
+
+# -- The leaves of a nest.
+
+_NUMBERS = (bool, int, float, complex, str, bytes, np.generic)
+
+
+def leaf_names(nest: Any, name: str) -> list[str]:
+  """A name for each leaf, in the order of `tf.nest.flatten`.
+
+  That of the nest itself is `name`; '' if its keys are to stand alone.
+  """
+  if isinstance(nest, Mapping):
+    dot = '.' if name else ''
+    parts = [(nest[key], f'{name}{dot}{key}') for key in sorted(nest)]
+  elif isinstance(nest, tuple) and hasattr(nest, '_fields'):
+    parts = [
+      (part, f'{name}.{field}')
+      for part, field in zip(nest, nest._fields, strict=True)
+    ]
+  elif isinstance(nest, list | tuple):
+    parts = [(part, f'{name}[{i}]') for i, part in enumerate(nest)]
+  elif tf.nest.is_nested(nest):
+    return [f'{name}#{i}' for i in range(len(tf.nest.flatten(nest)))]
+  else:
+    return [name]
+  return [found for part in parts for found in leaf_names(*part)]
+
+
+def matches(name: str, entry: str) -> bool:
+  """Whether a leaf is the one that `entry` names, or lies in that nest."""
+  return name == entry or name.startswith((f'{entry}.', f'{entry}['))
+
+
+def to_tensors(nest: Any, name: str, what: str) -> Any:
+  """Returns the nest with tensors for its leaves; a None stays None.
+
+  numpy arrays, variables and Python's numbers become tensors, of the dtype that
+  TensorFlow gives them. So does a list that has only numbers in it, as a whole.
+  Errors name the nest, and who is given it.
+
+  Raises:
+    ValueError: A leaf cannot be a tensor: it is a RaggedTensor, say.
+  """
+  nest = _join_numbers(nest)
+  flat = [
+    None if leaf is None else _to_tensor(leaf, f'{what}: {leaf_name}')
+    for leaf, leaf_name in zip(
+      tf.nest.flatten(nest), leaf_names(nest, name), strict=True
+    )
+  ]
+  return tf.nest.pack_sequence_as(nest, flat)
+
+
+def _join_numbers(nest: Any) -> Any:
+  """The nest with an array in place of each list of numbers."""
+  if isinstance(nest, list) and nest:
+    if all(isinstance(leaf, _NUMBERS) for leaf in tf.nest.flatten(nest)):
+      return _Numbers(nest)
+    return [_join_numbers(part) for part in nest]
+  if isinstance(nest, Mapping):
+    joined: Any = copy.copy(nest)
+    for key in nest:
+      joined[key] = _join_numbers(nest[key])
+    return joined
+  if type(nest) is tuple:
+    return tuple(_join_numbers(part) for part in nest)
+  return nest
+
+
+class _Numbers:
+  """A list that is one leaf."""
+
+  def __init__(self, value: Sequence[Any]):
+    self.value = value
+
+
+def _to_tensor(leaf: Any, name: str) -> tf.Tensor:
+  if isinstance(leaf, _Numbers):
+    leaf = leaf.value
+  kind = type(leaf).__name__
+  if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices):
+    raise ValueError(
+      f'{name} is a {kind}; a pipeline takes only dense tensors. Give it the '
+      'dense tensor, or one dense tensor for each component.'
+    )
+  try:
+    return tf.convert_to_tensor(leaf)
+  except (TypeError, ValueError, RuntimeError) as error:
+    raise ValueError(
+      f'{name} is a {kind} that cannot be made a tensor: {error}'
+    ) from error

@@ -12,23 +12,18 @@ from collections.abc import Sequence
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe.engine import graph_function, placement
+from lingvo_gpipe.engine import graph_function
 from lingvo_gpipe.engine.cell_function import Context
+from lingvo_gpipe.engine.tensors import on_device
 from lingvo_gpipe.pipeline.variable_stand_in import MovingAverageUpdate
 
 
 def pack(
   updates: Sequence[MovingAverageUpdate], context: Context
 ) -> list[tf.Tensor]:
-  """A micro-batch's updates, already weighted, as two float vectors.
+  """A micro-batch's updates, weighted by its share, as two float vectors.
 
-  Args:
-    updates: What the layers of a cell noted, in order.
-    context: The cell's context, for the micro-batch's share.
-
-  Returns:
-    All deltas and all statistics, flattened and joined; nothing if there is no
-    update.
+  They are all deltas and all statistics, flattened and joined.
   """
   if not updates:
     return []
@@ -46,14 +41,10 @@ def pack(
 def sum_in_order(
   name: str, micro_batches: Sequence[Sequence[tf.Tensor]]
 ) -> list[tf.Tensor]:
-  """Adds up tensors of all micro-batches, by ascending micro-batch.
+  """Adds up the tensors of all micro-batches, by ascending micro-batch.
 
   It is one function, whose order of summation TensorFlow does not change by
   where the tensors come from.
-
-  Args:
-    name: A name for the function.
-    micro_batches: For each micro-batch, its tensors.
   """
   count = len(micro_batches[0])
   flat = [tensor for tensors in micro_batches for tensor in tensors]
@@ -90,7 +81,7 @@ def update(
   """
   if not updates:
     return []
-  with placement.on_device(device):
+  with on_device(device):
     deltas, statistics = sum_in_order('moving_averages', packed)
     sizes = [u.delta.shape.num_elements() for u in updates]
     all_deltas = tf.split(deltas, sizes)
@@ -109,7 +100,7 @@ def _apply(
   variable = noted.variable
   shape = noted.delta.shape.as_list()
   delta = tf.cast(tf.reshape(delta, shape), variable.dtype.base_dtype)
-  with placement.on_device(variable.device):
+  with on_device(variable.device):
     assigned = tf.assign_sub(variable, delta)
   tf.add_to_collection(py_utils.BATCH_NORM_UPDATES, assigned)
   if not tf.executing_eagerly_outside_functions():

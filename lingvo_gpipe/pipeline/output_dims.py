@@ -8,22 +8,25 @@ size anyway: forward only, to see the shapes of what they return.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import lingvo.compat as tf
 
-from lingvo_gpipe.engine import batch_dims
-from lingvo_gpipe.engine.cell import Cell, trace_all
 from lingvo_gpipe.engine.cell_function import CellFunction
-from lingvo_gpipe.engine.traced_cells import signature
-from lingvo_gpipe.pipeline import leaves
-from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
-from lingvo_gpipe.pipeline.mini_batch import INPUTS, MiniBatch
+from lingvo_gpipe.engine.tensors import flat_tensors, signature
+from lingvo_gpipe.engine.traced_cells import (
+  Cell,
+  Functions,
+  TracedCells,
+  trace_all,
+)
+from lingvo_gpipe.pipeline.mini_batch import INPUTS, MiniBatch, leaf_names
 from lingvo_gpipe.pipeline.side_inputs import SideInputs
 
 # What a trace raises where shapes do not fit.
-_MISFITS = (ValueError, TypeError, tf.errors.InvalidArgumentError)
+_DOES_NOT_FIT = (ValueError, TypeError, tf.errors.InvalidArgumentError)
 
 
 class OutputDims:
@@ -35,7 +38,8 @@ class OutputDims:
     batch: MiniBatch,
     cells: Sequence[Cell],
     side_inputs: SideInputs,
-    traced: dict[Any, list[CellFunction]],
+    functions: Functions,
+    traced: TracedCells | None,
   ):
     """Prepares the checks.
 
@@ -44,29 +48,26 @@ class OutputDims:
       batch: The mini-batch.
       cells: The K cells.
       side_inputs: Its side inputs.
-      traced: What such cells were traced to before; new traces are added.
+      functions: What such cells were traced to before; new traces are added.
+      traced: The cells traced for this mini-batch; None if that failed.
     """
     self._path = path
     self._batch = batch
     self._cells = cells
     self._side_inputs = side_inputs
-    self._traced = traced
-    self._functions: list[CellFunction] = []
-    self._other: list[CellFunction] | None = None
+    self._known = functions
+    self._traces: list[list[CellFunction]] = []
     self._sizes: list[int | None] = []
+    if traced is not None:
+      for m in (0, -1) if batch.sizes[0] != batch.sizes[-1] else (0,):
+        self._traces.append([traced.function(k, m) for k in range(len(cells))])
+        self._sizes.append(batch.sizes[m])
 
   # -- What is cut.
 
   def explain(self, error: Exception) -> None:
-    """Raises an error that says more, if a trace failed for what is cut.
-
-    Args:
-      error: What the trace for the first micro-batch raised.
-
-    Raises:
-      ValueError: The cells can be traced if one of the leaves is not cut.
-    """
-    if self._batch.count > 1 and isinstance(error, _MISFITS):
+    """Raises ValueError if a trace failed because of a leaf that is cut."""
+    if self._batch.count > 1 and isinstance(error, _DOES_NOT_FIT):
       self._find_shared(self._batch.sizes[0], error)
 
   def _find_shared(self, size: int | None, error: Exception) -> None:
@@ -75,7 +76,7 @@ class OutputDims:
     for name in names if len(names) > 1 else ():
       try:
         self._trace(size, uncut=[name])
-      except _MISFITS:
+      except _DOES_NOT_FIT:
         continue
       raise ValueError(
         f'{self._path}: {name} is split into micro-batches as if it had one '
@@ -93,31 +94,18 @@ class OutputDims:
     ]
     values = self._side_inputs.values(specs)
     key = ('forward', signature([specs[INPUTS], values, sides]))
-    if key not in self._traced:
-      self._traced[key] = trace_all(self._cells, specs[INPUTS], sides, values)
-    return self._traced[key]
+    if key not in self._known:
+      self._known[key] = trace_all(self._cells, specs[INPUTS], sides, values)
+    return self._known[key]
 
   # -- What is joined.
 
-  def compare(
-    self, first: list[CellFunction], last: list[CellFunction]
-  ) -> None:
-    """Looks at the traces of the first micro-batch and of the last.
+  def check_single_examples(self) -> None:
+    """Checks cells that are traced for micro-batches of one example alone.
 
-    Micro-batches of one example are always checked: TensorFlow broadcasts a
-    dimension of 1, so what is cut by mistake would fit.
-
-    Raises:
-      ValueError: What is cut by mistake makes a trace fail.
+    TensorFlow broadcasts a dimension of 1, so what is cut by mistake would fit.
     """
-    self._functions = first
-    sizes = self._batch.sizes
-    self._sizes = [sizes[0]]
-    if sizes[-1] != sizes[0]:
-      self._other = last
-      self._sizes = [sizes[0], sizes[-1]]
-    elif sizes[0] == 1 and self._batch.count > 1:
-      self._second_trace()
+    self._second_trace()
 
   def _second_trace(self) -> None:
     """Traces the cells for another number of examples, if they can be."""
@@ -126,11 +114,11 @@ class OutputDims:
     sizes = self._batch.sizes
     # A multiple of what works, neither the micro-batch's size nor the batch's.
     size = 2 * self._batch.count
-    if sizes[0] is not None:
+    if sizes[0] is not None and self._batch.size is not None:
       size = self._batch.size + sizes[0]
     try:
-      self._other = self._trace(size)
-    except _MISFITS as error:
+      self._traces.append(self._trace(size))
+    except _DOES_NOT_FIT as error:
       self._find_shared(size, error)
       tf.logging.warning(
         '%s: the cells can be traced for micro-batches of %s examples, but not '
@@ -151,8 +139,8 @@ class OutputDims:
     Raises:
       ValueError: An output cannot be joined.
     """
-    function = self._functions[-1]
-    names = leaves.names(function.outputs, 'outputs')
+    function = self._traces[0][-1]
+    names = leaf_names(function.outputs, 'outputs')
     flat = tf.nest.flatten(function.outputs)
     there = [name for name, s in zip(names, flat, strict=True) if s is not None]
     found = iter(
@@ -164,19 +152,19 @@ class OutputDims:
     )
     return [None if spec is None else next(found) for spec in flat]
 
-  def of_fetched(self, k: int, cell: LingvoCell) -> list[list[int | None]]:
+  def of_fetched(self, k: int) -> list[list[int | None]]:
     """The dimensions of what each fetch layer of cell `k` fetched.
 
     Raises:
       ValueError: It cannot be joined.
     """
-    outputs = self._functions[k].graph.outputs
-    first = len(outputs) - self._functions[k].num_values
-    values = cell.split_values(range(first, len(outputs)))
+    function = self._traces[0][k]
+    end = len(function.graph.outputs)
+    values = function.notes.split(range(end - function.num_values, end))
     return [
       self._find(k, indices, [f'what {layer.path} fetches'] * len(indices))
       for (layer, _), indices in zip(
-        cell.trace.fetched, values.fetched, strict=True
+        function.notes.fetched, values.fetched, strict=True
       )
     ]
 
@@ -194,11 +182,10 @@ class OutputDims:
     ]
 
   def _dim(self, k: int, index: int, name: str) -> int | None:
-    traces = [self._functions, *([self._other] if self._other else [])]
-    shapes = [trace[k].graph.outputs[index].shape for trace in traces]
+    shapes = [trace[k].graph.outputs[index].shape for trace in self._traces]
     batch_dim = self._batch.batch_dim
     try:
-      dim = batch_dims.find(shapes, self._sizes[: len(shapes)], batch_dim)
+      dim = find(shapes, self._sizes[: len(shapes)], batch_dim)
       if dim is None and self._varying[k][index]:
         raise ValueError('no dimension grows with the number of examples')
     except ValueError as error:
@@ -217,25 +204,109 @@ class OutputDims:
 
   @functools.cached_property
   def _varying(self) -> list[list[bool]]:
-    """Which outputs of each cell may differ between micro-batches."""
-    specs, dims = self._batch.specs(1), self._batch.dims
+    """Which results of each cell may differ between micro-batches."""
+    given = self._batch.given
+    put = {
+      name: _is_cut(nest)
+      for name, nest in self._side_inputs.values(given).items()
+    }
+    inputs = _is_cut(given[INPUTS])
+    results: list[list[bool]] = []
+    for k, (cell, function) in enumerate(
+      zip(self._cells, self._traces[0], strict=True)
+    ):
+      taken = [flag for name in sorted(cell.takes) for flag in put[name]]
+      side = _is_cut(self._side_inputs.of_cell(k, given))
+      results.append(varying_outputs(function, [*inputs, *taken, *side]))
+      flags = iter(results[-1])
+      inputs = list(
+        itertools.islice(flags, len(flat_tensors(function.outputs)))
+      )
+      for name in sorted(function.put):
+        count = len(flat_tensors(function.put[name]))
+        put[name] = list(itertools.islice(flags, count))
+    return results
 
-    def flags(nest: Any, dims: Any) -> list[bool]:
-      flat = zip(tf.nest.flatten(nest), tf.nest.flatten(dims), strict=True)
-      return [dim is not None for spec, dim in flat if spec is not None]
 
-    of_cell = self._side_inputs.of_cell
-    sides = [
-      flags(of_cell(k, specs), of_cell(k, dims))
-      for k in range(len(self._cells))
+def _is_cut(nest: Any) -> list[bool]:
+  return [leaf.dim is not None for leaf in flat_tensors(nest)]
+
+
+def find(
+  shapes: Sequence[tf.TensorShape],
+  sizes: Sequence[int | None],
+  batch_dim: int,
+) -> int | None:
+  """The dimension of a tensor that counts the examples; None if none does.
+
+  Args:
+    shapes: Its static shape in one trace or two.
+    sizes: The number of examples in each; None if the trace did not know it.
+    batch_dim: Which dimension to take where shapes are not known.
+
+  Raises:
+    ValueError: Several dimensions depend on the number of examples, or one is
+      no multiple of it.
+  """
+  if any(shape.rank is None for shape in shapes):
+    return batch_dim
+  found, unknown = [], []
+  for dim, lengths in enumerate(
+    zip(*(s.as_list() for s in shapes), strict=True)
+  ):
+    known = [
+      (length, size)
+      for length, size in zip(lengths, sizes, strict=True)
+      if length is not None
     ]
-    values = self._side_inputs.values(specs)
-    value_dims = self._side_inputs.values(dims)
-    given = {name: flags(values[name], value_dims[name]) for name in values}
-    return batch_dims.varying_outputs(
-      self._cells,
-      self._functions,
-      flags(specs[INPUTS], dims[INPUTS]),
-      sides,
-      given,
-    )
+    if not known:
+      unknown.append(dim)
+    elif len(known) == len(lengths) and len(set(lengths)) == 1:
+      if len(lengths) == 1 and dim == batch_dim and _multiple(*known[0]):
+        found.append(dim)
+    elif all(_multiple(*pair) for pair in known) and _same_rows(known):
+      found.append(dim)
+    else:
+      raise ValueError(
+        f'dimension {dim} is not a multiple of the number of examples'
+      )
+  if len(found) > 1:
+    raise ValueError(f'dimensions {found} all grow with the number of examples')
+  if found:
+    return found[0]
+  return batch_dim if batch_dim in unknown else None
+
+
+def _multiple(length: int, size: int | None) -> bool:
+  return size is not None and length > 0 and length % size == 0
+
+
+def _same_rows(known: Sequence[tuple[int, Any]]) -> bool:
+  return len({length // size for length, size in known}) == 1
+
+
+def varying_outputs(
+  function: CellFunction, given: Sequence[bool]
+) -> list[bool]:
+  """For each output of a cell's trace, whether a varying input reaches it.
+
+  What an op with a state returns varies as well.
+  """
+  fixed = {id(tensor) for tensor in function.weight_inputs()}
+  fixed.update(
+    id(tensor)
+    for tensor, varies in zip(function.data_inputs, given, strict=True)
+    if not varies
+  )
+  varying = {id(t) for t in function.graph.inputs if id(t) not in fixed}
+  operations = [
+    op for op in function.graph.get_operations() if op.type != 'Placeholder'
+  ]
+  before = -1
+  # A loop's variable gets its next value from an op behind it.
+  while len(varying) > before:
+    before = len(varying)
+    for op in operations:
+      if op._is_stateful or any(id(t) in varying for t in op.inputs):
+        varying.update(id(t) for t in op.outputs)
+  return [id(tensor) in varying for tensor in function.graph.outputs]

@@ -29,8 +29,8 @@ class PlainRun:
 
   def __init__(
     self,
-    layer,
-    theta,
+    layer: Any,
+    theta: Any,
     args: tuple[Any, ...],
     targets: Any,
     side_inputs: Mapping[str, Any],
@@ -54,7 +54,7 @@ class PlainRun:
         cell_theta = self._theta[cell.params.name]
         outputs = cell.FProp(cell_theta, *to_tuple(outputs))
       self._outputs = outputs
-      self.own_metrics = None
+      self.own_metrics: Any = None
       if with_loss:
         self.own_metrics = self._loss(outputs, targets)
 
@@ -80,7 +80,7 @@ class PlainRun:
 
   def metrics(self) -> py_utils.NestedMap:
     """The metrics, with the auxiliary losses as a pipeline has them."""
-    metrics = self.own_metrics.copy()
+    metrics: py_utils.NestedMap = self.own_metrics.copy()
     if self._aux_losses:
       loss, weight = metrics.loss
       aux = tf.add_n([tf.cast(a, tf.float32) for a in self._aux_losses])
@@ -106,14 +106,15 @@ class PlainRun:
       training=True,
     )
     parts = zip(
-      batch.split(self._outputs, batch.dims_by_size(self._outputs), ''),
-      batch.split(batch.given[TARGETS], batch.dims[TARGETS], ''),
+      batch.split(batch.leaves_by_size(self._outputs), ''),
+      batch.split(batch.given[TARGETS], ''),
       strict=True,
     )
     return [self._loss(outputs, targets) for outputs, targets in parts]
 
 
-_STACK = py_utils.ThreadLocalStack()
+# The runs of each `without_pipeline` that is open in this thread.
+OPEN = py_utils.ThreadLocalStack()
 
 
 @contextlib.contextmanager
@@ -124,20 +125,15 @@ def without_pipeline() -> Iterator[list[PlainRun]]:
     A list to which each run is added.
   """
   runs: list[PlainRun] = []
-  _STACK.stack.append(runs)
+  OPEN.stack.append(runs)
   try:
     yield runs
   finally:
-    _STACK.stack.pop()
-
-
-def wanted() -> bool:
-  """Whether a `without_pipeline` is open."""
-  return bool(_STACK.stack)
+    OPEN.stack.pop()
 
 
 def start(*args: Any, **kwargs: Any) -> PlainRun:
   """A PlainRun of these arguments, for the innermost `without_pipeline`."""
   run = PlainRun(*args, **kwargs)
-  _STACK.stack[-1].append(run)
+  OPEN.stack[-1].append(run)
   return run

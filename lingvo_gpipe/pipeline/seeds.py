@@ -47,10 +47,10 @@ _FIELDS = _Fields(layer=22, micro_batch=24, op=16)
 _FIELDS_TPU = _Fields(layer=13, micro_batch=11, op=7)
 
 
-class _SeedsByGraph(weakref.WeakValueDictionary):
+class _SeedsByGraph(weakref.WeakValueDictionary[int, tf.Tensor]):
   """Step seeds by the id of their graph, each kept by its graph alone."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     super().__init__()
     self._of_no_graph: dict[int, tf.Tensor] = {}
 
@@ -146,15 +146,12 @@ def in_cell() -> bool:
   return bool(_SCOPES.stack)
 
 
-def op_scope(name: str):
+def op_scope(name: str) -> contextlib.AbstractContextManager[str]:
   """A scope for the names of a layer's ops, inside a `layer_scope`.
 
   Lingvo takes the seeds of loops, and of layers that it repeats, from hashes
   of op names. With a scope of its own a layer's names do not depend on what
   else is in its cell. `without_op_scopes` takes it out of a name again.
-
-  Args:
-    name: The layer's name.
   """
   return tf.name_scope(py_utils.SanitizeScopeKey(name) + OP_SCOPE)
 
@@ -170,9 +167,8 @@ def without_op_scopes(name: str) -> str:
 def in_layer(path: str) -> Iterator[None]:
   """Resets Lingvo's step seed to that of a layer, inside a `layer_scope`.
 
-  Args:
-    path: The layer's path. One without a number of its own, such as a layer
-      in a layer, goes on with the seeds that are in force.
+  A layer without a number of its own, such as a layer in a layer, goes on with
+  the seeds that are in force.
   """
   scope = _SCOPES.stack[-1] if _SCOPES.stack else None
   if scope is None or path not in scope.numbers:

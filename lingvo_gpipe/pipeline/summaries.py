@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 import lingvo.compat as tf
 from lingvo.core import cluster_factory
 
-from lingvo_gpipe.engine import placement
+from lingvo_gpipe.engine.tensors import on_device
 from lingvo_gpipe.pipeline import seeds
 
 
@@ -44,10 +44,7 @@ class Summary:
 
 @contextlib.contextmanager
 def traced() -> Iterator[None]:
-  """To be entered while a cell is traced."""
-  if not tf.executing_eagerly_outside_functions():
-    yield
-    return
+  """To be entered while a cell is traced in eager mode."""
   # TF2 summaries are written by ops that run wherever they are traced: once
   # for each micro-batch and again when one is recomputed.
   if cluster_factory.Current().add_summary:
@@ -85,10 +82,10 @@ def emit(
   shares: Sequence[tf.Tensor],
   device: str,
 ) -> None:
-  """Adds one summary of the mini-batch for each of `summaries`.
+  """Adds one summary of the mini-batch for each of a cell's.
 
   Args:
-    summaries: Those of one cell.
+    summaries: The cell's.
     micro_batches: For each micro-batch, for each summary, its tensors.
     shares: Each micro-batch's share of the examples, float32 scalars.
     device: The cell's device.
@@ -98,7 +95,7 @@ def emit(
     tag = _unique_tag(_tag(summary.op), taken)
     taken.add(tag)
     rows = [tensors[i] for tensors in micro_batches]
-    with placement.on_device(device):
+    with on_device(device):
       merged = [
         _merge(summary.op.type, [row[j] for row in rows], shares)
         for j in range(len(summary.slots))

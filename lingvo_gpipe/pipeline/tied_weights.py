@@ -19,9 +19,14 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer, builder_layers
 
-from lingvo_gpipe.engine import placement, xla
-from lingvo_gpipe.engine.barrier import barrier
-from lingvo_gpipe.pipeline import named_values, wiring
+from lingvo_gpipe.engine.tensors import (
+  barrier,
+  before_copies,
+  compiles_graph,
+  on_device,
+  place_read,
+)
+from lingvo_gpipe.pipeline import named_values
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
 )
@@ -73,7 +78,7 @@ def tie(
   for name, keys, layer in users:
     declared = named_values.declared(layer.params)
     for local, reference in declared.weights_of.items():
-      owner, part = wiring.find_owner(reference, list(places))
+      owner, part = named_values.find_owner(reference, list(places))
       if owner is None:
         raise ValueError(
           f'{name} uses the weights of {reference!r}, but the layers are '
@@ -100,15 +105,7 @@ class _Uses:
     self._rests: dict[int, tf.Tensor] = {}
 
   def of(self, source: _Keys, user: str) -> Any:
-    """Weights for one more use.
-
-    Args:
-      source: Where they are.
-      user: The child of the root that the user is in.
-
-    Raises:
-      KeyError: There are none.
-    """
+    """Weights for one more use, in a child of the root."""
     weights = _at(self._theta, source)
     if self._device_of is None:
       return weights
@@ -116,14 +113,14 @@ class _Uses:
     user_device = self._device_of(user)
 
     def copy(weight: Any) -> tf.Tensor:
-      with placement.on_device(owner_device):
+      with on_device(owner_device):
         value = self._rests.get(id(weight))
         if value is None:
           value = _read(weight, owner_device)
         # A chain with a link for each use, so that no gradient is a sum of
         # more than two terms: the layers' order decides, not TensorFlow.
         mine, self._rests[id(weight)] = barrier(value), barrier(value)
-      with placement.on_device(user_device):
+      with on_device(user_device):
         return tf.identity(mine)
 
     return tf.nest.map_structure(copy, weights)
@@ -131,9 +128,9 @@ class _Uses:
 
 def _read(weight: Any, device: str) -> tf.Tensor:
   """The value of a weight, on its own device."""
-  value = tf.convert_to_tensor(placement.before_copies(weight, device))
-  if xla.compiles_graph():
-    xla.place_read(value, device)
+  value = tf.convert_to_tensor(before_copies(weight, device))
+  if compiles_graph():
+    place_read(value, device)
   return value
 
 
@@ -142,37 +139,30 @@ def _layers_in(
 ) -> Iterator[tuple[str, _Keys, base_layer.BaseLayer]]:
   """The layers in a sequence or a pipeline: name, place in theta, layer.
 
-  The names are those of `wiring.layers_of_cell`.
+  The names are those of `named_values.layers_of_cell`.
   """
   if isinstance(root, _SEQUENCES):
-    yield from _inside(root, '', ())
+    yield from _layers(root, '', ())
     return
   for key, child in root.children.items():
-    if isinstance(child, FeatureExtractionLayer):
-      yield from _inside(child, '', (key,))
-    else:
-      yield from _layers(child, key, (key,))
-
-
-def _inside(
-  layer: base_layer.BaseLayer, prefix: str, keys: _Keys
-) -> Iterator[tuple[str, _Keys, base_layer.BaseLayer]]:
-  for key, child in layer.children.items():
-    if isinstance(child, list):
-      for i, repetition in enumerate(child):
-        name = prefix + repetition.params.name
-        yield from _layers(repetition, name, (*keys, key, i))
-    else:
-      yield from _layers(child, prefix + key, (*keys, key))
+    name = '' if isinstance(child, FeatureExtractionLayer) else key
+    yield from _layers(child, name, (key,))
 
 
 def _layers(
   layer: base_layer.BaseLayer, name: str, keys: _Keys
 ) -> Iterator[tuple[str, _Keys, base_layer.BaseLayer]]:
-  if isinstance(layer, _SEQUENCES):
-    yield from _inside(layer, f'{name}/', keys)
-  else:
+  if not isinstance(layer, _SEQUENCES):
     yield name, keys, layer
+    return
+  before = f'{name}/' if name else ''
+  for key, child in layer.children.items():
+    if not isinstance(child, list):
+      yield from _layers(child, before + key, (*keys, key))
+      continue
+    for i, repetition in enumerate(child):
+      inside = before + repetition.params.name
+      yield from _layers(repetition, inside, (*keys, key, i))
 
 
 def _at(theta: Any, keys: _Keys) -> Any:

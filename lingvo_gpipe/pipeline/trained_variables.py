@@ -10,25 +10,25 @@ the pipeline's own Params or from the learners of the task that it is in.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import lingvo.compat as tf
-import numpy as np
 from lingvo.core import base_layer, base_model
 
-from lingvo_gpipe.engine import gradient_bridge
+from lingvo_gpipe.engine.graph_walks import may_need_gradients
+from lingvo_gpipe.engine.tensors import differentiable
+from lingvo_gpipe.pipeline import gradients
 
 
 @dataclasses.dataclass(frozen=True)
 class VariableFilter:
-  """Lingvo's filter of variables by name.
+  """Lingvo's filter of variables by name: two regular expressions, or None.
 
   Attributes:
     owner: Whose it is, for messages.
-    wanted: A regular expression that a name must contain a match of; None or
-      '' for any name.
-    unwanted: One that it must not contain a match of.
+    wanted: A name must contain a match of it.
+    unwanted: A name must not contain a match of it.
   """
 
   owner: str
@@ -61,17 +61,15 @@ class TrainedVariables:
     filters: A variable is trained if one of these lets it be. Where there is
       none, every variable is.
     scope: What the names of the pipeline's variables begin with.
+    num_learners: Of the tasks that the pipeline is in.
   """
 
   filters: tuple[VariableFilter, ...] = ()
   scope: str = ''
+  num_learners: int = 0
 
   def by_name(self, name: str) -> bool:
-    """Whether a variable is trained, if it is trainable at all.
-
-    Args:
-      name: Its name, which ends in ':0'.
-    """
+    """Whether a variable is trained, if it is trainable, by name with ':0'."""
     return not self.filters or any(f.passes(name) for f in self.filters)
 
   def in_pipeline(self, name: str) -> bool:
@@ -89,16 +87,13 @@ class TrainedVariables:
 
 
 def find(layer: base_layer.BaseLayer) -> TrainedVariables:
-  """What is trained of a pipeline.
-
-  Args:
-    layer: The pipeline; its Params' own filters win over those of learners.
-  """
+  """What is trained of a pipeline; its filters win over the learners."""
   own = own_filter(layer.params, layer.path)
   with layer._SelfVariableScope():
     scope = f'{tf.get_variable_scope().name}/'
+  learners = tuple(learner_filters(layer))
   return TrainedVariables(
-    (own,) if own is not None else tuple(learner_filters(layer)), scope
+    learners if own is None else (own,), scope, len(learners)
   )
 
 
@@ -110,10 +105,6 @@ def of_params(params: Any) -> TrainedVariables:
 
 def own_filter(params: Any, what: str) -> VariableFilter | None:
   """The filter in a pipeline's Params; None if they have none.
-
-  Args:
-    params: The Params.
-    what: The pipeline, for messages.
 
   Raises:
     ValueError: It is not a regular expression.
@@ -150,10 +141,6 @@ def check_learners(
 ) -> None:
   """Checks that learners train nothing that the pipeline leaves out.
 
-  Args:
-    layer: The pipeline, with all its variables.
-    trained: What is trained of it.
-
   Raises:
     ValueError: One does, with its filter and the pipeline's.
   """
@@ -176,14 +163,7 @@ def first_of(names: Iterable[str], most: int = 3) -> str:
 
 
 def flags(theta: Any, variables: Any, is_trained: Callable[[Any], bool]) -> Any:
-  """For each weight, whether it is trained.
-
-  Args:
-    theta: A NestedMap of weights.
-    variables: A NestedMap of their variables. What is no variable, or is not
-      known, counts as trained.
-    is_trained: Tells of a variable.
-  """
+  """For each weight, whether its variable is trained, as far as it is known."""
   known = dict(variables.FlattenItems())
   return theta.TransformWithKey(
     lambda key, _: key not in known or is_trained(known[key])
@@ -191,13 +171,7 @@ def flags(theta: Any, variables: Any, is_trained: Callable[[Any], bool]) -> Any:
 
 
 def not_trained(what: str, path: str, trained: TrainedVariables) -> str:
-  """Why something has no gradient: it is not needed for what is trained.
-
-  Args:
-    what: It, in words.
-    path: The pipeline's path.
-    trained: What is trained.
-  """
+  """Why something has no gradient: it is not needed for what is trained."""
   return (
     f'{path}: a gradient of {what} is asked for that the pipeline does not '
     f'compute, because it is not needed for what is trained: {trained}. To '
@@ -206,26 +180,54 @@ def not_trained(what: str, path: str, trained: TrainedVariables) -> str:
   )
 
 
-def refusing_source(
-  device: str, tensors: list[tf.Tensor], message: str
-) -> gradient_bridge.Source:
-  """Tensors of which a gradient must not be asked for.
-
-  It is an error, not None, which a learner would skip. A gradient tape asks for
-  all that there is: it gets NaN inside of `tf.function`, None outside of it.
+def check_captures(layer: Any, k: int, captures: Sequence[tf.Tensor]) -> None:
+  """Checks that a cell without backward tasks needs none after all.
 
   Args:
-    device: Where they are.
-    tensors: The tensors.
-    message: The error's message.
+    layer: The PipeliningLayer.
+    k: The cell.
+    captures: What it uses of the graph around it.
+
+  Raises:
+    ValueError: Some of that comes from trained weights.
   """
+  floats = [t for t in captures if differentiable(t)]
+  is_trained = layer.trained_variables.by_name
+  if may_need_gradients(captures, is_trained):
+    raise ValueError(
+      f'{layer.path}: nothing up to cell {layer.cells[k].params.name!r} is '
+      'trained, but its layers use tensors from outside that come from '
+      f'trained weights, among {[t.name for t in floats][:3]}; these would '
+      'get no gradient. Hand them to the pipeline as inputs.'
+    )
 
-  def refuse() -> list[tf.Tensor | None]:
-    if tf.executing_eagerly():
-      return [None] * len(tensors)
-    if not tf.get_default_graph().building_function:
-      raise ValueError(message)
-    # A tape asks for all that there is; what it does not use is not computed.
-    return [tf.fill(tf.shape(t), tf.constant(np.nan, t.dtype)) for t in tensors]
 
-  return gradient_bridge.Source(device, tensors, refuse)
+def refused(
+  layer: Any,
+  cells: Sequence[Sequence[base_layer.BaseLayer]],
+  weights: Sequence[Sequence[tf.Tensor]],
+  inputs: Sequence[tf.Tensor],
+) -> list[gradients.Source]:
+  """What has no gradient because it is not trained.
+
+  Args:
+    layer: The PipeliningLayer.
+    cells: The layers of each cell.
+    weights: The frozen weights of each cell, as tensors.
+    inputs: The pipeline's inputs, if the first cell is frozen.
+  """
+  trained = layer.trained_variables
+  rows = [(layer.cell_devices[0], inputs, 'an input')]
+  for k, device in enumerate(layer.cell_devices):
+    variables = [v for part in cells[k] for v in part.vars.Flatten()]
+    names = [v.name for v in variables if not trained(v)]
+    what = f'a weight, one of {first_of(names)},'
+    rows.append((device, weights[k], what))
+  return [
+    gradients.refusing(
+      device,
+      [t for t in tensors if differentiable(t)],
+      not_trained(what, layer.path, trained),
+    )
+    for device, tensors, what in rows
+  ]

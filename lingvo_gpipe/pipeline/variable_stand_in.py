@@ -14,9 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import lingvo.compat as tf
-from tensorflow.python.ops import resource_variable_ops
-
-from lingvo_gpipe.engine import placement, xla
 
 
 @dataclasses.dataclass
@@ -33,49 +30,6 @@ class MovingAverageUpdate:
   variable: tf.Variable
   delta: tf.Tensor
   statistic: tf.Tensor
-
-
-def may_be_read_by_rows(weight: Any, device: str) -> bool:
-  """Whether a cell may be given a variable itself; see `read_by_rows`.
-
-  Args:
-    weight: A leaf of the cell's theta.
-    device: The cell's device, which a variable's handle cannot leave.
-  """
-  return (
-    resource_variable_ops.is_resource_variable(weight)
-    and weight.trainable
-    and not tf.executing_eagerly()
-    and not tf.get_default_graph().building_function
-    and not xla.compiles_graph()
-    and placement.same_device(weight.device, device)
-  )
-
-
-def read_by_rows(value: tf.Tensor, variable: tf.Variable) -> None:
-  """Makes gathers from a variable's value read the variable's rows.
-
-  The variable, then, and not its value is what the cell is given. To hand over
-  the value would copy a whole table each step: TensorFlow copies a variable
-  that has been updated by rows when it is read. A task reads while nothing
-  has been updated: the gradient that updates the table is a sum over all tasks
-  that read it.
-
-  Args:
-    value: The value, in the graph that is being traced.
-    variable: The variable, of the graph around it; trained.
-  """
-
-  def sparse_read(indices: Any, name: str | None = None) -> tf.Tensor:
-    return tf.raw_ops.ResourceGather(
-      resource=variable.handle,
-      indices=tf.convert_to_tensor(indices),
-      dtype=variable.dtype.base_dtype,
-      name=name,
-    )
-
-  # tf.gather and tf.nn.embedding_lookup ask for it, along the first dimension.
-  value.sparse_read = sparse_read
 
 
 class VariableStandIn:

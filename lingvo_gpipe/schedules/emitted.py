@@ -3,7 +3,6 @@
 """A schedule that is in a graph: which op runs which task."""
 
 import dataclasses
-from collections.abc import Mapping
 
 from lingvo_gpipe.schedules.task import Schedule, Task
 
@@ -24,5 +23,5 @@ class EmittedSchedule:
 
   schedule: Schedule
   devices: tuple[str, ...]
-  task_of_op: Mapping[str, Task]
-  recompute_of_op: Mapping[str, Task] = dataclasses.field(default_factory=dict)
+  task_of_op: dict[str, Task]
+  recompute_of_op: dict[str, Task] = dataclasses.field(default_factory=dict)

@@ -22,7 +22,7 @@ from lingvo.core import py_utils
 from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 
-from lingvo_gpipe.engine import graph_function, repeatable
+from lingvo_gpipe.engine import graph_function, graph_walks
 from lingvo_gpipe.training import due_updates, first_error, logs, non_finite
 
 tf.flags.DEFINE_enum(
@@ -58,7 +58,7 @@ class _Writers:
     self._functions = {}
 
   def __contains__(self, op):
-    if op.type in repeatable.READS:
+    if op.type in graph_walks.READS:
       return False
     if op.type in _CALLS:
       return self._in_function(op.get_attr('f').name)
@@ -76,7 +76,7 @@ class _Writers:
     return self._functions[name]
 
   def _in_body(self, node):
-    if node.op in repeatable.READS:
+    if node.op in graph_walks.READS:
       return False
     called = [v.func.name for v in node.attr.values() if v.HasField('func')]
     known = op_def_registry.get(node.op)

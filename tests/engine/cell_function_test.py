@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import cell_function, tensor_specs
+from lingvo_gpipe.engine import cell_function
 from lingvo_gpipe.engine.cell_function import (
   CellFunction,
   CellOutputs,
   HasGradient,
 )
+from lingvo_gpipe.engine.tensors import spec
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ _W = np.array([[0.3, -1.0], [0.7, 0.2]], np.float32)
 
 
 def _cell(body, weights, inputs=_X, carry=()):
-  specs = tensor_specs.spec(tf.constant(inputs))
+  specs = spec(tf.constant(inputs))
   return CellFunction('cell', body, specs, None, weights, carry)
 
 

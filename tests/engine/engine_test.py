@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from lingvo_gpipe import schedules
 from lingvo_gpipe.engine import engine, graph_function
 from lingvo_gpipe.engine.cell_function import CellOutputs
+from lingvo_gpipe.engine.traced_cells import Cell, TracedCells
 
 _WIDTH = 4
 _DEVICES = [f'/job:localhost/replica:0/task:0/device:CPU:{k}' for k in range(3)]
@@ -63,7 +64,7 @@ def _engine(
       ]
     flags = None if trained is None else [trained[k]] * num_weights
     body = _body(num_layers)
-    cells.append(engine.Cell(f'd{k}', device, body, weights, trained=flags))
+    cells.append(Cell(f'd{k}', device, body, weights, trained=flags))
   numbers = [sorted(set(devices)).index(d) for d in devices]
   plan = schedules.make_schedule(
     schedule,
@@ -80,18 +81,12 @@ def _engine(
     sizes=[2] * num_micro_batches,
     batch=tf.constant(2 * num_micro_batches, tf.int64),
   )
-  made = engine.Engine(
-    cells,
-    plan,
-    inputs,
-    clock,
-    recompute=recompute,
-    input_gradients=input_gradients,
-  )
-  made.run(
+  traced = TracedCells(cells, plan, inputs, input_gradients=input_gradients)
+  made = engine.Engine(traced, clock, recompute)
+  gradients = made.run(
     plan.in_order(), engine.LossGradients(lambda m: [tf.ones([2, _WIDTH])])
   )
-  return made, plan, cells, inputs
+  return made, gradients, plan, cells, inputs
 
 
 def _calls(graph):
@@ -109,7 +104,7 @@ def _scope(task):
 
 @pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
 def test_each_task_is_one_call_on_its_cells_device_or_two(graph, schedule):
-  _, plan, cells, _ = _engine(3, 4, schedule)
+  _, _, plan, cells, _ = _engine(3, 4, schedule)
   calls = _calls(graph)
   tasks = plan.in_order()
   assert sorted(calls) == sorted(map(_scope, tasks))
@@ -137,7 +132,7 @@ def _runs_before(first, second):
 def test_control_edges_follow_the_schedule_on_each_device(
   graph, schedule, devices
 ):
-  _, plan, _, _ = _engine(3, 4, schedule, devices=devices)
+  _, _, plan, _, _ = _engine(3, 4, schedule, devices=devices)
   calls = _calls(graph)
   for tasks in plan.device_tasks:
     ops = [op for task in tasks for op in calls[_scope(task)]]
@@ -218,12 +213,12 @@ def _executed(sess, fetches, op_type):
   ],
 )
 def test_what_saves_memory_is_recomputed(schedule, recompute, recomputed):
-  made, _, _, _ = _engine(2, 3, schedule, recompute)
-  gradients = [made.weight_gradients(k) for k in range(2)]
+  made, gradients, _, _, _ = _engine(2, 3, schedule, recompute)
+  of_weights = [gradients.of_weights(k) for k in range(2)]
   outputs = [made.results(1, m).outputs for m in range(3)]
   with tf.Session(config=tf.ConfigProto(device_count={'CPU': 3})) as sess:
     sess.run(tf.global_variables_initializer())
-    count = _executed(sess, (gradients, outputs), 'Tanh')
+    count = _executed(sess, (of_weights, outputs), 'Tanh')
   # Two cells with one tanh each.
   assert count == 2 * 3 + recomputed
 
@@ -231,7 +226,7 @@ def test_what_saves_memory_is_recomputed(schedule, recompute, recomputed):
 @pytest.mark.parametrize('recompute', schedules.RECOMPUTE_POLICIES)
 @pytest.mark.parametrize('input_gradients', [False, True])
 def test_gradients_are_those_of_tensorflow(recompute, input_gradients):
-  made, _, cells, inputs = _engine(
+  made, gradients, _, cells, inputs = _engine(
     3, 2, '1f1b', recompute, num_layers=2, input_gradients=input_gradients
   )
   weights = [cell.weights[0] for cell in cells]
@@ -243,9 +238,9 @@ def test_gradients_are_those_of_tensorflow(recompute, input_gradients):
   d_x, *d_weights = tf.gradients(tf.reduce_sum(y), [x, *weights])
   got = (
     tf.stack([made.results(2, m).outputs for m in range(2)]),
-    [made.weight_gradients(k)[0] for k in range(3)],
+    [gradients.of_weights(k)[0] for k in range(3)],
     # Also there if the backward tasks do not make them.
-    tf.stack([made.input_gradients(m)[0] for m in range(2)]),
+    tf.stack([gradients.of_inputs(m)[0] for m in range(2)]),
   )
   with tf.Session(config=tf.ConfigProto(device_count={'CPU': 3})) as sess:
     sess.run(tf.global_variables_initializer())
@@ -256,17 +251,17 @@ def test_gradients_are_those_of_tensorflow(recompute, input_gradients):
 
 @pytest.mark.parametrize('input_gradients', [False, True])
 def test_unwanted_gradients_of_the_inputs_are_not_computed(input_gradients):
-  made, _, _, _ = _engine(1, 1, input_gradients=input_gradients)
+  made, gradients, _, _, _ = _engine(1, 1, input_gradients=input_gradients)
   with tf.Session() as sess:
     sess.run(tf.global_variables_initializer())
-    fetches = (made.results(0, 0).outputs, made.weight_gradients(0))
+    fetches = (made.results(0, 0).outputs, gradients.of_weights(0))
     count = _executed(sess, fetches, 'MatMul')
   # Forward, forward again, the weight's gradient, and maybe the input's.
   assert count == 3 + input_gradients
 
 
 def test_evaluation_has_forward_tasks_alone(graph):
-  made, _, _, _ = _engine(2, 3, forward_only=True)
+  made, *_ = _engine(2, 3, forward_only=True)
   calls = _calls(graph)
   assert len(calls) == 2 * 3
   assert not any('backward' in name for name in calls)
@@ -282,7 +277,7 @@ def test_what_is_not_trained_is_not_differentiated(
   graph, trained, schedule, recompute
 ):
   trained = list(map(bool, trained))
-  made, plan, cells, inputs = _engine(
+  made, gradients, plan, cells, inputs = _engine(
     3, 3, schedule, recompute, trained=trained
   )
   assert sorted(_calls(graph)) == sorted(map(_scope, plan.in_order()))
@@ -293,7 +288,7 @@ def test_what_is_not_trained_is_not_differentiated(
   of_trained = list(itertools.compress(weights, trained))
   expected = tf.gradients(tf.reduce_sum(y), of_trained)
   outputs = [made.results(2, m).outputs for m in range(3)]
-  found = [made.weight_gradients(k) for k in range(3)]
+  found = [gradients.of_weights(k) for k in range(3)]
   assert list(map(len, found)) == trained
   with tf.Session(config=tf.ConfigProto(device_count={'CPU': 3})) as sess:
     sess.run(tf.global_variables_initializer())

@@ -34,9 +34,7 @@ def test_sizes(batch, count, size, sizes):
   ('batch', 'count', 'size', 'message'),
   [
     (8, 0, None, 'num_micro_batches is 0'),
-    (8, None, -1, 'micro_batch_size is -1'),
     (0, 1, None, 'has 0 examples'),
-    (8, None, None, 'Set num_micro_batches or micro_batch_size'),
     (None, None, 4, 'micro_batch_size is 4.*set num_micro_batches'),
     (8, 3, 2, 'a mini-batch of 8 makes 4.*set num_micro_batches to 4'),
   ],

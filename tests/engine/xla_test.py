@@ -18,8 +18,9 @@ _PROGRAM = f"""
 import json, sys
 import numpy as np
 import tensorflow as tf
-from lingvo_gpipe.engine import engine, xla
+from lingvo_gpipe.engine import engine, tensors
 from lingvo_gpipe.engine.cell_function import CellOutputs
+from lingvo_gpipe.engine.traced_cells import Cell, TracedCells
 from lingvo_gpipe.schedules import make_schedule
 
 def body(cell):
@@ -28,18 +29,17 @@ def body(cell):
 
 def step(x, w0, w1, recompute):
   inputs = tf.split(x, {MICRO_BATCHES})
-  cells = [engine.Cell('d0', '', body, [w0]), engine.Cell('d1', '', body, [w1])]
+  cells = [Cell('d0', '', body, [w0]), Cell('d1', '', body, [w1])]
   clock = engine.Clock(
     tf.constant(3, tf.int64), tf.constant(0, tf.int64), [2] * 2,
     tf.constant(4, tf.int64))
   schedule = make_schedule('1f1b', (0, 0), {MICRO_BATCHES})
-  e = engine.Engine(
-    cells, schedule, inputs, clock, recompute=recompute, input_gradients=False)
+  e = engine.Engine(TracedCells(cells, schedule, inputs), clock, recompute)
   start = engine.LossGradients(lambda m: [e.results(1, m).outputs])
-  e.run(list(schedule.in_order()), start)
-  return [e.weight_gradients(k)[0] for k in range({NUM_CELLS})]
+  gradients = e.run(list(schedule.in_order()), start)
+  return [gradients.of_weights(k)[0] for k in range({NUM_CELLS})]
 
-compiles_graph = xla.compiles_graph
+optimization_barrier = tensors.tf2xla.optimization_barrier
 rng = np.random.RandomState(0)
 x = tf.constant(rng.randn(4, 3), tf.float32)
 w = [tf.constant(rng.randn(3, 3), tf.float32) for _ in range(2)]
@@ -50,7 +50,8 @@ for name, recompute, jit, barriers in (
   ('never', 'never', True, True),
   ('no barriers', 'always', True, False),
 ):
-  xla.compiles_graph = compiles_graph if barriers else lambda: False
+  tensors.tf2xla.optimization_barrier = (
+    optimization_barrier if barriers else lambda *tensors: tensors)
   fn = tf.function(
     lambda x, w0, w1: step(x, w0, w1, recompute), jit_compile=jit,
     autograph=False)

@@ -8,7 +8,7 @@ import pytest
 import tiny_pipeline
 from lingvo.core import py_utils
 
-from lingvo_gpipe.pipeline.loss import PipelineLoss
+from lingvo_gpipe.pipeline import loss
 
 
 @pytest.fixture(autouse=True)
@@ -24,19 +24,18 @@ def loss_layer():
 
 def _combine(layer, rows, aux=None):
   """Metrics of micro-batches, combined: numpy values."""
-  loss = PipelineLoss('')
-  outputs, values = zip(
+  outputs, values, traced = zip(
     *(loss.in_cell(layer, row) for row in rows), strict=True
   )
   aux = aux or [[]] * len(rows)
   aux = [[tf.constant(a) for a in row] for row in aux]
-  metrics, weight = loss.combine(values, aux)
+  metrics = loss.combine(traced[0], values, aux, {})
   with tf.Session() as sess:
-    return sess.run((dict(metrics), weight, [o.loss for o in outputs]))
+    return sess.run((dict(metrics), [o.loss for o in outputs]))
 
 
 def test_means_by_weight_and_sums_of_weights(loss_layer):
-  metrics, weight, losses = _combine(
+  metrics, losses = _combine(
     loss_layer,
     [
       {'loss': (2.0, 3.0), 'accuracy': (1.0, 1.0)},
@@ -44,7 +43,6 @@ def test_means_by_weight_and_sums_of_weights(loss_layer):
     ],
   )
   assert metrics == {'loss': (3.0, 4.0), 'accuracy': (pytest.approx(0.2), 5.0)}
-  assert weight == 4.0
   assert losses == [2.0, 6.0]
 
 
@@ -53,7 +51,7 @@ def test_any_float_or_int_becomes_float32(loss_layer):
     'loss': (tf.constant(2.0, tf.bfloat16), 3),
     'n': (tf.constant(7, tf.int64), np.float64(1)),
   }
-  metrics, _, _ = _combine(loss_layer, [row, row])
+  metrics, _ = _combine(loss_layer, [row, row])
   assert metrics == {'loss': (2.0, 6.0), 'n': (7.0, 2.0)}
   assert all(x.dtype == np.float32 for pair in metrics.values() for x in pair)
 
@@ -61,7 +59,7 @@ def test_any_float_or_int_becomes_float32(loss_layer):
 def test_a_micro_batch_without_weight_adds_nothing_though_its_mean_is_nan(
   loss_layer,
 ):
-  metrics, _, _ = _combine(
+  metrics, _ = _combine(
     loss_layer,
     [{'loss': (np.float32('nan'), 0.0)}, {'loss': (5.0, 2.0)}],
     aux=[[100.0], [1.0]],
@@ -70,12 +68,12 @@ def test_a_micro_batch_without_weight_adds_nothing_though_its_mean_is_nan(
 
 
 def test_without_any_weight_all_is_zero(loss_layer):
-  metrics, _, _ = _combine(loss_layer, [{'loss': (np.float32('nan'), 0.0)}])
+  metrics, _ = _combine(loss_layer, [{'loss': (np.float32('nan'), 0.0)}])
   assert metrics == {'loss': (0.0, 0.0)}
 
 
 def test_auxiliary_losses_are_weighted_as_the_loss_is(loss_layer):
-  metrics, _, _ = _combine(
+  metrics, _ = _combine(
     loss_layer,
     [{'loss': (1.0, 3.0)}, {'loss': (1.0, 1.0)}],
     aux=[[0.5, 1.5], [4.0, 2.0]],
@@ -86,8 +84,7 @@ def test_auxiliary_losses_are_weighted_as_the_loss_is(loss_layer):
 
 def test_weights_are_constants_for_the_gradient(loss_layer):
   x = tf.constant(3.0)
-  loss = PipelineLoss('')
-  output, values = loss.in_cell(loss_layer, {'loss': (x * x, x)})
+  output, values, _ = loss.in_cell(loss_layer, {'loss': (x * x, x)})
   assert tf.gradients(values, x) == [None]
   [gradient] = tf.gradients(output.loss, x)
   with tf.Session() as sess:
@@ -101,32 +98,27 @@ def test_weights_are_constants_for_the_gradient(loss_layer):
 def test_the_scale_is_a_power_of_two_near_one_over_all_weights(
   loss_layer, weight, expected
 ):
-  loss = PipelineLoss('')
-  _, values = loss.in_cell(loss_layer, {'loss': (1.0, weight)})
+  _, values, traced = loss.in_cell(loss_layer, {'loss': (1.0, weight)})
   with tf.Session() as sess:
-    assert sess.run(loss.scale(values, examples=7, count=4)) == expected
+    assert sess.run(traced.scale(values, examples=7, count=4)) == expected
 
 
 def test_the_scale_goes_by_the_examples_if_the_first_have_no_weight(loss_layer):
-  loss = PipelineLoss('')
-  _, values = loss.in_cell(loss_layer, {'loss': (1.0, 0.0)})
+  _, values, traced = loss.in_cell(loss_layer, {'loss': (1.0, 0.0)})
   with tf.Session() as sess:
-    assert sess.run(loss.scale(values, tf.constant(8, tf.int64), 4)) == 2**-5
+    assert sess.run(traced.scale(values, tf.constant(8, tf.int64), 4)) == 2**-5
 
 
 def test_the_loss_weight_of_a_micro_batch_is_found(loss_layer):
-  loss = PipelineLoss('')
   row = py_utils.NestedMap(a=(1.0, 2.0), loss=(3.0, 4.0), z=(5.0, 6.0))
-  _, values = loss.in_cell(loss_layer, row)
+  _, values, traced = loss.in_cell(loss_layer, row)
   with tf.Session() as sess:
-    assert sess.run(loss.loss_weight(values)) == 4.0
+    assert sess.run(traced.weight(values)) == 4.0
 
 
 def _constant_weight(layer, weights, sizes):
-  loss = PipelineLoss('')
-  for weight in weights:
-    loss.in_cell(layer, {'loss': (2.0, weight)})
-  return loss.constant_weight(sizes)
+  traced = [loss.in_cell(layer, {'loss': (2.0, w)})[2] for w in weights]
+  return loss.constant_weight(traced, sizes)
 
 
 def test_a_weight_that_is_a_number_is_told(loss_layer):

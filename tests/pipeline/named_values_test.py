@@ -6,8 +6,14 @@ import lingvo.compat as tf
 import numpy as np
 import pytest
 import tiny_pipeline
+from lingvo.core import builder_layers
 
+from lingvo_gpipe import named_layers
 from lingvo_gpipe.pipeline import named_values
+from lingvo_gpipe.pipeline.feature_extraction_layer import (
+  FeatureExtractionLayer,
+)
+from lingvo_gpipe.pipeline.named_values import CellWiring
 
 
 def test_gradients_through_puts_and_takes_are_right():
@@ -64,3 +70,113 @@ def test_errors_of_scopes():
       pytest.raises(ValueError, match='no value'),
     ):
       named_values.take('a')
+
+
+def _layer(name, puts=(), takes=(), **weights_of):
+  return named_layers.NamedValueLayer.Params().Set(
+    name=name, puts=puts, takes=takes, weights_of=weights_of
+  )
+
+
+def _named(*layers):
+  return [(params.name, params) for params in layers]
+
+
+def test_one_error_lists_all_that_is_wrong():
+  layers = _named(
+    _layer('a', takes=['late', 'never']),
+    _layer('b', puts=['late', 'twice', 'mask']),
+    _layer('c', puts=['twice'], w='nobody.w', v='c'),
+    _layer('d', takes=['twice', 'mask'], w='e.w'),
+    _layer('e', puts=['own'], takes=['own']),
+    _layer('e'),
+  )
+  before = _named(_layer('embed', takes=['mask']))
+  with pytest.raises(ValueError) as info:
+    named_values.check(layers, ['mask'], weights_only=before, what='net')
+  head, *problems = str(info.value).split('\n  ')
+  assert head.startswith('net has named values or weights')
+  assert problems == [
+    'embed is not one of the cells; only layers in them can put or take '
+    'values and use the weights of others',
+    "'mask' is put twice or more, by the side inputs and b: each value needs "
+    'a name of its own',
+    "'twice' is put twice or more, by b and c: each value needs a name of its "
+    'own',
+    "a takes 'late' before it is put, by b",
+    "a takes 'never', which no layer puts and which is not among side_inputs, "
+    "['mask']",
+    "e takes 'own' before it is put, by e",
+    "c uses the weights of 'nobody.w', but the layers are embed, a, b, c, d, "
+    'e, e',
+    "c uses the weights of itself, 'c'",
+    "d uses the weights of 'e.w', but 2 layers have that name",
+  ]
+
+
+def test_what_no_layer_takes_is_a_warning(caplog):
+  layers = _named(_layer('a', puts=['x', 'y']), _layer('b', takes=['y']))
+  with caplog.at_level('WARNING'):
+    named_values.check(layers, ['mask'], what='net')
+  assert "net: no layer takes 'x', put by a; 'mask', a side input." in (
+    caplog.text
+  )
+
+
+def test_a_sound_model_is_silent(caplog):
+  layers = _named(
+    _layer('a', puts=['x']),
+    _layer('b', takes=['x', 'mask'], w='c.part', v='embed'),
+    _layer('c', takes=['x']),
+  )
+  with caplog.at_level('WARNING'):
+    named_values.check(layers, ['mask'], weights_only=_named(_layer('embed')))
+  assert not caplog.text
+
+
+def test_weights_can_be_those_of_a_layer_with_dots_in_its_name():
+  names = ['a', 'a.b']
+  assert named_values.find_owner('a.c.d', names) == ('a', 'c.d')
+  assert named_values.find_owner('a.b.c', names) == ('a.b', 'c')
+  assert named_values.find_owner('a.b', names) == ('a.b', '')
+  assert named_values.find_owner('b', names) == (None, '')
+
+
+def test_values_cross_between_cells_only_if_they_must():
+  cells = [
+    _named(
+      _layer('a', puts=['x', 'inside', 'unused']), _layer('b', takes=['inside'])
+    ),
+    _named(_layer('c', takes=['x', 'mask'], puts=['y'])),
+    _named(_layer('d')),
+    _named(_layer('e', takes=['y', 'x']), _layer('f', takes=['x', 'mask'])),
+  ]
+  assert named_values.wire(cells, ['mask', 'other']) == [
+    CellWiring(puts=('x',)),
+    CellWiring(puts=('y',), takes=('x',), side_inputs=('mask',)),
+    CellWiring(),
+    CellWiring(takes=('x', 'y'), side_inputs=('mask',)),
+  ]
+
+
+def test_layers_of_a_cell_are_named_as_their_variables():
+  def sequence(name, *sub, **kwargs):
+    return builder_layers.SequentialLayer.Params().Set(
+      name=name, sub=list(sub), **kwargs
+    )
+
+  def cell(name, *sub, **kwargs):
+    return FeatureExtractionLayer.Params().Set(
+      name=name, sub=list(sub), **kwargs
+    )
+
+  def names(params):
+    return [name for name, _ in named_values.layers_of_cell(params)]
+
+  a, b = _layer('a'), _layer('b')
+  assert names(a) == ['a']
+  assert names(cell('d0', a, b)) == ['a', 'b']
+  assert names(cell('d0', a, variable_name_prefix='p_')) == ['p_a']
+  assert names(cell('d0', cell('blocks', a), b)) == ['blocks/a', 'b']
+  assert names(cell('d0', sequence('s', a, b))) == ['s/a', 's/b']
+  assert names(sequence('s', a, repeat=2)) == ['s/000/a', 's/001/a']

@@ -7,7 +7,7 @@ import pytest
 from lingvo.core import base_layer, py_utils
 from lingvo.core import layers as lingvo_layers
 
-from lingvo_gpipe.engine import cell_function
+from lingvo_gpipe.engine import cell_function, graph_walks
 from lingvo_gpipe.pipeline import random_checks, seeds
 from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 
@@ -34,7 +34,7 @@ class Random(base_layer.BaseLayer):
 
 
 def _traced(fn, **params):
-  """A cell of one layer, and its traced graph."""
+  """A cell of one layer, and it traced."""
   layer = Random.Params().Set(name='layer', fn=fn, **params).Instantiate()
   cell = LingvoCell(
     'd0',
@@ -47,7 +47,16 @@ def _traced(fn, **params):
   function = cell_function.CellFunction(
     'd0', cell.body, tf.TensorSpec([2], tf.float32), None, cell.weights, ()
   )
-  return cell, function.graph
+  return cell, function
+
+
+def _unseeded(function):
+  return graph_walks.unseeded(function.graph, function.notes.seed_ops)
+
+
+def _explained(cell, function):
+  culprits = graph_walks.unrepeatable(function.graph)
+  return random_checks.explain(cell, function, culprits)
 
 
 def _fprop(layer, theta, inputs):
@@ -80,9 +89,9 @@ def _in_defun(fn):
   ],
 )
 def test_layers_that_do_it_right_pass(fn):
-  traced = _traced(fn)
-  random_checks.check_seeds(*traced)
-  assert not random_checks.unrepeatable(*traced)
+  _, function = _traced(fn)
+  assert _unseeded(function) is None
+  assert not graph_walks.unrepeatable(function.graph)
 
 
 @pytest.mark.parametrize(
@@ -96,14 +105,14 @@ def test_layers_that_do_it_right_pass(fn):
   ],
 )
 def test_layers_whose_random_numbers_cannot_be_repeated_are_named(fn):
-  found = random_checks.unrepeatable(*_traced(fn))
+  found = _explained(*_traced(fn))
   assert list(found) == ['layer']
   assert 'layer layer (Random) uses' in found['layer']
   assert 'GenerateStepSeedPair' in found['layer']
 
 
 def test_templates_of_stateful_dropout_are_named():
-  found = random_checks.unrepeatable(
+  found = _explained(
     *_traced(
       lambda x, layer: tf.random.uniform([2]),
       dropout_tpl=lingvo_layers.DropoutLayer.Params(),
@@ -134,8 +143,9 @@ def test_templates_of_stateful_dropout_are_named():
   ],
 )
 def test_seeds_that_all_micro_batches_share_are_refused(fn):
+  cell, function = _traced(fn)
   with pytest.raises(
     ValueError,
     match=r'Layer layer \(Random\).*do not depend on the micro-batch',
   ):
-    random_checks.check_seeds(*_traced(fn))
+    random_checks.refuse_unseeded(cell, function, _unseeded(function))

@@ -5,11 +5,11 @@
 import pytest
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import batch_dims
+from lingvo_gpipe.pipeline import output_dims
 
 
 def _find(*shapes, sizes=(2, 3), batch_dim=0):
-  return batch_dims.find(
+  return output_dims.find(
     [tf.TensorShape(shape) for shape in shapes], sizes[: len(shapes)], batch_dim
   )
 

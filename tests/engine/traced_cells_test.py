@@ -7,9 +7,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.engine import engine
-from lingvo_gpipe.engine.cell import Cell, Routes
+from lingvo_gpipe.engine import engine, traced_cells
 from lingvo_gpipe.engine.cell_function import CellOutputs
+from lingvo_gpipe.engine.traced_cells import Cell
 
 _DEVICES = [f'/job:localhost/replica:0/task:0/device:CPU:{k}' for k in range(4)]
 
@@ -19,19 +19,18 @@ def _cell(puts=(), takes=()):
 
 
 def test_routes():
-  routes = Routes(
+  sources, takers = traced_cells._routes(
     [
       _cell(puts=['a', 'b']),
       _cell(takes=['a']),
       _cell(),
       _cell(puts=['c'], takes=['b', 'a']),
-      _cell(takes=['a', 'c']),
-    ]
+      _cell(takes=['a', 'c', 'given']),
+    ],
+    ['given'],
   )
-  assert [routes.source(name) for name in 'abc'] == [0, 0, 3]
-  assert [routes.next_taker('a', k) for k in range(5)] == [1, 3, 3, 4, None]
-  assert [routes.next_taker('b', k) for k in range(5)] == [3, 3, 3, None, None]
-  assert routes.next_taker('c', 3) == 4
+  assert sources == {'a': 0, 'b': 0, 'c': 3, 'given': traced_cells.OUTSIDE}
+  assert takers == {'a': [1, 3, 4], 'b': [3], 'c': [4], 'given': [4]}
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_routes():
 )
 def test_routes_that_lead_nowhere(cells):
   with pytest.raises(AssertionError):
-    Routes(cells)
+    traced_cells._routes(cells, [])
 
 
 def _bodies():
@@ -91,11 +90,12 @@ def test_values_and_gradients_go_by_name(schedule, recompute):
       sizes=[1, 1],
       batch=tf.constant(2, tf.int64),
     )
-    made = engine.Engine(
-      cells, plan, inputs, clock, recompute=recompute, input_gradients=False
+    traced = traced_cells.TracedCells(cells, plan, inputs)
+    start = engine.LossGradients(lambda m: [tf.ones([1])])
+    gradients = engine.Engine(traced, clock, recompute).run(
+      plan.in_order(), start
     )
-    made.run(plan.in_order(), engine.LossGradients(lambda m: [tf.ones([1])]))
-    got = [made.weight_gradients(k)[0] for k in range(4)]
+    got = [gradients.of_weights(k)[0] for k in range(4)]
     ws = [cell.weights[0] for cell in cells]
     total = 0.0
     for x in inputs:

@@ -6,7 +6,7 @@ import lingvo.compat as tf
 import pytest
 from lingvo.core import py_utils
 
-from lingvo_gpipe.pipeline import tensor_shapes
+from lingvo_gpipe.pipeline import param_values
 
 _IMAGE = tf.TensorSpec([16, 8, 8, 1], tf.float32)
 _IDS = tf.TensorSpec([16, 32], tf.int32)
@@ -26,12 +26,12 @@ _IDS = tf.TensorSpec([16, 32], tf.int32)
   ],
 )
 def test_text_is_read(text, nest):
-  assert tensor_shapes.parse(text, 'p.shapes') == nest
+  assert param_values.specs(text, 'p.shapes') == nest
 
 
 def test_specs_pass():
   nest = py_utils.NestedMap(a=_IMAGE, b=[_IDS, None])
-  assert tensor_shapes.parse(nest, 'p.shapes') is nest
+  assert param_values.specs(nest, 'p.shapes') is nest
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_specs_pass():
 )
 def test_errors_name_the_param_and_the_place(value, message):
   with pytest.raises(ValueError, match=message):
-    tensor_shapes.parse(value, 'p.shapes')
+    param_values.specs(value, 'p.shapes')

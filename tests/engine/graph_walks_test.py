@@ -1,13 +1,13 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Ops that give something else when they run again are told from the others."""
+"""Which ops repeat themselves, and what may need gradients."""
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from tensorflow.python.eager import context
 
-from lingvo_gpipe.engine import graph_function
-from lingvo_gpipe.engine.repeatable import Repeatable
+from lingvo_gpipe.engine import graph_function, graph_walks
 
 _VECTOR = tf.TensorSpec([2], tf.float32)
 
@@ -20,12 +20,7 @@ def graph():
 
 def _culprits(fn):
   traced = graph_function.trace('f', lambda x: [fn(x)], [_VECTOR])
-  repeatable = Repeatable(traced, graph_function.definitions(traced))
-  return [
-    repeatable.culprit(op)
-    for op in traced.get_operations()
-    if repeatable.culprit(op)
-  ]
+  return list(graph_walks.unrepeatable(traced).values())
 
 
 def _variable():
@@ -91,3 +86,43 @@ def test_a_read_of_what_is_written_here_cannot_be_repeated():
     'AssignAddVariableOp',
     'ReadVariableOp',
   ]
+
+
+def _table():
+  return tf.get_variable('v', [4, 2], use_resource=True)
+
+
+def test_data_needs_none():
+  x = tf.placeholder(tf.float32, [2, 4])
+  assert not graph_walks.may_need_gradients([tf.tanh(x) * 2.0, tf.ones([2])])
+  assert not graph_walks.may_need_gradients([])
+
+
+@pytest.mark.parametrize(
+  'fn',
+  [
+    lambda v: tf.matmul(tf.ones([2, 4]), v),
+    lambda v: tf.nn.embedding_lookup(v, [0, 1]),
+    lambda v: tf.reshape(tf.tanh(v), [-1])[1:],
+  ],
+)
+def test_what_comes_from_a_weight_does(fn):
+  assert graph_walks.may_need_gradients([tf.ones([2]), fn(_table())])
+
+
+def test_inside_a_function_a_tensor_of_outside_may():
+  with context.eager_mode():
+    outside = tf.ones([2])
+  assert graph_walks.may_need_gradients([outside])
+
+
+def test_inside_a_function_whatever_comes_from_outside_may():
+  needed = []
+
+  @tf.function(autograph=False)
+  def fn(x, ids):
+    needed.append(graph_walks.may_need_gradients([x * 2.0]))
+    needed.append(graph_walks.may_need_gradients([tf.cast(ids, tf.float32)]))
+
+  fn(tf.ones([2]), tf.constant([1]))
+  assert needed == [True, False]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from lingvo.core import py_utils
 
-from lingvo_gpipe.pipeline import leaves
+from lingvo_gpipe.pipeline import mini_batch
 
 _Pair = collections.namedtuple('_Pair', 'left right')
 
@@ -18,7 +18,7 @@ def test_names_are_in_the_order_of_flatten():
   nest = py_utils.NestedMap(
     b=[1, (2, None)], a={'y': 3, 'x': _Pair(left=4, right=5)}, c=[]
   )
-  assert leaves.names(nest, 'inputs') == [
+  assert mini_batch.leaf_names(nest, 'inputs') == [
     'inputs.a.x.left',
     'inputs.a.x.right',
     'inputs.a.y',
@@ -27,15 +27,15 @@ def test_names_are_in_the_order_of_flatten():
     'inputs.b[1][1]',
   ]
   assert tf.nest.flatten(nest) == [4, 5, 3, 1, 2, None]
-  assert leaves.names({'x': 1}, '') == ['x']
-  assert leaves.names(1, 'targets') == ['targets']
+  assert mini_batch.leaf_names({'x': 1}, '') == ['x']
+  assert mini_batch.leaf_names(1, 'targets') == ['targets']
 
 
 def test_an_entry_matches_a_leaf_and_the_nest_around_it():
   for entry in ('inputs[1].a', 'inputs[1]', 'inputs'):
-    assert leaves.matches('inputs[1].a', entry)
+    assert mini_batch.matches('inputs[1].a', entry)
   for entry in ('inputs[1].', 'input', 'inputs[1].b'):
-    assert not leaves.matches('inputs[1].a', entry)
+    assert not mini_batch.matches('inputs[1].a', entry)
 
 
 def test_numbers_arrays_and_lists_of_numbers_become_tensors():
@@ -51,7 +51,7 @@ def test_numbers_arrays_and_lists_of_numbers_become_tensors():
   )
   with tf.Graph().as_default():
     nested = py_utils.NestedMap(x=[*nest, tf.zeros([7])])
-    found = leaves.to_tensors(nested, 'inputs', 'net').x
+    found = mini_batch.to_tensors(nested, 'inputs', 'net').x
   assert [None if t is None else (t.dtype, t.shape) for t in found] == [
     (tf.bool, []),
     (tf.int32, []),
@@ -84,4 +84,4 @@ def test_what_cannot_be_a_tensor_is_named(make, message):
     tf.Graph().as_default(),
     pytest.raises(ValueError, match=rf'^net: targets\.x {message}'),
   ):
-    leaves.to_tensors({'x': make()}, 'targets', 'net')
+    mini_batch.to_tensors({'x': make()}, 'targets', 'net')

@@ -1,5 +1,7 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+"""What a cell makes of what its layers do besides their outputs."""
+
 import lingvo.compat as tf
 import pipeline_testing as pt
 import pytest

@@ -9,24 +9,23 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import gradient_bridge
+from lingvo_gpipe.pipeline import gradients
 
 
 def _attach(log):
   """y = 2 a + 3 b, whose gradients are given as 20 a' and 30 b', and none."""
   a, b, unused = (tf.constant(v) for v in (1.0, 2.0, 4.0))
-  given = []
 
   def run_backward(d_outputs):
     log.append('backward')
-    given.extend(d_outputs)
+    return d_outputs[0]
 
   def source(device, tensors, factors):
-    def gradients():
+    def get(given):
       log.append(device)
-      return [None if f is None else given[0] * f for f in factors]
+      return [None if f is None else given * f for f in factors]
 
-    return gradient_bridge.Source(device, tensors, gradients)
+    return gradients.Source(device, tensors, get)
 
   sources = [
     source('/cpu:0', [], []),
@@ -35,7 +34,7 @@ def _attach(log):
   ]
   with tf.device('/cpu:3'):
     y = 2 * a + 3 * b
-  [y] = gradient_bridge.attach_gradient([y], sources, '/cpu:3', run_backward)
+  [y] = gradients.attach([y], sources, '/cpu:3', run_backward)
   return y, a, b, unused
 
 
@@ -43,12 +42,12 @@ def test_gradients_are_those_of_the_sources():
   with tf.Graph().as_default():
     log = []
     y, a, b, unused = _attach(log)
-    gradients = tf.gradients(5 * y, [a, b, unused])
-    assert gradients[2] is None
+    found = tf.gradients(5 * y, [a, b, unused])
+    assert found[2] is None
     assert log[0] == 'backward'
     assert sorted(log[1:]) == ['/cpu:1', '/cpu:2']
     with tf.Session(config=tf.ConfigProto(device_count={'CPU': 4})) as sess:
-      np.testing.assert_array_equal(sess.run(gradients[:2]), [100, 150])
+      np.testing.assert_array_equal(sess.run(found[:2]), [100, 150])
       assert sess.run(y) == 8
 
 
@@ -78,16 +77,15 @@ def test_inside_tf_function_a_tape_finds_them_too():
     def fn():
       with tf.GradientTape() as tape:
         tape.watch(a)
-        [y] = gradient_bridge.attach_gradient(
+        [y] = gradients.attach(
           [2 * tf.stop_gradient(a)],
-          [gradient_bridge.Source('', [a], lambda: [given[0] * 20.0])],
+          [gradients.Source('', [a], lambda given: [given * 20.0])],
           '',
-          given.extend,
+          lambda d_outputs: d_outputs[0],
         )
         y *= 5
       return tape.gradient(y, a)
 
-    given = []
     gradient = fn()
     with tf.Session() as sess:
       assert sess.run(gradient) == 100
@@ -101,8 +99,8 @@ def test_gradient_functions_die_with_their_graph():
   ref = weakref.ref(held)
   with tf.Graph().as_default():
     a = tf.constant(1.0)
-    source = gradient_bridge.Source('', [a], lambda held=held: [None])
-    [y] = gradient_bridge.attach_gradient([2 * a], [source], '', lambda d: None)
+    source = gradients.Source('', [a], lambda done, held=held: [None])
+    [y] = gradients.attach([2 * a], [source], '', lambda d: None)
     tf.gradients(y, a)
   del held, source, a, y
   gc.collect()

@@ -1,0 +1,296 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What can be asked of single tensors, and where their ops run.
+
+`tf.device` alone is not enough where TensorFlow builds a gradient: with
+colocate_gradients_with_ops=True (the default of Lingvo's learner) it wraps the
+gradient function in a colocation scope, and colocation wins over `tf.device`.
+The whole backward pass would then run on the device of the last cell.
+
+XLA compiles all tasks of a TPU into one program. It inlines their functions,
+computes what occurs twice once, and knows no control edges between ops without
+side effects. So it would merge a recomputation with the forward pass it
+repeats, and keep what recomputing is there to drop. `tie` gives XLA other
+operands than the forward pass had, and none of them before the incoming
+gradient and the end of the last task are there:
+
+```
+  arguments of the forward task --.         .--> arguments
+  incoming gradients -------------+-- tie --+--> gradients
+  last task on the device --------'
+```
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+from tensorflow.compiler.tf2xla.python import xla as tf2xla
+from tensorflow.python.ops import (
+  control_flow_util,
+  handle_data_util,
+  resource_variable_ops,
+)
+
+# -- Shapes and dtypes.
+
+
+def spec(tensor: tf.Tensor) -> tf.TensorSpec:
+  """A tensor's static shape and dtype."""
+  return tf.TensorSpec(tensor.shape, tensor.dtype.base_dtype)
+
+
+def specs_of(nest: Any) -> Any:
+  """The specs of a nest of tensors; a None stays None."""
+  return tf.nest.map_structure(
+    lambda leaf: None if leaf is None else spec(leaf), nest
+  )
+
+
+def value_dtype(tensor: tf.Tensor | tf.TensorSpec) -> tf.DType:
+  """A tensor's dtype; for the handle of a variable, that of the variable."""
+  dtype = tensor.dtype.base_dtype
+  if dtype == tf.resource and isinstance(tensor, tf.Tensor):
+    known = handle_data_util.get_resource_handle_data(tensor)
+    if known is not None and known.is_set and len(known.shape_and_type) == 1:
+      return tf.as_dtype(known.shape_and_type[0].dtype)
+  return dtype
+
+
+def differentiable(tensor: tf.Tensor | tf.TensorSpec) -> bool:
+  """Whether tensors of this dtype can have a gradient."""
+  dtype = value_dtype(tensor)
+  return dtype.is_floating or dtype.is_complex
+
+
+def sum_dtype(dtype: tf.DType) -> tf.DType:
+  """What gradients are summed in: float32 for half precision, to lose no bits.
+
+  M of them would, and their sum may be too large.
+  """
+  return tf.float32 if dtype in (tf.bfloat16, tf.float16) else dtype
+
+
+def flat_tensors(nest: Any) -> list[Any]:
+  """The tensors, or specs, of a nest, in order, without None."""
+  return [leaf for leaf in tf.nest.flatten(nest) if leaf is not None]
+
+
+def num_bytes(nest: Any) -> int:
+  """Bytes of all tensors of a nest of specs."""
+  return sum(map(spec_bytes, flat_tensors(nest)))
+
+
+def spec_bytes(spec: tf.TensorSpec | tf.Tensor) -> int:
+  """Bytes of one tensor; 0 where the shape is not known, or has no bytes."""
+  dtype = spec.dtype.base_dtype
+  if not spec.shape.is_fully_defined() or dtype in (tf.variant, tf.resource):
+    return 0
+  return int(spec.shape.num_elements()) * dtype.size
+
+
+def signature(nest: Any) -> Any:
+  """Equal for nests of the same structure, shapes and dtypes."""
+  flat = tf.nest.flatten(nest)
+  structure = tf.nest.pack_sequence_as(nest, range(len(flat)))
+  return repr(structure), tuple(
+    None
+    if leaf is None
+    else (
+      leaf.dtype.name,
+      None if leaf.shape.rank is None else tuple(leaf.shape.as_list()),
+    )
+    for leaf in flat
+  )
+
+
+# -- Devices.
+
+
+@contextlib.contextmanager
+def on_device(device: str) -> Iterator[None]:
+  """Places the ops built inside, whatever scopes surround it; '' anywhere."""
+  if tf.executing_eagerly():
+    with tf.device(device or None):
+      yield
+    return
+  # Ignoring the colocation that is there clears the stack of devices as well.
+  with tf.get_default_graph().colocate_with(None, ignore_existing=True):
+    if device:
+      with tf.device(device):
+        yield
+    else:
+      yield
+
+
+def same_device(a: str, b: str) -> bool:
+  """Whether two names are of the same device."""
+  return tf.DeviceSpec.from_string(a) == tf.DeviceSpec.from_string(b)
+
+
+def before_copies(tensor: Any, device: str) -> Any:
+  """What a tensor is a copy of, if the copy lies on another device.
+
+  Lingvo spreads copies of weights that are not variables (casts, or reads on
+  GPUs) over the devices of a model split, by turns. A cell that used them
+  would have its weights sent there and back each step. Anything that is not a
+  tensor is returned as it is.
+  """
+  if not device or tf.executing_eagerly():
+    return tensor
+  while tf.is_symbolic_tensor(tensor) and tensor.op.type == 'Identity':
+    if same_device(tensor.op.device, device):
+      break
+    tensor = tensor.op.inputs[0]
+  return tensor
+
+
+def device_indices(devices: Sequence[str]) -> tuple[int, ...]:
+  """Numbers devices in the order in which they first appear.
+
+  `['/cpu:0', '/cpu:1', '/cpu:0']` gives `(0, 1, 0)`, the form in which a
+  schedule names them.
+  """
+  index: dict[str, int] = {}
+  return tuple(index.setdefault(device, len(index)) for device in devices)
+
+
+# -- Tables.
+
+
+def may_be_read_by_rows(weight: Any, device: str) -> bool:
+  """Whether `read_by_rows` can be, of a weight of a cell on a device."""
+  return (
+    resource_variable_ops.is_resource_variable(weight)
+    and weight.trainable
+    and not tf.executing_eagerly()
+    and not tf.get_default_graph().building_function
+    and not compiles_graph()
+    and same_device(weight.device, device)
+  )
+
+
+def read_by_rows(value: tf.Tensor, variable: tf.Variable) -> None:
+  """Makes gathers from a trained variable's value read the variable's rows.
+
+  The variable, then, and not its value is what the cell is given. To hand over
+  the value would copy a whole table each step: TensorFlow copies a variable
+  that has been updated by rows when it is read. A task reads while nothing
+  has been updated: the gradient that updates the table is a sum over all tasks
+  that read it.
+  """
+
+  def sparse_read(indices: Any, name: str | None = None) -> tf.Tensor:
+    return tf.raw_ops.ResourceGather(
+      resource=variable.handle,
+      indices=tf.convert_to_tensor(indices),
+      dtype=variable.dtype.base_dtype,
+      name=name,
+    )
+
+  # tf.gather and tf.nn.embedding_lookup ask for it, along the first dimension.
+  value.sparse_read = sparse_read
+
+
+# -- XLA.
+
+
+def compiles_graph() -> bool:
+  """Whether what is built now will be compiled by XLA.
+
+  True inside `tpu.replicate` and `tf.function(jit_compile=True)`. What the
+  runtime clusters on its own (TF_XLA_FLAGS) does not count: a call that must
+  not be inlined stays a call there.
+  """
+  return not tf.executing_eagerly() and bool(
+    control_flow_util.GraphOrParentsInXlaContext(tf.get_default_graph())
+  )
+
+
+def device_inside(device: str) -> str:
+  """The device to name inside of functions that are called on `device`.
+
+  Elsewhere a function's ops run where it is called. Which core of a TPU an op
+  belongs to is an annotation that XLA reads op by op, so it must be on the ops
+  themselves.
+  """
+  return device if 'TPU_REPLICATED_CORE' in device else ''
+
+
+def place_read(tensor: tf.Tensor, device: str) -> None:
+  """Puts the read of the variable behind a weight on `device`.
+
+  TensorFlow reads variables outside of all device scopes and leaves the read
+  to be placed where the variable is; for the cores of a TPU nothing does that.
+  """
+  op = tensor.op
+  while op.type in ('Cast', 'Identity'):
+    op = op.inputs[0].op
+  if op.type == 'ReadVariableOp' and not op.device:
+    op._set_device(tf.DeviceSpec.from_string(device).to_string())
+
+
+def tie(
+  tensors: Sequence[tf.Tensor], before: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
+  """Returns `tensors`, none of which XLA has before all of `before`."""
+  together = [*tensors, *before]
+  if not together:
+    return []
+  return list(tf2xla.optimization_barrier(*together))[: len(tensors)]
+
+
+# -- Barriers.
+
+_GRADIENT = 'LingvoGpipeBarrier'
+_DENSE_GRADIENT = 'LingvoGpipeDenseBarrier'
+
+
+def barrier(nest: Any, *, dense: bool = False) -> Any:
+  """Returns the tensors of a nest behind barriers; a None stays None.
+
+  A tensor that two layers share has one gradient for each. Behind a barrier a
+  layer has a tensor of its own, whose gradient is the sum of what that layer
+  alone makes of it. So sums have the same terms in the same order wherever the
+  cuts are. With `dense` gradients are made dense: sparse ones are added by
+  joining them, which puts off the sum itself.
+
+  The barrier is TensorFlow's PlaceholderWithDefault: an identity, without a
+  copy, that no optimiser removes, as it could be fed. (Only behind a constant
+  it is folded away.) Before the pipeline it keeps values that are known from
+  being built into a copy of a cell's function. Its gradient has a barrier too.
+  """
+  gradient = _DENSE_GRADIENT if dense else _GRADIENT
+  return tf.nest.map_structure(
+    functools.partial(_barrier, gradient=gradient), nest
+  )
+
+
+def _barrier(x: Any, gradient: str = _GRADIENT) -> Any:
+  if x is None:
+    return None
+  x = tf.convert_to_tensor(x)
+  if tf.executing_eagerly():
+    return x
+  with tf.get_default_graph().gradient_override_map(
+    {'PlaceholderWithDefault': gradient}
+  ):
+    return tf.placeholder_with_default(x, x.shape)
+
+
+@tf.RegisterGradient(_GRADIENT)
+def _barrier_gradient(op: tf.Operation, gradient: Any) -> Any:
+  del op
+  if isinstance(gradient, tf.IndexedSlices):
+    return tf.IndexedSlices(
+      _barrier(gradient.values), gradient.indices, gradient.dense_shape
+    )
+  return _barrier(gradient)
+
+
+@tf.RegisterGradient(_DENSE_GRADIENT)
+def _dense_barrier_gradient(op: tf.Operation, gradient: Any) -> tf.Tensor:
+  del op
+  return _barrier(tf.convert_to_tensor(gradient), _DENSE_GRADIENT)

@@ -1,26 +1,15 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import subprocess
-import sys
-
 import child_process
+import local_training
 import pytest
 
-
-def _first_run(*args):
-  """Runs the command as a user does; a model of the tests is importable."""
-  return subprocess.run(
-    [sys.executable, '-m', 'lingvo_gpipe.first_run', *args],
-    env=child_process.environment(),
-    capture_output=True,
-    text=True,
-    timeout=300,
-    check=False,
-  )
+from lingvo_gpipe import first_run
 
 
 def test_trains_evaluates_and_reports(tmp_path):
-  result = _first_run(
+  result = child_process.run(
+    'first_run',
     '--model=stand_in_model.TwoDevices',
     f'--logdir={tmp_path}',
     '--max_steps=60',
@@ -50,10 +39,9 @@ def test_trains_evaluates_and_reports(tmp_path):
     ('--schedule=zigzag', 'gpipe'),
   ],
 )
-def test_a_mistake_is_one_line_and_status_2(flag, message):
+def test_a_mistake_is_one_line_and_status_2(flag, message, monkeypatch, capfd):
   # A wrong model is found once the module of the right one is known.
   model = ['--model=stand_in_model.TwoDevices'] if 'model' not in flag else []
-  result = _first_run(*model, flag)
-  assert result.returncode == 2
-  assert result.stderr.count('\n') == 1
-  assert message in result.stderr
+  argv = ['first_run', *model, flag]
+  _, err = local_training.refused(first_run.main, argv, capfd)
+  assert message in err

@@ -2,14 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trainer's mistakes of the user: one line, exit status 2, nothing lost."""
 
-import contextlib
 import socket
 
 import lingvo.compat as tf
+import local_training
 import pytest
-from absl import flags, logging
-from absl.testing import flagsaver
-from lingvo.core import cluster_factory, py_utils
 
 from lingvo_gpipe import trainer
 from lingvo_gpipe.launching import private_network
@@ -19,32 +16,15 @@ MODEL = '--model=stand_in_pipeline.Small'
 
 
 @pytest.fixture
-def refusal(monkeypatch, capfd):
+def refusal(capfd):
   """A function that runs the trainer and returns its one line of complaint."""
-  # Modes of the whole process, which other tests count on.
-  monkeypatch.setattr(py_utils, 'SetEagerMode', lambda mode: None)
-  monkeypatch.setattr(logging, 'use_absl_handler', lambda: None)
-  before = cluster_factory.Cluster
-  trainer.preload()  # Flags defined after they are saved would be lost.
-  saved = flagsaver.save_flag_values()
 
   def run(*args):
-    with (
-      flagsaver.flagsaver(),
-      # As outside of pytest: what it is given goes where descriptor 2 does.
-      open(2, 'w', closefd=False) as stderr,
-      contextlib.redirect_stderr(stderr),
-    ):
-      assert trainer.main(['trainer', *args]) == 2
-    out, err = capfd.readouterr()
+    out, err = local_training.refused(trainer.main, ['trainer', *args], capfd)
     assert out == ''
-    assert err.count('\n') == 1, err
     return err
 
-  yield run
-  flagsaver.restore_flag_values(saved)
-  flags.FLAGS.mark_as_parsed()
-  cluster_factory.SetCluster(before)
+  return run
 
 
 def _files(directory):
@@ -53,20 +33,6 @@ def _files(directory):
 
 def test_a_flag_that_there_is_not(refusal):
   assert "'worker_slpit_size'" in refusal(MODEL, '--worker_slpit_size=2')
-
-
-def test_a_value_that_a_flag_cannot_have(refusal):
-  err = refusal(MODEL, '--worker_split_size=two')
-  assert '--worker_split_size=two' in err
-  err = refusal(MODEL, '--schedule=2f2b')
-  assert '--schedule=2f2b' in err and '1f1b' in err
-
-
-@pytest.mark.parametrize(
-  ('args', 'missing'), [((), '--model'), ((MODEL,), '--logdir')]
-)
-def test_a_flag_that_is_needed(refusal, args, missing):
-  assert f'{missing}: give one' in refusal(*args)
 
 
 def test_a_model_that_there_is_not_with_the_nearest_names(refusal, tmp_path):

@@ -4,6 +4,8 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 
 _HELPERS = pathlib.Path(__file__).absolute().parent
 ROOT = _HELPERS.parents[1]
@@ -13,3 +15,33 @@ def environment(**variables):
   """Variables with which a program finds this package and tests' models."""
   path = os.pathsep.join(map(str, [ROOT, _HELPERS]))
   return {**os.environ, 'PYTHONPATH': path, **variables}
+
+
+def start(module, *args, prefix=(), **variables):
+  """Starts a command of lingvo_gpipe; both outputs go to one pipe.
+
+  Args:
+    module: The command's module in lingvo_gpipe.
+    *args: Its command line.
+    prefix: What comes before the program: another one that starts it.
+    **variables: For its environment.
+  """
+  return subprocess.Popen(
+    [*prefix, sys.executable, '-m', f'lingvo_gpipe.{module}', *args],
+    env=environment(**variables),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def run(module, *args):
+  """Runs a command of lingvo_gpipe to its end, its outputs apart."""
+  return subprocess.run(
+    [sys.executable, '-m', f'lingvo_gpipe.{module}', *args],
+    env=environment(),
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )

@@ -5,49 +5,36 @@
 import re
 import shlex
 import subprocess
-import sys
 
 import child_process
 import pytest
 
 
-def _on_small_disk(directory, *command):
-  """Runs a command that sees an empty disk of 1 MiB at a directory.
-
-  The disk is there for the command alone, and goes when it ends.
-  """
-  mount = f'mount -t tmpfs -o size=1m none {shlex.quote(str(directory))}'
-  return subprocess.run(
-    [
-      *('unshare', '--map-root-user', '--mount', 'sh', '-c'),
-      f'{mount} && exec {shlex.join(command)}',
-    ],
-    env=child_process.environment(),
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    check=False,
-  )
-
-
 def test_training_goes_on_without_room_and_only_the_last_checkpoint_is_missed(
   tmp_path,
 ):
+  mount = f'mount -t tmpfs -o size=1m none {shlex.quote(str(tmp_path))}'
+  # The disk is there for the command alone, and goes when it ends.
+  on_small_disk = (
+    *('unshare', '--map-root-user', '--mount', 'sh', '-c'),
+    f'{mount} && exec "$@"',
+    'sh',
+  )
   try:
-    if _on_small_disk(tmp_path, 'true').returncode:
+    if subprocess.run([*on_small_disk, 'true'], check=False).returncode:
       pytest.skip('no disk can be mounted here')
   except FileNotFoundError:
     pytest.skip('there is no unshare (util-linux)')
-  ended = _on_small_disk(
-    tmp_path,
-    *(sys.executable, '-m', 'lingvo_gpipe.trainer'),
+  ended = child_process.start(
+    'trainer',
     '--model=stand_in_pipeline.Small',
     f'--logdir={tmp_path}/log',
     '--run_locally=cpu',
     '--worker_split_size=2',
     '--max_steps=1000',
+    prefix=on_small_disk,
   )
-  output = ended.stdout
+  output = ended.communicate()[0]
   assert ended.returncode == 1, output
   assert re.search(
     r'^Warning: the checkpoint of step \d+ could not be written .*; No space '

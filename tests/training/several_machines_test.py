@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import child_process
@@ -55,21 +54,15 @@ def machines():
 
 
 def _start(machine, logdir, *args):
-  """Starts a trainer on a machine; its output goes to a pipe."""
-  return subprocess.Popen(
-    [
-      *('ip', 'netns', 'exec', machine),
-      *(sys.executable, '-m', 'lingvo_gpipe.trainer'),
-      '--model=stand_in_pipeline.Small',
-      f'--logdir={logdir}',
-      f'--cluster_spec={SPEC}',
-      '--worker_split_size=2',
-      *args,
-    ],
-    env=child_process.environment(),
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
+  """Starts a trainer on a machine."""
+  return child_process.start(
+    'trainer',
+    '--model=stand_in_pipeline.Small',
+    f'--logdir={logdir}',
+    f'--cluster_spec={SPEC}',
+    '--worker_split_size=2',
+    *args,
+    prefix=('ip', 'netns', 'exec', machine),
   )
 
 

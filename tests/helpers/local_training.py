@@ -1,18 +1,16 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trainings over two CPU devices: in this process, and as commands."""
+"""Trainings over two CPU devices in this process."""
 
 import contextlib
-import os
-import pathlib
-import subprocess
-import sys
+from unittest import mock
 
 import lingvo.compat as tf
+from absl import logging
 from absl.testing import flagsaver
 from lingvo.core import cluster_factory, py_utils
 
-from lingvo_gpipe import cluster
+from lingvo_gpipe import cluster, trainer
 from lingvo_gpipe.training import (
   listeners,
   model_lookup,
@@ -20,12 +18,6 @@ from lingvo_gpipe.training import (
 )
 
 FLAGS = tf.flags.FLAGS
-TESTS = pathlib.Path(__file__).parent
-# For processes: models of the tests can be imported.
-ENVIRONMENT = {
-  **os.environ,
-  'PYTHONPATH': os.pathsep.join([str(TESTS.parent), str(TESTS)]),
-}
 
 
 @contextlib.contextmanager
@@ -78,24 +70,39 @@ def train(model, *more_listeners):
   return runner, losses.losses
 
 
-def start(module, *args, prefix=()):
-  """Starts a command of lingvo_gpipe; both outputs go to one pipe."""
-  return subprocess.Popen(
-    [*prefix, sys.executable, '-m', f'lingvo_gpipe.{module}', *args],
-    env=ENVIRONMENT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
+def in_process(main, argv):
+  """Runs a command in this process as if it were alone; returns its status."""
+  trainer.preload()  # Flags defined after they are saved would be lost.
+  flags_before, cluster_before = set(FLAGS), cluster_factory.Cluster
+  with (
+    mock.patch.object(py_utils, 'SetEagerMode'),
+    mock.patch.object(logging, 'use_absl_handler'),
+    flagsaver.flagsaver(),
+    # As outside of pytest: what it is given goes where descriptor 2 does.
+    open(2, 'w', closefd=False) as stderr,
+    contextlib.redirect_stderr(stderr),
+  ):
+    try:
+      return main(argv)
+    finally:
+      cluster_factory.SetCluster(cluster_before)
+      for name in set(FLAGS) - flags_before:
+        delattr(FLAGS, name)
 
 
-def run(module, *args):
-  """Runs a command of lingvo_gpipe to its end."""
-  return subprocess.run(
-    [sys.executable, '-m', f'lingvo_gpipe.{module}', *args],
-    env=ENVIRONMENT,
-    capture_output=True,
-    text=True,
-    timeout=300,
-    check=False,
-  )
+def refused(main, argv, capfd):
+  """Runs a command in this process, which it refuses.
+
+  Args:
+    main: The command's `main`.
+    argv: Its command line.
+    capfd: The fixture.
+
+  Returns:
+    What it says on stdout, and its one line of complaint.
+  """
+  assert in_process(main, argv) == 2
+  FLAGS.mark_as_parsed()
+  out, err = capfd.readouterr()
+  assert err.count('\n') == 1, err
+  return out, err

@@ -19,7 +19,7 @@ from concurrent import futures
 from typing import Any
 
 from lingvo_gpipe.training import one_core
-from tools.benchmark import command, fresh, lingvo_set_up
+from tools.benchmark import command, fresh
 
 _EXAMPLES = """\
   tools/random_layers.py --draws 2000 --seed 7
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_again(text: str) -> int:
-  lingvo_set_up.prepare()
+  command.import_lingvo()
   from drawn_layers import comparing, draws
 
   problems = list(comparing.problems(eval(text, vars(draws))))

@@ -84,15 +84,12 @@ def _plan(case: Case, balance: str) -> Any:
 
 
 def _cut(found: Partition, basis: str) -> Cut:
-  costs = []
-  for cell in found.cells:
-    layers = found.layers[cell.start : cell.end]
-    costs.append(
-      (
-        float(sum(layer.forward for layer in layers)),
-        float(sum(layer.backward for layer in layers)),
-      )
+  layers = found.layers
+  costs = [
+    (
+      float(sum(layer.forward for layer in layers[cell.start : cell.end])),
+      float(sum(layer.backward for layer in layers[cell.start : cell.end])),
     )
-  return Cut(
-    list(found.splits), [layer.name for layer in found.layers], costs, basis
-  )
+    for cell in found.cells
+  ]
+  return Cut(list(found.splits), [layer.name for layer in layers], costs, basis)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import lingvo.compat as tf
-import numpy as np
 from lingvo.core import py_utils
 
 from lingvo_gpipe.models import (
@@ -20,13 +19,15 @@ from tools.benchmark import layers
 from tools.benchmark.cases import HEAD_DIM, Case
 
 _SEED = 1
+# What the names of variables with data begin with.
+DATA = 'data'
 # Smaller images would be next to nothing after a stem that halves them thrice.
 _SMALL_IMAGE = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-  """One tensor of a mini-batch: random numbers of the same kind everywhere.
+  """One tensor of a mini-batch, random numbers.
 
   Attributes:
     shape: Its shape behind the batch dimension.
@@ -40,14 +41,9 @@ class Field:
   def dtype(self) -> Any:
     return tf.int32 if self.limit else tf.float32
 
-  def array(self, batch: int, random: np.random.RandomState) -> np.ndarray:
-    """A mini-batch, always the same for the same state of `random`."""
-    shape = (batch, *self.shape)
-    if self.limit is None:
-      return random.standard_normal(shape).astype(np.float32)
-    if not self.limit:
-      return np.ones(shape, np.float32)
-    return random.randint(self.limit, size=shape).astype(np.int32)
+  def described(self, batch: int) -> str:
+    """So many examples, as Params of shapes have it: 'float32[2,3]'."""
+    return f'{self.dtype.name}[{",".join(map(str, (batch, *self.shape)))}]'
 
   def tensor(self, batch: int, seed: Any) -> Any:
     """A mini-batch that the graph makes: no copy of it is in the graph."""
@@ -75,28 +71,10 @@ class CaseModel:
   inputs: Field
   targets: dict[str, Field] = dataclasses.field(default_factory=dict)
 
-  def data(self, batch: int) -> tuple[Any, Any, Any]:
-    """A tensor and a nest of targets that every step has anew, and an op.
-
-    From tf.data: TensorFlow would compute ahead with a constant.
-
-    Returns:
-      (inputs, targets, an op to run before the first step).
-    """
-    random = np.random.RandomState(_SEED)
-    arrays = {'inputs': self.inputs.array(batch, random)}
-    for name, field in self.targets.items():
-      arrays[name] = field.array(batch, random)
-    dataset = tf.data.Dataset.from_tensors(arrays).repeat()
-    iterator = tf.compat.v1.data.make_initializable_iterator(dataset)
-    tensors = iterator.get_next()
-    inputs = tensors.pop('inputs')
-    return inputs, self._nest(tensors), iterator.initializer
-
-  def generated_data(
+  def data(
     self, batch: int, step: Any, devices: Sequence[str], *, kept: bool = False
   ) -> tuple[Any, Any]:
-    """The same from random numbers, made where they are used.
+    """A mini-batch of random numbers, made where they are used.
 
     Args:
       batch: Examples.
@@ -106,42 +84,37 @@ class CaseModel:
       kept: Whether variables start with them, and every step has the same.
 
     Returns:
-      (inputs, targets).
+      The inputs, a tensor, and a NestedMap of targets, or None.
     """
     step = tf.zeros_like(step) if kept else step
 
-    def make(field: Field, seed: int) -> Any:
-      data = field.tensor(batch, tf.stack([step, seed]))
-      return variable(data) if kept else data
+    def make(field: Field, seed: int, device: str) -> Any:
+      with tf.device(device):
+        data = field.tensor(batch, tf.stack([step, seed]))
+        return variable(data) if kept else data
 
-    with tf.device(devices[0]):
-      inputs = make(self.inputs, _SEED)
-    with tf.device(devices[-1]):
-      tensors = {
-        name: make(field, _SEED + i + 1)
-        for i, (name, field) in enumerate(self.targets.items())
+    targets = py_utils.NestedMap(
+      {
+        name: make(field, seed, devices[-1])
+        for seed, (name, field) in enumerate(self.targets.items(), _SEED + 1)
       }
-    return inputs, self._nest(tensors)
+    )
+    return make(self.inputs, _SEED, devices[0]), targets or None
 
   def input_shapes(self, batch: int) -> str:
     """The input of so many examples, as pipelines are told of it."""
-    shape = ','.join(map(str, (batch, *self.inputs.shape)))
-    return f'{self.inputs.dtype.name}[{shape}]'
+    return self.inputs.described(batch)
 
   def target_shapes(self, batch: int) -> str:
     """The same for the targets."""
     return ', '.join(
-      f'{name}={field.dtype.name}[{",".join(map(str, (batch, *field.shape)))}]'
-      for name, field in self.targets.items()
+      f'{name}={field.described(batch)}' for name, field in self.targets.items()
     )
-
-  def _nest(self, tensors: dict[str, Any]) -> Any:
-    return py_utils.NestedMap(tensors) if tensors else None
 
 
 def variable(data: Any) -> Any:
   """Reads a variable that starts as `data`."""
-  return tf.Variable(data, trainable=False, name='data').read_value()
+  return tf.Variable(data, trainable=False, name=DATA).read_value()
 
 
 def make(case: Case, batch_norm: Any = None) -> CaseModel:
@@ -153,39 +126,26 @@ def make(case: Case, batch_norm: Any = None) -> CaseModel:
   """
   if case.model == 'amoebanet':
     return _amoebanet(case, batch_norm)
-  return _MAKE[case.model](case)
-
-
-def _feed_forward(i: int, *widths: int, has_bias: bool) -> Any:
-  input_dim, hidden_dim, output_dim = widths
-  return layers.FeedForward.Params().Set(
-    name=f'l{i}',
-    input_dim=input_dim,
-    hidden_dim=hidden_dim,
-    output_dim=output_dim,
-    has_bias=has_bias,
-  )
-
-
-def _mlp(case: Case) -> CaseModel:
-  widths = case.dim, 4 * case.dim, case.dim
-  return CaseModel(
-    [_feed_forward(i, *widths, has_bias=True) for i in range(case.num_layers)],
-    layers.MeanSquare.Params().Set(name='loss'),
-    Field((case.dim,)),
-  )
-
-
-def _bottleneck(case: Case) -> CaseModel:
-  inputs = [case.input_dim] + [case.dim] * (case.num_layers - 1)
+  if case.model == 'transformer':
+    return _transformer(case)
+  # An MLP, or bottlenecks.
+  is_mlp = case.model == 'mlp'
+  input_dim = case.dim if is_mlp else case.input_dim
+  widths = [input_dim] + [case.dim] * (case.num_layers - 1)
   return CaseModel(
     [
-      _feed_forward(i, width, case.hidden_dim, case.dim, has_bias=False)
-      for i, width in enumerate(inputs)
+      layers.FeedForward.Params().Set(
+        name=f'l{i}',
+        input_dim=width,
+        hidden_dim=4 * case.dim if is_mlp else case.hidden_dim,
+        output_dim=case.dim,
+        has_bias=is_mlp,
+      )
+      for i, width in enumerate(widths)
     ],
     layers.MeanSquare.Params().Set(name='loss'),
-    Field((case.input_dim,)),
-    {'mean': Field(())},
+    Field((input_dim,)),
+    {} if is_mlp else {'mean': Field(())},
   )
 
 
@@ -229,10 +189,3 @@ def _transformer(case: Case) -> CaseModel:
       'bytes': Field(tokens, 0),
     },
   )
-
-
-_MAKE = {
-  'mlp': _mlp,
-  'bottleneck': _bottleneck,
-  'transformer': _transformer,
-}

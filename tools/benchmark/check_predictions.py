@@ -23,14 +23,13 @@ from concurrent import futures
 from typing import Any
 
 from lingvo_gpipe.cutting import text_table
-from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import Partition
 from lingvo_gpipe.planner.forecast import Setting, Speeds, forecast
 from lingvo_gpipe.planner.workload import Workload
 from lingvo_gpipe.training import one_core
-from tools.benchmark import command, conditions, fresh
+from tools.benchmark import command, fresh
 from tools.benchmark.cases import Case
-from tools.benchmark.measured import LinkSpeed, WorkerRun
+from tools.benchmark.measured import WorkerRun
 
 _EXAMPLES = """\
   tools/check_predictions.py --markdown checked.md --json checked.json
@@ -76,33 +75,26 @@ def default_cases(scale: int = 1) -> list[Case]:
   Args:
     scale: Divides the sizes, for a quick look.
   """
+  image: dict[str, Any] = {'num_ids': 1000, 'optimizer': 'rmsprop'}
+  text = {'num_ids': 8192, 'optimizer': 'adam', 'dropout': 0.1}
 
-  def image(k: int, m: int, schedule: str, recompute: str) -> Case:
+  def case(model: str, k: int, m: int, schedule: str, recompute: str) -> Case:
+    is_image = model == 'amoebanet'
+    num_layers, dim = (3, 96) if is_image else (6, 384)
     return Case(
-      *('', 'amoebanet', 3, 96 // scale, 4 * m, k, m, 128 // scale),
+      *('', model, num_layers, dim // scale, 4 * m, k, m, 128 // scale),
       schedule=schedule,
       recompute=recompute,
-      num_ids=1000,
-      optimizer='rmsprop',
-    )
-
-  def text(k: int, m: int, schedule: str, recompute: str) -> Case:
-    return Case(
-      *('', 'transformer', 6, 384 // scale, 4 * m, k, m, 128 // scale),
-      schedule=schedule,
-      recompute=recompute,
-      num_ids=8192,
-      dropout=0.1,
-      optimizer='adam',
+      **(image if is_image else text),
     )
 
   return [
-    image(2, 4, '1f1b', 'never'),
-    image(2, 6, 'gpipe', 'always'),
-    text(1, 1, 'gpipe', 'never'),
-    text(1, 4, '1f1b', 'always'),
-    text(2, 6, '1f1b', 'except_last'),
-    text(2, 8, 'gpipe', 'never'),
+    case('amoebanet', 2, 4, '1f1b', 'never'),
+    case('amoebanet', 2, 6, 'gpipe', 'always'),
+    case('transformer', 1, 1, 'gpipe', 'never'),
+    case('transformer', 1, 4, '1f1b', 'always'),
+    case('transformer', 2, 6, '1f1b', 'except_last'),
+    case('transformer', 2, 8, 'gpipe', 'never'),
   ]
 
 
@@ -116,8 +108,18 @@ def check(cases: Sequence[Case], timed_steps: int) -> list[Checked]:
   Raises:
     ProcessError: One could not be costed or trained.
   """
+  found = []
   with fresh.AliveOnly() as alive:
-    return [_check(case, timed_steps, alive) for case in cases]
+    for case in cases:
+      try:
+        found.append(_check(case, timed_steps, alive))
+      except fresh.ProcessError as error:
+        raise fresh.ProcessError(f'{describe(case)}: {error}') from error
+      command.say(
+        f'{describe(case)}: memory {found[-1].memory_error:+.0%}, time '
+        f'{found[-1].time_error:+.0%}.'
+      )
+  return found
 
 
 def _check(case: Case, timed_steps: int, alive: futures.Executor) -> Checked:
@@ -125,43 +127,42 @@ def _check(case: Case, timed_steps: int, alive: futures.Executor) -> Checked:
     case.num_cells, case.num_micro_batches, case.schedule, case.recompute
   )
   work = _workload(case)
-  link: LinkSpeed = _call('link_speed.measure', case, case.num_cells)
-  speeds = Speeds(1.0, link.bytes_a_second, link.latency)
+  latency, bytes_a_second = _call('link_speed.measure', case.num_cells)
+  speeds = Speeds(1.0, bytes_a_second, latency)
   splits = forecast(work, setting, speeds).partition.splits
-  update = _call('worker_run.update_seconds', case, case, splits, timed_steps)
+  update = _call('worker_run.update_seconds', case, splits, timed_steps)
   speeds = dataclasses.replace(speeds, step_overhead=update)
   predicted = forecast(work, setting, speeds, splits=splits)
-  run = 'worker_run.run', case, case, splits
+  run = 'worker_run.run', case, splits
   timed: WorkerRun = _call(*run, timed_steps=timed_steps, pinned=True)
   sized: WorkerRun = alive.submit(
     _call, *run, pinned=True, warm_up=True
   ).result()
-  checked = Checked(
+  return Checked(
     case=case,
     predicted_bytes=tuple(device.total for device in predicted.devices),
     measured_bytes=tuple(sized.above_idle),
     predicted_seconds=predicted.step_time,
     measured_seconds=timed.step_seconds,
   )
-  command.say(
-    f'{describe(case)}: memory {checked.memory_error:+.0%}, time '
-    f'{checked.time_error:+.0%}.'
-  )
-  return checked
 
 
 def _workload(case: Case) -> Workload:
   """A case's layers, timed on as many cores at once as it has workers."""
-
-  def cut(core: int) -> Partition:
-    found: Partition = _call('case_cut.measured', case, case, core)
-    return found
-
-  cores = range(min(case.num_cells, one_core.num_usable_cores()))
+  num_cores = min(case.num_cells, one_core.num_usable_cores())
   with futures.ThreadPoolExecutor() as pool:
-    found = list(pool.map(cut, cores))
+    cuts: list[Partition] = list(
+      pool.map(
+        lambda core: _call('case_cut.measured', case, core), range(num_cores)
+      )
+    )
   layers = [
-    _mean(same) for same in zip(*(f.layers for f in found), strict=True)
+    dataclasses.replace(
+      same[0],
+      forward=statistics.mean(float(layer.forward) for layer in same),
+      backward=statistics.mean(float(layer.backward) for layer in same),
+    )
+    for same in zip(*(cut.layers for cut in cuts), strict=True)
   ]
   seconds = sum(layer.forward + layer.backward for layer in layers)
   command.say(
@@ -170,30 +171,18 @@ def _workload(case: Case) -> Workload:
   return Workload(
     name=case.title,
     layers=tuple(layers),
-    input_bytes=found[0].spec.input_bytes,
+    input_bytes=cuts[0].spec.input_bytes,
     basis='measured',
     num_micro_batches=case.num_micro_batches,
     micro_batch_size=case.micro_batch_size,
   )
 
 
-def _mean(same: Sequence[LayerCost]) -> LayerCost:
-  """One layer, of which several cores had times."""
-  return dataclasses.replace(
-    same[0],
-    forward=statistics.mean(float(layer.forward) for layer in same),
-    backward=statistics.mean(float(layer.backward) for layer in same),
+def _call(function: str, *args: Any, **kwargs: Any) -> Any:
+  """Calls a function of this package in a process of its own."""
+  return fresh.call(
+    f'tools.benchmark.{function}', *args, timeout=_TIMEOUT, **kwargs
   )
-
-
-def _call(function: str, case: Case, *args: Any, **kwargs: Any) -> Any:
-  """Calls a function of this package in a process; an error has the case."""
-  try:
-    return fresh.call(
-      f'tools.benchmark.{function}', *args, timeout=_TIMEOUT, **kwargs
-    )
-  except fresh.ProcessError as error:
-    raise fresh.ProcessError(f'{describe(case)}: {error}') from error
 
 
 def describe(case: Case) -> str:
@@ -215,11 +204,8 @@ def as_text(found: Sequence[Checked]) -> str:
 def _row(one: Checked) -> list[str]:
   case = one.case
   return [
-    case.title,
-    str(case.num_cells),
-    str(case.num_micro_batches),
-    case.schedule,
-    case.recompute,
+    *(case.title, str(case.num_cells), str(case.num_micro_batches)),
+    *(case.schedule, case.recompute),
     ' '.join(map(text_table.megabytes, one.predicted_bytes)),
     ' '.join(map(text_table.megabytes, one.measured_bytes)),
     text_table.signed_percent(one.memory_error),
@@ -261,29 +247,25 @@ def main(argv: Sequence[str] | None = None) -> int:
   cases = dict(enumerate(default_cases(args.scale), 1))
   if not set(args.cases) <= set(cases):
     parser.error(f'--cases={args.cases}: use numbers from 1 to {len(cases)}.')
-  machine = conditions.now()
-  text = [conditions.describe(machine)]
-  print(text[0], flush=True)
-  try:
-    found = check([cases[number] for number in args.cases], args.steps)
-  except fresh.ProcessError as error:
-    return parser.failed(error)
-  text.append(as_text(found))
-  worst = max(max(abs(x.memory_error), abs(x.time_error)) for x in found)
-  text.append(
-    f'The prediction furthest off is off by {worst:.0%}; '
-    f'{args.tolerance:.0%} is allowed.'
-  )
-  print('\n'.join(text[1:]))
-  figures = [
-    {
-      **dataclasses.asdict(one),
-      'memory_error': one.memory_error,
-      'time_error': one.time_error,
-    }
-    for one in found
-  ]
-  command.write(
-    args, '\n\n'.join(text), {'conditions': machine, 'cases': figures}
-  )
-  return 0 if worst <= args.tolerance else 1
+  worst = [0.0]
+
+  def found() -> tuple[str, dict[str, Any]]:
+    checked = check([cases[number] for number in args.cases], args.steps)
+    errors = [abs(e) for x in checked for e in (x.memory_error, x.time_error)]
+    worst[0] = max(errors)
+    figures = [
+      {
+        **dataclasses.asdict(one),
+        'memory_error': one.memory_error,
+        'time_error': one.time_error,
+      }
+      for one in checked
+    ]
+    text = (
+      f'{as_text(checked)}\n\nThe prediction furthest off is off by '
+      f'{worst[0]:.0%}; {args.tolerance:.0%} is allowed.'
+    )
+    return text, {'cases': figures}
+
+  status = command.report(parser, args, found)
+  return status or int(worst[0] > args.tolerance)

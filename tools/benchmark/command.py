@@ -4,12 +4,17 @@
 
 import argparse
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tools.benchmark import process_memory
+from tools.benchmark import conditions, process_memory
+
+
+class MeasuringError(RuntimeError):
+  """Something could not be measured, through no fault of the user."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,6 +75,35 @@ class Parser(argparse.ArgumentParser):
     return 1
 
 
+def report(
+  parser: Parser,
+  args: argparse.Namespace,
+  measure: Callable[[], tuple[str, Mapping[str, Any]]],
+  note: str = '',
+) -> int:
+  """Measures; prints and writes what was found, under which conditions.
+
+  Args:
+    parser: The command's.
+    args: Its flags.
+    measure: Returns text and figures, of `dataclasses.asdict` for instance.
+    note: What else stands above the text.
+
+  Returns:
+    The exit status: 1 for a MeasuringError.
+  """
+  machine = conditions.now()
+  head = conditions.describe(machine) + note
+  print(head, flush=True)
+  try:
+    text, figures = measure()
+  except MeasuringError as error:
+    return parser.failed(error)
+  print(f'\n{text}')
+  write(args, f'{head}\n\n{text}', {'conditions': machine, **figures})
+  return 0
+
+
 def write(args: argparse.Namespace, text: str, value: Any) -> None:
   """Writes text and figures to the files of `Parser.outputs`, if any."""
   if args.markdown:
@@ -90,21 +124,43 @@ def say(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
 
 
+def import_lingvo() -> None:
+  """Imports Lingvo, which reads absl's flags everywhere, with their defaults.
+
+  TensorFlow's own lines are left out if it is not imported yet; they would be
+  more than the program's.
+  """
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  from absl import flags
+
+  import lingvo_gpipe  # noqa: F401  (before Lingvo)
+
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(sys.argv[:1])
+
+
 # -- Kinds of flags.
 
 
-def positive(text: str) -> int:
-  """A whole number, 1 or more."""
-  value = int(text)
-  if value < 1:
-    raise argparse.ArgumentTypeError(f'{value} must be 1 or more')
-  return value
+def at_least(least: int) -> Callable[[str], int]:
+  """The kind of whole numbers of which `least` is the smallest."""
+
+  def kind(text: str) -> int:
+    value = int(text)
+    if value < least:
+      raise argparse.ArgumentTypeError(f'{value} must be {least} or more')
+    return value
+
+  return kind
+
+
+positive = at_least(1)
 
 
 def numbers(text: str) -> tuple[int, ...]:
   """Whole numbers with commas; none of ''."""
   try:
-    return tuple(int(part) for part in text.split(',') if part)
+    return tuple(map(int, names(text)))
   except ValueError as error:
     raise argparse.ArgumentTypeError(
       f'{text}: use whole numbers with commas, such as 2,4.'

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,12 +36,9 @@ def now() -> dict[str, Any]:
 def _cpu() -> str:
   """The processor's name as Linux tells it, or ''."""
   info = pathlib.Path('/proc/cpuinfo')
-  if info.is_file():
-    for line in info.read_text(errors='replace').splitlines():
-      key, _, value = line.partition(':')
-      if key.strip() == 'model name':
-        return value.strip()
-  return ''
+  text = info.read_text(errors='replace') if info.is_file() else ''
+  found = re.search(r'^model name\s*: (.*)', text, re.MULTILINE)
+  return found[1].strip() if found else ''
 
 
 def describe(conditions: Mapping[str, Any]) -> str:
@@ -54,7 +52,6 @@ def describe(conditions: Mapping[str, Any]) -> str:
   if conditions['load'] > QUIET_LOAD:
     text += (
       '\nThe machine was busy with other programs: the times say little. Run '
-      'this again when the load is below '
-      f'{QUIET_LOAD}.'
+      f'this again when the load is below {QUIET_LOAD}.'
     )
   return text

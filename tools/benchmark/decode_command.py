@@ -9,11 +9,12 @@ far. The most probable tokens must be the same.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from lingvo_gpipe.cutting import text_table
-from tools.benchmark import command, conditions
+from tools.benchmark import command
 from tools.benchmark.cases import Case
 
 _EXAMPLES = """\
@@ -41,7 +42,8 @@ def _parser() -> command.Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  args = _parser().parse_args(argv)
+  parser = _parser()
+  args = parser.parse_args(argv)
   case = Case(
     *('decode', 'transformer', args.layers, args.dim, args.rows),
     num_cells=args.devices,
@@ -49,46 +51,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     example_size=args.prompt + args.tokens,
     num_ids=args.vocab,
   )
-  machine = conditions.now()
-  from tools.benchmark import decode_speed
+  different: list[str] = []
 
-  results = decode_speed.measure(case, args.prompt, args.runs)
-  slowest = results[-1]
-  rows = [
-    [
-      result.name,
-      f'{result.seconds:.2f}',
-      f'{result.tokens_per_second:.0f}',
-      f'{slowest.seconds / result.seconds:.1f}',
-    ]
-    for result in results
-  ]
-  text = '\n'.join(
-    [
-      conditions.describe(machine),
-      f'{args.tokens} tokens for each of {args.rows} prompts of {args.prompt}; '
-      f'{args.layers} layers of {args.dim}, {args.vocab} '
-      f'different tokens; K = {args.devices}. Best of {args.runs}.',
-      '',
-      text_table.table(['', 'seconds', 'tokens/s', 'times as fast'], rows),
-    ]
+  def found() -> tuple[str, dict[str, Any]]:
+    from tools.benchmark import decode_speed
+
+    results = decode_speed.measure(case, args.prompt, args.runs)
+    slowest, right = results['whole passes']
+    rows, figures = [], []
+    for name, (seconds, ids) in results.items():
+      speed = args.rows * args.tokens / seconds
+      rows.append([name, f'{seconds:.2f}', f'{speed:.0f}'])
+      rows[-1].append(f'{slowest / seconds:.1f}')
+      figures.append(
+        {'name': name, 'seconds': seconds, 'tokens_per_second': speed}
+      )
+      if not np.array_equal(ids, right):
+        different.append(name)
+    table = text_table.table(['', 'seconds', 'tokens/s', 'times as fast'], rows)
+    return table, {'case': vars(case), 'results': figures}
+
+  note = (
+    f'\n{args.tokens} tokens for each of {args.rows} prompts of {args.prompt}; '
+    f'{args.layers} layers of {args.dim}, {args.vocab} different tokens; '
+    f'K = {args.devices}. Best of {args.runs}.'
   )
-  print(text)
-  figures = [
-    {
-      'name': r.name,
-      'seconds': r.seconds,
-      'tokens_per_second': r.tokens_per_second,
-    }
-    for r in results
-  ]
-  command.write(
-    args, text, {'conditions': machine, 'case': vars(case), 'results': figures}
-  )
-  different = [
-    r.name for r in results if not np.array_equal(r.ids, slowest.ids)
-  ]
+  status = command.report(parser, args, found, note)
   if different:
     print(f'Other tokens than by whole passes: {", ".join(different)}.')
-    return 1
-  return 0
+  return status or int(bool(different))

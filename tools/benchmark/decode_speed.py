@@ -10,7 +10,6 @@
 Both choose the most probable token, so both must give the same text.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,31 +24,23 @@ from tools.benchmark.cases import Case
 
 _SEED = 1
 
-
-@dataclasses.dataclass(frozen=True)
-class DecodeSpeed:
-  """What one way of generating took.
-
-  Attributes:
-    name: The way.
-    seconds: The shortest time of all runs but the first.
-    tokens_per_second: Of all rows together.
-    ids: What it gave, [rows, prompt + tokens].
-  """
-
-  name: str
-  seconds: float
-  tokens_per_second: float
-  ids: np.ndarray
+# Generates all ids, [rows, prompt + tokens].
+_Run = Callable[[], np.ndarray]
 
 
-def measure(case: Case, prompt: int, runs: int) -> list[DecodeSpeed]:
+def measure(
+  case: Case, prompt: int, runs: int
+) -> dict[str, tuple[float, np.ndarray]]:
   """Times each way of generating.
 
   Args:
     case: The Transformer; its examples are prompts with what is generated.
     prompt: Tokens of each prompt.
     runs: How often each way is timed, after a run not counted.
+
+  Returns:
+    Each way's shortest time in seconds, and the ids that it gave, [rows,
+    prompt + tokens].
   """
   cluster = cluster_factory.ForTestingWorker(
     mode='sync',
@@ -62,29 +53,28 @@ def measure(case: Case, prompt: int, runs: int) -> list[DecodeSpeed]:
     tf.random.set_seed(_SEED)
     py_utils.GetOrCreateGlobalStepVar()
     layer = _params(case).Instantiate()
+    ids = np.random.RandomState(_SEED).randint(
+      case.num_ids, size=[case.batch, prompt], dtype=np.int32
+    )
     config = cpu_devices.session_config(case.num_cells)
     with tf.tf1.Session(config=config) as session:
       ways = {
-        f'cached, M = {count}': _cached(layer, case, prompt, session, count)
+        f'cached, M = {count}': _cached(layer, case, ids, session, count)
         for count in sorted({1, case.num_micro_batches})
       }
-      ways['whole passes'] = _whole(layer, case, prompt, session)
+      ways['whole passes'] = _whole(layer, case, ids, session)
       session.run(tf.global_variables_initializer())
-      tokens = case.batch * (case.example_size - prompt)
-      return [_time(name, run, tokens, runs) for name, run in ways.items()]
+      return {name: _time(run, runs) for name, run in ways.items()}
 
 
-def _time(
-  name: str, run: Callable[[], np.ndarray], tokens: int, runs: int
-) -> DecodeSpeed:
+def _time(run: _Run, runs: int) -> tuple[float, np.ndarray]:
   ids = run()
   times = []
   for _ in range(runs):
     started = time.perf_counter()
     run()
     times.append(time.perf_counter() - started)
-  seconds = min(times)
-  return DecodeSpeed(name, seconds, tokens / seconds, ids)
+  return min(times), ids
 
 
 def _params(case: Case) -> Any:
@@ -105,41 +95,33 @@ def _params(case: Case) -> Any:
   )
 
 
-def _prompts(case: Case, prompt: int) -> np.ndarray:
-  random = np.random.RandomState(_SEED)
-  ids = random.randint(case.num_ids, size=[case.batch, prompt])
-  return ids.astype(np.int32)
-
-
 def _cached(
-  layer: Any, case: Case, prompt: int, session: Any, count: int
-) -> Callable[[], np.ndarray]:
+  layer: Any, case: Case, ids: np.ndarray, session: Any, count: int
+) -> _Run:
   # Fed, so that nothing is computed ahead.
-  prompts = tf.placeholder(tf.int32, [case.batch, prompt])
+  prompts = tf.placeholder(tf.int32, ids.shape)
   result = generation.generate(
     layer,
     layer.theta,
     prompts,
-    tf.fill([case.batch], prompt),
+    tf.fill([case.batch], ids.shape[1]),
     case.example_size,
     sampling.Sampling(temperature=0.0),
     num_micro_batches=count,
   )
-  return lambda: session.run(result.ids, {prompts: _prompts(case, prompt)})
+  return lambda: session.run(result.ids, {prompts: ids})
 
 
-def _whole(
-  layer: Any, case: Case, prompt: int, session: Any
-) -> Callable[[], np.ndarray]:
+def _whole(layer: Any, case: Case, ids: np.ndarray, session: Any) -> _Run:
   so_far = tf.placeholder(tf.int32, [case.batch, None])
   logits = layer.FProp(layer.theta, so_far)
   token = tf.argmax(logits[:, -1], axis=-1, output_type=tf.int32)
 
   def run() -> np.ndarray:
-    ids = _prompts(case, prompt)
-    while ids.shape[1] < case.example_size:
-      new = session.run(token, {so_far: ids})
-      ids = np.concatenate([ids, new[:, np.newaxis]], axis=1)
-    return ids
+    row = ids
+    while row.shape[1] < case.example_size:
+      new = session.run(token, {so_far: row})
+      row = np.concatenate([row, new[:, np.newaxis]], axis=1)
+    return row
 
   return run

@@ -14,7 +14,6 @@ The server, of `multiprocessing`, has imported everything, and each process
 starts from its memory: nothing is left over from the one before.
 """
 
-import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -31,10 +30,9 @@ from contextlib import suppress
 from typing import Any
 from unittest import mock
 
-from tools.benchmark import lingvo_set_up, process_memory
+from tools.benchmark import command, process_memory
 
 _TIMEOUT = 600.0
-_BOUND = 'tools.benchmark.fresh.bound'
 _POLL_SECONDS = 0.05
 # A worker is gone before the process tells that all is over, at most so long.
 _GRACE_SECONDS = 2.0
@@ -45,7 +43,7 @@ _SHOWN_LINES = 15
 _STARTING = threading.Lock()
 
 
-class ProcessError(RuntimeError):
+class ProcessError(command.MeasuringError):
   """A process failed, or ended before it replied."""
 
 
@@ -105,7 +103,7 @@ class Process:
     """Calls a method of the object; returns what it returns.
 
     Args:
-      method: Its name.
+      method: Its name; '' if what makes the object is all there is to call.
       args: Its arguments.
       budget: Bytes that the peak of no announced worker may exceed.
       timeout: Seconds it may take.
@@ -209,13 +207,8 @@ def call(
     timeout: As for `Process.ask`.
     kwargs: More arguments of the function.
   """
-  with Process(_BOUND, function, *args, spawned=spawned, **kwargs) as process:
-    return process.ask('__call__', budget=budget, timeout=timeout)
-
-
-def bound(function: str, *args: Any, **kwargs: Any) -> Callable[[], Any]:
-  """A function with its arguments."""
-  return functools.partial(pkgutil.resolve_name(function), *args, **kwargs)
+  with Process(function, *args, spawned=spawned, **kwargs) as process:
+    return process.ask('', budget=budget, timeout=timeout)
 
 
 class AliveOnly(futures.ProcessPoolExecutor):
@@ -273,14 +266,15 @@ def _serve(
   stream = os.open(log, os.O_WRONLY | os.O_APPEND)
   for printed in (1, 2):
     os.dup2(stream, printed)
-  lingvo_set_up.prepare()
+  command.import_lingvo()
   target = None
   with suppress(EOFError, ConnectionError):
     while True:
       method, given = channel.recv()
       try:
         target = target or pkgutil.resolve_name(make)(*args, **kwargs)
-        reply = 'result', getattr(target, method)(*given)
+        result = getattr(target, method)(*given) if method else target
+        reply = 'result', result
       except Exception as error:
         traceback.print_exc()
         reply = 'error', f'{type(error).__name__}: {error}'[-_SHOWN:]

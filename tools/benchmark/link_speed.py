@@ -13,12 +13,10 @@ more than a small one's are three unknowns, one after the other.
 
 import statistics
 import time
-from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from tools.benchmark import servers, train_step
-from tools.benchmark.measured import LinkSpeed
 
 # A tensor goes there and back so often in one step.
 _TURNS = 10
@@ -26,26 +24,28 @@ _LARGE_BYTES = 2**22
 _WARM_UP_RUNS, _RUNS = 3, 20
 
 
-def measure(num_workers: int) -> LinkSpeed:
+def measure(num_workers: int) -> tuple[float, float | None]:
   """Measures workers of its own, each kept to a core.
 
   Args:
     num_workers: K. This process must not have run TensorFlow.
+
+  Returns:
+    Seconds of a transfer, however small, and bytes a second of it besides; 0
+    and None with one worker.
   """
   if num_workers == 1:
-    return LinkSpeed()
+    return 0.0, None
   tf.disable_eager_execution()
   with servers.worker_servers(num_workers, pinned=True) as (_, target):
-    empty = _seconds(target, [_empty_step(num_workers)])
-    small, large = (
-      _seconds(target, [_empty_step(num_workers), _there_and_back(size)])
-      for size in (tf.float32.size, _LARGE_BYTES)
-    )
+    empty = _seconds(target, num_workers)
+    small = _seconds(target, num_workers, tf.float32.size)
+    large = _seconds(target, num_workers, _LARGE_BYTES)
   return speed(empty, small, large)
 
 
-def speed(empty: float, small: float, large: float) -> LinkSpeed:
-  """The speed by what steps took.
+def speed(empty: float, small: float, large: float) -> tuple[float, float]:
+  """What `measure` returns, by what steps took.
 
   Args:
     empty: Seconds of an empty step.
@@ -56,35 +56,26 @@ def speed(empty: float, small: float, large: float) -> LinkSpeed:
   latency = max(small - empty, 0.0) / transfers
   # A clock's tick more than nothing, lest it be without end.
   more = max(large - small, 1e-9) / transfers
-  return LinkSpeed(latency, (_LARGE_BYTES - tf.float32.size) / more)
+  return latency, (_LARGE_BYTES - tf.float32.size) / more
 
 
-def _empty_step(num_workers: int) -> Any:
+def _empty_step(num_workers: int) -> list[tf.Operation]:
   """Something on each worker that cannot be known beforehand."""
-
-  def build() -> tf.Operation:
-    ops = []
-    for worker in range(num_workers):
-      with tf.device(servers.worker_device(worker)):
-        ops.append(tf.identity(_variable(1)).op)
-    return tf.group(ops)
-
-  return build
+  ops = []
+  for worker in range(num_workers):
+    with tf.device(servers.worker_device(worker)):
+      ops.append(tf.identity(_variable(1)).op)
+  return ops
 
 
-def _there_and_back(num_bytes: int) -> Any:
+def _there_and_back(num_bytes: int) -> tf.Operation:
   """A variable of worker 0 to worker 1 and back, several times."""
-
-  def build() -> tf.Operation:
-    with tf.device(servers.worker_device(0)):
-      x = tf.identity(_variable(num_bytes // tf.float32.size))
-    for _ in range(_TURNS):
-      for worker in (1, 0):
-        with tf.device(servers.worker_device(worker)):
-          x = tf.identity(x)
-    return x.op
-
-  return build
+  with tf.device(servers.worker_device(0)):
+    x = tf.identity(_variable(num_bytes // tf.float32.size))
+  for worker in (1, 0) * _TURNS:
+    with tf.device(servers.worker_device(worker)):
+      x = tf.identity(x)
+  return x.op
 
 
 def _variable(length: int) -> tf.Tensor:
@@ -93,10 +84,13 @@ def _variable(length: int) -> tf.Tensor:
   ).read_value()
 
 
-def _seconds(target: str, builds: list[Any]) -> float:
-  """The median time of a step that does all."""
+def _seconds(target: str, num_workers: int, num_bytes: int = 0) -> float:
+  """The median time of a step, in which so many bytes go there and back."""
   with tf.Graph().as_default():
-    step = tf.group([build() for build in builds])
+    ops = _empty_step(num_workers)
+    if num_bytes:
+      ops.append(_there_and_back(num_bytes))
+    step = tf.group(ops)
     config = train_step.session_config(is_rewritten=False)
     with tf.Session(target, config=config) as session:
       session.run(tf.global_variables_initializer())

@@ -4,7 +4,7 @@
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from dataclasses import field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Cut:
   layers: list[str]
   costs: list[tuple[float, float]]
   basis: str
-  own: dict[str, 'Cut'] = dataclasses.field(default_factory=dict)
+  own: dict[str, 'Cut'] = field(default_factory=dict)
 
   def of(self, method: str) -> 'Cut':
     """The cut for a method of this name."""
@@ -56,27 +56,19 @@ class Measured:
     memory_error: Why its devices' memory could not be measured, or ''.
   """
 
-  graph_seconds: list[float] = dataclasses.field(default_factory=list)
-  first_step_seconds: list[float] = dataclasses.field(default_factory=list)
-  step_seconds: list[float] = dataclasses.field(default_factory=list)
-  one_core_seconds: list[float] = dataclasses.field(default_factory=list)
-  cpu_seconds: list[float] = dataclasses.field(default_factory=list)
-  idle_bytes: list[int] = dataclasses.field(default_factory=list)
-  peak_bytes: list[int] = dataclasses.field(default_factory=list)
-  device_bytes: list[int] = dataclasses.field(default_factory=list)
+  graph_seconds: list[float] = field(default_factory=list)
+  first_step_seconds: list[float] = field(default_factory=list)
+  step_seconds: list[float] = field(default_factory=list)
+  one_core_seconds: list[float] = field(default_factory=list)
+  cpu_seconds: list[float] = field(default_factory=list)
+  idle_bytes: list[int] = field(default_factory=list)
+  peak_bytes: list[int] = field(default_factory=list)
+  device_bytes: list[int] = field(default_factory=list)
   ops: int = 0
-  losses: list[float] = dataclasses.field(default_factory=list)
+  losses: list[float] = field(default_factory=list)
   version: str = ''
   error: str = ''
   memory_error: str = ''
-
-  @property
-  def graph(self) -> float:
-    return statistics.median(self.graph_seconds)
-
-  @property
-  def first_step(self) -> float:
-    return statistics.median(self.first_step_seconds)
 
   @property
   def step(self) -> float:
@@ -93,29 +85,12 @@ class Measured:
     return (high - low) / 2 / middle
 
   @property
-  def one_core(self) -> float | None:
-    return _median(self.one_core_seconds)
-
-  @property
-  def cpu(self) -> float:
-    return statistics.median(self.cpu_seconds)
-
-  @property
   def above_idle(self) -> float:
     """The peak above the level before building."""
     return statistics.median(
       peak - idle
       for peak, idle in zip(self.peak_bytes, self.idle_bytes, strict=True)
     )
-
-  @property
-  def device_peak(self) -> int | None:
-    """What the fullest device needs."""
-    return max(self.device_bytes, default=None)
-
-
-def _median(values: Sequence[float]) -> float | None:
-  return statistics.median(values) if values else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,16 +118,3 @@ class WorkerRun:
   @property
   def above_idle(self) -> list[int]:
     return [p - i for p, i in zip(self.peaks, self.idle, strict=True)]
-
-
-@dataclasses.dataclass(frozen=True)
-class LinkSpeed:
-  """What a transfer from worker to worker takes.
-
-  Attributes:
-    latency: Seconds of a transfer, however small; 0 with one worker.
-    bytes_a_second: Of a transfer besides; None with one worker.
-  """
-
-  latency: float = 0.0
-  bytes_a_second: float | None = None

@@ -9,13 +9,13 @@ what the simulated schedule predicts. The C library is told to give freed blocks
 back at once, so the peak is what is really alive, and the steps are slow.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.schedules import SCHEDULE_NAMES
-from tools.benchmark import command, conditions, fresh
+from tools.benchmark import command, fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import WorkerRun
 from tools.benchmark.memory_prediction import Prediction, predict
@@ -82,14 +82,11 @@ def measure(cases: Sequence[Case]) -> list[MemoryResult]:
   Raises:
     ProcessError: A process failed.
   """
+  run_each = 'tools.benchmark.worker_run.run_each'
   splits = range(1, cases[0].num_cells)
   with fresh.AliveOnly() as pool:
     runs: list[WorkerRun] = pool.submit(
-      fresh.call,
-      'tools.benchmark.worker_run.run_each',
-      cases,
-      splits,
-      warm_up=True,
+      fresh.call, run_each, cases, splits, warm_up=True
     ).result()
   return [
     MemoryResult(case, tuple(run.above_idle), tuple(predict(case)))
@@ -99,63 +96,48 @@ def measure(cases: Sequence[Case]) -> list[MemoryResult]:
 
 def as_text(results: Sequence[MemoryResult]) -> str:
   """A table with a cell of a case a row; also Markdown."""
-  return text_table.table(
-    _HEADER,
-    [
-      _row(result, cell)
-      for result in results
-      for cell in range(result.case.num_cells)
-    ],
-  )
+  rows = [
+    _row(result, cell)
+    for result in results
+    for cell in range(result.case.num_cells)
+  ]
+  return text_table.table(_HEADER, rows)
 
 
 def _row(result: MemoryResult, cell: int) -> list[str]:
-  predicted = result.predictions[cell]
+  case, predicted = result.case, result.predictions[cell]
+  counts = case.num_micro_batches, cell, predicted.peak_stash, predicted.at_hand
   parts = (
-    predicted.state,
-    predicted.inputs,
-    predicted.activations,
-    predicted.in_transit,
-    predicted.total,
-    result.peaks[cell],
+    *(predicted.state, predicted.inputs, predicted.activations),
+    *(predicted.in_transit, predicted.total, result.peaks[cell]),
   )
   return [
-    result.case.schedule,
-    str(result.case.num_micro_batches),
-    str(cell),
-    str(predicted.peak_stash),
-    str(predicted.at_hand),
+    case.schedule,
+    *map(str, counts),
     *(f'{part / 2**20:.1f}' for part in parts),
     text_table.signed_percent(result.error(cell)),
   ]
 
 
+_SIZES = {
+  'batch': (32768, 'Examples in a mini-batch.'),
+  'num_cells': (4, 'K.'),
+  'dim': (1024, 'The width of what crosses the boundaries.'),
+  'hidden_dim': (256, 'The width inside a cell.'),
+  'input_dim': (128, "The width of the model's input."),
+}
+
+
 def _parser() -> command.Parser:
   parser = command.Parser('tools/measure_memory.py', __doc__, _EXAMPLES)
   flag = parser.flag
-  flag(
-    'schedules', ','.join(SCHEDULE_NAMES), 'Schedules, commas.', command.names
-  )
+  names = ','.join(SCHEDULE_NAMES)
+  flag('schedules', names, 'Schedules, commas.', command.names)
   flag('micro_batches', '32,64', 'M, several with commas.', command.numbers)
-  for name, default, what in (
-    ('batch', 32768, 'Examples in a mini-batch.'),
-    ('num_cells', 4, 'K.'),
-    ('dim', 1024, 'The width of what crosses the boundaries.'),
-    ('hidden_dim', 256, 'The width inside a cell.'),
-    ('input_dim', 128, "The width of the model's input."),
-  ):
+  for name, (default, what) in _SIZES.items():
     flag(name, default, what, command.positive)
   parser.outputs()
   return parser
-
-
-def _cases(args: argparse.Namespace) -> list[Case]:
-  widths = ('batch', 'num_cells', 'dim', 'hidden_dim', 'input_dim')
-  return [
-    bottlenecks(schedule, m, **{name: getattr(args, name) for name in widths})
-    for schedule in args.schedules
-    for m in args.micro_batches
-  ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -163,27 +145,25 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = _parser()
   args = parser.parse_args(argv)
   parser.needs_linux()
+  sizes = {name: getattr(args, name) for name in _SIZES}
   try:
-    cases = _cases(args)
+    cases = [
+      bottlenecks(schedule, m, **sizes)
+      for schedule in args.schedules
+      for m in args.micro_batches
+    ]
   except ValueError as error:
     parser.error(str(error))
-  machine = conditions.now()
-  text = conditions.describe(machine)
-  print(text, flush=True)
-  try:
+
+  def found() -> tuple[str, dict[str, Any]]:
     results = measure(cases)
-  except fresh.ProcessError as error:
-    return parser.failed(error)
-  found = as_text(results)
-  print(f'\n{found}')
-  figures = [
-    {
-      **dataclasses.asdict(result),
-      'errors': [result.error(k) for k in range(result.case.num_cells)],
-    }
-    for result in results
-  ]
-  command.write(
-    args, f'{text}\n\n{found}', {'conditions': machine, 'cases': figures}
-  )
-  return 0
+    figures = [
+      {
+        **dataclasses.asdict(result),
+        'errors': [result.error(k) for k in range(result.case.num_cells)],
+      }
+      for result in results
+    ]
+    return as_text(results), {'cases': figures}
+
+  return command.report(parser, args, found)

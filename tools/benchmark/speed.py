@@ -15,21 +15,73 @@ Only one of them has anything to do at a time.
 """
 
 import contextlib
-import os
+import dataclasses
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lingvo_gpipe.training import one_core
 from tools.benchmark import fresh, process_memory, workers
 from tools.benchmark.cases import Case
 from tools.benchmark.fresh import ProcessError
 from tools.benchmark.measured import UNCUT, Cut, Measured
-from tools.benchmark.speed_estimate import Plan
 from tools.benchmark.speed_report import CaseReport
 from tools.benchmark.variants import Variant
 from tools.benchmark.workers import Worker
 
 Say = Callable[[str], None]
+
+
+# Importing TensorFlow and Lingvo, or starting PyTorch.
+_START_SECONDS = 8.0
+# A step takes as long as so many where freed blocks go back at once.
+_SLOW_STEPS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How much is measured.
+
+  Attributes:
+    runs: How often all processes are started anew.
+    rounds: How often the variants take turns, in each run.
+    steps: How many steps each turn has.
+    one_core_steps: How many steps on one core each turn has; 0 for none.
+    memory: Whether each device's memory is measured.
+    torch_python: The interpreter that has torch.
+  """
+
+  runs: int = 1
+  rounds: int = 3
+  steps: int = 2
+  one_core_steps: int = 1
+  memory: bool = True
+  torch_python: str = sys.executable
+
+
+def estimated_seconds(
+  wanted: Mapping[Case, Sequence[Variant]], plan: Plan
+) -> float:
+  """About how long it takes, by the times that cases name."""
+  num_cores = one_core.num_usable_cores()
+  total = _START_SECONDS * (1 + int(plan.memory))
+  for case, of_case in wanted.items():
+    # To cut the layers each is traced, and perhaps timed.
+    total += 2 * case.build_seconds * len({v.num_cells for v in of_case} - {1})
+    for variant in of_case:
+      step = case.step_seconds / min(variant.num_cells, num_cores)
+      # Each turn, once more before all turns, and the first step.
+      timed = case.build_seconds + step * (plan.rounds * plan.steps + 2)
+      if variant.has_pipeline and plan.one_core_steps:
+        alone = plan.rounds * plan.one_core_steps + 1
+        timed += case.step_seconds * alone
+      total += plan.runs * timed
+      if plan.memory and variant.has_memory:
+        # As many at a time as there are cores.
+        slow = case.build_seconds + _SLOW_STEPS * case.step_seconds
+        total += slow / num_cores
+  return total
 
 
 class Benchmark:
@@ -44,7 +96,7 @@ class Benchmark:
     """
     self._plan = plan
     self._say = say
-    self._num_cores = len(os.sched_getaffinity(0))
+    self._num_cores = one_core.num_usable_cores()
     # As many at a time: nothing is timed.
     self._memory_pool = fresh.AliveOnly(self._num_cores)
 
@@ -95,7 +147,7 @@ class Benchmark:
           continue
         with _noting_errors(own):
           cut = cuts[variant.num_cells].of(variant.method.name)
-          worker = workers.start(case, variant, cut, self._plan)
+          worker = workers.start(case, variant, cut, self._plan.torch_python)
           stack.callback(worker.stop)
           started[variant] = worker
           own.version = worker.version
@@ -126,39 +178,30 @@ class Benchmark:
   ) -> None:
     plan = self._plan
     begun = time.monotonic()
-    # Not counted: caches, allocators.
-    self._turns(started, measured, counted=False)
-    for turn in range(plan.rounds):
-      left = (time.monotonic() - begun) / (turn + 1) * (plan.rounds - turn)
-      self._say(
-        f'round {turn + 1} of {plan.rounds}, {left:.0f} s to go or less'
-      )
-      self._turns(started, measured, counted=True)
+    # The first is not counted: caches, allocators.
+    for turn in range(plan.rounds + 1):
+      if turn:
+        left = (time.monotonic() - begun) / turn * (plan.rounds + 1 - turn)
+        self._say(f'round {turn} of {plan.rounds}, {left:.0f} s to go or less')
+      for variant, worker in started.items():
+        self._turn(variant, worker, measured[variant], counted=turn > 0)
 
-  def _turns(
-    self,
-    started: dict[Variant, Worker],
-    measured: dict[Variant, Measured],
-    *,
-    counted: bool,
+  def _turn(
+    self, variant: Variant, worker: Worker, own: Measured, *, counted: bool
   ) -> None:
-    """One turn of each, of one step if it is not counted."""
+    """A turn of one of them, of one step if it is not counted."""
     plan = self._plan
-    for variant, worker in started.items():
-      reply = worker.ask('steps', plan.steps if counted else 1)
-      alone = None
-      if plan.one_core_steps and variant.has_pipeline:
-        worker.pin(one_core=True)
-        alone = worker.ask('steps', plan.one_core_steps if counted else 1)
-        worker.pin(one_core=False)
-      own = measured[variant]
-      own.losses += reply['losses'] + (alone['losses'] if alone else [])
-      if not counted:
-        continue
+    reply = worker.ask('steps', plan.steps if counted else 1)
+    alone: dict[str, Any] = {'seconds': [], 'losses': []}
+    if plan.one_core_steps and variant.has_pipeline:
+      worker.pin(one_core=True)
+      alone = worker.ask('steps', plan.one_core_steps if counted else 1)
+      worker.pin(one_core=False)
+    own.losses += reply['losses'] + alone['losses']
+    if counted:
       own.step_seconds += reply['seconds']
       own.cpu_seconds += reply['cpu_seconds']
-      if alone:
-        own.one_core_seconds += alone['seconds']
+      own.one_core_seconds += alone['seconds']
 
   def _measure_memory(
     self,
@@ -177,7 +220,7 @@ class Benchmark:
         case,
         variant,
         cuts[variant.num_cells].of(variant.method.name),
-        self._plan,
+        self._plan.torch_python,
       )
       for variant in wanted
     ]

@@ -4,14 +4,16 @@
 
 import dataclasses
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import text_table
-from tools.benchmark import speed_bound
+from lingvo_gpipe.schedules import Task, TaskKind
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import Cut, Measured
-from tools.benchmark.variants import ENGINES, Variant, make_method
+from tools.benchmark.variants import ENGINES, Method, Variant, make_method
 
 _HEADER = (
   *('variant', 'K', 'M', 'step s', 'spread', 'speed-up', '/lingvo'),
@@ -21,21 +23,44 @@ _HEADER = (
 _PLAIN = Variant(make_method('plain'), 1, 1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Efficiency:
-  """How well the cores are used, see `speed_bound`.
+def bound(
+  costs: Sequence[tuple[float, float]],
+  method: Method,
+  num_micro_batches: int,
+  num_cores: int,
+) -> float:
+  """The highest efficiency that a method's schedule allows.
 
-  Attributes:
-    value: T1 / (min(K, C) TK).
-    bound: What it could be at best.
+  Fill and drain, unequal cells, and M too small keep it below 1 however good an
+  engine is: it is the efficiency of the simulated schedule, each task lasting
+  as long as its FLOPs, or its measured time, say. For equal cells and K <= C
+  that is M / (M + K - 1).
+
+  Args:
+    costs: For each cell, what forward and backward of a micro-batch take,
+      without recomputation, in any unit.
+    method: The method.
+    num_micro_batches: M.
+    num_cores: C.
   """
+  schedule = schedules.make_schedule(
+    method.schedule, range(len(costs)), num_micro_batches
+  )
+  again = schedules.recomputed(schedule, method.recompute)
 
-  value: float
-  bound: float
+  def duration(task: Task) -> float:
+    forward, backward = costs[task.cell]
+    if task.kind == TaskKind.FORWARD:
+      return forward
+    recomputes = task.micro_batch in again[task.cell]
+    return backward + (forward if recomputes else 0)
 
-  @property
-  def of_bound(self) -> float:
-    return self.value / self.bound
+  timeline = schedules.simulate(schedule, duration)
+  work = sum(timeline.device_busy)
+  usable = min(len(costs), num_cores)
+  # K threads on fewer cores: the cores' time is a limit too.
+  least = max(timeline.step_time, work / usable)
+  return float(work / (usable * least))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,21 +96,21 @@ class CaseReport:
     )
     return self.run[variant].step / base.step if base else None
 
-  def efficiency(self, variant: Variant) -> Efficiency | None:
-    """Of a variant that was also run on one core."""
+  def efficiency(self, variant: Variant) -> tuple[float, float] | None:
+    """How well a variant uses the cores, and how well it could at best.
+
+    With T1 the time of a step on one core and TK that on K devices, each a
+    thread of its own, it is T1 / (min(K, C) TK): 1 if no core ever waited or
+    did other work than on one core. None if it was not run on one core.
+    """
     own = self.run[variant]
-    if own.one_core is None:
+    if not own.one_core_seconds:
       return None
     usable = min(variant.num_cells, self.num_cores)
-    return Efficiency(
-      own.one_core / (usable * own.step),
-      speed_bound.bound(
-        self.cuts[variant.num_cells].of(variant.method.name).costs,
-        variant.method.schedule,
-        variant.method.recompute,
-        variant.num_micro_batches,
-        self.num_cores,
-      ),
+    costs = self.cuts[variant.num_cells].of(variant.method.name).costs
+    alone = statistics.median(own.one_core_seconds)
+    return alone / (usable * own.step), bound(
+      costs, variant.method, variant.num_micro_batches, self.num_cores
     )
 
   def loss_spreads(self) -> dict[int, float]:
@@ -121,8 +146,7 @@ def as_text(report: CaseReport) -> str:
 
 def _row(report: CaseReport, variant: Variant) -> list[str]:
   own = report.run[variant]
-  efficiency = report.efficiency(variant)
-  device, whole = own.device_peak, own.above_idle
+  value, at_best = report.efficiency(variant) or (None, 1.0)
   return [
     variant.method.name,
     str(variant.num_cells),
@@ -131,12 +155,12 @@ def _row(report: CaseReport, variant: Variant) -> list[str]:
     f'±{100 * own.spread:.1f}%',
     _number(report.speed_up(variant)),
     _number(report.to_lingvo(variant)),
-    text_table.percent(efficiency.value) if efficiency else '',
-    text_table.percent(efficiency.of_bound) if efficiency else '',
-    text_table.megabytes(device) if device is not None else '',
-    text_table.megabytes(whole),
-    f'{own.graph:.2f}',
-    f'{own.first_step:.2f}',
+    '' if value is None else text_table.percent(value),
+    '' if value is None else text_table.percent(value / at_best),
+    text_table.megabytes(max(own.device_bytes)) if own.device_bytes else '',
+    text_table.megabytes(own.above_idle),
+    f'{statistics.median(own.graph_seconds):.2f}',
+    f'{statistics.median(own.first_step_seconds):.2f}',
   ]
 
 
@@ -225,13 +249,14 @@ def as_json(report: CaseReport) -> dict[str, Any]:
 
 
 def _derived(report: CaseReport, variant: Variant) -> dict[str, Any]:
-  own, efficiency = report.run[variant], report.efficiency(variant)
+  own = report.run[variant]
+  value, at_best = report.efficiency(variant) or (None, None)
   return {
     'step_median': own.step,
     'spread': own.spread,
     'above_idle': own.above_idle,
     'speed_up': report.speed_up(variant),
     'to_lingvo': report.to_lingvo(variant),
-    'efficiency': efficiency.value if efficiency else None,
-    'bound': efficiency.bound if efficiency else None,
+    'efficiency': value,
+    'bound': at_best,
   }

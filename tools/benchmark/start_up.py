@@ -11,17 +11,15 @@ drops, and of each shape that a tf.function is traced for.
 """
 
 import argparse
-import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting.text_table import table
-from tools.benchmark import command, conditions, fresh
+from tools.benchmark import command, fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.variants import Method, Variant, make_method
 
-_WORKER = 'tools.benchmark.start_up_worker'
 _EXAMPLES = """\
   tools/start_up.py
   tools/start_up.py --mlp 8x32 --transformer '' --graphs 0 --rounds 5
@@ -29,60 +27,19 @@ _EXAMPLES = """\
 
 OURS = Method('ours', '1f1b', 'never')
 _LINGVO = make_method('lingvo')
-_PLAIN = make_method('plain')
+_PLAIN = Variant(make_method('plain'), 1, 1)
 
-# Of what a process keeps something, as reports call it.
-KEPT = {
+# What a process keeps something of, as reports call it.
+_KEPT = {
   'graph': 'graph built, run and dropped',
   'function': 'shape of a tf.function',
 }
 _SMALL = Case('small', 'mlp', 4, 16, 16, 2, 4)
-_SMALL_VARIANTS = (Variant(OURS, 2, 4), Variant(_PLAIN, 1, 1))
 
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One model with one K and M, and who runs it.
-
-  Attributes:
-    case: The model. It has next to no work, so that what is left is overhead.
-    variants: Ways to run it; ours first.
-  """
-
-  case: Case
-  variants: tuple[Variant, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Start:
-  """CPU seconds of a start.
-
-  Attributes:
-    building: From nothing to a session with initialised weights.
-    first: The first step.
-    step: A step after that.
-  """
-
-  building: float
-  first: float
-  step: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Kept:
-  """By how much a process grows with each graph or shape.
-
-  Attributes:
-    what: What is built.
-    number: How many times; the last half of them count.
-    pipeline: Bytes for each.
-    plain: Bytes for each without a pipeline.
-  """
-
-  what: str
-  number: int
-  pipeline: float
-  plain: float
+# A model with one K and M, and the ways to run it; ours first.
+Row = tuple[Case, tuple[Variant, ...]]
+# By the names of case and variant, what `start_up_worker.start` found.
+Starts = Mapping[tuple[str, str], Mapping[str, float]]
 
 
 def mlp_rows(
@@ -96,13 +53,11 @@ def mlp_rows(
     most_for_lingvo: With larger M Lingvo's engine is left out.
   """
   rows = []
-  for num_cells, num_micro_batches in pairs:
-    case = Case('mlp', 'mlp', num_layers, 16, 512, num_cells, num_micro_batches)
-    case.check_micro_batches(num_micro_batches)
-    variants = [Variant(OURS, num_cells, num_micro_batches)]
-    if num_micro_batches <= most_for_lingvo:
-      variants.append(Variant(_LINGVO, num_cells, num_micro_batches))
-    rows.append(Row(case, tuple(variants)))
+  for k, m in pairs:
+    case = Case('mlp', 'mlp', num_layers, 16, 512, k, m)
+    case.check_micro_batches()
+    methods = [OURS] + [_LINGVO] * (m <= most_for_lingvo)
+    rows.append((case, tuple(Variant(method, k, m) for method in methods)))
   return rows
 
 
@@ -115,75 +70,65 @@ def transformer_rows(
     example_size=8,
     num_ids=1024,
   )
-  variants = [Variant(OURS, num_cells, m) for m in micro_batches]
   for m in micro_batches:
     case.check_micro_batches(m)
-  return [Row(case, (v,)) for v in (*variants, Variant(_PLAIN, 1, 1))]
-
-
-Starts = Mapping[tuple[str, Variant], Start]
+  variants = [Variant(OURS, num_cells, m) for m in micro_batches]
+  return [(case, (v,)) for v in (*variants, _PLAIN)]
 
 
 def measure(rows: Sequence[Row], rounds: int) -> Starts:
   """Starts every variant in a process of its own, all in turn, several times.
 
-  Args:
-    rows: What to start.
-    rounds: How often each.
-
-  Returns:
-    Medians, by (case name, variant).
-
   Raises:
     ProcessError: A process failed.
   """
-  found: dict[tuple[str, Variant], list[Start]] = {}
+  found: dict[tuple[str, str], list[Mapping[str, float]]] = {}
   for number in range(rounds):
-    for row in rows:
-      for variant in row.variants:
-        command.say(f'round {number + 1}: {row.case.name}, {variant.name}')
-        start = _ask('start', row.case, variant)
-        found.setdefault((row.case.name, variant), []).append(Start(*start))
-  return {key: _median(starts) for key, starts in found.items()}
+    for case, variants in rows:
+      for variant in variants:
+        command.say(f'round {number + 1}: {case.name}, {variant.name}')
+        start = _ask('start', case, variant)
+        found.setdefault((case.name, variant.name), []).append(start)
+  return {
+    key: {
+      name: statistics.median(s[name] for s in starts) for name in starts[0]
+    }
+    for key, starts in found.items()
+  }
 
 
-def _median(starts: Sequence[Start]) -> Start:
-  columns = zip(*map(dataclasses.astuple, starts), strict=True)
-  return Start(*map(statistics.median, columns))
-
-
-def measure_kept(what: str, number: int) -> Kept:
+def measure_kept(what: str, number: int) -> dict[str, Any]:
   """What a process keeps of each of many graphs, or shapes, of a small model.
 
   Args:
-    what: A key of KEPT.
-    number: How many, 2 or more.
-  """
-  command.say(f'{number} x {KEPT[what]}')
-  ours, plain = (_ask(what, _SMALL, v, number) for v in _SMALL_VARIANTS)
-  return Kept(KEPT[what], number, ours, plain)
-
-
-def measure_eager() -> tuple[float, float]:
-  """CPU seconds of a step outside of any tf.function, once one has run.
+    what: A key of _KEPT.
+    number: How many, 2 or more; the last half of them count.
 
   Returns:
-    With and without a pipeline.
+    What is built, how many, and bytes of each with a pipeline and without.
   """
-  command.say('eager steps')
-  ours, plain = (_ask('eager', _SMALL, v) for v in _SMALL_VARIANTS)
-  return ours, plain
+  command.say(f'{number} x {_KEPT[what]}')
+  ours, plain = _ask_both(what, number)
+  kept = {'what': _KEPT[what], 'number': number}
+  return {**kept, 'pipeline': ours, 'plain': plain}
+
+
+def _ask_both(what: str, *args: Any) -> tuple[float, float]:
+  """Of the small model, with and without a pipeline."""
+  ours = _ask(what, _SMALL, Variant(OURS, 2, 4), *args)
+  return ours, _ask(what, _SMALL, _PLAIN, *args)
 
 
 def _ask(what: str, *args: Any) -> Any:
   """What a new process finds, which shares no memory with this one."""
-  return fresh.call(f'{_WORKER}.{what}', *args, spawned=True)
+  function = f'tools.benchmark.start_up_worker.{what}'
+  return fresh.call(function, *args, spawned=True)
 
 
 def as_text(
   rows: Sequence[Row],
   starts: Starts,
-  kept: Sequence[Kept],
+  kept: Sequence[Mapping[str, Any]],
   eager: tuple[float, float] | None,
 ) -> str:
   """The tables; the arguments are what was measured of which rows."""
@@ -196,7 +141,7 @@ def as_text(
     ]
   if kept:
     header = ['kept of each', 'number', 'pipeline, MB', 'plain, MB']
-    parts.append(table(header, [_kept_row(k) for k in kept]))
+    parts.append(table(header, [_kept_row(**k) for k in kept]))
   if eager:
     parts.append(
       f'An eager step: {eager[0]:.3f} s of CPU, {eager[1]:.3f} s without a '
@@ -206,18 +151,16 @@ def as_text(
 
 
 def _row(row: Row, starts: Starts) -> list[str]:
-  first = row.variants[0]
-  found = [starts[row.case.name, variant] for variant in row.variants]
+  case, (first, *_) = row
+  found = [starts[case.name, variant.name] for variant in row[1]]
   size = [str(first.num_cells), str(first.num_micro_batches)]
-  if not first.has_pipeline:
-    size = ['none', '']
   return [
-    row.case.name,
-    *size,
-    _compared([s.building for s in found], 1),
-    _compared([s.first for s in found], 1),
-    _compared([s.building + s.first for s in found], 1),
-    _compared([s.step for s in found], 3),
+    case.name,
+    *(size if first.has_pipeline else ['none', '']),
+    _compared([s['building'] for s in found], 1),
+    _compared([s['first'] for s in found], 1),
+    _compared([s['building'] + s['first'] for s in found], 1),
+    _compared([s['step'] for s in found], 3),
   ]
 
 
@@ -228,17 +171,16 @@ def _compared(values: Sequence[float], digits: int) -> str:
   return f'{text} = {values[0] / values[1]:.2f}'
 
 
-def _kept_row(kept: Kept) -> list[str]:
-  sizes = [f'{size / 2**20:.2f}' for size in (kept.pipeline, kept.plain)]
-  return [kept.what, str(kept.number), *sizes]
+def _kept_row(
+  what: str, number: int, pipeline: float, plain: float
+) -> list[str]:
+  sizes = [f'{size / 2**20:.2f}' for size in (pipeline, plain)]
+  return [what, str(number), *sizes]
 
 
 def _pairs(text: str) -> list[tuple[int, int]]:
-  pairs = []
-  for part in filter(None, text.split(',')):
-    cells, _, micro_batches = part.partition('x')
-    pairs.append((int(cells), int(micro_batches)))
-  return pairs
+  pairs = (part.partition('x') for part in command.names(text))
+  return [(int(cells), int(micro_batches)) for cells, _, micro_batches in pairs]
 
 
 def _parser() -> command.Parser:
@@ -247,12 +189,8 @@ def _parser() -> command.Parser:
   flag('mlp', '4x32,8x32,8x128,8x512', 'K x M of the MLP, commas.', _pairs)
   flag('lingvo_up_to', 128, "The largest M for Lingvo's engine.")
   flag('mlp_layers', 96, 'Layers of the MLP.')
-  flag(
-    'transformer',
-    '8,32',
-    'M of the Transformer at K = 4, commas.',
-    command.numbers,
-  )
+  what = 'M of the Transformer at K = 4, commas.'
+  flag('transformer', '8,32', what, command.numbers)
   flag('transformer_layers', 24, 'Layers of the Transformer.')
   flag('graphs', 200, 'Graphs in one process; 0 for none.')
   flag('shapes', 40, 'Shapes in one tf.function; 0: none, and no eager step.')
@@ -277,26 +215,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = _rows(args)
   except ValueError as error:
     parser.error(str(error))
-  machine = conditions.now()
-  text = conditions.describe(machine)
-  print(text, flush=True)
-  try:
+
+  def found() -> tuple[str, dict[str, Any]]:
     starts = measure(rows, args.rounds)
     numbers = {'graph': args.graphs, 'function': args.shapes}
     kept = [measure_kept(what, n) for what, n in numbers.items() if n]
-    eager = measure_eager() if args.shapes else None
-  except fresh.ProcessError as error:
-    return parser.failed(error)
-  found = as_text(rows, starts, kept, eager)
-  print(f'\n{found}')
-  figures = {
-    'conditions': machine,
-    'starts': [
-      {'model': name, 'variant': variant.name, **dataclasses.asdict(start)}
-      for (name, variant), start in starts.items()
-    ],
-    'kept': [dataclasses.asdict(k) for k in kept],
-    'eager_step': eager,
-  }
-  command.write(args, f'{text}\n\n{found}', figures)
-  return 0
+    eager = None
+    if args.shapes:
+      command.say('eager steps')
+      eager = _ask_both('eager')
+    figures = {
+      'starts': [
+        {'model': model, 'variant': variant, **start}
+        for (model, variant), start in starts.items()
+      ],
+      'kept': kept,
+      'eager_step': eager,
+    }
+    return as_text(rows, starts, kept, eager), figures
+
+  return command.report(parser, args, found)

@@ -19,30 +19,21 @@ from tools.benchmark.variants import Variant
 _STEPS = 5
 
 
-def _seconds(action: Callable[[], Any]) -> float:
-  """CPU seconds of all threads of this process."""
-  begun = time.process_time()
-  action()
-  return time.process_time() - begun
+def start(case: Case, variant: Variant) -> dict[str, float]:
+  """CPU seconds of a start, in graph mode.
 
-
-def _splits(case: Case, num_cells: int) -> list[int]:
-  """Cells of about the same number of layers."""
-  number = len(case_model.make(case).layers)
-  return [round(k * number / num_cells) for k in range(1, num_cells)]
-
-
-def start(case: Case, variant: Variant) -> tuple[float, float, float]:
-  """What `start_up.Start` has; in graph mode."""
+  'building' is from nothing to a session with initialised weights, 'first' the
+  first step, 'step' one after that.
+  """
   tf.disable_eager_execution()
   splits = _splits(case, variant.num_cells)
-  made: list[train_step.TrainStep] = []
-  building = _seconds(
-    lambda: made.append(train_step.TrainStep(case, variant, splits))
-  )
-  first = _seconds(made[0].run)
-  later = statistics.median(_seconds(made[0].run) for _ in range(_STEPS))
-  return building, first, later
+  begun = time.process_time()
+  step = train_step.TrainStep(case, variant, splits)
+  return {
+    'building': time.process_time() - begun,
+    'first': _seconds(step.run),
+    'step': statistics.median(_seconds(step.run) for _ in range(_STEPS)),
+  }
 
 
 def graph(case: Case, variant: Variant, number: int) -> float:
@@ -62,11 +53,24 @@ def function(case: Case, variant: Variant, number: int) -> float:
 
 
 def eager(case: Case, variant: Variant) -> float:
-  """CPU seconds of a step without tf.function."""
+  """CPU seconds of a step outside of any tf.function, once one has run."""
   step = _eager_step_of(case, variant)
   x = _inputs(case, case.batch)
   step(x)
   return statistics.median(_seconds(lambda: step(x)) for _ in range(_STEPS))
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+  """CPU seconds of all threads of this process."""
+  begun = time.process_time()
+  action()
+  return time.process_time() - begun
+
+
+def _splits(case: Case, num_cells: int) -> list[int]:
+  """Cells of about the same number of layers."""
+  number = len(case_model.make(case).layers)
+  return [round(k * number / num_cells) for k in range(1, num_cells)]
 
 
 def _inputs(case: Case, batch: int) -> Any:
@@ -102,9 +106,8 @@ def _eager_step_of(case: Case, variant: Variant) -> Callable[[Any], Any]:
   # For as long as the process runs.
   cluster.__enter__()
   py_utils.GetOrCreateGlobalStepVar()
-  model = case_model.make(case)
   layer = train_step.pipeline_params(
-    model, variant, _splits(case, variant.num_cells), 'net'
+    case_model.make(case), variant, _splits(case, variant.num_cells), 'net'
   ).Instantiate()
   variables = layer.vars.Flatten()
 

@@ -1,24 +1,26 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the training steps of one variant, in a process of its own."""
+"""Times a training step, in a process of its own.
+
+The standard library alone: PyTorch's interpreter need not have more.
+"""
 
 import time
+from collections.abc import Callable
 from typing import Any
-
-from tools.benchmark import train_step
 
 
 class StepWorker:
   """Builds a step, and times it; replies are dicts of `Measured`'s lists."""
 
-  def __init__(self, *args: Any):
-    """Keeps the arguments of `TrainStep`."""
-    self._arguments = args
+  def __init__(self, make: Callable[[], Any]):
+    """`make` returns a step, with a method `run` and a number `num_ops`."""
+    self._make = make
 
   def build(self) -> dict[str, Any]:
     """Builds the graph, and runs the first step."""
     started = time.perf_counter()
-    self._step = train_step.TrainStep(*self._arguments)
+    self._step = self._make()
     built = time.perf_counter()
     loss = self._step.run()
     return {

@@ -17,6 +17,7 @@ from lingvo_gpipe import cluster, cpu_devices, pipelining_layer
 from lingvo_gpipe.training import one_core
 from tools.benchmark import case_model, lingvo_engine
 from tools.benchmark.cases import Case
+from tools.benchmark.step_worker import StepWorker
 from tools.benchmark.variants import Variant
 
 _SEED = 1
@@ -40,7 +41,7 @@ class TrainStep:
     splits: Sequence[int],
     workers: str | None = None,
     *,
-    data_is_kept: bool = False,
+    data_is_kept: bool = True,
     updates_only: bool = False,
   ):
     """Builds the graph and initialises the weights; `run` does a step.
@@ -51,8 +52,7 @@ class TrainStep:
       splits: The first layer of each cell but the first.
       workers: The target of sessions whose K workers have a CPU device each;
         by default this process has K.
-      data_is_kept: With workers: whether each step has the same data, which
-        then take no time.
+      data_is_kept: Whether each step has the same data; they take no time then.
       updates_only: Whether a step only reads all weights, scales gradients that
         are there already, and applies them: what a step does besides its tasks.
     """
@@ -67,25 +67,19 @@ class TrainStep:
       tf.random.set_seed(_SEED)
       step = py_utils.GetOrCreateGlobalStepVar()
       model = case_model.make(case)
-      start = tf.no_op()
       if updates_only:
         self._pipeline(model)
         self._loss, self._train = tf.constant(0.0), self._update()
       else:
-        if workers is None:
-          inputs, targets, start = model.data(case.batch)
-        else:
-          ends = [self._device(0), self._device(variant.num_cells - 1)]
-          inputs, targets = model.generated_data(
-            case.batch, step, ends, kept=data_is_kept
-          )
+        ends = [self._device(0), self._device(variant.num_cells - 1)]
+        inputs, targets = model.data(case.batch, step, ends, kept=data_is_kept)
         self._loss = self._compute_loss(model, inputs, targets)
         self._train = self._descend()
       self.num_parameters = sum(
         variable.shape.num_elements() for variable in tf.trainable_variables()
       )
       self._session = self._new_session()
-      self._session.run([tf.global_variables_initializer(), start])
+      self._session.run(tf.global_variables_initializer())
       if workers is not None:
         # Its graph would keep the initial values.
         self._session.close()
@@ -234,6 +228,8 @@ def pipeline_params(
     schedule=variant.method.schedule,
     recompute=variant.method.recompute,
     loss_tpl=model.loss,
+    # Or it would compute gradients of the data.
+    bprop_variable_exclusion=f'^{case_model.DATA}',
     cell_tpl=[
       pipelining_layer.FeatureExtractionLayer.Params().Set(
         name=f'cell{k}', sub=model.layers[start:end]
@@ -241,3 +237,8 @@ def pipeline_params(
       for k, (start, end) in enumerate(itertools.pairwise(ends))
     ],
   )
+
+
+def worker(*args: Any) -> StepWorker:
+  """Builds and times a `TrainStep` of these arguments."""
+  return StepWorker(lambda: TrainStep(*args))

@@ -17,10 +17,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.training import stage_times
-from tools.benchmark import command, conditions
+from tools.benchmark import command
 
 _EXAMPLES = """\
   tools/training_times.py                          60 steps, twice, by turns
@@ -31,11 +32,8 @@ TRAINERS = {
   'ours': 'lingvo_gpipe.trainer',
   'lingvo': 'tools.benchmark.lingvo_trainer',
 }
+_TITLES = {'ours': TRAINERS['ours'], 'lingvo': "Lingvo's trainer"}
 _SHOWN_LINES = 15
-
-
-class TrainingError(RuntimeError):
-  """A training failed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +52,19 @@ class Training:
   def ratio(self) -> float:
     """All of it over what imports, graph building and steps take."""
     return self.seconds / self.stages.needed
+
+  def figures(self) -> dict[str, float]:
+    """Each figure, by its name in the table."""
+    stages = self.stages
+    return {
+      'command to end, s': self.seconds,
+      'imports, s': stages.loading,
+      'graph building, s': stages.graph,
+      'first step, s': stages.first_step,
+      'further steps, s': stages.more_steps * stages.median_step,
+      'all else, s': self.seconds - stages.needed,
+      'ratio to imports + graph + steps': self.ratio,
+    }
 
 
 def _flags(trainer: str, steps: int, devices: int) -> list[str]:
@@ -77,70 +88,48 @@ def run(trainer: str, model: str, steps: int, devices: int) -> Training:
     devices: CPU devices of the pipeline; Lingvo's trainer has one.
 
   Raises:
-    TrainingError: It failed.
+    MeasuringError: It failed.
   """
-  with tempfile.TemporaryDirectory(prefix='training_times_') as directory:
-    logdir = pathlib.Path(directory)
-    output = logdir / 'output.txt'
+  environment = {
+    **os.environ,
+    'CUDA_VISIBLE_DEVICES': '',
+    'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
+  }
+  with tempfile.TemporaryDirectory(prefix='training_times_') as logdir:
+    files = [pathlib.Path(logdir, name) for name in ('output.txt', 'log.txt')]
     program = [
       *(sys.executable, '-m', TRAINERS[trainer]),
       *(f'--model={model}', f'--logdir={logdir}', '--run_locally=cpu'),
       *_flags(trainer, steps, devices),
     ]
-    environment = {
-      **os.environ,
-      'CUDA_VISIBLE_DEVICES': '',
-      'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
-    }
-    with output.open('wb') as stream:
+    with files[0].open('wb') as stream:
       started = time.monotonic()
       status = subprocess.run(
         program, stdout=stream, stderr=stream, env=environment, check=False
       ).returncode
       seconds = time.monotonic() - started
-    text = output.read_text(errors='replace')
-    log = logdir / 'log.txt'
-    if log.exists():
-      text += log.read_text(errors='replace')
+    text = ''.join(
+      file.read_text(errors='replace') for file in files if file.exists()
+    )
   try:
     if status:
       raise ValueError(f'exit status {status}')
     return Training(seconds, stage_times.from_text(text))
   except ValueError as error:
     last = '\n'.join(text.splitlines()[-_SHOWN_LINES:])
-    raise TrainingError(f'{" ".join(program)}: {error}\n{last}') from error
-
-
-def median(trainings: Sequence[Training]) -> dict[str, float]:
-  """The median of each figure, by its name in the table."""
-  rows = [
-    {
-      'command to end, s': t.seconds,
-      'imports, s': t.stages.loading,
-      'graph building, s': t.stages.graph,
-      'first step, s': t.stages.first_step,
-      'further steps, s': t.stages.more_steps * t.stages.median_step,
-      'all else, s': t.seconds - t.stages.needed,
-      'ratio to imports + graph + steps': t.ratio,
-    }
-    for t in trainings
-  ]
-  return {name: statistics.median(r[name] for r in rows) for name in rows[0]}
+    raise command.MeasuringError(f'{" ".join(program)}: {error}\n{last}') from (
+      error
+    )
 
 
 def as_text(found: Mapping[str, Sequence[Training]]) -> str:
-  """A table with a column for each trainer."""
-  medians = {name: median(trainings) for name, trainings in found.items()}
-  header = ['', *(TRAINERS[name] for name in medians)]
-  header = [
-    "Lingvo's trainer" if title == TRAINERS['lingvo'] else title
-    for title in header
-  ]
+  """A table of medians, with a column for each trainer."""
+  columns = [[t.figures() for t in trainings] for trainings in found.values()]
   rows = [
-    [row, *(f'{values[row]:.2f}' for values in medians.values())]
-    for row in next(iter(medians.values()))
+    [row, *(f'{statistics.median(t[row] for t in c):.2f}' for c in columns)]
+    for row in columns[0][0]
   ]
-  return text_table.table(header, rows)
+  return text_table.table(['', *(_TITLES[name] for name in found)], rows)
 
 
 def _parser() -> command.Parser:
@@ -150,12 +139,8 @@ def _parser() -> command.Parser:
   flag('steps', 60, 'Steps of a training.', positive)
   flag('rounds', 2, 'How often the trainers take turns.', positive)
   flag('devices', 1, "CPU devices of ours; Lingvo's trainer has one.", positive)
-  flag(
-    'trainers',
-    ','.join(TRAINERS),
-    'Which trainers, with commas.',
-    command.one_of(TRAINERS),
-  )
+  kind = command.one_of(TRAINERS)
+  flag('trainers', ','.join(TRAINERS), 'Which trainers, with commas.', kind)
   parser.outputs()
   return parser
 
@@ -164,32 +149,22 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   parser = _parser()
   args = parser.parse_args(argv)
-  machine = conditions.now()
-  text = (
-    f'{conditions.describe(machine)}\n\n{args.model}, {args.steps} steps, '
-    f'{args.devices} device(s) (Lingvo 1), medians of {args.rounds}:'
+
+  def measure() -> tuple[str, dict[str, Any]]:
+    found: dict[str, list[Training]] = {t: [] for t in args.trainers}
+    for number in range(1, args.rounds + 1):
+      for name, trainings in found.items():
+        trainings.append(run(name, args.model, args.steps, args.devices))
+        seconds = trainings[-1].seconds
+        command.say(f'  {number}/{args.rounds} {name}: {seconds:.1f} s')
+    figures = {
+      name: [{**dataclasses.asdict(t), 'ratio': t.ratio} for t in trainings]
+      for name, trainings in found.items()
+    }
+    return as_text(found), {'trainings': figures}
+
+  note = (
+    f'\n\n{args.model}, {args.steps} steps, {args.devices} device(s) '
+    f'(Lingvo 1), medians of {args.rounds}:'
   )
-  print(text, flush=True)
-  found: dict[str, list[Training]] = {t: [] for t in args.trainers}
-  try:
-    for number in range(args.rounds):
-      for trainer, trainings in found.items():
-        trainings.append(run(trainer, args.model, args.steps, args.devices))
-        command.say(
-          f'  {number + 1}/{args.rounds} {trainer}: '
-          f'{trainings[-1].seconds:.1f} s'
-        )
-  except TrainingError as error:
-    return parser.failed(error)
-  table = as_text(found)
-  print(f'\n{table}')
-  figures = {
-    name: [{**dataclasses.asdict(t), 'ratio': t.ratio} for t in trainings]
-    for name, trainings in found.items()
-  }
-  command.write(
-    args,
-    f'{text}\n\n{table}',
-    {'conditions': machine, 'trainings': figures},
-  )
-  return 0
+  return command.report(parser, args, measure, note)

@@ -3,6 +3,7 @@
 """The ways to train a model that the benchmark compares."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from lingvo_gpipe import schedules
@@ -18,10 +19,14 @@ ENGINES = {
   'torch': "PyTorch's torch.distributed.pipelining, one process a cell, each "
   'pinned to a core',
 }
-# They have schedules and recompute policies.
-_CONFIGURABLE = ('ours', 'torch')
+# Schedule and recompute policy of those that have no choice.
+_FIXED = {
+  'lingvo': ('gpipe', 'always'),
+  'naive': ('gpipe', 'never'),
+  'plain': ('gpipe', 'never'),
+  'plain-all_cores': ('gpipe', 'never'),
+}
 _ONE_DEVICE = ('plain', 'plain-all_cores')
-_ONE_CORE = '-one_core'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,35 +43,12 @@ class Method:
   schedule: str = 'gpipe'
   recompute: str = 'always'
 
-  def __post_init__(self) -> None:
-    if self.engine not in ENGINES:
-      raise ValueError(
-        f'engine is {self.engine!r}; it must be one of {", ".join(ENGINES)}.'
-      )
-    schedules.check_name(self.schedule)
-    schedules.check_recompute(self.recompute)
-    own = _own_method(self.engine)
-    if own and (self.schedule, self.recompute) != own:
-      raise ValueError(
-        f'Engine {self.engine!r} has schedule {own[0]!r} and recompute '
-        f'{own[1]!r} only.'
-      )
-    if self.engine == 'torch' and self.recompute == 'except_last':
-      raise ValueError("Engine 'torch' recomputes 'always' or 'never' only.")
-
   @property
   def name(self) -> str:
     """A name for flags and reports, such as 'ours-1f1b-never'."""
-    if self.engine not in _CONFIGURABLE:
+    if self.engine in _FIXED:
       return self.engine
     return f'{self.engine}-{self.schedule}-{self.recompute}'
-
-
-def _own_method(engine: str) -> tuple[str, str] | None:
-  """Schedule and recompute policy of an engine that has no choice."""
-  if engine in _CONFIGURABLE:
-    return None
-  return 'gpipe', 'always' if engine == 'lingvo' else 'never'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +83,7 @@ class Variant:
 
 def make_method(engine: str) -> Method:
   """The only method of an engine that has one."""
-  own = _own_method(engine)
-  return Method(engine, *own) if own else Method(engine)
+  return Method(engine, *_FIXED[engine])
 
 
 def methods_with(
@@ -113,34 +94,27 @@ def methods_with(
   Raises:
     ValueError: There is no such schedule or policy.
   """
-  methods = [make_method(e) for e in ENGINES if e not in _CONFIGURABLE]
-  for engine in _CONFIGURABLE:
-    for schedule in schedule_names:
-      for policy in policies:
-        if (engine, policy) != ('torch', 'except_last'):
-          methods.append(Method(engine, schedule, policy))
-  return methods
+  for schedule in schedule_names:
+    schedules.check_name(schedule)
+  for policy in policies:
+    schedules.check_recompute(policy)
+  chosen = itertools.product(('ours', 'torch'), schedule_names, policies)
+  return [
+    *map(make_method, _FIXED),
+    # PyTorch recomputes always or never.
+    *(Method(*m) for m in chosen if m[::2] != ('torch', 'except_last')),
+  ]
 
 
 def named_methods(names: Sequence[str]) -> list[Method]:
   """The methods of these names; ValueError if there is none."""
-  known = {
-    method.name: method
-    for method in methods_with(
-      schedules.SCHEDULE_NAMES, schedules.RECOMPUTE_POLICIES
-    )
-  }
+  methods = methods_with(schedules.SCHEDULE_NAMES, schedules.RECOMPUTE_POLICIES)
+  known = {method.name: method for method in methods}
   for name in names:
-    if name in known:
-      continue
-    if name.removesuffix(_ONE_CORE) in known:
+    if name not in known:
       raise ValueError(
-        f'variants has {name!r}, but every variant is now timed on one core '
-        f'as well: use {name.removesuffix(_ONE_CORE)!r}.'
+        f'There is no variant {name!r}; it must be one of {", ".join(known)}.'
       )
-    raise ValueError(
-      f'There is no variant {name!r}; it must be one of {", ".join(known)}.'
-    )
   return [known[name] for name in names]
 
 
@@ -168,16 +142,14 @@ def expand(
   if min(cells) < 1:
     raise ValueError(f'cells has {min(cells)}; it must be 1 or more.')
   found: dict[Variant, None] = {}
-  for method in methods:
+  for method, k, m in itertools.product(methods, cells, micro_batches):
     if method.engine == 'torch' and case.model != 'mlp':
       continue
-    for k in cells:
-      for m in micro_batches:
-        if method.engine in _ONE_DEVICE:
-          variant = Variant(method, 1, 1)
-        else:
-          variant = Variant(method, k, 1 if method.engine == 'naive' else m)
-        found[variant] = None
+    if method.engine in _ONE_DEVICE:
+      k = m = 1
+    elif method.engine == 'naive':
+      m = 1
+    found[Variant(method, k, m)] = None
   return list(found)
 
 

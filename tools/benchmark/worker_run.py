@@ -64,25 +64,32 @@ def run_each(
   started = time.monotonic()
   found = []
   num_cells = (variant or cases[0]).num_cells
-  with servers.worker_servers(num_cells, pinned=pinned) as (
-    pids,
-    target,
-  ):
+  with servers.worker_servers(num_cells, pinned=pinned) as (pids, target):
     if warm_up:
       largest = max(cases, key=lambda case: case.num_micro_batches)
-      _step(_tiny(largest), splits, variant, target).run()
+      _step(_tiny(largest), splits, variant, target, kept=False).run()
     for case in cases:
       # The variables of the case before outlive its session.
       tf.compat.v1.Session.reset(target)
       time.sleep(_SETTLE_SECONDS)
-      memory = _Memory(pids, is_reset=warm_up)
+      idle = list(map(process_memory.resident_bytes, pids))
+      idle_data = list(map(process_memory.anonymous_bytes, pids))
+      if warm_up:
+        for pid in pids:
+          process_memory.reset_peak(pid)
       fresh.announce(pids)
       step = _step(case, splits, variant, target, kept=timed_steps > 0)
       built = time.monotonic()
       seconds, loss = _time(step, 1 + timed_steps)
+      peaks = list(map(process_memory.peak_bytes, pids))
+      code = map(process_memory.file_bytes, pids)
       found.append(
         WorkerRun(
-          **memory.found(),
+          peaks=peaks,
+          idle=idle,
+          data=[
+            p - c - i for p, c, i in zip(peaks, code, idle_data, strict=True)
+          ],
           parameters=step.num_parameters,
           build_seconds=built - started,
           step_seconds=statistics.median(seconds[1:] or seconds),
@@ -92,34 +99,6 @@ def run_each(
       del step
       started = time.monotonic()
   return found
-
-
-class _Memory:
-  """The memory of processes from now on."""
-
-  def __init__(self, pids: Sequence[int], *, is_reset: bool):
-    """Reads what is there.
-
-    Args:
-      pids: The processes.
-      is_reset: Whether peaks before now do not count.
-    """
-    self._pids = pids
-    self._idle = list(map(process_memory.resident_bytes, pids))
-    self._idle_data = list(map(process_memory.anonymous_bytes, pids))
-    if is_reset:
-      for pid in pids:
-        process_memory.reset_peak(pid)
-
-  def found(self) -> dict[str, list[int]]:
-    """The lists of a `WorkerRun`."""
-    peaks = list(map(process_memory.peak_bytes, self._pids))
-    code = map(process_memory.file_bytes, self._pids)
-    data = [
-      peak - pages - level
-      for peak, pages, level in zip(peaks, code, self._idle_data, strict=True)
-    ]
-    return {'peaks': peaks, 'idle': self._idle, 'data': data}
 
 
 def update_seconds(
@@ -147,7 +126,7 @@ def _step(
   variant: Variant | None,
   target: str,
   *,
-  kept: bool = False,
+  kept: bool,
 ) -> train_step.TrainStep:
   how = variant or variant_of(case)
   with lingvo_processes.known_to_channels(target):

@@ -2,19 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The processes that train variants: TensorFlow's, and PyTorch's."""
 
+import contextlib
+import json
 import os
 import pathlib
+import subprocess
+import tempfile
 from typing import Any, Protocol
 
 from lingvo_gpipe.training.one_core import bind_all_threads
 from tools.benchmark import fresh, process_memory
 from tools.benchmark.cases import Case
-from tools.benchmark.foreign import ForeignProcess
 from tools.benchmark.measured import Cut, WorkerRun
-from tools.benchmark.speed_estimate import Plan
 from tools.benchmark.variants import Variant
 
 _TORCH = pathlib.Path(__file__).with_name('torch_worker.py')
+_STOP_SECONDS = 10
+# One thread, whatever the surroundings say.
+_ONE_THREAD = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
 
 
 class Worker(Protocol):
@@ -45,7 +50,7 @@ class OwnWorker:
 
   def __init__(self, case: Case, variant: Variant, cut: Cut):
     self._process = fresh.Process(
-      'tools.benchmark.step_worker.StepWorker', case, variant, cut.splits
+      'tools.benchmark.train_step.worker', case, variant, cut.splits
     )
     self._cores = sorted(os.sched_getaffinity(0))
     self.pids = [self._process.pid]
@@ -61,7 +66,20 @@ class TorchWorker:
   """PyTorch's ranks; each has a core."""
 
   def __init__(self, case: Case, variant: Variant, cut: Cut, python: str):
-    arguments = {
+    """Starts them.
+
+    Args:
+      case: An MLP.
+      variant: How it is run.
+      cut: The ranks' layers.
+      python: The interpreter. It sees none of this one's packages.
+
+    Raises:
+      ProcessError: There is no such interpreter, or it has no torch.
+    """
+    self._cores = sorted(os.sched_getaffinity(0))
+    self._directory = tempfile.TemporaryDirectory()
+    config = {
       'layers': case.num_layers,
       'dim': case.dim,
       'batch': case.batch,
@@ -69,37 +87,109 @@ class TorchWorker:
       'schedule': variant.method.schedule,
       'recompute': variant.method.recompute,
       'splits': cut.splits,
+      'store': os.path.join(self._directory.name, 'store'),
     }
-    self._process = ForeignProcess(python, str(_TORCH), arguments)
-    self.stop = self._process.stop
-    self._cores = sorted(os.sched_getaffinity(0))
-    reply = self._reply(self._process.receive())
-    self.pids, self.version = reply['pids'], f'PyTorch {reply["torch"]}'
+    self._ranks: list[_Rank] = []
+    try:
+      for rank in range(len(cut.splits) + 1):
+        self._ranks.append(_Rank(python, {**config, 'rank': rank}))
+      [version, *_] = [rank.receive() for rank in self._ranks]
+    except fresh.ProcessError:
+      self.stop()
+      raise
+    self.version = f'PyTorch {version}'
+    self.pids = [rank.pid for rank in self._ranks]
     self.pin(one_core=False)
 
   def ask(self, method: str, *args: Any) -> Any:
-    return self._reply(self._process.ask(do=method, args=args))
+    for rank in self._ranks:
+      rank.send([method, *args])
+    replies = [rank.receive() for rank in self._ranks]
+    # The last rank knows the loss; each knows its own time on cores.
+    found = {**replies[0], 'losses': replies[-1]['losses']}
+    if 'cpu_seconds' in found:
+      times = zip(*(reply['cpu_seconds'] for reply in replies), strict=True)
+      found['cpu_seconds'] = list(map(sum, times))
+    return found
 
   def pin(self, *, one_core: bool) -> None:
     for i, pid in enumerate(self.pids):
       core = 0 if one_core else i % len(self._cores)
       bind_all_threads({self._cores[core]}, pid)
 
-  def _reply(self, message: dict[str, Any]) -> Any:
-    if 'error' in message:
-      raise fresh.ProcessError(message['error'])
-    return message['reply']
+  def stop(self) -> None:
+    for rank in self._ranks:
+      rank.close()
+    for rank in self._ranks:
+      rank.stop()
+    self._directory.cleanup()
 
 
-def start(case: Case, variant: Variant, cut: Cut, plan: Plan) -> Worker:
+class _Rank:
+  """A process of `torch_worker`; each line it writes is a reply in JSON."""
+
+  def __init__(self, python: str, config: Any):
+    # Open for as long as the process runs.
+    self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+    variables = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', **_ONE_THREAD}
+    variables.pop('PYTHONPATH', None)
+    try:
+      self._process = subprocess.Popen(
+        [python, str(_TORCH), json.dumps(config)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=self._errors,
+        text=True,
+        env=variables,
+      )
+    except OSError as error:
+      raise fresh.ProcessError(f'{python} cannot be started: {error}') from (
+        error
+      )
+    pipes = self._process.stdin, self._process.stdout
+    assert pipes[0] is not None and pipes[1] is not None
+    self._input, self._output = pipes[0], pipes[1]
+    self.pid = self._process.pid
+
+  def send(self, command: Any) -> None:
+    # If it has ended, receive() tells why.
+    with contextlib.suppress(BrokenPipeError):
+      self._input.write(json.dumps(command) + '\n')
+      self._input.flush()
+
+  def receive(self) -> Any:
+    """The next line; ProcessError with its last words if it has ended."""
+    line = self._output.readline()
+    if line:
+      return json.loads(line)
+    raise fresh.ended(self._process.wait(), self._errors)
+
+  def close(self) -> None:
+    """Lets it end."""
+    # Closing writes what the pipe did not take from `send`.
+    with contextlib.suppress(BrokenPipeError):
+      self._input.close()
+
+  def stop(self) -> None:
+    """Ends it."""
+    try:
+      self._process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+      self._process.kill()
+      self._process.wait()
+    self._output.close()
+    self._errors.close()
+
+
+def start(case: Case, variant: Variant, cut: Cut, torch_python: str) -> Worker:
   """Starts what trains a variant."""
   if variant.method.engine == 'torch':
-    return TorchWorker(case, variant, cut, plan.torch_python)
+    return TorchWorker(case, variant, cut, torch_python)
   return OwnWorker(case, variant, cut)
 
 
 def device_bytes(
-  case: Case, variant: Variant, cut: Cut, plan: Plan
+  case: Case, variant: Variant, cut: Cut, torch_python: str
 ) -> list[int]:
   """What each device needs; called in a process of `fresh.AliveOnly`."""
   if variant.method.engine != 'torch':
@@ -107,7 +197,7 @@ def device_bytes(
       'tools.benchmark.worker_run.run', case, cut.splits, variant
     )
     return run.data
-  worker = TorchWorker(case, variant, cut, plan.torch_python)
+  worker = TorchWorker(case, variant, cut, torch_python)
   try:
     idle = [process_memory.anonymous_bytes(pid) for pid in worker.pids]
     worker.ask('build')

@@ -10,7 +10,7 @@ each from different weights.
 import dataclasses
 from collections.abc import Sequence
 
-from tools.benchmark import command, lingvo_set_up
+from tools.benchmark import command
 
 _EXAMPLES = """\
   tools/batch_norm.py
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = parser.parse_args(argv)
   if args.runs < 2:
     parser.error(f'--runs {args.runs} must be at least 2, for a spread')
-  lingvo_set_up.prepare()
+  command.import_lingvo()
   from tools.paper import batch_norm
 
   found: dict[bool, list[float]] = {True: [], False: []}

@@ -10,7 +10,7 @@ one piece, and other dropout masks; its curve lies beside theirs.
 import dataclasses
 from collections.abc import Sequence
 
-from tools.benchmark import command, lingvo_set_up
+from tools.benchmark import command
 
 _EXAMPLES = """\
   tools/convergence.py --steps 200 --picture curves.png
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = parser.parse_args(argv)
   if not args.cells or min(args.cells) < 1:
     parser.error('--cells must be numbers such as 1,2,4')
-  lingvo_set_up.prepare()
+  command.import_lingvo()
   from lingvo_gpipe.training import user_error
   from tools.paper import convergence
 

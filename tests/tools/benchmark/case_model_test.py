@@ -21,27 +21,27 @@ _MLP, _AMOEBANET, _LANGUAGE_MODEL = cases.TINY_CASES
     (Field((50,), 0), np.float32, 1, 1),
   ],
 )
-def test_data_are_of_the_same_kind_wherever_they_are_made(
-  field, dtype, least, most
-):
-  array = field.array(4, np.random.RandomState(1))
-  same = field.array(4, np.random.RandomState(1))
-  np.testing.assert_array_equal(array, same)
+def test_data_are_determined_and_of_their_kind(field, dtype, least, most):
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    made = session.run(field.tensor(4, [1, 2]))
-  for values in (array, made):
-    assert (values.shape, values.dtype) == ((4, 50), dtype)
-    assert least <= values.min() <= values.max() <= most
+    made, again = session.run([field.tensor(4, [1, 2]) for _ in range(2)])
+  np.testing.assert_array_equal(made, again)
+  assert (made.shape, made.dtype) == ((4, 50), dtype)
+  assert least <= made.min() <= made.max() <= most
 
 
-def test_every_step_has_the_same_data():
+@pytest.mark.parametrize('kept', [False, True])
+def test_steps_have_the_same_data_or_other_data(kept):
   model = case_model.make(_LANGUAGE_MODEL)
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    inputs, targets, start = model.data(4)
-    session.run(start)
-    first, second = (session.run([inputs, targets.labels]) for _ in range(2))
+    step = tf.compat.v1.placeholder_with_default(1, [])
+    devices = ['/cpu:0'] * 2
+    inputs, targets = model.data(4, step, devices, kept=kept)
+    session.run(tf.compat.v1.global_variables_initializer())
+    first, second = (
+      session.run([inputs, targets.labels], {step: i}) for i in (2, 3)
+    )
   assert first[0].shape == (4, _LANGUAGE_MODEL.example_size)
-  np.testing.assert_array_equal(first, second)
+  assert np.array_equal(first, second) == kept
   assert (first[0] != first[1]).any()
 
 

@@ -25,7 +25,6 @@ def test_every_case_can_be_cut_into_its_micro_batches():
   ('make', 'message'),
   [
     (lambda: cases.Case('x', 'mlp', 4, 0, 8), 'dim is 0'),
-    (lambda: cases.Case('x', 'rnn', 4, 8, 8), "model is 'rnn'.*transformer"),
     (lambda: cases.Case('x', 'mlp', 4, 8, 8, schedule='y'), "no schedule 'y'"),
     (lambda: cases.named_cases(['none']), "no case 'none'.*wide"),
     (lambda: cases.cases_of_models(['none']), "no model 'none'.*mlp"),

@@ -73,7 +73,7 @@ def asked(monkeypatch):
 
 def test_speed_is_shown_and_written(asked, capsys, files, tmp_path):
   readme = tmp_path / 'README.md'
-  readme.write_text('a\n<!-- benchmark:begin -->\n<!-- benchmark:end -->\nb\n')
+  readme.write_text(f'a\n{_BEGIN}\nold\n{_END}\nb\n')
   arguments = ['--case=wide', '--variants=lingvo,ours-1f1b-never']
   arguments += ['--rounds=2', '--cells=2,4', '--readme', str(readme), *files]
   assert speed_command.main(arguments) == 0
@@ -84,7 +84,8 @@ def test_speed_is_shown_and_written(asked, capsys, files, tmp_path):
   assert (first['name'], first['step_median']) == ('lingvo', 2)
   assert '--case=wide' in found['command']
   assert text.count('| ours-1f1b-never ') == 2
-  assert text.strip() in readme.read_text()
+  wanted = f'a\n{_BEGIN}\n\n{text.strip()}\n\n{_END}\nb\n'
+  assert readme.read_text() == wanted
   assert text.strip() in capsys.readouterr().out.replace('\n\n\n', '\n\n')
 
 
@@ -145,7 +146,8 @@ def test_memory_is_shown_and_written(monkeypatch, capsys, files):
   [
     (speed_command, ['--case', 'none'], "no case 'none'"),
     (speed_command, ['--variants', 'none'], "no variant 'none'"),
-    (speed_command, ['--rounds', '0'], 'rounds is 0'),
+    (speed_command, ['--rounds', '0'], '--rounds: 0 must be 1 or more'),
+    (speed_command, ['--one_core_steps=-1'], '-1 must be 0 or more'),
     (speed_command, ['--case=tiny', '--model=mlp'], '--case or --model'),
     (speed_command, ['--cells=2,x'], '--cells: 2,x: use whole numbers'),
     (speed_command, ['--micro_batches=7'], 'micro_batches has 7'),
@@ -185,3 +187,20 @@ def test_a_busy_machine_shows():
   machine = {**conditions.now(), 'load': 0.1}
   assert 'busy' not in conditions.describe(machine)
   assert 'busy' in conditions.describe({**machine, 'load': 3.0})
+
+
+_BEGIN, _END = '<!-- benchmark:begin -->', '<!-- benchmark:end -->'
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['', _BEGIN, f'{_END} {_BEGIN}', f'{_BEGIN} {_END} {_END}', _BEGIN * 2],
+)
+def test_a_file_without_both_comments_is_refused(asked, tmp_path, capsys, text):
+  file = tmp_path / 'a.md'
+  file.write_text(text)
+  with pytest.raises(SystemExit):
+    speed_command.main([f'--readme={file}'])
+  assert 'once each, in this order' in capsys.readouterr().err
+  assert file.read_text() == text
+  assert not asked

@@ -57,10 +57,7 @@ def test_ratios_are_of_medians(report):
 
 
 def test_efficiency_is_against_one_core_and_the_bound(report):
-  found = report.efficiency(_OURS)
-  assert found.value == 0.75
-  assert found.bound == pytest.approx(4 / 5)
-  assert found.of_bound == pytest.approx(0.75 / (4 / 5))
+  assert report.efficiency(_OURS) == (0.75, pytest.approx(4 / 5))
   assert report.efficiency(_PLAIN) is None
 
 
@@ -96,7 +93,7 @@ def test_text_has_a_row_for_each_variant(report):
 def test_a_method_may_have_a_cut_of_its_own(report):
   own = Cut([1], ['a', 'b', 'c'], [(3.0, 6.0), (1.0, 2.0)], 'flops')
   report.cuts[2].own[_OURS.method.name] = own
-  assert report.efficiency(_OURS).bound == pytest.approx(16 / (2 * 13))
+  assert report.efficiency(_OURS)[1] == pytest.approx(16 / (2 * 13))
   text = speed_report.as_text(report)
   assert 'K=2: a..b 50%, c 50% of the FLOPs' in text
   assert 'ours-gpipe-always K=2: a 75%, b..c 25% of the FLOPs' in text
@@ -141,3 +138,39 @@ def test_json_has_every_step(report):
   assert (own['to_lingvo'], own['efficiency']) == (0.5, 0.75)
   assert by_name['naive']['error'] == 'no'
   assert value['cuts']['2']['splits'] == [2]
+
+
+_EQUAL = (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+  ('costs', 'schedule', 'recompute', 'num_micro_batches', 'num_cores', 'want'),
+  [
+    # Equal cells leave fill and drain.
+    ([_EQUAL] * 4, 'gpipe', 'always', 12, 4, 12 / (12 + 4 - 1)),
+    ([_EQUAL] * 4, 'gpipe', 'never', 12, 4, 12 / (12 + 4 - 1)),
+    ([_EQUAL] * 4, '1f1b', 'never', 12, 4, 12 / (12 + 4 - 1)),
+    # The last waits where it need not recompute: the first works 4 a
+    # micro-batch, and waits 2 for the first one to return.
+    ([_EQUAL] * 2, '1f1b', 'always', 10, 2, 10 * (4 + 3) / (2 * (10 * 4 + 2))),
+    # One micro-batch keeps one device busy at a time.
+    ([_EQUAL] * 4, 'gpipe', 'never', 1, 4, 1 / 4),
+    # The second of unequal cells is idle only while the first one starts and
+    # ends.
+    ([(1.0, 1.0), (3.0, 3.0)], '1f1b', 'never', 10, 2, 80 / (2 * (60 + 2))),
+    # One cell: all its work is done, whatever it is.
+    ([_EQUAL], 'gpipe', 'except_last', 4, 1, 1),
+    # Device 0 is done after F0 F1, the wait for device 1's B0, B0, B1.
+    ([_EQUAL] * 2, 'gpipe', 'except_last', 2, 2, 14 / (2 * (6 + 3 + 2))),
+    # More devices than cores can fill the cores, but not with so few
+    # micro-batches that only some devices have work.
+    ([_EQUAL] * 4, 'gpipe', 'always', 8, 2, 1),
+    ([_EQUAL] * 4, 'gpipe', 'always', 1, 2, 0.5),
+  ],
+)
+def test_the_bound_is_what_the_schedule_leaves(
+  costs, schedule, recompute, num_micro_batches, num_cores, want
+):
+  method = variants.Method('ours', schedule, recompute)
+  found = speed_report.bound(costs, method, num_micro_batches, num_cores)
+  assert found == pytest.approx(want)

@@ -1,5 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import os
 from concurrent import futures
 
@@ -8,7 +9,7 @@ import pytest
 from tools.benchmark import cases, process_memory, speed, variants
 from tools.benchmark.fresh import ProcessError
 from tools.benchmark.measured import Cut
-from tools.benchmark.speed_estimate import Plan
+from tools.benchmark.speed import Plan
 
 pytestmark = pytest.mark.skipif(
   not process_memory.available(), reason='/proc takes Linux'
@@ -74,12 +75,12 @@ class _Pool:
 def _measure(monkeypatch, plan, failing=()):
   log = []
 
-  def start(case, variant, cut, plan):
+  def start(case, variant, cut, torch_python):
     name = variant.method.name
     log.append(('start', name))
     return _Worker(name, log, name in failing)
 
-  def device_bytes(case, variant, cut, plan):
+  def device_bytes(case, variant, cut, torch_python):
     log.append(('memory', variant.method.name))
     if variant is _LINGVO:
       raise ProcessError('no memory')
@@ -151,4 +152,19 @@ def test_memory_that_cannot_be_measured_is_noted(monkeypatch):
 def test_memory_is_left_out_on_demand(monkeypatch):
   report, log = _measure(monkeypatch, Plan(memory=False))
   assert 'memory' not in [what for what, _ in log]
-  assert report.measured[_OURS].device_peak is None
+  assert not report.measured[_OURS].device_bytes
+
+
+def _estimated(case=_CASE, found=(_LINGVO, _OURS), **plan):
+  return speed.estimated_seconds({case: found}, Plan(**plan))
+
+
+def test_more_of_anything_is_estimated_to_take_longer():
+  base = _estimated()
+  assert base < _estimated(rounds=10)
+  assert base < _estimated(runs=2)
+  assert _estimated(memory=False) < base
+  assert _estimated(one_core_steps=0) < base
+  assert _estimated(found=[_LINGVO]) < base
+  slow = dataclasses.replace(_CASE, step_seconds=10 * _CASE.step_seconds)
+  assert base < _estimated(slow)

@@ -1,15 +1,14 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import contextlib
+import importlib.util
 import os
-import subprocess
+import sys
 
 import pytest
 
 from tools.benchmark import cases, process_memory, variants, workers
 from tools.benchmark.fresh import ProcessError
 from tools.benchmark.measured import Cut, WorkerRun
-from tools.benchmark.speed_estimate import Plan
 
 pytestmark = pytest.mark.skipif(
   not process_memory.available(), reason='/proc takes Linux'
@@ -20,51 +19,50 @@ _OURS, _TORCH = variants.expand(
   _CASE, variants.named_methods(['ours-1f1b-never', 'torch-gpipe-always'])
 )
 _CUT = Cut([2], ['a'] * 4, [(1.0, 2.0)] * 2, 'flops')
-_PLAN = Plan(torch_python='/some/python')
+_HAS_TORCH = importlib.util.find_spec('torch') is not None
 
-
-class _Peer:
-  """PyTorch's first rank, which notes what it is told."""
-
-  def __init__(self, python, file, argument):
-    assert (python, os.path.basename(file)) == (
-      '/some/python',
-      'torch_worker.py',
-    )
-    self.argument = argument
-    self.asked = []
-    self.pids = [os.getpid()]
-
-  def receive(self):
-    return {'reply': {'pids': self.pids, 'torch': '9.9'}}
-
-  def ask(self, **command):
-    self.asked.append(command)
-    if command['do'] == 'fail':
-      return {'error': 'it cannot'}
-    return {'reply': {'losses': [1]}}
-
-  def stop(self):
-    self.asked.append('stop')
+_STAND_IN = """
+import json, os, sys
+config = json.loads(sys.argv[1])
+names = 'PYTHONPATH', 'OMP_NUM_THREADS'
+config['environment'] = [os.environ.get(name) for name in names]
+print(json.dumps('9.9'), flush=True)
+for line in sys.stdin:
+  method, *arguments = json.loads(line)
+  if method == 'fail':
+    sys.exit(f'no more beer on {config["rank"]}')
+  rank = config['rank']
+  reply = {'losses': [rank], 'cpu_seconds': [1.0 + rank]}
+  print(json.dumps({**reply, 'told': [config, method, arguments]}), flush=True)
+"""
 
 
 @pytest.fixture
-def peers(monkeypatch):
-  started = []
+def ranks(tmp_path, monkeypatch):
+  """PyTorch's ranks, which tell what they were told."""
+  monkeypatch.setenv('PYTHONPATH', '/some/where')
+  file = tmp_path / 'ranks.py'
+  file.write_text(_STAND_IN)
+  monkeypatch.setattr(workers, '_TORCH', file)
+  worker = workers.start(_CASE, _TORCH, _CUT, sys.executable)
+  yield worker
+  worker.stop()
 
-  def start(*args):
-    started.append(_Peer(*args))
-    return started[-1]
 
-  monkeypatch.setattr(workers, 'ForeignProcess', start)
-  monkeypatch.setattr(workers, 'bind_all_threads', lambda cores, pid: None)
-  return started
+def _are_gone(pids):
+  for pid in pids:
+    with pytest.raises(ProcessLookupError):
+      os.kill(pid, 0)
 
 
-def test_the_peer_is_told_of_the_case(peers):
-  worker = workers.start(_CASE, _TORCH, _CUT, _PLAN)
-  [peer] = peers
-  assert peer.argument == {
+def test_the_peers_ranks_are_told_of_the_case_and_none_of_our_packages(ranks):
+  assert ranks.version == 'PyTorch 9.9'
+  reply = ranks.ask('steps', 3)
+  config, *call = reply.pop('told')
+  assert call == ['steps', [3]]
+  assert config.pop('store')
+  assert config == {
+    'rank': 0,
     'layers': _CASE.num_layers,
     'dim': _CASE.dim,
     'batch': _CASE.batch,
@@ -72,40 +70,81 @@ def test_the_peer_is_told_of_the_case(peers):
     'schedule': 'gpipe',
     'recompute': 'always',
     'splits': [2],
+    'environment': [None, '1'],
   }
-  assert worker.version == 'PyTorch 9.9'
-  assert worker.ask('steps', 3) == {'losses': [1]}
-  with pytest.raises(ProcessError, match='it cannot'):
-    worker.ask('fail')
-  worker.stop()
-  assert peer.asked == [
-    {'do': 'steps', 'args': (3,)},
-    {'do': 'fail', 'args': ()},
-    'stop',
-  ]
+  # The last rank knows the loss, each its own time.
+  assert reply == {'losses': [1], 'cpu_seconds': [3.0]}
+
+
+def test_a_rank_that_ended_is_told_with_its_last_words(ranks):
+  for _ in range(2):
+    with pytest.raises(ProcessError, match=r'status 1:\nno more beer on 0'):
+      ranks.ask('fail')
+
+
+def test_stopped_ranks_are_gone(ranks):
+  assert len(ranks.pids) == 2
+  ranks.stop()
+  _are_gone(ranks.pids)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='takes two cores')
+def test_ranks_have_a_core_each(ranks):
+  cores = sorted(os.sched_getaffinity(0))
+
+  def bound():
+    return [sorted(os.sched_getaffinity(pid)) for pid in ranks.pids]
+
+  assert bound() == [cores[:1], cores[1:2]]
+  ranks.pin(one_core=True)
+  assert bound() == [cores[:1]] * 2
+
+
+def test_an_interpreter_that_is_not_there_is_named():
+  with pytest.raises(ProcessError, match='/no/python cannot be started'):
+    workers.start(_CASE, _TORCH, _CUT, '/no/python')
+
+
+@pytest.mark.skipif(_HAS_TORCH, reason='torch is installed')
+def test_without_torch_it_says_what_to_do():
+  with pytest.raises(ProcessError, match='pip install torch'):
+    workers.start(_CASE, _TORCH, _CUT, sys.executable)
+
+
+@pytest.mark.skipif(not _HAS_TORCH, reason='takes torch')
+@pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
+def test_the_peer_trains_over_two_processes(schedule):
+  [variant] = variants.expand(
+    _CASE, variants.named_methods([f'torch-{schedule}-always'])
+  )
+  worker = workers.start(_CASE, variant, _CUT, sys.executable)
+  try:
+    built = worker.ask('build')
+    steps = worker.ask('steps', 2)
+  finally:
+    worker.stop()
+  assert len(steps['seconds']) == len(steps['cpu_seconds']) == 2
+  assert steps['losses'][-1] < built['losses'][0]
 
 
 def test_a_device_needs_what_its_process_had_beyond_idle_and_code(
-  peers, monkeypatch
+  ranks, monkeypatch
 ):
   run = WorkerRun([9], [1], [3, 4], 5, 1.0, 1.0, 1.0)
   monkeypatch.setattr(workers.fresh, 'call', lambda *args: run)
-  assert workers.device_bytes(_CASE, _OURS, _CUT, _PLAN) == [3, 4]
+  assert workers.device_bytes(_CASE, _OURS, _CUT, '') == [3, 4]
   for name, value in (
     ('anonymous_bytes', 5),
     ('peak_bytes', 100),
     ('file_bytes', 20),
   ):
     monkeypatch.setattr(process_memory, name, lambda pid, value=value: value)
-  assert workers.device_bytes(_CASE, _TORCH, _CUT, _PLAN) == [100 - 20 - 5]
-  assert [
-    command if command == 'stop' else command['do']
-    for command in (peers[0].asked)
-  ] == ['build', 'stop']
+  found = workers.device_bytes(_CASE, _TORCH, _CUT, sys.executable)
+  assert found == [100 - 20 - 5] * 2
 
 
 def test_a_variant_of_ours_is_built_run_bound_and_ended():
-  worker = workers.start(_CASE, _OURS, _CUT, _PLAN)
+  worker = workers.start(_CASE, _OURS, _CUT, '')
   try:
     built = worker.ask('build')
     assert built['ops'] > 0 and len(built['losses']) == 1
@@ -119,32 +158,4 @@ def test_a_variant_of_ours_is_built_run_bound_and_ended():
     assert steps['losses'][-1] < built['losses'][0]
   finally:
     worker.stop()
-  with pytest.raises(ProcessLookupError):
-    os.kill(worker.pids[0], 0)
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='takes two cores')
-def test_ranks_of_the_peer_have_a_core_each(monkeypatch):
-  cores = sorted(os.sched_getaffinity(0))
-  with contextlib.ExitStack() as stack:
-    pids = []
-    for _ in range(2):
-      process = subprocess.Popen(['sleep', '60'])
-      stack.callback(process.wait)
-      stack.callback(process.kill)
-      pids.append(process.pid)
-
-    def start(*args):
-      peer = _Peer(*args)
-      peer.pids = pids
-      return peer
-
-    monkeypatch.setattr(workers, 'ForeignProcess', start)
-    worker = workers.start(_CASE, _TORCH, _CUT, _PLAN)
-
-    def bound():
-      return [sorted(os.sched_getaffinity(pid)) for pid in pids]
-
-    assert bound() == [cores[:1], cores[1:2]]
-    worker.pin(one_core=True)
-    assert bound() == [cores[:1]] * 2
+  _are_gone(worker.pids)

@@ -30,6 +30,8 @@ def session_config() -> tf.ConfigProto:
     use_per_session_threads=True,
   )
   config.gpu_options.allow_growth = True
+  # As in cells, nothing is optimised: what nobody reads is computed, too.
+  config.graph_options.rewrite_options.disable_meta_optimizer = True
   if not _has_gpu():
     config.intra_op_parallelism_threads = 1
   return config

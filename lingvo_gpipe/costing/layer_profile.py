@@ -12,21 +12,21 @@ Layers that are alike, and called alike, are traced once.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lingvo_gpipe.costing import graph_flops, weights
-from lingvo_gpipe.costing.backward_graph import Backward, backward
-from lingvo_gpipe.costing.building import (
+from lingvo_gpipe.costing import weights
+from lingvo_gpipe.costing.layer_trace import (
+  Backward,
+  LayerCall,
+  LayerFlops,
+  check_known,
+)
+from lingvo_gpipe.costing.weights import (
   ParamsCache,
   explained,
   in_build_thread,
-  own_graph,
-)
-from lingvo_gpipe.costing.layer_trace import (
-  LayerCall,
-  LayerTrace,
-  check_known,
 )
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.engine.tensors import differentiable, flat_tensors, num_bytes
@@ -141,9 +141,8 @@ class _Profiler:
     self._is_trained = is_trained
     self._inputs_trained = inputs_trained
     self._first_trained = 0
-    self._traces: ParamsCache[LayerTrace] = ParamsCache()
+    self._traces: ParamsCache[LayerFlops] = ParamsCache()
     self._built: ParamsCache[weights.Weights] = ParamsCache()
-    self._forward_flops: dict[int, int] = {}
     self._backwards: dict[Any, Backward] = {}
 
   def run(
@@ -153,10 +152,12 @@ class _Profiler:
     traces = []
     for params, name in zip(self._layers, self._names, strict=True):
       call = self._call(params, name, args, named)
-      trace = self._trace(params, name, call)
-      traces.append((trace, call))
-      named.update(trace.put)
-      args = to_tuple(trace.outputs)
+      flops = self._traces.get(
+        params, call.key(), functools.partial(LayerFlops, name, params, call)
+      )
+      traces.append((flops, call))
+      named.update(flops.trace.put)
+      args = to_tuple(flops.trace.outputs)
     return self._profiles(traces)
 
   # -- Forwards.
@@ -196,10 +197,9 @@ class _Profiler:
         'layer.'
       )
     params = self._layers[self._names.index(owner)]
-    known = self._built.get(params)
-    if known is None:
-      known = weights.build_weights(owner, params)
-      self._built.add(params, None, known)
+    known = self._built.get(
+      params, None, lambda: weights.build_weights(owner, params)
+    )
     theta = known.theta
     names = known.names.Transform(lambda n: n and f'{owner}/{n}')
     for key in filter(None, part.split('.')):
@@ -211,47 +211,36 @@ class _Profiler:
       theta, names = theta[key], names[key]
     return theta, names
 
-  def _trace(self, params: Any, name: str, call: LayerCall) -> LayerTrace:
-    key = call.key()
-    known = self._traces.get(params, key)
-    if known is None:
-      with own_graph():
-        known = LayerTrace(name, params, call)
-      self._traces.add(params, key, known)
-      self._forward_flops[id(known)] = graph_flops.graph_flops(
-        known.function.graph
-      )
-    return known
-
   # -- Backwards.
 
   def _profiles(
-    self, traces: Sequence[tuple[LayerTrace, LayerCall]]
+    self, traces: Sequence[tuple[LayerFlops, LayerCall]]
   ) -> list[LayerProfile]:
     profiles: list[LayerProfile] = []
     trained = [
-      trace.trained(name, call, self._is_trained)
-      for name, (trace, call) in zip(self._names, traces, strict=True)
+      flops.trace.trained(name, call, self._is_trained)
+      for name, (flops, call) in zip(self._names, traces, strict=True)
     ]
     if self._is_trained is not None and not self._inputs_trained:
       self._first_trained = next(
         (i for i, flags in enumerate(trained) if any(flags)), len(traces)
       )
-    behind = tuple(map(differentiable, flat_tensors(traces[-1][0].outputs)))
+    outputs = flat_tensors(traces[-1][0].trace.outputs)
+    behind = tuple(map(differentiable, outputs))
     takers: dict[str, tuple[bool, ...]] = {}
     for index in reversed(range(len(traces))):
-      trace, call = traces[index]
+      flops, call = traces[index]
       given = list(behind)
-      for value, nest in sorted(trace.put.items()):
+      for value, nest in sorted(flops.trace.put.items()):
         unused = (False,) * len(flat_tensors(nest))
         given += takers.pop(value, unused)
       profile, has_gradient = self._profile(
-        index, trace, call, tuple(given), trained[index]
+        index, flops, call, tuple(given), trained[index]
       )
       profiles.append(profile)
       flags = iter(has_gradient)
-      behind = tuple(next(flags) for _ in flat_tensors(trace.call.args))
-      for value, nest in sorted(trace.call.taken.items()):
+      behind = tuple(next(flags) for _ in flat_tensors(call.args))
+      for value, nest in sorted(call.taken.items()):
         mine = [next(flags) for _ in flat_tensors(nest)]
         others = takers.get(value, (False,) * len(mine))
         takers[value] = tuple(map(max, mine, others))
@@ -260,34 +249,34 @@ class _Profiler:
   def _profile(
     self,
     index: int,
-    trace: LayerTrace,
+    flops: LayerFlops,
     call: LayerCall,
     given: tuple[bool, ...],
     trained: tuple[bool, ...],
   ) -> tuple[LayerProfile, tuple[bool, ...]]:
     """One layer's profile, and which of its inputs have a gradient."""
     input_gradients = self._inputs_trained or index > self._first_trained
-    key = (id(trace), given, input_gradients, trained)
+    key = (id(flops), given, input_gradients, trained)
     if key not in self._backwards:
-      with explained(self._names[index], self._layers[index], trace.call):
-        self._backwards[key] = backward(trace, given, input_gradients, trained)
+      with explained(self._names[index], self._layers[index], call):
+        self._backwards[key] = flops.backward(given, input_gradients, trained)
     back = self._backwards[key]
     cost = dataclasses.replace(
       weights.weight_cost(
-        self._names[index], trace.weights, self._slots, self._is_trained
+        self._names[index], flops.trace.weights, self._slots, self._is_trained
       ),
-      forward=self._forward_flops[id(trace)],
+      forward=flops.forward,
       backward=back.flops,
       activation_bytes=back.activation_bytes,
-      output_bytes=num_bytes(trace.outputs),
+      output_bytes=num_bytes(flops.trace.outputs),
       has_backward=index >= self._first_trained,
     )
     profile = LayerProfile(
       name=self._names[index],
       params=self._layers[index],
       call=call,
-      outputs=trace.outputs,
-      put=trace.put,
+      outputs=flops.trace.outputs,
+      put=flops.trace.put,
       cost=cost,
       given=given,
       input_gradients=input_gradients,

@@ -23,8 +23,8 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.costing import cost_session, measure
-from lingvo_gpipe.costing.building import ParamsCache, as_text, in_build_thread
 from lingvo_gpipe.costing.layer_profile import LayerProfile
+from lingvo_gpipe.costing.weights import ParamsCache, as_text, in_build_thread
 from lingvo_gpipe.cutting.cost_model import LayerCost
 
 _VERSION = 1
@@ -148,17 +148,15 @@ def _measure_all(
 ) -> list[measure.Times]:
   """The times of each layer; those that are alike are measured once."""
   known: ParamsCache[measure.Times] = ParamsCache()
-  all_times = []
   total = sum(_used_bytes(profile.cost) for profile in profiles)
-  for profile in profiles:
-    key = profile.key
-    times = known.get(profile.params, key)
-    if times is None:
-      other = _swept_bytes(total - _used_bytes(profile.cost))
-      times = _measured(profile, stored, other)
-      known.add(profile.params, key, times)
-    all_times.append(times)
-  return all_times
+
+  def times(profile: LayerProfile) -> measure.Times:
+    swept = _swept_bytes(total - _used_bytes(profile.cost))
+    return known.get(
+      profile.params, profile.key, lambda: _measured(profile, stored, swept)
+    )
+
+  return [times(profile) for profile in profiles]
 
 
 def _used_bytes(cost: LayerCost) -> int:

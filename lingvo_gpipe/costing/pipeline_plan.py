@@ -223,11 +223,15 @@ def _micro_batch_size(params: Any) -> int | None:
   if params.micro_batch_size is not None:
     return int(params.micro_batch_size)
   inputs = _shapes(params, 'input_shapes')
-  for name, spec in zip(
-    leaf_names(inputs, 'inputs'), tf.nest.flatten(inputs), strict=True
-  ):
-    if any(matches(name, entry) for entry in params.shared_inputs):
-      continue
+  specs = tf.nest.flatten(inputs)
+  if params.shared_inputs:
+    names = leaf_names(inputs, 'inputs')
+    specs = [
+      spec
+      for name, spec in zip(names, specs, strict=True)
+      if not any(matches(name, x) for x in params.shared_inputs)
+    ]
+  for spec in specs:
     if spec is not None and spec.shape.rank > params.batch_dim:
       return int(spec.shape[params.batch_dim]) or None
   return None

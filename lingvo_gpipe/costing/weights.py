@@ -1,22 +1,23 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What layers' weights need, in numbers and in bytes."""
+"""Layers built apart from all others, each kind once, and their weights."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import lingvo.compat as tf
+from lingvo.core import cluster_factory, py_utils
 
-from lingvo_gpipe.costing.building import (
-  ParamsCache,
-  explained,
-  in_build_thread,
-  own_graph,
-)
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.engine.tensors import spec
+
+_Result = TypeVar('_Result')
+_Value = TypeVar('_Value')
 
 # Optimizers keep float32, and gradients are summed in it at least.
 _SLOT_BYTES = 4
@@ -205,13 +206,112 @@ def _build_all(layers: Sequence[Any], names: Sequence[str]) -> list[Weights]:
 
   def build() -> list[Weights]:
     known: ParamsCache[Weights] = ParamsCache()
-    all_weights = []
-    for name, params in zip(names, layers, strict=True):
-      weights = known.get(params)
-      if weights is None:
-        weights = build_weights(name, params)
-        known.add(params, None, weights)
-      all_weights.append(weights)
-    return all_weights
+    return [
+      known.get(params, None, functools.partial(build_weights, name, params))
+      for name, params in zip(names, layers, strict=True)
+    ]
 
   return in_build_thread(build)
+
+
+# -- Layers apart from others.
+
+
+def in_build_thread(function: Callable[[], _Result]) -> _Result:
+  """Calls a function in a thread of its own, under the caller's cluster.
+
+  Within another layer's __init__, Lingvo would take the layers that are built
+  for that layer's children. It keeps book of them, and of clusters, by thread.
+
+  In eager mode a thread without a graph would start TensorFlow's devices, with
+  more threads than training on CPU devices wants.
+  """
+  cluster = cluster_factory.Current()
+
+  def run() -> _Result:
+    with tf.Graph().as_default(), cluster:
+      return function()
+
+  with concurrent.futures.ThreadPoolExecutor(max_workers=1) as thread:
+    return thread.submit(run).result()
+
+
+@contextlib.contextmanager
+def own_graph() -> Iterator[tf.Graph]:
+  """A graph to build layers in, as for training; the cluster is kept."""
+  cluster = cluster_factory.Current().params.Copy().Set(do_eval=False)
+  with tf.Graph().as_default() as graph, cluster.Instantiate():
+    py_utils.GetOrCreateGlobalStepVar()
+    yield graph
+
+
+class LayerError(ValueError):
+  """A layer that cannot be costed; the message names it."""
+
+
+@contextlib.contextmanager
+def explained(name: str, params: Any, call: object = None) -> Iterator[None]:
+  """Errors inside say which layer it was, and what it was given.
+
+  Args:
+    name: The layer's name, as the user knows it.
+    params: Its Params.
+    call: What it is called with, which can be text; None while it is only
+      built.
+  """
+  try:
+    yield
+  except LayerError:
+    raise
+  except Exception as error:
+    problem = 'cannot be built'
+    if call is not None:
+      problem = f'cannot run on {call}'
+    raise LayerError(
+      f'Layer {name!r} ({params.cls.__name__}) {problem}, so it has no cost: '
+      f'{error}'
+    ) from error
+
+
+class ParamsCache(Generic[_Value]):
+  """A dictionary by Params, the name left aside, and a further key.
+
+  Params are compared, not turned into text, which would take longer than all
+  else for a model of a thousand layers.
+  """
+
+  def __init__(self) -> None:
+    self._known: dict[Hashable, list[tuple[Any, _Value]]] = {}
+
+  def get(
+    self, params: Any, key: Hashable, make: Callable[[], _Value]
+  ) -> _Value:
+    """What has been made for the same Params and key, or is made now."""
+    known = self._known.setdefault((params.cls, key), [])
+    for other, value in known:
+      if equal_but_name(other, params):
+        return value
+    value = make()
+    known.append((params, value))
+    return value
+
+
+def equal_but_name(a: Any, b: Any) -> bool:
+  """Whether layer Params are equal, their own names left aside."""
+  if a is b:
+    return True
+  values, others = dict(a.IterParams()), dict(b.IterParams())
+  if values.keys() != others.keys():
+    return False
+  try:
+    return all(
+      value == others[name] for name, value in values.items() if name != 'name'
+    )
+  except ValueError:
+    # Arrays in Params have no single truth value.
+    return as_text(a) == as_text(b)
+
+
+def as_text(params: Any) -> str:
+  """Layer Params as text, without the name."""
+  return str(params.Copy().Set(name='layer').ToText())

@@ -12,12 +12,12 @@ import numpy as np
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import cut_search, memory_model, units
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.cutting.memory_model import CellBytes
-from lingvo_gpipe.cutting.pipeline_spec import (
+from lingvo_gpipe.cutting.cut_problem import (
   PipelineSpec,
   cell_memory,
   spec_problem,
 )
+from lingvo_gpipe.cutting.memory_model import CellBytes
 
 # So many times as many micro-batches are tried if their size is not known.
 _MOST_TIMES = 100

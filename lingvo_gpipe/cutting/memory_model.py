@@ -164,8 +164,8 @@ class CellMemory:
     self._first = cost_model.first_with_backward(layers)
     self._stashed = np.array(stashed, np.int64)
     self._kept, self._made = _activations(self._stashed, recompute)
-    self._skips = skips_lib.SkipBytes(skips, len(layers))
     self.has_skips = bool(skips)
+    self._skips = skips_lib.SkipBytes(skips, len(layers)) if skips else None
     self._inputs = np.array(
       [input_bytes, *(layer.output_bytes for layer in layers)], np.int64
     )
@@ -176,7 +176,9 @@ class CellMemory:
       for layer in layers
     )
     most = int(self._activations[-1]) + int(self._inputs.max())
-    most = (most + self._skips.total) * (1 + int(self._stashed.max()))
+    most = (most + (self._skips.total if self._skips else 0)) * (
+      1 + int(self._stashed.max())
+    )
     if most + 2 * int(self._state[-1]) > _LARGEST_BYTES:
       raise ValueError(f'{most} bytes are too many to count in 64 bits.')
     kept, run = int(self._kept.min()), int((self._kept + self._made).min())
@@ -190,7 +192,9 @@ class CellMemory:
   def input_bytes(self, starts: IntArray, ends: IntArray) -> IntArray:
     """What layers `starts` to `ends` - 1 are given as a cell, in bytes."""
     given: IntArray = self._inputs[starts]
-    return given + self._skips.into(starts, ends) if self.has_skips else given
+    if self._skips is None:
+      return given
+    return given + self._skips.into(starts, ends)
 
   def parts(
     self, cell: int, starts: IntArray, ends: IntArray

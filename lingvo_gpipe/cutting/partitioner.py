@@ -12,7 +12,13 @@ import numpy as np
 
 from lingvo_gpipe.cutting import cost_model, memory_model
 from lingvo_gpipe.cutting.cost_model import LayerCost, Number
-from lingvo_gpipe.cutting.cut_problem import CutProblem, least_largest_cost
+from lingvo_gpipe.cutting.cut_problem import (
+  CutProblem,
+  PipelineSpec,
+  cell_memory,
+  least_largest_cost,
+  spec_problem,
+)
 from lingvo_gpipe.cutting.cut_search import (
   SQUARED_COST,
   CutSearch,
@@ -25,11 +31,6 @@ from lingvo_gpipe.cutting.memory_errors import (
   least_memory_splits,
 )
 from lingvo_gpipe.cutting.memory_model import CellBytes
-from lingvo_gpipe.cutting.pipeline_spec import (
-  PipelineSpec,
-  cell_memory,
-  spec_problem,
-)
 from lingvo_gpipe.cutting.skips import Skip
 
 __all__ = [

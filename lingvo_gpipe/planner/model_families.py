@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Any
 
 from lingvo_gpipe.costing import pipeline_plan
-from lingvo_gpipe.costing.building import equal_but_name
+from lingvo_gpipe.costing.weights import equal_but_name
 from lingvo_gpipe.cutting.cost_model import LayerCost, Number
 from lingvo_gpipe.pipeline import flat_layers
 from lingvo_gpipe.planner import registered

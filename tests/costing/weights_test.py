@@ -1,12 +1,13 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of counting parameters."""
+"""Tests of counting parameters, and of telling layers apart."""
 
 import resource
 
 import layer_testing
+import numpy as np
 import pytest
-from lingvo.core import base_layer, bn_layers, layers
+from lingvo.core import base_layer, bn_layers, layers, py_utils
 
 from lingvo_gpipe.costing import weights
 
@@ -68,3 +69,50 @@ def test_errors_of_a_layer_come_through():
 
   with pytest.raises(ValueError, match='on purpose'):
     weights.count_parameters(Failing.Params().Set(name='failing'))
+
+
+# -- Layers with the same Params.
+
+
+class WithArray(base_layer.BaseLayer):
+  """Has an array among its Params."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('table', np.zeros(3), 'An array.')
+    return p
+
+
+def _layer(**params):
+  return layers.ProjectionLayer.Params().Set(
+    input_dim=3, output_dim=5, batch_norm=False, **params
+  )
+
+
+def test_only_the_name_does_not_matter():
+  known = weights.ParamsCache()
+
+  def get(params, key='key'):
+    return known.get(params, key, object)
+
+  first = get(_layer(name='a'))
+  assert get(_layer(name='b')) is first
+  assert get(_layer(name='a'), 'other key') is not first
+  assert get(_layer(name='a', has_bias=True)) is not first
+  assert get(layers.FCLayer.Params().Set(name='a')) is not first
+
+
+def test_inner_params_matter():
+  a, b = _layer(), _layer()
+  b.params_init = py_utils.WeightInit.Gaussian(0.1)
+  assert weights.equal_but_name(a, a.Copy())
+  assert not weights.equal_but_name(a, b)
+
+
+def test_params_with_arrays():
+  a = WithArray.Params().Set(name='a', table=np.arange(3))
+  b = WithArray.Params().Set(name='b', table=np.arange(3))
+  assert weights.equal_but_name(a, b)
+  b.table = np.arange(3) + 1
+  assert not weights.equal_but_name(a, b)

@@ -9,17 +9,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from lingvo_gpipe.cutting import cut_search, partitioner, pipeline_spec
+from lingvo_gpipe.cutting import cut_problem, cut_search, partitioner
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.cut_problem import (
   CutProblem,
+  PipelineSpec,
   Windows,
   least_largest_cost,
   least_largest_floor,
 )
 from lingvo_gpipe.cutting.cut_search import CutSearch
 from lingvo_gpipe.cutting.memory_model import CellMemory, device_bytes
-from lingvo_gpipe.cutting.pipeline_spec import PipelineSpec
 
 
 def _every_cut(num_layers, num_cells):
@@ -165,8 +165,8 @@ def _random_problem(rng):
     )
     for i in range(rng.randint(8, 14))
   ]
-  memory = pipeline_spec.cell_memory(layers, spec)
-  return pipeline_spec.spec_problem(layers, spec, memory)
+  memory = cut_problem.cell_memory(layers, spec)
+  return cut_problem.spec_problem(layers, spec, memory)
 
 
 def test_a_search_with_little_room_finds_cuts_that_fit_and_admits_it(

@@ -1,26 +1,132 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How many floating-point operations one TensorFlow op does.
+"""How many floating-point operations ops of TensorFlow do.
 
 A multiplication and an addition are two. An op on integers or booleans alone
 does none; nor does one that only moves data. A function of one number, exp or
-tanh as well as a sum, counts as one, and so does drawing a random number.
+tanh as well as a sum, counts as one, and so does drawing a random number. A
+loop counts as often as it runs, a conditional as its dearest branch.
 """
 
 import math
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Container, Iterable
+from typing import Any, TypeAlias
 
 import tensorflow.compat.v1 as tf
+
+from lingvo_gpipe.costing.static_values import (
+  CALLS,
+  LOOPS,
+  Frame,
+  call_frame,
+  called,
+  called_branches,
+  loop_parts,
+  trip_count,
+)
+
+_CONDITIONALS = ('Case', 'If', 'StatelessCase', 'StatelessIf')
+
+# What has been logged already.
+_logged: set[str] = set()
+
+
+def needed(
+  wanted: Iterable[tf.Tensor | tf.Operation], without: Container[tf.Operation]
+) -> list[tf.Operation]:
+  """The ops that must run for some others.
+
+  Args:
+    wanted: The others, and tensors.
+    without: Ops that have run, and so need not run, nor what only they need.
+  """
+  found: set[tf.Operation] = set()
+  pending = [getattr(x, 'op', x) for x in wanted]
+  while pending:
+    op = pending.pop()
+    if op not in found and op not in without:
+      found.add(op)
+      pending += [x.op for x in op.inputs]
+      pending += op.control_inputs
+  return list(found)
+
+
+def count(ops: Iterable[tf.Operation], frame: Frame | None = None) -> int:
+  """Counts the FLOPs of one run of ops; shapes are static.
+
+  What cannot be counted is logged, once for each type of op, and counts 0.
+
+  Args:
+    ops: The ops, of one graph.
+    frame: What is known of the graph's inputs; they are zeros by default.
+  """
+  return sum(_flops(op, frame or Frame()) for op in ops)
+
+
+def _graph_flops(graph: Any, frame: Frame) -> int:
+  """Counts the FLOPs of one run of a function's graph."""
+  return count(needed([*graph.outputs, *graph.control_outputs], ()), frame)
+
+
+def _flops(op: tf.Operation, frame: Frame) -> int:
+  if op.type in CALLS:
+    graph = called(op, 'f')
+    return _graph_flops(graph, call_frame(graph, op.inputs, frame))
+  if op.type in LOOPS:
+    return _loop_flops(op, frame)
+  if op.type in _CONDITIONALS:
+    inputs = list(op.inputs)[1:]
+    return max(
+      _graph_flops(graph, call_frame(graph, inputs, frame))
+      for graph in called_branches(op)
+    )
+  try:
+    flops = _op_flops(op)
+  except _UnknownSizeError as error:
+    _log_once(
+      op.type,
+      f'FLOPs of {op.type} are not counted where a size is not known '
+      f'beforehand: {error}.',
+    )
+    return 0
+  if flops is None:
+    _log_once(
+      op.type,
+      f'FLOPs of {op.type} are not counted; {op.name} is the first.',
+    )
+    return 0
+  return flops
+
+
+def _loop_flops(op: tf.Operation, frame: Frame) -> int:
+  trips = trip_count(op, frame)
+  if trips is None:
+    trips = 1
+    _log_once(
+      f'{op.type} trips',
+      f'How often loop {op.name} runs is not known beforehand; its FLOPs are '
+      'counted once, as are those of all loops of which it is not known.',
+    )
+  cond, body = (_graph_flops(*part) for part in loop_parts(op, frame))
+  return trips * body + (trips + 1) * cond
+
+
+def _log_once(key: Any, message: str) -> None:
+  if key not in _logged:
+    _logged.add(key)
+    tf.logging.info('%s', message)
+
+
+# -- The FLOPs of one op.
 
 _Formula: TypeAlias = Callable[[tf.Operation], int]
 
 
-class UnknownSizeError(ValueError):
+class _UnknownSizeError(ValueError):
   """A tensor whose size is not known before it is computed."""
 
 
-def op_flops(op: tf.Operation) -> int | None:
+def _op_flops(op: tf.Operation) -> int | None:
   """The FLOPs of an op, from its tensors' static shapes.
 
   Args:
@@ -30,7 +136,7 @@ def op_flops(op: tf.Operation) -> int | None:
     How many; None if it is not known how to count ops of its type.
 
   Raises:
-    UnknownSizeError: A shape that matters is not fully known.
+    _UnknownSizeError: A shape that matters is not fully known.
   """
   if not any(_is_float(t) for t in (*op.inputs, *op.outputs)):
     return 0
@@ -47,7 +153,7 @@ def _is_float(tensor: tf.Tensor) -> bool:
 
 def _dims(tensor: tf.Tensor) -> list[int]:
   if not tensor.shape.is_fully_defined():
-    raise UnknownSizeError(f'{tensor.name} has shape {tensor.shape}')
+    raise _UnknownSizeError(f'{tensor.name} has shape {tensor.shape}')
   return list(tensor.shape.as_list())
 
 
@@ -203,6 +309,9 @@ _FORMULAS: dict[str, _Formula] = {
   # Additions of the values that are scattered.
   'ScatterNd': _per_input(1, 1),
   **_all_of('ScatterNdNonAliasingAdd', _per_input(1, 2)),
+  # Of a moving average: a cell weights its change, and the statistic that the
+  # change comes from, by the micro-batch's share of the examples.
+  'AssignSubVariableOp': _per_input(2, 1),
   **_all_of(
     'InplaceAdd InplaceSub TensorScatterAdd TensorScatterMax TensorScatterMin '
     'TensorScatterSub',

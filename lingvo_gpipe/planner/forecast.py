@@ -15,37 +15,8 @@ from collections.abc import Callable
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import partitioner
 from lingvo_gpipe.cutting.partitioner import Partition
-from lingvo_gpipe.planner.workload import Workload
+from lingvo_gpipe.planner.workload import Setting, Workload
 from lingvo_gpipe.schedules import Task, TaskKind
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-  """A way to run a model.
-
-  Attributes:
-    num_devices: D.
-    num_micro_batches: M.
-    schedule: A schedule's name.
-    recompute: A recompute policy.
-    cells_per_device: Cells on each device; K = D times that.
-  """
-
-  num_devices: int
-  num_micro_batches: int
-  schedule: str
-  recompute: str
-  cells_per_device: int = 1
-
-  @property
-  def num_cells(self) -> int:
-    return self.num_devices * self.cells_per_device
-
-  def __str__(self) -> str:
-    return (
-      f'{self.schedule}, M = {self.num_micro_batches}, recompute '
-      f'{self.recompute}'
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,9 +143,7 @@ def forecast(
     ValueError: M does not divide the mini-batch.
   """
   cut = _cut(workload, setting, device_memory, splits)
-  devices = tuple(
-    device_bytes(cut, device) for device in range(setting.num_devices)
-  )
+  devices = tuple(device_bytes(cut, d) for d in range(setting.num_devices))
   one_device = float(workload.one_device_cost)
   speeds = speeds or Speeds()
   unit = speeds.seconds_a_cost
@@ -187,7 +156,7 @@ def forecast(
     setting=setting,
     partition=cut,
     devices=devices,
-    fits=device_memory is None or max(cut.device_memory) <= device_memory,
+    fits=_fits(cut, device_memory),
     step_time=step_time,
     speedup=one_step / step_time if step_time else 1.0,
     bubble=float(timeline.bubble),
@@ -201,24 +170,21 @@ def _cut(
   splits: tuple[int, ...] | None,
 ) -> Partition:
   layers = workload.layers_for(setting.num_micro_batches)
-  spec = workload.spec(
-    setting.num_devices,
-    setting.cells_per_device,
-    setting.num_micro_batches,
-    setting.schedule,
-    setting.recompute,
-    device_memory,
-  )
+  spec = workload.spec(setting, device_memory)
   free = dataclasses.replace(spec, device_memory=None)
   if splits is not None:
     return partitioner.partition(layers, free, splits)
   cut = partitioner.partition(layers, free)
-  if device_memory is None or max(cut.device_memory) <= device_memory:
+  if _fits(cut, device_memory):
     return cut
   if partitioner.fits(layers, spec):
     return partitioner.partition(layers, spec)
   least = partitioner.least_memory_splits(layers, spec)
   return partitioner.partition(layers, free, least)
+
+
+def _fits(cut: Partition, device_memory: int | None) -> bool:
+  return device_memory is None or max(cut.device_memory) <= device_memory
 
 
 def device_bytes(cut: Partition, device: int) -> DeviceBytes:

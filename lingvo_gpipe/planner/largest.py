@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from lingvo_gpipe.cutting import partitioner, text_table
 from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.planner import recommend
-from lingvo_gpipe.planner.forecast import Forecast, Setting, Speeds
-from lingvo_gpipe.planner.workload import Workload
+from lingvo_gpipe.planner.forecast import Forecast, Speeds
+from lingvo_gpipe.planner.workload import Setting, Workload
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +69,7 @@ class Search:
     work = self.workload(length, width)
     # What needs least comes last.
     for way in reversed(self.ways(work)):
-      spec = work.spec(
-        way.num_devices,
-        way.cells_per_device,
-        way.num_micro_batches,
-        way.schedule,
-        way.recompute,
-        self.device_memory,
-      )
+      spec = work.spec(way, self.device_memory)
       if spec.num_cells <= len(work.layers) and partitioner.fits(
         work.layers_for(way.num_micro_batches), spec
       ):

@@ -15,7 +15,7 @@ import pathlib
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting import units
@@ -146,9 +146,9 @@ def _plan(request: _Request) -> None:
         request.device_memory,
         splits if len(splits) + 1 == cells else None,
       )
-      plan = report.make_plan(
+      plan = report.PlanReport(
         work,
-        forecasts,
+        tuple(forecasts),
         request.device_memory,
         absolute=speeds.are_absolute,
         show_all=args.all,
@@ -190,34 +190,29 @@ def _sweep(request: _Request) -> None:
   table = sweep.as_text(work, forecasts, absolute=speeds.are_absolute)
   title = f'{work.name}: the best schedule and recomputation for each K and M'
   print(f'\n{title}\n{table}')
-  writers: dict[str, Callable[[str], Any]] = {
-    '.md': lambda path: _write(path, f'{title}\n\n{table}'),
-    '.csv': lambda path: _write(path, sweep.as_csv(work, forecasts)),
-    '.json': lambda path: _write(
-      path, sweep.as_json(work, forecasts, request.device_memory)
-    ),
-    '.png': lambda path: sweep_picture.draw(
-      path, work, forecasts, request.device_memory
-    ),
+  memory = request.device_memory
+  texts = {
+    '.md': f'{title}\n\n{table}\n',
+    '.csv': sweep.as_csv(work, forecasts),
+    '.json': sweep.as_json(work, forecasts, memory) + '\n',
   }
-  for path in args.sweep:
-    writers[pathlib.Path(path).suffix](path)
+  for path in map(pathlib.Path, args.sweep):
+    if path.suffix == '.png':
+      sweep_picture.draw(str(path), work, forecasts, memory)
+    else:
+      path.write_text(texts[path.suffix], encoding='utf-8')
   print(f'Written: {", ".join(args.sweep)}')
-
-
-def _write(path: str, text: str) -> None:
-  pathlib.Path(path).write_text(text.rstrip('\n') + '\n', encoding='utf-8')
 
 
 def _largest(request: _Request) -> None:
   """Prints the largest models of the family that fit."""
-  from lingvo_gpipe.planner import largest, model_families
+  from lingvo_gpipe.planner import largest, registered
 
   args = request.args
   if request.device_memory is None:
     raise ValueError('--largest needs --device_memory, such as 8GiB.')
   started = time.monotonic()
-  family = model_families.Family(
+  family = registered.Family(
     args.model, **request.overrides, num_partitions=0, splits=[]
   )
   cells = args.devices or request.params().num_partitions or 1

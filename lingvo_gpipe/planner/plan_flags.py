@@ -3,6 +3,7 @@
 """The flags of the planner."""
 
 import argparse
+import contextlib
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -35,13 +36,11 @@ def _checked(
   """A type for argparse that says what it wants."""
 
   def parse_flag(text: str) -> _T:
-    try:
+    with contextlib.suppress(ValueError):
       value = parse(text)
-    except ValueError as error:
-      raise argparse.ArgumentTypeError(f'{text!r} is not a {what}') from error
-    if not is_right(value):
-      raise argparse.ArgumentTypeError(f'{text!r} is not a {what}')
-    return value
+      if is_right(value):
+        return value
+    raise argparse.ArgumentTypeError(f'{text!r} is not a {what}')
 
   return parse_flag
 

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from lingvo_gpipe.cutting.units import format_bytes
-from lingvo_gpipe.planner.forecast import Forecast, Setting, Speeds, forecast
-from lingvo_gpipe.planner.workload import Workload
+from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
+from lingvo_gpipe.planner.workload import Setting, Workload
 from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
 
 # A step longer by less than this share is as good: what larger micro-batches
@@ -83,14 +83,33 @@ def best(forecasts: Sequence[Forecast]) -> Forecast | None:
   )
 
 
+def smallest(forecasts: Sequence[Forecast]) -> Forecast:
+  """The setting that needs least, where none fits."""
+  return min(forecasts, key=lambda one: (one.fullest, one.step_time))
+
+
 def reason(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:
   """Why a setting is the best of those looked at, in a sentence."""
-  parts = [
-    _why_recompute(chosen, forecasts),
-    _why_schedule(chosen, forecasts),
-    _why_micro_batches(chosen, forecasts),
+  setting = chosen.setting
+  reasons = [
+    (
+      f'recompute {setting.recompute!r}',
+      _why_recompute(chosen, _others(chosen, forecasts, 'recompute')),
+    ),
+    (
+      setting.schedule,
+      _why_schedule(chosen, _others(chosen, forecasts, 'schedule')),
+    ),
+    (
+      f'M = {setting.num_micro_batches}',
+      _why_micro_batches(
+        chosen, _others(chosen, forecasts, 'num_micro_batches')
+      ),
+    ),
   ]
-  text = '; '.join(part for part in parts if part)
+  text = '; '.join(
+    f'{what}, because {" and ".join(parts)}' for what, parts in reasons if parts
+  )
   if not text:
     return 'It is the only setting considered.'
   return text[0].upper() + text[1:] + '.'
@@ -100,14 +119,12 @@ def _others(
   chosen: Forecast, forecasts: Sequence[Forecast], field: str
 ) -> list[Forecast]:
   """Forecasts of settings that differ in one field alone."""
+  value = getattr(chosen.setting, field)
   return [
     one
     for one in forecasts
     if one.setting != chosen.setting
-    and dataclasses.replace(
-      one.setting, **{field: getattr(chosen.setting, field)}
-    )
-    == chosen.setting
+    and dataclasses.replace(one.setting, **{field: value}) == chosen.setting
   ]
 
 
@@ -116,70 +133,55 @@ def _longer(one: Forecast, than: Forecast) -> float:
   return one.step_time / than.step_time - 1 if than.step_time else 0.0
 
 
-def _why_recompute(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:
-  policy = chosen.setting.recompute
-  others = _others(chosen, forecasts, 'recompute')
+def _why_recompute(chosen: Forecast, others: Sequence[Forecast]) -> list[str]:
   parts = []
   for one in others:
     name = one.setting.recompute
-    quicker = _longer(chosen, one)
     if not one.fits:
       parts.append(f'{name!r} would need {format_bytes(one.fullest)}')
     elif _longer(one, chosen) > 0.001:
       parts.append(f'{name!r} would take {_longer(one, chosen):.1%} longer')
     elif one.fullest > chosen.fullest:
       parts.append(
-        f'{name!r} would gain {max(quicker, 0):.1%} and need '
+        f'{name!r} would gain {max(_longer(chosen, one), 0):.1%} and need '
         f'{format_bytes(one.fullest - chosen.fullest)} more'
       )
-  return f'recompute {policy!r}, because {_and(parts)}' if parts else ''
+  return parts
 
 
-def _why_schedule(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:
-  name = chosen.setting.schedule
-  for one in _others(chosen, forecasts, 'schedule'):
-    other = one.setting.schedule
-    if not one.fits:
-      return f'{name}, because {other} would need {format_bytes(one.fullest)}'
+def _why_schedule(chosen: Forecast, others: Sequence[Forecast]) -> list[str]:
+  for one in others:
+    name = one.setting.schedule
     saved = one.fullest - chosen.fullest
-    slower = _longer(one, chosen)
-    if slower > 0.001:
-      return f'{name}, because {other} would take {slower:.1%} longer'
-    if saved > 0:
-      return (
-        f'{name}, because {other} would take as long and need '
-        f'{format_bytes(saved)} more'
-      )
-    if not saved:
-      return f'{name}, because {other} would take as long and need as much'
-  return ''
+    if not one.fits:
+      return [f'{name} would need {format_bytes(one.fullest)}']
+    if _longer(one, chosen) > 0.001:
+      return [f'{name} would take {_longer(one, chosen):.1%} longer']
+    if saved >= 0:
+      more = f'{format_bytes(saved)} more' if saved else 'as much'
+      return [f'{name} would take as long and need {more}']
+  return []
 
 
-def _why_micro_batches(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:
-  others = sorted(
-    _others(chosen, forecasts, 'num_micro_batches'),
-    key=lambda one: one.setting.num_micro_batches,
-  )
+def _why_micro_batches(
+  chosen: Forecast, others: Sequence[Forecast]
+) -> list[str]:
+  others = sorted(others, key=lambda one: one.setting.num_micro_batches)
   m = chosen.setting.num_micro_batches
   fewer = [one for one in others if one.setting.num_micro_batches < m]
   more = [one for one in others if one.setting.num_micro_batches > m]
   parts = []
   for one in (*fewer[-1:], *more[:1]):
-    what = f'{one.setting.num_micro_batches}'
-    slower = _longer(one, chosen)
+    number, longer = one.setting.num_micro_batches, _longer(one, chosen)
     if not one.fits:
-      parts.append(f'{what} would need {format_bytes(one.fullest)}')
-    elif slower >= 0:
+      parts.append(f'{number} would need {format_bytes(one.fullest)}')
+    elif longer >= 0:
       parts.append(
-        f'{what} would take {slower:.1%} longer (bubble {one.bubble:.1%} '
+        f'{number} would take {longer:.1%} longer (bubble {one.bubble:.1%} '
         f'instead of {chosen.bubble:.1%})'
       )
     else:
-      parts.append(f'{what} would gain only {-slower:.1%}')
+      parts.append(f'{number} would gain only {-longer:.1%}')
   if fewer and not more:
     parts.append('there is no larger M to choose')
-  return f'M = {m}, because {_and(parts)}' if parts else ''
-
-
-def _and(parts: Sequence[str]) -> str:
-  return ' and '.join(parts)
+  return parts

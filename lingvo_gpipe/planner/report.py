@@ -3,7 +3,7 @@
 """A plan as text: the cut, each device's memory, and other ways to run it."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
 
 from lingvo_gpipe.cutting import cut_table, text_table
 from lingvo_gpipe.cutting.units import format_bytes, format_seconds
@@ -13,13 +13,12 @@ from lingvo_gpipe.planner.workload import Workload
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class PlanReport:
   """What is planned for a number of devices.
 
   Attributes:
     workload: The model.
     forecasts: What each way to run it takes.
-    chosen: The recommended one; None if none fits.
     device_memory: Bytes that a device may hold; None for no limit.
     absolute: Whether times are in seconds.
     show_all: Whether ways that do not fit are in the table.
@@ -27,76 +26,49 @@ class Plan:
 
   workload: Workload
   forecasts: tuple[Forecast, ...]
-  chosen: Forecast | None
   device_memory: int | None = None
   absolute: bool = False
   show_all: bool = False
 
+  @functools.cached_property
+  def chosen(self) -> Forecast | None:
+    """The recommended way; None if none fits."""
+    return recommend.best(self.forecasts)
+
   @property
   def shown(self) -> Forecast:
     """Whose cut is shown: the chosen, or the one that needs least."""
-    if self.chosen is not None:
-      return self.chosen
-    return min(self.forecasts, key=lambda one: (one.fullest, one.step_time))
+    return self.chosen or recommend.smallest(self.forecasts)
 
   def to_text(self) -> str:
     """The whole plan."""
-    shown = self.shown
-    setting = shown.setting
-    parts = [
-      self._headline(),
-      self._cut(shown),
-      '',
-      self.memory_text(shown),
-      '',
-      f'Ways to run it on {setting.num_devices} devices:',
-      self.ways_text(),
-      '',
-      self.verdict(),
-    ]
-    return '\n'.join(parts)
-
-  def _headline(self) -> str:
-    work, setting = self.workload, self.shown.setting
-    size = work.mini_batch_size
-    batch = f'mini-batch of {size}' if size else 'mini-batch of unknown size'
+    work, shown = self.workload, self.shown
+    setting, size = shown.setting, work.mini_batch_size or 'unknown size'
+    devices = [str(cell.device) for cell in shown.partition.cells]
+    table = cut_table.cut_table(shown.partition, work.basis, devices)
     return (
       f'{work.name}: {work.parameters:,} parameters in {len(work.layers)} '
-      f'layers, {batch}\nK = {setting.num_cells} cells on '
-      f'{setting.num_devices} devices, cut by {work.basis}:'
+      f'layers, mini-batch of {size}\nK = {setting.num_cells} cells on '
+      f'{setting.num_devices} devices, cut by {work.basis}:\n'
+      f'{table.to_text()}\n\n{self.memory_text(shown)}\n\n'
+      f'Ways to run it on {setting.num_devices} devices:\n{self.ways_text()}'
+      f'\n\n{self.verdict()}'
     )
-
-  def _cut(self, shown: Forecast) -> str:
-    cells = shown.partition.cells
-    names = [str(cell.device) for cell in cells]
-    return cut_table.cut_table(
-      shown.partition, self.workload.basis, names
-    ).to_text()
 
   def memory_text(self, shown: Forecast) -> str:
     """Each device's memory by kind."""
+    kinds = ['weights', 'gradients', 'slots', 'stash', 'activations', 'total']
+    header = ['device', *kinds]
+    if self.device_memory is not None:
+      header.append(f'of {format_bytes(self.device_memory)}')
     rows = [
       [
         str(device.device),
-        *map(
-          format_bytes,
-          (
-            device.weights,
-            device.gradients,
-            device.slots,
-            device.stash,
-            device.activations,
-            device.total,
-          ),
-        ),
+        *(format_bytes(getattr(device, kind)) for kind in kinds),
         *self._room(device.total),
       ]
       for device in shown.devices
     ]
-    header = ['device', 'weights', 'gradients', 'slots', 'stash', 'activations']
-    header.append('total')
-    if self.device_memory is not None:
-      header.append(f'of {format_bytes(self.device_memory)}')
     note = ''
     if not self.workload.knows_activations:
       note = (
@@ -132,61 +104,52 @@ class Plan:
   def _way(self, one: Forecast) -> list[str]:
     setting = one.setting
     examples = self.workload.micro_batch(setting.num_micro_batches)
+    # What does not fit is cut for memory alone: its times say little.
+    times = ['-'] * 3
+    if one.fits:
+      times = [
+        time_text(one.step_time, absolute=self.absolute),
+        f'{one.speedup:.2f}',
+        f'{one.bubble:.1%}',
+      ]
     cells = [
       setting.schedule,
       setting.recompute,
       str(setting.num_micro_batches),
       str(examples or '?'),
-      # What does not fit is cut for memory alone: its times say little.
-      self.time_text(one.step_time) if one.fits else '-',
-      f'{one.speedup:.2f}' if one.fits else '-',
-      f'{one.bubble:.1%}' if one.fits else '-',
+      *times,
       format_bytes(one.fullest),
     ]
     if self.device_memory is not None:
       cells.append('yes' if one.fits else 'no')
-    return [*cells, self._mark(one)]
-
-  def _mark(self, one: Forecast) -> str:
     marks = []
-    if self.chosen is not None and one.setting == self.chosen.setting:
+    if self.chosen is not None and setting == self.chosen.setting:
       marks.append('recommended')
     if self._is_registered(one):
       marks.append('as registered')
-    return ', '.join(marks)
+    return [*cells, ', '.join(marks)]
 
   def _is_registered(self, one: Forecast) -> bool:
-    work, setting = self.workload, one.setting
-    return (work.schedule, work.recompute, work.num_micro_batches) == (
-      setting.schedule,
-      setting.recompute,
-      setting.num_micro_batches,
+    return all(
+      getattr(self.workload, name) == getattr(one.setting, name)
+      for name in ('schedule', 'recompute', 'num_micro_batches')
     )
-
-  def time_text(self, time: float) -> str:
-    """A step's time, absolute or relative."""
-    return format_seconds(time) if self.absolute else f'{time:.3f}'
 
   def verdict(self) -> str:
     """The recommendation with its reason, and what times mean."""
     lines = []
-    if len(self.forecasts) == 1 and self.chosen is not None:
-      pass
-    elif self.chosen is None:
-      least = self.shown
+    setting = self.shown.setting
+    if self.chosen is None:
       lines.append(
-        f'None of these fits. {least.setting} needs the least: '
-        f'{format_bytes(least.fullest)} on the fullest device.'
+        f'None of these fits. {setting} needs the least: '
+        f'{format_bytes(self.shown.fullest)} on the fullest device.'
       )
-    else:
-      chosen = self.chosen
-      setting = chosen.setting
+    elif len(self.forecasts) > 1:
       lines.append(
         f'Recommended: schedule={setting.schedule}, num_micro_batches='
         f'{setting.num_micro_batches}, recompute={setting.recompute}. '
-        + recommend.reason(chosen, self.forecasts)
+        + recommend.reason(self.chosen, self.forecasts)
       )
-    setting = self.shown.setting
     if self.workload.micro_batch(setting.num_micro_batches) == 1:
       lines.append(
         'A micro-batch is 1 example, so batch norm, if there is any, '
@@ -200,28 +163,6 @@ class Plan:
     return '\n'.join(lines)
 
 
-def make_plan(
-  workload: Workload,
-  forecasts: Sequence[Forecast],
-  device_memory: int | None,
-  *,
-  absolute: bool,
-  show_all: bool = False,
-) -> Plan:
-  """A plan with its recommendation.
-
-  Args:
-    workload: The model.
-    forecasts: What each way to run it takes, on the same devices.
-    device_memory: Bytes that a device may hold; None for no limit.
-    absolute: Whether times are in seconds.
-    show_all: Whether ways that do not fit are in the table.
-  """
-  return Plan(
-    workload,
-    tuple(forecasts),
-    recommend.best(forecasts),
-    device_memory,
-    absolute,
-    show_all,
-  )
+def time_text(time: float, *, absolute: bool) -> str:
+  """A step's time, absolute or relative."""
+  return format_seconds(time) if absolute else f'{time:.3f}'

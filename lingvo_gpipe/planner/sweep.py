@@ -9,25 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting import text_table
-from lingvo_gpipe.cutting.units import format_bytes, format_seconds
+from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast, Speeds
+from lingvo_gpipe.planner.report import time_text
 from lingvo_gpipe.planner.workload import Workload
-
-_FIELDS = (
-  'devices',
-  'cells',
-  'num_micro_batches',
-  'examples',
-  'schedule',
-  'recompute',
-  'step_time',
-  'speedup',
-  'bubble',
-  'imbalance',
-  'fullest_device_bytes',
-  'fits',
-)
 
 
 def sweep(
@@ -36,7 +22,6 @@ def sweep(
   speeds: Speeds,
   device_memory: int | None,
   *,
-  cells_per_device: int = 1,
   micro_batches: Sequence[int] = (),
   schedules: Sequence[str] = (),
   recompute: Sequence[str] = (),
@@ -48,23 +33,18 @@ def sweep(
   """
   forecasts = []
   for devices in num_devices:
-    if devices * cells_per_device > len(workload.layers):
+    if devices > len(workload.layers):
       continue
-    numbers = micro_batches or workload.choices(devices * cells_per_device)
-    for m in numbers:
+    for m in micro_batches or workload.choices(devices):
       ways = recommend.settings(
         workload,
         devices,
-        cells_per_device,
         micro_batches=[m],
         schedules=schedules,
         recompute=recompute,
       )
       here = recommend.forecasts(workload, ways, speeds, device_memory)
-      forecasts.append(
-        recommend.best(here)
-        or min(here, key=lambda one: (one.fullest, one.step_time))
-      )
+      forecasts.append(recommend.best(here) or recommend.smallest(here))
   return forecasts
 
 
@@ -73,26 +53,20 @@ def records(
 ) -> list[dict[str, Any]]:
   """All figures, for JSON and CSV; bytes, and times as `Speeds` says."""
   return [
-    dict(
-      zip(
-        _FIELDS,
-        (
-          one.setting.num_devices,
-          one.setting.num_cells,
-          one.setting.num_micro_batches,
-          workload.micro_batch(one.setting.num_micro_batches),
-          one.setting.schedule,
-          one.setting.recompute,
-          one.step_time,
-          one.speedup,
-          one.bubble,
-          float(one.partition.imbalance),
-          one.fullest,
-          one.fits,
-        ),
-        strict=True,
-      )
-    )
+    {
+      'devices': one.setting.num_devices,
+      'cells': one.setting.num_cells,
+      'num_micro_batches': one.setting.num_micro_batches,
+      'examples': workload.micro_batch(one.setting.num_micro_batches),
+      'schedule': one.setting.schedule,
+      'recompute': one.setting.recompute,
+      'step_time': one.step_time,
+      'speedup': one.speedup,
+      'bubble': one.bubble,
+      'imbalance': float(one.partition.imbalance),
+      'fullest_device_bytes': one.fullest,
+      'fits': one.fits,
+    }
     for one in forecasts
   ]
 
@@ -101,23 +75,22 @@ def as_json(
   workload: Workload, forecasts: Sequence[Forecast], device_memory: int | None
 ) -> str:
   """All figures as JSON."""
-  return json.dumps(
-    {
-      'model': workload.name,
-      'mini_batch_size': workload.mini_batch_size,
-      'device_memory': device_memory,
-      'settings': records(workload, forecasts),
-    },
-    indent=2,
-  )
+  content = {
+    'model': workload.name,
+    'mini_batch_size': workload.mini_batch_size,
+    'device_memory': device_memory,
+    'settings': records(workload, forecasts),
+  }
+  return json.dumps(content, indent=2)
 
 
 def as_csv(workload: Workload, forecasts: Sequence[Forecast]) -> str:
   """All figures as CSV, with a header."""
+  rows = records(workload, forecasts)
   text = io.StringIO()
-  writer = csv.DictWriter(text, _FIELDS, lineterminator='\n')
+  writer = csv.DictWriter(text, rows[0] if rows else (), lineterminator='\n')
   writer.writeheader()
-  writer.writerows(records(workload, forecasts))
+  writer.writerows(rows)
   return text.getvalue()
 
 
@@ -127,24 +100,20 @@ def as_text(
   """A table for people; also Markdown."""
   header = ['K', 'M', 'examples', 'schedule', 'recompute', 'step', 'speed-up']
   header += ['bubble', 'imbalance', 'fullest device', 'fits']
-  rows = []
-  for one in forecasts:
-    setting = one.setting
-    examples = workload.micro_batch(setting.num_micro_batches)
-    time = one.step_time
-    rows.append(
-      [
-        str(setting.num_cells),
-        str(setting.num_micro_batches),
-        str(examples or '?'),
-        setting.schedule,
-        setting.recompute,
-        format_seconds(time) if absolute else f'{time:.3f}',
-        f'{one.speedup:.2f}',
-        f'{one.bubble:.1%}',
-        f'{float(one.partition.imbalance):.2f}',
-        format_bytes(one.fullest),
-        'yes' if one.fits else 'no',
-      ]
-    )
+  rows = [
+    [
+      str(row['cells']),
+      str(row['num_micro_batches']),
+      str(row['examples'] or '?'),
+      row['schedule'],
+      row['recompute'],
+      time_text(row['step_time'], absolute=absolute),
+      f'{row["speedup"]:.2f}',
+      f'{row["bubble"]:.1%}',
+      f'{row["imbalance"]:.2f}',
+      format_bytes(row['fullest_device_bytes']),
+      'yes' if row['fits'] else 'no',
+    ]
+    for row in records(workload, forecasts)
+  ]
   return text_table.table(header, rows)

@@ -17,6 +17,35 @@ _MOST_PER_CELL = 16
 
 
 @dataclasses.dataclass(frozen=True)
+class Setting:
+  """A way to run a model.
+
+  Attributes:
+    num_devices: D.
+    num_micro_batches: M.
+    schedule: A schedule's name.
+    recompute: A recompute policy.
+    cells_per_device: Cells on each device; K = D times that.
+  """
+
+  num_devices: int
+  num_micro_batches: int
+  schedule: str
+  recompute: str
+  cells_per_device: int = 1
+
+  @property
+  def num_cells(self) -> int:
+    return self.num_devices * self.cells_per_device
+
+  def __str__(self) -> str:
+    return (
+      f'{self.schedule}, M = {self.num_micro_batches}, recompute '
+      f'{self.recompute}'
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Workload:
   """A model and its mini-batch.
 
@@ -91,41 +120,32 @@ class Workload:
 
   def layers_for(self, num_micro_batches: int) -> tuple[LayerCost, ...]:
     """The layers' costs with the mini-batch in M micro-batches."""
-    share = self._share(num_micro_batches)
-    if share == 1:
-      return self.layers
+    self.micro_batch(num_micro_batches)
+    share = Fraction(self.num_micro_batches, num_micro_batches)
     return tuple(layer.scaled(share) for layer in self.layers)
 
   def spec(
-    self,
-    num_devices: int,
-    cells_per_device: int,
-    num_micro_batches: int,
-    schedule: str,
-    recompute: str,
-    device_memory: int | None,
+    self, setting: Setting, device_memory: int | None = None
   ) -> PipelineSpec:
-    """What the layers are to be cut for."""
-    share = self._share(num_micro_batches)
-    return PipelineSpec(
-      num_devices=num_devices,
-      cells_per_device=cells_per_device,
-      num_micro_batches=num_micro_batches,
-      micro_batch_size=self.micro_batch(num_micro_batches),
-      schedule=schedule,
-      recompute=recompute,
-      input_bytes=math.ceil(self.input_bytes * share),
-      device_memory=device_memory,
-      skips=tuple(
-        dataclasses.replace(skip, num_bytes=math.ceil(skip.num_bytes * share))
-        for skip in self.skips
-      ),
-    )
+    """What the layers are to be cut for.
 
-  def _share(self, num_micro_batches: int) -> Fraction:
-    """The size of one of M micro-batches over that as registered."""
-    self.micro_batch(num_micro_batches)
-    return Fraction(self.num_micro_batches, num_micro_batches)
+    Args:
+      setting: How to run the model.
+      device_memory: Bytes that a device may hold; None for no limit.
+    """
+    self.micro_batch(setting.num_micro_batches)
+    spec = PipelineSpec(
+      num_devices=setting.num_devices,
+      cells_per_device=setting.cells_per_device,
+      num_micro_batches=self.num_micro_batches,
+      micro_batch_size=self.micro_batch_size,
+      schedule=setting.schedule,
+      recompute=setting.recompute,
+      input_bytes=self.input_bytes,
+      device_memory=device_memory,
+      skips=self.skips,
+    )
+    return spec.with_micro_batches(setting.num_micro_batches)
 
   def choices(self, num_cells: int) -> tuple[int, ...]:
     """Numbers of micro-batches worth looking at, ascending.

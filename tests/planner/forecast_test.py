@@ -5,7 +5,8 @@ import pytest
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting.partitioner import PartitionError
-from lingvo_gpipe.planner.forecast import Setting, Speeds, forecast
+from lingvo_gpipe.planner.forecast import Speeds, forecast
+from lingvo_gpipe.planner.workload import Setting
 
 _K, _M = 4, 8
 

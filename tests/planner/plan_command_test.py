@@ -8,8 +8,9 @@ import re
 import pytest
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
-from lingvo_gpipe.planner import model_families, plan_command
-from lingvo_gpipe.planner.forecast import Setting, forecast
+from lingvo_gpipe.planner import plan_command, registered
+from lingvo_gpipe.planner.forecast import forecast
+from lingvo_gpipe.planner.workload import Setting
 
 _DIGITS = 'image.digits.AmoebaNetD'
 
@@ -112,7 +113,7 @@ def test_the_longest_transformer_that_fits_and_one_layer_more(capsys):
   length = int(re.search(r'Transformer-(\d+) has most', text)[1])
   assert length > 13
   # The planner, asked for a model of this length in its place, agrees.
-  family = model_families.Family('lm.paper.Transformer103', num_partitions=0)
+  family = registered.Family('lm.paper.Transformer103', num_partitions=0)
   way = Setting(2, 32, '1f1b', 'always')
   for number, fits in ((length, True), (length + 1, False)):
     work = family.workload(number)

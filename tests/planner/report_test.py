@@ -14,9 +14,9 @@ def _plan(device_memory=None, speeds=None, show_all=False, **changes):
   found = recommend.forecasts(
     work, recommend.settings(work, _K), speeds, device_memory
   )
-  return report.make_plan(
+  return report.PlanReport(
     work,
-    found,
+    tuple(found),
     device_memory,
     absolute=speeds is not None,
     show_all=show_all,

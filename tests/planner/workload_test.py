@@ -4,7 +4,7 @@ import planner_testing
 import pytest
 
 from lingvo_gpipe.cutting.skips import Skip
-from lingvo_gpipe.planner.workload import divisors
+from lingvo_gpipe.planner.workload import Setting, divisors
 
 
 def test_the_mini_batch_stays_and_micro_batches_share_it_out():
@@ -17,7 +17,7 @@ def test_the_mini_batch_stays_and_micro_batches_share_it_out():
     # Weights stay, and all micro-batches together take as long.
     assert layers[0].state_bytes == 400
     assert sum(layer.forward for layer in layers) * m == 8 * 8
-    spec = work.spec(2, 1, m, '1f1b', 'always', None)
+    spec = work.spec(Setting(2, m, '1f1b', 'always'))
     assert spec.input_bytes == -(-10 * size // 4)
     assert spec.skips[0].num_bytes == 5 * size
   assert work.one_device_cost == 8 * 8 * 3

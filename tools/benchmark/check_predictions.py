@@ -24,8 +24,8 @@ from typing import Any
 
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.partitioner import Partition
-from lingvo_gpipe.planner.forecast import Setting, Speeds, forecast
-from lingvo_gpipe.planner.workload import Workload
+from lingvo_gpipe.planner.forecast import Speeds, forecast
+from lingvo_gpipe.planner.workload import Setting, Workload
 from lingvo_gpipe.training import one_core
 from tools.benchmark import command, fresh
 from tools.benchmark.cases import Case

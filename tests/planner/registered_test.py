@@ -5,8 +5,8 @@ import pytest
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.planner import model_families
-from lingvo_gpipe.planner.model_families import Family
+from lingvo_gpipe.planner import registered
+from lingvo_gpipe.planner.registered import Family
 from lingvo_gpipe.training import user_error
 
 _MODEL = 'image.imagenet.AmoebaNetD18x256'
@@ -36,9 +36,9 @@ def test_a_layers_weights_at_any_width_are_those_of_three_widths(amoebanets):
     (cost,) = costed_layers.parameter_costs([layer])
     return cost
 
-  known = {width: costs(width) for width in model_families.AMOEBANET.traced}
+  known = {width: costs(width) for width in registered.AMOEBANET.traced}
   real = costs(416)
-  found = model_families.cost_at_width(known, 416)
+  found = registered.cost_at_width(known, 416)
   assert found.parameters == real.parameters
   assert found.state_bytes == real.state_bytes
   assert found.forward == real.forward
@@ -55,7 +55,7 @@ def test_short_models_are_costed_themselves():
 
 
 def test_three_widths_are_traced():
-  assert len(model_families.AMOEBANET.traced) == 3
+  assert len(registered.AMOEBANET.traced) == 3
 
 
 def test_models_without_a_size_are_of_no_family():
@@ -79,7 +79,7 @@ def _layer(width):
 def test_three_widths_tell_all_others_exactly():
   known = {width: _layer(width) for width in (32, 64, 96)}
   for width in (32, 8, 512, 4096):
-    found = model_families.cost_at_width(known, width)
+    found = registered.cost_at_width(known, width)
     expected = _layer(width)
     assert found.gradient_sum_bytes == expected.gradient_sum_bytes
     for name in (

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What --mode and --job can be, known without TensorFlow but for datasets."""
 
-import difflib
 import re
 
 from lingvo_gpipe.training import user_error
@@ -38,10 +37,7 @@ _OF_A_DATASET = re.compile(
 
 def nearest(wrong, names):
   """'Nearest: a, b.' of `names`, or all of them if none is near."""
-  near = difflib.get_close_matches(wrong, names, n=3, cutoff=0.5)
-  if near:
-    return f'Nearest: {", ".join(near)}.'
-  return f'There are: {", ".join(names)}.'
+  return user_error.nearest(wrong, names) or f'There are: {", ".join(names)}.'
 
 
 def dataset_of(job):
@@ -61,15 +57,7 @@ def check_mode(mode):
 
 
 def check_names(jobs, flag='job'):
-  """Checks names of jobs, but not whether a model has their datasets.
-
-  Args:
-    jobs: Names with commas between them.
-    flag: The flag that gives them.
-
-  Raises:
-    UserError: if there is no such job.
-  """
+  """Raises UserError if one of the flag's `jobs`, with commas, is none."""
   for job in filter(None, jobs.split(',')):
     if job not in _JOBS and not dataset_of(job):
       raise user_error.UserError(
@@ -86,7 +74,7 @@ def check_datasets(model, jobs, flag='job'):
     flag: The flag that gives them.
 
   Raises:
-    UserError: if it has not.
+    UserError: It has not.
   """
   from lingvo import datasets, model_registry
   from lingvo.core import base_model_params

@@ -16,7 +16,7 @@ import sys
 from absl import logging
 from lingvo import model_imports, model_registry
 
-from lingvo_gpipe import model_registration
+from lingvo_gpipe.model_registration import PACKAGES
 from lingvo_gpipe.training import user_error
 
 
@@ -34,18 +34,13 @@ def _import_if_there(module):
 
 def _all_modules():
   modules = {}
-  for name in reversed(model_registration.PACKAGES):
+  for name in reversed(PACKAGES):
     if _import_if_there(name):
       path = importlib.import_module(name).__path__
       for module in pkgutil.walk_packages(path, f'{name}.'):
         if not module.ispkg:
           modules[module.name.removeprefix(f'{name}.')] = module.name
   return sorted(modules.values())
-
-
-def _import_from_packages(module):
-  """Imports a module of the first of our packages that has it."""
-  any(_import_if_there(f'{p}.{module}') for p in model_registration.PACKAGES)
 
 
 def _keys_by_file():
@@ -58,7 +53,7 @@ def _keys_by_file():
   for key, registered in model_registry.GetAllRegisteredClasses().items():
     source = registered.__mro__[1]  # Lingvo wraps what it registers.
     module = source.__module__
-    for package in model_registration.PACKAGES:
+    for package in PACKAGES:
       module = module.removeprefix(f'{package}.')
     keys[f'{module}.{source.__name__}'] = key
   return keys
@@ -72,22 +67,19 @@ def _key_of(name):
 
 
 def find_model(name):
-  """Imports what defines the model `name`.
-
-  Args:
-    name: A model's name, such as 'image.digits.AmoebaNetD'.
+  """Imports what defines a model, such as 'image.digits.AmoebaNetD'.
 
   Returns:
     The model's key in Lingvo's `model_registry`.
 
   Raises:
-    UserError: if no such model is registered, with names like it; or if its
-      module can't be imported, with the line where it fails.
+    UserError: No such model is registered, with names like it; or its module
+      can't be imported, with the line where it fails.
   """
   module = name.rpartition('.')[0]
   try:
     if not _key_of(name) and module:
-      _import_from_packages(module)
+      any(_import_if_there(f'{p}.{module}') for p in PACKAGES)
     if not _key_of(name) and module:
       model_imports.ImportParams(name, require_success=False)
   except Exception as error:
@@ -119,11 +111,11 @@ def _unknown(name):
   """The message for a model that there isn't."""
   module, _, cls = name.rpartition('.')
   start = f'--model={name}: no such model.'
-  places = [f'{p}.{module}' for p in model_registration.PACKAGES] + [module]
-  for found in places:
-    if isinstance(getattr(sys.modules.get(found), cls, None), type):
+  places = [*(f'{p}.{module}' for p in PACKAGES), module]
+  for place in places:
+    if isinstance(getattr(sys.modules.get(place), cls, None), type):
       return (
-        f'{start} Class {cls} of {found} is not registered: put '
+        f'{start} Class {cls} of {place} is not registered: put '
         '@model_registry.RegisterSingleTaskModel before it.'
       )
   names = known_models()
@@ -133,15 +125,18 @@ def _unknown(name):
     near += [
       full for full in names if full.endswith('.' + match) and full not in near
     ]
-  nearest = f' Nearest: {", ".join(near)}.' if near else ''
+  if near:
+    start += f' Nearest: {", ".join(near)}.'
+  elif not module:
+    start += ' A name is MODULE.CLASS.'
   if not module:
-    return start + (nearest or ' A name is MODULE.CLASS.')
+    return start
   if any(place in sys.modules for place in places):
-    if not nearest:
-      has = [full for full in names if full.startswith(module + '.')]
-      nearest = f' {module} has {", ".join(has) or "none"}.'
-    return start + nearest
+    has = [full for full in names if full.startswith(module + '.')]
+    return (
+      start if near else f'{start} {module} has {", ".join(has) or "none"}.'
+    )
   return (
-    f'{start}{nearest} There is no module {module} in model_params or on '
-    'the Python path: is the directory that it is in part of PYTHONPATH?'
+    f'{start} There is no module {module} in model_params or on the Python '
+    'path: is the directory that it is in part of PYTHONPATH?'
   )

@@ -6,7 +6,6 @@ Lingvo sets Params by such text wherever a model's Params are made, and raises
 what comes of it: for a misspelt name a list of all Params at the root.
 """
 
-import difflib
 import functools
 import re
 
@@ -65,9 +64,8 @@ def _what_is_wrong(cfg, error):
     except Exception:
       # What ToText writes, FromText reads: 'name : value'.
       names = re.findall(r'^(\S+) : ', cfg.ToText(), re.MULTILINE)
-      near = difflib.get_close_matches(name, names, n=3)
-      nearest = f' Nearest: {", ".join(near)}.' if near else ''
-      return f'--{flag}={name}:{value}: there is no such Param.{nearest}'
+      near = user_error.nearest(name, names)
+      return f'--{flag}={name}:{value}: there is no such Param. {near}'.strip()
     try:
       cfg.Copy().FromText(f'{name}:{value}')
     except Exception as of_this:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mistakes that a user of a command can mend."""
 
+import difflib
 import pathlib
 import re
 import sysconfig
@@ -42,6 +43,12 @@ def reason(error):
     if match:
       return match[1].strip()
   return type(error).__name__
+
+
+def nearest(wrong, names):
+  """'Nearest: a, b.' of `names`, or '' if none is near."""
+  near = difflib.get_close_matches(wrong, names, n=3, cutoff=0.5)
+  return f'Nearest: {", ".join(near)}.' if near else ''
 
 
 def place_in_users_code(error):

@@ -16,6 +16,7 @@ A lost worker is noticed in less than _INTERVAL + _DEADLINE seconds.
 
 import threading
 import time
+from concurrent import futures
 
 from lingvo_gpipe.training import user_error
 
@@ -37,60 +38,42 @@ class WorkerWatch:
 
   Args:
     addresses: 'host:port' of each worker, in order.
-    job: The workers' job, for messages.
     interval: Seconds between two questions.
     deadline: Seconds that a worker has to reply.
   """
 
-  def __init__(
-    self, addresses, job='worker', interval=_INTERVAL, deadline=_DEADLINE
-  ):
-    self._names = [
-      f'{job} {task} ({address})' for task, address in enumerate(addresses)
-    ]
-    self._addresses = list(addresses)
+  def __init__(self, addresses, interval=_INTERVAL, deadline=_DEADLINE):
+    self._addresses = {
+      f'worker {task} ({address})': address
+      for task, address in enumerate(addresses)
+    }
     self._interval = interval
     self._deadline = deadline
     self._stopped = threading.Event()
 
-  def _problem(self, address, deadline):
-    """Asks a worker; returns what is wrong with it, None if nothing is."""
+  def _problem(self, name, deadline=None):
+    """Asks a worker; returns what is wrong with it, '' if nothing is."""
     # Not before it is needed: gRPC's threads would not survive a fork.
     import grpc
 
+    deadline = deadline or self._deadline
     with grpc.insecure_channel(
-      address, options=[('grpc.enable_http_proxy', 0)]
+      self._addresses[name], options=[('grpc.enable_http_proxy', 0)]
     ) as channel:
       try:
         # Without serialisers, bytes go and come as they are.
         channel.unary_unary(_QUESTION)(_REQUEST, timeout=deadline)
       except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAVAILABLE:
-          return 'does not accept connections: its process is gone'
+          return f'{name} does not accept connections: its process is gone'
         if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-          return f'has not answered for {deadline:.0f} s: it hangs'
-    return None
+          return f'{name} has not answered for {deadline:.0f} s: it hangs'
+    return ''
 
   def lost(self):
-    """Asks all workers at once; returns a list of what is wrong, by name."""
-    problems = [None] * len(self._addresses)
-
-    def ask(task):
-      problems[task] = self._problem(self._addresses[task], self._deadline)
-
-    threads = [
-      threading.Thread(target=ask, args=(task,), daemon=True)
-      for task in range(len(self._addresses))
-    ]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join()
-    return [
-      f'{name} {problem}'
-      for name, problem in zip(self._names, problems, strict=True)
-      if problem
-    ]
+    """Asks all workers at once; returns a list of what is wrong."""
+    with futures.ThreadPoolExecutor(len(self._addresses)) as pool:
+      return list(filter(None, pool.map(self._problem, self._addresses)))
 
   def wait_until_up(self, seconds, say=lambda line: None):
     """Returns when all workers answer.
@@ -100,20 +83,20 @@ class WorkerWatch:
       say: Is told whom it waits for, a line.
 
     Raises:
-      WorkerLostError: if some don't answer by then; names them.
+      WorkerLostError: Some don't answer by then.
     """
     end = time.monotonic() + seconds
-    said = None
-    for name, address in zip(self._names, self._addresses, strict=True):
-      while self._problem(address, min(5.0, self._deadline)):
+    for name in self._addresses:
+      said = False
+      while self._problem(name, min(5.0, self._deadline)):
         if time.monotonic() > end:
           raise WorkerLostError(
             f'{name} has not started within {seconds:.0f} s; start it, or '
             'correct its address in --cluster_spec.'
           )
-        if name != said:
+        if not said:
           say(f'Waiting for {name} to start ...')
-          said = name
+          said = True
         time.sleep(0.2)
 
   def watch(self, on_lost):
@@ -123,25 +106,18 @@ class WorkerWatch:
       on_lost: Called once for a worker that is lost, with a WorkerLostError.
     """
 
-    def loop(name, address):
+    def loop(name):
       while not self._stopped.wait(self._interval):
-        problem = self._problem(address, self._deadline)
+        problem = self._problem(name)
         if problem:
-          on_lost(_lost([f'{name} {problem}']))
+          on_lost(_lost([problem]))
           return
 
-    for name, address in zip(self._names, self._addresses, strict=True):
-      threading.Thread(target=loop, args=(name, address), daemon=True).start()
+    for name in self._addresses:
+      threading.Thread(target=loop, args=(name,), daemon=True).start()
 
   def explain(self, error):
-    """What lies behind an error of a session: a lost worker, if one is.
-
-    Args:
-      error: What the session raised.
-
-    Returns:
-      A WorkerLostError that names the workers, or `error`.
-    """
+    """What lies behind a session's error: a WorkerLostError, or the error."""
     problems = self.lost()
     return _lost(problems) if problems else error
 

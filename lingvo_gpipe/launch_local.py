@@ -12,7 +12,6 @@ in LOGDIR. If one dies or hangs, all are restarted from the last checkpoint.
 """
 
 import argparse
-import contextlib
 import difflib
 import functools
 import os
@@ -22,14 +21,7 @@ import time
 
 from lingvo_gpipe import trainer
 from lingvo_gpipe.launching import child, local_cluster, private_network
-from lingvo_gpipe.training import command, jobs, user_error
-
-
-def _positive(text):
-  value = int(text)
-  if value < 1:
-    raise argparse.ArgumentTypeError(f'{value} must be 1 or more')
-  return value
+from lingvo_gpipe.training import command, jobs, logs, user_error
 
 
 def _parser(name):
@@ -43,11 +35,14 @@ def _parser(name):
   )
   add = parser.add_argument
   add(
-    '--workers', type=_positive, default=2, help='worker processes (default 2)'
+    '--workers',
+    type=command.at_least(1),
+    default=2,
+    help='worker processes (default 2)',
   )
   add(
     '--devices_per_worker',
-    type=_positive,
+    type=command.at_least(1),
     default=1,
     help='CPU devices of each worker (default 1)',
   )
@@ -67,7 +62,7 @@ def _parser(name):
   )
   add(
     '--evaluation_devices',
-    type=_positive,
+    type=command.at_least(1),
     default=1,
     help='CPU devices of each such job (default 1)',
   )
@@ -79,7 +74,7 @@ def _parser(name):
   )
   add(
     '--hang_seconds',
-    type=_positive,
+    type=command.at_least(1),
     default=20,
     help='seconds without output after which a process counts as hanging '
     '(default 20)',
@@ -157,20 +152,6 @@ def _settings(parser, args, flags):
   )
 
 
-@contextlib.contextmanager
-def _stderr_into(path):
-  """Leads what TensorFlow writes to descriptor 2 into a file."""
-  sys.stderr.flush()
-  with open(path, 'w', encoding='utf-8') as log:
-    terminal = os.dup(2)
-    os.dup2(log.fileno(), 2)
-    try:
-      yield
-    finally:
-      os.dup2(terminal, 2)
-      os.close(terminal)
-
-
 def _terminate(number, frame):
   del number, frame
   raise KeyboardInterrupt
@@ -227,10 +208,13 @@ def main(argv=None, name=None):
       )
   signal.signal(signal.SIGTERM, _terminate)
   say('Loading TensorFlow and Lingvo ...')
-  log = f'{settings.logdir}/log_launch_local.txt'
-  with _stderr_into(log):
+  log = logs.RunLog()
+  try:
+    log.move_to(f'{settings.logdir}/log_launch_local.txt')
     trainer.preload()
-    status = _check_model(_value(flags, 'model'), args.evaluate, log, say)
+    status = _check_model(_value(flags, 'model'), args.evaluate, log.path, say)
+  finally:
+    log.close()
   if status:
     return status
   say(

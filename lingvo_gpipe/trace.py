@@ -22,7 +22,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from lingvo_gpipe import launch_local, schedules, trainer
@@ -57,21 +57,6 @@ _OWN = (
 )
 
 
-def _at_least(least: int) -> Callable[[str], int]:
-  def number(text: str) -> int:
-    try:
-      value = int(text)
-    except ValueError:
-      value = least - 1
-    if value < least:
-      raise argparse.ArgumentTypeError(
-        f'{text} must be a whole number, {least} or more'
-      )
-    return value
-
-  return number
-
-
 def _parser(name: str) -> argparse.ArgumentParser:
   parser = command.ArgumentParser(
     name,
@@ -85,25 +70,25 @@ def _parser(name: str) -> argparse.ArgumentParser:
   add('--model', required=True, help='a registered model')
   add(
     '--steps',
-    type=_at_least(1),
+    type=command.at_least(1),
     default=3,
     help='how many steps to trace (default 3)',
   )
   add(
     '--warmup_steps',
-    type=_at_least(0),
+    type=command.at_least(0),
     default=4,
     help='steps before the traced ones, of which the first optimises the graph '
     '(default 4)',
   )
   add(
     '--devices',
-    type=_at_least(1),
+    type=command.at_least(1),
     help='CPU devices of each process (default: 2, with --workers 1)',
   )
   add(
     '--workers',
-    type=_at_least(0),
+    type=command.at_least(0),
     default=0,
     help='worker processes for the pipeline (default 0: only this process)',
   )
@@ -119,7 +104,11 @@ def _parser(name: str) -> argparse.ArgumentParser:
     help='let workers listen on every network interface if the system does not '
     'allow a private network; see launch_local',
   )
-  add('--micro_batches', type=_at_least(1), help='M (default: the model says)')
+  add(
+    '--micro_batches',
+    type=command.at_least(1),
+    help='M (default: the model says)',
+  )
   for option, what in (
     ('schedule', "the schedule's name"),
     ('recompute', 'the recompute policy'),

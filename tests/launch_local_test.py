@@ -155,7 +155,7 @@ def test_two_pipelines_have_the_gradients_of_one_on_the_whole_batch(tmp_path):
     (['--', '--logdir=/tmp/x'], '--model: give one'),
     (['--', '--model=a.B', '--logdir=/dev/null/x'], '--logdir=/dev/null/x'),
     (['--', '--model=a.B', '--logdir=/tmp/x', '--task=1'], '--task is set'),
-    (['--workers=0', '--'], '0 must be 1 or more'),
+    (['--workers=0', '--'], '0 must be a whole number, 1 or more'),
     # Without --.
     (['--workers=2', '--model', 'a.B'], '--logdir: give one'),
     (['--worker=2', '--model=a.B'], "flag 'worker'"),

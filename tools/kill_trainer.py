@@ -49,14 +49,9 @@ class _Recorder:
 def _train(args, logdir, record):
   """Runs the trainer; never returns."""
   from lingvo_gpipe import trainer
-  from lingvo_gpipe.training import listeners
+  from lingvo_gpipe.tracing import step_tracer
 
-  make = listeners.ObservingTrial.__init__
-
-  def make_with_recorder(trial, listeners=()):
-    make(trial, [*listeners, _Recorder(record)])
-
-  listeners.ObservingTrial.__init__ = make_with_recorder
+  step_tracer.listeners = lambda: [_Recorder(record)]
   os.dup2(os.open(f'{record}.out', os.O_WRONLY | os.O_CREAT, 0o644), 1)
   status = trainer.main(
     [

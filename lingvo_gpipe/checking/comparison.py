@@ -107,47 +107,29 @@ def _ratio(difference: float, size: float) -> float:
 _MEAN = 'Return a mean, and as its weight what you divided by'
 
 
-@dataclasses.dataclass(frozen=True)
-class _Kind:
-  """A way to combine the parts' values that is not the pipeline's.
-
-  Attributes:
-    combine: Maps values and weights to the value of the whole.
-    text: What the metric is, and what to do.
-  """
-
-  combine: Callable[[np.ndarray, np.ndarray], float]
-  text: str
-
-
 def _mean(values: np.ndarray, weights: np.ndarray) -> float:
   return float(np.sum(values * weights) / np.sum(weights))
 
 
-_KINDS = (
-  _Kind(
-    lambda v, w: float(np.sum(v)),
-    f'its value is a sum, of which the pipeline makes a mean. {_MEAN}',
+# Ways to combine the parts' values, by their weights, that are not the
+# pipeline's: what the metric is then, and what to do.
+_KINDS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+  f'its value is a sum, of which the pipeline makes a mean. {_MEAN}': (
+    lambda v, w: float(np.sum(v))
   ),
-  _Kind(
-    lambda v, w: float(np.max(v)),
-    'its value is a maximum. Compute it outside the pipeline',
+  'its value is a maximum. Compute it outside the pipeline': (
+    lambda v, w: float(np.max(v))
   ),
-  _Kind(
-    lambda v, w: float(np.min(v)),
-    'its value is a minimum. Compute it outside the pipeline',
+  'its value is a minimum. Compute it outside the pipeline': (
+    lambda v, w: float(np.min(v))
   ),
-  _Kind(
-    lambda v, w: math.sqrt(_mean(v**2, w)),
-    'its value is the root of a mean. Return the mean square, and compute the '
-    'root outside the pipeline',
+  'its value is the root of a mean. Return the mean square, and compute the '
+  'root outside the pipeline': lambda v, w: math.sqrt(_mean(v**2, w)),
+  'its value is the exponential of a mean, such as a perplexity. Return the '
+  'mean, and compute the exponential outside the pipeline': (
+    lambda v, w: math.exp(_mean(np.log(v), w))
   ),
-  _Kind(
-    lambda v, w: math.exp(_mean(np.log(v), w)),
-    'its value is the exponential of a mean, such as a perplexity. Return the '
-    'mean, and compute the exponential outside the pipeline',
-  ),
-)
+}
 
 
 def explain(loss: Loss, tolerance: float) -> list[str]:
@@ -192,9 +174,12 @@ def _fault(
       return 'it is not finite for a micro-batch, though it is for the whole'
     if error(_mean(values[counted], weights[counted])) <= tolerance:
       return ''
-    errors = [error(kind.combine(values, weights)) for kind in _KINDS]
-  if min(errors) <= _EXPLAINED * tolerance:
-    return _KINDS[errors.index(min(errors))].text
+    errors = {
+      text: error(combine(values, weights)) for text, combine in _KINDS.items()
+    }
+  nearest = min(errors, key=lambda text: errors[text])
+  if errors[nearest] <= _EXPLAINED * tolerance:
+    return nearest
   if set(weights) == {whole_weight}:
     return (
       f'its weight is {whole_weight:g} for every micro-batch, so all count '

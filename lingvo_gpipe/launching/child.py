@@ -94,13 +94,8 @@ class Child:
       _die_with_parent(parent)
       # A Ctrl-C is for the launcher, which then ends its children in order.
       os.setpgid(0, 0)
-      for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(
-          number,
-          signal.default_int_handler
-          if number == signal.SIGINT
-          else signal.SIG_DFL,
-        )
+      signal.signal(signal.SIGINT, signal.default_int_handler)
+      signal.signal(signal.SIGTERM, signal.SIG_DFL)
       if log_path:
         descriptor = os.open(
           log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644

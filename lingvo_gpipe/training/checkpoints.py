@@ -140,19 +140,12 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
     return None
 
   def RestoreFromPath(self, sess=None, checkpoint_path=None):
-    """Restores from a checkpoint.
-
-    Args:
-      sess: A `tf.Session`.
-      checkpoint_path: The checkpoint's path, without a suffix.
-
-    Returns:
-      `checkpoint_path`.
+    """Restores from a checkpoint, a path without a suffix; returns the path.
 
     Raises:
-      UserError: if the checkpoint lacks a variable of the model, or has it in
+      UserError: The checkpoint lacks a variable of the model, or has it in
         another shape.
-      DamagedCheckpointError: it can't be read.
+      DamagedCheckpointError: It can't be read.
     """
     self._CheckThatItFits(checkpoint_path)
     try:

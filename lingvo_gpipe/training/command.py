@@ -16,6 +16,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import NoReturn
 
 from absl import flags
@@ -35,6 +36,23 @@ class ArgumentParser(argparse.ArgumentParser):
     self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
 
 
+def at_least(least: int) -> Callable[[str], int]:
+  """The type of an argument that is a whole number, `least` or more."""
+
+  def number(text: str) -> int:
+    try:
+      value = int(text)
+    except ValueError:
+      value = least - 1
+    if value < least:
+      raise argparse.ArgumentTypeError(
+        f'{text} must be a whole number, {least} or more'
+      )
+    return value
+
+  return number
+
+
 def _parse(name, argv, check, values):
   """Parses a command line into `values`, flags that are defined."""
   try:
@@ -52,13 +70,7 @@ def _parse(name, argv, check, values):
 def check_flags(name, argv, check=lambda values: None):
   """Checks a command line as far as possible without importing TensorFlow.
 
-  Args:
-    name: The command's name, for messages.
-    argv: The command line.
-    check: As for `run`.
-
-  Raises:
-    UserError: if it is wrong.
+  The arguments are those of `run`. Raises UserError if it is wrong.
   """
   values = trainer_flags.read(argv)
   if values is not None:
@@ -77,16 +89,17 @@ def _print_help(doc, argv):
     print('\n--helpfull lists the flags of Lingvo as well.')
 
 
-def _summary(error):
-  """The kind of an error, and the line of it that says most."""
-  kind, reason = type(error).__name__, user_error.reason(error)
-  return kind if reason == kind else f'{kind}: {reason}'
-
-
-def _log_traceback():
-  """Writes the traceback of the error that is handled, if there is room."""
-  with contextlib.suppress(OSError):
+def _describe(name, error, log):
+  """Writes the error's traceback to the log; returns lines for the terminal."""
+  with contextlib.suppress(OSError):  # The disk may be full.
     os.write(2, traceback.format_exc().encode())
+  kind, reason = type(error).__name__, user_error.reason(error)
+  lines = [kind if reason == kind else f'{kind}: {reason}']
+  place = user_error.place_in_users_code(error)
+  if place:
+    lines.append(f'in {place}')
+  lines.append(f'the traceback is at the end of {log.path}')
+  return '\n'.join(f'{name}: {line}' for line in lines)
 
 
 def run(
@@ -138,14 +151,7 @@ def run(
     return 130
   except Exception as error:
     keep = True
-    _log_traceback()
-    place = user_error.place_in_users_code(error)
-    print(
-      f'{name}: {_summary(error)}\n'
-      + (f'{name}: in {place}\n' if place else '')
-      + f'{name}: the traceback is at the end of {log.path}',
-      file=log.terminal,
-    )
+    print(_describe(name, error, log), file=log.terminal)
     return 1
   finally:
     log.close(keep)

@@ -28,16 +28,13 @@ SERVING = ('worker', 'ps', 'input')
 
 
 def parse_cluster_spec(text):
-  """Reads --cluster_spec.
-
-  Args:
-    text: 'job=host:port,host:port@job=host:port'.
+  """Reads --cluster_spec, 'job=host:port,host:port@job=host:port'.
 
   Returns:
     {job: [host:port, ...]}.
 
   Raises:
-    UserError: if it isn't of that form, or has an address twice.
+    UserError: It isn't of that form, or has an address twice.
   """
   spec = {}
   for part in text.split('@'):
@@ -65,16 +62,7 @@ def parse_cluster_spec(text):
 
 
 def check_place(spec, job, task):
-  """Checks that this process has a place in the cluster.
-
-  Args:
-    spec: What `parse_cluster_spec` returned.
-    job: --job.
-    task: --task.
-
-  Raises:
-    UserError: if it has none.
-  """
+  """Raises UserError if --job and --task have no place in the cluster."""
   if job in DRIVERS and 'worker' not in spec:
     raise user_error.UserError(
       f'--cluster_spec has jobs {", ".join(spec)}; --job={job} needs '
@@ -107,7 +95,7 @@ def start_server(spec, job, task, num_cpus, num_gpus):
     A `tf.distribute.Server`.
 
   Raises:
-    UserError: if the port can't be had.
+    UserError: The port can't be had.
   """
   if num_gpus:
     config = tf.ConfigProto(device_count={'GPU': num_gpus})
@@ -116,28 +104,39 @@ def start_server(spec, job, task, num_cpus, num_gpus):
     # A server has one pool of threads; sessions may not ask for their own.
     config.use_per_session_threads = False
   config.allow_soft_placement = True
+  address = spec[job][task]
   try:
-    _check_port(int(spec[job][task].rpartition(':')[2]))
+    _check_port(int(address.rpartition(':')[2]))
     server = tf.distribute.Server(
       tf.train.ClusterSpec(spec), job_name=job, task_index=task, config=config
     )
   except (OSError, tf.errors.OpError) as error:
+    reason = getattr(error, 'strerror', None) or str(error).strip()
     raise user_error.UserError(
-      f'--cluster_spec: {job} {task} cannot have {spec[job][task]} '
-      f'({_reason(error)}); choose a port that is free.'
+      f'--cluster_spec: {job} {task} cannot have {address} ({reason}); choose '
+      'a port that is free.'
     ) from error
   warn_of_open_port(server.target)
   return server
 
 
+def _check_port(port):
+  """Raises OSError if another process listens on `port`.
+
+  TensorFlow's server would share it with another server without a word.
+  """
+  try:
+    socket.create_server(('', port)).close()
+  except OSError as error:
+    # Python's text names an address that nobody has asked for.
+    raise OSError(error.errno, os.strerror(error.errno)) from error
+
+
 def warn_of_open_port(target):
-  """Warns that others can reach a server, if they can.
+  """Warns that others can reach the server at 'grpc://host:port', if they can.
 
   TensorFlow's servers listen on every network interface, also where
   --cluster_spec has loopback addresses only.
-
-  Args:
-    target: The server's target, 'grpc://host:port'.
   """
   if private_network.is_private():
     return
@@ -148,38 +147,15 @@ def warn_of_open_port(target):
   )
 
 
-def _reason(error):
-  return error.strerror if isinstance(error, OSError) else str(error).strip()
-
-
-def _check_port(port):
-  """Raises OSError if another process listens on `port`.
-
-  TensorFlow's server would share it with another server without a word.
-  """
-  try:
-    with socket.create_server(('', port)):
-      pass
-  except OSError as error:
-    # Python's text names an address that nobody has asked for.
-    raise OSError(error.errno, os.strerror(error.errno)) from error
-
-
-def session_config(config, job, task):
-  """Returns `config`, restricted to the processes that the job needs.
+def restrict_session(config, job, task):
+  """Restricts a `tf.ConfigProto` to the processes that a job needs.
 
   Without that, a session starts only when every process of the cluster does,
   and hangs when one that it has no use for does.
-
-  Args:
-    config: A `tf.ConfigProto`; changed in place.
-    job: This process's job.
-    task: Its number.
   """
   config.device_filters[:] = [f'/job:{job}/task:{task}']
   if job in DRIVERS:
     config.device_filters.extend(f'/job:{name}' for name in SERVING)
-  return config
 
 
 class ServingRunner:

@@ -38,7 +38,7 @@ def prepare(logdir):
     The directory's absolute path; a URL is left as it is, unchecked.
 
   Raises:
-    UserError: if it can't be made or written.
+    UserError: It can't be made or written.
   """
   try:
     if not logdir:
@@ -50,25 +50,15 @@ def prepare(logdir):
     with tempfile.TemporaryFile(dir=logdir):
       return logdir
   except OSError as error:
-    raise user_error.UserError(
-      f'--logdir={logdir}: {error.strerror}; name a directory that can be '
-      'written.'
-    ) from error
+    raise _not_writable(logdir, error.strerror) from error
 
 
 def check_model(logdir, model):
-  """Checks that checkpoints in the log directory, if any, are of `model`.
+  """Raises UserError if the directory has checkpoints of another model.
 
   Only names are compared, before anything is built; variables are compared when
   a checkpoint is restored. A directory that Lingvo's own trainer made names no
   model and passes.
-
-  Args:
-    logdir: The directory's path.
-    model: The model's name.
-
-  Raises:
-    UserError: if they are of another model.
   """
   file = os.path.join(_train_dir(logdir), _MODEL_FILE)
   try:
@@ -92,7 +82,7 @@ def training(logdir, model):
     model: The model's name, which is noted there.
 
   Raises:
-    UserError: if another process trains in it, it can't be written, or its
+    UserError: Another process trains in it, it can't be written, or its
       checkpoints are of another model.
   """
   if _is_remote(logdir):
@@ -105,14 +95,17 @@ def training(logdir, model):
     path = os.path.join(directory, _LOCK_FILE)
     lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), 'r+')
   except OSError as error:
-    raise user_error.UserError(
-      f'--logdir={logdir}: {directory}: {error.strerror}; name a directory '
-      'that can be written.'
-    ) from error
+    raise _not_writable(logdir, f'{directory}: {error.strerror}') from error
   with lock:
     _lock(lock, logdir)
     _write(os.path.join(directory, _MODEL_FILE), model)
     yield
+
+
+def _not_writable(logdir, reason):
+  return user_error.UserError(
+    f'--logdir={logdir}: {reason}; name a directory that can be written.'
+  )
 
 
 def _lock(lock, logdir):

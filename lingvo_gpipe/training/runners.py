@@ -60,7 +60,7 @@ class PipelineRunner:
     spec = self._cluster.job_spec
     if FLAGS.cluster_spec and self._tf_master:
       # The devices and threads are those of the servers.
-      distributed.session_config(config, FLAGS.job, FLAGS.task)
+      distributed.restrict_session(config, FLAGS.job, FLAGS.task)
     elif not (spec.gpus_per_replica or spec.tpus_per_replica):
       config = cpu_devices.session_config(spec.cpus_per_replica, config)
     return self._MakeSession(self._tf_master, graph=graph, config=config)

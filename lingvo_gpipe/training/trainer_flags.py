@@ -68,6 +68,8 @@ flags.DEFINE_integer(
   lower_bound=0,
 )
 
+# Once these are imported, all flags are defined.
+_DEFINE_FLAGS = {'lingvo.trainer', 'lingvo_gpipe.tracing.step_tracer'}
 # What is searched as a whole for a flag.
 _SEARCHED = ('absl', 'lingvo', 'tensorflow')
 _NOT_FOLLOWED = [*sys.stdlib_module_names, *_SEARCHED, 'lingvo_gpipe', 'numpy']
@@ -90,7 +92,7 @@ def read(argv: list[str]) -> flags.FlagValues | None:
   for name in flags.FLAGS:
     if name == flags.FLAGS[name].name:  # Not its short name.
       values[name] = copy.deepcopy(flags.FLAGS[name])
-  if 'lingvo.trainer' not in sys.modules:
+  if not _DEFINE_FLAGS.issubset(sys.modules):
     for call in _definitions():
       _define(call, values)
   try:

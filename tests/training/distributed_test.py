@@ -99,5 +99,6 @@ def test_a_port_is_not_shared_with_another_server():
   ],
 )
 def test_sessions_need_only_the_processes_that_they_use(job, filters):
-  config = distributed.session_config(tf.ConfigProto(), job, 0)
+  config = tf.ConfigProto()
+  distributed.restrict_session(config, job, 0)
   assert list(config.device_filters) == filters

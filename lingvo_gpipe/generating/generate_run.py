@@ -10,7 +10,7 @@ from lingvo.core import py_utils
 
 from lingvo_gpipe import cluster
 from lingvo_gpipe.generating import text_generator
-from lingvo_gpipe.models import language_model, sampling
+from lingvo_gpipe.models import generation, language_model
 from lingvo_gpipe.training import (
   checkpoint_files,
   logdir,
@@ -59,7 +59,7 @@ def generate(log, loading_seconds):
 
 def _sampling():
   try:
-    return sampling.Sampling(FLAGS.temperature, FLAGS.top_k, FLAGS.top_p)
+    return generation.Sampling(FLAGS.temperature, FLAGS.top_k, FLAGS.top_p)
   except ValueError as error:
     raise user_error.UserError(f'--{error}') from error
 

@@ -23,7 +23,7 @@ from lingvo.core import cluster_factory
 
 from lingvo_gpipe import cpu_devices
 from lingvo_gpipe.inputs import tokenizers
-from lingvo_gpipe.models import generation, sampling
+from lingvo_gpipe.models import generation
 from lingvo_gpipe.training import checkpoints
 
 # Fetches ids and lengths, [rows, window] and [rows], for prompts and their
@@ -59,7 +59,7 @@ class TextGenerator:
     params: Any,
     checkpoint: str,
     rows: int,
-    how: sampling.Sampling,
+    how: generation.Sampling,
     window: int = 0,
   ):
     """Builds the model and restores its weights.

@@ -23,7 +23,6 @@ import lingvo.compat as tf
 from lingvo.core import base_layer, hyperparams, layers, py_utils
 
 from lingvo_gpipe.models import (
-  amoebanet_operations,
   amoebanet_tables,
   batch_norm,
   drop_path,
@@ -118,7 +117,7 @@ class AmoebaNetCell(base_layer.BaseLayer):
     self.CreateChildren(
       'operation',
       [
-        amoebanet_operations.operation_params(
+        amoebanet_tables.operation_params(
           f'{i}_{operation}',
           operation,
           p.dim,

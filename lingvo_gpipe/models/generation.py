@@ -18,6 +18,7 @@ is there.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,7 +27,6 @@ from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe.engine import micro_batches
 from lingvo_gpipe.engine.tensors import on_device
-from lingvo_gpipe.models import sampling
 from lingvo_gpipe.pipeline import tied_weights
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
@@ -35,13 +35,41 @@ from lingvo_gpipe.pipeline.feature_extraction_layer import (
 _PADDING = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """How to choose the next token by its logits.
+
+  Attributes:
+    temperature: What logits are divided by. 0: always the most probable token.
+    top_k: Choose among the k most probable tokens only; 0: among all.
+    top_p: Choose among the most probable tokens that together have this
+      probability (after top_k and temperature); at least one of them.
+      Source: Holtzman et al., "The Curious Case of Neural Text Degeneration",
+      arXiv:1904.09751.
+  """
+
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+
+  def __post_init__(self):
+    if not 0.0 <= self.temperature < float('inf'):
+      raise ValueError(
+        f'temperature must be 0 (greedy) or more, got {self.temperature}.'
+      )
+    if self.top_k < 0:
+      raise ValueError(f'top_k must be 0 (all) or more, got {self.top_k}.')
+    if not 0.0 < self.top_p <= 1.0:
+      raise ValueError(f'top_p must lie in (0, 1], got {self.top_p}.')
+
+
 def generate(
   pipeline: base_layer.BaseLayer,
   theta: Any,
   prompts: tf.Tensor,
   prompt_lengths: tf.Tensor,
   max_length: int,
-  how: sampling.Sampling,
+  how: Sampling,
   *,
   seed: Any = 0,
   end_id: int | None = None,
@@ -171,42 +199,33 @@ def _layers(
     yield from _layers(layer, theta[key])
 
 
+@dataclasses.dataclass(frozen=True)
 class _Rows:
-  """The rows that are generated, in micro-batches."""
+  """The rows that are generated, in micro-batches; fields as of `generate`."""
 
-  def __init__(
-    self,
-    cells: _Cells,
-    sizes: micro_batches.MicroBatchSizes,
-    max_length: int,
-    how: sampling.Sampling,
-    seed: Any,
-    end_id: int | None,
-  ):
-    self._cells = cells
-    self._sizes = sizes
-    self._max_length = max_length
-    self._how = how
-    self._end_id = end_id
-    # Where tokens are chosen.
-    self._device = cells.devices[-1]
-    with on_device(self._device):
-      self._seed = tf.cast(seed, tf.int32)
+  cells: _Cells
+  sizes: micro_batches.MicroBatchSizes
+  max_length: int
+  how: Sampling
+  seed: Any
+  end_id: int | None
+
+  @property
+  def _device(self) -> str:
+    """Where tokens are chosen."""
+    return self.cells.devices[-1]
 
   def run(
-    self,
-    prompts: tf.Tensor,
-    prompt_lengths: tf.Tensor,
-    limit: tf.Tensor | None,
+    self, prompts: tf.Tensor, given: tf.Tensor, limit: tf.Tensor | None
   ) -> py_utils.NestedMap:
-    """Continues the prompts; see `generate`."""
-    first, limit, parts = self._start(prompts, prompt_lengths, limit)
+    """Continues the prompts, of which so many tokens are given."""
+    first, limit, parts = self._start(prompts, given, limit)
     random = self._random(first)
     rows = []
     for m, part in enumerate(parts):
-      size = self._sizes.sizes[m]
-      states = self._cells.zero_state(size, self._max_length)
-      logits, states = self._cells.step(part.ids[:, :first], states, 0)
+      size = self.sizes.sizes[m]
+      states = self.cells.zero_state(size, self.max_length)
+      logits, states = self.cells.step(part.ids[:, :first], states, 0)
       rows.append(self._choose(part, logits, states, random[m], first))
 
     def goes_on(time: Any, done: tf.Tensor, unused_rows: Any) -> tf.Tensor:
@@ -221,7 +240,7 @@ class _Rows:
       random = self._random(time + 1)
       after = []
       for m, row in enumerate(rows):
-        logits, states = self._cells.step(row.token, row.states, time)
+        logits, states = self.cells.step(row.token, row.states, time)
         after.append(self._choose(row, logits, states, random[m], time + 1))
       return time + 1, done, after
 
@@ -236,23 +255,20 @@ class _Rows:
       return micro_batches.merge(results, [0, 0])
 
   def _start(
-    self,
-    prompts: tf.Tensor,
-    prompt_lengths: tf.Tensor,
-    limit: tf.Tensor | None,
+    self, prompts: tf.Tensor, given: tf.Tensor, limit: tf.Tensor | None
   ) -> tuple[tf.Tensor, tf.Tensor, list[py_utils.NestedMap]]:
     """How many tokens all prompts have; the limit; and the micro-batches."""
     with on_device(self._device):
       if limit is None:
-        limit = tf.constant(self._max_length)
-      limit = tf.clip_by_value(limit, 1, self._max_length)
-      given = tf.cast(prompt_lengths, tf.int32)
-      ids = tf.cast(prompts, tf.int32)[:, : self._max_length]
-      room = self._max_length - tf.shape(ids)[1]
+        limit = tf.constant(self.max_length)
+      limit = tf.clip_by_value(limit, 1, self.max_length)
+      given = tf.cast(given, tf.int32)
+      ids = tf.cast(prompts, tf.int32)[:, : self.max_length]
+      room = self.max_length - tf.shape(ids)[1]
       ids = tf.pad(ids, [[0, 0], [0, room]])
-      ids.set_shape([prompts.shape[0], self._max_length])
+      ids.set_shape([prompts.shape[0], self.max_length])
       here = tf.minimum(given, limit)
-      behind = tf.range(self._max_length) >= here[:, tf.newaxis]
+      behind = tf.range(self.max_length) >= here[:, tf.newaxis]
       ids = tf.where_v2(behind, _PADDING, ids)
       first = tf.clip_by_value(tf.reduce_min(given), 1, limit)
       parts = micro_batches.split(
@@ -262,7 +278,7 @@ class _Rows:
           lengths=tf.fill([prompts.shape[0]], limit),
         ),
         [0, 0, 0],
-        self._sizes,
+        self.sizes,
       )
     return first, limit, parts
 
@@ -270,11 +286,11 @@ class _Rows:
     """A number in [0, 1) for each row, which depends on the place `time`."""
     with on_device(self._device):
       numbers = tf.random.stateless_uniform(
-        [self._sizes.batch], seed=tf.stack([self._seed, time])
+        [self.sizes.batch], seed=tf.stack([tf.cast(self.seed, tf.int32), time])
       )
-      if self._sizes.count == 1:
+      if self.sizes.count == 1:
         return [numbers]
-      return tf.split(numbers, list(self._sizes.sizes))
+      return tf.split(numbers, list(self.sizes.sizes))
 
   def _choose(
     self,
@@ -286,29 +302,59 @@ class _Rows:
   ) -> py_utils.NestedMap:
     """Puts a token at the place `time`, if there is none of the prompt."""
     with on_device(self._device):
-      here = tf.equal(tf.range(self._max_length), time)
-      chosen = sampling.choose(logits, random, self._how)
+      here = tf.equal(tf.range(self.max_length), time)
+      chosen = choose(logits, random, self.how)
       ended = row.lengths <= time
       chosen = tf.where_v2(ended, _PADDING, chosen)
       of_prompt = time < row.given
       free = tf.logical_and(here, tf.logical_not(of_prompt)[:, tf.newaxis])
       ids = tf.where_v2(free, chosen[:, tf.newaxis], row.ids)
       lengths = row.lengths
-      if self._end_id is not None:
+      if self.end_id is not None:
         may_end = tf.logical_not(tf.logical_or(of_prompt, ended))
-        ends = tf.logical_and(may_end, tf.equal(chosen, self._end_id))
+        ends = tf.logical_and(may_end, tf.equal(chosen, self.end_id))
         lengths = tf.where_v2(ends, time + 1, lengths)
-      token = tf.gather(ids, tf.minimum(time, self._max_length - 1), axis=1)
-      result = py_utils.NestedMap(row)
-      result.Set('ids', ids)
-      result.Set('lengths', lengths)
-      result.Set('states', states)
-      result.Set('token', token[:, tf.newaxis])
-      return result
+      token = tf.gather(ids, tf.minimum(time, self.max_length - 1), axis=1)
+      return py_utils.NestedMap(
+        ids=ids,
+        given=row.given,
+        lengths=lengths,
+        states=states,
+        token=token[:, tf.newaxis],
+      )
 
   def _all_ended(self, rows: Sequence[Any], time: tf.Tensor) -> tf.Tensor:
-    if self._end_id is None:
+    if self.end_id is None:
       return tf.constant(False)
     with on_device(self._device):
       lengths = tf.concat([row.lengths for row in rows], axis=0)
       return tf.reduce_all(lengths <= time)
+
+
+def choose(logits: tf.Tensor, uniform: tf.Tensor, how: Sampling) -> tf.Tensor:
+  """Chooses a token for each row.
+
+  Args:
+    logits: A float tensor [batch, vocab_size].
+    uniform: Float32 random numbers in [0, 1), [batch]. Unused when greedy.
+    how: The Sampling.
+
+  Returns:
+    An int32 tensor [batch]. Of equally probable tokens lower ids come first.
+  """
+  logits = tf.cast(logits, tf.float32)
+  if how.temperature == 0.0:
+    return tf.argmax(logits, axis=-1, output_type=tf.int32)
+  vocab_size = int(logits.shape[-1])
+  top_k = min(how.top_k or vocab_size, vocab_size)
+  logits, ids = tf.math.top_k(logits / how.temperature, top_k)
+  probabilities = tf.nn.softmax(logits)
+  if how.top_p < 1.0:
+    before = tf.cumsum(probabilities, axis=-1, exclusive=True)
+    probabilities = tf.where_v2(before < how.top_p, probabilities, 0.0)
+  # The first token at which the sum exceeds a random share of the whole.
+  sums = tf.cumsum(probabilities, axis=-1)
+  below = sums <= uniform[:, tf.newaxis] * sums[:, -1:]
+  place = tf.reduce_sum(tf.cast(below, tf.int32), axis=-1)
+  place = tf.minimum(place, top_k - 1)
+  return tf.gather(ids, place, batch_dims=1)

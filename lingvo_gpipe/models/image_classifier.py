@@ -5,8 +5,7 @@
 import lingvo.compat as tf
 from lingvo.core import metrics, py_utils
 
-from lingvo_gpipe.models import classification_loss, pipelined_task
-from lingvo_gpipe.pipeline import param_values
+from lingvo_gpipe.models import losses, pipelined_task
 
 
 class ImageClassifier(pipelined_task.PipelinedTask):
@@ -18,34 +17,18 @@ class ImageClassifier(pipelined_task.PipelinedTask):
     weight: float [batch], 0 for examples that do not count.
   """
 
+  INPUT = 'image'
+  TARGETS = {'label': 'int32', 'weight': 'float32'}
+
   @classmethod
   def Params(cls):
     p = super().Params()
-    p.loss = classification_loss.ClassificationLoss.Params()
+    p.loss = losses.ClassificationLoss.Params()
     return p
 
-  @classmethod
-  def PipelineParams(cls, p):
-    return super().PipelineParams(p).Set(target_shapes=_TargetShapes(p))
-
-  def ComputeLoss(self, theta, predictions, input_batch):
-    """Runs the pipeline, in training forward and backward.
-
-    Args:
-      theta: A NestedMap with the task's weights.
-      predictions: Unused.
-      input_batch: See the class.
-
-    Returns:
-      A pair: metrics {name: (value, weight)}, and an empty dict in place of
-      tensors for single examples.
-    """
-    del predictions
-    result = self.pipeline.ComputeLoss(
-      theta.pipeline, (input_batch.image,), _Targets(input_batch)
-    )
-    samples = tf.reduce_sum(tf.cast(input_batch.weight, tf.float32))
-    return self._WithCounts(result, num_samples_in_batch=samples), {}
+  def Counts(self, input_batch):
+    weight = tf.cast(input_batch.weight, tf.float32)
+    return {'num_samples_in_batch': tf.reduce_sum(weight)}
 
   def Logits(self, theta, images):
     """Runs the pipeline forward.
@@ -99,18 +82,3 @@ class ImageClassifier(pipelined_task.PipelinedTask):
         'predicted': tf.argmax(logits, axis=-1),
       }
       return {'default': (fetches, {'images': images})}
-
-
-def _Targets(input_batch):
-  return py_utils.NestedMap(label=input_batch.label, weight=input_batch.weight)
-
-
-def _TargetShapes(p):
-  """The shapes of `_Targets`, if those of the images are given."""
-  if p.pipeline.target_shapes or not p.pipeline.input_shapes:
-    return p.pipeline.target_shapes
-  images = param_values.specs(
-    p.pipeline.input_shapes, f'{p.name}.pipeline.input_shapes'
-  )
-  batch = tf.nest.flatten(images)[0].shape[p.pipeline.batch_dim]
-  return f'label=int32[{batch}], weight=float32[{batch}]'

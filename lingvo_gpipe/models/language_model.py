@@ -3,19 +3,16 @@
 """Language modelling by a pipelined network."""
 
 import lingvo.compat as tf
-from lingvo.core import hyperparams, metrics, py_utils
+from lingvo.core import hyperparams, metrics
 
 from lingvo_gpipe.inputs import tokenizers
 from lingvo_gpipe.models import (
   generation,
-  language_model_loss,
+  losses,
   pipelined_task,
-  sampling,
   transformer_layers,
 )
-from lingvo_gpipe.pipeline import flat_layers, named_values, param_values
-
-_TARGETS = {'labels': 'int32', 'weights': 'float32', 'bytes': 'float32'}
+from lingvo_gpipe.pipeline import flat_layers
 
 
 def DecodeParams():
@@ -26,7 +23,7 @@ def DecodeParams():
     32,
     'How many tokens of each row, of its first segment, are the prompt.',
   )
-  p.Define('temperature', 0.0, 'See models.sampling.Sampling; 0 is greedy.')
+  p.Define('temperature', 0.0, 'See models.generation.Sampling; 0 is greedy.')
   p.Define('top_k', 0, 'See there.')
   p.Define('top_p', 1.0, 'See there.')
   p.Define('seed', 0, 'Seed of the random tokens.')
@@ -40,8 +37,7 @@ class LanguageModel(pipelined_task.PipelinedTask):
   The decoder job continues the beginnings of rows, see `DecodeParams`, and
   writes them as text.
 
-  The first layer takes ids; the last gives logits. Values that layers take and
-  none puts aside, such as 'segment_ids', are side inputs, from the input batch.
+  The first layer takes ids; the last gives logits.
 
   Input batches are NestedMaps of tensors [batch, time] as `inputs.text` makes
   them:
@@ -53,71 +49,28 @@ class LanguageModel(pipelined_task.PipelinedTask):
     segment_pos: int32, the place within the segment, from 0.
   """
 
+  INPUT = 'ids'
+  TARGETS = {'labels': 'int32', 'weights': 'float32', 'bytes': 'float32'}
+  TARGET_RANK = 2
+
   @classmethod
   def Params(cls):
     p = super().Params()
-    p.loss = language_model_loss.LanguageModelLoss.Params()
+    p.loss = losses.LanguageModelLoss.Params()
     p.Define('decode', DecodeParams(), 'What the decoder job generates.')
     return p
-
-  @classmethod
-  def PipelineParams(cls, p):
-    """Params of the pipeline of a task, whose Params are `p`.
-
-    They are `p.pipeline` with what comes from the task: dtypes, the loss, the
-    side inputs' names, and shapes of these and of targets if those of ids are
-    known.
-    """
-    result = super().PipelineParams(p).Set(side_inputs=_SideNames(p))
-    if not result.input_shapes:
-      return result
-    ids = param_values.specs(
-      result.input_shapes, f'{p.name}.pipeline.input_shapes'
-    )
-    shape = ','.join(map(str, tf.nest.flatten(ids)[0].shape.as_list()))
-
-    def shapes(dtypes):
-      return ', '.join(f'{name}={t}[{shape}]' for name, t in dtypes.items())
-
-    if not result.target_shapes:
-      result.target_shapes = shapes(_TARGETS)
-    if not result.side_input_shapes:
-      result.side_input_shapes = shapes(
-        dict.fromkeys(result.side_inputs, 'int32')
-      )
-    return result
 
   def __init__(self, params):
     super().__init__(params)
     self._CheckVocabulary()
 
-  def ComputeLoss(self, theta, predictions, input_batch):
-    """Runs the pipeline, in training forward and backward.
-
-    Args:
-      theta: A NestedMap with the task's weights.
-      predictions: Unused.
-      input_batch: See the class.
-
-    Returns:
-      A pair: metrics {name: (value, weight)}, those of the loss and
-      num_samples_in_batch (rows that are not empty) and num_tokens_in_batch
-      (places that count); and an empty dict in place of tensors for single
-      examples.
-    """
-    del predictions
-    result = self.pipeline.ComputeLoss(
-      theta.pipeline,
-      (input_batch.ids,),
-      py_utils.NestedMap({name: input_batch[name] for name in _TARGETS}),
-      self._SideInputs(input_batch),
-    )
+  def Counts(self, input_batch):
+    """Rows that are not empty, and places that count."""
     counts = tf.cast(input_batch.weights > 0.0, tf.float32)
-    return self._WithCounts(
-      result,
-      num_samples_in_batch=tf.reduce_sum(tf.reduce_max(counts, axis=1)),
-      num_tokens_in_batch=tf.reduce_sum(counts),
-    ), {}
+    return {
+      'num_samples_in_batch': tf.reduce_sum(tf.reduce_max(counts, axis=1)),
+      'num_tokens_in_batch': tf.reduce_sum(counts),
+    }
 
   def Logits(self, theta, input_batch):
     """Runs the pipeline forward.
@@ -161,7 +114,7 @@ class LanguageModel(pipelined_task.PipelinedTask):
       input_batch.ids,
       prompt_lengths,
       int(input_batch.ids.shape[1]),
-      sampling.Sampling(p.temperature, p.top_k, p.top_p),
+      generation.Sampling(p.temperature, p.top_k, p.top_p),
       seed=p.seed,
       end_id=p.end_id,
     )
@@ -197,43 +150,20 @@ class LanguageModel(pipelined_task.PipelinedTask):
     decode_metrics_dict['num_samples_in_batch'].Update(len(pairs))
     return pairs
 
-  def _SideInputs(self, input_batch):
-    names = self.pipeline.params.side_inputs
-    missing = [name for name in names if name not in input_batch]
-    if missing:
-      raise ValueError(
-        f'{self.path}: layers take {missing}, but the input batch has '
-        f'{sorted(input_batch.keys())}.'
-      )
-    return {name: input_batch[name] for name in names}
-
   def _CheckVocabulary(self):
     """Refuses an input that has ids which the layers have not."""
     source = self.children.get('input')
     input_size = getattr(source, 'vocab_size', None)
     if input_size is None:
       return
-    for layer in flat_layers.flatten(
-      self.params.pipeline.sub, self.params.pipeline
-    ):
-      size = layer.params.Get('vocab_size') if _HasVocab(layer) else input_size
+    p = self.params.pipeline
+    for layer in flat_layers.flatten(p.sub, p):
+      if 'vocab_size' not in layer.params:
+        continue
+      size = layer.params.vocab_size
       if size < input_size:
         raise ValueError(
           f'{self.path}: layer {layer.name} has vocab_size={size}, but the '
           f'input {source.params.name} has {input_size} different ids. Set '
           f'vocab_size of the layers to {input_size}.'
         )
-
-
-def _HasVocab(layer):
-  return 'vocab_size' in layer.params
-
-
-def _SideNames(p):
-  """Names that layers take and none puts aside."""
-  put, taken = set(), {}
-  for layer in flat_layers.flatten(p.pipeline.sub, p.pipeline):
-    declared = named_values.declared(layer.params)
-    put |= set(declared.puts)
-    taken.update(dict.fromkeys(declared.takes))
-  return [name for name in taken if name not in put]

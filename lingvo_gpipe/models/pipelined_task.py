@@ -6,7 +6,7 @@ import lingvo.compat as tf
 from lingvo.core import base_layer, base_model, py_utils, schedule
 
 from lingvo_gpipe import sequential_layer
-from lingvo_gpipe.models import learning_rates
+from lingvo_gpipe.pipeline import flat_layers, named_values, param_values
 
 
 class PipelinedTask(base_model.BaseTask):
@@ -16,9 +16,21 @@ class PipelinedTask(base_model.BaseTask):
   can be used, and only the logits of one micro-batch exist at a time.
   Evaluation and decoding run forward only through the same cells.
 
+  Values that layers take and none puts aside, such as 'segment_ids', are side
+  inputs, from the input batch.
+
   A learning rate schedule with a Param `total_steps` that is 0 ends at
   `train.max_steps`.
+
+  Attributes:
+    INPUT: The name in input batches of what the first layer takes.
+    TARGETS: The names of what the loss takes, and their dtypes.
+    TARGET_RANK: How many dimensions targets and side inputs share with it.
   """
+
+  INPUT = ''
+  TARGETS: dict[str, str] = {}
+  TARGET_RANK = 1
 
   @classmethod
   def Params(cls):
@@ -36,13 +48,36 @@ class PipelinedTask(base_model.BaseTask):
 
   @classmethod
   def PipelineParams(cls, p):
-    """Params of the pipeline that a task of Params `p` builds."""
-    result = p.pipeline.Copy().Set(loss_tpl=p.loss)
-    return base_layer.BaseLayer.CopyBaseParams(p, result)
+    """Params of the pipeline of a task, whose Params are `p`.
+
+    They are `p.pipeline` with what comes from the task: dtypes, the loss, the
+    side inputs' names, and shapes of these and of targets if those of the input
+    are known.
+    """
+    result = p.pipeline.Copy().Set(loss_tpl=p.loss, side_inputs=_SideNames(p))
+    base_layer.BaseLayer.CopyBaseParams(p, result)
+    if not result.input_shapes:
+      return result
+    inputs = param_values.specs(
+      result.input_shapes, f'{p.name}.pipeline.input_shapes'
+    )
+    dims = tf.nest.flatten(inputs)[0].shape.as_list()[: cls.TARGET_RANK]
+    shape = ','.join(map(str, dims))
+
+    def shapes(dtypes):
+      return ', '.join(f'{name}={t}[{shape}]' for name, t in dtypes.items())
+
+    if not result.target_shapes:
+      result.target_shapes = shapes(cls.TARGETS)
+    if not result.side_input_shapes:
+      result.side_input_shapes = shapes(
+        dict.fromkeys(result.side_inputs, 'int32')
+      )
+    return result
 
   def __init__(self, params):
     params = params.Copy()
-    learning_rates.end_at_max_steps(params.train)
+    _EndAtMaxSteps(params.train)
     super().__init__(params)
     self.CreateChild('pipeline', self.PipelineParams(self.params))
 
@@ -51,12 +86,62 @@ class PipelinedTask(base_model.BaseTask):
     del theta, input_batch
     return py_utils.NestedMap()
 
-  def _WithCounts(self, metrics, **counts):
-    """Adds numbers of what the batch has to the metrics, and returns them.
+  def ComputeLoss(self, theta, predictions, input_batch):
+    """Runs the pipeline, in training forward and backward.
 
-    Lingvo's runners take the value for the batch's size, and add up value
-    times weight to see when an evaluation is complete.
+    Args:
+      theta: A NestedMap with the task's weights.
+      predictions: Unused.
+      input_batch: See the class.
+
+    Returns:
+      A pair: metrics {name: (value, weight)}, those of the loss and of
+      `Counts`; and an empty dict in place of tensors for single examples.
     """
-    one = tf.constant(1.0)
-    metrics.update({name: (n, one) for name, n in counts.items()})
-    return metrics
+    del predictions
+    result = self.pipeline.ComputeLoss(
+      theta.pipeline,
+      (input_batch[self.INPUT],),
+      py_utils.NestedMap({name: input_batch[name] for name in self.TARGETS}),
+      self._SideInputs(input_batch),
+    )
+    # Lingvo's runners take the value for the batch's size, and add up value
+    # times weight to see when an evaluation is complete.
+    counts = self.Counts(input_batch)
+    result.update({name: (n, tf.constant(1.0)) for name, n in counts.items()})
+    return result, {}
+
+  def Counts(self, input_batch):
+    """What a batch has: {'num_samples_in_batch': ...}, float32 scalars."""
+    raise NotImplementedError
+
+  def _SideInputs(self, input_batch):
+    names = self.pipeline.params.side_inputs
+    missing = [name for name in names if name not in input_batch]
+    if missing:
+      raise ValueError(
+        f'{self.path}: layers take {missing}, but the input batch has '
+        f'{sorted(input_batch.keys())}.'
+      )
+    return {name: input_batch[name] for name in names}
+
+
+def _SideNames(p):
+  """Names that layers take and none puts aside."""
+  put, taken = set(), {}
+  for layer in flat_layers.flatten(p.pipeline.sub, p.pipeline):
+    declared = named_values.declared(layer.params)
+    put |= set(declared.puts)
+    taken.update(dict.fromkeys(declared.takes))
+  return [name for name in taken if name not in put]
+
+
+def _EndAtMaxSteps(train):
+  """Lets schedules without an end of their own end with the training."""
+  learners = train.learner if train.learner is not None else train
+  if not isinstance(learners, list | tuple):
+    learners = [learners]
+  for learner in learners:
+    rate = learner.lr_schedule
+    if rate is not None and 'total_steps' in rate and not rate.total_steps:
+      rate.total_steps = train.max_steps

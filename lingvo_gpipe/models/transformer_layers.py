@@ -11,7 +11,7 @@ import lingvo.compat as tf
 from lingvo.core import activations, layers, py_utils
 
 from lingvo_gpipe.engine.tensors import barrier
-from lingvo_gpipe.models import attention, linear
+from lingvo_gpipe.models import attention
 from lingvo_gpipe.named_layers import NamedValueLayer
 
 # Names of the side inputs of packed rows, int32 [batch, time].
@@ -152,13 +152,13 @@ class TransformerLayer(NamedValueLayer):
     self.CreateChild('network_norm', norm)
     self.CreateChild(
       'hidden',
-      linear.LinearLayer.Params().Set(
+      attention.LinearLayer.Params().Set(
         input_dim=p.model_dim, output_dim=p.hidden_dim
       ),
     )
     self.CreateChild(
       'output',
-      linear.LinearLayer.Params().Set(
+      attention.LinearLayer.Params().Set(
         input_dim=p.hidden_dim, output_dim=p.model_dim, scale=p.residual_scale
       ),
     )

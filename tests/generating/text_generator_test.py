@@ -12,7 +12,7 @@ import model_params  # noqa: F401  (lets Lingvo find the models)
 from lingvo_gpipe import cluster
 from lingvo_gpipe.generating import text_generator
 from lingvo_gpipe.inputs import tokenizers
-from lingvo_gpipe.models import sampling, transformer
+from lingvo_gpipe.models import generation, transformer
 
 _WINDOW = 12
 _END = tokenizers.END
@@ -166,7 +166,7 @@ def test_a_checkpoint_generates_what_its_model_does(params, tmp_path):
   want = _save(params.Copy(), path)
   assert len(set(want)) > 3
   generator = text_generator.TextGenerator(
-    params, path, 2, sampling.Sampling(temperature=0.0)
+    params, path, 2, generation.Sampling(temperature=0.0)
   )
   assert generator.window == _WINDOW
   found = generator.continue_text('So me', 14, seed=1)

@@ -14,7 +14,7 @@ from lingvo.core import (
 )
 
 from lingvo_gpipe.inputs import digits
-from lingvo_gpipe.models import classification_loss, image_classifier
+from lingvo_gpipe.models import image_classifier, losses
 
 
 class Flatten(base_layer.BaseLayer):
@@ -127,7 +127,7 @@ class SmallBounded(_Digits):
     return p
 
 
-class _SummedLoss(classification_loss.ClassificationLoss):
+class _SummedLoss(losses.ClassificationLoss):
   """The examples' losses, added up, with a weight of 1."""
 
   def FProp(self, theta, logits, targets):

@@ -8,7 +8,7 @@ import pipeline_testing as pt
 from lingvo.core import py_utils
 
 from lingvo_gpipe import pipelining_layer
-from lingvo_gpipe.models import language_model_loss, transformer
+from lingvo_gpipe.models import losses, transformer
 
 VOCAB = 11
 BATCH = 4
@@ -40,7 +40,7 @@ def pipeline(num_cells=2, net=None, **kwargs):
     name='net',
     cell_tpl=pt.cells(transformer.TransformerLayers(net), num_cells),
     side_inputs=list(SIDE_INPUTS) if net.packed else [],
-    loss_tpl=language_model_loss.LanguageModelLoss.Params().Set(name='loss'),
+    loss_tpl=losses.LanguageModelLoss.Params().Set(name='loss'),
     **kwargs,
   )
 

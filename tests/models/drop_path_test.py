@@ -60,18 +60,17 @@ def test_a_dropped_example_leaves_no_nan():
   assert 20 < (values == 0.0).sum() < 80
 
 
-@pytest.mark.parametrize('keep_prob', [0.0, -0.5, 1.5])
-def test_refuses_an_impossible_probability(keep_prob):
+@pytest.mark.parametrize(
+  ('params', 'message'),
+  [
+    ({'keep_prob': 0.0}, r'keep_prob.*0\.0'),
+    ({'keep_prob': 1.5}, r'keep_prob.*1\.5'),
+    ({'ramp_steps': -1}, r'ramp_steps.*-1'),
+  ],
+)
+def test_refuses_impossible_params(params, message):
   with (
     layer_testing.graph_session(),
-    pytest.raises(ValueError, match=rf'keep_prob.*{keep_prob}'),
+    pytest.raises(ValueError, match=message),
   ):
-    _layer(keep_prob=keep_prob)
-
-
-def test_refuses_a_negative_ramp():
-  with (
-    layer_testing.graph_session(),
-    pytest.raises(ValueError, match=r'ramp_steps.*-1'),
-  ):
-    _layer(ramp_steps=-1)
+    _layer(**params)

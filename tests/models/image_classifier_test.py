@@ -6,7 +6,7 @@ import layer_testing
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from lingvo.core import cluster_factory, layers, py_utils, schedule
+from lingvo.core import learner, optimizer, py_utils, schedule
 
 from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.models import amoebanet, image_classifier
@@ -109,91 +109,37 @@ def test_inference_takes_images_of_any_number():
       np.testing.assert_allclose(values['probabilities'].sum(-1), 1.0, 1e-5)
 
 
-def test_cells_follow_the_costs():
-  with layer_testing.graph_session():
-    task = _task(balance=[0, 1, 1, 1, 1, 6, 0]).Instantiate()
-  sizes = [len(cell.sub) for cell in task.pipeline.params.cell_tpl]
-  assert sizes == [5, 2]
-
-
-def test_variables_do_not_depend_on_the_cut():
-  names = []
-  for num_partitions in (1, 7):
-    with layer_testing.graph_session():
-      task = _task(num_partitions=num_partitions).Instantiate()
-      assert len(task.pipeline.cells) == num_partitions
-      names.append(sorted(v.name for v in task.vars.Flatten()))
-  assert names[0] == names[1]
-  assert names[0][0].startswith('task/pipeline/classifier/')
-
-
 def test_the_loss_counts_where_shapes_are_known():
-  last = []
-  for num_classes in (4, 400):
-    with layer_testing.graph_session():
-      task = _task(num_classes, input_shapes='float32[3,8,8,1]').Instantiate()
-    pipeline = task.pipeline
-    assert pipeline.params.target_shapes == 'label=int32[3], weight=float32[3]'
-    assert pipeline.table.basis == 'flops'
-    without_loss = sequential_layer.GPipeSequentialLayer.Plan(
-      task.params.pipeline, 2
-    )
-    layers = [pipeline.plan.partition.layers, without_loss.partition.layers]
-    last.append(layers[0][-1].forward - layers[1][-1].forward)
-  assert last[1] > last[0] > 0
-
-
-def test_there_is_a_cell_for_each_device_of_a_split():
-  cluster = cluster_factory.Current().params.Copy()
-  cluster.worker.devices_per_split = 3
-  cluster.worker.cpus_per_replica = 3
-  with tf.Graph().as_default(), cluster.Instantiate():
-    task = _task(num_partitions=0).Instantiate()
-    assert len(task.pipeline.cells) == 3
-
-
-def test_a_schedule_without_an_end_ends_with_the_training():
-  for total_steps, want in ((0, 70), (50, 50)):
-    p = _task()
-    p.train.max_steps = 70
-    p.train.lr_schedule = schedule.CosineSchedule.Params().Set(
-      total_steps=total_steps
-    )
-    with layer_testing.graph_session():
-      task = p.Instantiate()
-    assert task.learners[0].params.lr_schedule.total_steps == want
-    assert p.train.lr_schedule.total_steps == total_steps
-
-
-@pytest.mark.parametrize(
-  ('params', 'message'),
-  [
-    ({'num_partitions': 8}, 'pipeline.num_partitions is 8, but .* 7 layers'),
-    ({'balance': [1, 2]}, r'balance is \[1, 2\].*list of 7 numbers'),
-  ],
-)
-def test_refuses_params_that_do_not_fit(params, message):
-  with (
-    layer_testing.graph_session(),
-    pytest.raises(ValueError, match=message),
-  ):
-    _task(**params).Instantiate()
-
-
-def test_other_layers_can_make_up_the_network():
-  flatten_free = layers.ProjectionLayer.Params().Set(
-    input_dim=1, output_dim=6, batch_norm=False, has_bias=True
+  with layer_testing.graph_session():
+    task = _task(400, input_shapes='float32[3,8,8,1]').Instantiate()
+  pipeline = task.pipeline
+  assert pipeline.params.target_shapes == 'label=int32[3], weight=float32[3]'
+  assert pipeline.table.basis == 'flops'
+  without_loss = sequential_layer.GPipeSequentialLayer.Plan(
+    task.params.pipeline, 2
   )
-  sub = [
-    flatten_free.Copy().Set(name='first'),
-    amoebanet.AmoebaNetClassifier.Params().Set(
-      name='last', input_dim=6, num_classes=4
-    ),
-  ]
-  with layer_testing.graph_session() as session:
-    task = _task(sub=sub).Instantiate()
-    metrics, _ = task.FPropTower(task.theta, _batch())
-    [gradient] = tf.gradients(
-      metrics['loss'][0], [task.vars.pipeline.cell_0.first.w]
+  with_loss, without = (
+    plan.partition.layers[-1].forward for plan in (pipeline.plan, without_loss)
+  )
+  assert with_loss > without
+
+
+@pytest.mark.parametrize('in_learner', [False, True])
+@pytest.mark.parametrize(('total_steps', 'want'), [(0, 70), (50, 50)])
+def test_a_schedule_without_an_end_ends_with_the_training(
+  in_learner, total_steps, want
+):
+  p = _task()
+  p.train.max_steps = 70
+  owner = p.train
+  if in_learner:
+    owner = p.train.learner = learner.Learner.Params().Set(
+      learning_rate=0.1, optimizer=optimizer.SGD.Params()
     )
-    assert np.abs(layer_testing.run(session, gradient)).max() > 0.0
+  owner.lr_schedule = schedule.CosineSchedule.Params().Set(
+    total_steps=total_steps
+  )
+  with layer_testing.graph_session():
+    task = p.Instantiate()
+  assert task.learners[0].params.lr_schedule.total_steps == want
+  assert owner.lr_schedule.total_steps == total_steps

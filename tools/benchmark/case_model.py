@@ -11,8 +11,7 @@ from lingvo.core import py_utils
 
 from lingvo_gpipe.models import (
   amoebanet,
-  classification_loss,
-  language_model_loss,
+  losses,
   transformer,
 )
 from tools.benchmark import layers
@@ -160,7 +159,7 @@ def _amoebanet(case: Case, batch_norm: Any) -> CaseModel:
     network.batch_norm = batch_norm
   return CaseModel(
     amoebanet.AmoebaNetLayers(network),
-    classification_loss.ClassificationLoss.Params().Set(
+    losses.ClassificationLoss.Params().Set(
       name='loss', num_classes=case.num_ids
     ),
     Field((side, side, 3)),
@@ -181,7 +180,7 @@ def _transformer(case: Case) -> CaseModel:
   tokens = (case.example_size,)
   return CaseModel(
     transformer.TransformerLayers(network),
-    language_model_loss.LanguageModelLoss.Params().Set(name='loss'),
+    losses.LanguageModelLoss.Params().Set(name='loss'),
     Field(tokens, case.num_ids),
     {
       'labels': Field(tokens, case.num_ids),

@@ -19,7 +19,7 @@ import numpy as np
 from lingvo.core import cluster_factory, py_utils
 
 from lingvo_gpipe import cpu_devices, sequential_layer
-from lingvo_gpipe.models import generation, sampling, transformer
+from lingvo_gpipe.models import generation, transformer
 from tools.benchmark.cases import Case
 
 _SEED = 1
@@ -106,7 +106,7 @@ def _cached(
     prompts,
     tf.fill([case.batch], ids.shape[1]),
     case.example_size,
-    sampling.Sampling(temperature=0.0),
+    generation.Sampling(temperature=0.0),
     num_micro_batches=count,
   )
   return lambda: session.run(result.ids, {prompts: ids})

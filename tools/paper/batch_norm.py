@@ -29,7 +29,7 @@ from lingvo import model_registry
 from lingvo.core import base_model, cluster_factory, optimizer, py_utils
 
 from lingvo_gpipe import cluster, cpu_devices
-from lingvo_gpipe.models import classification_loss
+from lingvo_gpipe.models import losses
 from model_params.image import digits
 
 NUM_CELLS = 2
@@ -78,7 +78,7 @@ class PlainClassifier(base_model.BaseTask):
   def Params(cls):
     p = super().Params()
     p.Define('sub', [], 'Params of the layers; the last gives the logits.')
-    p.Define('loss', classification_loss.ClassificationLoss.Params(), 'Loss.')
+    p.Define('loss', losses.ClassificationLoss.Params(), 'Loss.')
     return p
 
   def __init__(self, params):

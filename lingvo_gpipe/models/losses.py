@@ -1,6 +1,13 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Softmax cross entropy as the loss layer of a pipeline."""
+"""Softmax cross entropies as the loss layer of a pipeline.
+
+It is in the last cell, where the logits of one micro-batch at a time are. A
+metric is a pair (weighted mean, sum of weights), so that micro-batches combine
+to the mini-batch whatever number of examples or tokens they have.
+"""
+
+import math
 
 import lingvo.compat as tf
 from lingvo.core import base_layer
@@ -9,11 +16,7 @@ _TOP_K = 5
 
 
 class ClassificationLoss(base_layer.BaseLayer):
-  """Loss and accuracy of logits, as Lingvo metrics.
-
-  A metric is a pair (weighted mean, sum of weights), so that the means of
-  micro-batches combine to the mean of the mini-batch whatever their sizes.
-  """
+  """Loss and accuracy of images' logits."""
 
   @classmethod
   def Params(cls):
@@ -63,7 +66,6 @@ class ClassificationLoss(base_layer.BaseLayer):
       logits = tf.cast(logits, tf.float32)
       label = tf.cast(targets.label, tf.int32)
       weight = tf.cast(targets.weight, tf.float32)
-      total = tf.reduce_sum(weight)
       probabilities = tf.one_hot(label, p.num_classes)
       if p.label_smoothing and not self.do_eval:
         probabilities *= 1.0 - p.label_smoothing
@@ -76,15 +78,58 @@ class ClassificationLoss(base_layer.BaseLayer):
       if p.num_classes > 10:
         values['accuracy_top_5'] = tf.math.in_top_k(label, logits, k=_TOP_K)
       return {
-        name: (_weighted_mean(value, weight, total), total)
+        name: _mean(_sum(value, weight), tf.reduce_sum(weight))
         for name, value in values.items()
       }
 
 
-def _weighted_mean(values, weight, total):
-  """The mean of `values`; 0 if no example counts."""
+class LanguageModelLoss(base_layer.BaseLayer):
+  """Loss, accuracy and bits a byte of tokens' logits."""
+
+  def FProp(self, theta, logits, targets):
+    """Computes the metrics.
+
+    Args:
+      theta: Unused, the layer has no weights.
+      logits: A float tensor [batch, time, vocab_size].
+      targets: A NestedMap of tensors [batch, time]: `labels`, int, the token
+        that follows; `weights`, float, 0 for places that do not count;
+        `bytes`, float, how many bytes of text the label stands for.
+
+    Returns:
+      A dict {name: (value, weight)} of float32 scalars:
+        loss: cross entropy in nats a token, weighted.
+        accuracy: share of tokens whose label has the largest logit.
+        bits_per_byte: the tokens' cross entropies in bits, added up, by the
+          number of bytes they stand for, which is the weight.
+    """
+    del theta
+    with tf.name_scope(self.params.name):
+      logits = tf.cast(logits, tf.float32)
+      labels = tf.cast(targets.labels, tf.int32)
+      weights = tf.cast(targets.weights, tf.float32)
+      nats = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=labels, logits=logits
+      )
+      nats = _sum(nats, weights)
+      best = tf.argmax(logits, axis=-1, output_type=tf.int32)
+      right = _sum(tf.equal(best, labels), weights)
+      tokens = tf.reduce_sum(weights)
+      num_bytes = _sum(targets.bytes, tf.cast(weights > 0.0, tf.float32))
+      return {
+        'loss': _mean(nats, tokens),
+        'accuracy': _mean(right, tokens),
+        'bits_per_byte': _mean(nats / math.log(2.0), num_bytes),
+      }
+
+
+def _sum(values, weights):
+  """The sum of values, times weights; of those alone that have a weight."""
   # A product with a weight of 0 would keep an inf or NaN.
-  values = tf.where(
-    weight > 0.0, tf.cast(values, tf.float32) * weight, tf.zeros_like(weight)
-  )
-  return tf.math.divide_no_nan(tf.reduce_sum(values), total)
+  values = tf.cast(values, tf.float32) * weights
+  return tf.reduce_sum(tf.where(weights > 0.0, values, tf.zeros_like(weights)))
+
+
+def _mean(total, weight):
+  """A metric: the mean, 0 if nothing counts, and its weight."""
+  return tf.math.divide_no_nan(total, weight), weight

@@ -29,7 +29,7 @@ from lingvo_gpipe.tracing import (
 )
 from lingvo_gpipe.tracing.traced_pipeline import Setup, TracedPipeline
 from lingvo_gpipe.training import (
-  one_core,
+  cores,
   pipeline_params,
   pipeline_report,
   summaries,
@@ -222,7 +222,7 @@ def _setup(model: str, pipeline: Any, num_examples: int | None) -> Setup:
     loss_inside=pipeline.params.loss_tpl is not None,
     num_examples=num_examples,
     cut=cut,
-    num_cores=one_core.num_usable_cores(),
+    num_cores=cores.num_usable(),
     are_cpus=all('CPU' in device for device in pipeline.cell_devices),
   )
 

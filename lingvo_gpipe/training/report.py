@@ -12,13 +12,13 @@ import lingvo.compat as tf
 from absl import logging
 
 from lingvo_gpipe.training import (
+  cores,
+  efficiency,
   listeners,
-  one_core,
   pipeline_params,
   pipeline_report,
   progress,
   runner_manager,
-  step_times,
   trainer_run,
 )
 
@@ -58,7 +58,7 @@ class Run:
   num_weights: int = 0
   num_micro_batches: int | None = None
   schedule: str | None = None
-  times: step_times.StepTimeSummary | None = None
+  times: efficiency.StepTimeSummary | None = None
   per_step: dict[str, float] = dataclasses.field(default_factory=dict)
   evaluation: listeners.Evaluation | None = None
 
@@ -123,7 +123,7 @@ def _command_line():
 
 
 def _train(model, cfg, run):
-  times = step_times.StepTimes(cfg.train.max_steps)
+  times = efficiency.StepTimes(cfg.train.max_steps)
   bar = progress.Progress(
     sys.stdout,
     lambda: cfg.train.max_steps,
@@ -164,15 +164,6 @@ def _evaluate(model, run):
 # -- The report.
 
 
-def efficiency_bound(num_micro_batches, num_cells):
-  """M / (M + K - 1): what the bubble leaves of K devices with equal cells.
-
-  Source: Huang et al., "GPipe", NeurIPS 2019, section 2.3, which gives the
-  bubble as O((K - 1) / (M + K - 1)).
-  """
-  return num_micro_batches / (num_micro_batches + num_cells - 1)
-
-
 def _evaluation_line(evaluation):
   metrics = evaluation.metrics
   if 'accuracy' in metrics:
@@ -197,29 +188,29 @@ def _step_time_line(run):
 
 def _efficiency_lines(run):
   """Lines on the pipeline's efficiency, or on why it wasn't measured."""
-  times, efficiency = run.times, run.times.efficiency(run.num_devices)
-  cores = one_core.num_usable_cores()
+  times, measured = run.times, run.times.efficiency(run.num_devices)
+  num_cores = cores.num_usable()
   if run.num_devices == 1:
     return ['one device: nothing to compare']
-  if cores < run.num_devices:
+  if num_cores < run.num_devices:
     return [
       f'not measured: {run.num_devices} devices, but this process may use '
-      f'only {cores} core(s)'
+      f'only {num_cores} core(s)'
     ]
-  if efficiency is None:
+  if measured is None:
     return [
-      f'not measured: that takes {step_times.MIN_STEPS} steps and Linux, where '
+      f'not measured: that takes {efficiency.MIN_STEPS} steps and Linux, where '
       'a process can be bound to one core'
     ]
   lines = [
-    f'{efficiency:.1%} = T_1 / (K T_K); one core alone took T_1 = '
+    f'{measured:.1%} = T_1 / (K T_K); one core alone took T_1 = '
     f'{times.one_core_seconds * 1e3:.1f} ms',
     f'for the same steps (median of {times.num_one_core_steps})',
   ]
   if run.num_micro_batches:
-    bound = efficiency_bound(run.num_micro_batches, run.num_devices)
+    bound = efficiency.bound(run.num_micro_batches, run.num_devices)
     lines[1] += f'; the bubble allows M/(M+K-1) = {bound:.1%},'
-    lines.append(f'of which this is {efficiency / bound:.0%}')
+    lines.append(f'of which this is {measured / bound:.0%}')
   share = times.one_core_share
   if share is not None and share < _BUSY_SHARE:
     lines.append(

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
 
-from lingvo_gpipe.training import one_core
+from lingvo_gpipe.training import cores
 from tools.benchmark import command, fresh
 
 _EXAMPLES = """\
@@ -63,7 +63,7 @@ class _Search:
 
   def run(self) -> None:
     """Draws, and prints what is found on the way."""
-    number = self._args.processes or one_core.num_usable_cores()
+    number = self._args.processes or cores.num_usable()
     with futures.ThreadPoolExecutor(number) as threads:
       for future in [threads.submit(self._work) for _ in range(number)]:
         future.result()

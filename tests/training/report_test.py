@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from lingvo_gpipe.training import listeners, one_core, report, step_times
+from lingvo_gpipe.training import cores, efficiency, listeners, report
 
 
 def _evaluation(step=300, num_examples=364, **metrics):
@@ -18,7 +18,7 @@ def _run(**changes):
     'num_devices': 2,
     'num_micro_batches': 8,
     'schedule': '1f1b',
-    'times': step_times.StepTimeSummary(0.5, 200, 0.8, 12),
+    'times': efficiency.StepTimeSummary(0.5, 200, 0.8, 12),
     'per_step': {'examples': 64.0},
     'evaluation': _evaluation(accuracy=0.9725, loss=0.1),
     'logdir': '/logs',
@@ -41,15 +41,7 @@ def _section(text, title):
 
 @pytest.fixture
 def two_cores(monkeypatch):
-  monkeypatch.setattr(one_core, 'num_usable_cores', lambda: 2)
-
-
-@pytest.mark.parametrize(
-  ('micro_batches', 'cells', 'bound'),
-  [(8, 2, 8 / 9), (1, 4, 0.25), (32, 1, 1.0)],
-)
-def test_bound(micro_batches, cells, bound):
-  assert report.efficiency_bound(micro_batches, cells) == bound
+  monkeypatch.setattr(cores, 'num_usable', lambda: 2)
 
 
 def test_everything_is_there(two_cores):
@@ -57,12 +49,12 @@ def test_everything_is_there(two_cores):
   assert '97.25% of 364 held-out examples' in _section(text, 'Accuracy')
   step_time = _section(text, 'Step time')
   assert step_time == '500.0 ms, median of 200 steps (128 examples/s)'
-  efficiency = _section(text, 'Efficiency')
+  shown = _section(text, 'Efficiency')
   # 0.8 / (2 * 0.5), 8/9 and the ratio of the two.
-  assert efficiency.startswith('80.0% = T_1 / (K T_K)')
-  assert 'T_1 = 800.0 ms' in efficiency
-  assert '88.9%' in efficiency
-  assert efficiency.endswith('this is 90%')
+  assert shown.startswith('80.0% = T_1 / (K T_K)')
+  assert 'T_1 = 800.0 ms' in shown
+  assert '88.9%' in shown
+  assert shown.endswith('this is 90%')
   assert _section(text, 'Checkpoint') == '/logs/train/ckpt-00000300'
   assert _section(text, 'Log') == '/logs/log.txt'
   assert _section(text, 'Time').startswith('2:36')
@@ -72,7 +64,7 @@ def test_everything_is_there(two_cores):
 
 @pytest.mark.parametrize(('share', 'told'), [(0.99, False), (0.5, True)])
 def test_a_busy_machine_is_told_of(two_cores, share, told):
-  times = step_times.StepTimeSummary(0.5, 200, 0.8, 12, share)
+  times = efficiency.StepTimeSummary(0.5, 200, 0.8, 12, share)
   text = _section(report.report(_run(times=times)), 'Efficiency')
   assert ('had 50% of its core' in text) == told
   assert ('idle machine' in text) == told
@@ -95,10 +87,10 @@ def test_too_few_cores_are_named(two_cores):
 
 
 def test_a_short_run_says_what_was_not_measured(two_cores):
-  times = step_times.StepTimeSummary(None, 0, None, 0)
+  times = efficiency.StepTimeSummary(None, 0, None, 0)
   text = report.report(_run(times=times))
   assert _section(text, 'Step time').startswith('not measured')
-  assert str(step_times.MIN_STEPS) in _section(text, 'Efficiency')
+  assert str(efficiency.MIN_STEPS) in _section(text, 'Efficiency')
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.partitioner import Partition
 from lingvo_gpipe.planner.forecast import Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
-from lingvo_gpipe.training import one_core
+from lingvo_gpipe.training import cores
 from tools.benchmark import command, fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import WorkerRun
@@ -149,7 +149,7 @@ def _check(case: Case, timed_steps: int, alive: futures.Executor) -> Checked:
 
 def _workload(case: Case) -> Workload:
   """A case's layers, timed on as many cores at once as it has workers."""
-  num_cores = min(case.num_cells, one_core.num_usable_cores())
+  num_cores = min(case.num_cells, cores.num_usable())
   with futures.ThreadPoolExecutor() as pool:
     cuts: list[Partition] = list(
       pool.map(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lingvo_gpipe.training import one_core
+from lingvo_gpipe.training import cores
 
 # With more load than this other programs want the cores as well.
 QUIET_LOAD = 0.5
@@ -23,7 +23,7 @@ def now() -> dict[str, Any]:
     for name in ('tensorflow', 'lingvo', 'numpy')
   }
   return {
-    'cores': one_core.num_usable_cores(),
+    'cores': cores.num_usable(),
     'machine': platform.machine(),
     'cpu': _cpu(),
     'system': platform.platform(),

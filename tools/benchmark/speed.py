@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lingvo_gpipe.training import one_core
+from lingvo_gpipe.training import cores
 from tools.benchmark import fresh, process_memory, workers
 from tools.benchmark.cases import Case
 from tools.benchmark.fresh import ProcessError
@@ -64,7 +64,7 @@ def estimated_seconds(
   wanted: Mapping[Case, Sequence[Variant]], plan: Plan
 ) -> float:
   """About how long it takes, by the times that cases name."""
-  num_cores = one_core.num_usable_cores()
+  num_cores = cores.num_usable()
   total = _START_SECONDS * (1 + int(plan.memory))
   for case, of_case in wanted.items():
     # To cut the layers each is traced, and perhaps timed.
@@ -96,7 +96,7 @@ class Benchmark:
     """
     self._plan = plan
     self._say = say
-    self._num_cores = one_core.num_usable_cores()
+    self._num_cores = cores.num_usable()
     # As many at a time: nothing is timed.
     self._memory_pool = fresh.AliveOnly(self._num_cores)
 

@@ -14,7 +14,7 @@ from lingvo.core import builder_layers, cluster_factory, py_utils
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe import cluster, cpu_devices, pipelining_layer
-from lingvo_gpipe.training import one_core
+from lingvo_gpipe.training import cores
 from tools.benchmark import case_model, lingvo_engine
 from tools.benchmark.cases import Case
 from tools.benchmark.step_worker import StepWorker
@@ -175,7 +175,7 @@ class TrainStep:
   def _threads_in_ops(self) -> int:
     """On how many threads an op may run."""
     if self._variant.method.engine == 'plain-all_cores':
-      return one_core.num_usable_cores()
+      return cores.num_usable()
     return 1
 
   def _new_session(self) -> Any:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from typing import Any, Protocol
 
-from lingvo_gpipe.training.one_core import bind_all_threads
+from lingvo_gpipe.training.cores import bind_all_threads
 from tools.benchmark import fresh, process_memory
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import Cut, WorkerRun

@@ -82,7 +82,7 @@ class _Processes:
 @pytest.fixture
 def processes(monkeypatch):
   processes = _Processes()
-  monkeypatch.setattr(check_predictions.one_core, 'num_usable_cores', lambda: 2)
+  monkeypatch.setattr(check_predictions.cores, 'num_usable', lambda: 2)
   monkeypatch.setattr(fresh, 'call', processes.call)
   monkeypatch.setattr(fresh, 'AliveOnly', lambda: processes)
   return processes

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from lingvo_gpipe.training import step_times
+from lingvo_gpipe.training import efficiency
 
 
 class _Core:
@@ -33,7 +33,7 @@ class _Training:
   def __init__(self, num_steps, first_step=0, **kwargs):
     self.now = 0.0
     self.core = kwargs.setdefault('core', _Core())
-    self.times = step_times.StepTimes(
+    self.times = efficiency.StepTimes(
       num_steps,
       clock=lambda: self.now,
       cpu_clock=lambda: self.now * 0.75,
@@ -65,7 +65,7 @@ def test_medians_and_efficiency_of_many_steps():
 
 
 def test_too_few_steps_leave_the_efficiency_unknown():
-  training = _Training(step_times.MIN_STEPS - 1)
+  training = _Training(efficiency.MIN_STEPS - 1)
   summary = training.times.summary()
   assert training.core.pins == 0
   assert summary.seconds == 2
@@ -94,11 +94,19 @@ def test_training_goes_on_where_binding_is_forbidden():
   assert summary.efficiency(2) is None
 
 
-@pytest.mark.parametrize('num_steps', [step_times.MIN_STEPS, 61, 100, 1000])
+@pytest.mark.parametrize('num_steps', [efficiency.MIN_STEPS, 61, 100, 1000])
 def test_stretches_lie_apart_and_inside(num_steps):
-  stretches = step_times.one_core_stretches(num_steps)
-  edges = [step_times.WARM_UP_STEPS]
+  stretches = efficiency.one_core_stretches(num_steps)
+  edges = [efficiency.WARM_UP_STEPS]
   for stretch in stretches:
     edges += [stretch.start, stretch.stop]
   edges.append(num_steps)
   assert all(b - a >= 3 for a, b in itertools.pairwise(edges))
+
+
+@pytest.mark.parametrize(
+  ('micro_batches', 'cells', 'bound'),
+  [(8, 2, 8 / 9), (1, 4, 0.25), (32, 1, 1.0)],
+)
+def test_bound(micro_batches, cells, bound):
+  assert efficiency.bound(micro_batches, cells) == bound

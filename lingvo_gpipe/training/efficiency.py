@@ -28,13 +28,22 @@ import dataclasses
 import statistics
 import time
 
-from lingvo_gpipe.training import listeners, one_core
+from lingvo_gpipe.training import cores, listeners
 
 WARM_UP_STEPS = 5
 _NUM_STRETCHES = 3
 _STRETCH_STEPS = 5
 # With fewer steps than this the medians would mean little.
 MIN_STEPS = WARM_UP_STEPS + 2 * _NUM_STRETCHES * (_STRETCH_STEPS + 3)
+
+
+def bound(num_micro_batches, num_cells):
+  """M / (M + K - 1): what the bubble leaves of K devices with equal cells.
+
+  Source: Huang et al., "GPipe", NeurIPS 2019, section 2.3, which gives the
+  bubble as O((K - 1) / (M + K - 1)).
+  """
+  return num_micro_batches / (num_micro_batches + num_cells - 1)
 
 
 def one_core_stretches(num_steps):
@@ -101,7 +110,7 @@ class StepTimes(listeners.StepListener):
     self._last_step = last_step
     self._clock = clock
     self._cpu_clock = cpu_clock
-    self._core = core or one_core.OneCore()
+    self._core = core or cores.OneCore()
     self._stretches = None  # Known when the first step is.
     self._started = None
     self._seconds = []  # Of every step, in order.

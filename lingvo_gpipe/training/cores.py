@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Confines a running process to one core, and lets it go again."""
+"""Which cores a process may use, and does."""
 
 import contextlib
 import os
@@ -9,12 +9,7 @@ import pathlib
 _PROC = pathlib.Path('/proc')
 
 
-def _threads(pid: int | str) -> pathlib.Path:
-  """A directory with an entry a thread."""
-  return _PROC / str(pid) / 'task'
-
-
-def num_usable_cores() -> int:
+def num_usable() -> int:
   """How many cores this process may use."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
@@ -22,7 +17,7 @@ def num_usable_cores() -> int:
 
 
 def bind_all_threads(cores: set[int], pid: int | str = 'self') -> None:
-  """Binds every thread of a process to `cores`.
+  """Binds every thread of a process to cores.
 
   Args:
     cores: Numbers of cores.
@@ -35,7 +30,8 @@ def bind_all_threads(cores: set[int], pid: int | str = 'self') -> None:
   # A thread that is started meanwhile may have its starter's old cores, so
   # this goes on until no new one is found.
   while True:
-    new = {int(entry.name) for entry in _threads(pid).iterdir()} - done
+    threads = (_PROC / str(pid) / 'task').iterdir()
+    new = {int(entry.name) for entry in threads} - done
     if not new:
       return
     for thread in new:
@@ -61,7 +57,7 @@ class OneCore:
   @property
   def available(self) -> bool:
     """Whether threads can be bound to cores here, and there is a choice."""
-    return len(self._cores) > 1 and _threads('self').is_dir()
+    return len(self._cores) > 1 and (_PROC / 'self' / 'task').is_dir()
 
   def pin(self) -> None:
     """Binds all threads to the first core. OSError: not allowed here."""

@@ -31,7 +31,7 @@ def _define_flags():
 def _load():
   """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
   print('Loading TensorFlow and Lingvo ...', flush=True)
-  from lingvo_gpipe.tracing import step_tracer  # noqa: F401  (defines flags)
+  from lingvo_gpipe.tracing import step_tracer
   from lingvo_gpipe.training import report
 
   for name in ('model', 'logdir'):
@@ -42,7 +42,7 @@ def _load():
 
   def command_body(log, loading_seconds):
     flags.FLAGS.worker_split_size = flags.FLAGS.devices
-    report.train_evaluate_report(log, loading_seconds)
+    report.train_evaluate_report(log, loading_seconds, step_tracer.listeners)
 
   return command_body
 

@@ -45,3 +45,11 @@ def test_a_mistake_is_one_line_and_status_2(flag, message, monkeypatch, capfd):
   argv = ['first_run', *model, flag]
   _, err = local_training.refused(first_run.main, argv, capfd)
   assert message in err
+
+
+def test_steps_are_traced_if_the_model_has_a_pipeline(tmp_path, capfd):
+  pytest.importorskip('matplotlib')
+  model = '--model=stand_in_model.TwoDevices'
+  argv = ['first_run', model, f'--logdir={tmp_path}', '--trace_step=3']
+  _, err = local_training.refused(first_run.main, argv, capfd)
+  assert 'it has no PipeliningLayer' in err

@@ -32,13 +32,12 @@ def again(
   """Puts a training step's due updates into the graph once more.
 
   Args:
-    writers: Operations of the step that write to variables, each after what it
-      needs.
-    of_batch: Operations of the forward pass, and checks. What is computed from
-      their results is no due update, unless they only read variables.
+    writers: Ops of the step that write to variables, each after what it needs.
+    of_batch: Ops of the forward pass, and checks. What is computed from their
+      results is no due update, unless they only read variables.
 
   Returns:
-    Operations that run the copies, one after the other.
+    Ops that run the copies, one after the other.
   """
   tainted = {op for op in of_batch if op.type not in _READS}
   copies: list[tf.Operation] = []

@@ -101,9 +101,8 @@ def _gate(train_op, loss, name):
   """Lets what writes to variables in a training step wait for all checks.
 
   Returns:
-    A pair of lists of ops: the checks, that of the loss and others that are
-    there, such as Lingvo's of gradients; and what is due even if the step is
-    skipped, see `due_updates`.
+    Two lists of ops: the checks, Lingvo's of gradients among them, and what is
+    due even if the step is skipped, see `due_updates`.
   """
   with non_finite.beside(loss.op):
     check = tf.debugging.check_numerics(loss, 'The loss is not finite', name)
@@ -182,19 +181,14 @@ class LossGuard:
     return None
 
   def handle(self, session, fetches, error):
-    """Deals with a step whose loss is not finite.
-
-    Args:
-      session: The session; it is not guarded in here.
-      fetches: What the step was to give, a list.
-      error: What the session raised.
+    """Deals with a step for which the session raised `error`.
 
     Returns:
-      What stands for the step's results, if it is skipped.
+      What stands for the results, `fetches`, if the step is skipped.
 
     Raises:
       NonFiniteLossError: Training is to stop.
-      the `error` if it is about something else.
+      the `error` if it is not about a loss that is not finite.
     """
     train_op = self.train_op_of(fetches)
     step = int(session.run(self._global_step))

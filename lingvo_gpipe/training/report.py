@@ -80,12 +80,13 @@ class _LastBatch(listeners.StepListener):
     self.counts = progress.counts(metrics)
 
 
-def train_evaluate_report(log, loading_seconds):
+def train_evaluate_report(log, loading_seconds, more_listeners=list):
   """Trains the model that the flags name, evaluates it, prints a report.
 
   Args:
     log: The `RunLog`; it is moved into the log directory.
     loading_seconds: How long the imports took, for the report.
+    more_listeners: As for `trainer_run.run`.
 
   Raises:
     UserError: A flag, the model's name or the log directory is wrong.
@@ -108,7 +109,8 @@ def train_evaluate_report(log, loading_seconds):
       'Building the graph; the first step optimises it ...',
       flush=True,
     )
-    _train(model, manager.GetParamsForDataset('trainer_client', 'Train'), run)
+    cfg = manager.GetParamsForDataset('trainer_client', 'Train')
+    _train(model, cfg, run, more_listeners())
     print('Evaluating on held-out data ...', flush=True)
     _evaluate(model, run)
     print('\n' + report(run))
@@ -122,7 +124,7 @@ def _command_line():
   return f'{python} -m lingvo_gpipe.first_run{model}'
 
 
-def _train(model, cfg, run):
+def _train(model, cfg, run, more_listeners):
   times = efficiency.StepTimes(cfg.train.max_steps)
   bar = progress.Progress(
     sys.stdout,
@@ -130,7 +132,7 @@ def _train(model, cfg, run):
     note=lambda: 'timing one core' if times.on_one_core else '',
   )
   batch = _LastBatch()
-  trial = listeners.ObservingTrial([times, batch, bar])
+  trial = listeners.ObservingTrial([times, batch, bar, *more_listeners])
   manager = runner_manager.RunnerManager(model, trial)
   with run.stage('graph'):
     runners = manager.CreateRunners(['trainer_client'], FLAGS.logdir)

@@ -11,22 +11,15 @@ machine.
 """
 
 import dataclasses
-import hashlib
 import math
 import numbers
-import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 import lingvo.compat as tf
 
-from lingvo_gpipe.costing import (
-  layer_profile,
-  loss_cost,
-  measured_costs,
-  weights,
-)
+from lingvo_gpipe.costing.model_costs import model_costs, shapes_of
 from lingvo_gpipe.cutting import units
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.cut_table import CutTable, cut_table
@@ -38,24 +31,11 @@ from lingvo_gpipe.cutting.partitioner import (
 )
 from lingvo_gpipe.cutting.skips import Skip
 from lingvo_gpipe.engine.tensors import num_bytes
-from lingvo_gpipe.pipeline import (
-  flat_layers,
-  named_values,
-  param_values,
-  trained_variables,
-)
+from lingvo_gpipe.pipeline import flat_layers, param_values, trained_variables
 from lingvo_gpipe.pipeline.mini_batch import leaf_names, matches
 from lingvo_gpipe.pipeline.trained_variables import TrainedVariables
 
 BALANCES = ('flops', 'params', 'measured')
-
-
-@dataclasses.dataclass(frozen=True)
-class _Counted:
-  """What a model's layers cost, and which values skip layers."""
-
-  costs: Sequence[LayerCost]
-  skips: tuple[Skip, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,9 +102,58 @@ def cost_layers(
   param_values.whole_number(params, 'optimizer_slots', 0)
   param_values.text(params, 'costs_file', or_none=True)
   layers = flat_layers.flatten(params.sub, params)
-  counted, basis, input_bytes = _costs(params, layers, trained)
-  spec = _spec(params, num_devices, input_bytes, counted.skips)
-  return CostedLayers(tuple(layers), tuple(counted.costs), spec, basis)
+  shapes = shapes_of(params, 'input_shapes')
+  balance = params.balance
+  given = isinstance(balance, list | tuple)
+  if given:
+    _check_given_costs(params, len(layers))
+  elif balance not in BALANCES:
+    raise ValueError(
+      f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
+      'a list of numbers, one per layer.'
+    )
+  basis = 'flops' if given else balance
+  if shapes is None:
+    if basis == 'measured':
+      raise ValueError(
+        f"{params.name}.balance is 'measured', which needs input_shapes: the "
+        'shapes and dtypes of one micro-batch.'
+      )
+    if balance == 'flops':
+      tf.logging.info(
+        '%s: cut by numbers of parameters; set input_shapes to cut by FLOPs.',
+        params.name,
+      )
+    basis = 'params'
+  trained = trained or trained_variables.of_params(params)
+  costs, skips = model_costs(params, layers, basis, shapes, trained)
+  if given:
+    basis, costs = 'given', list(map(_with_time, costs, balance))
+  spec = _spec(params, num_devices, num_bytes(shapes), skips)
+  return CostedLayers(tuple(layers), tuple(costs), spec, basis)
+
+
+def _check_given_costs(params: Any, num_layers: int) -> None:
+  """Checks costs that the user gave."""
+  balance = params.balance
+  if len(balance) != num_layers or not all(
+    isinstance(x, int | float) and math.isfinite(x) and x >= 0 for x in balance
+  ):
+    raise ValueError(
+      f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
+      f'a list of {num_layers} numbers of 0 or more, one for each layer.'
+    )
+
+
+def _with_time(cost: LayerCost, time: float) -> LayerCost:
+  """The cost with a time that the user gave.
+
+  Nobody knows what of it is forward. A backward is taken to be twice its
+  forward, as it is of a matrix product.
+  """
+  forward = Fraction(time) / 3
+  backward = 2 * forward if cost.has_backward else 0
+  return dataclasses.replace(cost, forward=forward, backward=backward)
 
 
 def splits_of(params: Any) -> tuple[int, ...]:
@@ -188,17 +217,15 @@ def _spec(
   num_cells = params.num_partitions or (
     len(splits) + 1 if splits else num_devices
   )
-  per_device = 1
-  if num_cells > num_devices:
-    per_device, rest = divmod(num_cells, num_devices)
-    if rest and device_memory(params) is not None:
-      raise ValueError(
-        f'{params.name}: num_partitions is {num_cells}, not a multiple of the '
-        f'{num_devices} devices of a model split, so device_memory cannot be '
-        'divided evenly. Use a multiple, or leave device_memory unset.'
-      )
-    if rest:
-      per_device = 1
+  per_device, rest = divmod(max(num_cells, num_devices), num_devices)
+  if rest and device_memory(params) is not None:
+    raise ValueError(
+      f'{params.name}: num_partitions is {num_cells}, not a multiple of the '
+      f'{num_devices} devices of a model split, so device_memory cannot be '
+      'divided evenly. Use a multiple, or leave device_memory unset.'
+    )
+  if rest or num_cells < num_devices:
+    per_device = 1
   return PipelineSpec(
     num_devices=num_cells // per_device,
     cells_per_device=per_device,
@@ -222,7 +249,7 @@ def _num_micro_batches(params: Any, num_cells: int) -> int:
 def _micro_batch_size(params: Any) -> int | None:
   if params.micro_batch_size is not None:
     return int(params.micro_batch_size)
-  inputs = _shapes(params, 'input_shapes')
+  inputs = shapes_of(params, 'input_shapes')
   specs = tf.nest.flatten(inputs)
   if params.shared_inputs:
     names = leaf_names(inputs, 'inputs')
@@ -241,18 +268,17 @@ def device_memory(params: Any) -> int | None:
   """The limit in bytes, from a number or a text such as '8GiB'."""
   value = params.device_memory
   what = f'{params.name}.device_memory is {value!r}'
-  if isinstance(value, str) and value:
-    try:
+  try:
+    if isinstance(value, str) and value:
       value = units.parse_bytes(value)
-    except ValueError as error:
-      raise ValueError(
-        f"{what}; use bytes, or text such as '8GiB' or '500MB'."
-      ) from error
+    elif value and not isinstance(value, numbers.Real):
+      raise ValueError
+  except ValueError as error:
+    raise ValueError(
+      f"{what}; use bytes, or text such as '8GiB' or '500MB'."
+    ) from error
   if not value:
     return None
-  is_number = isinstance(value, numbers.Real)
-  if not is_number:
-    raise ValueError(f"{what}; use bytes, or text such as '8GiB' or '500MB'.")
   if value < 0:
     raise ValueError(f'{what}; it must be 0 (no limit) or more.')
   if not params.input_shapes:
@@ -261,203 +287,3 @@ def device_memory(params: Any) -> int | None:
       'Set input_shapes, or leave device_memory unset.'
     )
   return int(value)
-
-
-def _shapes(params: Any, name: str) -> Any:
-  value = params.Get(name)
-  if value is None or (isinstance(value, str) and not value.strip()):
-    return None
-  return param_values.specs(value, f'{params.name}.{name}')
-
-
-def _costs(
-  params: Any,
-  layers: Sequence[flat_layers.FlatLayer],
-  trained: TrainedVariables | None,
-) -> tuple[_Counted, str, int]:
-  """The layers' costs, what they are, and the bytes of the input."""
-  balance = params.balance
-  given = None
-  if not isinstance(balance, str):
-    given, balance = _given_costs(params, len(layers)), 'flops'
-  elif balance not in BALANCES:
-    raise ValueError(
-      f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
-      'a list of numbers, one per layer.'
-    )
-  shapes = _shapes(params, 'input_shapes')
-  if shapes is None:
-    if balance == 'measured':
-      raise ValueError(
-        f"{params.name}.balance is 'measured', which needs input_shapes: the "
-        'shapes and dtypes of one micro-batch.'
-      )
-    if balance == 'flops' and given is None:
-      tf.logging.info(
-        '%s: cut by numbers of parameters; set input_shapes to cut by FLOPs.',
-        params.name,
-      )
-    balance = 'params'
-  if trained is None:
-    trained = trained_variables.of_params(params)
-  counted = _find_costs(params, layers, balance, shapes, trained)
-  if given is not None:
-    balance = 'given'
-    # Nobody knows what of them is forward. A backward is taken to be twice its
-    # forward, as it is of a matrix product.
-    costs = [
-      dataclasses.replace(
-        cost,
-        forward=Fraction(time) / 3,
-        backward=Fraction(time) * 2 / 3 if cost.has_backward else 0,
-      )
-      for cost, time in zip(counted.costs, given, strict=True)
-    ]
-    counted = _Counted(costs, counted.skips)
-  return counted, balance, num_bytes(shapes)
-
-
-def _given_costs(params: Any, num_layers: int) -> list[float]:
-  """Costs that the user gave."""
-  balance = params.balance
-  usable = isinstance(balance, list | tuple) and all(
-    isinstance(x, int | float) and math.isfinite(x) and x >= 0 for x in balance
-  )
-  if not usable or len(balance) != num_layers:
-    raise ValueError(
-      f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
-      f'a list of {num_layers} numbers of 0 or more, one for each layer.'
-    )
-  return [float(x) for x in balance]
-
-
-def _find_costs(
-  params: Any,
-  layers: Sequence[flat_layers.FlatLayer],
-  balance: str,
-  shapes: Any,
-  trained: TrainedVariables,
-) -> _Counted:
-  """The layers' costs, the loss's added to the last one's."""
-  subs = [cost_params(layer.params) for layer in layers]
-  named = _shapes(params, 'side_input_shapes') or {}
-  if not isinstance(named, Mapping):
-    raise ValueError(
-      f'{params.name}.side_input_shapes is {params.side_input_shapes!r}; each '
-      "needs its name, as in 'paddings=float32[16,32]'."
-    )
-  with_loss = params.loss_tpl is not None
-  if with_loss and balance != 'params':
-    targets = _shapes(params, 'target_shapes')
-    with_loss = targets is not None
-    if with_loss:
-      subs.append(loss_cost.loss_layer(params.loss_tpl))
-      named = {**named, loss_cost.TARGETS: targets}
-    else:
-      tf.logging.info(
-        '%s: the cost of the loss is not counted; set target_shapes for that.',
-        params.name,
-      )
-  elif with_loss:
-    subs.append(params.loss_tpl)
-  names = [layer.name for layer in layers]
-  if with_loss:
-    names.append(params.loss_tpl.name or 'loss')
-  counted = _remembered(params, balance, subs, names, shapes, named, trained)
-  if not with_loss:
-    return counted
-  *costs, loss = counted.costs
-  costs[-1] = loss_cost.add(costs[-1], loss)
-  return _Counted(costs, counted.skips)
-
-
-def cost_params(params: Any) -> Any:
-  """A layer's Params without what changes nothing of its cost.
-
-  Layers with equal Params are costed once. A layer class whose Params differ
-  from layer to layer in a probability, say, can have a `CostParams(p)` that
-  returns Params in which they do not.
-  """
-  cost_params = getattr(params.cls, 'CostParams', None)
-  return params if cost_params is None else cost_params(params)
-
-
-# What this process has counted, by model.
-_known: dict[bytes, _Counted] = {}
-
-
-def _remembered(params: Any, balance: str, *args: Any) -> _Counted:
-  """`_count`, once in a process for each model.
-
-  Jobs that share a process build the model several times: counting takes
-  seconds, and what is measured must not differ between them.
-  """
-  what = (
-    balance,
-    params.optimizer_slots,
-    params.costs_file,
-    params.before_tpl,
-    args,
-  )
-  try:
-    key = hashlib.sha256(pickle.dumps(what)).digest()
-  except (AttributeError, TypeError, pickle.PicklingError):
-    # A class within a function, say.
-    return _count(params, balance, *args)
-  if key not in _known:
-    _known[key] = _count(params, balance, *args)
-  return _known[key]
-
-
-def _count(
-  params: Any,
-  balance: str,
-  subs: Sequence[Any],
-  names: Sequence[str],
-  shapes: Any,
-  named: Mapping[str, Any],
-  trained: TrainedVariables,
-) -> _Counted:
-  slots = params.optimizer_slots
-  is_trained = trained.in_pipeline if trained.filters else None
-  inputs_trained = is_trained is not None and any(
-    weights.has_trained(layer, is_trained) for layer in params.before_tpl
-  )
-  if balance == 'params':
-    return _Counted(
-      weights.parameter_costs(
-        subs,
-        names,
-        optimizer_slots=slots,
-        is_trained=is_trained,
-        inputs_trained=inputs_trained,
-      )
-    )
-  profiles = layer_profile.profile_layers(
-    subs,
-    names,
-    shapes,
-    optimizer_slots=slots,
-    named_specs=named,
-    is_trained=is_trained,
-    inputs_trained=inputs_trained,
-  )
-  costs = [profile.cost for profile in profiles]
-  if balance == 'measured':
-    costs = measured_costs.measure_profiles(profiles, params.costs_file or None)
-  return _Counted(costs, tuple(_skips(profiles)))
-
-
-def _skips(
-  profiles: Sequence[layer_profile.LayerProfile],
-) -> Iterator[Skip]:
-  """The values that layers put aside, with the layers that take them."""
-  takers: dict[str, list[int]] = {}
-  for j, profile in enumerate(profiles):
-    for name in named_values.declared(profile.params).takes:
-      takers.setdefault(name, []).append(j)
-  for i, profile in enumerate(profiles):
-    for name, nest in profile.put.items():
-      later = tuple(j for j in takers.get(name, ()) if j > i)
-      if later:
-        yield Skip(i, later, num_bytes(nest))

@@ -66,109 +66,100 @@ def test_fully_connected():
   )
 
 
-def test_fully_connected_for_each_time_step():
+def test_flops_are_proportional_to_the_batch_and_to_time_steps():
   product, outputs = _fully_connected(rows=2 * 3)
   assert cost(_FC.Copy(), spec(2, 3, 7)).forward == product + 2 * outputs
-
-
-def test_flops_are_proportional_to_the_batch():
   one, four = (times(_FC.Copy(), spec(batch, 7)) for batch in (1, 4))
   assert four == (4 * one[0], 4 * one[1])
 
 
-def test_first_layer_has_no_gradient_of_its_input():
-  [found] = costed_layers.flops_costs([_FC.Copy().Set(name='fc')], spec(5, 7))
-  product, outputs = _fully_connected(rows=5)
-  assert found.backward == product + 2 * outputs
+class WithWeight(base_layer.BaseLayer):
+  """A function of the input and a weight."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('shape', [], 'Of the weight.')
+    p.Define('function', None, 'What it computes.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateVariable('w', py_utils.WeightParams(self.params.shape))
+
+  def FProp(self, theta, x):
+    return self.params.function(x, theta.w)
+
+
+def _conv2d(stride, padding='SAME'):
+  return lambda x, w: tf.nn.conv2d(x, w, strides=stride, padding=padding)
 
 
 @pytest.mark.parametrize(
-  ('padding', 'stride', 'height', 'width'),
+  ('function', 'inputs', 'weight', 'outputs', 'taps'),
   [
-    ('SAME', (1, 1), 9, 8),
-    ('SAME', (2, 2), 5, 4),
-    ('SAME', (2, 1), 5, 8),
-    ('VALID', (1, 1), 7, 4),
-    ('VALID', (2, 2), 4, 2),
+    (_conv2d(1), (9, 8, 6), [3, 5, 6, 10], 9 * 8 * 10, 3 * 5 * 6),
+    (_conv2d(2), (9, 8, 6), [3, 5, 6, 10], 5 * 4 * 10, 3 * 5 * 6),
+    (_conv2d((2, 1)), (9, 8, 6), [3, 5, 6, 10], 5 * 8 * 10, 3 * 5 * 6),
+    (_conv2d(1, 'VALID'), (9, 8, 6), [3, 5, 6, 10], 7 * 4 * 10, 3 * 5 * 6),
+    (_conv2d(2, 'VALID'), (9, 8, 6), [3, 5, 6, 10], 4 * 2 * 10, 3 * 5 * 6),
+    # Two groups of three channels, each of which meets its own alone.
+    (_conv2d(1), (4, 4, 6), [1, 1, 3, 10], 4 * 4 * 10, 3),
+    # Each channel makes three.
+    (
+      lambda x, w: tf.nn.depthwise_conv2d(x, w, [1, 1, 1, 1], 'SAME'),
+      (6, 6, 4),
+      [3, 3, 4, 3],
+      6 * 6 * 12,
+      9,
+    ),
+    (
+      lambda x, w: tf.nn.conv3d(x, w, [1, 1, 2, 2, 1], 'SAME'),
+      (7, 6, 6, 4),
+      [3, 2, 2, 4, 5],
+      7 * 3 * 3 * 5,
+      3 * 2 * 2 * 4,
+    ),
   ],
 )
-def test_convolution(padding, stride, height, width):
-  class Conv(base_layer.BaseLayer):
-    """A 3 x 5 convolution."""
-
-    def __init__(self, params):
-      super().__init__(params)
-      self.CreateVariable('w', py_utils.WeightParams([3, 5, 6, 10]))
-
-    def FProp(self, theta, x):
-      return tf.nn.conv2d(x, theta.w, strides=stride, padding=padding)
-
-  product = 2 * (2 * height * width * 10) * (3 * 5 * 6)
-  assert times(Conv.Params(), spec(2, 9, 8, 6)) == (product, 2 * product)
+def test_convolutions(function, inputs, weight, outputs, taps):
+  layer = WithWeight.Params().Set(shape=weight, function=function)
+  product = 2 * (2 * outputs) * taps
+  forward, backward = times(layer, spec(2, *inputs))
+  assert forward == product
+  if taps > 3:  # Gradients of groups are sums over all channels.
+    assert backward == 2 * product
 
 
-def test_grouped_convolution_meets_its_own_channels_only():
-  class Conv(base_layer.BaseLayer):
-    """A convolution of two groups of three channels."""
-
-    def __init__(self, params):
-      super().__init__(params)
-      self.CreateVariable('w', py_utils.WeightParams([1, 1, 3, 10]))
-
-    def FProp(self, theta, x):
-      return tf.nn.conv2d(x, theta.w, strides=1, padding='SAME')
-
-  found = cost(Conv.Params(), spec(2, 4, 4, 6))
-  assert found.forward == 2 * (2 * 4 * 4 * 10) * 3
-
-
-@pytest.mark.parametrize(('stride', 'size'), [(1, 6), (2, 3)])
-def test_depthwise_convolution(stride, size):
-  params = image_layers.DepthwiseConv2DLayerNoPadding.Params().Set(
-    dim=4, window=(3, 5), stride=stride
-  )
-  product = 2 * (2 * size * size * 4) * (3 * 5)
-  assert times(params, spec(2, 6, 6, 4)) == (product, 2 * product)
-
-
-def test_depthwise_convolution_with_a_multiplier():
-  class Conv(base_layer.BaseLayer):
-    """Makes three channels of each."""
-
-    def __init__(self, params):
-      super().__init__(params)
-      self.CreateVariable('w', py_utils.WeightParams([3, 3, 4, 3]))
-
-    def FProp(self, theta, x):
-      return tf.nn.depthwise_conv2d(x, theta.w, [1, 1, 1, 1], 'SAME')
-
-  product = 2 * (2 * 6 * 6 * 12) * 9
-  assert times(Conv.Params(), spec(2, 6, 6, 4)) == (product, 2 * product)
-
-
-@pytest.mark.parametrize('stride', [1, 2])
-def test_transposed_convolution(stride):
-  params = layers.DeconvLayer.Params().Set(
-    filter_shape=(3, 3, 8, 6), filter_stride=(stride, stride)
-  )
-  # Each number of the input meets each tap of the filter.
-  product = 2 * (2 * 5 * 5 * 6) * (3 * 3 * 8)
-  assert times(params, spec(2, 5, 5, 6)) == (product, 2 * product)
-
-
-def test_3d_convolution():
-  class Conv(base_layer.BaseLayer):
-    """A convolution over time, height and width."""
-
-    def __init__(self, params):
-      super().__init__(params)
-      self.CreateVariable('w', py_utils.WeightParams([3, 2, 2, 4, 5]))
-
-    def FProp(self, theta, x):
-      return tf.nn.conv3d(x, theta.w, [1, 1, 2, 2, 1], 'SAME')
-
-  product = 2 * (7 * 3 * 3 * 5) * (3 * 2 * 2 * 4)
-  assert times(Conv.Params(), spec(1, 7, 6, 6, 4)) == (product, 2 * product)
+@pytest.mark.parametrize(
+  ('layer', 'inputs', 'numbers', 'taps'),
+  [
+    (
+      image_layers.DepthwiseConv2DLayerNoPadding.Params().Set(
+        dim=4, window=(3, 5), stride=stride
+      ),
+      (6, 6, 4),
+      size * size * 4,
+      3 * 5,
+    )
+    for stride, size in [(1, 6), (2, 3)]
+  ]
+  + [
+    (
+      # Transposed: each number of the input meets each tap of the filter.
+      layers.DeconvLayer.Params().Set(
+        filter_shape=(3, 3, 8, 6), filter_stride=(stride, stride)
+      ),
+      (5, 5, 6),
+      5 * 5 * 6,
+      3 * 3 * 8,
+    )
+    for stride in (1, 2)
+  ],
+)
+def test_layers_that_convolve(layer, inputs, numbers, taps):
+  product = 2 * (2 * numbers) * taps
+  assert times(layer.Copy(), spec(2, *inputs)) == (product, 2 * product)
 
 
 def test_multi_head_attention():

@@ -159,7 +159,7 @@ class LayerTrace:
     self,
     given: Sequence[bool],
     input_gradients: bool,
-    trained: Sequence[bool] | None,
+    trained: Sequence[bool],
     fill: Callable[[tf.Tensor], tf.Tensor],
   ) -> tuple[list[Any], list[Any]]:
     """Differentiates the layer, after `run`.
@@ -167,7 +167,7 @@ class LayerTrace:
     Args:
       given: For each of `results`, whether it is given a gradient.
       input_gradients: Whether the arguments' gradients are wanted.
-      trained: For each weight, whether its gradient is wanted; None for all.
+      trained: For each weight, whether its gradient is wanted.
       fill: Makes the gradient that a result or a loss is given.
 
     Returns:
@@ -178,8 +178,7 @@ class LayerTrace:
     ys = [y for y in ys if differentiable(y)]
     inputs = flat_tensors((self._args, self._taken))
     leaves = tf.nest.flatten(self._theta)
-    wanted = [input_gradients] * len(inputs)
-    wanted += trained or [True] * len(leaves)
+    wanted = [input_gradients] * len(inputs) + list(trained)
     xs = [
       x if is_wanted and differentiable(x) else None
       for x, is_wanted in zip([*inputs, *leaves], wanted, strict=True)

@@ -11,8 +11,10 @@ from typing import Any
 import lingvo.compat as tf
 
 from lingvo_gpipe.costing.cost_session import session_config
+from lingvo_gpipe.costing.layer_profile import LayerProfile
 from lingvo_gpipe.costing.layer_trace import LayerTrace
 from lingvo_gpipe.costing.weights import explained, own_graph
+from lingvo_gpipe.engine.tensors import flat_tensors
 
 _WARM_UP_RUNS = 2
 # Runs go on until both the least number and the least time are reached.
@@ -34,15 +36,7 @@ class Times:
   backward: float
 
 
-def measure(
-  name: str,
-  params: Any,
-  call: Any,
-  given: Sequence[bool],
-  input_gradients: bool,
-  other_bytes: int = 0,
-  trained: Sequence[bool] | None = None,
-) -> Times:
+def measure(profile: LayerProfile, other_bytes: int = 0) -> Times:
   """Measures a layer with variables as they are initialised.
 
   Its arguments are random numbers. Integers are zeros; so are arguments named
@@ -52,58 +46,49 @@ def measure(
   be in a pipeline.
 
   Args:
-    name: The layer's name, for errors.
-    params: Its Params.
-    call: The LayerCall that it is called with.
-    given: Which of its outputs' tensors, and of the values that it puts, are
-      given a gradient.
-    input_gradients: Whether the arguments' gradients are wanted.
+    profile: The layer, and what it is called with.
     other_bytes: How much other memory is read before each pass.
-    trained: For each of its weights, whether it is trained; None if all are.
 
   Returns:
     Medians of several runs, after some that do not count.
   """
-  with own_graph() as graph, explained(name, params, call):
-    passes = _passes(
-      LayerTrace(params, call, _data),
-      given,
-      input_gradients,
-      trained,
-      _other_memory(other_bytes),
-    )
+  with (
+    own_graph() as graph,
+    explained(profile.name, profile.params, profile.call),
+  ):
+    passes = _passes(profile, other_bytes // tf.float32.size)
     with tf.tf1.Session(graph=graph, config=session_config()) as session:
       session.run(tf.global_variables_initializer())
       return _times(*_time(list(map(session.make_callable, passes))))
 
 
-def _passes(
-  trace: LayerTrace,
-  given: Sequence[bool],
-  input_gradients: bool,
-  trained: Sequence[bool] | None,
-  other: list[tf.Tensor],
-) -> list[tf.Operation]:
+def _passes(profile: LayerProfile, num_other: int) -> list[tf.Operation]:
   """What is timed, in the order in which `_times` takes it."""
+  trace = LayerTrace(profile.params, profile.call, _data)
+  other = _variable(tf.TensorSpec([num_other], tf.float32), 'zeros')
 
   def sweep_after(ops: Sequence[tf.Operation]) -> tf.Operation:
     with tf.control_dependencies(ops):
-      return tf.group(*map(tf.reduce_sum, other))
+      return tf.reduce_sum(other).op if num_other else tf.no_op()
 
   sweep = sweep_after([])
   with tf.control_dependencies([sweep]):
     forward = tf.group(*trace.run())
   with tf.control_dependencies([sweep_after([forward])]):
     d_inputs, d_weights = trace.gradients(
-      given, input_gradients, trained, lambda y: _variable(y, 'normal')
+      profile.given,
+      profile.input_gradients,
+      profile.trained,
+      lambda y: _variable(y, 'normal'),
     )
     # To those of micro-batches before.
     sums = [
       d_w + _variable(d_w, 'zeros') if isinstance(d_w, tf.Tensor) else d_w
       for d_w in d_weights
     ]
-    gradients = tf.nest.flatten([d_inputs, sums], expand_composites=True)
-    gradients = [d_x for d_x in gradients if d_x is not None]
+    gradients = flat_tensors(
+      tf.nest.flatten([d_inputs, sums], expand_composites=True)
+    )
   if not gradients:
     return [sweep, forward]
   return [sweep, forward, sweep_after([sweep]), tf.group(*gradients)]
@@ -118,13 +103,6 @@ def _times(
   """The passes alone, without sweeps and without starting a run."""
   forward = max(sweep_and_forward - sweep, 0.0)
   return Times(forward, max(sweeps_and_both - sweeps - forward, 0.0))
-
-
-def _other_memory(num_bytes: int) -> list[tf.Tensor]:
-  """A variable to read; none if there are no bytes."""
-  length = num_bytes // tf.float32.size
-  spec = tf.TensorSpec([length], tf.float32)
-  return [_variable(spec, 'zeros')] if length else []
 
 
 def _data(spec: tf.TensorSpec, name: str) -> tf.Tensor:

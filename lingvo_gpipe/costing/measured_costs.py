@@ -36,10 +36,7 @@ class _MeasuredFile:
   """What is in a file; nothing if there is none."""
 
   def __init__(self, path: str | None):
-    """Reads the file.
-
-    Args:
-      path: Where it is; None for no file, which keeps nothing.
+    """Reads the file; None for no file, which keeps nothing.
 
     Raises:
       ValueError: It is not such a file.
@@ -49,9 +46,7 @@ class _MeasuredFile:
 
   def get(self, entry_key: str) -> measure.Times | None:
     entry = self._entries.get(entry_key)
-    if entry is None:
-      return None
-    return measure.Times(entry['forward'], entry['backward'])
+    return entry and measure.Times(entry['forward'], entry['backward'])
 
   def add(
     self, entry_key: str, times: measure.Times, about: Mapping[str, str]
@@ -73,15 +68,9 @@ class _MeasuredFile:
       return times
     self._entries = self._read()
     if entry_key not in self._entries:
-      self._entries[entry_key] = {
-        **about,
-        'forward': times.forward,
-        'backward': times.backward,
-      }
+      self._entries[entry_key] = {**about, **dataclasses.asdict(times)}
       self._write(self._path)
-    stored = self.get(entry_key)
-    assert stored is not None
-    return stored
+    return self.get(entry_key) or times
 
   def _read(self) -> dict[str, Any]:
     if self._path is None or not os.path.exists(self._path):
@@ -180,37 +169,21 @@ def _measured(
 ) -> measure.Times:
   """The times of a layer, from the file or measured now."""
   kind = _device_kind()
-  key = _key(
-    as_text(profile.params),
-    repr(profile.key),
-    kind,
-    tf.__version__,
-    f'{swept_bytes} bytes swept',
-  )
-  known = stored.get(key)
-  if known is not None:
-    return known
-  times = measure.measure(
-    profile.name,
-    profile.params,
-    profile.call,
-    profile.given,
-    profile.input_gradients,
-    swept_bytes,
-    trained=profile.trained,
-  )
+  what = as_text(profile.params), repr(profile.key), kind, tf.__version__
+  # Memory addresses do not count.
+  texts = [
+    re.sub(r' at 0x[0-9a-f]+', '', text)
+    for text in (*what, f'{swept_bytes} bytes swept')
+  ]
+  key = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
   about = {
     'layer': profile.params.cls.__name__,
     'given': str(profile.call),
     'device': kind,
   }
-  return stored.add(key, times, about)
-
-
-def _key(*parts: str) -> str:
-  """A stable hash of texts, in which memory addresses do not count."""
-  texts = [re.sub(r' at 0x[0-9a-f]+', '', part) for part in parts]
-  return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
+  return stored.get(key) or stored.add(
+    key, measure.measure(profile, swept_bytes), about
+  )
 
 
 def _device_kind() -> str:

@@ -415,9 +415,9 @@ def test_measures_named_values_tied_weights_and_ints(short):
 def test_as_much_is_swept_as_the_other_layers_use(monkeypatch, width, swept):
   found = []
 
-  def measured(*args, trained):
-    assert all(trained)
-    found.append(args[-1])
+  def measured(profile, swept_bytes):
+    assert all(profile.trained)
+    found.append(swept_bytes)
     return measure.Times(1.0, 2.0)
 
   monkeypatch.setattr(measure, 'measure', measured)
@@ -434,14 +434,7 @@ def test_as_much_is_swept_as_the_other_layers_use(monkeypatch, width, swept):
 def test_sweeps_are_not_part_of_times(short):
   def times(num_bytes):
     profile = costed_layers.profiles(linear('a', 'b'), spec(2, WIDTH))[1]
-    return measure.measure(
-      profile.name,
-      profile.params,
-      profile.call,
-      profile.given,
-      profile.input_gradients,
-      num_bytes,
-    )
+    return measure.measure(profile, num_bytes)
 
   other = np.zeros(2**25, np.float32)
 

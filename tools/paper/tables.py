@@ -19,15 +19,13 @@ from typing import Any
 
 from tools.benchmark import command
 from tools.paper import (
-  costs,
-  costs_file,
   facts,
   memory,
   picture,
   report,
   throughput,
 )
-from tools.paper.model_costs import ModelCosts
+from tools.paper.model_costs import CostsFile, ModelCosts, registered_costs
 
 _PROGRAM = 'tools/paper_tables.py'
 _ALL_TABLES = '1,2,3'
@@ -118,7 +116,7 @@ def _check_files(
     parser.error(f'--picture={args.picture}: {picture.NOT_AVAILABLE}')
 
 
-def _costs_of(stored: costs_file.CostsFile | None) -> CostsOf:
+def _costs_of(stored: CostsFile | None) -> CostsOf:
   """Costs from the file or traced, saying so: a model takes half a minute."""
 
   def costs_of(model: str, precision: str) -> ModelCosts:
@@ -126,7 +124,7 @@ def _costs_of(stored: costs_file.CostsFile | None) -> CostsOf:
     if known is not None:
       return known
     started = time.monotonic()
-    found = costs.model_costs(model, precision)
+    found = registered_costs(model, precision)
     seconds = time.monotonic() - started
     print(f'{model}: traced in {seconds:.0f} s', file=sys.stderr)
     if stored:
@@ -153,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   columns, halves = _chosen(parser, args.tables, args.models)
   _check_files(parser, args)
   try:
-    stored = costs_file.CostsFile(args.costs) if args.costs else None
+    stored = CostsFile(args.costs) if args.costs else None
   except ValueError as error:
     parser.error(f'--costs={error}')
 

@@ -8,7 +8,7 @@ import json
 import pytest
 from stated_costs import equal_layers
 
-from tools.paper import costs, facts, picture, report, tables
+from tools.paper import facts, model_costs, picture, report, tables
 
 _COLUMNS = {column.model: column for column in facts.TABLE_1}
 
@@ -33,7 +33,7 @@ def _costs(model, precision):
 @pytest.fixture
 def stated(monkeypatch):
   """Lets the command take stated costs."""
-  monkeypatch.setattr(costs, 'model_costs', _costs)
+  monkeypatch.setattr(tables, 'registered_costs', _costs)
 
 
 def _sections(text):
@@ -116,7 +116,7 @@ def test_costs_are_kept_for_the_next_run(stated, monkeypatch, capsys, tmp_path):
   def not_again(model, precision):
     raise AssertionError(f'{model} is traced again.')
 
-  monkeypatch.setattr(costs, 'model_costs', not_again)
+  monkeypatch.setattr(tables, 'registered_costs', not_again)
   assert tables.main(argv) == 0
   assert capsys.readouterr().out == first.out
   kept.write_text('{', encoding='utf-8')
@@ -153,8 +153,10 @@ def test_differences_have_a_sign_but_where_there_is_none():
 def test_a_registered_model_has_the_costs_of_its_micro_batch():
   import model_params  # noqa: F401  (lets Lingvo find the models)
 
-  found = costs.model_costs('lm.paper.Transformer24', 'float32')
-  assert costs.model_costs('lm.paper.Transformer24', 'float32') is found
+  found = model_costs.registered_costs('lm.paper.Transformer24', 'float32')
+  assert (
+    model_costs.registered_costs('lm.paper.Transformer24', 'float32') is found
+  )
   assert len(found.layers) == 26
   assert found.examples == 1
   # 1024 tokens, 2048 float32 numbers each.

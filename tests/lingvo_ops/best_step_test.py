@@ -38,55 +38,48 @@ def write_events(tmp_path):
   return write
 
 
-def test_the_smallest_score_is_best(ops, run, write_history):
-  path = write_history((10, 3.0), (20, 1.0), (30, 2.0))
-  best = run(lambda: ops.best_step(path))
-  assert list(best) == [20, 30]
+_FALLING = ((10, 3.0), (20, 2.75), (30, 2.5), (40, 2.25))
+_MIXED = ((30, 2.0), (10, 3.0), (30, 0.0), (20, 2.5))
+
+
+@pytest.mark.parametrize(
+  ('history', 'how', 'want'),
+  [
+    (((10, 3.0), (20, 1.0), (30, 2.0)), {}, [20, 30]),
+    (((10, 3.0), (20, 5.0), (30, 2.0)), {'minimize': False}, [20, 30]),
+    # Only an improvement by more than tol counts.
+    (_FALLING, {'tol': 0.5}, [40, 40]),
+    (_FALLING, {'tol': 0.75}, [10, 40]),
+    (_FALLING, {'tol': 0.25}, [30, 40]),
+    # Of equal scores the first is best.
+    (((10, 1.0), (20, 1.0)), {}, [10, 20]),
+    # Records count in the order of steps, and each step once.
+    (_MIXED, {}, [30, 30]),
+    ((*_MIXED, (40, 1.0)), {'tol': 1.0}, [40, 40]),
+    # Step 0 is best only while it is alone.
+    (((0, 1.0),), {}, [0, 0]),
+    (((0, 1.0), (10, 5.0)), {}, [10, 10]),
+    ((), {}, [0, 0]),
+  ],
+)
+def test_the_best_and_the_last_step(
+  ops, run_in_graph, write_history, history, how, want
+):
+  path = write_history(*history)
+  best = run_in_graph(lambda: ops.best_step(path, **how))
+  assert list(best) == want
   assert best.dtype == np.int64
 
 
-def test_the_greatest_score_is_best_if_not_minimized(ops, run, write_history):
-  path = write_history((10, 3.0), (20, 5.0), (30, 2.0))
-  assert list(run(lambda: ops.best_step(path, minimize=False))) == [20, 30]
-
-
-def test_only_an_improvement_by_more_than_tol_counts(ops, run, write_history):
-  path = write_history((10, 3.0), (20, 2.75), (30, 2.5), (40, 2.25))
-  assert list(run(lambda: ops.best_step(path, tol=0.5))) == [40, 40]
-  assert list(run(lambda: ops.best_step(path, tol=0.75))) == [10, 40]
-  assert list(run(lambda: ops.best_step(path, tol=0.25))) == [30, 40]
-
-
-def test_of_equal_scores_the_first_is_best(ops, run, write_history):
-  path = write_history((10, 1.0), (20, 1.0))
-  assert list(run(lambda: ops.best_step(path))) == [10, 20]
-
-
-def test_records_count_in_the_order_of_steps_and_each_step_once(
-  ops, run, write_history
-):
-  path = write_history((30, 2.0), (10, 3.0), (30, 0.0), (20, 2.5))
-  assert list(run(lambda: ops.best_step(path))) == [30, 30]
-  write_history((40, 1.0))
-  assert list(run(lambda: ops.best_step(path, tol=1.0))) == [40, 40]
-
-
-def test_step_0_is_best_only_while_it_is_alone(ops, run, write_history):
-  path = write_history((0, 1.0))
-  assert list(run(lambda: ops.best_step(path))) == [0, 0]
-  write_history((10, 5.0))
-  assert list(run(lambda: ops.best_step(path))) == [10, 10]
-
-
 @pytest.mark.parametrize('name', ['', 'none.txt', 'none/none.txt'])
-def test_without_a_file_there_is_no_step(ops, run, tmp_path, name):
+def test_without_a_file_there_is_no_step(ops, run_in_graph, tmp_path, name):
   path = str(tmp_path / name) if name else ''
-  assert list(run(lambda: ops.best_step(path))) == [0, 0]
+  assert list(run_in_graph(lambda: ops.best_step(path))) == [0, 0]
 
 
-def test_an_empty_history_has_no_step(ops, run, write_history):
-  path = write_history()
-  assert list(run(lambda: ops.best_step(path))) == [0, 0]
+def test_a_history_in_every_mode(ops, run, write_history):
+  path = write_history(*_FALLING)
+  assert list(run(lambda: ops.best_step(path, tol=0.25))) == [30, 40]
 
 
 def test_the_history_is_read_anew_in_every_run(ops, write_history):
@@ -101,19 +94,19 @@ def test_the_history_is_read_anew_in_every_run(ops, write_history):
       assert list(session.run(best)) == [0, 0]
 
 
-def test_the_path_is_no_pattern(ops, run, tmp_path):
+def test_the_path_is_no_pattern(ops, run_in_graph, tmp_path):
   for name, step in (('h[1]?.txt', 10), ('h1x.txt', 20)):
     (tmp_path / name).write_text(f'{step} 1.0\n')
   path = str(tmp_path / 'h[1]?.txt')
-  assert list(run(lambda: ops.best_step(path))) == [10, 10]
+  assert list(run_in_graph(lambda: ops.best_step(path))) == [10, 10]
 
 
 @pytest.mark.parametrize('line', ['10', '10 1.0 x', 'ten 1.0', '10 one'])
-def test_a_malformed_line_raises(stand_in_ops, run, tmp_path, line):
+def test_a_malformed_line_raises(stand_in_ops, run_in_graph, tmp_path, line):
   path = tmp_path / 'history.txt'
   path.write_text(f'5 1.0\n{line}\n')
   with pytest.raises(tf.errors.InvalidArgumentError):
-    run(lambda: stand_in_ops.best_step(str(path)))
+    run_in_graph(lambda: stand_in_ops.best_step(str(path)))
 
 
 def test_a_negative_tol_raises(stand_in_ops):

@@ -21,7 +21,7 @@ def _inputs():
 
 
 def _results(layer_class, do_eval, **params):
-  """Output, gradients and moving averages after one update."""
+  """Variables; output, gradients and moving averages after one update."""
   with layer_testing.graph_session(do_eval) as session:
     layer = (
       layer_class.Params()
@@ -49,7 +49,8 @@ def _results(layer_class, do_eval, **params):
     result = session.run([outputs, *[g for g in gradients if g is not None]])
     session.run(updates)
     averages = [layer.vars.moving_mean, layer.vars.moving_variance]
-    return [*result, *session.run(averages)]
+    names = [(v.name, v.trainable) for v in layer.vars.Flatten()]
+    return names, [*result, *session.run(averages)]
 
 
 @pytest.mark.parametrize('do_eval', [False, True])
@@ -57,20 +58,12 @@ def _results(layer_class, do_eval, **params):
   'params', [{}, {'gamma_one_init': True}, {'freeze_bn_stats': True}]
 )
 def test_equals_lingvos_batch_norm(do_eval, params):
-  ours = _results(batch_norm.FusedBatchNormLayer, do_eval, **params)
-  lingvos = _results(bn_layers.BatchNormLayer, do_eval, **params)
+  our_names, ours = _results(batch_norm.FusedBatchNormLayer, do_eval, **params)
+  names, lingvos = _results(bn_layers.BatchNormLayer, do_eval, **params)
+  assert our_names == names
   assert len(ours) == len(lingvos) == 6
   for got, want in zip(ours, lingvos, strict=True):
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
-
-
-def test_has_the_variables_of_lingvos_batch_norm():
-  names = []
-  for layer_class in (batch_norm.FusedBatchNormLayer, bn_layers.BatchNormLayer):
-    with layer_testing.graph_session():
-      layer = layer_class.Params().Set(name='bn', dim=3).Instantiate()
-      names.append([(v.name, v.trainable) for v in layer.vars.Flatten()])
-  assert names[0] == names[1]
 
 
 def test_a_single_pixel_gives_variance_zero_and_no_nan():

@@ -13,6 +13,7 @@ from its later half, as if that were the beginning of a row:
 """
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -125,10 +126,7 @@ class TextGenerator:
     )
     return [self._continuation(row[len(ids) :]) for row in rows]
 
-  def _run_pass(
-    self, prompts: np.ndarray, lengths: np.ndarray, limit: int, seed: int
-  ) -> tuple[Any, Any]:
-    values = [prompts, lengths, limit, seed]
+  def _run_pass(self, *values: Any) -> tuple[Any, Any]:
     result = self._session.run(
       self._result, dict(zip(self._feeds, values, strict=True))
     )
@@ -165,34 +163,25 @@ def extend(
   rows = [list(row) for row in rows]
   final = len(rows[0]) + num_tokens
   ended = [False] * len(rows)
-  number = 0
-  while not all(ended):
+  for number in itertools.count():
     size = max(map(len, rows))
-    if size >= final:
+    if all(ended) or size >= final:
       break
     seen = size if size < window else max(window // 2, 1)
     # A row that has ended goes along, for the shape.
     prompts = np.int32(
       [(row + [tokenizers.END] * (size - len(row)))[-seen:] for row in rows]
     )
+    given = np.full([len(rows)], seen, np.int32)
     limit = min(window, seen + final - size)
-    ids, lengths = run_pass(
-      prompts,
-      np.full([len(rows)], seen, np.int32),
-      limit,
-      _pass_seed(seed, number),
-    )
+    # Each pass has a seed of 31 bits of its own.
+    random = np.random.RandomState([seed & 0xFFFFFFFF, number])
+    ids, lengths = run_pass(prompts, given, limit, int(random.randint(2**31)))
     for i, row in enumerate(rows):
       if not ended[i]:
         row += map(int, ids[i][seen : lengths[i]])
         ended[i] = row[-1] == tokenizers.END
-    number += 1
   return rows
-
-
-def _pass_seed(seed: int, number: int) -> int:
-  """A seed of 31 bits for a pass."""
-  return int(np.random.RandomState([seed & 0xFFFFFFFF, number]).randint(2**31))
 
 
 def _session_config(cluster: Any) -> Any:

@@ -19,7 +19,30 @@ SEGMENT_IDS = 'segment_ids'
 SEGMENT_POS = 'segment_pos'
 
 
-class TransformerEmbedding(NamedValueLayer):
+class _VocabularyLayer(NamedValueLayer):
+  """A layer with a vector for each id, which remembers nothing."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('vocab_size', 0, 'Number of different ids.')
+    p.Define('model_dim', 0, 'The width of the layers between; even.')
+    return p
+
+  def _CreateTable(self):
+    p = self.params
+    init = py_utils.WeightInit.Gaussian(p.model_dim**-0.5)
+    self.CreateVariable(
+      'table',
+      py_utils.WeightParams([p.vocab_size, p.model_dim], init, p.dtype),
+    )
+
+  def ZeroState(self, batch, max_length):
+    del batch, max_length
+    return py_utils.NestedMap()
+
+
+class TransformerEmbedding(_VocabularyLayer):
   """Token embeddings plus sinusoids of the position, which have no weights.
 
   The table starts with deviation 1 / sqrt(model_dim) and what is looked up is
@@ -31,8 +54,6 @@ class TransformerEmbedding(NamedValueLayer):
   @classmethod
   def Params(cls):
     p = super().Params()
-    p.Define('vocab_size', 0, 'Number of different ids.')
-    p.Define('model_dim', 0, 'Last dimension of the output; even.')
     p.Define('dropout', layers.DeterministicDropoutLayer.Params(), 'Dropout.')
     return p
 
@@ -51,15 +72,7 @@ class TransformerEmbedding(NamedValueLayer):
 
   def _CreateLayerVariables(self):
     super()._CreateLayerVariables()
-    p = self.params
-    self.CreateVariable(
-      'table',
-      py_utils.WeightParams(
-        [p.vocab_size, p.model_dim],
-        py_utils.WeightInit.Gaussian(p.model_dim**-0.5),
-        p.dtype,
-      ),
-    )
+    self._CreateTable()
 
   def FProp(self, theta, ids):
     """Maps int ids [batch, time] to embeddings [batch, time, model_dim]."""
@@ -68,11 +81,6 @@ class TransformerEmbedding(NamedValueLayer):
     else:
       positions = tf.range(py_utils.GetShape(ids)[1])[tf.newaxis]
     return self._Embed(theta, ids, positions)
-
-  def ZeroState(self, batch, max_length):
-    """Nothing has to be remembered."""
-    del batch, max_length
-    return py_utils.NestedMap()
 
   def ExtendStep(self, theta, ids, state, time):
     """Embeds ids [batch, new] at positions `time` and on."""
@@ -200,19 +208,12 @@ class TransformerLayer(NamedValueLayer):
     return self._Add(theta, inputs, self.output.FProp(theta.output, hidden))
 
 
-class TransformerSoftmax(NamedValueLayer):
+class TransformerSoftmax(_VocabularyLayer):
   """The last norm, and logits: products with a vector for each id.
 
   The vectors are those of an embedding if `weights_of` says whose, as
   {'table': 'embedding.table'}; else the layer's own.
   """
-
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('vocab_size', 0, 'Number of different ids.')
-    p.Define('model_dim', 0, 'Last dimension of the input.')
-    return p
 
   def __init__(self, params):
     super().__init__(params)
@@ -226,14 +227,7 @@ class TransformerSoftmax(NamedValueLayer):
     super()._CreateLayerVariables()
     p = self.params
     if 'table' not in p.weights_of:
-      self.CreateVariable(
-        'table',
-        py_utils.WeightParams(
-          [p.vocab_size, p.model_dim],
-          py_utils.WeightInit.Gaussian(p.model_dim**-0.5),
-          p.dtype,
-        ),
-      )
+      self._CreateTable()
     self.CreateVariable(
       'b',
       py_utils.WeightParams(
@@ -254,11 +248,6 @@ class TransformerSoftmax(NamedValueLayer):
       logits = tf.matmul(rows, theta.table, transpose_b=True)
       logits = tf.nn.bias_add(logits, theta.b)
       return tf.reshape(logits, [batch, time, p.vocab_size])
-
-  def ZeroState(self, batch, max_length):
-    """Nothing has to be remembered."""
-    del batch, max_length
-    return py_utils.NestedMap()
 
   def ExtendStep(self, theta, inputs, state, time):
     """Logits of the last of the new tokens, [batch, 1, vocab_size]."""

@@ -120,14 +120,13 @@ class Process:
       message = self._receive(_POLL_SECONDS)
       if message is None and workers:
         message = self._watch(workers, budget)
-      if message is None:
-        continue
-      kind, value = message
-      if kind == 'result':
-        return value
-      if kind == 'error':
-        raise ProcessError(value)
-      workers = value
+      match message:
+        case 'result', value:
+          return value
+        case 'error', why:
+          raise ProcessError(why)
+        case 'workers', workers:
+          pass
     raise ProcessError(f'It took more than {timeout:.0f} s.')
 
   def _receive(self, seconds: float) -> tuple[str, Any] | None:
@@ -151,17 +150,16 @@ class Process:
   ) -> tuple[str, Any] | None:
     """Looks at the workers' memory; a message, if that is what has come."""
     try:
-      peaks = [process_memory.peak_bytes(pid) for pid in workers]
+      peak = max(map(process_memory.peak_bytes, workers))
     except (OSError, ValueError):
       # Either all is over, or a worker was killed.
       message = self._receive(_GRACE_SECONDS)
       if message is None:
-        raise ProcessError('A worker ended, perhaps for lack of memory.') from (
-          None
-        )
+        why = 'A worker ended, perhaps for lack of memory.'
+        raise ProcessError(why) from None
       return message
-    if budget is not None and max(peaks) > budget:
-      raise OverBudgetError(f'A peak is {max(peaks)} bytes.')
+    if budget is not None and peak > budget:
+      raise OverBudgetError(f'A peak is {peak} bytes.')
     return None
 
   def stop(self) -> None:

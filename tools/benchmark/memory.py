@@ -18,7 +18,7 @@ from lingvo_gpipe.schedules import SCHEDULE_NAMES
 from tools.benchmark import command, fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import WorkerRun
-from tools.benchmark.memory_prediction import Prediction, predict
+from tools.benchmark.memory_prediction import predict
 
 _EXAMPLES = """\
   tools/measure_memory.py
@@ -37,16 +37,16 @@ class MemoryResult:
   Attributes:
     case: The case.
     peaks: For each cell, the peak of its process above its idle level, bytes.
-    predictions: For each cell, what theory says.
+    predictions: For each cell, what theory says, see `predict`.
   """
 
   case: Case
   peaks: tuple[int, ...]
-  predictions: tuple[Prediction, ...]
+  predictions: tuple[dict[str, int], ...]
 
   def error(self, cell: int) -> float:
     """How far the peak is above the prediction, as a share of it."""
-    return self.peaks[cell] / self.predictions[cell].total - 1
+    return self.peaks[cell] / self.predictions[cell]['total'] - 1
 
 
 def bottlenecks(
@@ -106,15 +106,12 @@ def as_text(results: Sequence[MemoryResult]) -> str:
 
 def _row(result: MemoryResult, cell: int) -> list[str]:
   case, predicted = result.case, result.predictions[cell]
-  counts = case.num_micro_batches, cell, predicted.peak_stash, predicted.at_hand
-  parts = (
-    *(predicted.state, predicted.inputs, predicted.activations),
-    *(predicted.in_transit, predicted.total, result.peaks[cell]),
-  )
+  stash, at_hand, *parts = predicted.values()
+  counts = case.num_micro_batches, cell, stash, at_hand
   return [
     case.schedule,
     *map(str, counts),
-    *(f'{part / 2**20:.1f}' for part in parts),
+    *(f'{part / 2**20:.1f}' for part in (*parts, result.peaks[cell])),
     text_table.signed_percent(result.error(cell)),
   ]
 

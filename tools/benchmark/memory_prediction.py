@@ -24,8 +24,6 @@ K - k + 1 under 1F1B, one more than it stashes. The first cell has the whole
 mini-batch's input from the start.
 """
 
-import dataclasses
-
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import memory_model
 from lingvo_gpipe.cutting.cost_model import LayerCost
@@ -34,33 +32,16 @@ from tools.benchmark.cases import Case
 _FLOAT_BYTES = 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-  """What a cell's process needs at its peak, in bytes.
+def predict(case: Case) -> list[dict[str, int]]:
+  """What each cell's process needs at its peak; of bottlenecks.
 
-  Attributes:
-    peak_stash: The most micro-batches the cell stashes, by the simulator.
-    at_hand: The most whose input it has.
-    state: Weights and their gradients, as `memory_model` has them.
-    inputs: The inputs at hand.
-    activations: Of one micro-batch, with their gradients.
-    in_transit: What it has sent and still keeps.
+  Returns:
+    By ascending cell: the most micro-batches that it stashes, by the simulator,
+    and the most whose input it has; then in bytes: 'state', weights and their
+    gradients, as `memory_model` has them; 'inputs' at hand; 'activations' of
+    one micro-batch, with their gradients; what is 'in_transit', sent and still
+    kept; and the 'total'.
   """
-
-  peak_stash: int
-  at_hand: int
-  state: int
-  inputs: int
-  activations: int
-  in_transit: int
-
-  @property
-  def total(self) -> int:
-    return self.state + self.inputs + self.activations + self.in_transit
-
-
-def predict(case: Case) -> list[Prediction]:
-  """What each cell's process needs, by ascending cell; of bottlenecks."""
   last = case.num_cells - 1
   schedule = schedules.make_schedule(
     case.schedule, range(case.num_cells), case.num_micro_batches
@@ -71,18 +52,21 @@ def predict(case: Case) -> list[Prediction]:
   predictions = []
   for k in range(case.num_cells):
     at_hand = max(stash[k], stash[k - 1]) if k else case.num_micro_batches
-    neighbours = int(k > 0) + int(k < last)
+    parts = {
+      'state': _state_bytes(case, k),
+      'inputs': at_hand * boundary
+      if k
+      else case.batch * case.input_dim * _FLOAT_BYTES,
+      'activations': (1 + int(k > 0)) * boundary + 2 * inner,
+      'in_transit': (int(k > 0) + int(k < last)) * boundary,
+    }
     predictions.append(
-      Prediction(
-        peak_stash=stash[k],
-        at_hand=at_hand,
-        state=_state_bytes(case, k),
-        inputs=at_hand * boundary
-        if k
-        else case.batch * case.input_dim * _FLOAT_BYTES,
-        activations=(1 + int(k > 0)) * boundary + 2 * inner,
-        in_transit=neighbours * boundary,
-      )
+      {
+        'peak_stash': stash[k],
+        'at_hand': at_hand,
+        **parts,
+        'total': sum(parts.values()),
+      }
     )
   return predictions
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
 import re
+import shutil
 import sys
 import threading
 
@@ -29,51 +30,55 @@ def _train(max_steps, model='TwoDevices'):
   return local_training.train(f'stand_in_model.{model}')
 
 
-def _variables(runner):
+@pytest.fixture(scope='module')
+def _a_training(tmp_path_factory):
+  """A log directory with checkpoints of steps 1 and 20, and what made it."""
+  logdir = tmp_path_factory.mktemp('training')
+  with local_training.settings(logdir):
+    runner, losses = _train(20)
+  return logdir, runner, losses
+
+
+@pytest.fixture
+def trained(local_run, _a_training):
+  """The log directory, with what a training of 20 steps has left there."""
+  shutil.copytree(_a_training[0], local_run, dirs_exist_ok=True)
+  FLAGS.max_steps = 20
+  return local_run
+
+
+def test_trains_and_saves_after_the_last_step(trained, _a_training):
+  _, _, losses = _a_training
+  assert list(losses) == list(range(1, 21))
+  assert losses[20] < losses[1]
+  assert tf.train.latest_checkpoint(trained / 'train').endswith('00000020')
+  assert (trained / 'train' / 'model_analysis.txt').exists()
+
+
+def test_weights_and_slots_are_on_the_device_of_their_layer(_a_training):
+  _, runner, _ = _a_training
   with runner._graph.as_default():
-    return {v.op.name: v for v in tf.global_variables()}
-
-
-def test_weights_and_slots_are_on_the_device_of_their_layer(local_run):
-  manager, _ = _manager()
-  (runner,) = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
-  variables = _variables(runner)
+    variables = {v.op.name: v for v in tf.global_variables()}
   for k in range(2):
-    for suffix in (
-      'w/var',
-      'w/var/Adam',
-      'w/var/Adam_1',
-      'b/var',
-      'b/var/Adam',
-    ):
+    for suffix in ('w/var', 'w/var/Adam', 'w/var/Adam_1', 'b/var'):
       variable = variables[f'two_devices/layer_{k}/{suffix}']
       assert variable.device == f'{DEVICE}{k}', variable.name
 
 
-def test_trains_and_saves_after_the_last_step(local_run):
-  _, losses = _train(12)
-  assert list(losses) == list(range(1, 13))
-  assert losses[12] < losses[1]
-  assert tf.train.latest_checkpoint(local_run / 'train').endswith('00000012')
-  assert (local_run / 'train' / 'model_analysis.txt').exists()
+def test_goes_on_from_the_checkpoint_until_nothing_is_left_to_do(trained):
+  _, losses = _train(22)
+  assert list(losses) == [21, 22]
+  assert tf.train.latest_checkpoint(trained / 'train').endswith('00000022')
+  assert _train(22)[1] == {}
 
 
-def test_goes_on_from_the_checkpoint_until_nothing_is_left_to_do(local_run):
-  _train(3)
-  _, losses = _train(5)
-  assert list(losses) == [4, 5]
-  assert tf.train.latest_checkpoint(local_run / 'train').endswith('00000005')
-  assert _train(5)[1] == {}
-
-
-def test_a_checkpoint_of_another_model_is_named(local_run):
-  _train(1)
+def test_a_checkpoint_of_another_model_is_named(trained):
   FLAGS.model_params_override = 'task.hidden:16'
   with pytest.raises(
     user_error.UserError,
-    match=r'ckpt-00000001 .*layer_0.* has shape \[(64, )?32\].*--logdir',
+    match=r'ckpt-00000020 .*layer_0.* has shape \[(64, )?32\].*--logdir',
   ):
-    _train(2)
+    _train(22)
 
 
 def test_an_error_in_a_step_ends_the_run_at_once(local_run):
@@ -82,8 +87,7 @@ def test_an_error_in_a_step_ends_the_run_at_once(local_run):
 
 
 @pytest.mark.parametrize('num_devices', [1, 2])
-def test_evaluates_all_held_out_examples(local_run, num_devices):
-  _train(20)
+def test_evaluates_all_held_out_examples(trained, num_devices):
   FLAGS.worker_split_size = num_devices
   manager, trial = _manager()
   (evaler,) = manager.CreateRunners(['evaler_Test'], FLAGS.logdir)
@@ -95,9 +99,8 @@ def test_evaluates_all_held_out_examples(local_run, num_devices):
 
 
 def test_one_checkpoint_is_evaluated_once_and_left_out_ones_are_said(
-  local_run, capsys
+  trained, capsys
 ):
-  _train(2)
   FLAGS.job = 'evaler_once_Test@1'
   manager, trial = _manager()
   manager.RunEvalerOnce()
@@ -123,11 +126,8 @@ def test_params_are_written_and_it_is_said_where(local_run, capsys):
   assert not (local_run / 'train-params.txt').exists()
 
 
-def test_the_evaler_takes_the_one_before_a_damaged_checkpoint(
-  local_run, capsys
-):
-  _train(2)
-  for data in (local_run / 'train').glob('ckpt-00000002.data-*'):
+def test_the_evaler_takes_the_one_before_a_damaged_checkpoint(trained, capsys):
+  for data in (trained / 'train').glob('ckpt-00000020.data-*'):
     data.write_bytes(b'')
   manager, trial = _manager()
   runners_of_job = manager.CreateRunners(['evaler_Test'], FLAGS.logdir)
@@ -138,7 +138,7 @@ def test_the_evaler_takes_the_one_before_a_damaged_checkpoint(
   assert (evaluation.step, evaluation.num_examples) == (1, 364)
   shown = capsys.readouterr().out
   assert 'Warning: ' in shown
-  assert 'ckpt-00000002 is damaged (' in shown
+  assert 'ckpt-00000020 is damaged (' in shown
   assert shown.count('trying an older one') == 1
 
 

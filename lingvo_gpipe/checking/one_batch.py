@@ -103,8 +103,8 @@ def run(
   Args:
     params: The model's Params.
     num_devices: CPU devices of this process, for the cells.
-    given: The mini-batch and the weights; None to take a mini-batch from the
-      model's input, and its initial weights.
+    given: The mini-batch and the weights; None to take the input's next
+      mini-batch and initial weights.
     plain: Whether layers run in sequence, without a pipeline.
     steps: Global steps at which to run, each with the same batch and weights.
 

@@ -132,11 +132,7 @@ class RunnerManager(inspection.InspectingManager):
     return FLAGS.worker_split_size if FLAGS.run_locally else 1
 
   def _MatchDevices(self):
-    """Has a pipeline's devices match its cells, if the model fixes these.
-
-    Raises:
-      UserError: if a flag gives it fewer.
-    """
+    """Has a pipeline's devices match its cells, if the model fixes these."""
     cfg = self.model_registry.GetParams(self._model_name, 'Train')
     fixed = devices.fixed_pipelines(cfg, FLAGS.schedule)
     if fixed and FLAGS['worker_split_size'].using_default_value:
@@ -270,14 +266,11 @@ class RunnerManager(inspection.InspectingManager):
 
   def StartRunners(self, all_runners):
     """Runs `all_runners`; returns when all are done, or raises what one did."""
-    if len(all_runners) == 1 and not all_runners[0].enqueue_ops:
-      loops = [all_runners[0].Start]
-    else:
-      loops = []
-      for runner in all_runners:
-        loops.append(runner.Start)
-        for op in runner.enqueue_ops or []:
-          loops.append(functools.partial(runner.StartEnqueueOp, op))
+    loops = []
+    for runner in all_runners:
+      loops.append(runner.Start)
+      for op in runner.enqueue_ops or []:
+        loops.append(functools.partial(runner.StartEnqueueOp, op))
     try:
       if len(loops) == 1 and self._watch is None:
         loops[0]()
@@ -288,15 +281,10 @@ class RunnerManager(inspection.InspectingManager):
         raise
       raise self._watch.explain(error) from error
     finally:
-      _flush_summaries(all_runners)
-
-
-def _flush_summaries(all_runners):
-  """Writes what the runners' summary writers still hold."""
-  for runner in all_runners:
-    writer = getattr(runner, '_summary_writer', None)
-    if writer is not None:
-      writer.flush()
+      for runner in all_runners:
+        writer = getattr(runner, '_summary_writer', None)
+        if writer is not None:
+          writer.flush()
 
 
 def _run_side_by_side(loops, watch=None):

@@ -23,7 +23,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 
 from lingvo_gpipe.engine import graph_function, graph_walks
-from lingvo_gpipe.training import due_updates, first_error, logs, non_finite
+from lingvo_gpipe.training import first_error, logs, non_finite
 
 tf.flags.DEFINE_enum(
   'on_nan_loss',
@@ -40,6 +40,8 @@ FLAGS = tf.flags.FLAGS
 _CHECKS = ('CheckNumerics', 'CheckNumericsV2', 'Assert')
 # So many steps skipped one after the other mean that training is broken.
 MAX_SKIPPED = 10
+_CONDITIONALS = ('If', 'Case')
+_READS = ('VarHandleOp', 'ReadVariableOp', 'Identity', 'Const')
 _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 
 
@@ -102,7 +104,7 @@ def _gate(train_op, loss, name):
 
   Returns:
     Two lists of ops: the checks, Lingvo's of gradients among them, and what is
-    due even if the step is skipped, see `due_updates`.
+    due even if the step is skipped.
   """
   with non_finite.beside(loss.op):
     check = tf.debugging.check_numerics(loss, 'The loss is not finite', name)
@@ -118,7 +120,7 @@ def _gate(train_op, loss, name):
       behind.add(op)  # Too late to keep anything from being written.
     elif op.type in _CHECKS:
       checks.append(op)
-  due = due_updates.again(writers, [*forward, *checks])
+  due = _due_again(writers, [*forward, *checks])
   with tf.control_dependencies(checks):
     fine = tf.no_op(f'{name}_and_gradients')
   # No writer comes before a check, so no circle can come of it.
@@ -127,6 +129,66 @@ def _gate(train_op, loss, name):
     if not _in_loop(op):
       op._add_control_input(fine)
   return checks, due
+
+
+# -- What is due at a step even if the step itself is skipped.
+#
+# Some updates are made at given steps, whatever the batch: an accumulator of
+# gradients is applied and emptied every few steps, a layer copies its weights.
+# If they were skipped with a step whose loss is not finite they would come one
+# period late:
+#
+#     steps of an accumulator   0  1  NaN | 3  4  5
+#     with the third skipped    +  +  apply and empty: two batches, then three
+#     left out                  +  +      | +  +  +  apply: five batches at once
+#
+# Such an update is a conditional that depends on variables alone, among them
+# the global step. Here it is put into the graph once more, free of all that
+# waits for the loss.
+
+
+def _due_again(writers, of_batch):
+  """Puts a training step's due updates into the graph once more.
+
+  Args:
+    writers: Ops of the step that write to variables, each after what it needs.
+    of_batch: Ops of the forward pass, and checks. What is computed from their
+      results is no due update, unless they only read variables.
+
+  Returns:
+    Ops that run the copies, one after the other.
+  """
+  tainted = {op for op in of_batch if op.type not in _READS}
+  copies = []
+  for op in writers:
+    if op.type not in _CONDITIONALS:
+      continue
+    needs = non_finite.in_order([op], control_inputs=False)
+    if tainted.isdisjoint(needs):
+      copies.append(_copy(op, needs, after=copies[-1:]))
+  return copies
+
+
+def _copy(op, needs, after):
+  """Copies `op` and what it needs, but for the handles of variables."""
+  graph_def = tf.GraphDef()
+  graph_def.versions.CopyFrom(op.graph.graph_def_versions)
+  handles = {}
+  for need in needs:
+    if need.type == 'VarHandleOp':
+      handles.update((t.name, t) for t in need.outputs)
+      continue
+    node = graph_def.node.add()
+    node.CopyFrom(need.node_def)
+    node.input[:] = [name for name in node.input if not name.startswith('^')]
+    node.attr.pop('_class', None)  # Colocation with what is not copied.
+  with tf.control_dependencies(None), tf.control_dependencies(after):
+    [copy] = tf.import_graph_def(
+      graph_def, handles, [op.name], name='if_the_step_is_skipped'
+    )
+    # What waits for a conditional itself, not for an output, is not kept
+    # waiting: TensorFlow loses the edge when it takes the conditional apart.
+    return tf.identity(copy.outputs[0]).op if copy.outputs else copy
 
 
 class LossGuard:

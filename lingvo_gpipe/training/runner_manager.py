@@ -25,7 +25,7 @@ from lingvo_gpipe.training import (
   inspection,
   jobs,
   listeners,
-  model_overrides,
+  model_lookup,
   pipeline_params,
   runners,
   trainer_flags,  # noqa: F401  (it defines flags)
@@ -60,7 +60,7 @@ class RunnerManager(inspection.InspectingManager):
 
   def __init__(self, model, trial=None, devices_flag='worker_split_size'):
     super().__init__(model)
-    model_overrides.install()
+    model_lookup.explain_overrides()
     self._devices_flag = devices_flag
     self._trial = trial or listeners.ObservingTrial()
     # The step at which the training ends; known once its Params are.

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -93,20 +94,17 @@ def threads(monkeypatch):
   return put
 
 
-def test_ops_are_kept_on_one_thread(threads):
-  found = threads()
+@pytest.mark.parametrize(
+  ('chosen', 'variable', 'expected'),
+  [(0, '', 1), (3, '', 3), (0, '2', 0)],
+)
+def test_ops_are_kept_on_one_thread_unless_a_number_was_chosen(
+  threads, monkeypatch, chosen, variable, expected
+):
+  monkeypatch.setenv('TF_NUM_INTRAOP_THREADS', variable)
+  found = threads(chosen)
   assert cpu_devices.keep_ops_on_one_thread()
-  assert found.chosen == 1
-
-
-def test_a_number_of_threads_that_was_chosen_stays(threads, monkeypatch):
-  found = threads(chosen=3, started=True)
-  assert cpu_devices.keep_ops_on_one_thread()
-  assert found.chosen == 3
-  monkeypatch.setenv('TF_NUM_INTRAOP_THREADS', '2')
-  found = threads()
-  assert cpu_devices.keep_ops_on_one_thread()
-  assert found.chosen == 0
+  assert found.chosen == expected
 
 
 def test_sessions_of_several_devices_keep_ops_on_one_thread(threads):
@@ -117,14 +115,11 @@ def test_sessions_of_several_devices_keep_ops_on_one_thread(threads):
   assert found.chosen == 1
 
 
-def test_that_it_is_too_late_is_logged(threads, monkeypatch):
-  logged = []
-  monkeypatch.setattr(
-    logging, 'log_first_n', lambda level, text, n: logged.append(text)
-  )
+def test_that_it_is_too_late_is_logged(threads):
   threads(started=True)
-  assert not cpu_devices.keep_ops_on_one_thread()
-  assert 'TF_NUM_INTRAOP_THREADS=1' in logged[0]
+  with mock.patch.object(logging, 'log_first_n') as logged:
+    assert not cpu_devices.keep_ops_on_one_thread()
+  assert 'TF_NUM_INTRAOP_THREADS=1' in logged.call_args.args[1]
 
 
 _BUILD = """

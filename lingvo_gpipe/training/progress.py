@@ -36,7 +36,7 @@ def _own_metrics(metrics):
   return sorted(names, key=lambda name: name != 'loss')[:_MAX_METRICS]
 
 
-def counts(metrics):
+def _counts(metrics):
   """What is in a mini-batch: {unit: number}, of tokens and examples."""
   return {
     unit: _value(metrics, name)
@@ -58,6 +58,9 @@ class Progress(listeners.StepListener):
     line_seconds: Without a terminal: seconds between lines, at least.
     note: A function that returns what else to say, '' for nothing.
     clock: A function that returns seconds.
+
+  Attributes:
+    last_counts: What the last mini-batch had, {unit: number}.
   """
 
   def __init__(
@@ -78,6 +81,7 @@ class Progress(listeners.StepListener):
     self._recent = collections.deque(maxlen=_WINDOW + 1)
     self._next_line = None
     self._bar = None
+    self.last_counts = {}
 
   def _make_bar(self, first_step):
     try:
@@ -104,7 +108,8 @@ class Progress(listeners.StepListener):
 
   def after_step(self, step, metrics):
     now = self._clock()
-    self._recent.append((now, step, counts(metrics)))
+    self.last_counts = _counts(metrics)
+    self._recent.append((now, step, self.last_counts))
     text = self._describe(step, metrics)
     if self._bar is not None:
       self._bar.set_description_str(text, refresh=False)

@@ -70,16 +70,6 @@ class Run:
     self.stages[name] = time.monotonic() - started
 
 
-class _LastBatch(listeners.StepListener):
-  """Keeps what the last mini-batch had."""
-
-  def __init__(self):
-    self.counts = {}
-
-  def after_step(self, step, metrics):
-    self.counts = progress.counts(metrics)
-
-
 def train_evaluate_report(log, loading_seconds, more_listeners=list):
   """Trains the model that the flags name, evaluates it, prints a report.
 
@@ -131,8 +121,7 @@ def _train(model, cfg, run, more_listeners):
     lambda: cfg.train.max_steps,
     note=lambda: 'timing one core' if times.on_one_core else '',
   )
-  batch = _LastBatch()
-  trial = listeners.ObservingTrial([times, batch, bar, *more_listeners])
+  trial = listeners.ObservingTrial([times, bar, *more_listeners])
   manager = runner_manager.RunnerManager(model, trial)
   with run.stage('graph'):
     runners = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
@@ -150,7 +139,7 @@ def _train(model, cfg, run, more_listeners):
     run.num_micro_batches = pipeline_report.num_micro_batches(pipeline)
     break
   run.times = times.summary()
-  run.per_step = batch.counts
+  run.per_step = bar.last_counts
 
 
 def _evaluate(model, run):

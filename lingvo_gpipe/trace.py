@@ -25,7 +25,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lingvo_gpipe import launch_local, schedules, trainer
+from lingvo_gpipe import launch_local, trainer
 from lingvo_gpipe.tracing import picture
 from lingvo_gpipe.training import command, user_error
 
@@ -104,12 +104,8 @@ def _parser(name: str) -> argparse.ArgumentParser:
     help='let workers listen on every network interface if the system does not '
     'allow a private network; see launch_local',
   )
-  add(
-    '--micro_batches',
-    type=command.at_least(1),
-    help='M (default: the model says)',
-  )
   for option, what in (
+    ('micro_batches', 'M'),
     ('schedule', "the schedule's name"),
     ('recompute', 'the recompute policy'),
   ):
@@ -120,13 +116,6 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
   """Leaves the program if something is wrong that shows without TensorFlow."""
-  for name, allowed in (
-    ('schedule', schedules.SCHEDULE_NAMES),
-    ('recompute', schedules.RECOMPUTE_POLICIES),
-  ):
-    value = getattr(args, name)
-    if value is not None and value not in allowed:
-      parser.error(f'--{name}={value} must be one of {", ".join(allowed)}')
   for flag in args.trainer_flags:
     name = flag.lstrip('-').partition('=')[0]
     if name in _OWN:

@@ -14,8 +14,14 @@ from lingvo_gpipe import launch_local, trace
     (['--model=x', '--steps=0'], '--steps: 0 must be a whole number, 1 or'),
     (['--model=x', '--steps=two'], '--steps: two must be a whole number'),
     (['--model=x', '--devices=0'], '--devices: 0 must'),
-    (['--model=x', '--schedule=zigzag'], '--schedule=zigzag must be one of'),
-    (['--model=x', '--recompute=x'], '--recompute=x must be one of always'),
+    (
+      ['--model=x', '--schedule=zigzag'],
+      '=zigzag: value should be one of <gpipe',
+    ),
+    (
+      ['--model=x', '--recompute=x'],
+      '=x: value should be one of <always',
+    ),
     (['--model=x', '--step=3'], 'unrecognized arguments: --step=3'),
     (['--model=x', '--', '--max_steps=3'], '--max_steps is set here'),
     (['--model=x', '--', 'steps'], "'steps': not a flag"),

@@ -22,7 +22,7 @@ import lingvo.compat as tf
 from lingvo_gpipe.costing.model_costs import model_costs, shapes_of
 from lingvo_gpipe.cutting import units
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.cutting.cut_table import CutTable, cut_table
+from lingvo_gpipe.cutting.cut_table import CutTable
 from lingvo_gpipe.cutting.partitioner import (
   Partition,
   PartitionError,
@@ -67,9 +67,7 @@ class PipelinePlan:
     """The plan as a table; devices are numbered if they have no names."""
     if devices is None:
       devices = [str(cell.device) for cell in self.partition.cells]
-    return cut_table(
-      self.partition, self.basis, devices, splits_given=self.splits_given
-    )
+    return CutTable(self.partition, self.basis, devices, self.splits_given)
 
 
 @dataclasses.dataclass(frozen=True)

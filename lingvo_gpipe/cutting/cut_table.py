@@ -3,11 +3,12 @@
 """What a cut makes of a model: one row a cell, as data and as text."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import text_table
-from lingvo_gpipe.cutting.partitioner import Partition
+from lingvo_gpipe.cutting.partitioner import Partition, PartitionCell
 from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.schedules import TaskKind
 
@@ -59,28 +60,56 @@ class CutTable:
   """All cells of a pipeline, and how well they fit together.
 
   Attributes:
-    rows: The cells.
+    partition: The cells.
     basis: What a layer's cost is, such as 'flops'.
-    schedule: The schedule's name.
-    num_micro_batches: M.
-    recompute: The recompute policy.
-    device_bytes: For each device, what it needs.
-    imbalance: The largest cell's cost over the mean.
-    bubble: The share of device time without a task, with these costs.
-    even_bubble: The same if all cells cost the same.
+    devices: The name of each cell's device.
     splits_given: Whether the user chose the cut.
   """
 
-  rows: tuple[CutRow, ...]
+  partition: Partition
   basis: str
-  schedule: str
-  num_micro_batches: int
-  recompute: str
-  device_bytes: tuple[int, ...]
-  imbalance: float
-  bubble: float
-  even_bubble: float
-  splits_given: bool
+  devices: Sequence[str]
+  splits_given: bool = False
+
+  @functools.cached_property
+  def rows(self) -> tuple[CutRow, ...]:
+    """The cells."""
+    total = float(sum(cell.cost for cell in self.partition.cells)) or 1.0
+    return tuple(
+      _row(cell, device, float(cell.cost) / total)
+      for cell, device in zip(self.partition.cells, self.devices, strict=True)
+    )
+
+  @property
+  def imbalance(self) -> float:
+    """The largest cell's cost over the mean."""
+    return float(self.partition.imbalance)
+
+  @functools.cached_property
+  def bubble(self) -> float:
+    """The share of device time without a task, with these costs."""
+    durations: dict[tuple[TaskKind, int], float] = {}
+    for cell in self.partition.cells:
+      forward = float(sum(layer.forward for layer in cell.layers))
+      backward = max(float(cell.cost) - forward, 0.0)
+      durations[TaskKind.FORWARD, cell.index] = forward
+      durations[TaskKind.BACKWARD, cell.index] = backward
+    return float(schedules.simulate(self._schedule, durations).bubble)
+
+  @functools.cached_property
+  def even_bubble(self) -> float:
+    """The same if all cells cost the same."""
+    return float(schedules.simulate(self._schedule).bubble)
+
+  @functools.cached_property
+  def _schedule(self) -> schedules.Schedule:
+    spec = self.partition.spec
+    return schedules.make_schedule(
+      spec.schedule,
+      spec.cell_devices,
+      spec.num_micro_batches,
+      first_backward=self.partition.first_backward,
+    )
 
   def warnings(self) -> list[str]:
     """What is above 20%, imbalance or bubble, and what to do about it."""
@@ -95,7 +124,7 @@ class CutTable:
       warnings.append(
         f'{self.bubble:.0%} of the device time is bubble. With '
         f'{len(self.rows)} cells, set num_micro_batches to {least} or more '
-        f'(now {self.num_micro_batches}), or use fewer cells.'
+        f'(now {self.partition.spec.num_micro_batches}), or use fewer cells.'
       )
     elif self.bubble > _WARN_ABOVE and self.imbalance <= 1 + _WARN_ABOVE:
       warnings.append(
@@ -126,121 +155,56 @@ class CutTable:
     header = ['cell', 'device', 'layers', f'cost ({self.basis})', 'parameters']
     header += ['weights', 'gradients', 'optimizer', 'stash', 'activations']
     header += ['boundary']
-    devices = _short_names([row.device for row in self.rows])
+    devices = _short_names(self.devices)
     table = text_table.table(
       header,
       [
-        self._cells(row, device)
+        [
+          str(row.cell),
+          device,
+          row.layers_text,
+          f'{row.share:.1%}',
+          f'{row.parameters:,}',
+          format_bytes(row.weight_bytes, 1),
+          format_bytes(row.gradient_bytes, 1),
+          format_bytes(row.optimizer_bytes, 1),
+          format_bytes(row.stash_bytes, 1),
+          format_bytes(row.activation_bytes, 1),
+          format_bytes(row.boundary_bytes, 1),
+        ]
         for row, device in zip(self.rows, devices, strict=True)
       ],
     )
+    spec = self.partition.spec
     lines = [
       table,
-      f'{self.schedule}, M = {self.num_micro_batches}, recompute '
-      f'{self.recompute}: imbalance {self.imbalance:.2f} (largest cell over '
+      f'{spec.schedule}, M = {spec.num_micro_batches}, recompute '
+      f'{spec.recompute}: imbalance {self.imbalance:.2f} (largest cell over '
       f'mean), bubble {self.bubble:.1%} (with equal cells '
       f'{self.even_bubble:.1%}), largest device '
-      f'{format_bytes(max(self.device_bytes), 1)}.',
+      f'{format_bytes(max(self.partition.device_memory), 1)}.',
     ]
     lines += [f'Warning: {warning}' for warning in self.warnings()]
     return '\n'.join(lines)
 
-  def _cells(self, row: CutRow, device: str) -> list[str]:
-    return [
-      str(row.cell),
-      device,
-      row.layers_text,
-      f'{row.share:.1%}',
-      f'{row.parameters:,}',
-      *(
-        format_bytes(number, 1)
-        for number in (
-          row.weight_bytes,
-          row.gradient_bytes,
-          row.optimizer_bytes,
-          row.stash_bytes,
-          row.activation_bytes,
-          row.boundary_bytes,
-        )
-      ),
-    ]
 
-
-def cut_table(
-  partition: Partition,
-  basis: str,
-  devices: Sequence[str],
-  *,
-  splits_given: bool = False,
-) -> CutTable:
-  """Describes a partition.
-
-  Args:
-    partition: The partition.
-    basis: What its costs are.
-    devices: The name of each cell's device.
-    splits_given: Whether the user chose the cut.
-  """
-  spec = partition.spec
-  total = float(sum(cell.cost for cell in partition.cells)) or 1.0
-  rows = []
-  for cell, device in zip(partition.cells, devices, strict=True):
-    layers = partition.layers[cell.start : cell.end]
-    weights = sum(layer.weight_bytes for layer in layers)
-    slots = sum(layer.optimizer_bytes for layer in layers)
-    rows.append(
-      CutRow(
-        cell=cell.index,
-        device=device,
-        layers=tuple(layer.name for layer in layers),
-        share=float(cell.cost) / total,
-        parameters=sum(layer.parameters for layer in layers),
-        weight_bytes=weights,
-        gradient_bytes=cell.memory.state
-        + cell.memory.new_gradients
-        - weights
-        - slots,
-        optimizer_bytes=slots,
-        stash_bytes=cell.memory.stash,
-        activation_bytes=cell.memory.activations,
-        boundary_bytes=cell.crossing_bytes,
-      )
-    )
-  return CutTable(
-    rows=tuple(rows),
-    basis=basis,
-    schedule=spec.schedule,
-    num_micro_batches=spec.num_micro_batches,
-    recompute=spec.recompute,
-    device_bytes=partition.device_memory,
-    imbalance=float(partition.imbalance),
-    bubble=_bubble(partition),
-    even_bubble=float(schedules.simulate(_schedule(partition)).bubble),
-    splits_given=splits_given,
+def _row(cell: PartitionCell, device: str, share: float) -> CutRow:
+  weights = sum(layer.weight_bytes for layer in cell.layers)
+  slots = sum(layer.optimizer_bytes for layer in cell.layers)
+  memory = cell.memory
+  return CutRow(
+    cell=cell.index,
+    device=device,
+    layers=tuple(layer.name for layer in cell.layers),
+    share=share,
+    parameters=sum(layer.parameters for layer in cell.layers),
+    weight_bytes=weights,
+    gradient_bytes=memory.state + memory.new_gradients - weights - slots,
+    optimizer_bytes=slots,
+    stash_bytes=memory.stash,
+    activation_bytes=memory.activations,
+    boundary_bytes=cell.crossing_bytes,
   )
-
-
-def _schedule(partition: Partition) -> schedules.Schedule:
-  spec = partition.spec
-  return schedules.make_schedule(
-    spec.schedule,
-    spec.cell_devices,
-    spec.num_micro_batches,
-    first_backward=partition.first_backward,
-  )
-
-
-def _bubble(partition: Partition) -> float:
-  """The bubble with the cells' own costs as durations."""
-  durations: dict[tuple[TaskKind, int], float] = {}
-  for cell in partition.cells:
-    layers = partition.layers[cell.start : cell.end]
-    forward = float(sum(layer.forward for layer in layers))
-    durations[TaskKind.FORWARD, cell.index] = forward
-    durations[TaskKind.BACKWARD, cell.index] = max(
-      float(cell.cost) - forward, 0.0
-    )
-  return float(schedules.simulate(_schedule(partition), durations).bubble)
 
 
 def _short_names(devices: Sequence[str]) -> list[str]:

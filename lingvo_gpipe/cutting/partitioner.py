@@ -56,6 +56,7 @@ class PartitionCell:
     device: The device it lies on.
     start: Its first layer.
     end: The layer after its last.
+    layers: What its layers cost.
     cost: The sum of its layers' times, recomputation included.
     memory: What it needs.
     crossing_bytes: Bytes of a micro-batch that reach it from another device.
@@ -65,6 +66,7 @@ class PartitionCell:
   device: int
   start: int
   end: int
+  layers: tuple[LayerCost, ...]
   cost: Fraction
   memory: CellBytes
   crossing_bytes: int
@@ -231,6 +233,7 @@ def _cells(
       device=k % spec.num_devices,
       start=start,
       end=end,
+      layers=tuple(layers[start:end]),
       cost=spec.cell_cost(layers[start:end], k),
       memory=memory.of_cell(k, start, end),
       crossing_bytes=_crossing_bytes(layers, spec, positions, k),

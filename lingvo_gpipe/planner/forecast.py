@@ -190,9 +190,7 @@ def _fits(cut: Partition, device_memory: int | None) -> bool:
 def device_bytes(cut: Partition, device: int) -> DeviceBytes:
   """What one device of a partition needs, by kind."""
   cells = [cell for cell in cut.cells if cell.device == device]
-  layers = [
-    layer for cell in cells for layer in cut.layers[cell.start : cell.end]
-  ]
+  layers = [layer for cell in cells for layer in cell.layers]
   weights = sum(layer.weight_bytes for layer in layers)
   slots = sum(layer.optimizer_bytes for layer in layers)
   state = sum(cell.memory.state for cell in cells)
@@ -240,9 +238,8 @@ def task_times(
   """
   forward, backward = [], []
   for cell in cut.cells:
-    layers = cut.layers[cell.start : cell.end]
-    forward.append(float(sum(layer.forward for layer in layers)) * unit)
-    backward.append(float(sum(layer.backward for layer in layers)) * unit)
+    forward.append(float(sum(x.forward for x in cell.layers)) * unit)
+    backward.append(float(sum(x.backward for x in cell.layers)) * unit)
   again = schedules.recomputed(schedule, cut.spec.recompute)
 
   def time_of(task: Task) -> float:

@@ -5,7 +5,8 @@
 import dataclasses
 import functools
 
-from lingvo_gpipe.cutting import cut_table, text_table
+from lingvo_gpipe.cutting import text_table
+from lingvo_gpipe.cutting.cut_table import CutTable
 from lingvo_gpipe.cutting.units import format_bytes, format_seconds
 from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast
@@ -45,7 +46,7 @@ class PlanReport:
     work, shown = self.workload, self.shown
     setting, size = shown.setting, work.mini_batch_size or 'unknown size'
     devices = [str(cell.device) for cell in shown.partition.cells]
-    table = cut_table.cut_table(shown.partition, work.basis, devices)
+    table = CutTable(shown.partition, work.basis, devices)
     return (
       f'{work.name}: {work.parameters:,} parameters in {len(work.layers)} '
       f'layers, mini-batch of {size}\nK = {setting.num_cells} cells on '

@@ -16,10 +16,9 @@ from lingvo_gpipe.cutting.cut_problem import (
   PipelineSpec,
   Windows,
   least_largest_cost,
-  least_largest_floor,
 )
 from lingvo_gpipe.cutting.cut_search import CutSearch
-from lingvo_gpipe.cutting.memory_model import CellMemory, device_bytes
+from lingvo_gpipe.cutting.memory_model import device_bytes
 
 
 def _every_cut(num_layers, num_cells):
@@ -58,13 +57,6 @@ def test_windows_hold_all_positions_of_cuts_within_the_bound():
     assert least_largest_cost(problem) == min(
       _largest_cost(problem, positions) for positions in every
     )
-
-
-def test_the_least_floor_is_below_any_cut():
-  layers = [LayerCost(f'{w}', weight_bytes=w) for w in (5, 1, 1, 4, 4)]
-  problem = CutProblem([1] * 5, 2, memory=CellMemory(layers, [1, 1], 'always'))
-  # 5 + 1 + 1 against 4 + 4, with gradients as large as the weights.
-  assert least_largest_floor(problem) == 16
 
 
 # -- Balance.
@@ -195,20 +187,6 @@ def test_a_search_with_little_room_finds_cuts_that_fit_and_admits_it(
     assert not hurried.is_proven or costs[0] == costs[1]
   assert num_found > 30
   assert num_dropped > 15
-
-
-def test_without_a_binding_limit_sharing_devices_changes_nothing():
-  rng = random.Random(2)
-  for _ in range(50):
-    problem = _random_problem(rng)
-    free = cut_search.best_cut(problem, None)
-    assert free == cut_search.best_cut(problem, 10**6)
-    [cost] = (
-      CutSearch(problem, 10**6)
-      .best([cut_search.LARGEST_COST], problem.total_cost)
-      .values
-    )
-    assert cost == _largest_cost(problem, free.positions)
 
 
 def test_coarse_costs_leave_room_for_squares():

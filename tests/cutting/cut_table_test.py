@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the table of a cut."""
 
-import dataclasses
-
 import pytest
 
-from lingvo_gpipe.cutting.cut_table import cut_table
+from lingvo_gpipe.cutting.cut_table import CutTable
 from lingvo_gpipe.cutting.partitioner import LayerCost, PipelineSpec, partition
 
 
-def _table(times, num_cells, num_micro_batches, splits=None, basis='flops'):
+def _table(
+  times, num_cells, num_micro_batches, splits=None, basis='flops', devices=()
+):
   layers = [
     LayerCost(
       f'l{i}',
@@ -27,10 +27,9 @@ def _table(times, num_cells, num_micro_batches, splits=None, basis='flops'):
   spec = PipelineSpec(
     num_cells, num_micro_batches=num_micro_batches, schedule='1f1b'
   )
-  devices = [f'/cpu:{k}' for k in range(num_cells)]
-  return cut_table(
-    partition(layers, spec, splits), basis, devices, splits_given=bool(splits)
-  )
+  devices = devices or [f'/cpu:{k}' for k in range(num_cells)]
+  cut = partition(layers, spec, splits)
+  return CutTable(cut, basis, devices, splits_given=bool(splits))
 
 
 def test_rows_add_up_what_the_layers_need():
@@ -47,7 +46,7 @@ def test_rows_add_up_what_the_layers_need():
   assert (first.boundary_bytes, second.boundary_bytes) == (0, 100)
   # The second of two cells stashes one micro-batch at a time.
   assert (first.stash_bytes, second.stash_bytes) == (0, 100)
-  assert table.device_bytes[1] == 80 + 160 + 160 + 100 + 2000
+  assert table.partition.device_memory[1] == 80 + 160 + 160 + 100 + 2000
 
 
 def test_bubble_is_the_formulas_for_equal_cells_and_larger_for_others():
@@ -110,15 +109,7 @@ def test_the_text_names_cells_devices_and_layers():
   ],
 )
 def test_device_names_are_told_apart_in_few_letters(devices, short):
-  rows = _table([1, 1], 2, 8)
-  rows = dataclasses.replace(
-    rows,
-    rows=tuple(
-      dataclasses.replace(row, device=device)
-      for row, device in zip(rows.rows, devices, strict=True)
-    ),
-  )
-  lines = rows.to_text().splitlines()
+  lines = _table([1, 1], 2, 8, devices=devices).to_text().splitlines()
   for line, name in zip(lines[2:4], short, strict=True):
     assert line.split('|')[2].strip().startswith(name)
     assert 'job' not in line

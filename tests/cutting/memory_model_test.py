@@ -5,7 +5,6 @@
 import dataclasses
 import random
 
-import numpy as np
 import pytest
 
 from lingvo_gpipe import schedules
@@ -52,15 +51,6 @@ def test_several_micro_batches_gradients_are_added_to_their_sums(recompute):
   assert alone.of_cell(0, 0, 3).new_gradients == 0
 
 
-def test_two_slots_make_20_bytes_a_weight():
-  layers = [LayerCost('a', weight_bytes=4, optimizer_bytes=8)]
-  sizes = [
-    CellMemory(layers, [1], 'always', num_micro_batches=m).of_cell(0, 0, 1)
-    for m in (1, 2, 16)
-  ]
-  assert [size.total for size in sizes] == [16, 20, 20]
-
-
 def test_a_device_runs_one_cell_at_a_time():
   cells = [CellBytes(1, 10, 100), CellBytes(2, 20, 300)]
   assert memory_model.device_bytes(cells) == (333,)
@@ -69,17 +59,6 @@ def test_a_device_runs_one_cell_at_a_time():
   cells = [CellBytes(1, 10, 100, 250), CellBytes(2, 20, 300, 5)]
   assert memory_model.device_bytes(cells) == (33 + 350,)
   assert cells[0].total == 361
-
-
-def test_many_cells_at_once_give_the_same_as_one_by_one():
-  memory = CellMemory(LAYERS, [2, 1], 'except_last', input_bytes=9)
-  starts, ends = np.arange(3)[:, None], np.arange(1, 4)[None, :]
-  held, transient = memory.parts(0, starts, ends)
-  for start in range(3):
-    for end in range(start + 1, 4):
-      cell = memory.of_cell(0, start, end)
-      assert held[start, end - 1] == cell.state + cell.stash
-      assert transient[start, end - 1] == cell.activations
 
 
 def test_floors_are_never_above_what_cells_need():
@@ -127,11 +106,6 @@ def test_peak_stash_is_what_the_simulator_finds(schedule):
 def test_peak_stash_of_huge_schedules_is_the_limit():
   assert memory_model.peak_stash('1f1b', [0, 1, 0, 1], 10**9) == (4, 3, 2, 1)
   assert memory_model.peak_stash('gpipe', [0, 0], 10**9) == (10**9, 10**9)
-
-
-def test_unknown_policies_are_refused():
-  with pytest.raises(ValueError, match=r"'sometimes'.*'except_last'"):
-    CellMemory(LAYERS, [1], 'sometimes')
 
 
 def test_numbers_too_large_to_count_are_refused():

@@ -406,37 +406,6 @@ def test_shared_devices_are_named_with_all_their_cells():
   )
 
 
-def test_a_memory_limit_moves_the_cut():
-  # By cost alone the cells would be of three layers each; the first three do
-  # not fit together.
-  layers = _layers(3, forward=1, weight_bytes=10) + _layers(3, forward=1)
-  assert partition(layers, PipelineSpec(2)).sizes == (3, 3)
-  assert partition(layers, PipelineSpec(2, device_memory=45)).sizes == (2, 4)
-
-
-def test_the_stash_of_the_schedule_counts():
-  # Each cell keeps what it is given: 4 micro-batches of it under fill-drain.
-  layers = _layers(4, forward=1, output_bytes=100)
-  spec = PipelineSpec(2, num_micro_batches=4, device_memory=350)
-  with pytest.raises(PartitionError, match='too much'):
-    partition(layers, spec)
-  found = partition(layers, dataclasses.replace(spec, schedule='1f1b'))
-  # The last cell does not recompute.
-  assert [cell.cost for cell in found.cells] == [2, 3]
-  assert found.device_memory == (0, 100)
-
-
-def test_bytes_decide_between_equally_large_cells():
-  outputs = [5, 5, 1, 5, 5]
-  layers = [
-    LayerCost(f'layer{i}', forward=cost, output_bytes=output)
-    for i, (cost, output) in enumerate(
-      zip([9, 1, 0, 0, 10], outputs, strict=True)
-    )
-  ]
-  assert partition(layers, PipelineSpec(2)).splits == (3,)
-
-
 def test_splits_are_described_and_checked():
   layers = _layers(5, forward=1, backward=2, output_bytes=7, weight_bytes=3)
   found = partition(layers, PipelineSpec(3), splits=[1, 2])
@@ -453,13 +422,6 @@ def test_splits_are_described_and_checked():
       partition(layers, PipelineSpec(3), splits=splits)
   with pytest.raises(PartitionError, match='with the given splits'):
     partition(layers, PipelineSpec(3, device_memory=20), splits=[1, 2])
-
-
-def test_one_device_has_no_crossing_bytes():
-  layers = _layers(4, forward=1, output_bytes=7)
-  assert (
-    partition(layers, PipelineSpec(1, cells_per_device=2)).crossing_bytes == 0
-  )
 
 
 @pytest.mark.parametrize(

@@ -72,11 +72,8 @@ def profile_layers(
   layers: Sequence[Any],
   names: Sequence[str],
   input_specs: Any,
-  *,
-  optimizer_slots: int = 2,
+  training: weights.Training,
   named_specs: Mapping[str, Any] | None = None,
-  is_trained: weights.IsTrained = None,
-  inputs_trained: bool = False,
 ) -> list[LayerProfile]:
   """What each layer is called with, returns and costs, in its place.
 
@@ -84,20 +81,16 @@ def profile_layers(
   data; moving numbers counts nothing. The backward pass is that of a layer in
   a pipeline: gradients of weights, and, but for the first layer, of the
   arguments that the layer before it gives a gradient. It reaches no layer
-  before the first in which something is trained, unless `inputs_trained`. A
-  type of op that cannot be counted is logged once.
+  before the first in which something is trained, unless the inputs are. A type
+  of op that cannot be counted is logged once.
 
   Args:
     layers: Params of the layers, in order, as a flat list.
     names: The layers' names within the model.
     input_specs: What the first is called with: a nest of tf.TensorSpec of one
       micro-batch. A tuple stands for several arguments.
-    optimizer_slots: float32 numbers that the optimizer keeps for each
-      parameter.
-    named_specs: The same for the side inputs of the pipeline, by name.
-    is_trained: Maps the name of a variable, which begins with that of its
-      layer, to whether it is trained; None if all are.
-    inputs_trained: Whether the inputs come from weights that are trained.
+    training: What is trained.
+    named_specs: As `input_specs`, for the pipeline's side inputs, by name.
 
   Returns:
     A profile for each layer. Bytes are those of one micro-batch; weights that
@@ -117,10 +110,9 @@ def profile_layers(
     )
   if not layers:
     return []
+  profiler = _Profiler(layers, names, training)
   return in_build_thread(
-    lambda: _Profiler(
-      layers, names, optimizer_slots, is_trained, inputs_trained
-    ).run(to_tuple(input_specs), named_specs)
+    lambda: profiler.run(to_tuple(input_specs), named_specs)
   )
 
 
@@ -131,15 +123,11 @@ class _Profiler:
     self,
     layers: Sequence[Any],
     names: Sequence[str],
-    slots: int,
-    is_trained: weights.IsTrained,
-    inputs_trained: bool,
+    training: weights.Training,
   ):
     self._layers = layers
     self._names = names
-    self._slots = slots
-    self._is_trained = is_trained
-    self._inputs_trained = inputs_trained
+    self._training = training
     self._first_trained = 0
     self._traces: ParamsCache[LayerFlops] = ParamsCache()
     self._built: ParamsCache[weights.Weights] = ParamsCache()
@@ -218,10 +206,11 @@ class _Profiler:
   ) -> list[LayerProfile]:
     profiles: list[LayerProfile] = []
     trained = [
-      flops.trace.trained(name, call, self._is_trained)
+      flops.trace.trained(name, call, self._training.is_trained)
       for name, (flops, call) in zip(self._names, traces, strict=True)
     ]
-    if self._is_trained is not None and not self._inputs_trained:
+    training = self._training
+    if training.is_trained is not None and not training.inputs_trained:
       self._first_trained = next(
         (i for i, flags in enumerate(trained) if any(flags)), len(traces)
       )
@@ -255,7 +244,9 @@ class _Profiler:
     trained: tuple[bool, ...],
   ) -> tuple[LayerProfile, tuple[bool, ...]]:
     """One layer's profile, and which of its inputs have a gradient."""
-    input_gradients = self._inputs_trained or index > self._first_trained
+    input_gradients = (
+      self._training.inputs_trained or index > self._first_trained
+    )
     key = (id(flops), given, input_gradients, trained)
     if key not in self._backwards:
       with explained(self._names[index], self._layers[index], call):
@@ -263,7 +254,7 @@ class _Profiler:
     back = self._backwards[key]
     cost = dataclasses.replace(
       weights.weight_cost(
-        self._names[index], flops.trace.weights, self._slots, self._is_trained
+        self._names[index], flops.trace.weights, self._training
       ),
       forward=flops.forward,
       backward=back.flops,

@@ -130,29 +130,16 @@ def _count(
   named: Mapping[str, Any],
   trained: TrainedVariables,
 ) -> _Counted:
-  slots = params.optimizer_slots
   is_trained = trained.in_pipeline if trained.filters else None
   inputs_trained = is_trained is not None and any(
     weights.has_trained(layer, is_trained) for layer in params.before_tpl
   )
-  if basis == 'params':
-    costs = weights.parameter_costs(
-      subs,
-      names,
-      optimizer_slots=slots,
-      is_trained=is_trained,
-      inputs_trained=inputs_trained,
-    )
-    return costs, ()
-  profiles = layer_profile.profile_layers(
-    subs,
-    names,
-    shapes,
-    optimizer_slots=slots,
-    named_specs=named,
-    is_trained=is_trained,
-    inputs_trained=inputs_trained,
+  training = weights.Training(
+    params.optimizer_slots, is_trained, inputs_trained
   )
+  if basis == 'params':
+    return weights.parameter_costs(subs, names, training), ()
+  profiles = layer_profile.profile_layers(subs, names, shapes, training, named)
   costs = [profile.cost for profile in profiles]
   if basis == 'measured':
     costs = measured_costs.measure_profiles(profiles, params.costs_file or None)

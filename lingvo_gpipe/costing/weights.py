@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import lingvo.compat as tf
@@ -25,6 +25,22 @@ _SLOT_BYTES = 4
 
 # Whether a variable is trained, by its name within the model; None for all.
 IsTrained: TypeAlias = Callable[[str], bool] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """What of a model is trained, and by what.
+
+  Attributes:
+    slots: float32 numbers that the optimizer keeps for each parameter.
+    is_trained: See there.
+    inputs_trained: Whether the first layer's inputs come from weights that are
+      trained.
+  """
+
+  slots: int = 2
+  is_trained: IsTrained = None
+  inputs_trained: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,16 +99,6 @@ class Weights:
     ]
 
 
-def _gradient_bytes(trained: Iterable[LayerVariable]) -> int:
-  """Bytes of the sums of gradients of variables."""
-  return sum(v.count * max(v.number_bytes, _SLOT_BYTES) for v in trained)
-
-
-def _optimizer_bytes(trained: Iterable[LayerVariable], slots: int) -> int:
-  """Bytes of an optimizer that keeps `slots` numbers for each parameter."""
-  return slots * _SLOT_BYTES * sum(v.count for v in trained)
-
-
 def weights_of(layer: Any) -> Weights:
   """The weights of a layer that has been built."""
   with layer._SelfVariableScope():
@@ -129,27 +135,25 @@ def build_weights(name: str, params: Any) -> Weights:
     return weights_of(layer)
 
 
-def weight_cost(
-  name: str, weights: Weights, slots: int, is_trained: IsTrained
-) -> LayerCost:
+def weight_cost(name: str, weights: Weights, training: Training) -> LayerCost:
   """The cost of a layer as far as its weights say it."""
-  trained = weights.trained(name, is_trained)
+  trained = weights.trained(name, training.is_trained)
+  slots = training.slots * sum(v.count for v in trained)
   return LayerCost(
     name=name,
     parameters=weights.parameters,
     weight_bytes=weights.weight_bytes,
-    gradient_bytes=_gradient_bytes(trained),
-    optimizer_bytes=_optimizer_bytes(trained, slots),
+    gradient_bytes=sum(
+      v.count * max(v.number_bytes, _SLOT_BYTES) for v in trained
+    ),
+    optimizer_bytes=training.slots
+    * _SLOT_BYTES
+    * sum(v.count for v in trained),
   )
 
 
 def parameter_costs(
-  layers: Sequence[Any],
-  names: Sequence[str],
-  *,
-  optimizer_slots: int = 2,
-  is_trained: IsTrained = None,
-  inputs_trained: bool = False,
+  layers: Sequence[Any], names: Sequence[str], training: Training
 ) -> list[LayerCost]:
   """The cost of each layer by its trainable parameters, without any shapes.
 
@@ -159,20 +163,16 @@ def parameter_costs(
   Args:
     layers: Params of the layers, in order, as a flat list.
     names: The layers' names within the model.
-    optimizer_slots: float32 numbers that the optimizer keeps for each
-      parameter.
-    is_trained: See there.
-    inputs_trained: Whether the first layer's inputs come from weights that are
-      trained.
+    training: What is trained.
   """
   costs: list[LayerCost] = []
-  has_backward = is_trained is None or inputs_trained
+  has_backward = training.is_trained is None or training.inputs_trained
   for name, built in zip(names, _build_all(layers, names), strict=True):
-    trained = sum(v.count for v in built.trained(name, is_trained))
+    trained = sum(v.count for v in built.trained(name, training.is_trained))
     has_backward = has_backward or trained > 0
     costs.append(
       dataclasses.replace(
-        weight_cost(name, built, optimizer_slots, is_trained),
+        weight_cost(name, built, training),
         forward=built.parameters,
         backward=(built.parameters + trained) if has_backward else 0,
         has_backward=has_backward,

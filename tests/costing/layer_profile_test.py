@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from lingvo.core import base_layer, layers, py_utils
 
-from lingvo_gpipe.costing import layer_profile, measure, measured_costs, weights
+from lingvo_gpipe.costing import measure, measured_costs
 from lingvo_gpipe.cutting import cost_model
 from lingvo_gpipe.models import image_layers
 from lingvo_gpipe.named_layers import NamedValueLayer, PutLayer, TakeLayer
@@ -61,7 +61,7 @@ def test_bytes_of_weights_gradients_and_slots(cost):
   params = image_layers.ReluConvBatchNorm.Params().Set(
     name='conv', input_dim=3, output_dim=5
   )
-  [layer] = cost([params], optimizer_slots=3)
+  [layer] = cost([params], slots=3)
   trained = 3 * 5 + 2 * 5
   assert layer.parameters == trained
   # The moving mean and variance are variables too.
@@ -182,9 +182,9 @@ def test_gradients_go_only_where_they_are_needed():
 
 
 def test_parameters_stand_for_times_without_shapes():
-  found = weights.parameter_costs(linear('a', 'b'), ['x/a', 'x/b'])
+  found = costed_layers.parameter_costs(linear('a', 'b'))
   assert found[1] == cost_model.LayerCost(
-    name='x/b',
+    name='b',
     forward=WIDTH**2,
     backward=2 * WIDTH**2,
     parameters=WIDTH**2,
@@ -311,16 +311,16 @@ def test_unknown_dimensions_are_refused():
 @pytest.mark.parametrize(
   ('args', 'message'),
   [
-    ((spec(2, 5),), r"Layer 'b/a' \(Linear\) cannot run on float32\[2, 5\]"),
+    ((spec(2, 5),), r"Layer 'a' \(Linear\) cannot run on float32\[2, 5\]"),
     (
       (spec(2, WIDTH), None, None),
-      r"Layer 'b/a' .*None, None.*takes from",
+      r"Layer 'a' .*None, None.*takes from",
     ),
   ],
 )
 def test_errors_name_the_layer_and_what_it_was_given(args, message):
   with pytest.raises(ValueError, match=message):
-    layer_profile.profile_layers(linear('a'), ['b/a'], args)
+    costed_layers.profiles(linear('a'), args)
 
 
 def test_layer_that_cannot_be_built_is_named():
@@ -490,7 +490,7 @@ def test_damaged_file_is_named(text, tmp_path):
 
 
 def test_no_layers_have_no_costs():
-  assert layer_profile.profile_layers([], [], spec(2, WIDTH)) == []
+  assert costed_layers.profiles([], spec(2, WIDTH)) == []
 
 
 def _of_frozen(*layers, trained, **kwargs):

@@ -5,9 +5,11 @@
 from lingvo_gpipe.costing import layer_profile, measured_costs, weights
 
 
-def profiles(layers, input_specs, **kwargs):
+def profiles(layers, input_specs, named_specs=None, **training):
   names = [params.name for params in layers]
-  return layer_profile.profile_layers(layers, names, input_specs, **kwargs)
+  return layer_profile.profile_layers(
+    layers, names, input_specs, weights.Training(**training), named_specs
+  )
 
 
 def flops_costs(layers, input_specs, **kwargs):
@@ -18,6 +20,6 @@ def measured(layers, input_specs, file=None):
   return measured_costs.measure_profiles(profiles(layers, input_specs), file)
 
 
-def parameter_costs(layers, **kwargs):
+def parameter_costs(layers, **training):
   names = [params.name for params in layers]
-  return weights.parameter_costs(layers, names, **kwargs)
+  return weights.parameter_costs(layers, names, weights.Training(**training))

@@ -29,29 +29,27 @@ import tempfile
 import time
 
 
-class _Recorder:
-  """Appends 'step loss' to a file after each step; the loss is exact."""
-
-  def __init__(self, path):
-    self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-
-  def trainer_built(self, runner):
-    pass
-
-  def before_step(self, step):
-    pass
-
-  def after_step(self, step, metrics):
-    loss = float(metrics['loss'][0])
-    os.write(self._file, f'{step} {loss.hex()}\n'.encode())
-
-
 def _train(args, logdir, record):
-  """Runs the trainer; never returns."""
+  """Runs the trainer; never returns.
+
+  Args:
+    args: The command's.
+    logdir: The log directory.
+    record: A file to which 'step loss' is added after each step; the loss is
+      exact.
+  """
   from lingvo_gpipe import trainer
   from lingvo_gpipe.tracing import step_tracer
+  from lingvo_gpipe.training import listeners
 
-  step_tracer.listeners = lambda: [_Recorder(record)]
+  file = os.open(record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+  class Recorder(listeners.StepListener):
+    def after_step(self, step, metrics):
+      loss = float(metrics['loss'][0])
+      os.write(file, f'{step} {loss.hex()}\n'.encode())
+
+  step_tracer.listeners = lambda: [Recorder()]
   os.dup2(os.open(f'{record}.out', os.O_WRONLY | os.O_CREAT, 0o644), 1)
   status = trainer.main(
     [
@@ -225,23 +223,23 @@ class _Trainings:
     ]
 
 
-def main():
+def _parser():
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument(
-    '--model', default='image.digits.AmoebaNetD', help='A registered model.'
-  )
-  parser.add_argument('--moments', type=int, default=20, help='Kills.')
-  parser.add_argument(
-    '--steps', type=int, default=60, help='Steps of each training.'
-  )
-  parser.add_argument(
-    '--devices', type=int, default=2, help='CPU devices of the pipeline.'
-  )
-  parser.add_argument('--seed', type=int, default=0, help='Of the moments.')
-  parser.add_argument(
+  add = parser.add_argument
+  add('--model', default='image.digits.AmoebaNetD', help='A registered model.')
+  add('--moments', type=int, default=20, help='Kills.')
+  add('--steps', type=int, default=60, help='Steps of each training.')
+  add('--devices', type=int, default=2, help='CPU devices of the pipeline.')
+  add('--seed', type=int, default=0, help='Of the moments.')
+  add(
     '--timeout', type=float, default=600.0, help='Seconds that a run may take.'
   )
-  parser.add_argument('flags', nargs='*', help='Flags of the trainer, after --')
+  add('flags', nargs='*', help='Flags of the trainer, after --')
+  return parser
+
+
+def main():
+  parser = _parser()
   args = parser.parse_args()
   from lingvo_gpipe import trainer
   from lingvo_gpipe.training import user_error

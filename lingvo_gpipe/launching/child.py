@@ -49,6 +49,8 @@ class Child:
     log_path: The file with its output.
     status: How it ended: its exit status, or minus the signal that killed it;
       None while it runs.
+    own_peak_mib: Peak of its memory in MiB, beyond what it had when it was
+      forked.
   """
 
   def __init__(
@@ -82,7 +84,7 @@ class Child:
     os.set_blocking(self._beats, False)
     self._last_beat = time.monotonic()
     self._first_mib = self._memory_mib('VmRSS')
-    self._peak_mib = self._first_mib
+    self.own_peak_mib = 0.0
 
   @staticmethod
   def _run(
@@ -111,20 +113,14 @@ class Child:
       sys.stderr.flush()
       os._exit(status)
 
-  def _memory_mib(self, field: str) -> float | None:
+  def _memory_mib(self, field: str) -> float:
+    """A field of its status; 0 once it has ended."""
     with contextlib.suppress(OSError):
       text = pathlib.Path(f'/proc/{self.pid}/status').read_text()
       match = re.search(rf'^{field}:\s+(\d+) kB', text, re.MULTILINE)
       if match:
         return int(match[1]) * 1024 / _MIB
-    return None
-
-  @property
-  def own_peak_mib(self) -> float | None:
-    """Peak of its memory in MiB, beyond what it had when it was forked."""
-    if self._peak_mib is None or self._first_mib is None:
-      return None
-    return self._peak_mib - self._first_mib
+    return 0.0
 
   def poll(self) -> bool:
     """Looks after it; returns whether it still runs."""
@@ -133,9 +129,8 @@ class Child:
     with contextlib.suppress(BlockingIOError):
       while os.read(self._beats, 4096):
         self._last_beat = time.monotonic()
-    peak = self._memory_mib('VmHWM')
-    if peak is not None:
-      self._peak_mib = peak
+    peak = self._memory_mib('VmHWM') - self._first_mib
+    self.own_peak_mib = max(self.own_peak_mib, peak)
     pid, status = os.waitpid(self.pid, os.WNOHANG)
     if not pid:
       return True

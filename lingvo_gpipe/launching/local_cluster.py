@@ -265,9 +265,8 @@ class LocalCluster:
   def _end(self, processes: Iterable[child.Child]) -> None:
     for process in processes:
       process.kill()
-      peak = process.own_peak_mib
-      if peak is not None:
-        self._peaks[process.name] = max(peak, self._peaks.get(process.name, 0))
+      before = self._peaks.get(process.name, 0.0)
+      self._peaks[process.name] = max(before, process.own_peak_mib)
 
   def _report_memory(self) -> None:
     if self._peaks:

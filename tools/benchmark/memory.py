@@ -24,6 +24,13 @@ _EXAMPLES = """\
   tools/measure_memory.py
   tools/measure_memory.py --schedules 1f1b --micro_batches 32,64,128
 """
+_SIZES = {
+  'batch': (32768, 'Examples in a mini-batch.'),
+  'num_cells': (4, 'K.'),
+  'dim': (1024, 'The width of what crosses the boundaries.'),
+  'hidden_dim': (256, 'The width inside a cell.'),
+  'input_dim': (128, "The width of the model's input."),
+}
 _HEADER = (
   *('schedule', 'M', 'cell', 'stash', 'at hand', 'state', 'inputs'),
   *('activations', 'in transit', 'predicted MB', 'measured MB', 'off by'),
@@ -49,28 +56,21 @@ class MemoryResult:
     return self.peaks[cell] / self.predictions[cell]['total'] - 1
 
 
-def bottlenecks(
-  schedule: str,
-  num_micro_batches: int,
-  *,
-  batch: int = 32768,
-  num_cells: int = 4,
-  dim: int = 1024,
-  hidden_dim: int = 256,
-  input_dim: int = 128,
-) -> Case:
+def bottlenecks(schedule: str, num_micro_batches: int, **sizes: int) -> Case:
   """A model that is wide between cells and narrow inside, of a cell a layer.
+
+  `sizes` are by the names of _SIZES.
 
   Raises:
     ValueError: There is no such schedule, or M does not divide the mini-batch.
   """
+  fields: dict[str, Any] = {name: size for name, (size, _) in _SIZES.items()}
+  fields |= sizes
   case = Case(
-    *('memory', 'bottleneck', num_cells, dim, batch),
-    num_cells=num_cells,
+    *('memory', 'bottleneck', fields['num_cells']),
     num_micro_batches=num_micro_batches,
     schedule=schedule,
-    hidden_dim=hidden_dim,
-    input_dim=input_dim,
+    **fields,
   )
   case.check_micro_batches()
   return case
@@ -114,15 +114,6 @@ def _row(result: MemoryResult, cell: int) -> list[str]:
     *(f'{part / 2**20:.1f}' for part in (*parts, result.peaks[cell])),
     text_table.signed_percent(result.error(cell)),
   ]
-
-
-_SIZES = {
-  'batch': (32768, 'Examples in a mini-batch.'),
-  'num_cells': (4, 'K.'),
-  'dim': (1024, 'The width of what crosses the boundaries.'),
-  'hidden_dim': (256, 'The width inside a cell.'),
-  'input_dim': (128, "The width of the model's input."),
-}
 
 
 def _parser() -> command.Parser:

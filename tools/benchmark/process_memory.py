@@ -11,7 +11,6 @@ which TF_ENABLE_ONEDNN_OPTS=0 turns off. With both the readings show what is
 really alive. That is slow, and for measuring memory only.
 """
 
-import os
 import pathlib
 
 ALIVE_ONLY_ENV = {
@@ -53,16 +52,12 @@ def reset_peak(pid: int | None = None) -> None:
   Raises:
     OSError: Not allowed, as in some sandboxes.
   """
-  (_directory(pid) / 'clear_refs').write_text('5')
-
-
-def _directory(pid: int | None) -> pathlib.Path:
-  return _PROC / str(os.getpid() if pid is None else pid)
+  (_PROC / str(pid or 'self') / 'clear_refs').write_text('5')
 
 
 def _field(name: str, pid: int | None) -> int:
   """A field of /proc/PID/status, which has kB, in bytes."""
-  path = _directory(pid) / 'status'
+  path = _PROC / str(pid or 'self') / 'status'
   for line in path.read_text().splitlines():
     key, _, value = line.partition(':')
     if key == name:

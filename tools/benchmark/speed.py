@@ -88,12 +88,7 @@ class Benchmark:
   """Measures cases; a context manager, which ends all processes."""
 
   def __init__(self, plan: Plan, say: Say = lambda text: None):
-    """Prepares.
-
-    Args:
-      plan: How much to measure.
-      say: Called with what is being done.
-    """
+    """`say` is called with what is being done."""
     self._plan = plan
     self._say = say
     self._num_cores = cores.num_usable()

@@ -61,14 +61,18 @@ class TrainStep:
     self._splits = splits
     self._workers = workers
     self._graph = tf.Graph()
-    if self._threads_in_ops == 1:
+    # On how many threads an op may run.
+    self._threads_in_ops = 1
+    if variant.method.engine == 'plain-all_cores':
+      self._threads_in_ops = cores.num_usable()
+    else:
       cpu_devices.keep_ops_on_one_thread()
     with self._cluster(), self._graph.as_default():
       tf.random.set_seed(_SEED)
       step = py_utils.GetOrCreateGlobalStepVar()
       model = case_model.make(case)
       if updates_only:
-        self._pipeline(model)
+        pipeline_params(model, variant, splits, _NAME).Instantiate()
         self._loss, self._train = tf.constant(0.0), self._update()
       else:
         ends = [self._device(0), self._device(variant.num_cells - 1)]
@@ -111,17 +115,14 @@ class TrainStep:
   def _device(self, cell: int) -> Any:
     return cluster_factory.Current().WorkerDeviceInModelSplit(cell)
 
-  def _pipeline(self, model: case_model.CaseModel) -> Any:
-    return pipeline_params(
-      model, self._variant, self._splits, _NAME
-    ).Instantiate()
-
   def _compute_loss(
     self, model: case_model.CaseModel, inputs: Any, targets: Any
   ) -> Any:
     engine = self._variant.method.engine
     if engine in ('ours', 'naive'):
-      layer = self._pipeline(model)
+      layer = pipeline_params(
+        model, self._variant, self._splits, _NAME
+      ).Instantiate()
       return layer.ComputeLoss(layer.theta, inputs, targets)['loss'][0]
     if engine == 'lingvo':
       params = lingvo_engine.pipelining_params(
@@ -171,13 +172,6 @@ class TrainStep:
         updates.append(tf.assign_sub(variable, _SGD_RATE * gradient))
     return tf.group(*updates)
 
-  @property
-  def _threads_in_ops(self) -> int:
-    """On how many threads an op may run."""
-    if self._variant.method.engine == 'plain-all_cores':
-      return cores.num_usable()
-    return 1
-
   def _new_session(self) -> Any:
     config = session_config(is_rewritten=self._case.optimizer == 'sgd')
     config.intra_op_parallelism_threads = self._threads_in_ops
@@ -213,14 +207,7 @@ def pipeline_params(
   splits: Sequence[int],
   name: str,
 ) -> Any:
-  """Params of our pipeline for a case's model, with the loss in it.
-
-  Args:
-    model: The model.
-    variant: How it is run.
-    splits: The first layer of each cell but the first.
-    name: The layer's name.
-  """
+  """Params of our pipeline for a case's model, with the loss in it."""
   ends = [0, *splits, len(model.layers)]
   return pipelining_layer.PipeliningLayer.Params().Set(
     name=name,

@@ -126,11 +126,8 @@ def expand(
 ) -> list[Variant]:
   """Each method for each K and M, without repetitions.
 
-  Args:
-    case: The case; its K and M stand in where none are given.
-    methods: The methods. 'torch' is left out where it has no such model.
-    cells: K.
-    micro_batches: M.
+  The case's own K and M stand in where none are given. 'torch' is left out
+  where it has no such model.
 
   Raises:
     ValueError: K is less than 1, or an M does not divide the mini-batch.

@@ -18,7 +18,7 @@ import lingvo.compat as tf
 from tools.benchmark import (
   cases,
   fresh,
-  lingvo_processes,
+  lingvo_engine,
   process_memory,
   servers,
   train_step,
@@ -129,7 +129,7 @@ def _step(
   kept: bool,
 ) -> train_step.TrainStep:
   how = variant or variant_of(case)
-  with lingvo_processes.known_to_channels(target):
+  with lingvo_engine.known_to_channels(target):
     return train_step.TrainStep(case, how, splits, target, data_is_kept=kept)
 
 

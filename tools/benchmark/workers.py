@@ -8,7 +8,7 @@ import os
 import pathlib
 import subprocess
 import tempfile
-from typing import Any, Protocol
+from typing import Any
 
 from lingvo_gpipe.training.cores import bind_all_threads
 from tools.benchmark import fresh, process_memory
@@ -22,29 +22,13 @@ _STOP_SECONDS = 10
 _ONE_THREAD = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
 
 
-class Worker(Protocol):
-  """What trains one variant.
+class OwnWorker:
+  """A variant that TensorFlow runs.
 
   Attributes:
     pids: Its processes.
     version: What is not among the versions of this interpreter's packages.
   """
-
-  pids: list[int]
-  version: str
-
-  def ask(self, method: str, *args: Any) -> Any:
-    """Calls a method of a `StepWorker`; ProcessError if it fails."""
-
-  def pin(self, *, one_core: bool) -> None:
-    """Binds all threads to one core, or gives them theirs back."""
-
-  def stop(self) -> None:
-    """Ends it."""
-
-
-class OwnWorker:
-  """A variant that TensorFlow runs."""
 
   version = ''
 
@@ -58,21 +42,16 @@ class OwnWorker:
     self.stop = self._process.stop
 
   def pin(self, *, one_core: bool) -> None:
+    """Binds all threads to one core, or gives them theirs back."""
     cores = self._cores[:1] if one_core else self._cores
     bind_all_threads(set(cores), self.pids[0])
 
 
 class TorchWorker:
-  """PyTorch's ranks; each has a core."""
+  """PyTorch's ranks; each has a core. The rest is as of `OwnWorker`."""
 
   def __init__(self, case: Case, variant: Variant, cut: Cut, python: str):
-    """Starts them.
-
-    Args:
-      case: An MLP.
-      variant: How it is run.
-      cut: The ranks' layers.
-      python: The interpreter. It sees none of this one's packages.
+    """Starts them, of an interpreter that sees none of this one's packages.
 
     Raises:
       ProcessError: There is no such interpreter, or it has no torch.
@@ -179,6 +158,9 @@ class _Rank:
       self._process.wait()
     self._output.close()
     self._errors.close()
+
+
+Worker = OwnWorker | TorchWorker
 
 
 def start(case: Case, variant: Variant, cut: Cut, torch_python: str) -> Worker:

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import re
-
 import pytest
 
 from lingvo_gpipe.inputs import corpus
@@ -33,26 +31,24 @@ def test_a_separator_cuts_files_into_documents(tmp_path):
   assert documents == ['one', 'two\n', 'three']
 
 
-def test_no_file_is_an_error_that_names_the_pattern(tmp_path):
-  (tmp_path / 'a').write_text('one')
-  pattern = f'{tmp_path}/a, {tmp_path}/*.txt'
-  with pytest.raises(ValueError, match=r"No file matches '.*\*\.txt' \(in"):
-    corpus.read_files(pattern)
-
-
-def test_empty_files_are_an_error(tmp_path):
-  (tmp_path / 'a').write_text('\n')
-  with pytest.raises(ValueError, match=r'1 file\(s\) that match .*no text'):
-    corpus.read_files(f'{tmp_path}/a')
-
-
-def test_what_is_not_utf_8_is_named_with_its_place(tmp_path):
-  path = tmp_path / 'latin.txt'
-  path.write_bytes('na\u00efve'.encode('latin-1'))
-  with pytest.raises(
-    ValueError, match=f'{re.escape(str(path))} is not UTF-8: .*0xef at offset 2'
-  ):
-    corpus.read_files(str(path))
+@pytest.mark.parametrize(
+  ('contents', 'pattern', 'message'),
+  [
+    (b'one', '{0}/a, {0}/*.txt', r"No file matches '.*\*\.txt' \(in"),
+    (b'\n', '{0}/a', r'1 file\(s\) that match .*no text'),
+    (
+      'na\u00efve'.encode('latin-1'),
+      '{0}/a',
+      '/a is not UTF-8.*0xef at offset 2',
+    ),
+  ],
+)
+def test_files_that_cannot_be_read_are_named(
+  tmp_path, contents, pattern, message
+):
+  (tmp_path / 'a').write_bytes(contents)
+  with pytest.raises(ValueError, match=message):
+    corpus.read_files(pattern.format(tmp_path))
 
 
 def test_the_manual_is_there():
@@ -95,11 +91,6 @@ def test_equal_documents_stay_together():
     assert len(split.train) + len(split.test) == 2 * len(_DOCUMENTS)
 
 
-def test_one_document_cannot_be_split():
-  with pytest.raises(ValueError, match='single document'):
-    corpus.hold_out(['same', 'same'], 0.5)
-
-
 _SHARED = 'A paragraph that stands in two documents,\nover two lines.'
 
 
@@ -122,7 +113,9 @@ def test_untouched_documents_stay_as_they_are():
   assert clean.train == train
 
 
-def test_nothing_left_to_train_on_is_an_error():
+def test_what_leaves_nothing_to_train_on_is_refused():
+  with pytest.raises(ValueError, match='single document'):
+    corpus.hold_out(['same', 'same'], 0.5)
   with pytest.raises(ValueError, match='held out as well'):
     corpus.without_shared_paragraphs(corpus.Corpus((_SHARED,), (_SHARED,)))
 

@@ -85,17 +85,14 @@ def _drawings():
   return np.random.RandomState(8).uniform(-1, 1, [3, 8, 8]).astype(np.float32)
 
 
-def test_no_change_leaves_images_as_they_are():
-  np.testing.assert_array_equal(_transform(_drawings()), _drawings())
-
-
-@pytest.mark.parametrize('down', [-2, 0, 1])
-@pytest.mark.parametrize('right', [-1, 0, 3])
+@pytest.mark.parametrize(('down', 'right'), [(0, 0), (-2, 3), (1, -1), (0, 3)])
 def test_whole_shifts_move_pixels_and_fill_with_background(down, right):
   padded = np.pad(_drawings(), [(0, 0), (3, 3), (3, 3)], constant_values=-1.0)
   want = padded[:, 3 - down : 11 - down, 3 - right : 11 - right]
   moved = _transform(_drawings(), (down, right))
   np.testing.assert_allclose(moved, want, 1e-6, 1e-6)
+  if not (down or right):
+    np.testing.assert_array_equal(moved, want)
 
 
 @pytest.mark.parametrize('quarters', [1, 2, -1])

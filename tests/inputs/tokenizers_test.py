@@ -75,20 +75,16 @@ def test_the_stand_in_for_spaces_is_refused(pieces):
 
 
 @pytest.mark.parametrize(
-  ('size', 'message'),
+  ('size', 'kind', 'message'),
   [
-    (100_000, r'vocab_size=100000 .* too high .* value <= \d+'),
-    (200, r'vocab_size=200 .* smaller than required_chars. 200 vs \d+'),
+    (100_000, 'bpe', r'vocab_size=100000 .* too high .* value <= \d+'),
+    (200, 'unigram', r'vocab_size=200 .* than required_chars. 200 vs \d+'),
+    (600, 'word', r"sentencepiece_type .* got 'word'"),
   ],
 )
-def test_an_impossible_vocabulary_is_refused(documents, size, message):
+def test_what_allows_no_vocabulary_is_refused(documents, size, kind, message):
   with pytest.raises(ValueError, match=message):
-    tokenizers.train_sentencepiece(documents, size, 'unigram')
-
-
-def test_an_unknown_model_type_is_refused(documents):
-  with pytest.raises(ValueError, match=r"sentencepiece_type .* got 'word'"):
-    tokenizers.train_sentencepiece(documents, 600, 'word')
+    tokenizers.train_sentencepiece(documents, size, kind)
 
 
 def test_lines_longer_than_sentencepiece_takes_are_learnt():
@@ -98,7 +94,9 @@ def test_lines_longer_than_sentencepiece_takes_are_learnt():
   assert len(ids) < len(text) / 3
 
 
-def test_a_model_is_trained_once(tmp_path, documents, monkeypatch):
+def test_a_model_is_trained_once_and_named_if_damaged(
+  tmp_path, documents, monkeypatch
+):
   def tokenizer(size=500):
     return tokenizers.sentencepiece_tokenizer(
       documents, size, 'bpe', str(tmp_path)
@@ -111,19 +109,11 @@ def test_a_model_is_trained_once(tmp_path, documents, monkeypatch):
   assert (again.encode('One two') == first.encode('One two')).all()
   with pytest.raises(TypeError):
     tokenizer(501)
-
-
-def test_a_damaged_model_is_named(tmp_path, documents):
+  (path,) = tmp_path.glob('*.model')
   for contents in (b'', b'no model'):
-    for path in tmp_path.glob('*.model'):
-      path.write_bytes(contents)
-    arguments = documents, 500, 'bpe', str(tmp_path)
-    if not list(tmp_path.glob('*.model')):
-      tokenizers.sentencepiece_tokenizer(*arguments)
-      (path,) = tmp_path.glob('*.model')
-      path.write_bytes(contents)
+    path.write_bytes(contents)
     with pytest.raises(ValueError, match=f'{path} is not .* delete it'):
-      tokenizers.sentencepiece_tokenizer(*arguments)
+      tokenizer()
 
 
 def test_another_process_trains_the_same_model(documents):

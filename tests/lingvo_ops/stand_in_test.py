@@ -114,7 +114,7 @@ def _run_python(code):
 def test_lingvo_imports_after_the_package_with_the_right_ops():
   replaced, loaded, missing = _run_python(
     'import json, lingvo_gpipe\n'
-    'from lingvo.core import layers, ops, py_utils\n'
+    'from lingvo.core import ops, py_utils\n'
     'from lingvo_gpipe.lingvo_ops import stand_in\n'
     'print()\n'
     'print(json.dumps([\n'

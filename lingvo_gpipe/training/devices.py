@@ -69,9 +69,6 @@ def fixed_pipelines(cfg, schedule=None):
   Args:
     cfg: Params of a model.
     schedule: The schedule that a flag asks for, None for the Params' own.
-
-  Returns:
-    A list of FixedPipeline.
   """
   found = [
     FixedPipeline(p.name, num_cells, schedule or p.schedule, reason)
@@ -90,15 +87,12 @@ def built_pipelines(model):
 
 
 def check(pipelines, num_devices, given):
-  """Checks that each cell has a device of its own.
+  """Raises UserError if a pipeline has fewer devices than cells.
 
   Args:
     pipelines: A list of FixedPipeline.
     num_devices: The devices of a pipeline.
     given: The flag that sets it: '--worker_split_size=2'.
-
-  Raises:
-    UserError: There are fewer devices than cells.
   """
   sharing = [s for s in schedules.SCHEDULE_NAMES if 'interleaved' in s]
   for pipeline in pipelines:
@@ -117,15 +111,7 @@ def check(pipelines, num_devices, given):
 
 
 def check_gpus(wanted, flag):
-  """Checks that TensorFlow sees enough GPUs.
-
-  Args:
-    wanted: How many are needed.
-    flag: The flag that asks for them, for the error.
-
-  Raises:
-    UserError: There are fewer.
-  """
+  """Raises UserError if TensorFlow sees fewer GPUs than `flag` asks for."""
   there = len(tf.config.list_physical_devices('GPU'))
   if there >= wanted:
     return
@@ -143,16 +129,13 @@ def check_gpus(wanted, flag):
 
 
 def check_buckets(model):
-  """Checks that each bucket of an input has an example for every micro-batch.
+  """Raises UserError if a bucket has fewer examples than M.
 
   Sequences of different lengths come in buckets, each with a batch size of its
   own, which is known only when a step runs.
 
   Args:
     model: A model that is built for training.
-
-  Raises:
-    UserError: A bucket has fewer examples than a pipeline has micro-batches.
   """
   for task in model.tasks:
     p = task.params.input

@@ -47,11 +47,9 @@ def bound(num_micro_batches, num_cells):
 
 
 def one_core_stretches(num_steps):
-  """Which of `num_steps` steps run on one core.
+  """The ranges of steps, counted from 0, that run on one core.
 
-  Returns:
-    A list of ranges of step numbers, counted from 0; empty if there are too
-    few steps to spare some.
+  None if there are too few steps to spare some.
   """
   if num_steps < MIN_STEPS:
     return []

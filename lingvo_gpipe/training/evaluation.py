@@ -73,12 +73,7 @@ class CheckpointFollower:
     self._processed.add(os.path.basename(path))
 
   def leave_out(self, path, problem):
-    """A checkpoint could not be read.
-
-    Args:
-      path: Its path.
-      problem: What is wrong with it, a sentence without its full stop.
-    """
+    """A checkpoint could not be read; `problem` says why, without full stop."""
     self._damaged[path] = checkpoint_files.written_at(path)
     # The training may just have removed it.
     if path in checkpoint_files.newest_first(self._directory):
@@ -110,9 +105,6 @@ class EvaluationRunner(runners.PipelineRunner):
       run: A function of the session and a checkpoint's path.
       directory: The job's own directory, which knows what has been done.
       every: Whether to run on all checkpoints, or on the newest ones only.
-
-    Raises:
-      UserError: All checkpoints are damaged.
     """
     follower = CheckpointFollower(
       self._train_dir, py_utils.GetProcessedCheckpoints(directory), every
@@ -146,17 +138,13 @@ class EvaluationRunner(runners.PipelineRunner):
         f'repeat it, remove {directory}/processed_ckpts.txt.'
       )
 
-  def _SayIfLeftOut(self, path, first, name):
-    """Says if Lingvo leaves a checkpoint out for its step.
-
-    Args:
-      path: The checkpoint's path.
-      first: The first step that is not left out.
-      name: The Param that says so.
-    """
+  def _SayIfLeftOut(self, path, name):
+    """Says if Lingvo leaves a checkpoint out, by Param `name` of task.eval."""
+    first = self._task.params.eval.Get(name)
     if checkpoint_files.step_of(path) < first:
       print(
-        f'{self._job_name}: {path} is left out: {name}={first}.', flush=True
+        f'{self._job_name}: {path} is left out: task.eval.{name}={first}.',
+        flush=True,
       )
 
 
@@ -170,8 +158,7 @@ class Evaler(EvaluationRunner, lingvo_runners.Evaler):
       self._should_report_metrics = True
 
   def _EvalOnce(self, sess, path):
-    first = self._task.params.eval.start_eval_after
-    self._SayIfLeftOut(path, first, 'task.eval.start_eval_after')
+    self._SayIfLeftOut(path, 'start_eval_after')
     super()._EvalOnce(sess, path)
 
 
@@ -193,8 +180,7 @@ class Decoder(EvaluationRunner, lingvo_runners.Decoder):
     """Decodes as Lingvo does; says so if there is nothing to decode."""
     if not self._task.CreateDecoderMetrics():
       raise _decodes_nothing(type(self._task), self._job_name)
-    first = self._task.params.eval.start_decoder_after
-    self._SayIfLeftOut(checkpoint_path, first, 'task.eval.start_decoder_after')
+    self._SayIfLeftOut(checkpoint_path, 'start_decoder_after')
     super().DecodeCheckpoint(sess, checkpoint_path)
 
   def _ExportMetrics(self, **kwargs):

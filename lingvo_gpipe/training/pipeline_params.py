@@ -46,16 +46,10 @@ def find_layer(params, cls):
 
 
 def set_all(params, name, value, flag):
-  """Sets every Param `name` in a tree of Params.
-
-  Args:
-    params: The tree, changed in place.
-    name: The Param's name.
-    value: Its new value.
-    flag: The flag that asked for it, for the error.
+  """Sets every Param `name` in a tree of Params, as `flag` asks.
 
   Raises:
-    UserError: if there is no such Param.
+    UserError: There is no such Param.
   """
   places = [p for p in walk(params) if name in p]
   if not places:

@@ -40,15 +40,15 @@ def needed(
     wanted: The others, and tensors.
     without: Ops that have run, and so need not run, nor what only they need.
   """
-  found: set[tf.Operation] = set()
+  ops: set[tf.Operation] = set()
   pending = [getattr(x, 'op', x) for x in wanted]
   while pending:
     op = pending.pop()
-    if op not in found and op not in without:
-      found.add(op)
+    if op not in ops and op not in without:
+      ops.add(op)
       pending += [x.op for x in op.inputs]
       pending += op.control_inputs
-  return list(found)
+  return list(ops)
 
 
 def count(ops: Iterable[tf.Operation], frame: Frame | None = None) -> int:

@@ -146,9 +146,7 @@ def weight_cost(name: str, weights: Weights, training: Training) -> LayerCost:
     gradient_bytes=sum(
       v.count * max(v.number_bytes, _SLOT_BYTES) for v in trained
     ),
-    optimizer_bytes=training.slots
-    * _SLOT_BYTES
-    * sum(v.count for v in trained),
+    optimizer_bytes=slots * _SLOT_BYTES,
   )
 
 

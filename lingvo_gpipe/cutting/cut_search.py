@@ -173,12 +173,12 @@ class CutSearch:
       history.append(ways)
     order = np.lexsort(ways.values.T[::-1]) if criteria else [0]
     row = int(order[0])
-    found = tuple(int(value) for value in ways.values[row])
+    best = tuple(int(value) for value in ways.values[row])
     positions = []
     for ways in reversed(history):
       positions.append(int(ways.positions[row]))
       row = int(ways.parents[row])
-    return Cuts(tuple(reversed(positions)), found)
+    return Cuts(tuple(reversed(positions)), best)
 
   def _step(
     self,
@@ -302,7 +302,7 @@ def _not_dominated(ways: _Ways) -> IntArray:
 
 @dataclasses.dataclass(frozen=True)
 class BestCut:
-  """What was found.
+  """The result of a search for the best cut.
 
   Attributes:
     positions: The ends of the best cut's cells, or None if no cut fits.

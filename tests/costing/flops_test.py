@@ -39,10 +39,10 @@ def test_a_function_of_each_number_counts_one():
 def test_einsum_meets_each_combination_of_labels(equation, a, b, product):
   specs = [tf.TensorSpec(shape, tf.float32) for shape in (a, b)]
   # The op itself: tf.einsum rewrites some equations.
-  found = count(
+  counted = count(
     lambda x, y: tf.raw_ops.Einsum(inputs=[x, y], equation=equation), *specs
   )
-  assert found == 2 * product
+  assert counted == 2 * product
 
 
 def test_einsum_of_one_operand_sums_or_only_moves():

@@ -45,8 +45,8 @@ def cost(params, *args):
 
 
 def times(params, *args):
-  found = cost(params, *args)
-  return found.forward, found.backward
+  layer = cost(params, *args)
+  return layer.forward, layer.backward
 
 
 def _fully_connected(rows):
@@ -171,7 +171,7 @@ def test_multi_head_attention():
     dropout_tpl=layers.DeterministicDropoutLayer.Params(),
     enable_per_dim_scale=False,
   )
-  found = cost(
+  layer = cost(
     params,
     *[spec(batch, time, dim)] * 3,
     spec(batch, time),
@@ -188,11 +188,11 @@ def test_multi_head_attention():
     + scores  # What is padded is set to a large negative number.
   )
   exact = projections + products + biases
-  assert exact <= found.forward <= exact + element_wise + 10 * positions
+  assert exact <= layer.forward <= exact + element_wise + 10 * positions
   # Each product has two gradients.
   exact = 2 * (projections + products)
   assert (
-    exact <= found.backward <= exact + biases + 2 * element_wise + 4 * scores
+    exact <= layer.backward <= exact + biases + 2 * element_wise + 4 * scores
   )
 
 
@@ -226,24 +226,24 @@ def test_lstm_cell():
   inputs = py_utils.NestedMap(
     act=[spec(batch, _INPUTS)], padding=spec(batch, 1)
   )
-  [found] = costed_layers.flops_costs([_lstm()], (state, inputs))
+  [layer] = costed_layers.flops_costs([_lstm()], (state, inputs))
   product, element_wise = _lstm_step(batch)
   # Checks and comparisons of each example's padding.
-  assert found.forward == pytest.approx(product + element_wise, abs=8 * batch)
+  assert layer.forward == pytest.approx(product + element_wise, abs=8 * batch)
 
 
 def test_recurrent_layer_counts_each_time_step():
   batch, time = 4, 5
   params = rnn_layers.FRNN.Params().Set(cell=_lstm())
-  found = cost(params, spec(time, batch, _INPUTS), spec(time, batch, 1))
+  layer = cost(params, spec(time, batch, _INPUTS), spec(time, batch, 1))
   product, element_wise = _lstm_step(batch)
-  assert found.forward == pytest.approx(
+  assert layer.forward == pytest.approx(
     time * (product + element_wise), abs=time * 10 * batch
   )
   # A step of Lingvo's backward loop runs the step anew, then two products for
   # the gradients.
-  assert found.backward > time * 3 * product
-  assert found.backward < time * (3 * product + 6 * element_wise)
+  assert layer.backward > time * 3 * product
+  assert layer.backward < time * (3 * product + 6 * element_wise)
 
 
 def test_embedding_look_ups_and_reshapes_are_free():
@@ -258,12 +258,12 @@ def test_embedding_look_ups_and_reshapes_are_free():
       rows = tf.transpose(tf.gather(theta.w, ids), [1, 0, 2])
       return tf.reshape(tf.concat([rows, rows], -1)[:, 1:], [-1])
 
-  [found] = costed_layers.flops_costs(
+  [layer] = costed_layers.flops_costs(
     [Embedding.Params().Set(name='embedding')], spec(3, 4, dtype=tf.int32)
   )
-  assert found.forward == 0
+  assert layer.forward == 0
   # Nothing but the sum of the two halves' gradients.
-  assert found.backward == 3 * 4 * 8
+  assert layer.backward == 3 * 4 * 8
 
 
 def test_batch_norm_and_pooling():

@@ -94,12 +94,12 @@ def test_activations_are_what_the_backward_pass_needs_and_the_output():
       hidden = tf.reshape(hidden, [-1, WIDTH]) + 1.0
       return tf.exp(hidden), x
 
-  [found] = costed_layers.flops_costs(
+  [result] = costed_layers.flops_costs(
     [Deep.Params().Set(name='deep')], spec(8, WIDTH)
   )
   # tanh's output and exp's; not the sum, nor the input that is handed on.
-  assert found.activation_bytes == 2 * (4 * 8 * WIDTH)
-  assert found.output_bytes == 2 * (4 * 8 * WIDTH)
+  assert result.activation_bytes == 2 * (4 * 8 * WIDTH)
+  assert result.output_bytes == 2 * (4 * 8 * WIDTH)
 
 
 def test_loop_keeps_activations_of_each_time():
@@ -115,23 +115,23 @@ def test_loop_keeps_activations_of_each_time():
         lambda i, y: i < 7, lambda i, y: (i + 1, tf.tanh(y)), (0, x * theta.w)
       )[1]
 
-  [found] = costed_layers.flops_costs(
+  [result] = costed_layers.flops_costs(
     [Loop.Params().Set(name='loop')], spec(8, WIDTH)
   )
   tensor = 4 * 8 * WIDTH
-  assert 8 * tensor <= found.activation_bytes <= 8 * tensor + 16
+  assert 8 * tensor <= result.activation_bytes <= 8 * tensor + 16
 
 
 def test_profiles_tell_the_specs_between_layers():
-  found = costed_layers.profiles(
+  result = costed_layers.profiles(
     linear('a', 'b'), (spec(2, WIDTH), spec(2, dtype=tf.int32))
   )
-  assert [p.name for p in found] == ['a', 'b']
-  y, ids = found[0].outputs
+  assert [p.name for p in result] == ['a', 'b']
+  y, ids = result[0].outputs
   assert y.shape.as_list() == [2, WIDTH]
   assert ids.dtype == tf.int32
-  assert found[1].call.args == (y, ids)
-  assert found[1].cost.output_bytes == 4 * (2 * WIDTH + 2)
+  assert result[1].call.args == (y, ids)
+  assert result[1].cost.output_bytes == 4 * (2 * WIDTH + 2)
 
 
 def test_a_thousand_alike_layers_are_traced_once_and_named_each():
@@ -182,8 +182,8 @@ def test_gradients_go_only_where_they_are_needed():
 
 
 def test_parameters_stand_for_times_without_shapes():
-  found = costed_layers.parameter_costs(linear('a', 'b'))
-  assert found[1] == cost_model.LayerCost(
+  result = costed_layers.parameter_costs(linear('a', 'b'))
+  assert result[1] == cost_model.LayerCost(
     name='b',
     forward=WIDTH**2,
     backward=2 * WIDTH**2,
@@ -199,10 +199,10 @@ def test_takes_no_memory_for_parameters_or_activations():
     name='huge', input_dim=2**20, output_dim=2**20, batch_norm=False
   )
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  [found] = costed_layers.flops_costs([params], spec(2**20, 2**20))
+  [result] = costed_layers.flops_costs([params], spec(2**20, 2**20))
   after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  assert found.weight_bytes == found.output_bytes == 2**42
-  assert found.forward >= 2**61
+  assert result.weight_bytes == result.output_bytes == 2**42
+  assert result.forward >= 2**61
   assert after - before < 2**20  # KiB
 
 
@@ -228,7 +228,7 @@ def test_can_be_asked_while_a_layer_is_built():
 
 
 def test_values_reach_the_layers_that_take_them():
-  found = costed_layers.profiles(
+  result = costed_layers.profiles(
     [
       *linear('a'),
       PutLayer.Params().Set(name='put', puts=['skip']),
@@ -239,7 +239,7 @@ def test_values_reach_the_layers_that_take_them():
     spec(2, WIDTH),
     named_specs={'side': spec(2, 1)},
   )
-  put, take = found[1], found[3]
+  put, take = result[1], result[3]
   assert put.put['skip'].shape.as_list() == [2, WIDTH]
   assert put.given == (True, True)
   assert sorted(take.call.taken) == ['side', 'skip']
@@ -249,10 +249,10 @@ def test_values_reach_the_layers_that_take_them():
 def test_layers_that_take_other_shapes_are_costed_apart():
   takers = [TakeLayer.Params().Set(name='take', takes=['a'], combine='concat')]
   for width in (1, 5):
-    found = costed_layers.profiles(
+    result = costed_layers.profiles(
       takers, spec(2, WIDTH), named_specs={'a': spec(2, width)}
     )
-    assert found[0].outputs.shape.as_list() == [2, WIDTH + width]
+    assert result[0].outputs.shape.as_list() == [2, WIDTH + width]
 
 
 class Tied(NamedValueLayer):
@@ -264,10 +264,10 @@ class Tied(NamedValueLayer):
 
 def test_tied_weights_count_for_their_owner():
   tied = Tied.Params().Set(name='tied', weights_of={'tied': 'a.w'})
-  found = costed_layers.flops_costs([*linear('a'), tied], spec(2, WIDTH))
-  assert found[1].weight_bytes == found[1].parameters == 0
+  result = costed_layers.flops_costs([*linear('a'), tied], spec(2, WIDTH))
+  assert result[1].weight_bytes == result[1].parameters == 0
   product = 2 * 2 * WIDTH**2
-  assert (found[1].forward, found[1].backward) == (product, 2 * product)
+  assert (result[1].forward, result[1].backward) == (product, 2 * product)
 
 
 @pytest.mark.parametrize(
@@ -413,11 +413,11 @@ def test_measures_named_values_tied_weights_and_ints(short):
   ('width', 'swept'), [(2**10, [0, 0]), (2**18, [2**23, 0])]
 )
 def test_as_much_is_swept_as_the_other_layers_use(monkeypatch, width, swept):
-  found = []
+  result = []
 
   def measured(profile, swept_bytes):
     assert all(profile.trained)
-    found.append(swept_bytes)
+    result.append(swept_bytes)
     return measure.Times(1.0, 2.0)
 
   monkeypatch.setattr(measure, 'measure', measured)
@@ -428,7 +428,7 @@ def test_as_much_is_swept_as_the_other_layers_use(monkeypatch, width, swept):
     ],
     spec(2, 8),
   )
-  assert found == swept
+  assert result == swept
 
 
 def test_sweeps_are_not_part_of_times(short):

@@ -140,7 +140,7 @@ class _Oracle:
     """Bytes that reach each cell from other devices."""
     num_devices = self.spec.num_devices
     home = [k for k, (a, b) in enumerate(cells) for _ in range(a, b)]
-    found = []
+    result = []
     for k, (start, end) in enumerate(cells):
       given = self.layers[start - 1].output_bytes if k else 0
       given += sum(
@@ -148,8 +148,8 @@ class _Oracle:
         for skip in self._taken(start, end)
         if (home[skip.from_layer] - k) % num_devices
       )
-      found.append(given if num_devices > 1 else 0)
-    return found
+      result.append(given if num_devices > 1 else 0)
+    return result
 
   def device_memory(self, cells):
     parts = [self.held_and_transient(k, *cell) for k, cell in enumerate(cells)]
@@ -260,10 +260,10 @@ def test_many_cells_with_a_skip_over_all_layers():
     for i in range(600)
   ]
   skips = (partitioner.Skip(9, tuple(range(100, 600)), 7),)
-  found = partition(layers, PipelineSpec(num_devices=64, skips=skips))
-  assert found.is_proven
-  takers = [cell for cell in found.cells if cell.end > 100]
-  assert found.crossing_bytes == 63 + 7 * len(takers)
+  result = partition(layers, PipelineSpec(num_devices=64, skips=skips))
+  assert result.is_proven
+  takers = [cell for cell in result.cells if cell.end > 100]
+  assert result.crossing_bytes == 63 + 7 * len(takers)
 
 
 def test_the_smallest_number_of_devices_is_found():
@@ -408,13 +408,13 @@ def test_shared_devices_are_named_with_all_their_cells():
 
 def test_splits_are_described_and_checked():
   layers = _layers(5, forward=1, backward=2, output_bytes=7, weight_bytes=3)
-  found = partition(layers, PipelineSpec(3), splits=[1, 2])
-  assert found.sizes == (1, 1, 3)
-  assert found.splits == (1, 2)
-  assert [cell.cost for cell in found.cells] == [4, 4, 12]
-  assert found.imbalance == Fraction(12 * 3, 20)
-  assert found.crossing_bytes == 14
-  assert not found.is_proven
+  result = partition(layers, PipelineSpec(3), splits=[1, 2])
+  assert result.sizes == (1, 1, 3)
+  assert result.splits == (1, 2)
+  assert [cell.cost for cell in result.cells] == [4, 4, 12]
+  assert result.imbalance == Fraction(12 * 3, 20)
+  assert result.crossing_bytes == 14
+  assert not result.is_proven
   for splits in ([1], [2, 1], [0, 2], [3, 5], [1, 2, 3]):
     with pytest.raises(
       PartitionError, match=r'2 ascending numbers from 1 to 4'
@@ -446,8 +446,8 @@ def test_many_equal_layers_get_equal_cells():
   layers = _layers(
     1663, forward=0.1, backward=0.2, weight_bytes=50, output_bytes=3
   )
-  found = partition(layers, PipelineSpec(128, num_micro_batches=32))
-  assert set(found.sizes) == {12, 13}
+  result = partition(layers, PipelineSpec(128, num_micro_batches=32))
+  assert set(result.sizes) == {12, 13}
 
 
 def test_importing_the_partitioner_does_not_import_tensorflow():

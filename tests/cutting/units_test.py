@@ -20,7 +20,7 @@ from lingvo_gpipe.cutting import units
     (units.parse_seconds, '3', 3),
   ],
 )
-def test_quantities_are_read_as_people_write_them(parse, text, value):
+def test_numbers_are_read_as_people_write_them(parse, text, value):
   assert parse(text) == pytest.approx(value, rel=1e-12)
 
 
@@ -43,7 +43,7 @@ def test_other_text_is_refused_by_name(parse, text):
   assert repr(text) in str(raised.value)
 
 
-def test_quantities_are_written_in_readable_units():
+def test_numbers_are_written_in_readable_units():
   assert units.format_bytes(3 * 2**29) == '1.50 GiB'
   assert units.format_bytes(100) == '100 B'
   assert units.format_seconds(1.234) == '1.23 s'

@@ -22,11 +22,11 @@ def _forecast(schedule='1f1b', recompute='never', speeds=None, **more):
 
 @pytest.mark.parametrize('schedule', schedules.SCHEDULE_NAMES)
 def test_equal_cells_have_the_bubble_of_the_formula(schedule):
-  found = _forecast(schedule)
-  assert found.bubble == pytest.approx((_K - 1) / (_M + _K - 1))
-  assert found.speedup == pytest.approx(_K * _M / (_M + _K - 1))
+  result = _forecast(schedule)
+  assert result.bubble == pytest.approx((_K - 1) / (_M + _K - 1))
+  assert result.speedup == pytest.approx(_K * _M / (_M + _K - 1))
   # Relative: one device takes 1.
-  assert found.step_time == pytest.approx((_M + _K - 1) / (_K * _M))
+  assert result.step_time == pytest.approx((_M + _K - 1) / (_K * _M))
 
 
 def test_recomputation_runs_the_forward_again():
@@ -59,33 +59,34 @@ def test_links_without_devices_have_no_speed():
 
 def test_what_a_step_takes_besides_its_tasks_is_added():
   plain = _forecast(speeds=Speeds(0.5))
-  found = _forecast(speeds=Speeds(0.5, step_overhead=3.0))
-  assert found.step_time == pytest.approx(plain.step_time + 3)
-  assert found.bubble == pytest.approx(plain.bubble)
+  result = _forecast(speeds=Speeds(0.5, step_overhead=3.0))
+  assert result.step_time == pytest.approx(plain.step_time + 3)
+  assert result.bubble == pytest.approx(plain.bubble)
   # One device has it too.
   one = plain.step_time * plain.speedup
-  assert found.speedup == pytest.approx((one + 3) / found.step_time)
+  assert result.speedup == pytest.approx((one + 3) / result.step_time)
 
 
 def test_memory_by_kind_adds_up_to_the_memory_models():
-  found = _forecast(recompute='always')
-  assert [d.total for d in found.devices] == list(found.partition.device_memory)
-  first = found.devices[0]
+  result = _forecast(recompute='always')
+  totals = tuple(device.total for device in result.devices)
+  assert totals == result.partition.device_memory
+  first = result.devices[0]
   # Sums of gradients, and those of the newest micro-batch.
   assert (first.weights, first.gradients, first.slots) == (200, 400, 400)
   assert (first.stash, first.activations) == (4 * 10, 2000)
   never = _forecast(recompute='never').devices[0]
   assert (never.stash, never.activations) == (4 * 2010, 0)
-  assert found.fullest == max(d.total for d in found.devices)
+  assert result.fullest == max(result.partition.device_memory)
 
 
 def test_devices_with_several_cells_hold_all_and_run_one():
   work = planner_testing.workload()
   setting = Setting(2, _M, '1f1b', 'always', cells_per_device=2)
-  found = forecast(work, setting)
+  result = forecast(work, setting)
   assert setting.num_cells == 4
   for device, total in zip(
-    found.devices, found.partition.device_memory, strict=True
+    result.devices, result.partition.device_memory, strict=True
   ):
     assert device.total == total
     assert (device.weights, device.activations) == (400, 2000)
@@ -102,8 +103,8 @@ def test_a_limit_moves_the_cut_or_is_missed():
 
 
 def test_given_splits_are_kept():
-  found = _forecast(splits=(1, 2, 3))
-  assert found.partition.sizes == (1, 1, 1, 5)
+  result = _forecast(splits=(1, 2, 3))
+  assert result.partition.sizes == (1, 1, 1, 5)
   with pytest.raises(PartitionError):
     _forecast(splits=(3, 2, 1))
 

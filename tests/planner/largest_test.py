@@ -49,25 +49,25 @@ def search():
 
 
 def test_the_widest_of_each_length_fits_and_one_step_wider_does_not(search):
-  found = search.widest([2, 4, 8, 200], range(1, 40))
-  assert [one.length for one in found] == [2, 4, 8]
-  for one in found:
+  result = search.widest([2, 4, 8, 200], range(1, 40))
+  assert [one.length for one in result] == [2, 4, 8]
+  for one in result:
     assert _fits(one.length, one.width, 40_000)
     assert not _fits(one.length, one.width + 1, 40_000)
     assert one.forecast.fits
-  best = largest.largest_of(found)
+  best = largest.largest_of(result)
   assert best.workload.parameters == max(
-    one.workload.parameters for one in found
+    one.workload.parameters for one in result
   )
 
 
 def test_the_longest_fits_and_one_layer_more_does_not(search):
-  (found,) = search.longest(range(2, 500))
-  assert _fits(found.length, 0, 40_000)
-  assert not _fits(found.length + 1, 0, 40_000)
-  text = largest.as_text([found])
-  assert found.workload.name in text
-  assert str(found.forecast.setting) in text
+  (result,) = search.longest(range(2, 500))
+  assert _fits(result.length, 0, 40_000)
+  assert not _fits(result.length + 1, 0, 40_000)
+  text = largest.as_text([result])
+  assert result.workload.name in text
+  assert str(result.forecast.setting) in text
 
 
 def test_if_nothing_fits_nothing_is_found():
@@ -85,8 +85,8 @@ def test_the_largest_size_is_found_with_few_questions(limit):
     asked.append(size)
     return size <= limit
 
-  found = largest.largest_that_fits(sizes, fits)
-  assert found == (min(limit, 100) or None)
+  result = largest.largest_that_fits(sizes, fits)
+  assert result == (min(limit, 100) or None)
   assert len(asked) <= 14
   # Sizes much too large are slow to ask for.
   assert max(asked) <= max(4 * limit, 1)

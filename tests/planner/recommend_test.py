@@ -8,7 +8,7 @@ from lingvo_gpipe.planner import recommend
 _K = 4
 
 
-def _found(device_memory=None, **chosen):
+def _forecasts(device_memory=None, **chosen):
   work = planner_testing.workload()
   ways = recommend.settings(work, _K, **chosen)
   return recommend.forecasts(work, ways, None, device_memory)
@@ -16,7 +16,7 @@ def _found(device_memory=None, **chosen):
 
 @pytest.fixture(scope='module')
 def free():
-  return _found()
+  return _forecasts()
 
 
 def test_all_ways_are_looked_at_unless_some_are_named():
@@ -36,10 +36,10 @@ def test_recomputation_is_not_weighed_against_unknown_activations():
 
 
 def test_the_best_is_within_2_percent_of_the_quickest_and_fits(free):
-  for found in (free, _found(3000)):
-    best = recommend.best(found)
+  for forecasts in (free, _forecasts(3000)):
+    best = recommend.best(forecasts)
     assert best.fits
-    fitting = [one for one in found if one.fits]
+    fitting = [one for one in forecasts if one.fits]
     quickest = min(one.step_time for one in fitting)
     assert best.step_time <= 1.02 * quickest
     for one in fitting:
@@ -49,15 +49,17 @@ def test_the_best_is_within_2_percent_of_the_quickest_and_fits(free):
 
 def test_memory_decides_for_recomputation(free):
   assert recommend.best(free).setting.recompute == 'never'
-  limited = recommend.best(_found(3500, micro_batches=[8]))
+  limited = recommend.best(_forecasts(3500, micro_batches=[8]))
   assert limited.setting.recompute == 'always'
-  assert recommend.best(_found(100)) is None
+  assert recommend.best(_forecasts(100)) is None
 
 
 def test_the_reason_says_what_others_would_need_or_take(free):
-  found = _found(3500, micro_batches=[4, 8, 16], recompute=['always', 'never'])
-  best = recommend.best(found)
-  reason = recommend.reason(best, found)
+  forecasts = _forecasts(
+    3500, micro_batches=[4, 8, 16], recompute=['always', 'never']
+  )
+  best = recommend.best(forecasts)
+  reason = recommend.reason(best, forecasts)
   assert str(best.setting) == '1f1b, M = 16, recompute always'
   assert "Recompute 'always', because 'never' would need" in reason
   assert '1f1b, because gpipe would take 2.7% longer' in reason
@@ -70,5 +72,7 @@ def test_the_reason_says_what_others_would_need_or_take(free):
 
 
 def test_a_single_way_has_no_reason():
-  found = _found(micro_batches=[8], schedules=['gpipe'], recompute=['always'])
-  assert 'only' in recommend.reason(found[0], found)
+  forecasts = _forecasts(
+    micro_batches=[8], schedules=['gpipe'], recompute=['always']
+  )
+  assert 'only' in recommend.reason(forecasts[0], forecasts)

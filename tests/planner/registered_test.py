@@ -38,10 +38,10 @@ def test_a_layers_weights_at_any_width_are_those_of_three_widths(amoebanets):
 
   known = {width: costs(width) for width in registered.AMOEBANET.traced}
   real = costs(416)
-  found = registered.cost_at_width(known, 416)
-  assert found.parameters == real.parameters
-  assert found.state_bytes == real.state_bytes
-  assert found.forward == real.forward
+  layer = registered.cost_at_width(known, 416)
+  assert layer.parameters == real.parameters
+  assert layer.state_bytes == real.state_bytes
+  assert layer.forward == real.forward
 
 
 def test_short_models_are_costed_themselves():
@@ -79,11 +79,11 @@ def _layer(width):
 def test_three_widths_tell_all_others_exactly():
   known = {width: _layer(width) for width in (32, 64, 96)}
   for width in (32, 8, 512, 4096):
-    found = registered.cost_at_width(known, width)
+    layer = registered.cost_at_width(known, width)
     expected = _layer(width)
-    assert found.gradient_sum_bytes == expected.gradient_sum_bytes
+    assert layer.gradient_sum_bytes == expected.gradient_sum_bytes
     for name in (
       'forward', 'backward', 'parameters', 'weight_bytes', 'optimizer_bytes',
       'activation_bytes', 'output_bytes',
     ):  # fmt: skip
-      assert getattr(found, name) == getattr(expected, name), (width, name)
+      assert getattr(layer, name) == getattr(expected, name), (width, name)

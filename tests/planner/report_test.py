@@ -11,12 +11,12 @@ _K = 4
 
 def _plan(device_memory=None, speeds=None, show_all=False, **changes):
   work = planner_testing.workload(**changes)
-  found = recommend.forecasts(
+  forecasts = recommend.forecasts(
     work, recommend.settings(work, _K), speeds, device_memory
   )
   return report.PlanReport(
     work,
-    tuple(found),
+    tuple(forecasts),
     device_memory,
     absolute=speeds is not None,
     show_all=show_all,

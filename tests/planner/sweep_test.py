@@ -19,19 +19,19 @@ def work():
 
 
 @pytest.fixture(scope='module')
-def found(work):
+def forecasts(work):
   return sweep.sweep(
     work, [2, 4, 16], Speeds(), _LIMIT, micro_batches=[4, 8, 16]
   )
 
 
-def test_each_point_is_the_best_of_its_ways(work, found):
+def test_each_point_is_the_best_of_its_ways(work, forecasts):
   # 16 devices are more than the layers.
   points = [
-    (one.setting.num_cells, one.setting.num_micro_batches) for one in found
+    (one.setting.num_cells, one.setting.num_micro_batches) for one in forecasts
   ]
   assert points == [(2, 4), (2, 8), (2, 16), (4, 4), (4, 8), (4, 16)]
-  for one in found:
+  for one in forecasts:
     ways = recommend.settings(
       work,
       one.setting.num_devices,
@@ -44,15 +44,17 @@ def test_each_point_is_the_best_of_its_ways(work, found):
       assert one.fullest == min(other.fullest for other in all_found)
     else:
       assert one == best
-  assert {one.fits for one in found} == {True, False}
+  assert {one.fits for one in forecasts} == {True, False}
 
 
-def test_table_csv_and_json_say_the_same(work, found):
-  rows = list(csv.DictReader(io.StringIO(sweep.as_csv(work, found))))
-  loaded = json.loads(sweep.as_json(work, found, _LIMIT))
+def test_table_csv_and_json_say_the_same(work, forecasts):
+  rows = list(csv.DictReader(io.StringIO(sweep.as_csv(work, forecasts))))
+  loaded = json.loads(sweep.as_json(work, forecasts, _LIMIT))
   assert (loaded['model'], loaded['mini_batch_size']) == ('toy', 32)
-  lines = sweep.as_text(work, found, absolute=False).splitlines()
-  assert len(rows) == len(loaded['settings']) == len(lines) - 2 == len(found)
+  lines = sweep.as_text(work, forecasts, absolute=False).splitlines()
+  assert (
+    len(rows) == len(loaded['settings']) == len(lines) - 2 == len(forecasts)
+  )
   for row, record, line in zip(
     rows, loaded['settings'], lines[2:], strict=True
   ):
@@ -64,11 +66,11 @@ def test_table_csv_and_json_say_the_same(work, found):
 
 @pytest.mark.skipif(not sweep_picture.available(), reason='needs matplotlib')
 def test_the_picture_is_a_png_that_does_not_depend_on_the_hour(
-  work, found, tmp_path
+  work, forecasts, tmp_path
 ):
   paths = [tmp_path / name for name in ('a.png', 'b.png')]
   for path in paths:
-    sweep_picture.draw(str(path), work, found, _LIMIT)
+    sweep_picture.draw(str(path), work, forecasts, _LIMIT)
   first, second = (path.read_bytes() for path in paths)
   assert first.startswith(b'\x89PNG')
   assert first == second

@@ -28,7 +28,6 @@ checkpoint that Lingvo's engine wrote has other names.
 """
 
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -51,28 +50,8 @@ _LINGVO_TO_OURS = (
 )
 
 
-@dataclasses.dataclass
-class _Changes:
-  """What was changed, for undoing it.
-
-  Attributes:
-    names: Modules and their names that were bound anew, with the old values.
-    bases: Classes whose bases were changed, with the old ones.
-  """
-
-  names: list[tuple[Any, str, Any]] = dataclasses.field(default_factory=list)
-  bases: list[tuple[type, tuple[type, ...]]] = dataclasses.field(
-    default_factory=list
-  )
-
-  def undo(self) -> None:
-    for module, name, value in reversed(self.names):
-      setattr(module, name, value)
-    for cls, bases in reversed(self.bases):
-      cls.__bases__ = bases
-
-
-_changes: _Changes | None = None
+# What undoes the changes, once they are made.
+_undo: contextlib.ExitStack | None = None
 
 
 def use_our_engine() -> None:
@@ -86,17 +65,13 @@ def use_our_engine() -> None:
     TypeError: Python cannot change the bases of a class derived from one of
       Lingvo's layers; the error names the class. Nothing is changed then.
   """
-  global _changes
-  if _changes is not None:
+  global _undo
+  if _undo is not None:
     return
-  changes = _Changes()
-  try:
-    _change_bases(changes, dict(_LINGVO_TO_OURS))
-  except TypeError:
-    changes.undo()
-    raise
-  _change_names(changes)
-  _changes = changes
+  with contextlib.ExitStack() as undo:
+    _change_bases(undo, dict(_LINGVO_TO_OURS))
+    _change_names(undo)
+    _undo = undo.pop_all()
 
 
 def use_lingvo_engine() -> None:
@@ -104,22 +79,22 @@ def use_lingvo_engine() -> None:
 
   This includes modules of Lingvo that were imported after `use_our_engine`.
   """
-  global _changes
-  if _changes is None:
+  global _undo
+  if _undo is None:
     return
-  _changes.undo()
-  _changes = None
+  _undo.close()
+  _undo = None
   to_lingvo = {ours: theirs for theirs, ours in _LINGVO_TO_OURS}
   for module in _modules('lingvo'):
     for name, value in _bound_to(module, to_lingvo):
       setattr(module, name, to_lingvo[value])
-  _change_bases(_Changes(), to_lingvo, package='lingvo')
+  _change_bases(contextlib.ExitStack(), to_lingvo, package='lingvo')
 
 
 @contextlib.contextmanager
 def our_engine() -> Iterator[None]:
   """Inside, Lingvo's models run on our engine; for tests and comparisons."""
-  before = _changes
+  before = _undo
   use_our_engine()
   try:
     yield
@@ -129,7 +104,7 @@ def our_engine() -> Iterator[None]:
 
 
 def _change_bases(
-  changes: _Changes, new: Mapping[Any, Any], package: str = ''
+  undo: contextlib.ExitStack, new: Mapping[Any, Any], package: str = ''
 ) -> None:
   """Derives direct subclasses of the keys of `new` from the values instead."""
   for old in new:
@@ -148,17 +123,17 @@ def _change_bases(
           f'change: {error}. Call lingvo_gpipe.lingvo_models.use_our_engine() '
           'before the module that defines it is imported.'
         ) from error
-      changes.bases.append((cls, bases))
+      undo.callback(setattr, cls, '__bases__', bases)
 
 
-def _change_names(changes: _Changes) -> None:
+def _change_names(undo: contextlib.ExitStack) -> None:
   """Binds every name that has one of Lingvo's layers to ours."""
   ours = dict(_LINGVO_TO_OURS)
   for module in _modules():
     if module is sys.modules[__name__]:
       continue
     for name, value in _bound_to(module, ours):
-      changes.names.append((module, name, value))
+      undo.callback(setattr, module, name, value)
       setattr(module, name, ours[value])
 
 

@@ -21,6 +21,7 @@ from lingvo_gpipe.pipeline import run as pipeline_run
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
   PlacedKey,
+  descendants,
   to_tuple,
 )
 from lingvo_gpipe.pipeline.plan import Traces
@@ -53,6 +54,7 @@ class PipeliningLayer(base_layer.BaseLayer):
       be, if ComputeLoss has not been called, or if there was only one
       micro-batch.
     trained_variables: Which of its variables are trained.
+    has_named_values: Whether a layer in it puts or takes values.
     has_tied_weights: Whether a layer uses the weights of another one.
     eager_traces: What eager calls of it have traced.
   """
@@ -175,6 +177,11 @@ class PipeliningLayer(base_layer.BaseLayer):
     if p.loss_tpl is not None:
       self._CreatePlacedChild('loss', p.loss_tpl, self._devices[-1])
     trained_variables.check_learners(self, self.trained_variables)
+    # Layers may also hand values to each other within one of a cell.
+    declared = [named_values.declared(d.params) for d in descendants(self)]
+    self.has_named_values = bool(p.side_inputs) or any(
+      d.puts or d.takes for d in declared
+    )
     self._numbers = self._NumberLayers()
     self.schedule: Schedule | None = None
     self._emitted: list[EmittedSchedule] = []

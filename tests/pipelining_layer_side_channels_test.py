@@ -9,7 +9,7 @@ import tiny_pipeline
 from lingvo.core import base_layer, layers, py_utils, recurrent
 
 from lingvo_gpipe import pipelining_layer
-from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine import graph_walks
 
 _WIDTH = tiny_pipeline.WIDTH
 Linear = tiny_pipeline.Linear
@@ -195,7 +195,7 @@ def test_variables_are_read_outside_of_the_cells_functions():
       [ReadsItsVariable.Params().Set(name='l')], 1
     ).Instantiate()
     gradients = _gradients(layer.FProp(layer.theta, _x()), layer)
-    definitions = graph_function.definitions(tf.get_default_graph())
+    definitions = graph_walks.definitions(tf.get_default_graph())
     ops = {node.op for d in definitions.values() for node in d.node_def}
     assert 'MatMul' in ops
     assert not ops & {'ReadVariableOp', 'VarHandleOp'}

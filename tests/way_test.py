@@ -11,8 +11,10 @@ import pathlib
 import sys
 import threading
 
+import lingvo.compat as tf
 import pytest
-from lingvo.core import layers
+import tiny_pipeline
+from lingvo.core import layers, py_utils
 
 import lingvo_gpipe
 from lingvo_gpipe.costing import model_costs, pipeline_plan
@@ -78,3 +80,19 @@ def test_from_params_to_the_cut(params, balance, most):
   with files_passed() as passed:
     pipeline_plan.make_plan(params.Set(balance=balance), 2)
   assert len(passed) <= most, sorted(passed)
+
+
+def test_from_the_loss_to_its_ops_and_gradients():
+  params = _params().Set(
+    balance='params', loss_tpl=tiny_pipeline.MeanSquare.Params()
+  )
+  # Schedules are built once. What runs once does not count.
+  for _ in range(2):
+    with tf.Graph().as_default():
+      py_utils.GetOrCreateGlobalStepVar()
+      net = params.Instantiate()
+      theta, x, y = net.theta, tf.zeros([16, 6]), tf.ones([16, 6])
+      with files_passed() as passed:
+        metrics = net.ComputeLoss(theta, x, y)
+        tf.gradients(metrics.loss[0], net.vars.Flatten())
+  assert len(passed) <= 20, sorted(passed)

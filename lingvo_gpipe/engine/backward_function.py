@@ -22,7 +22,7 @@ import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.engine import gradient_graph, graph_function, packing
 from lingvo_gpipe.engine.graph_walks import Repeatable
-from lingvo_gpipe.engine.tensors import differentiable, spec, sum_dtype
+from lingvo_gpipe.engine.tensors import differentiable, sum_dtype
 
 Weight: TypeAlias = tf.Tensor | tf.IndexedSlices | None
 
@@ -92,11 +92,6 @@ class BackwardFunction:
   def is_empty(self) -> bool:
     """Whether nothing in the cell has a gradient."""
     return not self._gradient.outputs
-
-  @property
-  def sum_specs(self) -> list[tf.TensorSpec]:
-    """What the sums are like; sparse ones have any number of rows."""
-    return [spec(t) for t in self._sums]
 
   def _add_up(
     self,
@@ -261,10 +256,6 @@ class BackwardFunction:
       read.update({id(t): t for t in op.inputs if t.op in left_out})
     read.update({id(t): t for t in self._residuals if t.op in left_out})
     return list(read.values()), left_out
-
-  def pack_sums(self, sums: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Sums, one for each of `sum_specs`, as `backward` takes them."""
-    return packing.pack(sums, self._items(self._sums))
 
   def weight_gradients(
     self, sums: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]

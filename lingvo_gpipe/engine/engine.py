@@ -2,15 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Emits a schedule's tasks into a TensorFlow graph, one call a task.
 
-```
-  device 0  F0.0 --> F0.1 --> ...       --> B0.0 --> B0.1
-              |        |                      ^
-              v        v                      |
-  device 1           F1.0 --> B1.0 --> F1.1 --> B1.1
-
-  across rows: activations and their gradients; along a row: control edges
-```
-
 What one task leaves for others, of cell k and micro-batch m:
 
 ```
@@ -30,7 +21,7 @@ What one task leaves for others, of cell k and micro-batch m:
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -50,7 +41,7 @@ from lingvo_gpipe.engine.tensors import (
   tie,
 )
 from lingvo_gpipe.engine.traced_cells import OUTSIDE, TracedCells
-from lingvo_gpipe.schedules import Task, TaskKind, recomputed
+from lingvo_gpipe.schedules import Task, TaskKind
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
 # What a task calls: a function of its arguments and of incoming gradients.
@@ -99,10 +90,22 @@ class Engine:
     emitted: The tasks in the graph: what a trace of a step is read with.
   """
 
-  def __init__(self, traced: TracedCells, clock: Clock, recompute: str):
-    """Reads the cells' weights."""
+  def __init__(
+    self,
+    traced: TracedCells,
+    clock: Clock,
+    recomputed: Sequence[Container[int]],
+  ):
+    """Reads the cells' weights.
+
+    Args:
+      traced: The cells.
+      clock: Where in the training this is.
+      recomputed: For each cell, the micro-batches whose backward task runs the
+        forward pass again; see `schedules.recomputed`.
+    """
     self.traced = traced
-    self._recomputed = recomputed(traced.schedule, recompute)
+    self._recomputed = recomputed
     cells = traced.cells
     self._weights = [self._read_weights(k) for k in range(len(cells))]
     self._packed_weights = [self._pack_weights(k) for k in range(len(cells))]

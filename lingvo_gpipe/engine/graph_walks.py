@@ -15,13 +15,13 @@ returned is kept with the micro-batch, and the op does not run again:
 TensorFlow knows which ops have a state. Of these, a few are harmless.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
+from tensorflow.core.framework import function_pb2
 from tensorflow.python.framework import auto_control_deps_utils
 
-from lingvo_gpipe.engine import graph_function
 from lingvo_gpipe.engine.tensors import differentiable
 
 # Reads of a resource; they repeat themselves as long as nothing writes to it.
@@ -67,7 +67,7 @@ class Repeatable:
 
   def __init__(self, graph: tf.Graph):
     """Looks at a graph."""
-    self._definitions = graph_function.definitions(graph)
+    self._definitions = definitions(graph)
     self._functions: dict[str, str] = {}
     self._written = {
       id(t)
@@ -90,7 +90,7 @@ class Repeatable:
     if op_type in self._definitions:
       return self._in_function(op_type)
     if op_type in _CALLS:
-      found = (self._in_function(name) for name in called(attributes))
+      found = (self._in_function(f.name) for f in called(attributes))
       return next(filter(None, found), '')
     return op_type if _has_state(op_type) else ''
 
@@ -106,14 +106,37 @@ class Repeatable:
     return self._functions[name]
 
 
-def called(attributes: Any) -> Iterable[str]:
-  """The names of the functions among a node's attributes."""
+def called(attributes: Any) -> Iterator[Any]:
+  """What names functions among a node's attributes."""
   for value in attributes.values():
     if value.HasField('func'):
-      yield value.func.name
-    elif value.HasField('list'):
-      for function in value.list.func:
-        yield function.name
+      yield value.func
+    yield from value.list.func
+
+
+def definitions(graph: tf.Graph) -> dict[str, function_pb2.FunctionDef]:
+  """The FunctionDefs of all functions that `graph` may call, by name."""
+  functions = with_called(graph._functions.values())
+  return {name: definition_of(f) for name, f in functions.items()}
+
+
+def with_called(functions: Iterable[Any]) -> dict[str, Any]:
+  """The functions, and all that these call, by name."""
+  found: dict[str, Any] = {}
+  pending = list(functions)
+  while pending:
+    function = pending.pop()
+    name = definition_of(function).signature.name
+    if name not in found:
+      found[name] = function
+      pending.extend(getattr(function, 'children', ()))
+  return found
+
+
+def definition_of(function: Any) -> function_pb2.FunctionDef:
+  """The definition of a function of any of TensorFlow's classes."""
+  cached = getattr(function, 'cached_definition', None)
+  return function.definition if cached is None else cached
 
 
 def _has_state(op_type: str) -> bool:
@@ -142,13 +165,13 @@ def unseeded(
   graph: tf.Graph, seeds: Sequence[tf.Operation]
 ) -> tf.Operation | None:
   """The first stateless random op whose seeds depend on none of `seeds`."""
-  definitions = graph_function.definitions(graph)
-  stateless = _StatelessRandomOps(definitions)
+  known = definitions(graph)
+  stateless = _StatelessRandomOps(known)
   seeded: set[str] | None = None
   for op in graph.get_operations():
     # To read an op's attributes takes time, and without functions they say
     # nothing.
-    if not stateless.in_op(op.type, op.node_def.attr if definitions else {}):
+    if not stateless.in_op(op.type, op.node_def.attr if known else {}):
       continue
     if seeded is None:
       # What a stateful op returns is another seed for each micro-batch.
@@ -169,7 +192,7 @@ class _StatelessRandomOps:
     return (
       _is_stateless_random(op_type)
       or self._in_function(op_type)
-      or any(self._in_function(name) for name in called(attributes))
+      or any(self._in_function(f.name) for f in called(attributes))
     )
 
   def _in_function(self, name: str) -> bool:

@@ -96,20 +96,12 @@ def packed_dtypes(
   function = definitions.get(op.get_attr('f').name)
   if function is None:
     return []
-  node = packing_node(function, op.outputs.index(tensor))
-  types = [] if node is None else node.attr['Toutput_types'].list.type
-  return [tf.as_dtype(t) for t in types]
-
-
-def packing_node(
-  function: function_pb2.FunctionDef, result: int
-) -> node_def_pb2.NodeDef | None:
-  """The op in a function that packs one of its results, if one does."""
-  source = function.ret[function.signature.output_arg[result].name]
+  result = function.signature.output_arg[op.outputs.index(tensor)].name
+  source = function.ret[result].split(':')[0]
   for node in function.node_def:
-    if node.op == 'OptionalFromValue' and node.name == source.split(':')[0]:
-      return node
-  return None
+    if node.op == 'OptionalFromValue' and node.name == source:
+      return [tf.as_dtype(t) for t in node.attr['Toutput_types'].list.type]
+  return []
 
 
 def flat(given: Sequence[Item]) -> list[tf.Tensor]:

@@ -8,17 +8,10 @@ gradient function in a colocation scope, and colocation wins over `tf.device`.
 The whole backward pass would then run on the device of the last cell.
 
 XLA compiles all tasks of a TPU into one program. It inlines their functions,
-computes what occurs twice once, and knows no control edges between ops without
-side effects. So it would merge a recomputation with the forward pass it
-repeats, and keep what recomputing is there to drop. `tie` gives XLA other
-operands than the forward pass had, and none of them before the incoming
-gradient and the end of the last task are there:
-
-```
-  arguments of the forward task --.         .--> arguments
-  incoming gradients -------------+-- tie --+--> gradients
-  last task on the device --------'
-```
+computes what occurs twice once, and knows no control edges. So it would merge a
+recomputation with the forward pass. `tie` gives it other operands than the
+forward pass had, none of them there before the incoming gradient and the end of
+the last task.
 """
 
 import contextlib

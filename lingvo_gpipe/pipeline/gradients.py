@@ -8,9 +8,8 @@ loss x weight, and are only scaled. Half-precision gradients are still float32
 then: the sum may be too large or too small for them, where the mean is not.
 
 `tf.custom_gradient` passes all arguments through one op on one device, so the
-weights of every cell would travel there each step unless TensorFlow's graph
-optimiser removes that op. Here each device has an op for its own weights; what
-crosses is a scalar, the token, that links them to the outputs:
+weights of every cell would travel there each step. Here each device has an op
+for its own weights; what crosses is a scalar, the token:
 
 ```
   inputs            --[device 0]-- token --.
@@ -22,10 +21,9 @@ TensorFlow reaches the outputs' gradient function first, which runs the
 backward pass; the tokens' functions then hand out the gradients. The function
 of a token is called only if something before its tensors needs gradients.
 
-Nor does anything here outlive a graph. `tf.custom_gradient` adds each gradient
-function to TensorFlow's registry, forever, and with it all that the function
-refers to: layers, the engine, the graph. Here the registry has one function,
-which finds the op's own where it is kept: on the op.
+`tf.custom_gradient` also adds each gradient function to TensorFlow's registry,
+forever, and with it the layers, the engine and the graph. Here the registry has
+one function, which finds the op's own where it is kept: on the op.
 """
 
 import dataclasses

@@ -6,18 +6,7 @@ A layer's FProp does more than map inputs to outputs: it reads the global step
 and the step seed, moves accumulators on, updates moving averages, adds
 auxiliary losses and summaries, and leaves activations in fetch layers. Inside
 a traced function each of these would be lost, or would happen once too often.
-`LingvoCell` turns each into an input or an output of the cell, and hands it on
-outside:
-
-```
-                 weights  context  carry (accumulators)
-                    |        |        |
-  inputs ------> [ trace of layer.FProp ] ------> outputs
-                    |        |        |
-               aux losses  values   carry
-                             |
-       moving averages, summaries, fetched activations, metrics
-```
+`LingvoCell` turns each into an input or an output of the cell.
 """
 
 import contextlib

@@ -2,23 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss inside the pipeline: per micro-batch in, of the mini-batch out.
 
-With l_m the loss of micro-batch m and w_m its weight (examples, tokens), the
-loss of the mini-batch is
-
-```
-  L = sum_m l_m w_m / W,   W = sum_m w_m
-```
-
-W is known only when the last micro-batch has gone forward, after the first
-backward tasks have run. So each backward task starts from
-
-```
-  dL / dl_m = s w_m,   s = a power of two, about 1 / (M w_0)
-```
-
-and the sum is divided by s W once: exact for uneven micro-batches and for
-losses weighted by tokens. Without s each task's gradients would be W times
-those of a model without a pipeline, too much for half precision.
+With l_m the loss of micro-batch m and w_m its weight (examples, tokens), that
+of the mini-batch is L = sum_m l_m w_m / W, W = sum_m w_m. W is known only when
+the last micro-batch has gone forward, after the first backward tasks. So each
+backward task starts from dL / dl_m = s w_m, with s a power of two, about
+1 / (M w_0), and the sum is divided by s W once. Without s each task's gradients
+would be W times those of a model without a pipeline, too much for half
+precision.
 """
 
 import dataclasses
@@ -189,7 +179,7 @@ def combine(
   aux_losses: Sequence[Sequence[tf.Tensor]],
   known: dict[Any, Any],
 ) -> py_utils.NestedMap:
-  """Combines the metrics of all micro-batches.
+  """Combines the metrics of all micro-batches, the auxiliary losses included.
 
   Args:
     loss: The loss.
@@ -197,9 +187,6 @@ def combine(
     aux_losses: For each micro-batch, its auxiliary losses in the order of the
       layers; float scalars.
     known: Functions made before; a new one is added.
-
-  Returns:
-    The metrics of the mini-batch, the auxiliary losses included.
   """
   num_values, num_aux = len(values[0]), len(aux_losses[0])
   flat = [

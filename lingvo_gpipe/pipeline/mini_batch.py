@@ -4,6 +4,7 @@
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,20 @@ import numpy as np
 from lingvo.core import py_utils
 
 from lingvo_gpipe.engine import micro_batches
+from lingvo_gpipe.engine.graph_walks import may_need_gradients
 from lingvo_gpipe.engine.micro_batches import Clock
-from lingvo_gpipe.engine.tensors import flat_tensors, on_device, spec
+from lingvo_gpipe.engine.tensors import (
+  differentiable,
+  flat_tensors,
+  on_device,
+  spec,
+)
 from lingvo_gpipe.pipeline import seeds
 from lingvo_gpipe.pipeline.param_values import GIVEN
 
 INPUTS, TARGETS, SIDE_INPUTS = GIVEN
+# The targets' name among the side inputs. Users' names are identifiers.
+TARGETS_VALUE = '(targets)'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +228,96 @@ class MiniBatch:
     """Each micro-batch's share of the examples, float32."""
     with on_device(self._device):
       return [self.clock.share(m) for m in range(self.count)]
+
+
+class SideInputs:
+  """The side inputs of one mini-batch, by name, the targets among them.
+
+  Data goes to a cell as its side input, which has no gradient. What may come
+  from trained weights reaches the cells as values from outside: each taker
+  hands its gradient to the taker before it, so sums have one order for every
+  cut.
+
+  Attributes:
+    given: The names of those with gradients.
+    data: In training, the float tensors of the others.
+  """
+
+  def __init__(
+    self, layer: Any, batch: MiniBatch, *, training: bool, with_loss: bool
+  ):
+    """Takes them from a mini-batch, in training with gradients if need be."""
+    self._devices = layer.cell_devices
+    self._batch = batch
+    self._names = [list(wiring.side_inputs) for wiring in layer.cell_wiring]
+    if with_loss:
+      self._names[-1].append(TARGETS_VALUE)
+    self._first_takers: dict[str, int] = {}
+    for k, names in enumerate(self._names):
+      for name in names:
+        self._first_takers.setdefault(name, k)
+    self.given: list[str] = []
+    self.data: dict[str, list[tf.Tensor]] = {}
+    for name in sorted(self._first_takers) if training else ():
+      tensors = [leaf.tensor for leaf in self.leaves(name)]
+      if may_need_gradients(tensors, layer.trained_variables.by_name):
+        self.given.append(name)
+      else:
+        self.data[name] = [t for t in tensors if differentiable(t)]
+
+  def leaves(self, name: str) -> list[Leaf]:
+    """The leaves of one of them."""
+    return flat_tensors(_pick(self._batch.given, name))
+
+  def taken_as_values(self, k: int) -> list[str]:
+    """The names of those with gradients that a cell takes."""
+    return [name for name in self._names[k] if name in self.given]
+
+  def of_cell(self, k: int, nests: Mapping[str, Any]) -> Any:
+    """Those without gradients: (targets, others by name) of cell `k`."""
+    found = {
+      name: _pick(nests, name)
+      for name in self._names[k]
+      if name not in self.given
+    }
+    return found.pop(TARGETS_VALUE, None), found
+
+  def values(self, nests: Mapping[str, Any]) -> dict[str, Any]:
+    """Those with gradients, by name, of nests by `mini_batch.GIVEN`."""
+    return {name: _pick(nests, name) for name in self.given}
+
+  def split(self) -> list[list[Any]]:
+    """What `of_cell` is for each cell and micro-batch.
+
+    What several cells on a device take is sent there and cut once.
+    """
+    split = functools.cache(self._split)
+    rows = []
+    for names, device in zip(self._names, self._devices, strict=True):
+      cut = {n: split(n, device) for n in names if n not in self.given}
+      targets = cut.pop(TARGETS_VALUE, [None] * self._batch.count)
+      rows.append(
+        [
+          (targets[m], {name: parts[m] for name, parts in cut.items()})
+          for m in range(self._batch.count)
+        ]
+      )
+    return rows
+
+  def _split(self, name: str, device: str) -> list[Any]:
+    return self._batch.split(_pick(self._batch.given, name), device)
+
+  def split_values(self) -> dict[str, list[Any]]:
+    """Those with gradients, cut into micro-batches, by name."""
+    return {n: self._split(n, self.first_device(n)) for n in self.given}
+
+  def first_device(self, name: str) -> str:
+    """That of the first cell that takes one of them."""
+    return self._devices[self._first_takers[name]]
+
+
+def _pick(nests: Mapping[str, Any], name: str) -> Any:
+  return nests[TARGETS] if name == TARGETS_VALUE else nests[SIDE_INPUTS][name]
 
 
 def _names(given: Mapping[str, Any]) -> list[str]:

@@ -25,8 +25,6 @@ def pack(
 
   They are all deltas and all statistics, flattened and joined.
   """
-  if not updates:
-    return []
   dtype = tf.float32
   if any(u.delta.dtype == tf.float64 for u in updates):
     dtype = tf.float64
@@ -79,8 +77,6 @@ def update(
     The statistics of the mini-batch. Make the loss depend on them: Lingvo
     drops updates whose statistic it does not find before the loss.
   """
-  if not updates:
-    return []
   with on_device(device):
     deltas, statistics = sum_in_order('moving_averages', packed)
     sizes = [u.delta.shape.num_elements() for u in updates]

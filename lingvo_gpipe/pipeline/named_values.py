@@ -75,17 +75,11 @@ class Scope:
     """Starts with the given values: nests of tensors or None, by name."""
     self._values = dict(given)
     self._put: list[str] = []
-    self._taken: list[str] = []
 
   @property
   def put_names(self) -> tuple[str, ...]:
     """The names put so far, in order."""
     return tuple(self._put)
-
-  @property
-  def taken_names(self) -> tuple[str, ...]:
-    """The names taken so far, each once, in order."""
-    return tuple(dict.fromkeys(self._taken))
 
   def rest(self, name: str) -> Any:
     """The value that the next taker would get a part of."""
@@ -110,7 +104,6 @@ class Scope:
         'declare what it puts and takes.'
       )
     mine, self._values[name] = split(self._values[name])
-    self._taken.append(name)
     return mine
 
 
@@ -162,7 +155,8 @@ def _innermost(purpose: str) -> Scope:
   if not _SCOPES.stack:
     raise ValueError(
       f'Cannot {purpose} outside of a pipeline: run the layers inside '
-      '`with lingvo_gpipe.pipeline.named_values.scope(side_inputs):`.'
+      '`with lingvo_gpipe.pipeline.named_values.scope(side_inputs):`. In a '
+      'pipeline the Params of a layer must declare what it puts and takes.'
     )
   return _SCOPES.stack[-1]
 

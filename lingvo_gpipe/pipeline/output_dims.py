@@ -22,8 +22,12 @@ from lingvo_gpipe.engine.traced_cells import (
   TracedCells,
   trace_all,
 )
-from lingvo_gpipe.pipeline.mini_batch import INPUTS, MiniBatch, leaf_names
-from lingvo_gpipe.pipeline.side_inputs import SideInputs
+from lingvo_gpipe.pipeline.mini_batch import (
+  INPUTS,
+  MiniBatch,
+  SideInputs,
+  leaf_names,
+)
 
 # What a trace raises where shapes do not fit.
 _DOES_NOT_FIT = (ValueError, TypeError, tf.errors.InvalidArgumentError)
@@ -43,13 +47,8 @@ class OutputDims:
   ):
     """Prepares the checks.
 
-    Args:
-      path: The PipeliningLayer's path, for messages.
-      batch: The mini-batch.
-      cells: The K cells.
-      side_inputs: Its side inputs.
-      functions: What such cells were traced to before; new traces are added.
-      traced: The cells traced for this mini-batch; None if that failed.
+    Traces are added to `functions`. Those for this mini-batch are `traced`, or
+    None if they failed.
     """
     self._path = path
     self._batch = batch

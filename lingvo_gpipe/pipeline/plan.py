@@ -7,6 +7,7 @@
 ```
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,13 +16,13 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
+from lingvo_gpipe import schedules
 from lingvo_gpipe.engine import graph_walks
 from lingvo_gpipe.engine.cell_function import CellInputs, CellOutputs
 from lingvo_gpipe.engine.graph_function import GraphFunction
 from lingvo_gpipe.engine.tensors import (
   before_copies,
   device_indices,
-  differentiable,
   flat_tensors,
 )
 from lingvo_gpipe.engine.traced_cells import Cell, Functions, TracedCells
@@ -39,12 +40,13 @@ from lingvo_gpipe.pipeline.mini_batch import (
   INPUTS,
   SIDE_INPUTS,
   TARGETS,
+  TARGETS_VALUE,
   Leaf,
   MiniBatch,
+  SideInputs,
 )
 from lingvo_gpipe.pipeline.output_dims import OutputDims
-from lingvo_gpipe.pipeline.side_inputs import TARGETS_VALUE, SideInputs
-from lingvo_gpipe.schedules import Schedule, make_schedule
+from lingvo_gpipe.schedules import Schedule, Task
 
 # What a layer raises if it is given something else than it is written for.
 _DOES_NOT_FIT = (TypeError, ValueError, AttributeError, KeyError)
@@ -78,11 +80,12 @@ class Plan:
     training: Whether there are to be gradients.
     with_loss: Whether the loss is in the last cell.
     batch: The mini-batch.
-    inputs: The pipeline's inputs.
     input_gradients: Whether backward tasks compute gradients of the inputs.
     side_inputs: The side inputs.
     lingvo_cells: The cells, as made of layers.
     schedule: The schedule.
+    tasks: Its tasks, in one order.
+    recomputed: For each cell, which micro-batches are recomputed.
     traces: What such cells were traced to before.
     cells: The cells, as the engine takes them.
     micro_batches: The inputs of each micro-batch.
@@ -93,15 +96,21 @@ class Plan:
   training: bool
   with_loss: bool
   batch: MiniBatch
-  inputs: list[Leaf]
   input_gradients: bool
   side_inputs: SideInputs
   lingvo_cells: list[LingvoCell]
   schedule: Schedule
+  tasks: tuple[Task, ...]
+  recomputed: tuple[frozenset[int], ...]
   traces: Traces
   cells: list[Cell]
   micro_batches: list[Any]
   given: dict[str, list[Any]]
+
+  @property
+  def inputs(self) -> list[Leaf]:
+    """The pipeline's inputs."""
+    return flat_tensors(self.batch.given[INPUTS])
 
   @property
   def devices(self) -> list[str]:
@@ -131,11 +140,7 @@ class Plan:
     )
 
   def output_dims(self, traced: TracedCells | None) -> OutputDims:
-    """Where what the cells return counts the examples.
-
-    Args:
-      traced: The cells traced; None if that failed.
-    """
+    """Where what the cells return counts the examples."""
     return OutputDims(
       self.layer.path,
       self.batch,
@@ -160,10 +165,10 @@ def make_plan(
   Args:
     layer: The PipeliningLayer.
     theta: Its weights.
-    args: The first cell's arguments, of the mini-batch.
-    targets: The loss's targets; None if it needs none.
+    args: The first cell's arguments.
+    targets: What the loss takes besides, if it is in the pipeline.
     side_inputs: Values that layers take, by name.
-    with_loss: Whether the loss is in the pipeline.
+    with_loss: Whether it is.
   """
   p = layer.params
   training = not layer.do_eval and not p.is_inference
@@ -173,36 +178,57 @@ def make_plan(
   seeds.check_capacity(len(layer.layer_numbers), batch.count)
   wants_aux = with_loss or py_utils.AuxLossContext.Current() is not None
   lingvo_cells = _lingvo_cells(layer, theta, training, with_loss, wants_aux)
-  inputs: list[Leaf] = flat_tensors(batch.given[INPUTS])
   input_gradients = graph_walks.may_need_gradients(
-    [leaf.tensor for leaf in inputs], layer.trained_variables.by_name
+    [leaf.tensor for leaf in flat_tensors(batch.given[INPUTS])],
+    layer.trained_variables.by_name,
   )
   sides = SideInputs(layer, batch, training=training, with_loss=with_loss)
-  schedule = make_schedule(
+  first = 0
+  if layer.trained_variables.filters and not input_gradients:
+    values = sides.taken_as_values
+    first = trained_variables.first_trained(layer, lingvo_cells, values)
+  scheduled = _schedule(
     p.schedule if with_loss else 'gpipe',
+    p.recompute,
     device_indices(devices),
     batch.count,
     forward_only=not training,
-    first_backward=0
-    if input_gradients
-    else _first_trained(layer, lingvo_cells, sides),
+    first_backward=first,
   )
-  kind = training, with_loss, wants_aux, input_gradients
+  kind = training, with_loss, wants_aux, input_gradients, first
   return Plan(
     layer,
     training,
     with_loss,
     batch,
-    inputs,
     input_gradients,
     sides,
     lingvo_cells,
-    schedule,
-    _known_traces(layer, lingvo_cells, sides, schedule.first_backward, *kind),
+    *scheduled,
+    traces=_known_traces(layer, lingvo_cells, sides, *kind),
     micro_batches=batch.split(batch.given[INPUTS], devices[0]),
     given=sides.split_values(),
     cells=_cells(layer, lingvo_cells, sides),
   )
+
+
+@functools.lru_cache(maxsize=64)
+def _schedule(
+  name: str,
+  recompute: str,
+  cell_devices: tuple[int, ...],
+  num_micro_batches: int,
+  **kwargs: Any,
+) -> tuple[Schedule, tuple[Task, ...], tuple[frozenset[int], ...]]:
+  """A schedule, its tasks in order, and what is recomputed.
+
+  They are kept, because each eager step needs them.
+  """
+  schedule = schedules.make_schedule(
+    name, cell_devices, num_micro_batches, **kwargs
+  )
+  recomputed = schedules.recomputed(schedule, recompute)
+  return schedule, schedule.in_order(), recomputed
 
 
 def _lingvo_cells(
@@ -243,31 +269,6 @@ def _lingvo_cells(
       )
     )
   return cells
-
-
-def _first_trained(
-  layer: Any, cells: Sequence[LingvoCell], sides: SideInputs
-) -> int:
-  """The first cell that the backward pass must reach; K if it reaches none.
-
-  Those before have frozen weights and none that are trained, and no weight of
-  before the pipeline is trained by way of them: its inputs need no gradient.
-  """
-  is_trained = layer.trained_variables
-  if not is_trained.filters:
-    return 0
-  frozen = False
-  for k, cell in enumerate(cells):
-    assert cell.trained is not None
-    if sides.taken_as_values(k) or any(
-      trained and differentiable(weight)
-      for weight, trained in zip(cell.weights, cell.trained, strict=True)
-    ):
-      return k if frozen else 0
-    frozen = frozen or any(
-      v.trainable and not is_trained(v) for v in layer.cells[k].vars.Flatten()
-    )
-  return len(cells) if frozen else 0
 
 
 def _known_traces(
@@ -334,13 +335,16 @@ def compute(
   targets = taken.pop(TARGETS_VALUE, targets)
   own: list[tf.Tensor] = []
   notes = None
-  with named_values.scope({**side_inputs, **taken}) as values:
+  with contextlib.ExitStack() as stack:
+    if layer.has_named_values:
+      scope = named_values.scope({**side_inputs, **taken})
+      values = stack.enter_context(scope)
     outputs = _run_layers(layer, k, theta[0], given.inputs)
     if metric is not None:
       metrics = _run_loss(layer, theta[1], outputs, targets)
       outputs, own, notes = loss.in_cell(layer.loss, metrics, metric)
   puts = layer.cell_wiring[k].puts
-  missing = set(puts) - set(values.put_names)
+  missing = set(puts) - set(values.put_names) if puts else ()
   if missing:
     raise ValueError(
       f'{layer.path}: a layer of cell {layer.cells[k].params.name!r} '

@@ -32,6 +32,7 @@ from lingvo_gpipe.pipeline import (
   trained_variables,
 )
 from lingvo_gpipe.pipeline import plan as planning
+from lingvo_gpipe.pipeline.mini_batch import TARGETS_VALUE
 from lingvo_gpipe.schedules import Schedule, TaskKind
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
@@ -50,13 +51,12 @@ def start(
     layer, theta, args, targets, side_inputs or {}, with_loss=with_loss
   )
   traced = planning.trace(plan)
-  engine = Engine(traced, plan.batch.clock, layer.params.recompute)
-  tasks = plan.schedule.in_order()
+  engine = Engine(traced, plan.batch.clock, plan.recomputed)
   backward = None
   if with_loss:
     backward = _run_with_loss(plan, engine)
   else:
-    engine.run([t for t in tasks if t.kind == TaskKind.FORWARD])
+    engine.run([t for t in plan.tasks if t.kind == TaskKind.FORWARD])
   statistics: list[tf.Tensor] = []
   for k in range(len(plan.cells)):
     statistics += _apply_effects(plan, engine, k)
@@ -69,16 +69,14 @@ def _run_with_loss(
   """Emits all tasks; returns what gives the backward pass, if there is one."""
   traced_loss = engine.traced.function(len(plan.cells) - 1).notes.own
   begin = loss.LossStart(traced_loss, engine, plan.batch.clock.sizes[0])
-  done = engine.run(plan.schedule.in_order(), begin.gradients())
+  done = engine.run(plan.tasks, begin.gradients())
   return lambda: gradients.BackwardPass(done, begin.scale)
 
 
 def _apply_effects(
   plan: planning.Plan, engine: Engine, k: int
 ) -> list[tf.Tensor]:
-  """What a cell has done besides mapping inputs to outputs, done outside.
-
-  Sets accumulators and fetched activations, adds updates and summaries.
+  """Sets accumulators and fetched activations, adds updates and summaries.
 
   Returns:
     The statistics that updates of moving averages use: the pipeline's outputs
@@ -276,9 +274,7 @@ class PipelineRun:
         dataclasses.replace(cell, body=_without_losses(cell.body))
         for cell in cells
       ]
-    again = Engine(
-      plan.trace(cells), plan.batch.clock, plan.layer.params.recompute
-    )
+    again = Engine(plan.trace(cells), plan.batch.clock, plan.recomputed)
     return _run_with_loss(plan, again)()
 
   # -- Both.
@@ -297,7 +293,16 @@ class PipelineRun:
           self._input_gradients,
         )
       ]
-    sources += plan.side_inputs.sources()
+    sides = plan.side_inputs
+    for name in sides.given:
+      sources.append(
+        gradients.of_leaves(
+          sides.first_device(name),
+          sides.leaves(name),
+          plan.batch.count,
+          functools.partial(_of_side_input, name),
+        )
+      )
     sources += [
       gradients.of_weights(self.engine, k) for k in range(len(plan.cells))
     ]
@@ -308,7 +313,18 @@ class PipelineRun:
         [self.engine.frozen_weights(k) for k in range(len(plan.cells))],
         [leaf.tensor for leaf in plan.inputs] if frozen else [],
       )
-    return sources + plan.side_inputs.refused()
+    for name, tensors in sides.data.items():
+      what = f'side input {name!r}'
+      if name == TARGETS_VALUE:
+        what = 'the targets'
+      message = (
+        f'{plan.layer.path}: a gradient of {what} is asked for. Nothing that '
+        'is trained needs it, so the pipeline does not compute it. Make it an '
+        'input: the gradient of an input is always available.'
+      )
+      device = sides.first_device(name)
+      sources.append(gradients.refusing(device, tensors, message))
+    return sources
 
   def _input_gradients(
     self, done: Gradients, m: int
@@ -334,6 +350,10 @@ class PipelineRun:
       tf.control_dependencies(self.statistics),
     ):
       return [tf.identity(t) for t in tensors]
+
+
+def _of_side_input(name: str, done: Gradients, m: int) -> list[Any]:
+  return done.of_given(name, m)
 
 
 def _without_losses(

@@ -5,18 +5,13 @@
 Lingvo's deterministic random ops take a pair of seeds: the global step and a
 step seed, which counts the random ops of one graph. A cell is a graph of its
 own and runs once for each micro-batch, so left alone two cells, or two
-micro-batches, would draw the same random numbers. Here each layer gets a range
-of step seeds of its own for each micro-batch:
+micro-batches, would draw the same random numbers. Here each layer has a range
+of step seeds of its own for each micro-batch, by its place in the pipeline:
 
 ```
   step seed =  seed around the pipeline
              + (layer's number + 1) | micro-batch | random op within the layer
-                    22 bits             24 bits          16 bits
 ```
-
-A layer's number is its place in the whole pipeline, so neither the cut nor the
-device matters; integers of disjoint bits, so no two ranges meet. On TPU, where
-Lingvo casts seeds to int32, the fields have 13, 11 and 7 bits.
 """
 
 import contextlib

@@ -180,16 +180,35 @@ def not_trained(what: str, path: str, trained: TrainedVariables) -> str:
   )
 
 
+def first_trained(
+  layer: Any, cells: Sequence[Any], values: Callable[[int], Sequence[str]]
+) -> int:
+  """The first cell that the backward pass must reach; K if it reaches none.
+
+  Those before have frozen weights and none that are trained, and no weight of
+  before the pipeline is trained by way of them: its inputs need no gradient.
+  The names of the side inputs with gradients of a cell are `values(k)`.
+  """
+  is_trained = layer.trained_variables
+  frozen = False
+  for k, cell in enumerate(cells):
+    if values(k) or any(
+      trained and differentiable(weight)
+      for weight, trained in zip(cell.weights, cell.trained, strict=True)
+    ):
+      return k if frozen else 0
+    frozen = frozen or any(
+      v.trainable and not is_trained(v) for v in layer.cells[k].vars.Flatten()
+    )
+  return len(cells) if frozen else 0
+
+
 def check_captures(layer: Any, k: int, captures: Sequence[tf.Tensor]) -> None:
   """Checks that a cell without backward tasks needs none after all.
 
-  Args:
-    layer: The PipeliningLayer.
-    k: The cell.
-    captures: What it uses of the graph around it.
-
   Raises:
-    ValueError: Some of that comes from trained weights.
+    ValueError: Some of what it uses of the graph around it comes from trained
+      weights.
   """
   floats = [t for t in captures if differentiable(t)]
   is_trained = layer.trained_variables.by_name

@@ -78,7 +78,7 @@ class Schedule:
   device_tasks: tuple[tuple[Task, ...], ...]
   first_backward: int = 0
 
-  @property
+  @functools.cached_property
   def num_cells(self) -> int:
     return len(self.cell_devices)
 
@@ -86,7 +86,7 @@ class Schedule:
   def num_devices(self) -> int:
     return len(self.device_tasks)
 
-  @property
+  @functools.cached_property
   def forward_only(self) -> bool:
     """Whether the schedule has no backward task."""
     return not any(

@@ -22,7 +22,7 @@ from lingvo.core import py_utils
 from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 
-from lingvo_gpipe.engine import graph_function, graph_walks
+from lingvo_gpipe.engine import graph_walks
 from lingvo_gpipe.training import first_error, logs, non_finite
 
 tf.flags.DEFINE_enum(
@@ -56,7 +56,7 @@ class _Writers:
   """
 
   def __init__(self, graph):
-    self._definitions = graph_function.definitions(graph)
+    self._definitions = graph_walks.definitions(graph)
     self._functions = {}
 
   def __contains__(self, op):

@@ -18,7 +18,7 @@ import re
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import function_def_to_graph
 
-from lingvo_gpipe.engine import graph_function, packing
+from lingvo_gpipe.engine import graph_walks, packing
 from lingvo_gpipe.pipeline import seeds
 
 _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
@@ -105,7 +105,7 @@ def _search_call(session, result):
     gives something finite.
   """
   call, graph = result.op, result.graph
-  function = graph_function.definitions(graph).get(call.get_attr('f').name)
+  function = graph_walks.definitions(graph).get(call.get_attr('f').name)
   if function is None:
     return None
   body, names = function_def_to_graph.function_def_to_graph_def(function)
@@ -201,7 +201,7 @@ def _states(session, order):
     hidden in a function fails.
   """
   behind = _behind_checks(order)
-  definitions = graph_function.definitions(session.graph)
+  definitions = graph_walks.definitions(session.graph)
   tensors, flags = [], []
   for op in order:
     if op in behind or op._get_control_flow_context() is not None:

@@ -11,7 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.engine import engine, graph_function
+from lingvo_gpipe.engine import engine, graph_walks
 from lingvo_gpipe.engine.cell_function import CellOutputs
 from lingvo_gpipe.engine.traced_cells import Cell, TracedCells
 
@@ -82,7 +82,7 @@ def _engine(
     batch=tf.constant(2 * num_micro_batches, tf.int64),
   )
   traced = TracedCells(cells, plan, inputs, input_gradients=input_gradients)
-  made = engine.Engine(traced, clock, recompute)
+  made = engine.Engine(traced, clock, schedules.recomputed(plan, recompute))
   gradients = made.run(
     plan.in_order(), engine.LossGradients(lambda m: [tf.ones([2, _WIDTH])])
   )
@@ -176,7 +176,7 @@ def test_functions_are_shared_by_all_micro_batches(graph):
 
 def test_functions_read_no_variables(graph):
   _engine()
-  definitions = graph_function.definitions(graph)
+  definitions = graph_walks.definitions(graph)
   ops = {node.op for d in definitions.values() for node in d.node_def}
   assert 'MatMul' in ops
   assert not ops & {'ReadVariableOp', 'VarHandleOp'}

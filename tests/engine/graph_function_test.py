@@ -8,7 +8,7 @@ import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 from tensorflow.python.eager import context
 
-from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine import graph_function, graph_walks
 
 _VECTOR = tf.TensorSpec([2], tf.float32)
 
@@ -79,7 +79,7 @@ def test_definitions_are_found_through_functions_that_call_functions(graph):
   inner = graph_function.as_function('inner', lambda x: [tf.sin(x)], [_VECTOR])
   outer = graph_function.as_function('outer', _calls(inner), [_VECTOR])
   outer([tf.constant([1.0, 2.0])])
-  found = graph_function.definitions(graph)
+  found = graph_walks.definitions(graph)
   nodes = [n.op for d in found.values() for n in d.node_def]
   assert nodes.count('Sin') == 1
   assert len(found) == 2

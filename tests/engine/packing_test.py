@@ -4,7 +4,7 @@ import lingvo.compat as tf
 import numpy as np
 import pytest
 
-from lingvo_gpipe.engine import graph_function, packing
+from lingvo_gpipe.engine import graph_function, graph_walks, packing
 
 _DTYPES = [tf.int32, tf.float32, tf.bfloat16, tf.string, tf.float32, tf.bool]
 
@@ -78,7 +78,7 @@ def test_what_is_packed_is_known_from_its_function_if_that_is():
     packed = _function()[1](arguments)[0]
     dtypes = [tf.float32, tf.bfloat16, tf.float32]
     assert packing.packed_dtypes(arguments[0], {}) == dtypes
-    known = graph_function.definitions(graph)
+    known = graph_walks.definitions(graph)
     assert packing.packed_dtypes(packed, known) == dtypes
     assert packing.packed_dtypes(packed, {}) == []
 

@@ -92,9 +92,9 @@ def test_values_and_gradients_go_by_name(schedule, recompute):
     )
     traced = traced_cells.TracedCells(cells, plan, inputs)
     start = engine.LossGradients(lambda m: [tf.ones([1])])
-    gradients = engine.Engine(traced, clock, recompute).run(
-      plan.in_order(), start
-    )
+    gradients = engine.Engine(
+      traced, clock, schedules.recomputed(plan, recompute)
+    ).run(plan.in_order(), start)
     got = [gradients.of_weights(k)[0] for k in range(4)]
     ws = [cell.weights[0] for cell in cells]
     total = 0.0

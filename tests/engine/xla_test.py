@@ -21,7 +21,7 @@ import tensorflow as tf
 from lingvo_gpipe.engine import engine, tensors
 from lingvo_gpipe.engine.cell_function import CellOutputs
 from lingvo_gpipe.engine.traced_cells import Cell, TracedCells
-from lingvo_gpipe.schedules import make_schedule
+from lingvo_gpipe.schedules import make_schedule, recomputed
 
 def body(cell):
   hidden = tf.tanh(tf.matmul(cell.inputs, cell.weights[0]))
@@ -34,7 +34,9 @@ def step(x, w0, w1, recompute):
     tf.constant(3, tf.int64), tf.constant(0, tf.int64), [2] * 2,
     tf.constant(4, tf.int64))
   schedule = make_schedule('1f1b', (0, 0), {MICRO_BATCHES})
-  e = engine.Engine(TracedCells(cells, schedule, inputs), clock, recompute)
+  e = engine.Engine(
+    TracedCells(cells, schedule, inputs), clock,
+    recomputed(schedule, recompute))
   start = engine.LossGradients(lambda m: [e.results(1, m).outputs])
   gradients = e.run(list(schedule.in_order()), start)
   return [gradients.of_weights(k)[0] for k in range({NUM_CELLS})]

@@ -6,7 +6,7 @@ import lingvo.compat as tf
 import numpy as np
 import pytest
 import tiny_pipeline
-from lingvo.core import builder_layers
+from lingvo.core import base_layer, builder_layers
 
 from lingvo_gpipe import named_layers
 from lingvo_gpipe.pipeline import named_values
@@ -54,7 +54,30 @@ def test_a_scope_tells_what_was_put_and_taken():
     for name in ('given', 'b', 'given'):
       named_values.take(name)
     assert values.put_names == ('b', 'a')
-    assert values.taken_names == ('given', 'b')
+
+
+class _Doubling(base_layer.BaseLayer):
+  """2 x, by a value that does not leave the layer."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    put = named_layers.PutLayer.Params().Set(name='put', puts=['x'])
+    self.CreateChild('put', put)
+    take = named_layers.TakeLayer.Params().Set(name='take', takes=['x'])
+    self.CreateChild('take', take)
+
+  def FProp(self, theta, x):
+    return self.take.FProp(theta.take, self.put.FProp(theta.put, x))
+
+
+def test_layers_inside_of_a_layer_have_values_of_their_own():
+  def build():
+    subs = [_Doubling.Params().Set(name=name) for name in ('a', 'b')]
+    net = tiny_pipeline.pipeline(subs).Instantiate()
+    return net.FProp(net.theta, tf.constant(tiny_pipeline.inputs()))
+
+  outputs = tiny_pipeline.run(build, num_devices=2)
+  np.testing.assert_allclose(outputs, 4 * tiny_pipeline.inputs(), rtol=1e-6)
 
 
 def test_errors_of_scopes():

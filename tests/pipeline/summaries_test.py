@@ -46,39 +46,6 @@ def _emit(body, parts, shares):
   return {v.tag: v for v in values}
 
 
-def test_scalars_are_means_by_size():
-  got = _emit(
-    lambda x: tf.summary.scalar('x', x[0]), [[2, 0], [6, 0]], [0.75, 0.25]
-  )
-  assert got['x'].simple_value == 3.0
-
-
-def test_integer_scalars_and_others_are_of_the_first_micro_batch():
-  def body(x):
-    tf.summary.scalar('n', tf.cast(x[0], tf.int32))
-    tf.summary.text('text', tf.as_string(x))
-
-  got = _emit(body, [[2, 0], [6, 0]], [0.5, 0.5])
-  assert got['n'].simple_value == 2
-  assert got['text'].tensor.string_val[0] == b'2.000000'
-
-
-def test_histograms_hold_all_values():
-  got = _emit(
-    lambda x: tf.summary.histogram('h', x), [[1, 2], [3, 4]], [0.5, 0.5]
-  )
-  histogram = got['h'].histo
-  assert (histogram.num, histogram.sum) == (4, 10)
-  assert (histogram.min, histogram.max) == (1, 4)
-
-
-def test_constants_need_not_leave_the_traced_graph():
-  found, _ = _trace(lambda x: tf.summary.scalar('c', 5.0))
-  assert [s.tensors for s in found] == [()]
-  got = _emit(lambda x: tf.summary.scalar('c', 5.0), [[0, 0]], [1.0])
-  assert got['c'].simple_value == 5.0
-
-
 def test_tags_get_the_scope_around_and_a_number_if_taken():
   def body(x):
     tf.summary.scalar('a', x[0])
@@ -89,12 +56,6 @@ def test_tags_get_the_scope_around_and_a_number_if_taken():
     got = _emit(body, [[3, 0]], [1.0])
   values = {tag: value.simple_value for tag, value in got.items()}
   assert values == {'a': 1.0, 'a_1': 2.0, 'tower/a': 3.0}
-
-
-def test_collections_of_the_traced_graph_are_emptied(graph):
-  found, _ = _trace(lambda x: tf.summary.scalar('x', x[0]))
-  assert not found[0].op.graph.get_collection(tf.GraphKeys.SUMMARIES)
-  assert not graph.get_collection(tf.GraphKeys.SUMMARIES)
 
 
 def test_summaries_have_no_gradient():

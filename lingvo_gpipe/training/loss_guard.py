@@ -80,13 +80,13 @@ class _Writers:
   def _in_body(self, node):
     if node.op in graph_walks.READS:
       return False
-    called = [v.func.name for v in node.attr.values() if v.HasField('func')]
+    if any(map(self._in_function, graph_walks.called(node.attr))):
+      return True
     known = op_def_registry.get(node.op)
     if known is None:
-      called.append(node.op)
-    return any(map(self._in_function, called)) or any(
-      arg.type == types_pb2.DT_RESOURCE or arg.is_ref
-      for arg in (known.input_arg if known else ())
+      return self._in_function(node.op)
+    return any(
+      arg.type == types_pb2.DT_RESOURCE or arg.is_ref for arg in known.input_arg
     )
 
 

@@ -18,13 +18,13 @@ from collections.abc import Callable
 from typing import Any
 
 _MIB = 2**20
-_LINE = re.compile(
-  r'Times: loading (?P<loading>[\d.]+) s, graph (?P<graph>[\d.]+) s, first '
-  r'step (?P<first_step>[\d.]+) s, then (?P<more_steps>\d+) more, median '
-  r'(?P<median_step>[\d.]+) s, all (?P<total>[\d.]+) s; memory '
-  r'(?P<loaded_memory>[\d.]+) MiB after loading, (?P<peak_memory>[\d.]+) MiB '
-  r'at most'
+_TEXT = (
+  'Times: loading {loading:.2f} s, graph {graph:.2f} s, first step '
+  '{first_step:.2f} s, then {more_steps:d} more, median {median_step:.4f} s, '
+  'all {total:.2f} s; memory {loaded_mib:.1f} MiB after loading, '
+  '{peak_mib:.1f} MiB at most'
 )
+_LINE = re.compile(re.sub(r'\{(\w+):[^}]*\}', r'(?P<\1>[\\d.]+)', _TEXT))
 
 
 def peak_memory_bytes() -> int:
@@ -69,12 +69,10 @@ class StageTimes:
 
   def to_text(self) -> str:
     """The line."""
-    return (
-      f'Times: loading {self.loading:.2f} s, graph {self.graph:.2f} s, first '
-      f'step {self.first_step:.2f} s, then {self.more_steps} more, median '
-      f'{self.median_step:.4f} s, all {self.total:.2f} s; memory '
-      f'{self.loaded_memory / _MIB:.1f} MiB after loading, '
-      f'{self.peak_memory / _MIB:.1f} MiB at most'
+    return _TEXT.format(
+      **dataclasses.asdict(self),
+      loaded_mib=self.loaded_memory / _MIB,
+      peak_mib=self.peak_memory / _MIB,
     )
 
 
@@ -88,10 +86,12 @@ def from_text(text: str) -> StageTimes:
   if not found:
     raise ValueError('no times in the log: the training did not get that far')
   values = {name: float(value) for name, value in found[-1].groupdict().items()}
-  more_steps = int(values.pop('more_steps'))
-  for name in ('loaded_memory', 'peak_memory'):
-    values[name] *= _MIB
-  return StageTimes(more_steps=more_steps, **values)
+  return StageTimes(
+    more_steps=int(values.pop('more_steps')),
+    loaded_memory=values.pop('loaded_mib') * _MIB,
+    peak_memory=values.pop('peak_mib') * _MIB,
+    **values,
+  )
 
 
 class StageListener:

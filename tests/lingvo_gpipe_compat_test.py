@@ -8,11 +8,12 @@ The classes are taken from `lingvo.core.gpipe`, as such models do, where
 
 import lingvo.compat as tf
 import numpy as np
-import pipeline_testing as pt
 import pytest
+import tiny_pipeline
 from lingvo.core import base_layer, gpipe, layers, py_utils, tshape
 
 from lingvo_gpipe import lingvo_models, pipelining_layer
+from lingvo_gpipe.pipeline import plain_run
 
 _IMAGE = [6, 6, 1]
 
@@ -62,18 +63,8 @@ class _CountedConv(base_layer.BaseLayer):
     return py_utils.NestedMap(flops=p.flops, out_shapes=(shape,))
 
 
-class _MaskedConv(_CountedConv):
-  """The same on a NestedMap with an image and, maybe, a mask."""
-
-  def FProp(self, theta, inputs):
-    image = super().FProp(theta, inputs.image)
-    if inputs.mask is not None:
-      image *= inputs.mask
-    return py_utils.NestedMap(image=image, mask=inputs.mask)
-
-
-def _convs(count, cls=_CountedConv):
-  return [cls.Params().Set(name=f'conv{i}') for i in range(count)]
+def _convs(count):
+  return [_CountedConv.Params().Set(name=f'conv{i}') for i in range(count)]
 
 
 def _pipeline(cells, **kwargs):
@@ -82,25 +73,18 @@ def _pipeline(cells, **kwargs):
   )
 
 
-def _run(params, images, get_outputs=None):
+def _run(params):
   """Outputs, the gradient of their sum of squares, and accumulators."""
-  get_outputs = get_outputs or (lambda layer, x: layer.FPropDefaultTheta(x))
-  with pt.cluster(4), tf.Graph().as_default() as graph:
-    tf.random.set_seed(3)
-    py_utils.GetOrCreateGlobalStepVar()
+
+  def build():
     layer = params.Instantiate()
-    outputs = get_outputs(layer, tf.constant(images))
-    flat = [t for t in tf.nest.flatten(outputs) if t is not None]
-    loss = tf.add_n([tf.reduce_sum(tf.square(t)) for t in flat])
+    x = tf.constant(np.random.RandomState(1).randn(8, *_IMAGE), tf.float32)
+    outputs = tf.nest.flatten(layer.FPropDefaultTheta(x))
+    loss = tf.add_n([tf.reduce_sum(tf.square(t)) for t in outputs])
     gradients = tf.gradients(loss, tf.trainable_variables())
-    calls = layer.GetAccumulatorValues().Flatten()
-    with pt.session(4, graph) as sess:
-      sess.run(tf.global_variables_initializer())
-      return sess.run((flat, gradients, calls))
+    return outputs, gradients, layer.GetAccumulatorValues().Flatten()
 
-
-def _images(batch=8):
-  return np.random.RandomState(1).randn(batch, *_IMAGE).astype(np.float32)
+  return tiny_pipeline.run(build, num_devices=4)
 
 
 def _fetching_cells(num_cells, num_layers=8):
@@ -125,31 +109,16 @@ def _fetching_cells(num_cells, num_layers=8):
 
 
 @pytest.mark.parametrize('num_cells', [1, 2, 4])
-def test_layers_count_each_micro_batch_once(num_cells):
-  params = _pipeline(_fetching_cells(num_cells), num_micro_batches=4)
-  _, _, calls = _run(params, _images())
+def test_a_fetched_activation_comes_out_and_layers_count_each_micro_batch(
+  num_cells,
+):
+  params = _pipeline(
+    _fetching_cells(num_cells), num_micro_batches=4, micro_batch_size=2
+  )
+  outputs, gradients, calls = _run(params)
+  with plain_run.without_pipeline():
+    expected, expected_gradients, _ = _run(params)
   assert calls == [4.0] * 8
-
-
-@pytest.mark.parametrize('num_cells', [2, 4])
-def test_a_fetched_activation_comes_out_of_the_last_cell(num_cells):
-  def unpipelined(layer, image):
-    image = layers_in(layer, 0, image)
-    fetched = image
-    for k in range(1, num_cells):
-      image = layers_in(layer, k, image)
-    return image, fetched
-
-  def layers_in(layer, k, image):
-    cell = layer.cells[k]
-    for conv in cell.sequence:
-      if isinstance(conv, _CountedConv):
-        image = conv.FPropDefaultTheta(image)
-    return image
-
-  params = _pipeline(_fetching_cells(num_cells), num_micro_batches=4)
-  outputs, gradients, _ = _run(params, _images())
-  expected, expected_gradients, _ = _run(params, _images(), unpipelined)
   assert [t.shape for t in outputs] == [(8, *_IMAGE)] * 2
   np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(
@@ -157,20 +126,12 @@ def test_a_fetched_activation_comes_out_of_the_last_cell(num_cells):
   )
 
 
-def test_num_micro_batches_and_a_size_that_agree():
-  params = _pipeline(
-    _fetching_cells(2), num_micro_batches=4, micro_batch_size=2
-  )
-  _, _, calls = _run(params, _images())
-  assert calls == [4.0] * 8
-
-
 def test_num_micro_batches_and_a_size_that_contradict_the_batch():
   params = _pipeline(
     _fetching_cells(2), num_micro_batches=4, micro_batch_size=1
   )
   with pytest.raises(ValueError, match=r'num_micro_batches is 4.*size is 1'):
-    _run(params, _images())
+    _run(params)
 
 
 @pytest.mark.parametrize('num_cells', [2, 4])
@@ -183,7 +144,7 @@ def test_cells_cut_by_partition_sequential_layers(num_cells):
     gpipe.FeatureExtractionLayer.Params().Set(name=f'd{k}', sub=cell.sub)
     for k, cell in enumerate(cells)
   ]
-  _, _, calls = _run(_pipeline(cells, num_micro_batches=4), _images())
+  _, _, calls = _run(_pipeline(cells, num_micro_batches=4))
   assert calls == [4.0] * 8
 
 
@@ -192,40 +153,3 @@ def test_the_cut_follows_the_flops_that_layers_say():
   subs[0].flops = 3
   cells = gpipe.PartitionSequentialLayers(subs, 2, tshape.Shape([8, *_IMAGE]))
   assert [len(cell.sub) for cell in cells] == [1, 3]
-
-
-@pytest.mark.parametrize('with_mask', [True, False])
-def test_nested_maps_with_and_without_a_none(with_mask):
-  mask = np.random.RandomState(2).randint(2, size=[8, *_IMAGE])
-
-  def inputs(image):
-    return py_utils.NestedMap(
-      image=image, mask=tf.cast(mask, tf.float32) if with_mask else None
-    )
-
-  def unpipelined(layer, image):
-    x = inputs(image)
-    for cell in layer.cells:
-      x = cell.FPropDefaultTheta(x)
-    return x
-
-  params = _pipeline(
-    _convs(4, _MaskedConv), num_micro_batches=4, nested_map_fprop=True
-  )
-  structure = []
-
-  def pipelined(layer, image):
-    outputs = layer.FPropDefaultTheta(inputs(image))
-    structure.append(outputs)
-    return outputs
-
-  outputs, gradients, calls = _run(params, _images(), pipelined)
-  expected, expected_gradients, _ = _run(params, _images(), unpipelined)
-  assert isinstance(structure[0], py_utils.NestedMap)
-  assert (structure[0].mask is not None) == with_mask
-  assert structure[0].image.shape == [8, *_IMAGE]
-  assert calls == [4.0] * 4
-  np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(
-    gradients, expected_gradients, rtol=1e-4, atol=1e-5
-  )

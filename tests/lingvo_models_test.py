@@ -212,9 +212,8 @@ def _stack_loss(stack):
 
 def _train(params, loss_fn, num_devices):
   """Loss before and after a step of gradient descent, and new weights."""
-  with pt.cluster(num_devices), tf.Graph().as_default() as graph:
-    tf.random.set_seed(7)
-    step = py_utils.GetOrCreateGlobalStepVar()
+  with pt.graph(num_devices) as graph:
+    step = py_utils.GetGlobalStep()
     loss = loss_fn(params.Instantiate())
     variables = tf.trainable_variables()
     gradients = tf.gradients(loss, variables, colocate_gradients_with_ops=True)

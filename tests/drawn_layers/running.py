@@ -11,7 +11,6 @@ import pipeline_testing as pt
 from drawn_layers import building, catalogue
 from drawn_layers.draws import Draw, Variant
 from lingvo.core import py_utils
-from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe.pipeline import named_values
 
@@ -34,14 +33,13 @@ def run(draw: Draw, variant: Variant, *, plain: bool = False) -> Values:
     weights that it moves by itself.
   """
   num_devices = variant.num_devices or variant.num_cells
-  with pt.cluster(num_devices), tf.Graph().as_default() as graph:
-    tf.random.set_seed(7)
-    step = py_utils.GetOrCreateGlobalStepVar()
+  with pt.graph(num_devices) as graph:
     layer = building.pipeline_params(draw, variant).Instantiate()
     feeds, fetches, updates = _step_of(draw, layer, plain)
-    options = _not_optimised() if not variant.optimised else None
+    rewriting = {'disable_meta_optimizer': not variant.optimised}
+    options = {'rewrite_options': rewriting}
     with pt.session(num_devices, graph, graph_options=options) as session:
-      _initialise(session, step)
+      _initialise(session)
       present = {n: t for n, t in fetches.items() if t is not None}
       values, _ = session.run([present, updates], feeds)
       moved = [v for v in tf.global_variables() if not v.trainable]
@@ -103,11 +101,11 @@ def _data(draw: Draw) -> Any:
   return feeds, *placeholders
 
 
-def _initialise(session: Any, step: Any) -> None:
+def _initialise(session: Any) -> None:
   """Sets all variables; no trainable one has numbers as round as 0 and 1."""
   feeds = {}
   for variable in tf.global_variables():
-    if variable is step:
+    if variable is py_utils.GetGlobalStep():
       value = np.int64(_STEP)
     elif variable.trainable:
       value = _random_value(variable)
@@ -124,11 +122,3 @@ def _random_value(variable: Any) -> np.ndarray:
   deviation = 1 / np.sqrt(np.prod(shape[:-1])) if len(large) > 1 else 0.1
   value = deviation * random.standard_normal(shape)
   return value.astype(variable.dtype.as_numpy_dtype)
-
-
-def _not_optimised() -> Any:
-  return tf.compat.v1.GraphOptions(
-    rewrite_options=rewriter_config_pb2.RewriterConfig(
-      disable_meta_optimizer=True
-    )
-  )

@@ -9,22 +9,30 @@ and about the numbers of the model without a pipeline. What fails is made as
 small as possible and printed as Python: it can be a test.
 """
 
-import argparse
 import itertools
-import math
+import json
+import os
+import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from concurrent import futures
-from typing import Any
 
 from lingvo_gpipe.training import cores
-from tools.benchmark import command, fresh
+from tools.benchmark import command
 
 _EXAMPLES = """\
   tools/random_layers.py --draws 2000 --seed 7
   tools/random_layers.py --draws 100 --without batch_norm,lstm
 """
+_WORKER = """
+from tools.benchmark import command
+command.import_lingvo()
+from drawn_layers import worker
+worker.main()
+"""
+# Each graph that a process builds leaves something in its memory.
+_DRAWS_A_PROCESS = 25
+_SHOWN = 2000
 
 
 def _parser() -> command.Parser:
@@ -43,66 +51,30 @@ def _parser() -> command.Parser:
   add(
     '--processes',
     type=int,
+    default=cores.num_usable(),
     help='How many processes draw at a time. Default: one a core.',
   )
-  flag('draws_a_process', 25, 'After so many draws a process is replaced.')
-  flag('shrink_seconds', 120.0, 'CPU seconds to make a failing draw smaller.')
   return parser
 
 
-class _Search:
-  """Workers that draw until enough is drawn."""
-
-  def __init__(self, args: argparse.Namespace):
-    self._args = args
-    self._lock = threading.Lock()
-    self._seeds = itertools.count(args.seed * 1_000_000)
-    self._num_started = 0
-    self.num_draws = 0
-    self.found: dict[str, str] = {}
-
-  def run(self) -> None:
-    """Draws, and prints what is found on the way."""
-    number = self._args.processes or cores.num_usable()
-    with futures.ThreadPoolExecutor(number) as threads:
-      for future in [threads.submit(self._work) for _ in range(number)]:
-        future.result()
-
-  def _work(self) -> None:
-    while (draws := self._take()) > 0:
-      seed = next(self._seeds)
-      self._note(draws, self._ask_worker(seed, draws))
-
-  def _ask_worker(self, seed: int, draws: int) -> Any:
-    with fresh.Process(
-      'drawn_layers.worker.Worker', seed, draws, self._args.shrink_seconds
-    ) as process:
-      process.ask('prepare', self._args.without)
-      try:
-        return process.ask('run', timeout=math.inf)
-      except fresh.ProcessError as error:
-        # It has crashed; the message has the draw.
-        found = {'draw': f'seed {seed}', 'problem': str(error)}
-        return {'draws': 1, 'found': [found]}
-
-  def _take(self) -> int:
-    """How many draws to do next."""
-    with self._lock:
-      left = self._args.draws - self._num_started
-      draws = max(0, min(left, self._args.draws_a_process))
-      self._num_started += draws
-      return draws
-
-  def _note(self, planned: int, reply: dict[str, Any]) -> None:
-    with self._lock:
-      self.num_draws += reply['draws']
-      # A worker stops at the first failure.
-      self._num_started -= planned - reply['draws']
-      for found in reply['found']:
-        if found['draw'] not in self.found:
-          self.found[found['draw']] = found['problem']
-          print(f'\n{found["draw"]}\n  {found["problem"]}')
-      print(f'{self.num_draws} draws, {len(self.found)} failures', flush=True)
+def _run_worker(
+  seed: int, draws: int, without: Sequence[str]
+) -> dict[str, str]:
+  """Problems, by the draw, that a process of its own finds."""
+  done = subprocess.run(
+    [
+      *(sys.executable, '-c', _WORKER),
+      *(str(seed), str(draws), *without),
+    ],
+    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  if done.returncode:
+    # It has crashed; what it wrote last has the draw.
+    return {f'seed {seed}': done.stderr[-_SHOWN:]}
+  return json.loads(done.stdout.splitlines()[-1])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,18 +82,31 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = _parser().parse_args(argv)
   if args.draw:
     return _run_again(args.draw)
-  search = _Search(args)
-  search.run()
-  return int(bool(search.found))
+  seeds = itertools.count(args.seed * 1_000_000)
+  num_done, found = 0, {}
+  with futures.ThreadPoolExecutor(args.processes) as threads:
+    workers = {}
+    for start in range(0, args.draws, _DRAWS_A_PROCESS):
+      draws = min(_DRAWS_A_PROCESS, args.draws - start)
+      future = threads.submit(_run_worker, next(seeds), draws, args.without)
+      workers[future] = draws
+    for future in futures.as_completed(workers):
+      num_done += workers[future]
+      for draw, problem in future.result().items():
+        if draw not in found:
+          print(f'\n{draw}\n  {problem}')
+        found[draw] = problem
+      print(f'{num_done} draws, {len(found)} failures', flush=True)
+  return int(bool(found))
 
 
 def _run_again(text: str) -> int:
   command.import_lingvo()
   from drawn_layers import comparing, draws
 
-  problems = list(comparing.problems(eval(text, vars(draws))))
-  print(*(problems or ['All variants agree.']), sep='\n')
-  return int(bool(problems))
+  problem = comparing.problem(eval(text, vars(draws)))
+  print(problem or 'All variants agree.')
+  return int(bool(problem))
 
 
 if __name__ == '__main__':

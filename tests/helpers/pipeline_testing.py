@@ -6,6 +6,7 @@ Four layers with convolutions, dropout, a second output and an int tensor that
 crosses every boundary; cut into up to four cells, evenly or not.
 """
 
+import contextlib
 import dataclasses
 
 import lingvo.compat as tf
@@ -90,14 +91,22 @@ def layer_params(keep_prob=1.0, num_layers=NUM_LAYERS):
   ]
 
 
-def cells(subs, num_cells):
-  """Cuts layers into cells whose lengths differ by at most one."""
-  bounds = [round(k * len(subs) / num_cells) for k in range(num_cells + 1)]
+def cells(subs, cut):
+  """Params of cells.
+
+  Args:
+    subs: Params of the layers.
+    cut: How many cells, whose lengths differ by at most one; or the first
+      layer of each cell but the first.
+  """
+  if isinstance(cut, int):
+    cut = [round(k * len(subs) / cut) for k in range(1, cut)]
+  bounds = [0, *cut, len(subs)]
   return [
     pipelining_layer.FeatureExtractionLayer.Params().Set(
       name=f'd{k}', sub=subs[bounds[k] : bounds[k + 1]]
     )
-    for k in range(num_cells)
+    for k in range(len(bounds) - 1)
   ]
 
 
@@ -149,6 +158,15 @@ def cluster(num_devices, **kwargs):
   )
 
 
+@contextlib.contextmanager
+def graph(num_devices, **kwargs):
+  """A new graph with a global step, in a cluster of CPU devices."""
+  with cluster(num_devices, **kwargs), tf.Graph().as_default() as new:
+    tf.random.set_seed(7)
+    py_utils.GetOrCreateGlobalStepVar()
+    yield new
+
+
 def session(num_devices, graph=None, **kwargs):
   """A session with CPU devices, TensorFlow's graph optimisations on."""
   return tf.compat.v1.Session(
@@ -167,56 +185,88 @@ class Result:
   gradients: dict
 
 
-def run_step(
-  params,
-  examples,
-  *,
-  step=3,
-  num_devices=None,
-  compute=None,
-  do_eval=None,
-  **config,
-):
+def run_step(params, examples=None, *, compute=None, **kwargs):
   """Builds a pipeline in a graph and runs one step of it.
 
   Args:
     params: The layer's Params.
     examples: The `Data`.
-    step: The global step.
-    num_devices: CPU devices; one for each cell if not given.
     compute: Maps the layer to metrics; by default ComputeLoss.
-    do_eval: Whether to evaluate.
-    **config: More of the session's configuration.
+    **kwargs: See `run_steps`.
   """
-  num_devices = num_devices or len(params.cell_tpl)
   compute = compute or (
     lambda layer: layer.ComputeLoss(
       layer.theta, examples.inputs, examples.targets
     )
   )
-  with cluster(num_devices, do_eval=do_eval), tf.Graph().as_default() as graph:
-    tf.random.set_seed(7)
-    global_step = py_utils.GetOrCreateGlobalStepVar()
-    layer = params.Instantiate()
-    metrics = compute(layer)
-    variables = tf.trainable_variables()
-    gradients = {}
-    if not do_eval:
-      gradients = dict(
-        zip(
-          [v.name for v in variables],
-          tf.gradients(
-            metrics['loss'][0], variables, colocate_gradients_with_ops=True
-          ),
-          strict=True,
-        )
-      )
-    fetched = {n: g for n, g in gradients.items() if g is not None}
-    with session(num_devices, graph, **config) as sess:
+  return run_steps(params, lambda layer: [compute(layer)], **kwargs)[0]
+
+
+def run_steps(
+  params, compute, *, step=3, num_devices=None, do_eval=None, **config
+):
+  """Runs what a function computes with a layer; a `Result` for each.
+
+  Args:
+    params: The layer's Params.
+    compute: Maps the layer to a list of metrics.
+    step: The global step.
+    num_devices: CPU devices; one for each cell if not given.
+    do_eval: Whether to evaluate.
+    **config: More of the session's configuration.
+  """
+  num_devices = num_devices or len(params.cell_tpl)
+  with graph(num_devices, do_eval=do_eval) as step_graph:
+    results = [
+      Result(dict(metrics), {} if do_eval else _gradients(metrics['loss'][0]))
+      for metrics in compute(params.Instantiate())
+    ]
+    fetched = [
+      (r.metrics, {n: g for n, g in r.gradients.items() if g is not None})
+      for r in results
+    ]
+    with session(num_devices, step_graph, **config) as sess:
       sess.run(tf.global_variables_initializer())
-      sess.run(tf.assign(global_step, step))
-      values = sess.run((dict(metrics), fetched))
-  return Result(values[0], {n: values[1].get(n) for n in gradients})
+      sess.run(tf.assign(py_utils.GetGlobalStep(), step))
+      values = sess.run(fetched)
+  return [
+    Result(metrics, {name: found.get(name) for name in result.gradients})
+    for result, (metrics, found) in zip(results, values, strict=True)
+  ]
+
+
+def _gradients(loss):
+  variables = tf.trainable_variables()
+  gradients = tf.gradients(loss, variables, colocate_gradients_with_ops=True)
+  return dict(zip([v.name for v in variables], gradients, strict=True))
+
+
+def sent(graph, num_devices, fetches):
+  """Tensors that a step sends between devices, as (from, to, elements).
+
+  TensorFlow says only the names of the ops whose tensors are sent; the shapes
+  are those of the graph before its optimisation.
+  """
+  metadata = tf.tf1.RunMetadata()
+  options = tf.tf1.RunOptions(output_partition_graphs=True)
+  with session(num_devices, graph) as sess:
+    sess.run(tf.global_variables_initializer())
+    sess.run(fetches, options=options, run_metadata=metadata)
+  ops = {op.name: op for op in graph.get_operations()}
+  result = []
+  for partition in metadata.partition_graphs:
+    for node in partition.node:
+      if node.op in ('_Send', '_HostSend'):
+        # 'edge_7_NAME'.
+        name = node.attr['tensor_name'].s.decode().split('_', 2)[2]
+        outputs = ops[name].outputs if name in ops else []
+        sizes = [t.shape.num_elements() or 1 for t in outputs]
+        ends = [
+          tf.DeviceSpec.from_string(node.attr[f'{end}_device'].s.decode())
+          for end in ('send', 'recv')
+        ]
+        result.append((*ends, max(sizes, default=1)))
+  return result
 
 
 def dense(gradient):
@@ -228,14 +278,35 @@ def dense(gradient):
   return full
 
 
+def difference(a, b):
+  """How the bits of two values, or None, differ, NaNs aside; '' if not."""
+  if type(a) is not type(b):
+    return f'{type(a).__name__} and {type(b).__name__}'
+  if a is None:
+    return ''
+  if hasattr(a, 'indices'):
+    return difference(a.indices, b.indices) + difference(a.values, b.values)
+  a, b = np.asarray(a), np.asarray(b)
+  if (a.dtype, a.shape) != (b.dtype, b.shape):
+    return f'{a.dtype}{a.shape} and {b.dtype}{b.shape}'
+  bits = np.dtype(f'u{a.dtype.itemsize}')
+  differs = (a.view(bits) != b.view(bits)) & ~((a != a) & (b != b))
+  if not differs.any():
+    return ''
+  x, y = a[differs].astype(np.float64), b[differs].astype(np.float64)
+  return (
+    f'{differs.sum()} of {a.size} numbers, by up to '
+    f'{np.max(np.abs(x - y)):.2g}: {a[differs][0]!r} and {b[differs][0]!r}'
+  )
+
+
 def assert_identical(a, b):
   """Asserts that two results agree in every bit."""
   np.testing.assert_equal(a.metrics, b.metrics)
   assert a.gradients.keys() == b.gradients.keys()
   for name, gradient in a.gradients.items():
-    np.testing.assert_array_equal(
-      dense(gradient), dense(b.gradients[name]), err_msg=name
-    )
+    text = difference(dense(gradient), dense(b.gradients[name]))
+    assert not text, f'{name}: {text}'
 
 
 def assert_close(a, b, tolerance=1e-5):
@@ -244,7 +315,10 @@ def assert_close(a, b, tolerance=1e-5):
     a.metrics['loss'], b.metrics['loss'], rtol=tolerance
   )
   assert a.gradients.keys() == b.gradients.keys()
-  for name in a.gradients:
-    x, y = dense(a.gradients[name]), dense(b.gradients[name])
+  for name, gradient in a.gradients.items():
+    if gradient is None:
+      assert b.gradients[name] is None, name
+      continue
+    x, y = dense(gradient), dense(b.gradients[name])
     error = np.linalg.norm(x - y) / (np.linalg.norm(y) or 1)
     assert error <= tolerance, (name, error)

@@ -13,14 +13,13 @@ so that shapes tell nothing.
 ```
 """
 
+import example_model
 import lingvo.compat as tf
 import numpy as np
-import pipeline_testing as pt
 import tiny_pipeline
 from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe import named_layers
-from lingvo_gpipe.pipeline import named_values
 
 BATCH = LENGTH = CLASSES = 4
 SIDE_INPUTS = ['causal', 'temperature']
@@ -84,23 +83,7 @@ class Loss(base_layer.BaseLayer):
     return {'loss': (tf.reduce_sum(losses * weights) / total, total)}
 
 
-def pipeline(num_cells=2, num_micro_batches=4, **kwargs):
-  subs = [
-    Attend.Params().Set(name=f'l{i}', takes=SIDE_INPUTS) for i in range(3)
-  ]
-  kwargs.setdefault('shared_inputs', SHARED)
-  return tiny_pipeline.pipeline(
-    subs,
-    num_cells,
-    num_micro_batches,
-    before_tpl=[WithBias.Params().Set(name='before')],
-    side_inputs=SIDE_INPUTS,
-    loss_tpl=Loss.Params().Set(name='loss'),
-    **kwargs,
-  )
-
-
-def _data(trained=False):
+def batch(trained=False):
   """Inputs, targets and side inputs.
 
   Args:
@@ -118,38 +101,18 @@ def _data(trained=False):
     front = WithBias.Params().Set(name='front').Instantiate()
     _, bias = front.FPropDefaultTheta(x)
     causal, temperature = causal + bias, tf.exp(bias[0, 0])
-  return x, targets, {'causal': causal, 'temperature': temperature}
+  sides = {'causal': causal, 'temperature': temperature}
+  return example_model.Batch(x, targets, sides)
 
 
-def compute_loss(layer, **kwargs):
-  """By ComputeLoss."""
-  x, targets, side_inputs = _data(**kwargs)
-  return layer.ComputeLoss(layer.theta, x, targets, side_inputs=side_inputs)
-
-
-def compute_outside(layer, **kwargs):
-  """By FProp, the loss outside."""
-  x, targets, side_inputs = _data(**kwargs)
-  outputs = layer.FProp(layer.theta, x, side_inputs=side_inputs)
-  return _with_outputs(layer, outputs, targets)
-
-
-def compute_plain(layer, **kwargs):
-  """Without a pipeline."""
-  x, targets, side_inputs = _data(**kwargs)
-  outputs = layer.before.FProp(layer.theta.before, x)
-  with named_values.scope(side_inputs):
-    outputs = tiny_pipeline.unpipelined(layer, *outputs)
-  return _with_outputs(layer, outputs, targets)
-
-
-def _with_outputs(layer, outputs, targets):
-  metrics = layer.loss.FProp(layer.theta.loss, outputs, targets)
-  one = tf.constant(1.0)
-  return py_utils.NestedMap(
-    metrics, x=(outputs[0], one), bias=(outputs[1], one)
-  )
-
-
-def step(compute, do_eval=False, **kwargs):
-  return pt.run_step(pipeline(**kwargs), None, compute=compute, do_eval=do_eval)
+MODEL = example_model.Model(
+  [Attend.Params().Set(name=f'l{i}', takes=SIDE_INPUTS) for i in range(3)],
+  batch,
+  cuts=[2, 3],
+  loss=Loss.Params().Set(name='loss'),
+  params={
+    'before_tpl': [WithBias.Params().Set(name='before')],
+    'side_inputs': SIDE_INPUTS,
+    'shared_inputs': SHARED,
+  },
+)

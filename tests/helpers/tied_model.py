@@ -11,15 +11,13 @@ has three parts: two sparse, one dense.
 ```
 """
 
+import example_model
 import lingvo.compat as tf
 import numpy as np
-import pipeline_testing as pt
 import tiny_pipeline
-import unet
 from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe import named_layers
-from lingvo_gpipe.pipeline import named_values, tied_weights
 
 VOCAB, LENGTH, BATCH = 6, 4, 5
 
@@ -80,33 +78,21 @@ def layers(softmax='embed.table'):
   ]
 
 
-def pipeline(cuts=(), **kwargs):
-  subs = kwargs.pop('subs', None) or layers()
-  params = unet.pipeline(subs, cuts, side_inputs=['ids'], **kwargs)
-  return params.Set(loss_tpl=Loss.Params().Set(name='loss'))
-
-
-def ids(seed=0):
+def batch():
+  """Ids, labels, and the ids again as a side input."""
   shape = [BATCH, LENGTH]
-  return np.random.RandomState(seed).randint(VOCAB, size=shape)
-
-
-def compute_loss(layer):
-  x = tf.constant(ids())
-  return layer.ComputeLoss(
-    layer.theta, x, tf.constant(ids(2)), side_inputs={'ids': x}
+  ids, labels = (
+    tf.constant(np.random.RandomState(seed).randint(VOCAB, size=shape))
+    for seed in (0, 2)
   )
+  return example_model.Batch(ids, labels, {'ids': ids})
 
 
-def compute_unpipelined(layer):
-  x = tf.constant(ids())
-  theta = tied_weights.tie(layer, layer.theta)
-  with named_values.scope({'ids': x}):
-    y = x
-    for cell in layer.cells:
-      y = cell.FProp(theta[cell.params.name], y)
-  return layer.loss.FProp(theta.loss, y, tf.constant(ids(2)))
-
-
-def step(params, compute=compute_loss, **kwargs):
-  return pt.run_step(params, None, compute=compute, **kwargs)
+MODEL = example_model.Model(
+  layers(),
+  batch,
+  cuts=[(2, 4), (1, 2, 4)],
+  loss=Loss.Params().Set(name='loss'),
+  params={'num_micro_batches': 3, 'side_inputs': ['ids']},
+  tolerance=1e-6,
+)

@@ -64,11 +64,11 @@ def linear(*names):
   return [Linear.Params().Set(name=name) for name in names]
 
 
-def pipeline(subs, num_cells=2, num_micro_batches=4, **kwargs):
+def pipeline(subs, cut=2, num_micro_batches=4, **kwargs):
   """Params of layers cut into cells; the loss is outside by default."""
   return pipelining_layer.PipeliningLayer.Params().Set(
     name='net',
-    cell_tpl=pt.cells(subs, num_cells),
+    cell_tpl=pt.cells(subs, cut),
     num_micro_batches=num_micro_batches,
     **kwargs,
   )
@@ -109,17 +109,12 @@ def run(build, *, num_devices=1, step=3, **cluster):
   Returns:
     The nest's values.
   """
-  with (
-    pt.cluster(num_devices, **cluster),
-    tf.Graph().as_default() as graph,
-  ):
-    tf.random.set_seed(7)
-    global_step = py_utils.GetOrCreateGlobalStepVar()
+  with pt.graph(num_devices, **cluster) as graph:
     fetches = build()
     flat = tf.nest.flatten(fetches, expand_composites=False)
     with pt.session(num_devices, graph) as sess:
       sess.run(tf.global_variables_initializer())
-      sess.run(tf.assign(global_step, step))
+      sess.run(tf.assign(py_utils.GetGlobalStep(), step))
       values = iter(sess.run([f for f in flat if f is not None]))
   flat = [None if f is None else next(values) for f in flat]
   return tf.nest.pack_sequence_as(fetches, flat)

@@ -9,13 +9,12 @@
 ```
 """
 
+import example_model
 import lingvo.compat as tf
 import numpy as np
-import pipeline_testing as pt
-import tiny_pipeline
 from lingvo.core import base_layer, py_utils
 
-from lingvo_gpipe import named_layers, pipelining_layer
+from lingvo_gpipe import named_layers
 
 SIZE, CHANNELS = 8, 3
 # Bytes of one example where a and b are put aside.
@@ -76,42 +75,14 @@ def layers():
   ]
 
 
-def cells(subs, *cuts):
-  """Params of cells: `cuts` are the first layers of all but the first."""
-  bounds = [0, *cuts, len(subs)]
-  return [
-    pipelining_layer.FeatureExtractionLayer.Params().Set(
-      name=f'd{k}', sub=subs[bounds[k] : bounds[k + 1]]
-    )
-    for k in range(len(bounds) - 1)
-  ]
-
-
-# a and b cross together; a goes from d0 to d3, b from d1 to d2.
-CUTS = {1: (), 2: (4,), 4: (2, 4, 7)}
-
-
-def pipeline(subs, cuts, **kwargs):
-  """Params of a pipeline with the loss in it."""
-  kwargs = {'num_micro_batches': 3, **kwargs}
-  return pipelining_layer.PipeliningLayer.Params().Set(
-    name='net',
-    cell_tpl=cells(subs, *cuts),
-    loss_tpl=tiny_pipeline.MeanSquare.Params().Set(name='loss'),
-    **kwargs,
+def _batch():
+  x = tf.constant(
+    np.random.RandomState(3).randn(5, SIZE, SIZE, CHANNELS), tf.float32
   )
+  return example_model.Batch(x, tf.zeros_like(x))
 
 
-def images(batch=5):
-  shape = [batch, SIZE, SIZE, CHANNELS]
-  return np.random.RandomState(3).randn(*shape).astype(np.float32)
-
-
-def compute_loss(layer):
-  x = tf.constant(images())
-  return layer.ComputeLoss(layer.theta, x, tf.zeros_like(x))
-
-
-def step(params, **kwargs):
-  """The loss and gradients of one step."""
-  return pt.run_step(params, None, **{'compute': compute_loss, **kwargs})
+# In four cells a and b cross together; a goes from d0 to d3, b from d1 to d2.
+MODEL = example_model.Model(
+  layers(), _batch, cuts=[(4,), (2, 4, 7)], params={'num_micro_batches': 3}
+)

@@ -1,39 +1,274 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of building schedules by name."""
+"""Properties of every schedule, over many sizes and arrangements of cells."""
 
+import dataclasses
+import itertools
+import random
 import subprocess
 import sys
+from fractions import Fraction
 
 import pytest
 
 from lingvo_gpipe import schedules
+from lingvo_gpipe.schedules import (
+  RECOMPUTE_POLICIES,
+  SCHEDULE_NAMES,
+  Task,
+  TaskKind,
+  make_schedule,
+)
+from lingvo_gpipe.schedules.one_f_one_b import in_flight_limits
+
+F, B = TaskKind.FORWARD, TaskKind.BACKWARD
+
+all_names = pytest.mark.parametrize('name', SCHEDULE_NAMES)
 
 
-def test_names_are_those_of_the_two_schedules():
-  assert schedules.SCHEDULE_NAMES == ('gpipe', '1f1b')
+def _regular():
+  """(cell_devices, M): in turn, in blocks, and backwards."""
+  for num_cells, num_micro_batches in itertools.product(
+    (1, 2, 3, 4, 8), (1, 2, 3, 8, 13)
+  ):
+    for num_devices in {1, 2, 3, num_cells}:
+      yield [k % num_devices for k in range(num_cells)], num_micro_batches
+      yield (
+        [k * num_devices // num_cells for k in range(num_cells)],
+        num_micro_batches,
+      )
+    yield list(reversed(range(num_cells))), num_micro_batches
 
 
-@pytest.mark.parametrize('name', schedules.SCHEDULE_NAMES)
-def test_a_schedule_bears_its_name_and_sizes(name):
-  schedule = schedules.make_schedule(name, [0, 1, 0, 1], 5)
-  assert schedule.name == name
-  assert schedule.num_micro_batches == 5
-  assert schedule.cell_devices == (0, 1, 0, 1)
+def _random():
+  rng = random.Random(1)
+  for _ in range(200):
+    num_devices = rng.randint(1, 6)
+    yield (
+      [rng.randrange(num_devices) for _ in range(rng.randint(1, 12))],
+      rng.randint(1, 14),
+    )
+
+
+REGULAR = list(_regular())
+ARRANGEMENTS = [*REGULAR, *_random()]
+
+
+@all_names
+@pytest.mark.parametrize('trained', ['all', 'some', 'none'])
+def test_each_task_runs_once_and_none_before_what_it_needs(name, trained):
+  for i, (devices, num_micro_batches) in enumerate(ARRANGEMENTS):
+    last = len(devices) - 1
+    first = {'all': 0, 'some': i % len(devices), 'none': last + 1}[trained]
+    schedule = make_schedule(
+      name, devices, num_micro_batches, first_backward=first
+    )
+    schedules.validate(schedule)
+    assert schedule.name == ('forward_only' if trained == 'none' else name)
+    assert schedule.num_devices == max(devices) + 1
+    order = schedule.in_order()
+    assert sorted(order) == [
+      Task(kind, k, m)
+      for kind, start in ((F, 0), (B, first))
+      for k in range(start, len(devices))
+      for m in range(num_micro_batches)
+    ]
+    place = {task: i for i, task in enumerate(order)}
+    for device, tasks in enumerate(schedule.device_tasks):
+      assert {devices[task.cell] for task in tasks} <= {device}
+      assert list(tasks) == sorted(tasks, key=place.get)
+    for kind, k, m in ((t.kind, t.cell, t.micro_batch) for t in order):
+      here = place[Task(kind, k, m)]
+      assert m == 0 or place[Task(kind, k, m - 1)] < here
+      if kind == F:
+        assert k == 0 or place[Task(F, k - 1, m)] < here
+      else:
+        assert place[Task(F, k, m)] < here
+        assert k == last or place[Task(B, k + 1, m)] < here
+
+
+@all_names
+def test_no_cell_stashes_more_than_its_limit_and_some_reach_it(name):
+  for devices, num_micro_batches in ARRANGEMENTS:
+    limits = schedules.in_flight_limits(name, devices, num_micro_batches)
+    schedule = make_schedule(name, devices, num_micro_batches)
+    stash = schedules.simulate(schedule).peak_stash
+    assert all(1 <= s <= most for s, most in zip(stash, limits, strict=True))
+    if devices == list(range(len(devices))) or name == 'gpipe':
+      assert stash == tuple(limits)
+    if len(devices) == 1:
+      continue
+    # They depend only on the cells that follow.
+    later = schedules.in_flight_limits(name, devices[1:], num_micro_batches)
+    assert list(later) == list(limits[1:])
+
+
+def test_limits_are_those_of_the_literature():
+  for num_cells, num_micro_batches in itertools.product((1, 4, 32), (1, 3, 64)):
+    cells = range(num_cells)
+    assert schedules.in_flight_limits('gpipe', cells, num_micro_batches) == (
+      [num_micro_batches] * num_cells
+    )
+    assert in_flight_limits(cells, num_micro_batches) == [
+      min(num_micro_batches, num_cells - k) for k in cells
+    ]
+  # Cells that follow each other on a device count as one.
+  assert in_flight_limits([0, 0, 1, 1], 8) == [2, 2, 1, 1]
+  assert in_flight_limits([0, 1, 0, 1], 8) == [4, 3, 2, 1]
+  assert in_flight_limits([0, 0, 0], 8) == [1, 1, 1]
+
+
+def _textbook_row(name, num_cells, num_micro_batches, k):
+  """Warm-up forwards, then pairs of forward and backward, then backwards."""
+  warm_up = num_cells - 1 - k if name == '1f1b' else num_micro_batches
+  warm_up = min(num_micro_batches, warm_up)
+  row = [Task(F, k, m) for m in range(warm_up)]
+  for m in range(warm_up, num_micro_batches):
+    row += [Task(F, k, m), Task(B, k, m - warm_up)]
+  left = range(num_micro_batches - warm_up, num_micro_batches)
+  return row + [Task(B, k, m) for m in left]
+
+
+@all_names
+@pytest.mark.parametrize('backward', [1, 2, Fraction(1, 3)])
+def test_one_cell_a_device_gives_the_textbook_schedule(name, backward):
+  for num_cells, num_micro_batches in itertools.product(
+    (*range(1, 9), 16), (1, 2, 3, 4, 8, 16, 33)
+  ):
+    schedule = make_schedule(name, range(num_cells), num_micro_batches)
+    for k, tasks in enumerate(schedule.device_tasks):
+      row = _textbook_row(name, num_cells, num_micro_batches, k)
+      assert list(tasks) == row
+    timeline = schedules.simulate(
+      schedule, lambda task: 1 if task.kind == F else backward
+    )
+    total = num_micro_batches + num_cells - 1
+    assert timeline.step_time == (1 + backward) * total
+    assert timeline.bubble == Fraction(num_cells - 1, total)
+
+
+@all_names
+def test_evaluation_runs_forwards_alone_under_any_name(name):
+  schedule = make_schedule(name, range(3), 4, forward_only=True)
+  assert schedule == make_schedule(name, range(3), 4, first_backward=3)
+  assert schedule.forward_only
+  timeline = schedules.simulate(schedule)
+  assert timeline.step_time == 4 + 3 - 1
+  assert timeline.peak_stash == (0, 0, 0)
+
+
+def test_all_forwards_of_gpipe_come_before_all_backwards_in_order():
+  for devices, num_micro_batches in ARRANGEMENTS:
+    order = make_schedule('gpipe', devices, num_micro_batches).in_order()
+    half = len(devices) * num_micro_batches
+    assert [task.kind for task in order] == [F] * half + [B] * half
+
+
+def test_blocks_of_cells_run_as_one_cell_would():
+  whole = make_schedule('1f1b', range(3), 7)
+  halves = make_schedule('1f1b', [0, 0, 1, 1, 2, 2], 7)
+  assert (
+    schedules.simulate(whole, 2).step_time
+    == schedules.simulate(halves, 1).step_time
+  )
+  for device in range(3):
+    rows = [
+      [(task.kind, task.micro_batch) for task in schedule.device_tasks[device]]
+      for schedule in (whole, halves)
+    ]
+    assert [entry for entry in rows[0] for _ in range(2)] == rows[1]
+
+
+@all_names
+def test_no_device_idles_where_all_cells_share_it(name):
+  timeline = schedules.simulate(make_schedule(name, [0] * 5, 3))
+  assert timeline.bubble == 0
+  assert timeline.step_time == 2 * 5 * 3
+
+
+def test_interleaving_shortens_the_bubble_of_gpipe():
+  # Four devices, eight cells of half the size: half the bubble.
+  whole = schedules.simulate(make_schedule('gpipe', range(4), 8), 2)
+  halves = schedules.simulate(
+    make_schedule('gpipe', [k % 4 for k in range(8)], 8), 1
+  )
+  assert whole.step_time == 2 * 2 * (8 + 3)
+  assert halves.step_time == 2 * 2 * 8 + 2 * 3
+
+
+# -- Pipelines whose first cells are not trained.
+
+
+@all_names
+def test_untrained_cells_stash_and_recompute_nothing_and_cost_no_time(name):
+  for i, (devices, num_micro_batches) in enumerate(REGULAR):
+    first = i % len(devices)
+    whole = make_schedule(name, devices, num_micro_batches)
+    schedule = make_schedule(
+      name, devices, num_micro_batches, first_backward=first
+    )
+    timeline = schedules.simulate(schedule)
+    assert timeline.step_time <= schedules.simulate(whole).step_time
+    peaks = timeline.peak_stash
+    assert not any(peaks[:first]) and all(peaks[first:])
+    limits = schedules.in_flight_limits(name, devices, num_micro_batches)
+    assert all(p <= limit for p, limit in zip(peaks, limits, strict=True))
+    for policy in RECOMPUTE_POLICIES:
+      again = schedules.recomputed(schedule, policy)
+      assert not any(again[:first])
+      if len(set(devices)) == len(devices):
+        assert again[first:-1] == schedules.recomputed(whole, policy)[first:-1]
+
+
+def test_a_drawing():
+  schedule = make_schedule('1f1b', range(3), 4, first_backward=1)
+  assert schedules.grid(schedule) == (
+    '1f1b: cells 3, devices 3, micro-batches 4 (F forward, B backward)\n'
+    '          0  1  2  3  4  5  6  7  8  9 10\n'
+    'device 0 F0 F1 F2 F3  .  .  .  .  .  .  .\n'
+    'device 1  . F0 F1  . B0 F2 B1 F3 B2  . B3\n'
+    'device 2  .  . F0 B0 F1 B1 F2 B2 F3 B3  .'
+  )
 
 
 @pytest.mark.parametrize(
-  'name, cell_devices, num_micro_batches, words',
+  ('first', 'message'),
   [
-    ('zigzag', [0], 1, r"'zigzag'.*'gpipe', '1f1b'"),
-    ('gpipe', [], 1, 'cell_devices is empty'),
-    ('gpipe', [0, -1], 1, r'\[0, -1\]'),
-    ('1f1b', [0], 0, 'num_micro_batches is 0'),
+    (2, r'B1\.0 is a task of a cell that runs forw'),
+    (0, r'Device 0 lacks B0\.0'),
+    (3, 'first_backward is 3'),
   ],
 )
-def test_bad_arguments_are_named(name, cell_devices, num_micro_batches, words):
+def test_validation_knows_who_has_backwards(first, message):
+  schedule = make_schedule('gpipe', range(3), 1, first_backward=1)
+  with pytest.raises(schedules.ScheduleError, match=message):
+    schedules.validate(dataclasses.replace(schedule, first_backward=first))
+
+
+# -- Arguments.
+
+
+@pytest.mark.parametrize(
+  'arguments, first_backward, words',
+  [
+    (('zigzag', [0], 1), 0, r"'zigzag'.*'gpipe', '1f1b'"),
+    (('gpipe', [], 1), 0, 'cell_devices is empty'),
+    (('gpipe', [0, -1], 1), 0, r'\[0, -1\]'),
+    (('1f1b', [0], 0), 0, 'num_micro_batches is 0'),
+    (('gpipe', [0, 1], 3), -1, 'first_backward is -1; .* 2'),
+    (('gpipe', [0, 1], 3), 3, 'first_backward is 3; .* 2'),
+  ],
+)
+def test_bad_arguments_are_named(arguments, first_backward, words):
   with pytest.raises(ValueError, match=words):
-    schedules.make_schedule(name, cell_devices, num_micro_batches)
+    make_schedule(*arguments, first_backward=first_backward)
+
+
+def test_bad_arguments_of_limits_are_named():
+  with pytest.raises(ValueError, match="'zigzag'"):
+    schedules.in_flight_limits('zigzag', [0], 1)
+  with pytest.raises(ValueError, match='num_micro_batches is 0'):
+    schedules.in_flight_limits('gpipe', [0], 0)
 
 
 def test_importing_schedules_does_not_import_tensorflow():

@@ -81,46 +81,64 @@ def _earliest_starts(schedule, durations, transfers):
   return start
 
 
-def test_tasks_start_as_early_as_the_rules_allow():
-  rng = random.Random(4)
-  for _ in range(150):
+def _stashed_at(timeline, cell, time):
+  """Micro-batches with forward start <= time < backward end."""
+  return sum(
+    timeline.start[task] <= time < timeline.end[Task(B, cell, task.micro_batch)]
+    for task in timeline.start
+    if task.kind == F and task.cell == cell
+  )
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_what_must_hold_of_any_schedule(seed):
+  rng = random.Random(seed)
+  for _ in range(40):
     schedule, durations, transfers = _random_case(rng)
     timeline = schedules.simulate(schedule, durations, transfers)
+    # Tasks start as early as the rules allow.
     assert timeline.start == _earliest_starts(schedule, durations, transfers)
     for task, start in timeline.start.items():
       assert timeline.end[task] == start + durations[task.kind, task.cell]
-
-
-def test_the_critical_path_adds_up_to_the_step():
-  rng = random.Random(5)
-  for _ in range(150):
-    schedule, durations, transfers = _random_case(rng)
-    timeline = schedules.simulate(schedule, durations, transfers)
-    path = timeline.critical_path
-    total = sum(durations[task.kind, task.cell] for task in path)
-    for before, after in itertools.pairwise(path):
-      low, high = sorted((before.cell, after.cell))
-      devices = schedule.cell_devices
-      if before in schedule.dependencies(after):
-        if devices[low] != devices[high]:
-          total += transfers[low]
-      else:
-        assert devices[low] == devices[high]
-    assert total == timeline.step_time
-    assert timeline.start[path[0]] == 0
-
-
-def test_busy_and_idle_time_add_up():
-  rng = random.Random(6)
-  for _ in range(150):
-    schedule, durations, transfers = _random_case(rng)
-    timeline = schedules.simulate(schedule, durations, transfers)
+    _check_critical_path(timeline, durations, transfers)
+    # Busy and idle time add up.
     num_used = len(set(schedule.cell_devices))
     if timeline.step_time:
       assert sum(timeline.device_busy) == (
         (1 - timeline.bubble) * num_used * timeline.step_time
       )
     assert 0 <= timeline.bubble < 1
+    if not schedule.forward_only and all(durations.values()):
+      _check_stash(timeline)
+
+
+def _check_critical_path(timeline, durations, transfers):
+  schedule, path = timeline.schedule, timeline.critical_path
+  total = sum(durations[task.kind, task.cell] for task in path)
+  for before, after in itertools.pairwise(path):
+    low, high = sorted((before.cell, after.cell))
+    devices = schedule.cell_devices
+    if before in schedule.dependencies(after):
+      if devices[low] != devices[high]:
+        total += transfers[low]
+    else:
+      assert devices[low] == devices[high]
+  assert total == timeline.step_time
+  assert timeline.start[path[0]] == 0
+
+
+def _check_stash(timeline):
+  cells = range(timeline.schedule.num_cells)
+  counts = [
+    [_stashed_at(timeline, k, time) for k in cells]
+    for time in sorted(set(timeline.start.values()))
+  ]
+  assert timeline.peak_stash == tuple(
+    max(at[k] for at in counts) for k in cells
+  )
+  for device, peak in enumerate(timeline.device_peak_stash):
+    mine = [k for k in cells if timeline.schedule.cell_devices[k] == device]
+    assert peak == max(sum(at[k] for k in mine) for at in counts)
 
 
 def test_exact_numbers_stay_exact_and_floats_stay_floats():

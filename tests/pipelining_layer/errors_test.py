@@ -1,0 +1,362 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Mistakes get errors that name the param, the value and the remedy."""
+
+import lingvo.compat as tf
+import numpy as np
+import pipeline_testing as pt
+import pytest
+import tiny_pipeline
+from lingvo.core import base_layer, layers, py_utils, recurrent
+from tensorflow.python.eager import context
+
+from lingvo_gpipe.pipeline import plain_run
+
+
+def _fprop(params, *args, **kwargs):
+  """The outputs for some inputs, [8, WIDTH] zeros by default."""
+  args = args or (np.zeros([8, tiny_pipeline.WIDTH], np.float32),)
+  return tiny_pipeline.run(
+    lambda: params.Instantiate().FPropDefaultTheta(*map(tf.constant, args)),
+    **kwargs,
+  )
+
+
+def _pipeline(*args, **kwargs):
+  return tiny_pipeline.pipeline(
+    tiny_pipeline.linear('l0', 'l1'), *args, **kwargs
+  )
+
+
+def _refused(*messages):
+  """Expects a ValueError whose message matches all of these, in order."""
+  return pytest.raises(ValueError, match='(?s)' + '.*'.join(messages))
+
+
+class ReturnsMetrics(base_layer.BaseLayer):
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('metrics', None, 'What to return.')
+    return p
+
+  def FProp(self, theta, outputs, targets):
+    return self.params.metrics
+
+
+class ToScalar(tiny_pipeline.Linear):
+  def FProp(self, theta, x):
+    return tf.reduce_sum(x)
+
+
+class TwoOutputs(tiny_pipeline.Linear):
+  def FProp(self, theta, x):
+    return x, tf.cast(x, tf.int32)
+
+
+_MEAN_SQUARE = tiny_pipeline.MeanSquare.Params().Set(name='loss')
+_ZEROS = np.zeros([8, 3], np.float32)
+_TO_SCALAR = [ToScalar.Params().Set(name='l')]
+_TWO_OUTPUTS = [TwoOutputs.Params().Set(name='l0'), *tiny_pipeline.linear('l1')]
+
+
+@pytest.mark.parametrize(
+  ('params', 'inputs', 'messages'),
+  [
+    (
+      _pipeline(num_micro_batches=3, micro_batch_size=2),
+      [_ZEROS],
+      [
+        'net: num_micro_batches is 3 and micro_batch_size is 2',
+        'a mini-batch of 8 makes 4',
+      ],
+    ),
+    (
+      _pipeline(),
+      [_ZEROS, _ZEROS[1:]],
+      [r'differ in dimension 0 \(batch_dim\)', r'\(8, 3\).*\(7, 3\)'],
+    ),
+    (
+      _pipeline(),
+      [np.float32(1)],
+      [r'inputs of shape \(\) has no dimension 0', 'in shared_inputs'],
+    ),
+    (
+      tiny_pipeline.pipeline(_TO_SCALAR, 1),
+      [_ZEROS],
+      ['net: outputs of the last cell does not have one value', 'loss_tpl'],
+    ),
+    # Cells that do not fit are both named with what crosses.
+    (
+      tiny_pipeline.pipeline(_TWO_OUTPUTS, 2),
+      [_ZEROS],
+      [
+        "net: cell 'd1' cannot run on what cell 'd0' returns",
+        r'\(float32\[2, 3\], int32\[2, 3\]\)',
+      ],
+    ),
+    (
+      tiny_pipeline.pipeline(_TWO_OUTPUTS, 1),
+      [_ZEROS],
+      [
+        "cell 'd0' cannot run on what the pipeline was given",
+        r'Layer net\.d0\.l1 \(Linear\) cannot take what comes before',
+        r'\(float32\[2, 3\], int32\[2, 3\]\)',
+      ],
+    ),
+  ],
+)
+def test_what_does_not_fit(params, inputs, messages):
+  with _refused(*messages):
+    _fprop(params, *inputs)
+
+
+@pytest.mark.parametrize(
+  ('loss', 'targets', 'messages'),
+  [
+    (None, _ZEROS, [r'net\.ComputeLoss needs loss_tpl']),
+    (_MEAN_SQUARE, _ZEROS[1:], [r'differ in dimension 0 \(batch_dim\)']),
+    (
+      _MEAN_SQUARE,
+      {'x': _ZEROS},
+      [
+        r'net: the loss, net\.loss \(MeanSquare\), cannot run on what',
+        r"cell 'd0' returns, float32\[2, 3\]",
+        r'targets, \{x: float32\[2, 3\]\}',
+      ],
+    ),
+    *[
+      (
+        ReturnsMetrics.Params().Set(name='loss', metrics=metrics),
+        _ZEROS,
+        [r'loss_tpl: FProp of net\.loss \(ReturnsMetrics\)', message],
+      )
+      for metrics, message in (
+        (3.0, r'returned 3\.0; it must return metrics'),
+        ({'los': (1.0, 1.0)}, r"returned \['los'\]; it must return metrics"),
+        ({'loss': 1.0}, r"returned 1\.0 for 'loss'"),
+        (
+          {'loss': ([1.0], 1.0)},
+          r"of rank 1 for 'loss'; both must be scalars",
+        ),
+        (
+          {'loss': (1.0, 1.0), 'aux_loss': (1.0, 1.0)},
+          r"metric 'aux_loss', a name kept",
+        ),
+      )
+    ],
+  ],
+)
+def test_losses_and_targets_that_do_not_fit(loss, targets, messages):
+  def build():
+    net = tiny_pipeline.pipeline(tiny_pipeline.linear('l'), 1, loss_tpl=loss)
+    layer = net.Instantiate()
+    return layer.ComputeLoss(layer.theta, tf.constant(_ZEROS), targets).loss
+
+  with _refused(*messages):
+    tiny_pipeline.run(build)
+
+
+def test_a_batch_smaller_than_the_number_of_micro_batches_warns_and_works(
+  caplog,
+):
+  def build():
+    layer = _pipeline(num_micro_batches=16).Instantiate()
+    x = tf.constant(tiny_pipeline.inputs(3))
+    y = layer.FProp(layer.theta, x)
+    assert layer.schedule.num_micro_batches == 3
+    with plain_run.without_pipeline():
+      return y, layer.FProp(layer.theta, x)
+
+  with caplog.at_level('WARNING'):
+    got, plain = tiny_pipeline.run(build)
+  np.testing.assert_allclose(got, plain, rtol=1e-5)
+  assert (
+    'net: num_micro_batches is 16, but the mini-batch has 3 examples'
+    in caplog.text
+  )
+
+
+@pytest.mark.parametrize('num_micro_batches', [1, 2])
+@pytest.mark.parametrize(
+  ('inputs_shape', 'targets_shape', 'names'),
+  [
+    ([None, 3], [None, 3], 'targets and in inputs:'),
+    ([8, 3], None, 'targets and in inputs:'),
+    ([None, 3], [7, 3], 'inputs and in targets:'),
+  ],
+)
+def test_targets_that_disagree_in_batch_size_when_a_step_runs(
+  inputs_shape, targets_shape, names, num_micro_batches
+):
+  with pt.graph(1) as graph:
+    x = tf.placeholder(tf.float32, inputs_shape)
+    y = tf.placeholder(tf.float32, targets_shape)
+    layer = tiny_pipeline.with_loss(
+      tiny_pipeline.linear('l'), 1, num_micro_batches
+    ).Instantiate()
+    loss, _ = layer.ComputeLoss(layer.theta, x, y).loss
+    with pt.session(1, graph) as sess:
+      sess.run(tf.global_variables_initializer())
+      right = {x: np.ones([8, 3]), y: np.ones([8, 3])}
+      if targets_shape != [7, 3]:
+        assert np.isfinite(sess.run(loss, right))
+      with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=rf'net: the tensors differ .*\(batch_dim\); examples in {names}',
+      ):
+        sess.run(loss, right | {y: np.ones([7, 3])})
+
+
+@pytest.mark.parametrize('theta', [None, np.zeros([8, 3], np.float32)])
+def test_theta_that_is_forgotten(theta):
+  def build():
+    layer = _pipeline().Instantiate()
+    return layer.FProp(theta, tf.zeros([8, 3]))
+
+  with _refused('net: theta, the first argument', r'layer\.theta'):
+    tiny_pipeline.run(build)
+
+
+def test_side_inputs_without_names():
+  def build():
+    layer = _pipeline(side_inputs=['mask']).Instantiate()
+    x = tf.zeros([8, 3])
+    return layer.FProp(layer.theta, x, side_inputs=x)
+
+  with _refused('net: side_inputs is a SymbolicTensor', r"for .*\['mask'\]"):
+    tiny_pipeline.run(build)
+
+
+class TakesMap(tiny_pipeline.Linear):
+  def FProp(self, theta, inputs):
+    return super().FProp(theta, inputs.x)
+
+
+def test_a_dict_where_a_layer_reads_a_nested_map():
+  cell = TakesMap.Params().Set(name='c')
+  net = tiny_pipeline.pipeline([cell], 1)
+  x = np.zeros([8, 3], np.float32)
+
+  def outputs(nest):
+    return tiny_pipeline.run(lambda: net.Instantiate().FPropDefaultTheta(nest))
+
+  assert outputs(py_utils.NestedMap(x=x)).shape == (8, 3)
+  with _refused(r'\{x: float32\[2, 3\]\}', 'a dict is given', 'a NestedMap'):
+    outputs({'x': x})
+
+
+def test_tensors_of_eager_mode_in_a_graph():
+  with context.eager_mode():
+    x = tf.zeros([8, 3])
+  with tf.Graph().as_default(), pt.cluster(1):
+    layer = _pipeline().Instantiate()
+    with _refused(
+      r'net: inputs.* is a EagerTensor that cannot be made a tensor'
+    ):
+      layer.FPropDefaultTheta(x)
+
+
+# -- Random ops.
+
+
+class WithDropout(tiny_pipeline.Linear):
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('dropout_tpl', layers.DropoutLayer.Params(), '')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateChild('dropout', self.params.dropout_tpl.Set(keep_prob=0.5))
+
+  def FProp(self, theta, x):
+    return super().FProp(theta, self.dropout.FProp(theta.dropout, x))
+
+
+def _with_dropout(**kwargs):
+  subs = [*tiny_pipeline.linear('l0'), WithDropout.Params().Set(name='l1')]
+  return tiny_pipeline.pipeline(subs, **kwargs)
+
+
+@pytest.mark.parametrize('recompute', ['always', 'except_last', 'never'])
+def test_stateful_dropout_is_kept_where_it_would_be_recomputed(
+  recompute, caplog
+):
+  x = np.ones([8, 3], np.float32)
+
+  def build():
+    layer = _with_dropout(recompute=recompute).Instantiate()
+    y = layer.FProp(layer.theta, tf.constant(x))
+    # The bias-like gradient of y by l0's weight shows the mask once more.
+    w1 = tiny_pipeline.subs_of(layer)['l1'].vars.w
+    return y, tf.gradients(tf.reduce_sum(y), w1)[0]
+
+  y, gradient = tiny_pipeline.run(build)
+  assert np.isfinite(y).all()
+  assert np.isfinite(gradient).all()
+  told = 'net.d1.l1.params.dropout_tpl to lingvo.core.layers.Deterministic'
+  assert (told in caplog.text) == (recompute != 'never')
+
+
+def test_stateful_dropout_and_gradients_of_data():
+  # The gradients of data come from extra tasks, which recompute.
+  def build():
+    subs = [WithDropout.Params().Set(name='l')]
+    layer = tiny_pipeline.pipeline(subs, 1, recompute='never').Instantiate()
+    x = tf.ones([8, 3])
+    return tf.gradients(layer.FProp(layer.theta, x), x)
+
+  with _refused(
+    'net: gradients of the inputs are asked for',
+    r'layer net\.d0\.l \(WithDropout\)',
+  ):
+    tiny_pipeline.run(build)
+
+
+def test_stateful_dropout_is_allowed_in_evaluation():
+  y = _fprop(_with_dropout(), np.ones([8, 3], np.float32), do_eval=True)
+  np.testing.assert_array_equal(y, y[:1].repeat(8, axis=0))
+
+
+class DropoutInSecondLoop(base_layer.BaseLayer):
+  """Dropout in loops. A loop of Lingvo's leaves a step seed made of its name.
+
+  So the first draws from the step seed of the layer, the second does not.
+  """
+
+  def FProp(self, theta, x):
+    def cell(theta, state, inputs):
+      del theta, inputs
+      seeds = py_utils.GenerateStepSeedPair(self.params)
+      y = py_utils.DeterministicDropout(state.x, keep_prob=0.5, seeds=seeds)
+      return py_utils.NestedMap(x=y), py_utils.NestedMap()
+
+    for _ in range(2):
+      _, final = recurrent.Recurrent(
+        py_utils.NestedMap(),
+        py_utils.NestedMap(x=x),
+        py_utils.NestedMap(t=tf.zeros([2])),
+        cell,
+      )
+      x = final.x
+    return x
+
+
+@pytest.mark.parametrize('after_dropout', [False, True])
+def test_random_ops_that_all_micro_batches_would_share_are_refused(
+  after_dropout,
+):
+  subs = [DropoutInSecondLoop.Params().Set(name='l1')]
+  if after_dropout:
+    # Its masks do depend on the micro-batch, and so do its outputs.
+    dropout = layers.DeterministicDropoutLayer.Params()
+    subs.insert(0, dropout.Set(name='l0', keep_prob=0.5))
+  params = tiny_pipeline.pipeline(subs, 1, num_micro_batches=2)
+  with _refused(
+    r'Layer net\.d0\.l1 \(DropoutInSecondLoop\)',
+    'do not depend on the micro-batch',
+    'turn off their dropout',
+  ):
+    _fprop(params)

@@ -1,0 +1,171 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Params that cannot be used: errors name the Param, the value, the remedy."""
+
+import lingvo.compat as tf
+import pipeline_testing as pt
+import pytest
+import tiny_pipeline
+from lingvo.core import builder_layers, py_utils
+
+from lingvo_gpipe import pipelining_layer
+
+
+def _instantiate(params, **cluster):
+  with pt.cluster(1, **cluster), tf.Graph().as_default():
+    params.Instantiate()
+
+
+def _pipeline(*args, **kwargs):
+  return tiny_pipeline.pipeline(
+    tiny_pipeline.linear('l0', 'l1'), *args, **kwargs
+  )
+
+
+def _refused(*messages):
+  """Expects a ValueError whose message matches all of these, in order."""
+  return pytest.raises(ValueError, match='(?s)' + '.*'.join(messages))
+
+
+def _cell_of(*subs):
+  return pipelining_layer.FeatureExtractionLayer.Params().Set(
+    name='d0', sub=list(subs)
+  )
+
+
+_LINEAR = tiny_pipeline.Linear.Params().Set(name='a')
+
+
+def _instance():
+  return _LINEAR.Instantiate()
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'message'),
+  [
+    ('schedule', 'zigzag', " is 'zigzag'.*'gpipe', '1f1b'"),
+    ('schedule', '1f1b', " is '1f1b'.*needs loss_tpl.*schedule to 'gpipe'"),
+    ('recompute', True, " is True.*'always', 'except_last', 'never'"),
+    ('batch_dim', -1, ' is -1.*of 0 or more'),
+    ('batch_dim', None, ' is None.*a whole number'),
+    ('num_micro_batches', '4', " is '4'.*a whole number of 1 or more"),
+    ('num_micro_batches', 2.0, r' is 2\.0.*a whole'),
+    ('num_micro_batches', True, ' is True.*a whole'),
+    ('num_micro_batches', 0, ' is 0.*1 or more'),
+    ('micro_batch_size', 2.5, r' is 2\.5.*or None'),
+    ('side_inputs', 'mask', r" is 'mask'.*list of names, as in \['mask'\]"),
+    ('shared_inputs', [1], r' is \[1\].*list of names'),
+    ('bprop_variable_filter', 3, ' is 3.*text'),
+    ('cell_tpl', [], ' is empty'),
+    ('cell_tpl', _LINEAR, ' is Params of Linear.*a list'),
+    ('cell_tpl', 'abc', " is 'abc'.*a list of Params"),
+    (
+      'cell_tpl',
+      [tiny_pipeline.Linear],
+      r'\[0\] is the class Linear.* Linear\.Params\(\)\.Set',
+    ),
+    (
+      'cell_tpl',
+      lambda: [_instance()],
+      r'\[0\] is a layer, an instance of Linear.*Linear\.Params\(\)\.Set',
+    ),
+    (
+      'cell_tpl',
+      [_cell_of(_LINEAR, tiny_pipeline.Linear)],
+      r'\[0\]\.sub\[1\] is the class Linear',
+    ),
+    (
+      'cell_tpl',
+      lambda: [_cell_of(_cell_of(_instance()))],
+      r'\[0\]\.sub\[0\]\.sub\[0\] is a layer, an instance of Linear',
+    ),
+    (
+      'cell_tpl',
+      [_cell_of(_LINEAR).Set(variable_name_prefix=None)],
+      r'\[0\]\.variable_name_prefix is None; it must be text',
+    ),
+    (
+      'cell_tpl',
+      [_LINEAR.Copy().Set(name=3)],
+      r'\[0\]\.name is 3; it must be text',
+    ),
+    (
+      'cell_tpl',
+      [builder_layers.SequentialLayer.Params().Set(repeat='2')],
+      r"\[0\]\.repeat is '2'; it must be a whole number",
+    ),
+    ('before_tpl', [3], r'\[0\] is 3.*MyLayer\.Params\(\)'),
+    (
+      'loss_tpl',
+      tiny_pipeline.MeanSquare,
+      r' is the class MeanSquare.*MeanSquare\.Params\(\)',
+    ),
+    ('loss_tpl', _instance, ' is a layer, an instance of Linear'),
+    (
+      'loss_tpl',
+      _LINEAR,
+      r' is Params of Linear, whose FProp takes \(self, theta, x\)'
+      '.*outputs, targets',
+    ),
+  ],
+)
+def test_params_that_cannot_be_used(name, value, message):
+  with pt.cluster(1), tf.Graph().as_default():
+    if callable(value) and not isinstance(value, type):
+      value = value()
+    params = _pipeline().Set(**{name: value})
+    with _refused(rf'net\.{name}{message}'):
+      params.Instantiate()
+
+
+def test_a_cell_of_its_own_wants_params_of_layers():
+  with tf.Graph().as_default():
+    with _refused(r'^d0\.sub\[0\] is the class Linear; it must be Params'):
+      _cell_of(tiny_pipeline.Linear).Instantiate()
+    with _refused(r'^d0\.sub\[0\] is a layer, an instance of Linear'):
+      _cell_of(_LINEAR.Instantiate()).Instantiate()
+    with _refused(r"^d0\.num_act_inputs is '1'; it must be a whole number"):
+      _cell_of(_LINEAR).Set(num_act_inputs='1').Instantiate()
+
+
+def test_only_fetch_layers_have_activations_to_return():
+  cell = _cell_of(_LINEAR).Set(act_fetch_layers=['a'], num_act_outputs=1)
+  with _refused(r"d0\.act_fetch_layers names 'a', a Linear", 'a FetchLayer'):
+    _instantiate(cell)
+  with _refused(r"d0\.act_fetch_layers is 'a'; it must be a list of names"):
+    _instantiate(cell.Set(act_fetch_layers='a'))
+
+
+@pytest.mark.parametrize('number', [0, 3, '2', 1.5])
+def test_a_sequence_is_cut_into_one_cell_to_as_many_as_it_has_layers(number):
+  subs = tiny_pipeline.linear('a', 'b')
+  with _refused(f'num_partitions is {number!r}, .* 2 layers', 'from 1 to 2'):
+    pipelining_layer.PartitionSequentialLayers(subs, number)
+
+
+def test_cells_need_names_that_differ():
+  cell = tiny_pipeline.Linear.Params()
+  with _refused(
+    r'net: the names of before_tpl and cell_tpl must differ', "'a'"
+  ):
+    _instantiate(
+      _pipeline().Set(cell_tpl=[cell.Copy().Set(name='a') for _ in range(2)])
+    )
+  with _refused('net: every layer of before_tpl and cell_tpl needs a name'):
+    _instantiate(_pipeline().Set(cell_tpl=[cell]))
+
+
+def test_layers_of_a_cell_need_names_that_differ():
+  subs = tiny_pipeline.linear('a', 'a')
+  with _refused(r"d0\.sub has two layers named 'a'"):
+    _instantiate(tiny_pipeline.pipeline(subs, 1))
+  with _refused(r'd0\.sub has a Linear without a name'):
+    _instantiate(tiny_pipeline.pipeline([tiny_pipeline.Linear.Params()], 1))
+
+
+def test_more_cells_than_tpu_cores(monkeypatch):
+  monkeypatch.setattr(py_utils, 'use_tpu', lambda: True)
+  with _refused(
+    r'net\.cell_tpl has 2 cells', 'has 1 TPU cores', '--worker_split_size'
+  ):
+    _instantiate(_pipeline(), tpus=1)

@@ -1,0 +1,217 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Dropout masks: distinct, the same for every cut, and when recomputed."""
+
+import functools
+
+import lingvo.compat as tf
+import numpy as np
+import pipeline_testing as pt
+import pytest
+import tiny_pipeline
+from lingvo.core import base_layer, layers, py_utils
+
+_WIDTH = 64
+_MICRO_BATCHES = 4
+
+
+class MaskLayer(base_layer.BaseLayer):
+  """Appends the dropout mask it draws to its input: [batch, n, width]."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateVariable(
+      'w',
+      py_utils.WeightParams(
+        [_WIDTH], py_utils.WeightInit.Constant(1.0), tf.float32
+      ),
+    )
+    self.CreateChild(
+      'dropout', layers.DeterministicDropoutLayer.Params().Set(keep_prob=0.5)
+    )
+
+  def FProp(self, theta, x):
+    ones = tf.ones([tf.shape(x)[0], 1, _WIDTH], x.dtype)
+    ones *= tf.cast(theta.w, x.dtype)
+    return tf.concat([x, self.dropout.FProp(theta.dropout, ones)], axis=1)
+
+
+def _masks(num_cells, dtype, steps, recompute='always', num_layers=4):
+  """For each step, the masks [micro-batch, layer, width] and w's gradients."""
+  subs = [MaskLayer.Params().Set(name=f'l{i}') for i in range(num_layers)]
+  params = tiny_pipeline.pipeline(
+    subs, num_cells, _MICRO_BATCHES, recompute=recompute
+  )
+  results = []
+  with pt.graph(num_cells) as graph:
+    global_step = py_utils.GetGlobalStep()
+    layer = params.Instantiate()
+    outputs = layer.FPropDefaultTheta(
+      tf.zeros([_MICRO_BATCHES, 0, _WIDTH], dtype)
+    )
+    gradients = tf.gradients(
+      tf.reduce_sum(tf.cast(outputs, tf.float32)), layer.vars.Flatten()
+    )
+    with pt.session(num_cells, graph) as sess:
+      sess.run(tf.global_variables_initializer())
+      for step in steps:
+        sess.run(tf.assign(global_step, step))
+        results.append(sess.run((tf.cast(outputs, tf.float32), gradients)))
+  return results
+
+
+@pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
+def test_masks_near_step_a_million_are_all_distinct(dtype):
+  # 16 steps of 4 micro-batches: 64 consecutive pairs, for each of 4 layers.
+  steps = range(1_000_000, 1_000_016)
+  masks = np.concatenate([m for m, _ in _masks(2, dtype, steps)])
+  masks = masks.reshape([-1, _WIDTH])
+  assert len(masks) == 64 * 4
+  assert len(np.unique(masks, axis=0)) == len(masks)
+
+
+@functools.cache
+def _one_cell():
+  return _masks(1, tf.float32, [1_000_000])[0]
+
+
+@pytest.mark.parametrize('num_cells', [2, 4])
+def test_masks_do_not_depend_on_the_cut(num_cells):
+  masks, _ = _masks(num_cells, tf.float32, [1_000_000])[0]
+  np.testing.assert_array_equal(masks, _one_cell()[0])
+
+
+@pytest.mark.parametrize('recompute', ['always', 'except_last', 'never'])
+def test_recomputed_masks_are_those_of_the_forward_pass(recompute):
+  masks, gradients = _masks(2, tf.float32, [5], recompute)[0]
+  # The gradient of a layer's weight is the mask it was multiplied with.
+  expected = masks.sum(axis=0)
+  assert expected.min() < expected.max()
+  np.testing.assert_array_equal(np.stack(gradients), expected)
+
+
+def test_random_seed_changes_the_masks():
+  def output(seed):
+    dropout = layers.DeterministicDropoutLayer.Params().Set(
+      name='drop', keep_prob=0.5, random_seed=seed
+    )
+    net = tiny_pipeline.pipeline([dropout], 1, 2)
+    x = np.ones([2, _WIDTH], np.float32)
+    return tiny_pipeline.run(
+      lambda: net.Instantiate().FPropDefaultTheta(tf.constant(x))
+    )
+
+  assert not np.array_equal(output(1), output(2))
+
+
+# -- Ops that give something else when they run again.
+
+_calls = []
+
+
+def _noise(x):
+  _calls.append(1)
+  return (
+    np.random.RandomState(len(_calls))
+    .uniform(0.5, 1.5, x.shape)
+    .astype(np.float32)
+  )
+
+
+def _numpy(x):
+  noise = tf.numpy_function(_noise, [x], tf.float32)
+  noise.set_shape(x.shape)
+  return noise
+
+
+def _generator(x):
+  state = tf.get_variable(
+    'rng',
+    initializer=lambda: np.zeros([3], np.int64),
+    use_resource=True,
+    trainable=False,
+  )
+  generator = tf.random.Generator.from_state(state, alg='philox')
+  return generator.uniform(tf.shape(x))
+
+
+def _counter(x):
+  count = tf.get_variable(
+    'count', initializer=0.0, use_resource=True, trainable=False
+  )
+  handle = count.handle
+  add = tf.raw_ops.AssignAddVariableOp(resource=handle, value=tf.constant(1.0))
+  with tf.control_dependencies([add]):
+    value = tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+  return value + tf.zeros_like(x)
+
+
+def _stateful_loop(x):
+  return tf.while_loop(
+    lambda i, _: i < 3,
+    lambda i, y: (i + 1, y * tf.random.uniform(tf.shape(y), 0.5, 1.5)),
+    (0, tf.ones_like(x)),
+  )[1]
+
+
+NOISES = {
+  'numpy': _numpy,
+  'random': lambda x: tf.random.uniform(tf.shape(x)),
+  'generator': _generator,
+  'counter': _counter,
+  'loop': _stateful_loop,
+  'time': lambda x: (
+    tf.zeros_like(x) + tf.cast(tf.timestamp() * 1e3 % 7.0, tf.float32)
+  ),
+}
+
+
+class NoisyLayer(base_layer.BaseLayer):
+  """tanh(x w) times a noise, which it shows as an output."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('noise', None, 'Maps a tensor to noise of its shape.')
+    return p
+
+  def _CreateLayerVariables(self):
+    super()._CreateLayerVariables()
+    self.CreateVariable(
+      'w', py_utils.WeightParams([3], py_utils.WeightInit.Constant(0.7))
+    )
+
+  def FProp(self, theta, x):
+    y = tf.tanh(x * theta.w)
+    noise = NOISES[self.params.noise](y)
+    # Its gradient reads the noise itself, and what is computed of it.
+    return y * tf.sin(noise), noise
+
+
+def _step_of_noise(noise, recompute):
+  """What `NoisyLayer` showed, the gradient of its weight, and its counter."""
+  layer = NoisyLayer.Params().Set(name='cell', noise=noise)
+  net = tiny_pipeline.pipeline([], num_micro_batches=2, recompute=recompute)
+
+  def build():
+    net_layer = net.Set(cell_tpl=[layer]).Instantiate()
+    y, seen = net_layer.FProp(net_layer.theta, tf.constant(_X))
+    [gradient] = tf.gradients(tf.reduce_sum(y), net_layer.vars.Flatten())
+    counters = [v for v in tf.global_variables() if v.op.name == 'count']
+    with tf.control_dependencies([gradient]):
+      return seen, gradient, [v.read_value() for v in counters]
+
+  return tiny_pipeline.run(build)
+
+
+_X = np.linspace(-2, 2, 12).reshape(4, 3).astype(np.float32)
+
+
+@pytest.mark.parametrize('recompute', ['always', 'never'])
+@pytest.mark.parametrize('noise', sorted(NOISES))
+def test_the_gradient_is_that_of_the_pass_that_ran(noise, recompute):
+  seen, got, counts = _step_of_noise(noise, recompute)
+  expected = (np.sin(seen) * _X / np.cosh(0.7 * _X) ** 2).sum(axis=0)
+  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+  # Side effects happen once a micro-batch.
+  assert counts == ([2] if noise == 'counter' else [])

@@ -1,0 +1,77 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of one layer that others use: one variable, sent once."""
+
+import dataclasses
+
+import lingvo.compat as tf
+import numpy as np
+import pipeline_testing as pt
+import pytest
+import tied_model
+import tiny_pipeline
+from example_model import inside
+
+_TABLE = 'net/embed/table/var:0'
+_MODEL = tied_model.MODEL
+_CUTS = (1, (1, 2, 4))
+
+
+def test_there_is_one_variable():
+  for cut in _CUTS:
+    with pt.cluster(4), tf.Graph().as_default():
+      layer = _MODEL.pipeline(cut).Instantiate()
+      assert [v.name for v in tf.global_variables()] == [
+        _TABLE,
+        'net/l0/w/var:0',
+        'net/l1/w/var:0',
+      ]
+      assert layer.vars.Flatten() == tf.global_variables()
+
+
+def test_a_checkpoint_has_it_once_and_fits_every_cut(tmp_path):
+  path = str(tmp_path / 'ckpt')
+  tables = []
+  for cut in _CUTS:
+    with pt.cluster(4), tf.Graph().as_default() as graph:
+      layer = _MODEL.pipeline(cut).Instantiate()
+      saver = tf.train.Saver()
+      with pt.session(4, graph) as sess:
+        if cut == 1:
+          sess.run(tf.global_variables_initializer())
+          saver.save(sess, path)
+        else:
+          saver.restore(sess, path)
+        tables.append(sess.run(layer.vars.Flatten()[0]))
+  names = [name for name, _ in tf.train.list_variables(path)]
+  assert [n for n in names if 'table' in n] == [_TABLE.removesuffix(':0')]
+  np.testing.assert_array_equal(*tables)
+
+
+def test_weights_are_cast_on_their_owners_device_and_gradients_summed():
+  first, other = (
+    _MODEL.step(cut, fprop_dtype=tf.bfloat16) for cut in (1, (2, 4))
+  )
+  pt.assert_identical(other, first)
+  pt.assert_close(first, _MODEL.step(), tolerance=0.1)
+
+
+def test_a_tied_weight_is_sent_once_a_step_to_each_device():
+  with pt.graph(3) as graph:
+    layer = _MODEL.pipeline((2, 4)).Instantiate()
+    loss = inside(layer, _MODEL.batch()).loss[0]
+    gradients = tf.gradients(loss, tf.trainable_variables())
+    sent = pt.sent(graph, 3, gradients)
+  owner, *users = map(tf.DeviceSpec.from_string, layer.cell_devices)
+  forward = [
+    there
+    for here, there, size in sent
+    if here == owner and size == tied_model.VOCAB * tiny_pipeline.WIDTH
+  ]
+  assert sorted(forward, key=str) == sorted(users, key=str)
+
+
+def test_weights_that_the_owner_has_not():
+  subs = tied_model.layers(softmax='embed.matrix')
+  with pytest.raises(ValueError, match=r"softmax uses .*'embed.matrix'.*table"):
+    dataclasses.replace(_MODEL, subs=subs).step()

@@ -1,0 +1,117 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Variables: named without the cells, and on their cells' devices."""
+
+import lingvo.compat as tf
+import numpy as np
+import pipeline_testing as pt
+import pytest
+import tiny_pipeline
+from lingvo.core import builder_layers, py_utils
+
+_NAMES = ('l0', 'l1', 'l2', 'l3')
+
+
+def _params(num_cells, **kwargs):
+  return tiny_pipeline.pipeline(
+    tiny_pipeline.linear(*_NAMES), num_cells, **kwargs
+  )
+
+
+def _names(params):
+  with pt.cluster(len(params.cell_tpl)), tf.Graph().as_default():
+    params.Instantiate()
+    return [v.op.name for v in tf.global_variables()]
+
+
+@pytest.mark.parametrize('num_cells', [1, 2, 4])
+def test_names_do_not_depend_on_the_cut(num_cells):
+  assert _names(_params(num_cells)) == [f'net/{n}/w/var' for n in _NAMES]
+
+
+def test_names_of_inner_layers_do_not_depend_on_the_cut():
+  for num_cells in (1, 2, 4):
+    names = _names(pt.pipeline_params(num_cells))
+    for layer in _NAMES:
+      assert f'net/{layer}/conv/w/var' in names
+    assert 'net/loss/w/var' in names
+
+
+def test_layers_of_different_cells_may_share_names_if_cells_tell_them_apart(
+  caplog,
+):
+  cells = [
+    pt.cells(tiny_pipeline.linear('a'), 1)[0].Set(name=name)
+    for name in ('x', 'y')
+  ]
+  with caplog.at_level('WARNING'):
+    names = _names(tiny_pipeline.pipeline([]).Set(cell_tpl=cells))
+  assert names == ['net/x/a/w/var', 'net/y/a/w/var']
+  assert "layers of different cells have the same names, ['a']" in caplog.text
+
+
+def test_initial_values_do_not_depend_on_the_cut():
+  def values(num_cells):
+    return tiny_pipeline.run(
+      lambda: _params(num_cells).Instantiate().vars.Flatten(),
+      num_devices=num_cells,
+    )
+
+  np.testing.assert_array_equal(values(4), values(1))
+
+
+def _outputs(params, path, save):
+  """Saves or restores a checkpoint; then the outputs."""
+  num_devices = 4
+  with pt.cluster(num_devices), tf.Graph().as_default() as graph:
+    tf.random.set_seed(1 if save else 2)
+    py_utils.GetOrCreateGlobalStepVar()
+    layer = params.Instantiate()
+    y = layer.FPropDefaultTheta(tf.constant(tiny_pipeline.inputs()))
+    saver = tf.train.Saver()
+    with pt.session(num_devices, graph) as sess:
+      if save:
+        sess.run(tf.global_variables_initializer())
+        saver.save(sess, path)
+      else:
+        saver.restore(sess, path)
+      return sess.run(y)
+
+
+def test_a_checkpoint_fits_other_cuts_and_no_pipeline_at_all(tmp_path):
+  path = str(tmp_path / 'model')
+  saved = _outputs(_params(2), path, save=True)
+  np.testing.assert_array_equal(_outputs(_params(4), path, save=False), saved)
+  plain = builder_layers.SequentialLayer.Params().Set(
+    name='net', sub=tiny_pipeline.linear(*_NAMES)
+  )
+  np.testing.assert_allclose(
+    _outputs(plain, path, save=False), saved, rtol=1e-5
+  )
+
+
+def test_weights_gradients_and_slots_are_on_their_cells_device():
+  with pt.graph(4) as graph:
+    net = tiny_pipeline.with_loss(
+      tiny_pipeline.linear(*_NAMES), 4, schedule='1f1b'
+    )
+    task = tiny_pipeline.build_training(net)
+    devices = task.net.cell_devices
+    assert len(set(devices)) == 4
+    for k, name in enumerate(_NAMES):
+      mine = [
+        v
+        for v in tf.global_variables()
+        if v.op.name.startswith(f'task/net/{name}/')
+      ]
+      assert len(mine) == 3, mine  # The weight, and Adam's two moments.
+      assert {v.device for v in mine} == {devices[k]}
+      updates = [
+        op
+        for op in graph.get_operations()
+        if op.type == 'ResourceApplyAdam' and op.inputs[0] is mine[0].handle
+      ]
+      assert [op.device for op in updates] == [devices[k]]
+    with pt.session(4, graph) as sess:
+      sess.run(tf.global_variables_initializer())
+      sess.run(task.train_op)

@@ -3,37 +3,25 @@
 """Tests of the registered models for handwritten digits."""
 
 import numpy as np
+import pipeline_testing as pt
 import pytest
 import tensorflow.compat.v1 as tf
 from lingvo import datasets, model_registry
-from lingvo.core import cluster_factory
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
 from lingvo_gpipe.costing import weights
 
+# Optimising the graph twice takes longer than these few steps.
+_OPTIMISED_ONCE = tf.GraphOptions(
+  rewrite_options=rewriter_config_pb2.RewriterConfig(
+    meta_optimizer_iterations=rewriter_config_pb2.RewriterConfig.ONE
+  )
+)
+
 
 def _params(dataset, model='AmoebaNetD'):
   return model_registry.GetParams(f'image.digits.{model}', dataset).Copy()
-
-
-def _cluster(do_eval, num_devices=2):
-  p = cluster_factory.Current().params.Copy()
-  p.job, p.mode, p.do_eval = 'trainer_client', 'sync', do_eval
-  p.worker.cpus_per_replica = num_devices
-  p.worker.devices_per_split = num_devices
-  for job in (p.worker, p.ps, p.controller):
-    job.name, job.replicas = '/job:localhost', 1
-  return p.Instantiate()
-
-
-def _session(num_devices=2):
-  config = tf.ConfigProto(device_count={'CPU': num_devices})
-  # Optimising the graph twice takes longer than these few steps.
-  config.graph_options.rewrite_options.meta_optimizer_iterations = (
-    rewriter_config_pb2.RewriterConfig.ONE
-  )
-  return tf.Session(config=config)
 
 
 @pytest.mark.parametrize('model', ['AmoebaNetD', 'AmoebaNetB'])
@@ -69,10 +57,15 @@ def test_lingvo_lists_the_data_sets():
 def test_trains_and_evaluates_in_two_cells():
   train = _params('Train')
   train.input.batch_size = 32
+  train.task.pipeline.num_micro_batches = 2
   train.task.train.max_steps = 6
   train.task.train.learning_rate = 0.003
   train.task.train.lr_schedule.warmup_steps = 1
-  with tf.Graph().as_default(), _cluster(False), _session() as session:
+  with (
+    pt.cluster(2),
+    tf.Graph().as_default(),
+    pt.session(2, graph_options=_OPTIMISED_ONCE) as session,
+  ):
     tf.set_random_seed(1)
     model = train.Instantiate()
     model.ConstructFPropBPropGraph()
@@ -91,8 +84,14 @@ def test_trains_and_evaluates_in_two_cells():
   moving = [n for n in values if 'moving_variance/var' in n]
   assert moving and all((values[n] != 1.0).any() for n in moving)
 
-  with tf.Graph().as_default(), _cluster(True), _session() as session:
-    model = _params('Test').Instantiate()
+  with (
+    pt.cluster(2, do_eval=True),
+    tf.Graph().as_default(),
+    pt.session(2, graph_options=_OPTIMISED_ONCE) as session,
+  ):
+    test = _params('Test')
+    test.task.pipeline.num_micro_batches = 2
+    model = test.Instantiate()
     model.ConstructFPropGraph()
     task = model.GetTask()
     given = {

@@ -32,21 +32,6 @@ def test_a_user_error_is_one_line_and_status_2(capfd):
   assert capfd.readouterr() == ('', 'try_it: --size=x: must be a number.\n')
 
 
-def test_an_unknown_flag_is_one_line_and_status_2(capfd):
-  assert _run(lambda log: None, '--no_such_flag_here=1') == 2
-  out, err = capfd.readouterr()
-  assert out == ''
-  assert err.count('\n') == 1
-  assert 'no_such_flag_here' in err
-
-
-def test_what_is_not_a_flag_is_one_line_and_status_2(capfd):
-  assert _run(lambda log: None, 'size=3') == 2
-  assert capfd.readouterr().err == (
-    "try_it: 'size=3': not a flag; flags start with --, see try_it --help.\n"
-  )
-
-
 def test_any_other_error_names_the_log_with_the_traceback(capfd, tmp_path):
   path = tmp_path / 'log.txt'
 
@@ -69,18 +54,6 @@ def test_any_other_error_names_the_log_with_the_traceback(capfd, tmp_path):
     err,
   )
   assert 'Traceback' in path.read_text()
-
-
-def test_of_several_root_errors_the_first_is_shown(capfd, tmp_path):
-  def body(log):
-    log.move_to(tmp_path / 'log.txt')
-    raise RuntimeError(
-      "Graph execution error:\n\nNode: 'a'\n2 root error(s) found.\n"
-      '  (0) INVALID_ARGUMENT: first\n  (1) ABORTED: second\n'
-    )
-
-  assert _run(body) == 1
-  assert 'RuntimeError: INVALID_ARGUMENT: first\n' in capfd.readouterr().err
 
 
 def test_interrupted_is_status_130(capfd):

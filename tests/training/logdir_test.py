@@ -38,32 +38,10 @@ def test_without_a_name_it_is_a_temporary_one():
   os.rmdir(path)
 
 
-def test_one_that_cannot_be_made_is_an_error():
-  with pytest.raises(
-    user_error.UserError, match=r'--logdir=/dev/null/x: .*name'
-  ):
-    logdir.prepare('/dev/null/x')
-
-
 def test_the_same_model_goes_on(tmp_path):
   _with_checkpoint(tmp_path)
   with logdir.training(str(tmp_path), 'a.Model'):
     pass
-
-
-def test_checkpoints_of_another_model_are_left_alone(tmp_path):
-  before = _with_checkpoint(tmp_path)
-  with (
-    pytest.raises(
-      user_error.UserError,
-      match=r'has checkpoints of a\.Model, not of b\.Model\. Choose another',
-    ),
-    logdir.training(str(tmp_path), 'b.Model'),
-  ):
-    pass
-  with pytest.raises(user_error.UserError):
-    logdir.check_model(str(tmp_path), 'b.Model')
-  assert {p: p.read_bytes() for p in (tmp_path / 'train').iterdir()} == before
 
 
 def test_without_a_checkpoint_another_model_may_have_it(tmp_path):

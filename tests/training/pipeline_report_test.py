@@ -46,7 +46,9 @@ def _shown(loss, num_micro_batches=3):
 def test_the_cut_and_the_schedule_are_printed():
   printed, warned = _shown(tiny.MeanSquare)
   assert printed.startswith('Pipeline net:')
-  assert 'micro-batches 3' in printed
+  assert 'device:CPU:0\nd1  /' in printed
+  assert 'cells 2, devices 2, micro-batches 3' in printed
+  assert 'device 1  .' in printed
   assert warned == ''
 
 

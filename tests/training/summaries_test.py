@@ -129,15 +129,6 @@ def test_core_share_and_memory_are_of_the_time_in_between(runner):
   assert values['run/peak_memory_bytes'][1].simple_value > 1e7
 
 
-def test_cells_and_schedule_are_printed(runner):
-  stream = io.StringIO()
-  pipeline_report.PipelineReport(stream).trainer_built(runner)
-  text = stream.getvalue()
-  assert 'device:CPU:0\nd1  /' in text
-  assert '1f1b: cells 2, devices 2, micro-batches 4' in text
-  assert 'device 1  . F0 B0' in text
-
-
 # -- The image of a schedule.
 
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Finds ops that recomputation cannot repeat, and masks that would be equal.
+"""Which layers have ops that cannot be repeated, or masks that are all equal.
 
-Neither gives an error in TensorFlow:
+Neither gives an error in TensorFlow; `graph_walks` finds the ops:
 
 * Ops with a state, such as the random ops of Lingvo's DropoutLayer: a
   recomputed forward pass would draw other numbers than the first one did. The

@@ -244,13 +244,10 @@ def _one_cell(params_fn, loss_fn):
   return _train_on_ours(params_fn, loss_fn, 1, 2)
 
 
-_MODELS = pytest.mark.parametrize(
-  'params_fn, loss_fn', [(_lm_params, _lm_loss), (_stack_params, _stack_loss)]
+@pytest.mark.parametrize(
+  ('params_fn', 'loss_fn', 'splits'),
+  [(_lm_params, _lm_loss, 2), (_stack_params, _stack_loss, [1, 4])],
 )
-
-
-@_MODELS
-@pytest.mark.parametrize('splits', [2, [1, 4]])
 def test_a_training_step_is_that_of_one_cell(params_fn, loss_fn, splits):
   before, after, weights = _train_on_ours(params_fn, loss_fn, splits, 2)
   one_cell = _one_cell(params_fn, loss_fn)

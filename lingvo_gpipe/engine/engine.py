@@ -109,7 +109,8 @@ class Engine:
     cells = traced.cells
     self._weights = [self._read_weights(k) for k in range(len(cells))]
     self._packed_weights = [self._pack_weights(k) for k in range(len(cells))]
-    if compiles_graph():
+    self._under_xla = compiles_graph()
+    if self._under_xla:
       place_read(clock.step, cells[0].device)
     self._contexts = functools.cache(clock.contexts_on)
     devices = tuple(cell.device for cell in cells)
@@ -239,7 +240,7 @@ class Engine:
       graph = tf.get_default_graph()
       after = [last for last in after if last.graph is graph]
     with on_device(device), tf.control_dependencies(after):
-      if compiles_graph() and (after or gradients):
+      if self._under_xla and (after or gradients):
         tied = tie([*args, *gradients], after)
         args, gradients = tied[: len(args)], tied[len(args) :]
       results = call(args, gradients)
@@ -258,7 +259,7 @@ class Engine:
     """
     if (
       self.traced.schedule.forward_only
-      or compiles_graph()
+      or self._under_xla
       or tf.executing_eagerly()
       or isinstance(tf.get_default_graph(), graph_function.FuncGraph)
     ):

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layer that runs cells on several devices as a pipeline."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 
-from lingvo_gpipe import cluster
+from lingvo_gpipe import cluster, schedules
 from lingvo_gpipe.engine.tensors import on_device
 from lingvo_gpipe.feature_extraction_layer import PartitionSequentialLayers
 from lingvo_gpipe.pipeline import (
@@ -25,7 +25,12 @@ from lingvo_gpipe.pipeline.feature_extraction_layer import (
   to_tuple,
 )
 from lingvo_gpipe.pipeline.plan import Traces
-from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES, Schedule
+from lingvo_gpipe.schedules import (
+  RECOMPUTE_POLICIES,
+  SCHEDULE_NAMES,
+  Schedule,
+  place,
+)
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
 __all__ = [
@@ -116,7 +121,8 @@ class PipeliningLayer(base_layer.BaseLayer):
       'schedule',
       'gpipe',
       f'The order of the tasks, one of {SCHEDULE_NAMES}. All but gpipe need '
-      'loss_tpl.',
+      'loss_tpl. zb_v, v_half, v_min and interleaved_1f1b have two cells or '
+      'more on each device. "auto" looks for the best order.',
     )
     p.Define(
       'recompute',
@@ -204,7 +210,24 @@ class PipeliningLayer(base_layer.BaseLayer):
         f'{current.num_devices_per_split} TPU cores. Use fewer cells, or '
         'raise devices_per_split (--worker_split_size).'
       )
-    return [current.WorkerDeviceInModelSplit(k) for k in range(len(p.cell_tpl))]
+    places = place(p.schedule, len(p.cell_tpl), current.num_devices_per_split)
+    return [current.WorkerDeviceInModelSplit(i) for i in places]
+
+  def OrderProblem(
+    self,
+    cell_devices: Sequence[int],
+    num_micro_batches: int,
+    first_backward: int,
+  ) -> schedules.OrderProblem | None:
+    """What the schedule 'auto' orders the tasks by; None for equal costs.
+
+    Args:
+      cell_devices: The number of each cell's device.
+      num_micro_batches: M.
+      first_backward: The first cell with backward tasks.
+    """
+    del cell_devices, num_micro_batches, first_backward
+    return None
 
   def _CreatePlacedChild(self, name: str, params: Any, device: str) -> None:
     with tf.device(device):

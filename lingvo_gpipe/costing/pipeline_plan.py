@@ -34,6 +34,13 @@ from lingvo_gpipe.engine.tensors import num_bytes
 from lingvo_gpipe.pipeline import flat_layers, param_values, trained_variables
 from lingvo_gpipe.pipeline.mini_batch import leaf_names, matches
 from lingvo_gpipe.pipeline.trained_variables import TrainedVariables
+from lingvo_gpipe.schedules import (
+  OrderProblem,
+  cells_per_device,
+  limits_of_1f1b,
+  place,
+)
+from lingvo_gpipe.schedules.placement import fits
 
 BALANCES = ('flops', 'params', 'measured')
 
@@ -62,6 +69,39 @@ class PipelinePlan:
       )
       for cell in self.partition.cells
     ]
+
+  def order_problem(
+    self,
+    cell_devices: Sequence[int],
+    num_micro_batches: int,
+    first_backward: int,
+  ) -> OrderProblem:
+    """What the schedule 'auto' orders the tasks by.
+
+    Half of a cell's backward pass counts as its weight gradients.
+
+    Args:
+      cell_devices: The device of each cell.
+      num_micro_batches: M.
+      first_backward: The first cell with backward tasks.
+    """
+    forward, backward, weight_gradient = [], [], []
+    for cell in self.partition.cells:
+      layers = self.partition.layers[cell.start : cell.end]
+      forward.append(float(sum(layer.forward for layer in layers)))
+      weight_gradient.append(float(sum(layer.backward for layer in layers)) / 2)
+      # With recomputation, where there is any.
+      rest = float(cell.cost) - forward[-1] - weight_gradient[-1]
+      backward.append(max(rest, 0.0))
+    return OrderProblem(
+      tuple(cell_devices),
+      num_micro_batches,
+      tuple(forward),
+      tuple(backward),
+      tuple(weight_gradient),
+      limits=limits_of_1f1b(cell_devices, num_micro_batches, first_backward),
+      first_backward=first_backward,
+    )
 
   def table(self, devices: Sequence[str] | None = None) -> CutTable:
     """The plan as a table; devices are numbered if they have no names."""
@@ -97,6 +137,7 @@ def cost_layers(
   """
   param_values.of_schedule(params)
   param_values.whole_number(params, 'num_partitions', 0)
+  param_values.whole_number(params, 'cells_per_device', 0)
   param_values.whole_number(params, 'optimizer_slots', 0)
   param_values.text(params, 'costs_file', or_none=True)
   layers = flat_layers.flatten(params.sub, params)
@@ -212,9 +253,16 @@ def _spec(
 ) -> PipelineSpec:
   """What the layers are to be cut for."""
   splits = splits_of(params)
+  schedule = params.schedule
+  per_device = params.cells_per_device or cells_per_device(schedule)
   num_cells = params.num_partitions or (
-    len(splits) + 1 if splits else num_devices
+    len(splits) + 1 if splits else num_devices * per_device
   )
+  places = place(schedule, num_cells, num_devices)
+  if not fits(schedule, places):
+    # As when a model is evaluated on one device; training is refused later.
+    schedule = '1f1b'
+  num_devices = max(places) + 1
   per_device, rest = divmod(max(num_cells, num_devices), num_devices)
   if rest and device_memory(params) is not None:
     raise ValueError(
@@ -229,7 +277,7 @@ def _spec(
     cells_per_device=per_device,
     num_micro_batches=_num_micro_batches(params, num_cells),
     micro_batch_size=_micro_batch_size(params),
-    schedule=params.schedule,
+    schedule=schedule,
     recompute=params.recompute,
     input_bytes=input_bytes,
     device_memory=device_memory(params),

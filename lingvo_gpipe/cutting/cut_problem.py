@@ -34,7 +34,8 @@ class PipelineSpec:
 
   Attributes:
     num_devices: D.
-    cells_per_device: V. There are K = D V cells, cell k on device k mod D.
+    cells_per_device: V. There are K = D V cells, on devices as the schedule
+      wants them.
     num_micro_batches: M.
     micro_batch_size: Examples in a micro-batch of the size that the layers'
       bytes are for; None if it is not known. Only messages use it.
@@ -80,7 +81,7 @@ class PipelineSpec:
   @property
   def cell_devices(self) -> tuple[int, ...]:
     """The device of each cell."""
-    return tuple(k % self.num_devices for k in range(self.num_cells))
+    return schedules.place(self.schedule, self.num_cells, self.num_devices)
 
   def with_micro_batches(self, num_micro_batches: int) -> 'PipelineSpec':
     """The same mini-batch in other micro-batches, all bytes in proportion."""
@@ -156,7 +157,8 @@ class CutProblem:
   Attributes:
     num_cells: K, at most the number of layers.
     num_layers: N.
-    num_devices: D; cell k lies on device k mod D.
+    cell_devices: The device of each cell.
+    num_devices: D.
     memory: What a cell needs, or None if memory does not matter.
     total_cost: More than any cell can cost, or as much.
   """
@@ -166,7 +168,7 @@ class CutProblem:
     costs: Sequence[cost_model.Number],
     num_cells: int,
     *,
-    num_devices: int | None = None,
+    cell_devices: Sequence[int] | None = None,
     last_costs: Sequence[cost_model.Number] | None = None,
     memory: CellMemory | None = None,
   ):
@@ -177,14 +179,15 @@ class CutProblem:
         `cost_model.to_integers`, so equal layers stay equal. If all are 0, each
         counts as 1.
       num_cells: K.
-      num_devices: D; by default each cell has a device to itself.
+      cell_devices: See above; by default each cell has a device to itself.
       last_costs: The cost of each layer if it lies in the last cell, not above
         that in others; None if it is the same.
       memory: See `memory`.
     """
     self.num_cells = num_cells
     self.num_layers = len(costs)
-    self.num_devices = num_devices or num_cells
+    self.cell_devices = tuple(cell_devices or range(num_cells))
+    self.num_devices = max(self.cell_devices) + 1
     self.memory = memory
     both = cost_model.to_integers([*costs, *(last_costs or costs)])
     in_most, in_last = both[: len(costs)], both[len(costs) :]
@@ -256,7 +259,7 @@ def spec_problem(
   return CutProblem(
     spec.layer_times(layers, 0),
     spec.num_cells,
-    num_devices=spec.num_devices,
+    cell_devices=spec.cell_devices,
     last_costs=spec.layer_times(layers, last),
     memory=memory,
   )

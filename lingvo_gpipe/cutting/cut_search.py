@@ -23,6 +23,7 @@ respect. Their number can grow fast, and is bounded.
 
 import bisect
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -224,7 +225,7 @@ class CutSearch:
 
   def _fitting(self, cell: int, ways: _Ways, longer: _Ways) -> _Ways:
     """The ways whose devices hold what they have, and can hold the rest."""
-    memory, device = self.problem.memory, cell % self._num_devices
+    memory, device = self.problem.memory, self.problem.cell_devices[cell]
     assert memory is not None
     held, transient = memory.parts(
       cell, ways.positions[longer.parents], longer.positions
@@ -329,7 +330,12 @@ def best_cut(problem: CutProblem, device_memory: int | None) -> BestCut:
     return BestCut(None, True)
   alone = _best_at_cost(search, cost, device_memory)
   share_devices = 1 < problem.num_devices < problem.num_cells
-  is_exact = not (share_devices and problem.memory.has_skips)
+  # Where they are on one device nothing crosses between them, but the search
+  # does not know it.
+  stays = problem.memory.has_skips or any(
+    a == b for a, b in itertools.pairwise(problem.cell_devices)
+  )
+  is_exact = not (share_devices and stays)
   # A cut that is best with each cell on a device of its own is best on shared
   # devices too, if it fits there.
   if device_memory is None or _fits(problem, alone, device_memory):
@@ -426,5 +432,5 @@ def _fits(problem: CutProblem, cuts: Cuts, device_memory: int) -> bool:
   """Whether no device needs more than `device_memory` bytes under a cut."""
   assert problem.memory is not None
   cells = problem.memory.of_cells(cuts.positions)
-  needs = memory_model.device_bytes(cells, problem.num_devices)
+  needs = memory_model.device_bytes(cells, problem.cell_devices)
   return max(needs) <= device_memory

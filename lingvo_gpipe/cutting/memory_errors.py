@@ -96,9 +96,9 @@ def _fullest_device(
   positions: Sequence[int],
 ) -> str:
   """Says which device needs most under a cut, for what, and how much."""
-  totals = memory_model.device_bytes(needs, spec.num_devices)
+  totals = memory_model.device_bytes(needs, spec.cell_devices)
   device = totals.index(max(totals))
-  cells = range(device, spec.num_cells, spec.num_devices)
+  cells = [k for k, d in enumerate(spec.cell_devices) if d == device]
   stash = sum(needs[k].stash for k in cells)
   # Of a micro-batch: of the cell that needs most of it.
   largest = max((needs[k] for k in cells), key=lambda need: need.transient)
@@ -180,10 +180,14 @@ def smallest_num_devices(
   With one cell a device it is exact. With several it is a number that fits,
   found by bisection: none smaller fits if more devices never need more.
   """
-  if spec.cells_per_device == 1:
-    return _smallest_num_cells(layers, spec)
   most = len(layers) // spec.cells_per_device
   numbers = range(spec.num_devices + 1, most + 1)
+  if spec.cells_per_device == 1:
+    if spec.schedule in ('gpipe', '1f1b'):
+      return _smallest_num_cells(layers, spec)
+    # A cell may stash more, the more devices there are.
+    specs = (dataclasses.replace(spec, num_devices=n) for n in numbers)
+    return next((s.num_devices for s in specs if fits(layers, s)), None)
   place = bisect.bisect_left(
     numbers,
     True,

@@ -84,19 +84,22 @@ class CellBytes:
 
 
 def device_bytes(
-  cells: Sequence[CellBytes], num_devices: int = 1
+  cells: Sequence[CellBytes], cell_devices: Sequence[int]
 ) -> tuple[int, ...]:
-  """What each device needs, in bytes, if cell k lies on device k mod D.
+  """What each device needs, in bytes.
 
   Args:
     cells: What each cell needs.
-    num_devices: D, at most the number of cells.
+    cell_devices: The device of each; none is without a cell.
   """
-  return tuple(
-    sum(cell.held for cell in cells[device::num_devices])
-    + max(cell.transient for cell in cells[device::num_devices])
-    for device in range(num_devices)
-  )
+  needs = []
+  for device in range(max(cell_devices) + 1):
+    own = [
+      cell for cell, d in zip(cells, cell_devices, strict=True) if d == device
+    ]
+    held = sum(cell.held for cell in own)
+    needs.append(held + max(cell.transient for cell in own))
+  return tuple(needs)
 
 
 def peak_stash(

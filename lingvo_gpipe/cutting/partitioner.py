@@ -118,7 +118,7 @@ class Partition:
   def device_memory(self) -> tuple[int, ...]:
     """Bytes that each device needs."""
     return memory_model.device_bytes(
-      [cell.memory for cell in self.cells], self.spec.num_devices
+      [cell.memory for cell in self.cells], self.spec.cell_devices
     )
 
   @property
@@ -230,7 +230,7 @@ def _cells(
   return tuple(
     PartitionCell(
       index=k,
-      device=k % spec.num_devices,
+      device=spec.cell_devices[k],
       start=start,
       end=end,
       layers=tuple(layers[start:end]),
@@ -252,10 +252,12 @@ def _crossing_bytes(
   if spec.num_devices == 1:
     return 0
   start, end = positions[k], positions[k + 1]
-  crossing = layers[start - 1].output_bytes if k else 0
+  crossing = 0
+  if k and spec.cell_devices[k - 1] != spec.cell_devices[k]:
+    crossing = layers[start - 1].output_bytes
   for skip in spec.skips:
     source = bisect.bisect_right(positions, skip.from_layer) - 1
-    is_elsewhere = (source - k) % spec.num_devices != 0
+    is_elsewhere = spec.cell_devices[source] != spec.cell_devices[k]
     if is_elsewhere and skip.reaches(start, end):
       crossing += skip.num_bytes
   return crossing

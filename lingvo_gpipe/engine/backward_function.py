@@ -7,21 +7,22 @@
   forward, recomputes T + unrepeatable  returns what cannot be computed again
   recompute           T again           residuals, from the cell's arguments
   backward            G + sum           given residuals
+  backward in two     G + sum           B, then W: see `split_backward`
 ```
 
 `sum` adds a micro-batch's weight gradients to those of the micro-batches
 before it, so that one sum a weight is alive and its order is fixed.
 """
 
-import contextlib
 import functools
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.engine import gradient_graph, graph_function, packing
 from lingvo_gpipe.engine.graph_walks import Repeatable
+from lingvo_gpipe.engine.split_backward import SplitBackward, Sums
 from lingvo_gpipe.engine.tensors import differentiable, sum_dtype
 
 Weight: TypeAlias = tf.Tensor | tf.IndexedSlices | None
@@ -85,7 +86,7 @@ class BackwardFunction:
     with graph.as_default():
       self._first_d_y = [tf.placeholder(y.dtype, y.shape) for y in ys[:1]]
     with self._gradient.as_default(), tf.device(device or None):
-      self._newest, self._sums_before, self._sums = self._add_up()
+      self._sums = self._add_up()
     self._functions: dict[str, graph_function.GraphFunction] = {}
 
   @property
@@ -93,20 +94,17 @@ class BackwardFunction:
     """Whether nothing in the cell has a gradient."""
     return not self._gradient.outputs
 
-  def _add_up(
-    self,
-  ) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
+  def _add_up(self) -> Sums:
     """Adds weight gradients to the sums so far, within G.
 
     Every sum begins with 0, and never is -0. A micro-batch without weight gives
     0 in the cell that knows of it, but 0 or -0 in those before: bits that would
-    depend on the cut.
-
-    Returns:
-      The micro-batch's own, placeholders for the sums so far, and the new sums.
-      Sparse gradients have two tensors each, with any number of rows.
+    depend on the cut. Sparse gradients have two tensors each, with any number
+    of rows.
     """
-    newest, before, after = [], [], []
+    newest: list[tf.Tensor] = []
+    before: list[tf.Tensor] = []
+    after: list[tf.Tensor] = []
     for position in self.weight_positions:
       if position is None:
         continue
@@ -127,7 +125,7 @@ class BackwardFunction:
       newest.append(gradient + tf.zeros([], gradient.dtype))
       before.append(tf.placeholder(gradient.dtype, gradient.shape))
       after.append(before[-1] + gradient)
-    return newest, before, after
+    return Sums(newest, before, after)
 
   def _items(self, tensors: Sequence[tf.Tensor]) -> list[packing.Item]:
     return packing.items(tensors, packs=self._packs)
@@ -171,7 +169,7 @@ class BackwardFunction:
       return []
     if 'recompute' not in self._functions:
       kept, left_out = self._unrepeatable
-      with _without_control_inputs(self._graph, left_out):
+      with graph_function.without_control_inputs(self._graph, left_out):
         self._functions['recompute'] = graph_function.GraphFunction(
           f'{self._name}_recompute',
           self._graph,
@@ -204,37 +202,101 @@ class BackwardFunction:
       The gradients of the cell's inputs, None where there is none; and the
       new sums, as `weight_gradients` takes them.
     """
-    captured = [
+    captured = self._captured(args, residuals)
+    function = self._backward_function(first=sums is None)
+    num_data = len(self._data)
+    flat = function([*d_ys, *captured, *(sums or ())], num_shaped=num_data)
+    return self._d_inputs(flat[:num_data]), flat[num_data:]
+
+  def _captured(
+    self, args: Sequence[tf.Tensor], residuals: Sequence[tf.Tensor]
+  ) -> list[tf.Tensor]:
+    """What G reads besides gradients."""
+    return [
       *(args[i] for i in self._captures.arguments),
       *residuals,
       *self._captures.outer,
     ]
-    function = self._backward_function(first=sums is None)
-    num_data = sum(position is not None for position in self.input_positions)
-    flat = function([*d_ys, *captured, *(sums or ())], num_shaped=num_data)
+
+  @property
+  def _data(self) -> list[tf.Tensor]:
+    """The gradients of inputs in G."""
+    outputs = self._gradient.outputs
+    return [outputs[p] for p in self.input_positions if p is not None]
+
+  def _d_inputs(self, flat: Sequence[tf.Tensor]) -> list[tf.Tensor | None]:
+    """For each input the gradient, None where there is none."""
     results = iter(flat)
-    d_inputs = [
+    return [
       None if position is None else next(results)
       for position in self.input_positions
     ]
-    return d_inputs, list(results)
 
   def _backward_function(self, *, first: bool) -> graph_function.GraphFunction:
     name = 'backward_first' if first else 'backward'
     if name not in self._functions:
-      outputs = self._gradient.outputs
-      data = [outputs[p] for p in self.input_positions if p is not None]
+      sums = self._sums.newest if first else self._sums.after
       self._functions[name] = graph_function.GraphFunction(
         f'{self._name}_backward',
         self._gradient,
         [
           *self._gradient.inputs[: self.num_ys],
           *self._captures.inputs(self._items),
-          *([] if first else self._items(self._sums_before)),
+          *([] if first else self._items(self._sums.before)),
         ],
-        [*data, *self._items(self._newest if first else self._sums)],
+        [*self._data, *self._items(sums)],
       )
     return self._functions[name]
+
+  # -- The backward pass in two.
+
+  @property
+  def splits(self) -> bool:
+    """Whether there are gradients both of inputs and of weights."""
+    return bool(self._data and self._sums.after)
+
+  @property
+  def has_input_gradients(self) -> bool:
+    """Whether any input has a gradient."""
+    return bool(self._data)
+
+  @functools.cached_property
+  def _split(self) -> SplitBackward:
+    return SplitBackward(
+      self._name,
+      self._gradient,
+      self.num_ys,
+      self._captures,
+      self._data,
+      self._sums,
+      self._items,
+    )
+
+  def backward_inputs(
+    self,
+    args: Sequence[tf.Tensor],
+    residuals: Sequence[tf.Tensor],
+    d_ys: Sequence[tf.Tensor],
+  ) -> tuple[list[tf.Tensor | None], list[tf.Tensor]]:
+    """Calls the part that gradients of inputs need; arguments as `backward`.
+
+    Returns:
+      The gradients of inputs; and what `backward_weights` reads besides.
+    """
+    captured = self._captured(args, residuals)
+    flat, handed = self._split.inputs(d_ys, captured)
+    return self._d_inputs(flat), handed
+
+  def backward_weights(
+    self,
+    args: Sequence[tf.Tensor],
+    handed: Sequence[tf.Tensor],
+    d_ys: Sequence[tf.Tensor],
+    sums: Sequence[tf.Tensor] | None,
+  ) -> list[tf.Tensor]:
+    """Calls the rest: arguments as of `backward`; returns the new sums."""
+    captured = self._captured(args, ())
+    return self._split.sums(d_ys, captured, handed, sums)
 
   @functools.cached_property
   def _unrepeatable(self) -> tuple[list[tf.Tensor], set[tf.Operation]]:
@@ -264,8 +326,8 @@ class BackwardFunction:
 
     That of a half-precision weight is float32.
     """
-    sums = packing.unpack(sums, self._items(self._sums), self._sums)
-    for total, known in zip(sums, self._sums, strict=True):
+    sums = packing.unpack(sums, self._items(self._sums.after), self._sums.after)
+    for total, known in zip(sums, self._sums.after, strict=True):
       total.set_shape(known.shape)
     rest = iter(sums)
     gradients: list[Weight] = []
@@ -302,25 +364,6 @@ def forward_function(
       {t.op for t in graph.inputs},
     ),
   )
-
-
-@contextlib.contextmanager
-def _without_control_inputs(
-  graph: graph_function.FuncGraph, left_out: Container[tf.Operation]
-) -> Iterator[None]:
-  """Inside, no op of a graph waits for those that are left out."""
-  before = []
-  for op in graph.get_operations():
-    if any(c in left_out for c in op.control_inputs):
-      before.append((op, list(op.control_inputs)))
-      op._remove_all_control_inputs()
-      op._add_control_inputs([c for c in before[-1][1] if c not in left_out])
-  try:
-    yield
-  finally:
-    for op, inputs in before:
-      op._remove_all_control_inputs()
-      op._add_control_inputs(inputs)
 
 
 def _shape(weight: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

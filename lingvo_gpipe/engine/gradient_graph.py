@@ -190,15 +190,23 @@ class Captures:
   ) -> list[packing.Item]:
     """The gradient's placeholders: of arguments, of residuals, of the rest."""
     return [
-      *(
-        [self._placeholder(t) for t in item]
-        if isinstance(item, list)
-        else self._placeholder(item)
-        for _, item in self._read
-      ),
+      *self.argument_inputs(),
       *items([self._placeholder(t) for t in self.residuals]),
-      *(self._placeholder(t) for t in self.outer),
+      *self.outer_inputs(),
     ]
+
+  def argument_inputs(self) -> list[packing.Item]:
+    """The placeholders of `arguments`."""
+    return [
+      [self._placeholder(t) for t in item]
+      if isinstance(item, list)
+      else self._placeholder(item)
+      for _, item in self._read
+    ]
+
+  def outer_inputs(self) -> list[tf.Tensor]:
+    """The placeholders of `outer`."""
+    return [self._placeholder(t) for t in self.outer]
 
   def _placeholder(self, tensor: tf.Tensor) -> tf.Tensor:
     """That of a captured tensor, or one for what is packed with such."""

@@ -23,7 +23,7 @@ makes the first step slow. So functions are marked for it to pass over.
 
 import contextlib
 import weakref
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow.compat.v1 as tf
@@ -225,6 +225,25 @@ def needed(
     pending += [t.op for t in op.inputs]
     pending += op.control_inputs
   return sorted(found, key=lambda op: op._id)
+
+
+@contextlib.contextmanager
+def without_control_inputs(
+  graph: FuncGraph, left_out: Container[tf.Operation]
+) -> Iterator[None]:
+  """Inside, no op of a graph waits for those that are left out."""
+  before = []
+  for op in graph.get_operations():
+    if any(c in left_out for c in op.control_inputs):
+      before.append((op, list(op.control_inputs)))
+      op._remove_all_control_inputs()
+      op._add_control_inputs([c for c in before[-1][1] if c not in left_out])
+  try:
+    yield
+  finally:
+    for op, inputs in before:
+      op._remove_all_control_inputs()
+      op._add_control_inputs(inputs)
 
 
 def _define(

@@ -199,7 +199,7 @@ def _rename(
         node.input[i] = renamed[name]
       elif name[0] == '^' and name[1:] in renamed:
         node.input[i] = '^' + renamed[name[1:]].partition(':')[0]
-  for key, name in definition.ret.items():
+  for key, name in list(definition.ret.items()):
     definition.ret[key] = renamed.get(name, name)
 
 

@@ -36,7 +36,12 @@ from tensorflow.python.framework import func_graph
 from tensorflow.python.ops import while_v2
 
 from lingvo_gpipe.engine import micro_batches
-from lingvo_gpipe.engine.engine import Engine, Gradients, LossGradients
+from lingvo_gpipe.engine.backward_tasks import (
+  Gradients,
+  LossGradients,
+  run_tasks,
+)
+from lingvo_gpipe.engine.engine import Engine
 from lingvo_gpipe.engine.tensors import (
   differentiable,
   on_device,
@@ -197,7 +202,7 @@ def with_loss_outside(
       start = dataclasses.replace(start, losses=losses)
     tasks = engine.traced.schedule.in_order()
     backward = [task for task in tasks if task.kind != TaskKind.FORWARD]
-    return BackwardPass(engine.run(backward, start))
+    return BackwardPass(run_tasks(engine, backward, start))
 
   return attach(outputs, sources, device, run_backward)
 

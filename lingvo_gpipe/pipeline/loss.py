@@ -21,7 +21,8 @@ from lingvo.core import base_layer, py_utils
 from tensorflow.python.framework import ops
 
 from lingvo_gpipe.engine import graph_function
-from lingvo_gpipe.engine.engine import Engine, LossGradients
+from lingvo_gpipe.engine.backward_tasks import LossGradients
+from lingvo_gpipe.engine.engine import Engine
 from lingvo_gpipe.engine.tensors import differentiable, on_device, spec
 
 # The metric that shows the auxiliary losses.

@@ -187,13 +187,19 @@ def make_plan(
   if layer.trained_variables.filters and not input_gradients:
     values = sides.taken_as_values
     first = trained_variables.first_trained(layer, lingvo_cells, values)
+  name = p.schedule if with_loss else 'gpipe'
+  places = device_indices(devices)
+  costs = None
+  if name == 'auto' and training and first < len(devices):
+    costs = layer.OrderProblem(places, batch.count, first)
   scheduled = _schedule(
-    p.schedule if with_loss else 'gpipe',
+    name,
     p.recompute,
-    device_indices(devices),
+    places,
     batch.count,
     forward_only=not training,
     first_backward=first,
+    costs=costs,
   )
   kind = training, with_loss, wants_aux, input_gradients, first
   return Plan(

@@ -21,8 +21,9 @@ import lingvo.compat as tf
 from lingvo.core import py_utils
 
 from lingvo_gpipe.engine import micro_batches
+from lingvo_gpipe.engine.backward_tasks import Gradients, run_tasks
 from lingvo_gpipe.engine.cell_function import CellInputs, CellOutputs
-from lingvo_gpipe.engine.engine import Engine, Gradients
+from lingvo_gpipe.engine.engine import Engine
 from lingvo_gpipe.engine.tensors import differentiable, on_device
 from lingvo_gpipe.pipeline import (
   gradients,
@@ -56,7 +57,7 @@ def start(
   if with_loss:
     backward = _run_with_loss(plan, engine)
   else:
-    engine.run([t for t in plan.tasks if t.kind == TaskKind.FORWARD])
+    run_tasks(engine, [t for t in plan.tasks if t.kind == TaskKind.FORWARD])
   statistics: list[tf.Tensor] = []
   for k in range(len(plan.cells)):
     statistics += _apply_effects(plan, engine, k)
@@ -69,7 +70,7 @@ def _run_with_loss(
   """Emits all tasks; returns what gives the backward pass, if there is one."""
   traced_loss = engine.traced.function(len(plan.cells) - 1).notes.own
   begin = loss.LossStart(traced_loss, engine, plan.batch.clock.sizes[0])
-  done = engine.run(plan.tasks, begin.gradients())
+  done = run_tasks(engine, plan.tasks, begin.gradients())
   return lambda: gradients.BackwardPass(done, begin.scale)
 
 

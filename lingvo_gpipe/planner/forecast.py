@@ -239,12 +239,16 @@ def task_times(
   forward, backward = [], []
   for cell in cut.cells:
     forward.append(float(sum(x.forward for x in cell.layers)) * unit)
-    backward.append(float(sum(x.backward for x in cell.layers)) * unit)
+    whole = float(sum(x.backward for x in cell.layers)) * unit
+    # Half of it counts as weight gradients, where they are by themselves.
+    backward.append(whole / 2 if schedule.is_split else whole)
   again = schedules.recomputed(schedule, cut.spec.recompute)
 
   def time_of(task: Task) -> float:
     if task.kind == TaskKind.FORWARD:
       return forward[task.cell]
+    if task.kind == TaskKind.WEIGHT_GRADIENT:
+      return backward[task.cell]
     recomputes = task.micro_batch in again[task.cell]
     return backward[task.cell] + (forward[task.cell] if recomputes else 0.0)
 

@@ -132,7 +132,7 @@ def workload(
     schedule=spec.schedule,
     recompute=spec.recompute,
     schedules=(
-      schedules.SCHEDULE_NAMES if params.loss_tpl is not None else ('gpipe',)
+      schedules.PLAIN_NAMES if params.loss_tpl is not None else ('gpipe',)
     ),
     knows_activations=bool(params.input_shapes),
   )

@@ -75,7 +75,7 @@ class Workload:
   micro_batch_size: int | None = None
   schedule: str = 'gpipe'
   recompute: str = 'always'
-  schedules: tuple[str, ...] = schedules.SCHEDULE_NAMES
+  schedules: tuple[str, ...] = schedules.PLAIN_NAMES
   knows_activations: bool = True
   min_examples: int = 1
 

@@ -6,13 +6,21 @@
 times it and `grid` draws it.
 """
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 
 from lingvo_gpipe.schedules import gpipe as _gpipe
+from lingvo_gpipe.schedules import interleaved as _interleaved
 from lingvo_gpipe.schedules import one_f_one_b as _one_f_one_b
+from lingvo_gpipe.schedules import placement as _placement
+from lingvo_gpipe.schedules import v_shaped as _v_shaped
+from lingvo_gpipe.schedules import zb_h1 as _zb_h1
+from lingvo_gpipe.schedules.best_order import BestOrder, best_order
 from lingvo_gpipe.schedules.forward_only import forward_only as _forward_only
 from lingvo_gpipe.schedules.grid import grid
+from lingvo_gpipe.schedules.order_problem import OrderProblem
+from lingvo_gpipe.schedules.placement import cells_per_device, place
 from lingvo_gpipe.schedules.recompute import (
   RECOMPUTE_POLICIES,
   check_choice,
@@ -21,6 +29,7 @@ from lingvo_gpipe.schedules.recompute import (
   recomputed,
 )
 from lingvo_gpipe.schedules.simulate import Timeline, simulate
+from lingvo_gpipe.schedules.stash import device_peak_stash
 from lingvo_gpipe.schedules.task import (
   Schedule,
   ScheduleError,
@@ -30,34 +39,50 @@ from lingvo_gpipe.schedules.task import (
 from lingvo_gpipe.schedules.validate import validate
 
 __all__ = [
+  'FLEXIBLE_NAMES',
+  'PLAIN_NAMES',
   'RECOMPUTE_POLICIES',
   'SCHEDULE_NAMES',
+  'BestOrder',
+  'OrderProblem',
   'Schedule',
   'ScheduleError',
   'Task',
   'TaskKind',
   'Timeline',
+  'cells_per_device',
   'check_name',
   'check_recompute',
   'count_recomputed',
+  'find_best_order',
   'grid',
   'in_flight_limits',
+  'limits_of_1f1b',
   'make_schedule',
+  'place',
   'recomputed',
   'simulate',
   'validate',
 ]
 
-_BUILDERS: dict[str, Callable[[Sequence[int], int, int], Schedule]] = {
+_Builder = Callable[[Sequence[int], int, int], Schedule]
+
+_BUILDERS: dict[str, _Builder] = {
   'gpipe': _gpipe.gpipe,
   '1f1b': _one_f_one_b.one_f_one_b,
-}
-_LIMITS: dict[str, Callable[[Sequence[int], int], list[int]]] = {
-  'gpipe': _gpipe.in_flight_limits,
-  '1f1b': _one_f_one_b.in_flight_limits,
+  'interleaved_1f1b': _interleaved.interleaved_1f1b,
+  'zb_h1': _zb_h1.zb_h1,
+  'zb_v': _v_shaped.zb_v,
+  'v_half': _v_shaped.v_half,
+  'v_min': _v_shaped.v_min,
 }
 
-SCHEDULE_NAMES = tuple(_BUILDERS)
+SCHEDULE_NAMES = (*_BUILDERS, 'auto')
+# Those with whole backward passes and a cell a device: what is compared where
+# all would be too many.
+PLAIN_NAMES = ('gpipe', '1f1b')
+# Those that can have cells on any devices.
+FLEXIBLE_NAMES = tuple(filter(_placement.is_flexible, SCHEDULE_NAMES))
 
 # Schedules of more cells times micro-batches are not built to be counted in.
 _MAX_COUNTED = 100_000
@@ -70,25 +95,30 @@ def make_schedule(
   *,
   forward_only: bool = False,
   first_backward: int = 0,
+  costs: OrderProblem | None = None,
 ) -> Schedule:
   """Builds a schedule.
 
-  Every schedule here is deadlock-free for any arrangement of cells on devices,
-  and runs each cell's forwards, and its backwards, by ascending micro-batch.
+  Every schedule here is free of deadlocks, and runs each cell's tasks of one
+  kind by ascending micro-batch.
 
   Args:
     name: One of SCHEDULE_NAMES.
     cell_devices: For each of the K cells in order, the index of its device,
-      from 0. Cells may share devices in any way; a device left out gets an
-      empty row.
+      from 0; see `place`. Under FLEXIBLE_NAMES, cells may share devices in any
+      way; a device left out gets an empty row.
     num_micro_batches: M, at least 1. It may be smaller than K.
     forward_only: Whether to leave the backwards out, for evaluation. The
       result is then the same for every name, and is called 'forward_only'.
     first_backward: The first cell with backward tasks: nothing is trained in
       those before it. K leaves all backwards out.
+    costs: What 'auto' orders the tasks by: times, memory and its limits, for
+      the same cells, devices and micro-batches. By default all tasks take the
+      same time, and no device stashes more than 1F1B's first.
 
   Raises:
     ValueError: An argument is not one of the allowed values.
+    ScheduleError: 'auto' finds no order that fits into the costs' memory.
   """
   devices, num_micro_batches = _checked(name, cell_devices, num_micro_batches)
   if not 0 <= first_backward <= len(devices):
@@ -98,17 +128,74 @@ def make_schedule(
     )
   if forward_only or first_backward == len(devices):
     return _forward_only(devices, num_micro_batches)
+  _placement.check(name, devices)
+  if name == 'auto':
+    costs = costs or _equal_costs(devices, num_micro_batches, first_backward)
+    return find_best_order(costs).schedule
   return _BUILDERS[name](devices, num_micro_batches, first_backward)
+
+
+@functools.lru_cache(maxsize=64)
+def find_best_order(problem: OrderProblem) -> BestOrder:
+  """The schedule 'auto', and how far it may be from the best there is.
+
+  Raises:
+    ScheduleError: No order fits into the memory that there is.
+  """
+  named = []
+  for name, build in _BUILDERS.items():
+    if _placement.fits(name, problem.cell_devices):
+      named.append(
+        build(
+          problem.cell_devices,
+          problem.num_micro_batches,
+          problem.first_backward,
+        )
+      )
+  return best_order(problem, named)
+
+
+def _equal_costs(
+  devices: tuple[int, ...], num_micro_batches: int, first_backward: int
+) -> OrderProblem:
+  ones = (1,) * len(devices)
+  limits = limits_of_1f1b(devices, num_micro_batches, first_backward)
+  return OrderProblem(
+    devices,
+    num_micro_batches,
+    ones,
+    ones,
+    ones,
+    limits=limits,
+    first_backward=first_backward,
+  )
+
+
+def limits_of_1f1b(
+  cell_devices: Sequence[int], num_micro_batches: int, first_backward: int = 0
+) -> tuple[int, ...]:
+  """For each device, as much as any device stashes under 1F1B.
+
+  Args:
+    cell_devices: As for `make_schedule`.
+    num_micro_batches: M.
+    first_backward: Likewise.
+  """
+  schedule = _one_f_one_b.one_f_one_b(
+    cell_devices, num_micro_batches, first_backward
+  )
+  peaks = device_peak_stash(schedule)
+  return (max(peaks),) * len(peaks)
 
 
 def in_flight_limits(
   name: str, cell_devices: Sequence[int], num_micro_batches: int
 ) -> list[int]:
-  """How many micro-batches a schedule lets each cell stash.
+  """How many micro-batches a schedule lets each cell stash at most.
 
   Where no two cells share a device each cell comes to stash as many as its
-  limit, which depends only on the micro-batches and the cells after it.
-  Otherwise it may stay below; `simulate` counts.
+  limit ('auto' perhaps fewer), which depends only on the micro-batches and the
+  cells after it. Otherwise it may stay below; `simulate` counts.
 
   Args:
     name: One of SCHEDULE_NAMES.
@@ -118,8 +205,16 @@ def in_flight_limits(
   Raises:
     ValueError: An argument is not one of the allowed values.
   """
-  devices, num_micro_batches = _checked(name, cell_devices, num_micro_batches)
-  return _LIMITS[name](devices, num_micro_batches)
+  devices, most = _checked(name, cell_devices, num_micro_batches)
+  share = len(set(devices)) < len(devices)
+  if name == 'gpipe' or (share and name not in ('1f1b', 'zb_h1')):
+    return [most] * len(devices)
+  limits = _one_f_one_b.in_flight_limits(devices, most)
+  if name == '1f1b':
+    return limits
+  if name == 'interleaved_1f1b':
+    return [min(most, 2 * limit - 1) for limit in limits]
+  return limits[:1] * len(devices)
 
 
 def count_recomputed(
@@ -138,7 +233,7 @@ def count_recomputed(
 
   Returns:
     The numbers. Where cells share devices they are counted in the schedule,
-    unless it is so long that this would take seconds: then the last cell's may
+    unless it takes seconds to make: then, and under 'auto', the last cell's may
     be too large.
 
   Raises:
@@ -148,12 +243,14 @@ def count_recomputed(
   most = most_recomputed(num_micro_batches, policy)
   num_cells = len(cell_devices)
   share = len(set(cell_devices)) < num_cells
-  if share and num_cells * num_micro_batches <= _MAX_COUNTED:
+  is_counted = name != 'auto' and num_cells * num_micro_batches <= _MAX_COUNTED
+  if share and is_counted:
     schedule = make_schedule(name, cell_devices, num_micro_batches)
     return tuple(map(len, recomputed(schedule, policy)))
-  # A cell with a device to itself, and room for one micro-batch, has nothing
-  # to do but that one's backward after its forward.
-  is_direct = not share and limits[-1] == 1 < num_micro_batches
+  # A cell with a device to itself, and room for one micro-batch between F and
+  # B, has nothing to do but that one's backward after its forward.
+  is_direct = name == 'zb_h1' or limits[-1] == 1
+  is_direct = is_direct and not share and num_micro_batches > 1
   return (most,) * (num_cells - 1) + (0 if is_direct else most,)
 
 

@@ -68,7 +68,9 @@ def simulate(
     schedule: A valid schedule.
     durations: How long each task takes: one number for all, a mapping from
       (kind, cell), or a function of the task. With recomputation, let the
-      duration of a BACKWARD contain it.
+      duration of a BACKWARD contain it. Where weight gradients are tasks of
+      their own, but the mapping has no entry for them, half of BACKWARD is
+      theirs.
     transfer_times: How long a result travels over each boundary: entry k is
       for activations from cell k to cell k + 1, and for their gradients back.
       One number stands for all boundaries, None for 0. A boundary between two
@@ -78,7 +80,7 @@ def simulate(
     ScheduleError: The schedule deadlocks.
     ValueError: A duration or transfer time is missing, negative or not finite.
   """
-  duration_of = _duration_function(durations)
+  duration_of = _duration_function(durations, schedule)
   boundaries = _boundary_times(schedule, transfer_times)
   start: dict[task_lib.Task, Time] = {}
   end: dict[task_lib.Task, Time] = {}
@@ -116,9 +118,11 @@ def simulate(
 
 
 def _duration_function(
-  durations: Durations,
+  durations: Durations, schedule: task_lib.Schedule
 ) -> Callable[[task_lib.Task], Time]:
   """Durations in any of their forms as a function of the task, checked."""
+  if isinstance(durations, Mapping) and schedule.is_split:
+    durations = _halved(durations)
 
   def duration_of(task: task_lib.Task) -> Time:
     if callable(durations):
@@ -136,6 +140,19 @@ def _duration_function(
     return duration
 
   return duration_of
+
+
+def _halved(
+  durations: Mapping[tuple[task_lib.TaskKind, int], Time],
+) -> dict[tuple[task_lib.TaskKind, int], Time]:
+  """Durations in which weight gradients have some of their own."""
+  halved = dict(durations)
+  for (kind, cell), duration in durations.items():
+    weights = task_lib.TaskKind.WEIGHT_GRADIENT, cell
+    if kind == task_lib.TaskKind.BACKWARD and weights not in durations:
+      exact = Fraction(duration) if isinstance(duration, int) else duration
+      halved[kind, cell] = halved[weights] = exact / 2
+  return halved
 
 
 def _boundary_times(

@@ -15,19 +15,20 @@ from lingvo_gpipe.schedules import task as task_lib
 
 _FORWARD = task_lib.TaskKind.FORWARD
 _BACKWARD = task_lib.TaskKind.BACKWARD
+_WEIGHT_GRADIENT = task_lib.TaskKind.WEIGHT_GRADIENT
 
 
 class SlotFiller:
   """One run of the pipeline on paper.
 
-  Each cell runs its forwards, and its backwards, by ascending micro-batch. So
-  two counters a cell are all there is to know:
+  Each cell runs its tasks of one kind by ascending micro-batch. So three
+  counters a cell are all there is to know:
 
   ```
-  micro-batch   0   1   2   3   4   5   6   7
-                |-- done --|-- in flight --|-- not begun
-                           ^               ^
-                   backwards[k]      forwards[k]
+  micro-batch   0   1   2   3   4   5   6   7   8   9
+                |-- done --|-- W left -|-- in flight --|-- not begun
+                           ^           ^               ^
+            weight_gradients[k]   backwards[k]   forwards[k]
   ```
   """
 
@@ -38,6 +39,7 @@ class SlotFiller:
     in_flight_limits: Sequence[int],
     forwards_first: bool,
     first_backward: int,
+    stash_limits: Sequence[int] | None = None,
   ):
     """Sets up the run.
 
@@ -51,6 +53,10 @@ class SlotFiller:
       forwards_first: Whether a device runs all its forwards before its first
         backward, instead of preferring a backward wherever one can start.
       first_backward: The first cell with backward tasks; K for none.
+      stash_limits: For each cell, how many micro-batches may be between the
+        start of its forward and the end of its weight gradient, which is then
+        a task of its own and runs where no other can; None where backward
+        tasks compute it.
     """
     num_cells = len(cell_devices)
     self._num_micro_batches = num_micro_batches
@@ -59,6 +65,8 @@ class SlotFiller:
     self._first_backward = first_backward
     self._forwards = [0] * num_cells
     self._backwards = [0] * num_cells
+    self._weight_gradients = [0] * num_cells
+    self._stash_limits = stash_limits
     self._device_cells: list[list[int]] = [
       [] for _ in range(max(cell_devices) + 1)
     ]
@@ -69,7 +77,9 @@ class SlotFiller:
     """Runs the pipeline and returns each device's tasks in order."""
     rows: list[list[task_lib.Task]] = [[] for _ in self._device_cells]
     num_cells = len(self._forwards)
-    num_passes = 2 * num_cells - self._first_backward
+    num_backwards = num_cells - self._first_backward
+    is_split = self._stash_limits is not None
+    num_passes = num_cells + num_backwards * (2 if is_split else 1)
     left = num_passes * self._num_micro_batches
     while left:
       # Every device chooses before any task counts as done: a task that needs
@@ -90,7 +100,11 @@ class SlotFiller:
       self._forwards[k] < self._num_micro_batches for k in cells
     ):
       return forward
-    return self._ready_backward(cells) or forward
+    return (
+      self._ready_backward(cells)
+      or forward
+      or self._ready_weight_gradient(cells)
+    )
 
   def _ready_forward(self, cells: list[int]) -> task_lib.Task | None:
     """The forward, of those that can start, that is deepest in the pipeline.
@@ -104,9 +118,28 @@ class SlotFiller:
         m < self._num_micro_batches
         and (k == 0 or self._forwards[k - 1] > m)
         and m - self._num_done(k) < self._limits[k]
+        and self._has_room(k)
       ):
         return task_lib.Task(_FORWARD, k, m)
     return None
+
+  def _has_room(self, k: int) -> bool:
+    """Whether a cell may stash another micro-batch."""
+    if self._stash_limits is None or k < self._first_backward:
+      return True
+    stashed = self._forwards[k] - self._weight_gradients[k]
+    return stashed < self._stash_limits[k]
+
+  def _ready_weight_gradient(self, cells: list[int]) -> task_lib.Task | None:
+    """The weight gradient that is longest overdue."""
+    if self._stash_limits is None:
+      return None
+    tasks = [
+      task_lib.Task(_WEIGHT_GRADIENT, k, self._weight_gradients[k])
+      for k in reversed(cells)
+      if self._weight_gradients[k] < self._backwards[k]
+    ]
+    return min(tasks, key=lambda task: task.micro_batch, default=None)
 
   def _ready_backward(self, cells: list[int]) -> task_lib.Task | None:
     """The backward, of those that can start, that is nearest to cell 0."""
@@ -128,5 +161,7 @@ class SlotFiller:
   def _mark_done(self, task: task_lib.Task) -> None:
     if task.kind == _FORWARD:
       self._forwards[task.cell] += 1
-    else:
+    elif task.kind == _BACKWARD:
       self._backwards[task.cell] += 1
+    else:
+      self._weight_gradients[task.cell] += 1

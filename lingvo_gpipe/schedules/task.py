@@ -10,6 +10,7 @@ the same value.
 import dataclasses
 import enum
 import functools
+from collections.abc import Iterable
 
 
 class ScheduleError(ValueError):
@@ -54,6 +55,33 @@ class Task:
     return f'{self.kind.value}{self.cell}.{self.micro_batch}'
 
 
+def needed(task: Task, num_cells: int) -> tuple[Task, ...]:
+  """The tasks whose results `task` uses, see `Schedule.dependencies`."""
+  k, m = task.cell, task.micro_batch
+  if task.kind == TaskKind.FORWARD:
+    return (Task(TaskKind.FORWARD, k - 1, m),) if k > 0 else ()
+  if task.kind == TaskKind.WEIGHT_GRADIENT:
+    return (Task(TaskKind.BACKWARD, k, m),)
+  forward = Task(TaskKind.FORWARD, k, m)
+  if k == num_cells - 1:
+    return (forward,)
+  return (forward, Task(TaskKind.BACKWARD, k + 1, m))
+
+
+def without_frozen(
+  rows: Iterable[Iterable[Task]], first_backward: int
+) -> tuple[tuple[Task, ...], ...]:
+  """Rows without the backward passes of cells in which nothing is trained."""
+  return tuple(
+    tuple(
+      task
+      for task in row
+      if task.kind == TaskKind.FORWARD or task.cell >= first_backward
+    )
+    for row in rows
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class Schedule:
   """The ordered tasks of every device.
@@ -95,6 +123,15 @@ class Schedule:
       for task in tasks
     )
 
+  @property
+  def is_split(self) -> bool:
+    """Whether weight gradients are tasks of their own."""
+    return any(
+      task.kind == TaskKind.WEIGHT_GRADIENT
+      for tasks in self.device_tasks
+      for task in tasks
+    )
+
   def dependencies(self, task: Task) -> tuple[Task, ...]:
     """The tasks whose results `task` uses, whatever device they run on.
 
@@ -129,14 +166,7 @@ class Schedule:
         f'Task {task} names micro-batch {m}; the schedule has micro-batches 0 '
         f'to {self.num_micro_batches - 1}.'
       )
-    if task.kind == TaskKind.FORWARD:
-      return (Task(TaskKind.FORWARD, k - 1, m),) if k > 0 else ()
-    if task.kind == TaskKind.WEIGHT_GRADIENT:
-      return (Task(TaskKind.BACKWARD, k, m),)
-    forward = Task(TaskKind.FORWARD, k, m)
-    if k == self.num_cells - 1:
-      return (forward,)
-    return (forward, Task(TaskKind.BACKWARD, k + 1, m))
+    return needed(task, self.num_cells)
 
   def in_slots(self) -> list[list[Task]]:
     """Runs the schedule with time in slots and every task one slot long.

@@ -211,7 +211,7 @@ class _Adviser:
   def other_schedules(self) -> list[Proposal]:
     """The other schedules, where the loss is inside."""
     s = self._schedule
-    if s.forward_only or not self._setup.loss_inside:
+    if s.forward_only or s.is_split or not self._setup.loss_inside:
       return []
     return [
       self._proposal(
@@ -219,7 +219,7 @@ class _Adviser:
         self._simulated(self._recomputing_as_in(made), made),
         setting=f'--schedule={name}',
       )
-      for name in schedules.SCHEDULE_NAMES
+      for name in schedules.PLAIN_NAMES
       if name != s.name
       for made in [self._made(name, s.num_micro_batches)]
     ]

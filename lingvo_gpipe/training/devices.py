@@ -9,6 +9,7 @@
     4 or more             4            4 devices
     2                     4            refused, unless the schedule has
                                        several cells on a device on purpose
+                                       (then not given is 2 devices, too)
 
 Cells that share a device by mistake would be a pipeline in name only. What
 evaluates a model may have fewer devices.
@@ -25,6 +26,7 @@ from lingvo_gpipe import (
   sequential_layer,
 )
 from lingvo_gpipe.costing import pipeline_plan
+from lingvo_gpipe.schedules import placement
 from lingvo_gpipe.training import (
   pipeline_params,
   pipeline_report,
@@ -49,6 +51,14 @@ class FixedPipeline:
   num_cells: int
   schedule: str
   reason: str
+
+  @property
+  def num_devices(self) -> int:
+    """How many devices it takes."""
+    count, rest = divmod(
+      self.num_cells, schedules.cells_per_device(self.schedule)
+    )
+    return self.num_cells if rest else count
 
 
 def _fixed(params):
@@ -87,23 +97,34 @@ def built_pipelines(model):
 
 
 def check(pipelines, num_devices, given):
-  """Raises UserError if a pipeline has fewer devices than cells.
+  """Raises UserError if cells would not be on devices as they should.
 
   Args:
     pipelines: A list of FixedPipeline.
     num_devices: The devices of a pipeline.
     given: The flag that sets it: '--worker_split_size=2'.
   """
-  sharing = [s for s in schedules.SCHEDULE_NAMES if 'interleaved' in s]
   for pipeline in pipelines:
-    if pipeline.num_cells <= num_devices or 'interleaved' in pipeline.schedule:
+    places = schedules.place(pipeline.schedule, pipeline.num_cells, num_devices)
+    # Cells share a device by mistake, unless the schedule wants it.
+    shares = schedules.cells_per_device(pipeline.schedule) > 1
+    fits = placement.fits(pipeline.schedule, places)
+    if fits and (shares or pipeline.num_cells <= num_devices):
       continue
     name = f'pipeline {pipeline.name!r}' if pipeline.name else 'the pipeline'
     remedy = f'Give it {pipeline.num_cells} devices'
     if 'num_partitions' in pipeline.reason:
       remedy += ', or set num_partitions to 0, which is a cell for each device'
-    if sharing:
-      remedy += f', or let cells share devices by --schedule={sharing[0]}'
+    if shares:
+      remedy = (
+        f'Schedule {pipeline.schedule!r} takes as many cells on each device, '
+        'two under zb_v, v_half and v_min: change either number'
+      )
+    else:
+      remedy += (
+        ', or let cells share devices by a schedule for it, such as '
+        '--schedule=interleaved_1f1b'
+      )
     raise user_error.UserError(
       f'{given}: {name} has {pipeline.num_cells} cells ({pipeline.reason}), '
       f'but only {num_devices} device(s). {remedy}.'

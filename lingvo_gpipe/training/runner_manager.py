@@ -136,7 +136,7 @@ class RunnerManager(inspection.InspectingManager):
     cfg = self.model_registry.GetParams(self._model_name, 'Train')
     fixed = devices.fixed_pipelines(cfg, FLAGS.schedule)
     if fixed and FLAGS['worker_split_size'].using_default_value:
-      FLAGS.worker_split_size = max(p.num_cells for p in fixed)
+      FLAGS.worker_split_size = max(p.num_devices for p in fixed)
       devices.check(fixed, *self._TotalDevices())
     self._CheckDevices(fixed)
 

@@ -145,7 +145,7 @@ def _random_problem(rng):
     num_devices=rng.randint(2, 3),
     cells_per_device=2,
     num_micro_batches=3,
-    schedule=rng.choice(['gpipe', '1f1b']),
+    schedule=rng.choice(['gpipe', '1f1b', 'interleaved_1f1b']),
   )
   layers = [
     LayerCost(
@@ -181,7 +181,7 @@ def test_a_search_with_little_room_finds_cuts_that_fit_and_admits_it(
       continue
     num_found += 1
     needs = problem.memory.of_cells(hurried.positions)
-    assert max(device_bytes(needs, problem.num_devices)) <= limit
+    assert max(device_bytes(needs, problem.cell_devices)) <= limit
     costs = [_largest_cost(problem, cut.positions) for cut in (exact, hurried)]
     assert costs[0] <= costs[1]
     assert not hurried.is_proven or costs[0] == costs[1]

@@ -11,6 +11,7 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import memory_model
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.memory_model import CellBytes, CellMemory
+from lingvo_gpipe.schedules import placement
 
 LAYERS = [
   LayerCost(
@@ -53,11 +54,11 @@ def test_several_micro_batches_gradients_are_added_to_their_sums(recompute):
 
 def test_a_device_runs_one_cell_at_a_time():
   cells = [CellBytes(1, 10, 100), CellBytes(2, 20, 300)]
-  assert memory_model.device_bytes(cells) == (333,)
-  assert memory_model.device_bytes(cells, 2) == (111, 322)
+  assert memory_model.device_bytes(cells, [0, 0]) == (333,)
+  assert memory_model.device_bytes(cells, [0, 1]) == (111, 322)
   # Gradients of a micro-batch are there while its cell runs, too.
   cells = [CellBytes(1, 10, 100, 250), CellBytes(2, 20, 300, 5)]
-  assert memory_model.device_bytes(cells) == (33 + 350,)
+  assert memory_model.device_bytes(cells, [0, 0]) == (33 + 350,)
   assert cells[0].total == 361
 
 
@@ -93,7 +94,10 @@ def test_floors_are_never_above_what_cells_need():
 
 @pytest.mark.parametrize('schedule', schedules.SCHEDULE_NAMES)
 def test_peak_stash_is_what_the_simulator_finds(schedule):
-  for devices in ([0], range(4), [0, 1, 0, 1], [0, 1, 2, 0, 1, 2]):
+  for num_cells, num_devices in ((1, 1), (4, 4), (4, 2), (6, 3)):
+    devices = schedules.place(schedule, num_cells, num_devices)
+    if not placement.fits(schedule, devices):
+      continue
     for num_micro_batches in (1, 2, 7):
       simulated = schedules.simulate(
         schedules.make_schedule(schedule, devices, num_micro_batches)

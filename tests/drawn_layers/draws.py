@@ -8,6 +8,9 @@ A `Draw` that failed can be copied from a report into a test.
 import dataclasses
 from typing import Any
 
+from lingvo_gpipe import schedules
+from lingvo_gpipe.schedules import placement
+
 # Which examples have loss weight 0.
 WEIGHTS = ('random', 'some_zero', 'first_zero', 'all_zero')
 DTYPES = ('float32', 'bfloat16', 'float16')
@@ -58,7 +61,8 @@ class Variant(_Short):
     cuts: The first layer of each cell but the first; K is one more.
     schedule: One of SCHEDULE_NAMES.
     recompute: One of RECOMPUTE_POLICIES.
-    num_devices: Devices that the cells are put on in turn; 0 for K.
+    num_devices: Devices for the cells, which share them; 0 for K, or as many
+      as the schedule wants.
     optimised: Whether the session rewrites graphs, as it does by default.
   """
 
@@ -71,6 +75,14 @@ class Variant(_Short):
   @property
   def num_cells(self) -> int:
     return len(self.cuts) + 1
+
+  @property
+  def is_possible(self) -> bool:
+    """Whether the schedule can have the cells on the devices."""
+    devices = schedules.place(
+      self.schedule, self.num_cells, self.num_devices or self.num_cells
+    )
+    return placement.fits(self.schedule, devices)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.engine import engine, traced_cells
+from lingvo_gpipe.engine import backward_tasks, engine, traced_cells
 from lingvo_gpipe.engine.cell_function import CellOutputs
 from lingvo_gpipe.engine.traced_cells import Cell
 
@@ -91,10 +91,12 @@ def test_values_and_gradients_go_by_name(schedule, recompute):
       batch=tf.constant(2, tf.int64),
     )
     traced = traced_cells.TracedCells(cells, plan, inputs)
-    start = engine.LossGradients(lambda m: [tf.ones([1])])
-    gradients = engine.Engine(
-      traced, clock, schedules.recomputed(plan, recompute)
-    ).run(plan.in_order(), start)
+    start = backward_tasks.LossGradients(lambda m: [tf.ones([1])])
+    gradients = backward_tasks.run_tasks(
+      engine.Engine(traced, clock, schedules.recomputed(plan, recompute)),
+      plan.in_order(),
+      start,
+    )
     got = [gradients.of_weights(k)[0] for k in range(4)]
     ws = [cell.weights[0] for cell in cells]
     total = 0.0

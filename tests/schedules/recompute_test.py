@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
+from lingvo_gpipe.schedules import PLAIN_NAMES, RECOMPUTE_POLICIES
 
 
 def _recomputed(name, devices, num_micro_batches, policy):
@@ -25,7 +25,7 @@ def test_under_1f1b_the_last_cell_has_nothing_to_gain():
   assert _recomputed('1f1b', [0], 4, 'always') == [[]]
 
 
-@pytest.mark.parametrize('name', SCHEDULE_NAMES)
+@pytest.mark.parametrize('name', PLAIN_NAMES)
 def test_one_micro_batch_is_recomputed_if_the_policy_says_so(name):
   assert _recomputed(name, [0, 1], 1, 'always') == [[0], [0]]
   assert _recomputed(name, [0, 1], 1, 'except_last') == [[], []]
@@ -47,7 +47,7 @@ def test_on_a_shared_device_only_direct_backwards_are_spared():
   assert len(found[3]) < 5
 
 
-@pytest.mark.parametrize('name', SCHEDULE_NAMES)
+@pytest.mark.parametrize('name', ['gpipe', '1f1b', 'zb_h1'])
 @pytest.mark.parametrize('policy', RECOMPUTE_POLICIES)
 def test_counts_agree_with_the_schedule(name, policy):
   for devices, num_micro_batches in itertools.product(

@@ -45,14 +45,14 @@ def test_times_of_a_small_pipeline_by_hand():
 def _random_case(rng):
   num_cells = rng.randint(1, 7)
   schedule = schedules.make_schedule(
-    rng.choice(schedules.SCHEDULE_NAMES),
+    rng.choice(schedules.PLAIN_NAMES),
     [rng.randrange(4) for _ in range(num_cells)],
     rng.randint(1, 7),
     forward_only=rng.random() < 0.2,
   )
   durations = {
     (kind, k): Fraction(rng.randint(0, 30), rng.randint(1, 7))
-    for kind in (F, B)
+    for kind in TaskKind
     for k in range(num_cells)
   }
   transfers = [rng.randint(0, 9) for _ in range(num_cells - 1)]

@@ -163,7 +163,7 @@ def test_tasks_exchanged_or_left_out_are_noticed(left_out):
   rng = random.Random(2)
   for _ in range(200):
     good = schedules.make_schedule(
-      rng.choice(schedules.SCHEDULE_NAMES),
+      rng.choice(schedules.PLAIN_NAMES),
       [rng.randrange(3) for _ in range(rng.randint(1, 6))],
       rng.randint(2, 6),
     )

@@ -29,7 +29,7 @@ def _sequential(**kwargs):
   [
     (_sequential(num_partitions=4), 4),
     (_sequential(splits=[3, 5]), 3),
-    (tiny.pipeline(tiny.linear('a', 'b', 'c'), num_cells=3), 3),
+    (tiny.pipeline(tiny.linear('a', 'b', 'c'), 3), 3),
   ],
 )
 def test_a_number_of_cells_that_params_fix_is_found(params, num_cells):

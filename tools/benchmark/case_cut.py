@@ -11,7 +11,7 @@ import lingvo.compat as tf
 from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.costing import pipeline_plan
 from lingvo_gpipe.cutting.partitioner import Partition, partition
-from lingvo_gpipe.schedules import SCHEDULE_NAMES
+from lingvo_gpipe.schedules import PLAIN_NAMES
 from tools.benchmark import case_model, servers
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import Cut
@@ -33,7 +33,7 @@ def find(case: Case, num_cells: int) -> Cut:
   plan = _plan(same, _BALANCE.get(case.model, 'flops'))
   found = plan.partition
   cut = _cut(found, plan.basis)
-  for method in methods_with(SCHEDULE_NAMES, ('always', 'except_last')):
+  for method in methods_with(PLAIN_NAMES, ('always', 'except_last')):
     if method.engine != 'ours':
       continue
     spec = dataclasses.replace(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting import text_table
-from lingvo_gpipe.schedules import SCHEDULE_NAMES
+from lingvo_gpipe.schedules import PLAIN_NAMES
 from tools.benchmark import command, fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import WorkerRun
@@ -119,7 +119,7 @@ def _row(result: MemoryResult, cell: int) -> list[str]:
 def _parser() -> command.Parser:
   parser = command.Parser('tools/measure_memory.py', __doc__, _EXAMPLES)
   flag = parser.flag
-  names = ','.join(SCHEDULE_NAMES)
+  names = ','.join(PLAIN_NAMES)
   flag('schedules', names, 'Schedules, commas.', command.names)
   flag('micro_batches', '32,64', 'M, several with commas.', command.numbers)
   for name, (default, what) in _SIZES.items():

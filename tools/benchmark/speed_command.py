@@ -79,7 +79,8 @@ def _parser(program: str) -> command.Parser:
   add(
     'schedules',
     'Schedules, with commas, of all engines that have a choice: '
-    f'{", ".join(schedules.SCHEDULE_NAMES)}. With --recompute alone: all.',
+    f'{", ".join(schedules.SCHEDULE_NAMES)}. With --recompute alone: '
+    f'{",".join(schedules.PLAIN_NAMES)}.',
   )
   add(
     'recompute',
@@ -150,7 +151,7 @@ def _methods(args: argparse.Namespace) -> list[variants.Method]:
     )
   if args.schedules or args.recompute:
     return variants.methods_with(
-      args.schedules or schedules.SCHEDULE_NAMES,
+      args.schedules or schedules.PLAIN_NAMES,
       args.recompute or _DEFAULT_RECOMPUTE,
     )
   return variants.named_methods(args.variants or _DEFAULT_VARIANTS)

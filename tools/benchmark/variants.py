@@ -101,8 +101,13 @@ def methods_with(
   chosen = itertools.product(('ours', 'torch'), schedule_names, policies)
   return [
     *map(make_method, _FIXED),
-    # PyTorch recomputes always or never.
-    *(Method(*m) for m in chosen if m[::2] != ('torch', 'except_last')),
+    # PyTorch recomputes always or never, here with a cell a device.
+    *(
+      Method(*m)
+      for m in chosen
+      if m[::2] != ('torch', 'except_last')
+      and (m[0] == 'ours' or m[1] in schedules.PLAIN_NAMES)
+    ),
   ]
 
 

@@ -1,0 +1,68 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""On which devices a schedule wants the cells.
+
+```
+  cells 0 to 7       round robin        V
+  device 0           0 4                0 7
+  device 1           1 5                1 6
+  device 2           2 6                2 5
+  device 3           3 7                3 4
+```
+"""
+
+from collections.abc import Sequence
+
+_V_SHAPED = ('zb_v', 'v_half', 'v_min')
+_ROUND_ROBIN = ('interleaved_1f1b',)
+
+
+def cells_per_device(schedule: str) -> int:
+  """How many cells a schedule puts on a device if nobody says how many."""
+  return 1 if is_flexible(schedule) else 2
+
+
+def is_flexible(schedule: str) -> bool:
+  """Whether a schedule can have cells on any devices."""
+  return schedule not in (*_V_SHAPED, *_ROUND_ROBIN)
+
+
+def place(schedule: str, num_cells: int, num_devices: int) -> tuple[int, ...]:
+  """The device of each cell, as the schedule wants it if that is possible.
+
+  Args:
+    schedule: A schedule's name.
+    num_cells: How many cells there are.
+    num_devices: How many devices there are; the first are used.
+  """
+  if schedule in _V_SHAPED and not num_cells % 2:
+    used = range(num_cells // 2)
+    if len(used) <= num_devices:
+      return (*used, *reversed(used))
+  return tuple(k % num_devices for k in range(num_cells))
+
+
+def fits(schedule: str, cell_devices: Sequence[int]) -> bool:
+  """Whether a schedule can have its cells on these devices."""
+  num_cells, num_devices = len(cell_devices), max(cell_devices) + 1
+  if is_flexible(schedule):
+    return True
+  if schedule in _V_SHAPED and num_cells != 2 * num_devices:
+    return False
+  return not num_cells % num_devices and tuple(cell_devices) == place(
+    schedule, num_cells, num_devices
+  )
+
+
+def check(schedule: str, cell_devices: Sequence[int]) -> None:
+  """Raises ValueError if a schedule cannot have its cells on these devices."""
+  if not fits(schedule, cell_devices):
+    where = (
+      'two cells on each device: k and 2 D - 1 - k on device k of D'
+      if schedule in _V_SHAPED
+      else 'cell k on device k mod D, and equally many cells on all D devices'
+    )
+    raise ValueError(
+      f'Schedule {schedule!r} needs {where}. The cells are on devices '
+      f'{list(cell_devices)}.'
+    )

@@ -122,7 +122,8 @@ class PipeliningLayer(base_layer.BaseLayer):
       'gpipe',
       f'The order of the tasks, one of {SCHEDULE_NAMES}. All but gpipe need '
       'loss_tpl. zb_v, v_half, v_min and interleaved_1f1b have two cells or '
-      'more on each device. "auto" looks for the best order.',
+      'more on each device. "auto" looks for the best order. "file:PATH" has '
+      'the order of a file.',
     )
     p.Define(
       'recompute',

@@ -11,7 +11,11 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer, builder_layers, hyperparams, py_utils
 
-from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
+from lingvo_gpipe.schedules import (
+  RECOMPUTE_POLICIES,
+  SCHEDULE_NAMES,
+  schedule_file,
+)
 
 _ENTRY = re.compile(
   r'\s*(?:(?P<name>[A-Za-z]\w*)\s*=\s*)?'
@@ -30,7 +34,8 @@ def of_schedule(params: Any) -> None:
   whole_number(params, 'num_micro_batches', 1)
   whole_number(params, 'micro_batch_size', 1, or_none=True)
   whole_number(params, 'batch_dim', 0)
-  one_of(params, 'schedule', SCHEDULE_NAMES)
+  if not str(params.schedule).startswith(schedule_file.PREFIX):
+    one_of(params, 'schedule', SCHEDULE_NAMES)
   one_of(params, 'recompute', RECOMPUTE_POLICIES)
 
 

@@ -6,6 +6,7 @@
 times it and `grid` draws it.
 """
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from lingvo_gpipe.schedules import gpipe as _gpipe
 from lingvo_gpipe.schedules import interleaved as _interleaved
 from lingvo_gpipe.schedules import one_f_one_b as _one_f_one_b
 from lingvo_gpipe.schedules import placement as _placement
+from lingvo_gpipe.schedules import schedule_file
 from lingvo_gpipe.schedules import v_shaped as _v_shaped
 from lingvo_gpipe.schedules import zb_h1 as _zb_h1
 from lingvo_gpipe.schedules.best_order import BestOrder, best_order
@@ -28,13 +30,15 @@ from lingvo_gpipe.schedules.recompute import (
   most_recomputed,
   recomputed,
 )
+from lingvo_gpipe.schedules.schedule_file import read, to_json
 from lingvo_gpipe.schedules.simulate import Timeline, simulate
-from lingvo_gpipe.schedules.stash import device_peak_stash
+from lingvo_gpipe.schedules.stash import device_peak_stash, peak_stash
 from lingvo_gpipe.schedules.task import (
   Schedule,
   ScheduleError,
   Task,
   TaskKind,
+  without_frozen,
 )
 from lingvo_gpipe.schedules.validate import validate
 
@@ -60,8 +64,10 @@ __all__ = [
   'limits_of_1f1b',
   'make_schedule',
   'place',
+  'read',
   'recomputed',
   'simulate',
+  'to_json',
   'validate',
 ]
 
@@ -103,7 +109,8 @@ def make_schedule(
   kind by ascending micro-batch.
 
   Args:
-    name: One of SCHEDULE_NAMES.
+    name: One of SCHEDULE_NAMES, or 'file:PATH' for one that a file has; see
+      `schedule_file`.
     cell_devices: For each of the K cells in order, the index of its device,
       from 0; see `place`. Under FLEXIBLE_NAMES, cells may share devices in any
       way; a device left out gets an empty row.
@@ -128,11 +135,31 @@ def make_schedule(
     )
   if forward_only or first_backward == len(devices):
     return _forward_only(devices, num_micro_batches)
+  if name.startswith(schedule_file.PREFIX):
+    return _from_file(name, devices, num_micro_batches, first_backward)
   _placement.check(name, devices)
   if name == 'auto':
     costs = costs or _equal_costs(devices, num_micro_batches, first_backward)
     return find_best_order(costs).schedule
   return _BUILDERS[name](devices, num_micro_batches, first_backward)
+
+
+def _from_file(
+  name: str,
+  devices: Sequence[int],
+  num_micro_batches: int,
+  first_backward: int = 0,
+) -> Schedule:
+  schedule = schedule_file.for_pipeline(
+    name.removeprefix(schedule_file.PREFIX), devices, num_micro_batches
+  )
+  first = max(first_backward, schedule.first_backward)
+  rows = without_frozen(schedule.device_tasks, first)
+  schedule = dataclasses.replace(
+    schedule, device_tasks=rows, first_backward=first
+  )
+  validate(schedule)
+  return schedule
 
 
 @functools.lru_cache(maxsize=64)
@@ -206,6 +233,8 @@ def in_flight_limits(
     ValueError: An argument is not one of the allowed values.
   """
   devices, most = _checked(name, cell_devices, num_micro_batches)
+  if name.startswith(schedule_file.PREFIX):
+    return list(peak_stash(_from_file(name, devices, most)))
   share = len(set(devices)) < len(devices)
   if name == 'gpipe' or (share and name not in ('1f1b', 'zb_h1')):
     return [most] * len(devices)
@@ -244,7 +273,7 @@ def count_recomputed(
   num_cells = len(cell_devices)
   share = len(set(cell_devices)) < num_cells
   is_counted = name != 'auto' and num_cells * num_micro_batches <= _MAX_COUNTED
-  if share and is_counted:
+  if name.startswith(schedule_file.PREFIX) or (share and is_counted):
     schedule = make_schedule(name, cell_devices, num_micro_batches)
     return tuple(map(len, recomputed(schedule, policy)))
   # A cell with a device to itself, and room for one micro-batch between F and
@@ -256,6 +285,9 @@ def count_recomputed(
 
 def check_name(name: str) -> None:
   """Raises ValueError if there is no schedule of this name."""
+  if str(name).startswith(schedule_file.PREFIX):
+    schedule_file.read(name.removeprefix(schedule_file.PREFIX))
+    return
   check_choice('schedule', name, SCHEDULE_NAMES)
 
 

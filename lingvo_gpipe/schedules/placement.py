@@ -13,12 +13,18 @@
 
 from collections.abc import Sequence
 
+from lingvo_gpipe.schedules import schedule_file
+
 _V_SHAPED = ('zb_v', 'v_half', 'v_min')
 _ROUND_ROBIN = ('interleaved_1f1b',)
 
 
 def cells_per_device(schedule: str) -> int:
   """How many cells a schedule puts on a device if nobody says how many."""
+  if schedule.startswith(schedule_file.PREFIX):
+    path = schedule.removeprefix(schedule_file.PREFIX)
+    devices = schedule_file.read(path).cell_devices
+    return -(-len(devices) // (max(devices) + 1))
   return 1 if is_flexible(schedule) else 2
 
 
@@ -35,6 +41,11 @@ def place(schedule: str, num_cells: int, num_devices: int) -> tuple[int, ...]:
     num_cells: How many cells there are.
     num_devices: How many devices there are; the first are used.
   """
+  if schedule.startswith(schedule_file.PREFIX):
+    path = schedule.removeprefix(schedule_file.PREFIX)
+    devices = schedule_file.read(path).cell_devices
+    if len(devices) == num_cells and max(devices) < num_devices:
+      return devices
   if schedule in _V_SHAPED and not num_cells % 2:
     used = range(num_cells // 2)
     if len(used) <= num_devices:

@@ -33,6 +33,17 @@ flags.DEFINE_integer(
   'Train to this step. Default: as the model says.',
   lower_bound=1,
 )
+
+
+def _is_schedule(name: str | None) -> bool:
+  if name is not None:
+    try:
+      schedules.check_name(name)
+    except ValueError as error:
+      raise flags.ValidationError(str(error)) from error
+  return True
+
+
 flags.DEFINE_integer(
   'micro_batches',
   None,
@@ -40,12 +51,13 @@ flags.DEFINE_integer(
   'says.',
   lower_bound=1,
 )
-flags.DEFINE_enum(
+flags.DEFINE_string(
   'schedule',
   None,
-  schedules.SCHEDULE_NAMES,
-  "Order of the pipeline's tasks. Default: as the model says.",
+  f"Order of the pipeline's tasks: {', '.join(schedules.SCHEDULE_NAMES)}, or "
+  'file:PATH. Default: as the model says.',
 )
+flags.register_validator('schedule', _is_schedule)  # type: ignore[no-untyped-call]
 flags.DEFINE_enum(
   'recompute',
   None,

@@ -4,4 +4,4 @@ import page_testing
 
 
 def test_every_figure_is_what_the_program_above_it_prints(tmp_path):
-  assert page_testing.follow('choosing.md', tmp_path) == 8
+  assert page_testing.follow('choosing.md', tmp_path) == 9

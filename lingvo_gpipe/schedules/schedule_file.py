@@ -1,0 +1,159 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Schedules in files, so that anyone can bring one.
+
+A JSON file has what a `Schedule` has, tasks as they are drawn:
+
+```
+  {"name": "mine", "num_micro_batches": 2, "cell_devices": [0, 1],
+   "device_tasks": [["F0.0", "F0.1", "B0.0", "B0.1"],
+                    ["F1.0", "B1.0", "F1.1", "B1.1"]]}
+```
+
+A CSV file is read as PyTorch writes its pipeline schedules: a row for each
+device, with tasks such as 0F1 (cell, kind, micro-batch) and empty places where
+the device waits. Its B is a whole backward pass; I and W are one in two.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from lingvo_gpipe.schedules.task import (
+  Schedule,
+  ScheduleError,
+  Task,
+  TaskKind,
+)
+
+PREFIX = 'file:'
+
+_IN_JSON = re.compile(r'(?P<kind>[FBW])(?P<cell>\d+)\.(?P<micro_batch>\d+)')
+_IN_CSV = re.compile(r'(?P<cell>\d+)(?P<kind>[FIBW])(?P<micro_batch>\d+)')
+
+
+def to_json(schedule: Schedule) -> str:
+  """A schedule as the text of a file that `read` reads."""
+  fields = {
+    'name': schedule.name,
+    'num_micro_batches': schedule.num_micro_batches,
+    'cell_devices': list(schedule.cell_devices),
+    'device_tasks': [
+      [str(task) for task in tasks] for tasks in schedule.device_tasks
+    ],
+    'first_backward': schedule.first_backward,
+  }
+  lines = [f'  {json.dumps(k)}: {json.dumps(v)}' for k, v in fields.items()]
+  return '{\n' + ',\n'.join(lines) + '\n}\n'
+
+
+def read(path: str) -> Schedule:
+  """Reads a schedule; `validate` checks whether it can run.
+
+  Args:
+    path: A file that ends with .json or .csv.
+
+  Raises:
+    ScheduleError: There is no such file, or it is no schedule.
+  """
+  try:
+    with open(path, encoding='utf-8', newline='') as file:
+      text = file.read()
+  except (OSError, UnicodeDecodeError) as error:
+    raise ScheduleError(f'{path}: it cannot be read: {error}.') from error
+  if path.endswith('.csv'):
+    return _from_csv(path, text)
+  if path.endswith('.json'):
+    return _from_json(path, text)
+  raise ScheduleError(
+    f'{path}: a schedule is a .json file, or a .csv file as PyTorch writes it.'
+  )
+
+
+def _from_json(path: str, text: str) -> Schedule:
+  try:
+    fields: dict[str, Any] = json.loads(text)
+    rows = fields['device_tasks']
+    return Schedule(
+      str(fields.get('name', path)),
+      int(fields['num_micro_batches']),
+      tuple(int(device) for device in fields['cell_devices']),
+      tuple(
+        tuple(
+          _task(path, _IN_JSON, row, i, task) for i, task in enumerate(tasks)
+        )
+        for row, tasks in enumerate(rows)
+      ),
+      int(fields.get('first_backward', 0)),
+    )
+  except ScheduleError:
+    raise
+  except KeyError as error:
+    raise ScheduleError(f'{path}: it has no {error}.') from error
+  except (ValueError, TypeError, AttributeError) as error:
+    raise ScheduleError(f'{path}: it is no schedule: {error}.') from error
+
+
+def _from_csv(path: str, text: str) -> Schedule:
+  rows = [
+    [
+      _task(path, _IN_CSV, row, i, place.strip())
+      for i, place in enumerate(places)
+      if place.strip()
+    ]
+    for row, places in enumerate(csv.reader(text.splitlines()))
+  ]
+  devices = {
+    task.cell: device for device, tasks in enumerate(rows) for task in tasks
+  }
+  missing = set(range(max(devices, default=-1) + 1)) - set(devices)
+  if missing or not devices:
+    raise ScheduleError(
+      f'{path}: there are no tasks of cells {sorted(missing) or "at all"}.'
+    )
+  return Schedule(
+    path,
+    1 + max(task.micro_batch for tasks in rows for task in tasks),
+    tuple(devices[cell] for cell in range(len(devices))),
+    tuple(map(tuple, rows)),
+  )
+
+
+def _task(
+  path: str, pattern: re.Pattern[str], row: int, place: int, text: str
+) -> Task:
+  match = pattern.fullmatch(text)
+  if match is None:
+    example = 'F0.1' if pattern is _IN_JSON else '0F1'
+    raise ScheduleError(
+      f'{path}: {text!r}, place {place} of device {row}, is no task such as '
+      f'{example}.'
+    )
+  kind = match['kind'].replace('I', 'B')
+  return Task(TaskKind(kind), int(match['cell']), int(match['micro_batch']))
+
+
+def for_pipeline(
+  path: str,
+  cell_devices: Sequence[int],
+  num_micro_batches: int,
+) -> Schedule:
+  """Reads a schedule, and checks that it is for a pipeline's sizes.
+
+  Raises:
+    ScheduleError: It is for other cells, devices or micro-batches.
+  """
+  schedule = read(path)
+  for what, of_file, of_pipeline in (
+    ('micro-batches', schedule.num_micro_batches, num_micro_batches),
+    ('cells', schedule.num_cells, len(cell_devices)),
+    ('cells on devices', list(schedule.cell_devices), list(cell_devices)),
+  ):
+    if of_file != of_pipeline:
+      raise ScheduleError(
+        f'{path}: the schedule is for {what} {of_file}, but the pipeline has '
+        f'{of_pipeline}.'
+      )
+  return schedule

@@ -26,7 +26,9 @@ def main() -> None:
       'transfers, one or two cells a device, limits of memory.'
     )
   )
-  parser.add_argument('--problems', type=int, default=500)
+  parser.add_argument(
+    '--problems', type=int, default=500, help='How many. Default: 500.'
+  )
   parser.add_argument('--first', type=int, default=0, help='The first seed.')
   args = parser.parse_args()
   gaps, gains, seconds = [], [], []

@@ -80,7 +80,8 @@ class _Writers:
   def _in_body(self, node):
     if node.op in graph_walks.READS:
       return False
-    if any(map(self._in_function, graph_walks.called(node.attr))):
+    called = graph_walks.called(node.attr)
+    if any(self._in_function(function.name) for function in called):
       return True
     known = op_def_registry.get(node.op)
     if known is None:

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Times schedules on pinned worker processes; see --help."""
+
+import argparse
+import collections
+import dataclasses
+import pathlib
+import statistics
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.schedules import TaskKind
+from tools.benchmark import worker_run
+from tools.benchmark.cases import Case
+
+_SPLITS = [4]
+
+
+def _simulated(name: str, num_micro_batches: int) -> float:
+  """The time with equal F, B and W."""
+  schedule = schedules.make_schedule(name, (0, 1), num_micro_batches)
+  times = {
+    (kind, k): 1 if kind == TaskKind.FORWARD else 2
+    for kind in (TaskKind.FORWARD, TaskKind.BACKWARD)
+    for k in (0, 1)
+  }
+  return float(schedules.simulate(schedule, times).step_time)
+
+
+def main() -> None:
+  """Prints each schedule's time over that of 1F1B."""
+  parser = argparse.ArgumentParser(
+    description=(
+      'Steps of a Transformer in two cells, each on a worker process that is '
+      'kept to a core, without recomputation: the schedules take turns.'
+    )
+  )
+  parser.add_argument(
+    '--rounds', type=int, default=3, help='Turns. Default: 3.'
+  )
+  parser.add_argument(
+    '--steps', type=int, default=4, help='Steps a turn. Default: 4.'
+  )
+  args = parser.parse_args()
+  names = ('1f1b', 'gpipe', 'zb_h1')
+  case = Case('', 'transformer', 6, 256, 32, 2, 4, 64, recompute='never')
+  runs = [
+    dataclasses.replace(case, num_micro_batches=m, schedule=name, num_ids=8192)
+    for _ in range(args.rounds)
+    for m in (4, 8)
+    for name in names
+  ]
+  found = worker_run.run_each(
+    runs, _SPLITS, timed_steps=args.steps, pinned=True
+  )
+  seconds = collections.defaultdict(list)
+  for run, one in zip(runs, found, strict=True):
+    seconds[run.num_micro_batches, run.schedule].append(one.step_seconds)
+  print(f'{"M":>2}  {"schedule":8}  step s  over 1f1b  simulated')
+  for (m, name), times in seconds.items():
+    ratios = [a / b for a, b in zip(times, seconds[m, '1f1b'], strict=True)]
+    simulated = _simulated(name, m) / _simulated('1f1b', m)
+    print(
+      f'{m:2}  {name:8}  {statistics.median(times):6.3f}  '
+      f'{statistics.median(ratios):9.3f}  {simulated:9.3f}'
+    )
+
+
+if __name__ == '__main__':
+  main()

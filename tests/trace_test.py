@@ -16,7 +16,7 @@ from lingvo_gpipe import launch_local, trace
     (['--model=x', '--devices=0'], '--devices: 0 must'),
     (
       ['--model=x', '--schedule=zigzag'],
-      '=zigzag: value should be one of <gpipe',
+      "=zigzag: There is no schedule 'zigzag'",
     ),
     (
       ['--model=x', '--recompute=x'],

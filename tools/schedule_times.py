@@ -14,7 +14,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.schedules import TaskKind
-from tools.benchmark import worker_run
 from tools.benchmark.cases import Case
 
 _SPLITS = [4]
@@ -46,6 +45,8 @@ def main() -> None:
     '--steps', type=int, default=4, help='Steps a turn. Default: 4.'
   )
   args = parser.parse_args()
+  from tools.benchmark import worker_run  # TensorFlow, once the flags are read.
+
   names = ('1f1b', 'gpipe', 'zb_h1')
   case = Case('', 'transformer', 6, 256, 32, 2, 4, 64, recompute='never')
   runs = [

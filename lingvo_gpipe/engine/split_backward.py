@@ -94,9 +94,9 @@ class SplitBackward:
     ]
     known = {id(t) for t in packing.flat([*self._given, *sums.before])}
     self._handed = [t for key, t in reads.items() if key not in known]
-    # One by one: packed, and with oneDNN's kernels in B, W now and then got one
-    # of two tensors that share a buffer in the shape of the other.
     self._without = without
+    # Handed one by one: packed, and with oneDNN's kernels in B, W now and then
+    # got one of two tensors that share a buffer in the shape of the other.
     self._b = graph_function.GraphFunction(
       f'{name}_backward_inputs',
       graph,

@@ -136,7 +136,13 @@ def make_schedule(
   if forward_only or first_backward == len(devices):
     return _forward_only(devices, num_micro_batches)
   if name.startswith(schedule_file.PREFIX):
-    return _from_file(name, devices, num_micro_batches, first_backward)
+    schedule = _from_file(name, devices, num_micro_batches, first_backward)
+    if schedule.forward_only or schedule.first_backward > first_backward:
+      raise ScheduleError(
+        f'{name}: cells that are trained, from cell {first_backward} on, have '
+        'no backward tasks in it. Add them, or freeze these cells.'
+      )
+    return schedule
   _placement.check(name, devices)
   if name == 'auto':
     costs = costs or _equal_costs(devices, num_micro_batches, first_backward)
@@ -274,7 +280,8 @@ def count_recomputed(
   share = len(set(cell_devices)) < num_cells
   is_counted = name != 'auto' and num_cells * num_micro_batches <= _MAX_COUNTED
   if name.startswith(schedule_file.PREFIX) or (share and is_counted):
-    schedule = make_schedule(name, cell_devices, num_micro_batches)
+    build = _from_file if name not in SCHEDULE_NAMES else make_schedule
+    schedule = build(name, cell_devices, num_micro_batches)
     return tuple(map(len, recomputed(schedule, policy)))
   # A cell with a device to itself, and room for one micro-batch between F and
   # B, has nothing to do but that one's backward after its forward.

@@ -98,3 +98,22 @@ def test_one_that_cannot_run_is_refused_with_a_drawing(tmp_path):
 def test_a_file_that_there_is_not_is_named(name):
   with pytest.raises(schedules.ScheduleError, match=name.removeprefix('file:')):
     schedules.check_name(name)
+
+
+@pytest.mark.parametrize('forward_only', [False, True])
+def test_trained_cells_without_backward_tasks_are_refused(
+  forward_only, tmp_path
+):
+  schedule = schedules.make_schedule(
+    'zb_h1', (0, 1), 2, first_backward=1, forward_only=forward_only
+  )
+  path = _file(tmp_path, schedules.to_json(schedule))
+  with pytest.raises(schedules.ScheduleError, match='from cell 0 on, have no'):
+    schedules.make_schedule(f'file:{path}', (0, 1), 2)
+  # Where they are frozen it will do, and the cut can count in it.
+  if not forward_only:
+    name = f'file:{path}'
+    assert (
+      schedules.make_schedule(name, (0, 1), 2, first_backward=1) == schedule
+    )
+    assert len(schedules.count_recomputed(name, (0, 1), 2, 'always')) == 2

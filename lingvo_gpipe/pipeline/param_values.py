@@ -14,6 +14,7 @@ from lingvo.core import base_layer, builder_layers, hyperparams, py_utils
 from lingvo_gpipe.schedules import (
   RECOMPUTE_POLICIES,
   SCHEDULE_NAMES,
+  check_name,
   schedule_file,
 )
 
@@ -34,7 +35,14 @@ def of_schedule(params: Any) -> None:
   whole_number(params, 'num_micro_batches', 1)
   whole_number(params, 'micro_batch_size', 1, or_none=True)
   whole_number(params, 'batch_dim', 0)
-  if not str(params.schedule).startswith(schedule_file.PREFIX):
+  if str(params.schedule).startswith(schedule_file.PREFIX):
+    try:
+      check_name(params.schedule)
+    except ValueError as error:
+      raise ValueError(
+        f'{params.name}.schedule is {params.schedule!r}: {error}'
+      ) from error
+  else:
     one_of(params, 'schedule', SCHEDULE_NAMES)
   one_of(params, 'recompute', RECOMPUTE_POLICIES)
 

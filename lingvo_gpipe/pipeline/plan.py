@@ -192,15 +192,18 @@ def make_plan(
   costs = None
   if name == 'auto' and training and first < len(devices):
     costs = layer.OrderProblem(places, batch.count, first)
-  scheduled = _schedule(
-    name,
-    p.recompute,
-    places,
-    batch.count,
-    forward_only=not training,
-    first_backward=first,
-    costs=costs,
-  )
+  try:
+    scheduled = _schedule(
+      name,
+      p.recompute,
+      places,
+      batch.count,
+      forward_only=not training,
+      first_backward=first,
+      costs=costs,
+    )
+  except ValueError as error:
+    raise ValueError(f'{layer.path}.schedule is {name!r}: {error}') from error
   kind = training, with_loss, wants_aux, input_gradients, first
   return Plan(
     layer,

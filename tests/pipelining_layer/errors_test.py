@@ -360,3 +360,15 @@ def test_random_ops_that_all_micro_batches_would_share_are_refused(
     'turn off their dropout',
   ):
     _fprop(params)
+
+
+@pytest.mark.parametrize(
+  ('schedule', 'words'),
+  [
+    ('zb_v', r"schedule is 'zb_v': .* two cells on each device: .*\[0, 1, 2\]"),
+    ('file:/no.json', r"schedule is 'file:/no.json': /no.json: it cannot be"),
+  ],
+)
+def test_a_schedule_that_the_pipeline_cannot_have_is_named(schedule, words):
+  with pytest.raises(ValueError, match=words):
+    pt.run_step(pt.pipeline_params(3, schedule=schedule), pt.data())

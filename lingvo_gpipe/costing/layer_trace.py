@@ -28,6 +28,7 @@ from lingvo_gpipe.costing.static_values import (
   trip_count,
 )
 from lingvo_gpipe.costing.weights import explained, own_graph
+from lingvo_gpipe.engine import repairs
 from lingvo_gpipe.engine.tensors import (
   differentiable,
   flat_tensors,
@@ -138,6 +139,7 @@ class LayerTrace:
     with (
       named_values.scope(self._taken) as values,
       py_utils.AuxLossContext(reentrant=True) as aux,
+      tf.get_default_graph().gradient_override_map(repairs.GRADIENTS),
     ):
       outputs = self.layer.FProp(self._theta, *self._args)
       put = {name: values.rest(name) for name in declared.puts}

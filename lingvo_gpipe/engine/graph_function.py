@@ -12,7 +12,7 @@ a function:
   GraphFunction  a part of a graph that can be called: one call is one op
 ```
 
-A function runs as it was traced, but for the order of sums.
+A function runs as it was traced, but for what `repairs` changes.
 TensorFlow's graph optimiser would rewrite each function in its own way: a
 forward pass that keeps something otherwise than one that keeps nothing, two
 layers in one function otherwise than in two. The last bits of results would
@@ -22,7 +22,6 @@ makes the first step slow. So functions are marked for it to pass over.
 """
 
 import contextlib
-import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -37,7 +36,7 @@ from tensorflow.python.framework import (
 )
 from tensorflow.python.framework import func_graph as func_graph_lib
 
-from lingvo_gpipe.engine import graph_walks, packing
+from lingvo_gpipe.engine import packing, repairs
 from lingvo_gpipe.engine.tensors import compiles_graph
 
 FuncGraph: TypeAlias = func_graph_lib.FuncGraph
@@ -60,10 +59,6 @@ def _without_optimiser() -> bytes:
 _CONFIG = _without_optimiser()
 
 _NO_GRADIENT = 'LingvoGPipeNoGradient'
-
-_COPY = 'in_pairs'
-# For each function that others call, what is to be called in its place.
-_replacements: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 @tf.RegisterGradient(_NO_GRADIENT)
@@ -278,101 +273,10 @@ def _define(
   for key, attribute in _ATTRIBUTES.items():
     definition.attr[key].CopyFrom(attribute)
   packing.rewrite(definition, inputs, outputs)
-  by_name = graph_walks.with_called(graph._functions.values())
-  _split_sums(definition, by_name)
-  called = [_replacement(f, by_name) for f in graph._functions.values()]
+  called = repairs.repair(definition, graph._functions.values())
   library = context.context()
   library.add_function_def(definition)
   return atomic_function.AtomicFunction(name.encode(), library, None, called)
-
-
-def _split_sums(
-  definition: function_pb2.FunctionDef, by_name: dict[str, Any]
-) -> bool:
-  """Makes sums chains of sums of two; returns whether anything changed.
-
-  TensorFlow's AddN adds into the buffer of an input that nobody else is still
-  to read, and begins with that input. Which one it is depends on what happened
-  to run before, and so do the last bits of a sum of three or more:
-
-  ```
-    AddN(a, b, c)        --->  a + b + c,  b + a + c  or  c + b + a
-    AddN(AddN(a, b), c)  --->  (a + b) + c: a sum of two has one value only
-  ```
-
-  TensorFlow's gradients have such sums where a tensor is read more than twice,
-  also in the functions that loops and conditionals call. Those stay as they
-  are: copies are called in their place.
-  """
-
-  def replacement(name: str) -> str:
-    if name not in by_name:
-      return name
-    return str(
-      graph_walks.definition_of(
-        _replacement(by_name[name], by_name)
-      ).signature.name
-    )
-
-  is_changed = _split_own_sums(definition)
-  for node in definition.node_def:
-    # Its gradient is found by its name.
-    if node.op == 'SymbolicGradient':
-      continue
-    for value in graph_walks.called(node.attr):
-      if replacement(value.name) != value.name:
-        value.name = replacement(value.name)
-        is_changed = True
-    if replacement(node.op) != node.op:
-      node.op = replacement(node.op)
-      is_changed = True
-  return is_changed
-
-
-def _replacement(function: Any, by_name: dict[str, Any]) -> Any:
-  """What is to be called in place of a function; itself if it is as wanted."""
-  if function not in _replacements:
-    definition = function_pb2.FunctionDef()
-    definition.CopyFrom(graph_walks.definition_of(function))
-    replacement = None
-    if _split_sums(definition, by_name):
-      definition.signature.name += f'_{_COPY}'
-      library = context.context()
-      library.add_function_def(definition)
-      called = getattr(function, 'children', ())
-      replacement = atomic_function.AtomicFunction(
-        definition.signature.name,
-        library,
-        None,
-        [_replacement(f, by_name) for f in called],
-      )
-    _replacements[function] = replacement
-  return _replacements[function] or function
-
-
-def _split_own_sums(definition: function_pb2.FunctionDef) -> bool:
-  """Makes sums of more than two tensors chains; returns whether any was."""
-  sums = [
-    node
-    for node in definition.node_def
-    if node.op == 'AddN'
-    and node.attr['N'].i > 2
-    # Lists of tensors are sums, too, but not of numbers.
-    and node.attr['T'].type != tf.variant.as_datatype_enum
-  ]
-  for node in sums:
-    count = node.attr['N'].i
-    terms, control = list(node.input[:count]), list(node.input[count:])
-    node.attr['N'].i = 2
-    total = terms[0]
-    for i, term in enumerate(terms[1:-1]):
-      part = definition.node_def.add()
-      part.CopyFrom(node)
-      part.name = f'{node.name}/{_COPY}_{i}'
-      part.input[:] = [total, term, *control]
-      total = f'{part.name}:sum:0'
-    node.input[:] = [total, terms[-1], *control]
-  return bool(sums)
 
 
 def _read_only_resources(inputs: Sequence[packing.Item]) -> list[int]:
@@ -413,7 +317,8 @@ def trace(
       # Gradients put some ops next to a function's input.
       for arg in args:
         arg.op._set_device(tf.DeviceSpec.from_string(device).to_string())
-    with tf.device(device or None):
+    overridden = tf.get_default_graph().gradient_override_map(repairs.GRADIENTS)
+    with tf.device(device or None), overridden:
       return list(fn(*args))
 
   with no_device():

@@ -95,13 +95,11 @@ class SplitBackward:
     known = {id(t) for t in packing.flat([*self._given, *sums.before])}
     self._handed = [t for key, t in reads.items() if key not in known]
     self._without = without
-    # Handed one by one: packed, and with oneDNN's kernels in B, W now and then
-    # got one of two tensors that share a buffer in the shape of the other.
     self._b = graph_function.GraphFunction(
       f'{name}_backward_inputs',
       graph,
       [*graph.inputs[:num_ys], *captures.inputs(items)],
-      [*data, *self._handed],
+      [*data, *items(self._handed)],
       self._first,
     )
     self._num_data = len(data)
@@ -147,7 +145,7 @@ class SplitBackward:
           self._graph,
           [
             *self._given,
-            *self._handed,
+            *self._items(self._handed),
             *([] if first else self._items(self._sums.before)),
           ],
           self._items(results),

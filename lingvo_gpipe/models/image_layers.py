@@ -12,8 +12,6 @@ from lingvo.core import base_layer, layers, py_utils
 
 from lingvo_gpipe.models import batch_norm
 
-_GRADIENT = 'LingvoGpipeMaxPool'
-
 
 class DepthwiseConv2DLayerNoPadding(base_layer.BaseLayer):
   """Convolves each channel with a filter of its own, without bias."""
@@ -198,47 +196,5 @@ class PoolLayer(base_layer.BaseLayer):
     """Maps [batch, h, w, dim] to [batch, ceil(h / s), ceil(w / s), dim]."""
     p = self.params
     if p.pooling == 'max':
-      return max_pool(inputs, p.window, p.stride, p.name)
+      return tf.nn.max_pool2d(inputs, p.window, p.stride, 'SAME', name=p.name)
     return tf.nn.avg_pool2d(inputs, p.window, p.stride, 'SAME', name=p.name)
-
-
-def max_pool(
-  images: tf.Tensor, window: int, stride: int, name: str | None = None
-) -> tf.Tensor:
-  """The maximum over square windows; padding does not count.
-
-  The gradient of TensorFlow's MaxPool reads its result, which in a pipeline
-  comes out of another function. oneDNN has a kernel for it, twenty times as
-  fast as TensorFlow's own, but only where it finds the two ops in one function,
-  one reading the other. So here the gradient computes the maximum again, which
-  takes little time, and a micro-batch that keeps its activations need not keep
-  the result for it.
-
-  Args:
-    images: [batch, h, w, dim].
-    window: Height and width of a window.
-    stride: The step from one to the next, in both directions.
-    name: The op's name.
-
-  Returns:
-    [batch, ceil(h / stride), ceil(w / stride), dim].
-  """
-  with tf.tf1.get_default_graph().gradient_override_map({'MaxPool': _GRADIENT}):
-    return tf.nn.max_pool2d(images, window, stride, 'SAME', name=name)
-
-
-@tf.RegisterGradient(_GRADIENT)
-def _max_pool_gradient(op: tf.Operation, gradient: tf.Tensor) -> tf.Tensor:
-  images = op.inputs[0]
-  how = {
-    name: op.get_attr(name)
-    for name in ('ksize', 'strides', 'padding', 'data_format')
-  }
-  how['padding'] = how['padding'].decode()
-  how['data_format'] = how['data_format'].decode()
-  return tf.raw_ops.MaxPoolGrad(
-    orig_input=images,
-    orig_output=tf.raw_ops.MaxPool(input=images, **how),
-    grad=gradient,
-    **how,
-  )

@@ -256,6 +256,12 @@ KINDS = {
   'stopped': Kind(ANY, _own(own_layers.Stopped), is_rare=True),
   'lookup': Kind(ANY, _own(own_layers.Lookup), {'twice': _BOOL}),
   'pieces': Kind(ANY, _own(own_layers.Pieces)),
+  'windows': Kind(
+    IMAGE,
+    _own(own_layers.Windows),
+    {'op': own_layers.WINDOW_OPS},
+    dtypes=_FLOAT32,
+  ),
   'reduced': Kind(ANY, _own(own_layers.Reduced)),
   'transposed': Kind(ANY, _own(own_layers.Transposed)),
   'adds_loss': Kind(ANY, _own(own_layers.AddsLoss), plain=False),

@@ -45,6 +45,46 @@ FOUND = [
     ),
     id='gradient_of_the_input_of_a_cell_without_weights',
   ),
+  pytest.param(
+    Draw(
+      layers=(layer('reshape', form='image'), layer('windows', op='padded')),
+      variants=(Variant(recompute='never'), Variant()),
+      time=7,
+      width=12,
+    ),
+    id='padding_whose_result_is_kept_or_not',
+  ),
+  pytest.param(
+    Draw(
+      layers=(
+        layer('reshape', form='image'),
+        layer('windows', op='stacked'),
+        _DENSE,
+      ),
+      variants=(
+        Variant(recompute='never'),
+        Variant(cuts=(1,), schedule='zb_h1', recompute='never'),
+      ),
+      time=7,
+      width=12,
+    ),
+    id='bias_and_convolution_whose_gradients_are_outputs_of_one_op',
+  ),
+  pytest.param(
+    Draw(
+      layers=(
+        layer('reshape', form='sequence'),
+        layer('transformer'),
+        layer('reshape', form='image'),
+        layer('convolution'),
+      ),
+      variants=(
+        Variant(recompute='never'),
+        Variant(cuts=(1,), schedule='zb_h1', recompute='never'),
+      ),
+    ),
+    id='bias_and_convolution_whose_gradients_are_packed_together',
+  ),
 ]
 
 

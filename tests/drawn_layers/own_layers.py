@@ -203,6 +203,55 @@ class Pieces(Layer):
     return 0.5 * swapped + padded * backwards - 0.2 * tf.cumsum(x, axis=-1)
 
 
+class Windows(Layer):
+  """What is done in windows of images [batch, height, 2, width]."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('op', 'pool', 'A key of `_WINDOW_OPS`.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.AddWeight('w', [3, 3, *[self.params.width] * 2])
+    self.AddWeight('bias', [self.params.width])
+
+  def FProp(self, theta, x):
+    return x + _WINDOW_OPS[self.params.op](theta, x)
+
+
+def _pool_3d(theta, x):
+  pooled = tf.nn.max_pool3d(tf.stack([x, theta.bias * x], 1), 3, 1, 'SAME')
+  return tf.reduce_sum(pooled, 1)
+
+
+def _padded(theta, x):
+  # One column more than is needed: with these oneDNN adds in another order.
+  padded = tf.pad(x, [[0, 0], [1, 1], [1, 2], [0, 0]])
+  return tf.nn.conv2d(padded, theta.w, 1, 'VALID')[:, :, :-1]
+
+
+def _stacked(theta, x):
+  """Two convolutions, whose gradients are outputs of one op."""
+  first = tf.nn.bias_add(tf.nn.conv2d(x, theta.w, 1, 'SAME'), theta.bias)
+  second = tf.nn.conv2d(tf.tanh(x), theta.w, 1, 'SAME')
+  return tf.reduce_sum(tf.square(tf.stack([first, second])), 0)
+
+
+_WINDOW_OPS = {
+  'pool': lambda theta, x: tf.nn.max_pool2d(x, 3, 1, 'SAME'),
+  'pool_of_ties': lambda theta, x: tf.nn.max_pool2d(
+    tf.nn.relu(x), 3, 1, 'SAME'
+  ),
+  'pool_3d': _pool_3d,
+  'normalisation': lambda theta, x: tf.nn.local_response_normalization(x, 2),
+  'padded': _padded,
+  'stacked': _stacked,
+}
+WINDOW_OPS = tuple(_WINDOW_OPS)
+
+
 class Reduced(Layer):
   """Sums, means, maxima and a softmax over each example's numbers."""
 

@@ -190,7 +190,7 @@ def _executed(sess, fetches, op_type):
     run_metadata=metadata,
   )
   labels = {
-    (node.node_name, node.all_start_micros, node.timeline_label)
+    (node.node_name, node.all_start_nanos, node.timeline_label)
     for device in metadata.step_stats.dev_stats
     for node in device.node_stats
     # Of any variant, such as oneDNN's _MklMatMul.

@@ -76,7 +76,7 @@ FOUND = [
         layer('reshape', form='sequence'),
         layer('transformer'),
         layer('reshape', form='image'),
-        layer('convolution'),
+        layer('convolution', separable=False, batch_norm=False),
       ),
       variants=(
         Variant(recompute='never'),

@@ -3,6 +3,7 @@
 """Cuts a case's layers into cells, the same for every engine."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from lingvo_gpipe.schedules import PLAIN_NAMES
 from tools.benchmark import case_model, servers
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import Cut
-from tools.benchmark.variants import methods_with
+from tools.benchmark.variants import Method
 
 # In images this small much of the time is for starting ops.
 _BALANCE = {'amoebanet': 'measured'}
@@ -33,15 +34,11 @@ def find(case: Case, num_cells: int) -> Cut:
   plan = _plan(same, _BALANCE.get(case.model, 'flops'))
   found = plan.partition
   cut = _cut(found, plan.basis)
-  for method in methods_with(PLAIN_NAMES, ('always', 'except_last')):
-    if method.engine != 'ours':
-      continue
-    spec = dataclasses.replace(
-      found.spec, schedule=method.schedule, recompute=method.recompute
-    )
+  for how in itertools.product(PLAIN_NAMES, ('always', 'except_last')):
+    spec = dataclasses.replace(found.spec, schedule=how[0], recompute=how[1])
     other = _cut(partition(found.layers, spec), plan.basis)
     if other.splits != cut.splits:
-      cut.own[method.name] = other
+      cut.own[Method('ours', *how).name] = other
   return cut
 
 

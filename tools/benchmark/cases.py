@@ -3,7 +3,6 @@
 """The models that are measured, how large they are, and how they are run."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
 
 from lingvo_gpipe import schedules
 
@@ -43,8 +42,6 @@ class Case:
     num_ids: Classes of an AmoebaNet, words of a Transformer.
     dropout: Of a Transformer.
     optimizer: 'sgd' without slots, or with two: 'rmsprop', 'adam'.
-    step_seconds: About how long a step takes on one core, for estimates.
-    build_seconds: About how long its graph takes, for estimates.
   """
 
   name: str
@@ -62,8 +59,6 @@ class Case:
   num_ids: int = 10
   dropout: float = 0.0
   optimizer: str = 'sgd'
-  step_seconds: float = 1.0
-  build_seconds: float = 2.0
 
   def __post_init__(self) -> None:
     schedules.check_name(self.schedule)
@@ -105,60 +100,17 @@ class Case:
 # The first has few examples a micro-batch and large weights, so that adding up
 # gradients takes much of the time; the others' micro-batches keep a core busy.
 CASES = (
-  Case('wide', 'mlp', 8, 512, 512, step_seconds=0.8),
+  Case('wide', 'mlp', 8, 512, 512),
+  Case('long', 'mlp', 16, 256, 4096, num_micro_batches=16),
+  Case('amoebanet', 'amoebanet', 3, 32, 256, example_size=16),
   Case(
-    *('long', 'mlp', 16, 256, 4096),
-    num_micro_batches=16,
-    step_seconds=2.4,
-  ),
-  Case(
-    *('amoebanet', 'amoebanet', 3, 32, 256),
-    example_size=16,
-    step_seconds=1.5,
-    build_seconds=10.0,
-  ),
-  Case(
-    *('transformer', 'transformer', 6, 256, 64),
-    example_size=64,
-    num_ids=1024,
-    step_seconds=1.2,
-    build_seconds=4.0,
+    *('transformer', 'transformer', 6, 256, 64), example_size=64, num_ids=1024
   ),
 )
 # To see in a minute that everything runs.
 TINY_CASES = (
-  Case('tiny', 'mlp', 4, 16, 16, 2, 4, step_seconds=0.01, build_seconds=1.0),
-  Case(
-    *('tiny-amoebanet', 'amoebanet', 3, 4, 4, 2, 2, 8),
-    step_seconds=0.1,
-    build_seconds=10.0,
-  ),
-  Case(
-    *('tiny-transformer', 'transformer', 2, 8, 4, 2, 2, 4),
-    num_ids=1024,
-    step_seconds=0.02,
-    build_seconds=3.0,
-  ),
+  Case('tiny', 'mlp', 4, 16, 16, 2, 4),
+  Case('tiny-amoebanet', 'amoebanet', 3, 4, 4, 2, 2, 8),
+  Case('tiny-transformer', 'transformer', 2, 8, 4, 2, 2, 4, num_ids=1024),
 )
-SPEED_MODELS = tuple(dict.fromkeys(case.model for case in CASES))
-
-
-def named_cases(names: Sequence[str]) -> list[Case]:
-  """The cases of these names; ValueError if there is none."""
-  known = {case.name: case for case in (*CASES, *TINY_CASES)}
-  _check(names, 'case', known)
-  return [known[name] for name in names]
-
-
-def cases_of_models(models: Sequence[str]) -> list[Case]:
-  """The cases of these models, tiny ones aside."""
-  _check(models, 'model', SPEED_MODELS)
-  return [case for case in CASES if case.model in models]
-
-
-def _check(names: Sequence[str], what: str, known: Collection[str]) -> None:
-  for name in names:
-    if name not in known:
-      raise ValueError(
-        f'There is no {what} {name!r}; it must be one of {", ".join(known)}.'
-      )
+BY_NAME = {case.name: case for case in (*CASES, *TINY_CASES)}

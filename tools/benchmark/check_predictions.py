@@ -244,13 +244,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = _parser()
   args = parser.parse_args(argv)
   parser.needs_linux()
-  cases = dict(enumerate(default_cases(args.scale), 1))
-  if not set(args.cases) <= set(cases):
-    parser.error(f'--cases={args.cases}: use numbers from 1 to {len(cases)}.')
+  cases = parser.chosen('cases', args.cases, default_cases(args.scale))
   worst = [0.0]
 
   def found() -> tuple[str, dict[str, Any]]:
-    checked = check([cases[number] for number in args.cases], args.steps)
+    checked = check(cases, args.steps)
     errors = [abs(e) for x in checked for e in (x.memory_error, x.time_error)]
     worst[0] = max(errors)
     figures = [

@@ -7,10 +7,12 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from tools.benchmark import conditions, process_memory
+
+T = TypeVar('T')
 
 
 class MeasuringError(RuntimeError):
@@ -46,7 +48,8 @@ class Parser(argparse.ArgumentParser):
 
     Args:
       name: The name.
-      default: What it is without the flag; text is given to `kind`.
+      default: What it is without the flag; text is given to `kind`. If
+        empty, `what` says it.
       what: Its help, to which the default is added.
       kind: Makes a value of text; by default the default's type does.
     """
@@ -54,7 +57,7 @@ class Parser(argparse.ArgumentParser):
       f'--{name}',
       type=kind or type(default),
       default=default,
-      help=f'{what} Default: {default}.',
+      help=what if default in ('', ()) else f'{what} Default: {default}.',
     )
 
   def outputs(self, text: str = 'table') -> None:
@@ -63,6 +66,14 @@ class Parser(argparse.ArgumentParser):
     self.add_argument(
       '--markdown', metavar='FILE', help=f'A file for the {text}.'
     )
+
+  def chosen(
+    self, name: str, numbers: Sequence[int], items: Sequence[T]
+  ) -> list[T]:
+    """Those of the numbers, from 1, that flag `name` gives."""
+    if not set(numbers) <= set(range(1, len(items) + 1)):
+      self.error(f'--{name}: use numbers from 1 to {len(items)}.')
+    return [items[number - 1] for number in numbers]
 
   def needs_linux(self) -> None:
     """Ends the command where processes' memory cannot be read."""

@@ -19,6 +19,7 @@ import multiprocessing.connection
 import os
 import pkgutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -45,6 +46,41 @@ _STARTING = threading.Lock()
 
 class ProcessError(command.MeasuringError):
   """A process failed, or ended before it replied."""
+
+
+def run_module(module: str, *args: str) -> tuple[str, float]:
+  """Runs `python -m` a module; returns what it printed, and the seconds.
+
+  Raises:
+    ProcessError: Its exit status is not 0.
+  """
+  started = time.monotonic()
+  result = subprocess.run(
+    [sys.executable, '-m', module, *args],
+    env={**os.environ, **_environment()},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    encoding='utf-8',
+    errors='replace',
+    check=False,
+  )
+  if result.returncode:
+    why = f'exit status {result.returncode}'
+    raise failed(f'{" ".join((module, *args))}: {why}', result.stdout)
+  return result.stdout, time.monotonic() - started
+
+
+def failed(why: str, output: str) -> ProcessError:
+  """The error of a process, with the last lines it printed."""
+  last = '\n'.join(output.splitlines()[-_SHOWN_LINES:])
+  return ProcessError(f'{why}\n{last}')
+
+
+def _environment() -> dict[str, str]:
+  return {
+    'CUDA_VISIBLE_DEVICES': '',
+    'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
+  }
 
 
 class OverBudgetError(ProcessError):
@@ -81,11 +117,7 @@ class Process:
       target=_serve,
       args=(theirs, self._log.name, make, args, kwargs),
     )
-    environment = {
-      'CUDA_VISIBLE_DEVICES': '',
-      'TF_CPP_MIN_LOG_LEVEL': '2',
-      'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
-    }
+    environment = {**_environment(), 'TF_CPP_MIN_LOG_LEVEL': '2'}
     with _STARTING, mock.patch.dict(os.environ, environment):
       if not spawned:
         context.set_forkserver_preload(['tools.benchmark.preload'])
@@ -182,9 +214,8 @@ class Process:
 def ended(status: int | None, log: Any) -> ProcessError:
   """The error of a process that ended, with the last lines it printed."""
   log.seek(0)
-  lines = log.read().decode(errors='replace').splitlines()
-  last = '\n'.join(lines[-_SHOWN_LINES:])
-  return ProcessError(f'The process ended with status {status}:\n{last}')
+  why = f'The process ended with status {status}:'
+  return failed(why, log.read().decode(errors='replace'))
 
 
 def call(

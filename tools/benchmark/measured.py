@@ -4,6 +4,7 @@
 
 import dataclasses
 import statistics
+from collections.abc import Mapping
 from dataclasses import field
 
 
@@ -43,13 +44,10 @@ class Measured:
     first_step_seconds: The first step, in which TensorFlow prepares the graph.
     step_seconds: Steps after the first.
     one_core_seconds: The same with all threads on one core.
-    cpu_seconds: The time of `step_seconds` on all cores together, by the
-      processes' own count: it tells work from waiting.
     idle_bytes: Resident memory before the graph was built.
     peak_bytes: The most resident memory after all steps.
     device_bytes: For each device, in a process of its own, the peak above the
       level before the graph was built. Empty if it was not measured.
-    ops: How many ops the graph has.
     losses: The loss of each step of the last run, counted or not.
     version: What was run, if it is not among this interpreter's packages.
     error: Why the variant could not be run; '' if it was.
@@ -60,15 +58,18 @@ class Measured:
   first_step_seconds: list[float] = field(default_factory=list)
   step_seconds: list[float] = field(default_factory=list)
   one_core_seconds: list[float] = field(default_factory=list)
-  cpu_seconds: list[float] = field(default_factory=list)
   idle_bytes: list[int] = field(default_factory=list)
   peak_bytes: list[int] = field(default_factory=list)
   device_bytes: list[int] = field(default_factory=list)
-  ops: int = 0
   losses: list[float] = field(default_factory=list)
   version: str = ''
   error: str = ''
   memory_error: str = ''
+
+  def extend(self, lists: Mapping[str, list[float]]) -> None:
+    """Adds to the lists of these names."""
+    for name, values in lists.items():
+      getattr(self, name).extend(values)
 
   @property
   def step(self) -> float:

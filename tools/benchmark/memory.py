@@ -24,13 +24,6 @@ _EXAMPLES = """\
   tools/measure_memory.py
   tools/measure_memory.py --schedules 1f1b --micro_batches 32,64,128
 """
-_SIZES = {
-  'batch': (32768, 'Examples in a mini-batch.'),
-  'num_cells': (4, 'K.'),
-  'dim': (1024, 'The width of what crosses the boundaries.'),
-  'hidden_dim': (256, 'The width inside a cell.'),
-  'input_dim': (128, "The width of the model's input."),
-}
 _HEADER = (
   *('schedule', 'M', 'cell', 'stash', 'at hand', 'state', 'inputs'),
   *('activations', 'in transit', 'predicted MB', 'measured MB', 'off by'),
@@ -56,21 +49,20 @@ class MemoryResult:
     return self.peaks[cell] / self.predictions[cell]['total'] - 1
 
 
-def bottlenecks(schedule: str, num_micro_batches: int, **sizes: int) -> Case:
+def bottlenecks(
+  schedule: str, num_micro_batches: int, batch: int = 32768, num_cells: int = 4
+) -> Case:
   """A model that is wide between cells and narrow inside, of a cell a layer.
-
-  `sizes` are by the names of _SIZES.
 
   Raises:
     ValueError: There is no such schedule, or M does not divide the mini-batch.
   """
-  fields: dict[str, Any] = {name: size for name, (size, _) in _SIZES.items()}
-  fields |= sizes
   case = Case(
-    *('memory', 'bottleneck', fields['num_cells']),
-    num_micro_batches=num_micro_batches,
+    *('memory', 'bottleneck', num_cells, 1024, batch),
+    *(num_cells, num_micro_batches),
     schedule=schedule,
-    **fields,
+    input_dim=128,
+    hidden_dim=256,
   )
   case.check_micro_batches()
   return case
@@ -120,10 +112,10 @@ def _parser() -> command.Parser:
   parser = command.Parser('tools/measure_memory.py', __doc__, _EXAMPLES)
   flag = parser.flag
   names = ','.join(PLAIN_NAMES)
-  flag('schedules', names, 'Schedules, commas.', command.names)
+  flag('schedules', names, 'Which, with commas.', command.one_of(PLAIN_NAMES))
   flag('micro_batches', '32,64', 'M, several with commas.', command.numbers)
-  for name, (default, what) in _SIZES.items():
-    flag(name, default, what, command.positive)
+  flag('batch', 32768, 'Examples in a mini-batch.', command.positive)
+  flag('num_cells', 4, 'K.', command.positive)
   parser.outputs()
   return parser
 
@@ -133,10 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = _parser()
   args = parser.parse_args(argv)
   parser.needs_linux()
-  sizes = {name: getattr(args, name) for name in _SIZES}
   try:
     cases = [
-      bottlenecks(schedule, m, **sizes)
+      bottlenecks(schedule, m, args.batch, args.num_cells)
       for schedule in args.schedules
       for m in args.micro_batches
     ]

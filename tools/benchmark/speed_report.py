@@ -13,14 +13,14 @@ from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.schedules import Task, TaskKind
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import Cut, Measured
-from tools.benchmark.variants import ENGINES, Method, Variant, make_method
+from tools.benchmark.variants import ENGINES, METHODS, Method, Variant
 
 _HEADER = (
   *('variant', 'K', 'M', 'step s', 'spread', 'speed-up', '/lingvo'),
   *('efficiency', 'of bound', 'device MB', 'process MB', 'graph s'),
   'first step s',
 )
-_PLAIN = Variant(make_method('plain'), 1, 1)
+_PLAIN = Variant(METHODS['plain'], 1, 1)
 
 
 def bound(
@@ -84,6 +84,9 @@ class CaseReport:
     """The variants that could be run."""
     return {v: own for v, own in self.measured.items() if not own.error}
 
+  def cut(self, variant: Variant) -> Cut:
+    return self.cuts[variant.num_cells].of(variant.method.name)
+
   def speed_up(self, variant: Variant) -> float | None:
     """How much faster it is than one device without a pipeline."""
     plain = self.run.get(_PLAIN)
@@ -91,9 +94,7 @@ class CaseReport:
 
   def to_lingvo(self, variant: Variant) -> float | None:
     """Its step time over that of Lingvo's engine for the same K and M."""
-    base = self.run.get(
-      dataclasses.replace(variant, method=make_method('lingvo'))
-    )
+    base = self.run.get(dataclasses.replace(variant, method=METHODS['lingvo']))
     return self.run[variant].step / base.step if base else None
 
   def efficiency(self, variant: Variant) -> tuple[float, float] | None:
@@ -107,7 +108,7 @@ class CaseReport:
     if not own.one_core_seconds:
       return None
     usable = min(variant.num_cells, self.num_cores)
-    costs = self.cuts[variant.num_cells].of(variant.method.name).costs
+    costs = self.cut(variant).costs
     alone = statistics.median(own.one_core_seconds)
     return alone / (usable * own.step), bound(
       costs, variant.method, variant.num_micro_batches, self.num_cores

@@ -10,7 +10,6 @@ Then how much memory a process keeps of each graph that it builds, runs and
 drops, and of each shape that a tf.function is traced for.
 """
 
-import argparse
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,16 +17,12 @@ from typing import Any
 from lingvo_gpipe.cutting.text_table import table
 from tools.benchmark import command, fresh
 from tools.benchmark.cases import Case
-from tools.benchmark.variants import Method, Variant, make_method
+from tools.benchmark.variants import METHODS, Method, Variant, expand
 
 _EXAMPLES = """\
   tools/start_up.py
-  tools/start_up.py --mlp 8x32 --transformer '' --graphs 0 --rounds 5
+  tools/start_up.py --rows 1 --graphs 0 --shapes 0 --rounds 5
 """
-
-OURS = Method('ours', '1f1b', 'never')
-_LINGVO = make_method('lingvo')
-_PLAIN = Variant(make_method('plain'), 1, 1)
 
 # What a process keeps something of, as reports call it.
 _KEPT = {
@@ -37,43 +32,34 @@ _KEPT = {
 _SMALL = Case('small', 'mlp', 4, 16, 16, 2, 4)
 
 # A model with one K and M, and the ways to run it; ours first.
-Row = tuple[Case, tuple[Variant, ...]]
+Row = tuple[Case, Sequence[Variant]]
 # By the names of case and variant, what `start_up_worker.start` found.
 Starts = Mapping[tuple[str, str], Mapping[str, float]]
 
 
-def mlp_rows(
-  pairs: Sequence[tuple[int, int]], num_layers: int, most_for_lingvo: int
-) -> list[Row]:
-  """Rows of an MLP of width 16.
-
-  Args:
-    pairs: K and M of each row.
-    num_layers: Its layers; each K divides them.
-    most_for_lingvo: With larger M Lingvo's engine is left out.
-  """
-  rows = []
-  for k, m in pairs:
-    case = Case('mlp', 'mlp', num_layers, 16, 512, k, m)
-    case.check_micro_batches()
-    methods = [OURS] + [_LINGVO] * (m <= most_for_lingvo)
-    rows.append((case, tuple(Variant(method, k, m) for method in methods)))
-  return rows
+def row(case: Case, *engines: str) -> Row:
+  """A row of a case by these engines."""
+  ours = Method('ours', '1f1b', 'never')
+  methods = {**METHODS, 'ours': ours}
+  return case, expand(case, [methods[engine] for engine in engines])
 
 
-def transformer_rows(
-  num_cells: int, micro_batches: Sequence[int], num_layers: int
-) -> list[Row]:
-  """Rows of a Transformer of width 32; the last is without a pipeline."""
-  case = Case(
-    *('transformer', 'transformer', num_layers, 32, 32, num_cells),
-    example_size=8,
-    num_ids=1024,
+def all_rows() -> list[Row]:
+  """The rows of the table."""
+  mlp = [
+    Case('mlp', 'mlp', 96, 16, 512, *size)
+    for size in ((4, 32), (8, 32), (8, 128), (8, 512))
+  ]
+  few, many = (
+    Case(*('transformer', 'transformer', 24, 32, 32, 4, m, 8), num_ids=1024)
+    for m in (8, 32)
   )
-  for m in micro_batches:
-    case.check_micro_batches(m)
-  variants = [Variant(OURS, num_cells, m) for m in micro_batches]
-  return [(case, (v,)) for v in (*variants, _PLAIN)]
+  return [
+    *(row(case, 'ours', 'lingvo') for case in mlp[:3]),
+    # Lingvo's would take minutes.
+    *(row(case, 'ours') for case in (mlp[3], few, many)),
+    row(few, 'plain'),
+  ]
 
 
 def measure(rows: Sequence[Row], rounds: int) -> Starts:
@@ -97,26 +83,12 @@ def measure(rows: Sequence[Row], rounds: int) -> Starts:
   }
 
 
-def measure_kept(what: str, number: int) -> dict[str, Any]:
-  """What a process keeps of each of many graphs, or shapes, of a small model.
-
-  Args:
-    what: A key of _KEPT.
-    number: How many, 2 or more; the last half of them count.
-
-  Returns:
-    What is built, how many, and bytes of each with a pipeline and without.
-  """
-  command.say(f'{number} x {_KEPT[what]}')
-  ours, plain = _ask_both(what, number)
-  kept = {'what': _KEPT[what], 'number': number}
-  return {**kept, 'pipeline': ours, 'plain': plain}
-
-
-def _ask_both(what: str, *args: Any) -> tuple[float, float]:
-  """Of the small model, with and without a pipeline."""
-  ours = _ask(what, _SMALL, Variant(OURS, 2, 4), *args)
-  return ours, _ask(what, _SMALL, _PLAIN, *args)
+def measure_small(what: str, *args: Any) -> dict[str, float]:
+  """What `start_up_worker` finds of a small model, pipelined and not."""
+  command.say(' x '.join(map(str, (what, *args))))
+  _, variants = row(_SMALL, 'ours', 'plain')
+  found = (_ask(what, _SMALL, variant, *args) for variant in variants)
+  return dict(zip(('pipeline', 'plain'), found, strict=True))
 
 
 def _ask(what: str, *args: Any) -> Any:
@@ -129,7 +101,7 @@ def as_text(
   rows: Sequence[Row],
   starts: Starts,
   kept: Sequence[Mapping[str, Any]],
-  eager: tuple[float, float] | None,
+  eager: Mapping[str, float] | None,
 ) -> str:
   """The tables; the arguments are what was measured of which rows."""
   parts = []
@@ -144,8 +116,8 @@ def as_text(
     parts.append(table(header, [_kept_row(**k) for k in kept]))
   if eager:
     parts.append(
-      f'An eager step: {eager[0]:.3f} s of CPU, {eager[1]:.3f} s without a '
-      'pipeline.'
+      f'An eager step: {eager["pipeline"]:.3f} s of CPU, {eager["plain"]:.3f} '
+      's without a pipeline.'
     )
   return '\n\n'.join(parts)
 
@@ -175,23 +147,15 @@ def _kept_row(
   what: str, number: int, pipeline: float, plain: float
 ) -> list[str]:
   sizes = [f'{size / 2**20:.2f}' for size in (pipeline, plain)]
-  return [what, str(number), *sizes]
-
-
-def _pairs(text: str) -> list[tuple[int, int]]:
-  pairs = (part.partition('x') for part in command.names(text))
-  return [(int(cells), int(micro_batches)) for cells, _, micro_batches in pairs]
+  return [_KEPT[what], str(number), *sizes]
 
 
 def _parser() -> command.Parser:
   parser = command.Parser('tools/start_up.py', __doc__, _EXAMPLES)
   flag = parser.flag
-  flag('mlp', '4x32,8x32,8x128,8x512', 'K x M of the MLP, commas.', _pairs)
-  flag('lingvo_up_to', 128, "The largest M for Lingvo's engine.")
-  flag('mlp_layers', 96, 'Layers of the MLP.')
-  what = 'M of the Transformer at K = 4, commas.'
-  flag('transformer', '8,32', what, command.numbers)
-  flag('transformer_layers', 24, 'Layers of the Transformer.')
+  numbers = ','.join(str(i + 1) for i in range(len(all_rows())))
+  what = 'Which rows of the table, as numbers from 1 with commas.'
+  flag('rows', numbers, what, command.numbers)
   flag('graphs', 200, 'Graphs in one process; 0 for none.')
   flag('shapes', 40, 'Shapes in one tf.function; 0: none, and no eager step.')
   flag('rounds', 3, 'How often each start is measured.')
@@ -199,31 +163,21 @@ def _parser() -> command.Parser:
   return parser
 
 
-def _rows(args: argparse.Namespace) -> list[Row]:
-  rows = mlp_rows(args.mlp, args.mlp_layers, args.lingvo_up_to)
-  if args.transformer:
-    rows += transformer_rows(4, args.transformer, args.transformer_layers)
-  return rows
-
-
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   parser = _parser()
   args = parser.parse_args(argv)
   parser.needs_linux()
-  try:
-    rows = _rows(args)
-  except ValueError as error:
-    parser.error(str(error))
+  rows = parser.chosen('rows', args.rows, all_rows())
 
   def found() -> tuple[str, dict[str, Any]]:
     starts = measure(rows, args.rounds)
-    numbers = {'graph': args.graphs, 'function': args.shapes}
-    kept = [measure_kept(what, n) for what, n in numbers.items() if n]
-    eager = None
-    if args.shapes:
-      command.say('eager steps')
-      eager = _ask_both('eager')
+    kept = [
+      {'what': what, 'number': number, **measure_small(what, number)}
+      for what, number in zip(_KEPT, (args.graphs, args.shapes), strict=True)
+      if number
+    ]
+    eager = measure_small('eager') if args.shapes else None
     figures = {
       'starts': [
         {'model': model, 'variant': variant, **start}

@@ -14,28 +14,26 @@ class StepWorker:
   """Builds a step, and times it; replies are dicts of `Measured`'s lists."""
 
   def __init__(self, make: Callable[[], Any]):
-    """`make` returns a step, with a method `run` and a number `num_ops`."""
+    """`make` returns a step, with a method `run` that returns the loss."""
     self._make = make
 
-  def build(self) -> dict[str, Any]:
+  def build(self) -> dict[str, list[float]]:
     """Builds the graph, and runs the first step."""
     started = time.perf_counter()
     self._step = self._make()
-    built = time.perf_counter()
-    loss = self._step.run()
+    graph_seconds = time.perf_counter() - started
+    first = self.steps(1)
     return {
-      'graph_seconds': built - started,
-      'first_step_seconds': time.perf_counter() - built,
-      'losses': [loss],
-      'ops': self._step.num_ops,
+      'graph_seconds': [graph_seconds],
+      'first_step_seconds': first['step_seconds'],
+      'losses': first['losses'],
     }
 
-  def steps(self, count: int) -> dict[str, Any]:
+  def steps(self, count: int) -> dict[str, list[float]]:
     """Runs so many steps, and times each."""
-    seconds, cpu_seconds, losses = [], [], []
+    seconds, losses = [], []
     for _ in range(count):
-      started, cpu_started = time.perf_counter(), time.process_time()
+      started = time.perf_counter()
       losses.append(self._step.run())
       seconds.append(time.perf_counter() - started)
-      cpu_seconds.append(time.process_time() - cpu_started)
-    return {'seconds': seconds, 'cpu_seconds': cpu_seconds, 'losses': losses}
+    return {'step_seconds': seconds, 'losses': losses}

@@ -71,8 +71,6 @@ def _stage_module(torch, config):
 class _Step:
   """A step of gradient descent; all ranks have done it when it returns."""
 
-  num_ops = 0
-
   def __init__(self, torch, config):
     from torch.distributed import pipelining
 

@@ -94,11 +94,6 @@ class TrainStep:
     loss, _ = self._session.run([self._loss, self._train])
     return float(loss)
 
-  @property
-  def num_ops(self) -> int:
-    """How many ops the graph has, those in functions not counted."""
-    return len(self._graph.get_operations())
-
   def _cluster(self) -> Any:
     p = cluster_factory.ForTestingWorker(
       mode='sync', job='trainer_client'

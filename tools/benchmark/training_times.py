@@ -9,19 +9,15 @@ the graph, and the other steps at their median. Printed are medians.
 """
 
 import dataclasses
-import os
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.training import stage_times
-from tools.benchmark import command
+from tools.benchmark import command, fresh
 
 _EXAMPLES = """\
   tools/training_times.py                          60 steps, twice, by turns
@@ -33,7 +29,6 @@ TRAINERS = {
   'lingvo': 'tools.benchmark.lingvo_trainer',
 }
 _TITLES = {'ours': TRAINERS['ours'], 'lingvo': "Lingvo's trainer"}
-_SHOWN_LINES = 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,38 +83,21 @@ def run(trainer: str, model: str, steps: int, devices: int) -> Training:
     devices: CPU devices of the pipeline; Lingvo's trainer has one.
 
   Raises:
-    MeasuringError: It failed.
+    ProcessError: It failed.
   """
-  environment = {
-    **os.environ,
-    'CUDA_VISIBLE_DEVICES': '',
-    'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
-  }
   with tempfile.TemporaryDirectory(prefix='training_times_') as logdir:
-    files = [pathlib.Path(logdir, name) for name in ('output.txt', 'log.txt')]
     program = [
-      *(sys.executable, '-m', TRAINERS[trainer]),
-      *(f'--model={model}', f'--logdir={logdir}', '--run_locally=cpu'),
-      *_flags(trainer, steps, devices),
+      *(TRAINERS[trainer], f'--model={model}', f'--logdir={logdir}'),
+      *('--run_locally=cpu', *_flags(trainer, steps, devices)),
     ]
-    with files[0].open('wb') as stream:
-      started = time.monotonic()
-      status = subprocess.run(
-        program, stdout=stream, stderr=stream, env=environment, check=False
-      ).returncode
-      seconds = time.monotonic() - started
-    text = ''.join(
-      file.read_text(errors='replace') for file in files if file.exists()
-    )
+    text, seconds = fresh.run_module(*program)
+    log = pathlib.Path(logdir, 'log.txt')
+    if log.exists():
+      text += log.read_text(errors='replace')
   try:
-    if status:
-      raise ValueError(f'exit status {status}')
     return Training(seconds, stage_times.from_text(text))
   except ValueError as error:
-    last = '\n'.join(text.splitlines()[-_SHOWN_LINES:])
-    raise command.MeasuringError(f'{" ".join(program)}: {error}\n{last}') from (
-      error
-    )
+    raise fresh.failed(f'{program}: {error}', text) from error
 
 
 def as_text(found: Mapping[str, Sequence[Training]]) -> str:

@@ -81,26 +81,13 @@ class Variant:
     return self.method.engine != 'plain-all_cores'
 
 
-def make_method(engine: str) -> Method:
-  """The only method of an engine that has one."""
-  return Method(engine, *_FIXED[engine])
-
-
 def methods_with(
   schedule_names: Sequence[str], policies: Sequence[str]
 ) -> list[Method]:
-  """All engines; those with a choice for each schedule and policy.
-
-  Raises:
-    ValueError: There is no such schedule or policy.
-  """
-  for schedule in schedule_names:
-    schedules.check_name(schedule)
-  for policy in policies:
-    schedules.check_recompute(policy)
+  """All engines; those with a choice for each schedule and policy."""
   chosen = itertools.product(('ours', 'torch'), schedule_names, policies)
   return [
-    *map(make_method, _FIXED),
+    *(Method(engine, *how) for engine, how in _FIXED.items()),
     # PyTorch recomputes always or never, here with a cell a device.
     *(
       Method(*m)
@@ -111,16 +98,12 @@ def methods_with(
   ]
 
 
-def named_methods(names: Sequence[str]) -> list[Method]:
-  """The methods of these names; ValueError if there is none."""
-  methods = methods_with(schedules.SCHEDULE_NAMES, schedules.RECOMPUTE_POLICIES)
-  known = {method.name: method for method in methods}
-  for name in names:
-    if name not in known:
-      raise ValueError(
-        f'There is no variant {name!r}; it must be one of {", ".join(known)}.'
-      )
-  return [known[name] for name in names]
+METHODS = {
+  method.name: method
+  for method in methods_with(
+    schedules.SCHEDULE_NAMES, schedules.RECOMPUTE_POLICIES
+  )
+}
 
 
 def expand(

@@ -17,7 +17,6 @@ from tools.benchmark.measured import Cut, WorkerRun
 from tools.benchmark.variants import Variant
 
 _TORCH = pathlib.Path(__file__).with_name('torch_worker.py')
-_STOP_SECONDS = 10
 # One thread, whatever the surroundings say.
 _ONE_THREAD = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
 
@@ -84,12 +83,8 @@ class TorchWorker:
     for rank in self._ranks:
       rank.send([method, *args])
     replies = [rank.receive() for rank in self._ranks]
-    # The last rank knows the loss; each knows its own time on cores.
-    found = {**replies[0], 'losses': replies[-1]['losses']}
-    if 'cpu_seconds' in found:
-      times = zip(*(reply['cpu_seconds'] for reply in replies), strict=True)
-      found['cpu_seconds'] = list(map(sum, times))
-    return found
+    # The last rank knows the loss.
+    return {**replies[0], 'losses': replies[-1]['losses']}
 
   def pin(self, *, one_core: bool) -> None:
     for i, pid in enumerate(self.pids):
@@ -97,8 +92,6 @@ class TorchWorker:
       bind_all_threads({self._cores[core]}, pid)
 
   def stop(self) -> None:
-    for rank in self._ranks:
-      rank.close()
     for rank in self._ranks:
       rank.stop()
     self._directory.cleanup()
@@ -143,19 +136,13 @@ class _Rank:
       return json.loads(line)
     raise fresh.ended(self._process.wait(), self._errors)
 
-  def close(self) -> None:
-    """Lets it end."""
+  def stop(self) -> None:
+    """Ends it."""
+    self._process.kill()
+    self._process.wait()
     # Closing writes what the pipe did not take from `send`.
     with contextlib.suppress(BrokenPipeError):
       self._input.close()
-
-  def stop(self) -> None:
-    """Ends it."""
-    try:
-      self._process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-      self._process.kill()
-      self._process.wait()
     self._output.close()
     self._errors.close()
 

@@ -18,14 +18,12 @@ import dataclasses
 import os
 import pathlib
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.training import stage_times
-from tools.benchmark import command, conditions
+from tools.benchmark import command, conditions, fresh
 
 _EXAMPLES = """\
   tools/worker_table.py                            25 million weights
@@ -33,13 +31,8 @@ _EXAMPLES = """\
 """
 NUM_CELLS = 4
 _MIB = 2**20
-_SHOWN_LINES = 15
 # Cell, device, layers, cost, parameters, ...
 _CELL_ROW = re.compile(r'^\| \d+ (?:[^|]*\|){4} +([\d,]+) \|', re.MULTILINE)
-
-
-class RunError(RuntimeError):
-  """A run failed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,32 +102,18 @@ def run(
     directory: For the run's files.
 
   Raises:
-    RunError: It failed.
+    ProcessError: It failed.
   """
   logdir = directory / f'workers_{num_workers}'
   module, *args = _command(num_workers, model, steps, logdir)
-  result = subprocess.run(
-    [sys.executable, '-m', module, *args],
-    env={
-      **os.environ,
-      'CUDA_VISIBLE_DEVICES': '',
-      'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
-    },
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    check=False,
-  )
+  output, _ = fresh.run_module(module, *args)
   log = logdir / ('log_trainer_client_0.txt' if num_workers else 'log.txt')
   try:
-    if result.returncode:
-      raise ValueError(f'exit status {result.returncode}')
     stages = stage_times.from_text(log.read_text(errors='replace'))
-    workers = _workers(num_workers, result.stdout, stages)
-    cells = cell_weight_bytes(result.stdout)
+    workers = _workers(num_workers, output, stages)
+    cells = cell_weight_bytes(output)
   except (OSError, ValueError) as error:
-    last = '\n'.join(result.stdout.splitlines()[-_SHOWN_LINES:])
-    raise RunError(f'{module} {" ".join(args)}: {error}\n{last}') from error
+    raise fresh.failed(f'{module} {args}: {error}', output) from error
   return Run(num_workers, losses(logdir / 'train'), stages, workers, cells)
 
 
@@ -284,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
           run(number, args.model, args.steps, pathlib.Path(directory))
         )
         command.say(f'  {runs[-1].name}: {runs[-1].stages.total:.0f} s')
-  except RunError as error:
+  except fresh.ProcessError as error:
     return parser.failed(error)
   wrong = problems(runs, args.steps)
   verdict = '\n'.join(wrong) or (

@@ -10,9 +10,13 @@ from tools.benchmark.measured import Cut, Measured
 _CASE = cases.Case('some', 'mlp', 4, 8, 8, 2, 4)
 _LINGVO, _OURS, _NAIVE, _PLAIN, _TORCH = variants.expand(
   _CASE,
-  variants.named_methods(
-    ['lingvo', 'ours-gpipe-always', 'naive', 'plain', 'torch-gpipe-always']
-  ),
+  [
+    variants.METHODS[name]
+    for name in (
+      *('lingvo', 'ours-gpipe-always', 'naive', 'plain'),
+      'torch-gpipe-always',
+    )
+  ],
 )
 
 
@@ -22,7 +26,6 @@ def _measured(step, graph=1.0, peak=200, loss=2.0, one_core=None, devices=()):
     first_step_seconds=[3.0],
     step_seconds=[step, 100 * step, step],
     one_core_seconds=[one_core] if one_core else [],
-    cpu_seconds=[step] * 3,
     idle_bytes=[100 * 2**20],
     peak_bytes=[peak * 2**20],
     device_bytes=[size * 2**20 for size in devices],

@@ -1,6 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import dataclasses
 import os
 from concurrent import futures
 
@@ -17,7 +16,8 @@ pytestmark = pytest.mark.skipif(
 
 _CASE = cases.TINY_CASES[0]
 _LINGVO, _OURS, _PLAIN = variants.expand(
-  _CASE, variants.named_methods(['lingvo', 'ours-1f1b-never', 'plain'])
+  _CASE,
+  [variants.METHODS[n] for n in ('lingvo', 'ours-1f1b-never', 'plain')],
 )
 
 
@@ -43,22 +43,16 @@ class _Worker:
     if self._fails:
       raise ProcessError('cannot')
     if do == 'build':
-      reply = {'graph_seconds': 7.0, 'first_step_seconds': 2.0}
-      return {**reply, 'losses': [9.0], 'ops': 3}
+      reply = {'graph_seconds': [7.0], 'first_step_seconds': [2.0]}
+      return {**reply, 'losses': [9.0]}
     # Steps get faster with time.
     base = 100 - len(self._log)
-    return {
-      'seconds': [base + i for i in range(count)],
-      'cpu_seconds': [2.0] * count,
-      'losses': [base] * count,
-    }
+    seconds = [base + i for i in range(count)]
+    return {'step_seconds': seconds, 'losses': [base] * count}
 
 
 class _Pool:
   """Measures memory in this process."""
-
-  def __init__(self, number):
-    assert number == len(os.sched_getaffinity(0))
 
   def submit(self, *call):
     future = futures.Future()
@@ -67,9 +61,6 @@ class _Pool:
     except ProcessError as error:
       future.set_exception(error)
     return future
-
-  def shutdown(self):
-    pass
 
 
 def _measure(monkeypatch, plan, failing=()):
@@ -90,9 +81,8 @@ def _measure(monkeypatch, plan, failing=()):
   monkeypatch.setattr(speed.workers, 'start', start)
   monkeypatch.setattr(speed.workers, 'device_bytes', device_bytes)
   monkeypatch.setattr(speed.fresh, 'call', lambda *unused: cut)
-  monkeypatch.setattr(speed.fresh, 'AliveOnly', _Pool)
-  with speed.Benchmark(plan) as benchmark:
-    return benchmark.measure(_CASE, [_LINGVO, _OURS, _PLAIN]), log
+  wanted = [_LINGVO, _OURS, _PLAIN]
+  return speed.measure(_CASE, wanted, plan, _Pool()), log
 
 
 def test_variants_take_turns_while_all_are_alive(monkeypatch):
@@ -124,7 +114,7 @@ def test_a_pipeline_has_one_core_times_and_no_other_has(monkeypatch):
 def test_counts_all_runs_and_not_the_warm_up(monkeypatch):
   report, log = _measure(monkeypatch, Plan(runs=2, rounds=2, steps=3))
   own = report.measured[_OURS]
-  assert len(own.step_seconds) == len(own.cpu_seconds) == 2 * 2 * 3
+  assert len(own.step_seconds) == 2 * 2 * 3
   assert len(own.peak_bytes) == len(own.idle_bytes) == 2
   assert own.graph_seconds == [7.0, 7.0]
   assert own.device_bytes == [5, 25]
@@ -153,18 +143,3 @@ def test_memory_is_left_out_on_demand(monkeypatch):
   report, log = _measure(monkeypatch, Plan(memory=False))
   assert 'memory' not in [what for what, _ in log]
   assert not report.measured[_OURS].device_bytes
-
-
-def _estimated(case=_CASE, found=(_LINGVO, _OURS), **plan):
-  return speed.estimated_seconds({case: found}, Plan(**plan))
-
-
-def test_more_of_anything_is_estimated_to_take_longer():
-  base = _estimated()
-  assert base < _estimated(rounds=10)
-  assert base < _estimated(runs=2)
-  assert _estimated(memory=False) < base
-  assert _estimated(one_core_steps=0) < base
-  assert _estimated(found=[_LINGVO]) < base
-  slow = dataclasses.replace(_CASE, step_seconds=10 * _CASE.step_seconds)
-  assert base < _estimated(slow)

@@ -5,16 +5,22 @@ import json
 import pytest
 
 from tools.benchmark import process_memory, start_up
+from tools.benchmark.cases import Case
 
 pytestmark = pytest.mark.skipif(
   not process_memory.available(), reason='/proc takes Linux'
 )
 
 
-def test_starts_are_measured_and_shown_beside_lingvos(tmp_path, capsys):
+def test_starts_are_measured_and_shown_beside_lingvos(
+  tmp_path, capsys, monkeypatch
+):
+  case = Case('mlp', 'mlp', 4, 16, 512, 2, 2)
+  rows = [None, start_up.row(case, 'ours', 'lingvo')]
+  monkeypatch.setattr(start_up, 'all_rows', lambda: rows)
   path = tmp_path / 'found.json'
-  arguments = ['--mlp=2x2', '--mlp_layers=4', '--transformer=', '--graphs=0']
-  arguments += ['--shapes=0', '--rounds=1', f'--json={path}']
+  arguments = ['--rows=2', '--graphs=0', '--shapes=0', '--rounds=1']
+  arguments += [f'--json={path}']
   assert start_up.main(arguments) == 0
   found = json.loads(path.read_text())['starts']
   assert [row['variant'] for row in found] == [
@@ -28,21 +34,14 @@ def test_starts_are_measured_and_shown_beside_lingvos(tmp_path, capsys):
 
 
 def test_a_small_model_without_a_pipeline_keeps_next_to_nothing_of_a_graph():
-  found = start_up.measure_kept('graph', 4)
-  assert found['number'] == 4
+  found = start_up.measure_small('graph', 4)
   # A graph has a few MB.
   assert found['plain'] < 2 * 2**20
   assert found['pipeline'] > -(2**20)
 
 
-def test_rows_have_lingvos_engine_up_to_so_many_micro_batches():
-  rows = start_up.mlp_rows([(4, 32), (8, 512)], 8, 128)
-  assert [len(variants) for _, variants in rows] == [2, 1]
-
-
 def test_the_report_compares_with_what_comes_second():
-  [row, *others] = start_up.mlp_rows([(4, 32)], 8, 128)
-  others += start_up.transformer_rows(4, [8], 2)
+  row, *others = (start_up.all_rows()[i] for i in (0, -2, -1))
   times = [(3, 2, 0.5), (2, 4, 0.25), (1, 1.5, 0.125), (0.5, 1, 0.0625)]
   ways = [(case.name, v.name) for case, vs in (row, *others) for v in vs]
   starts = {
@@ -50,7 +49,8 @@ def test_the_report_compares_with_what_comes_second():
     for way, seconds in zip(ways, times, strict=True)
   }
   kept = [{'what': 'graph', 'number': 20, 'pipeline': 2**21, 'plain': 2**19}]
-  text = start_up.as_text([row, *others], starts, kept, (0.25, 0.5))
+  eager = {'pipeline': 0.25, 'plain': 0.5}
+  text = start_up.as_text([row, *others], starts, kept, eager)
   cells = [
     [cell.strip() for cell in line.split('|')[1:-1]]
     for line in text.splitlines()
@@ -60,15 +60,13 @@ def test_the_report_compares_with_what_comes_second():
     *('mlp', '4', '32', '3.0 / 2.0 = 1.50', '2.0 / 4.0 = 0.50'),
     *('5.0 / 6.0 = 0.83', '0.500 / 0.250 = 2.00'),
   ]
-  assert cells[3] == ['transformer', '4', '8', '1.0', '1.5', '2.5', '0.125']
+  assert cells[3] == ['transformer', '4', '32', '1.0', '1.5', '2.5', '0.125']
   assert cells[4][1:3] == ['none', '']
-  assert cells[-1] == ['graph', '20', '2.00', '0.50']
+  assert cells[-1][1:] == ['20', '2.00', '0.50']
   assert 'An eager step: 0.250 s of CPU, 0.500 s without' in text
 
 
-@pytest.mark.parametrize(
-  'argument', ['--mlp=4', '--mlp=4x3', '--transformer=x', '--transformer=5']
-)
+@pytest.mark.parametrize('argument', ['--rows=8', '--rows=x', '--graphs=x'])
 def test_what_cannot_be_measured_is_refused(argument, capsys):
   with pytest.raises(SystemExit):
     start_up.main([argument])

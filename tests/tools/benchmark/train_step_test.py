@@ -13,7 +13,7 @@ _SPLITS = {_MLP: [2], _LANGUAGE_MODEL: [2]}
 
 
 def _step(case, name):
-  [variant] = variants.expand(case, variants.named_methods([name]))
+  [variant] = variants.expand(case, [variants.METHODS[name]])
   splits = _SPLITS[case] if variant.num_cells > 1 else []
   return train_step.TrainStep(case, variant, splits)
 

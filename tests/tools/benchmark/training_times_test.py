@@ -26,7 +26,7 @@ def commands(monkeypatch):
   """What is started, by turns; ours writes its times to its log."""
   started = []
 
-  def run(command, stdout, **kwargs):
+  def run(command, **kwargs):
     started.append(command)
     (logdir,) = (
       flag.removeprefix('--logdir=')
@@ -35,9 +35,8 @@ def commands(monkeypatch):
     )
     if 'lingvo_gpipe.trainer' in command:
       pathlib.Path(logdir, 'log.txt').write_text(STAGES.to_text())
-    else:
-      stdout.write(STAGES.to_text().encode())
-    return subprocess.CompletedProcess(command, 0)
+      return subprocess.CompletedProcess(command, 0, '')
+    return subprocess.CompletedProcess(command, 0, STAGES.to_text())
 
   monkeypatch.setattr(subprocess, 'run', run)
   return started
@@ -64,9 +63,8 @@ def test_the_ratio_is_all_over_what_is_needed():
 
 
 def test_a_training_that_fails_is_shown(monkeypatch, capsys):
-  def run(command, stdout, **kwargs):
-    stdout.write(b'what it said')
-    return subprocess.CompletedProcess(command, 2)
+  def run(command, **kwargs):
+    return subprocess.CompletedProcess(command, 2, 'what it said')
 
   monkeypatch.setattr(subprocess, 'run', run)
   assert training_times.main([]) == 1

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(
 
 _CASE = cases.TINY_CASES[0]
 _OURS, _TORCH = variants.expand(
-  _CASE, variants.named_methods(['ours-1f1b-never', 'torch-gpipe-always'])
+  _CASE,
+  [variants.METHODS[n] for n in ('ours-1f1b-never', 'torch-gpipe-always')],
 )
 _CUT = Cut([2], ['a'] * 4, [(1.0, 2.0)] * 2, 'flops')
 _HAS_TORCH = importlib.util.find_spec('torch') is not None
@@ -32,7 +33,7 @@ for line in sys.stdin:
   if method == 'fail':
     sys.exit(f'no more beer on {config["rank"]}')
   rank = config['rank']
-  reply = {'losses': [rank], 'cpu_seconds': [1.0 + rank]}
+  reply = {'losses': [rank], 'step_seconds': [1.0 + rank]}
   print(json.dumps({**reply, 'told': [config, method, arguments]}), flush=True)
 """
 
@@ -72,8 +73,8 @@ def test_the_peers_ranks_are_told_of_the_case_and_none_of_our_packages(ranks):
     'splits': [2],
     'environment': [None, '1'],
   }
-  # The last rank knows the loss, each its own time.
-  assert reply == {'losses': [1], 'cpu_seconds': [3.0]}
+  # The last rank knows the loss.
+  assert reply == {'losses': [1], 'step_seconds': [1.0]}
 
 
 def test_a_rank_that_ended_is_told_with_its_last_words(ranks):
@@ -114,16 +115,15 @@ def test_without_torch_it_says_what_to_do():
 @pytest.mark.skipif(not _HAS_TORCH, reason='takes torch')
 @pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
 def test_the_peer_trains_over_two_processes(schedule):
-  [variant] = variants.expand(
-    _CASE, variants.named_methods([f'torch-{schedule}-always'])
-  )
+  method = variants.METHODS[f'torch-{schedule}-always']
+  [variant] = variants.expand(_CASE, [method])
   worker = workers.start(_CASE, variant, _CUT, sys.executable)
   try:
     built = worker.ask('build')
     steps = worker.ask('steps', 2)
   finally:
     worker.stop()
-  assert len(steps['seconds']) == len(steps['cpu_seconds']) == 2
+  assert len(steps['step_seconds']) == 2
   assert steps['losses'][-1] < built['losses'][0]
 
 
@@ -147,14 +147,14 @@ def test_a_variant_of_ours_is_built_run_bound_and_ended():
   worker = workers.start(_CASE, _OURS, _CUT, '')
   try:
     built = worker.ask('build')
-    assert built['ops'] > 0 and len(built['losses']) == 1
+    assert len(built['losses']) == 1
     cores = sorted(os.sched_getaffinity(0))
     worker.pin(one_core=True)
     assert sorted(os.sched_getaffinity(worker.pids[0])) == cores[:1]
     worker.pin(one_core=False)
     assert sorted(os.sched_getaffinity(worker.pids[0])) == cores
     steps = worker.ask('steps', 2)
-    assert len(steps['seconds']) == len(steps['cpu_seconds']) == 2
+    assert len(steps['step_seconds']) == 2
     assert steps['losses'][-1] < built['losses'][0]
   finally:
     worker.stop()

@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 from lingvo_gpipe.training import stage_times
+from tools.benchmark import fresh
 from tools.paper import worker_table
 
 MIB = 2**20
@@ -82,7 +83,7 @@ def test_one_process_has_all_cells(monkeypatch, tmp_path):
 
 
 def test_a_run_that_fails_is_an_error_with_what_it_said(monkeypatch, tmp_path):
-  with pytest.raises(worker_table.RunError, match=r'(?s)status 2.*what I said'):
+  with pytest.raises(fresh.ProcessError, match=r'(?s)status 2.*what I said'):
     _run(monkeypatch, tmp_path, 2, 'what I said', status=2)
 
 

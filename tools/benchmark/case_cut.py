@@ -53,9 +53,7 @@ def planned(case: Case, splits: Sequence[int] | None = None) -> Partition:
 def measured(case: Case, core: int) -> Partition:
   """The case's cut by the time of each layer, measured on one core.
 
-  Args:
-    case: The case. This process must not have run TensorFlow.
-    core: Which of the cores that this process may use.
+  This process must not have run TensorFlow.
   """
   servers.pin(core)
   tf.disable_eager_execution()

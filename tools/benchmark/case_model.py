@@ -81,9 +81,6 @@ class CaseModel:
         once and kept.
       devices: The first cell's and the last cell's.
       kept: Whether variables start with them, and every step has the same.
-
-    Returns:
-      The inputs, a tensor, and a NestedMap of targets, or None.
     """
     step = tf.zeros_like(step) if kept else step
 
@@ -117,12 +114,7 @@ def variable(data: Any) -> Any:
 
 
 def make(case: Case, batch_norm: Any = None) -> CaseModel:
-  """The model of a case.
-
-  Args:
-    case: The case.
-    batch_norm: Params of another batch norm, for models that have one.
-  """
+  """The model of a case, with another batch norm where it has one."""
   if case.model == 'amoebanet':
     return _amoebanet(case, batch_norm)
   if case.model == 'transformer':

@@ -41,16 +41,7 @@ _TIMEOUT = 300.0
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-  """A case, predicted and measured.
-
-  Attributes:
-    case: The case.
-    predicted_bytes: What each worker should need at its peak.
-    measured_bytes: What it needed, above what it has after a step of a tiny
-      model with the same graph.
-    predicted_seconds: What a step should take.
-    measured_seconds: The median of steps.
-  """
+  """A case; each worker's peak, and the median step, predicted and measured."""
 
   case: Case
   predicted_bytes: tuple[int, ...]
@@ -70,11 +61,7 @@ class Checked:
 
 
 def default_cases(scale: int = 1) -> list[Case]:
-  """Six cases: both families, one and two workers, all policies.
-
-  Args:
-    scale: Divides the sizes, for a quick look.
-  """
+  """Six cases: both families, one and two workers, all policies."""
   image: dict[str, Any] = {'num_ids': 1000, 'optimizer': 'rmsprop'}
   text = {'num_ids': 8192, 'optimizer': 'adam', 'dropout': 0.1}
 
@@ -99,15 +86,7 @@ def default_cases(scale: int = 1) -> list[Case]:
 
 
 def check(cases: Sequence[Case], timed_steps: int) -> list[Checked]:
-  """Predicts and measures cases.
-
-  Args:
-    cases: The cases.
-    timed_steps: Steps of which the median counts, after one that does not.
-
-  Raises:
-    ProcessError: One could not be costed or trained.
-  """
+  """Predicts and measures cases; ProcessError: one could not be trained."""
   found = []
   with fresh.AliveOnly() as alive:
     for case in cases:

@@ -23,13 +23,7 @@ class Parser(argparse.ArgumentParser):
   """The flags of a command; --help shows its text and examples as written."""
 
   def __init__(self, program: str, description: str | None, examples: str):
-    """Makes a parser without flags.
-
-    Args:
-      program: As it is called from the repository's root.
-      description: What the command does.
-      examples: Lines of calls.
-    """
+    """`program` is as called from the root, `examples` are lines of calls."""
     super().__init__(
       program,
       description=description,
@@ -97,11 +91,8 @@ def report(
   Args:
     parser: The command's.
     args: Its flags.
-    measure: Returns text and figures, of `dataclasses.asdict` for instance.
+    measure: Returns text and figures; a MeasuringError makes the status 1.
     note: What else stands above the text.
-
-  Returns:
-    The exit status: 1 for a MeasuringError.
   """
   machine = conditions.now()
   head = conditions.describe(machine) + note

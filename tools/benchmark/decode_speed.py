@@ -1,14 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Times generation, with what attention remembers and without.
-
-```
-  cached    each token passes through the cells once, see models.generation
-  whole     for each token, all tokens so far pass through the pipeline
-```
-
-Both choose the most probable token, so both must give the same text.
-"""
+"""Times generation, with what attention remembers and without."""
 
 import time
 from collections.abc import Callable
@@ -31,16 +23,9 @@ _Run = Callable[[], np.ndarray]
 def measure(
   case: Case, prompt: int, runs: int
 ) -> dict[str, tuple[float, np.ndarray]]:
-  """Times each way of generating.
+  """Each way's shortest time in seconds, after a run, and the ids it gave.
 
-  Args:
-    case: The Transformer; its examples are prompts with what is generated.
-    prompt: Tokens of each prompt.
-    runs: How often each way is timed, after a run not counted.
-
-  Returns:
-    Each way's shortest time in seconds, and the ids that it gave, [rows,
-    prompt + tokens].
+  The case's examples are `prompt` tokens with what is generated.
   """
   cluster = cluster_factory.ForTestingWorker(
     mode='sync',

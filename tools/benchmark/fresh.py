@@ -88,11 +88,7 @@ class OverBudgetError(ProcessError):
 
 
 class Process:
-  """A process with an object in it, whose methods are called from here.
-
-  Attributes:
-    pid: The process's id.
-  """
+  """A process with an object in it, whose methods are called from here."""
 
   def __init__(
     self, make: str, *args: Any, spawned: bool = False, **kwargs: Any
@@ -132,16 +128,10 @@ class Process:
     budget: int | None = None,
     timeout: float = _TIMEOUT,
   ) -> Any:
-    """Calls a method of the object; returns what it returns.
-
-    Args:
-      method: Its name; '' if what makes the object is all there is to call.
-      args: Its arguments.
-      budget: Bytes that the peak of no announced worker may exceed.
-      timeout: Seconds it may take.
+    """Calls a method of the object, or gets what it is made of for ''.
 
     Raises:
-      OverBudgetError: A worker's peak exceeded the budget.
+      OverBudgetError: An announced worker's peak exceeded the budget of bytes.
       ProcessError: It failed, took too long, or the process ended.
     """
     with suppress(BrokenPipeError):
@@ -226,15 +216,9 @@ def call(
   timeout: float = _TIMEOUT,
   **kwargs: Any,
 ) -> Any:
-  """Calls a function in a process of its own; see `Process`.
+  """Calls a function of this full name in a process of its own.
 
-  Args:
-    function: Its module's name and its own.
-    args: Its arguments.
-    spawned: As for `Process`.
-    budget: As for `Process.ask`.
-    timeout: As for `Process.ask`.
-    kwargs: More arguments of the function.
+  For the other arguments see `Process` and its `ask`.
   """
   with Process(function, *args, spawned=spawned, **kwargs) as process:
     return process.ask('', budget=budget, timeout=timeout)

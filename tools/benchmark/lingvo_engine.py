@@ -61,12 +61,6 @@ def pipelining_params(
 ) -> Any:
   """Params of Lingvo's PipeliningLayer for a case.
 
-  Args:
-    case: The case.
-    splits: The first layer of each cell but the first.
-    num_micro_batches: M.
-    name: The layer's name, under which the variables are found.
-
   Raises:
     ValueError: The first cell has nothing but what runs before the pipeline.
   """
@@ -154,11 +148,7 @@ def _channel_class(incarnations: Mapping[str, int]) -> type[sendrecv.Channel]:
 
 @contextlib.contextmanager
 def known_to_channels(target: str) -> Iterator[None]:
-  """Tells Lingvo's channels which processes there are, while the block runs.
-
-  Args:
-    target: The target of sessions that use the processes.
-  """
+  """Tells Lingvo's channels of sessions' processes, while the block runs."""
   own = sendrecv.Channel
   sendrecv.Channel = _channel_class(_incarnations(target))
   try:

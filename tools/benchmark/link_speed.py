@@ -27,8 +27,7 @@ _WARM_UP_RUNS, _RUNS = 3, 20
 def measure(num_workers: int) -> tuple[float, float | None]:
   """Measures workers of its own, each kept to a core.
 
-  Args:
-    num_workers: K. This process must not have run TensorFlow.
+  This process must not have run TensorFlow.
 
   Returns:
     Seconds of a transfer, however small, and bytes a second of it besides; 0
@@ -45,12 +44,9 @@ def measure(num_workers: int) -> tuple[float, float | None]:
 
 
 def speed(empty: float, small: float, large: float) -> tuple[float, float]:
-  """What `measure` returns, by what steps took.
+  """What `measure` returns, by the seconds of steps.
 
-  Args:
-    empty: Seconds of an empty step.
-    small: Of one in which 4 bytes go there and back several times.
-    large: Of one with many bytes in their place.
+  In a small one 4 bytes go there and back several times; in a large one many.
   """
   transfers = 2 * _TURNS
   latency = max(small - empty, 0.0) / transfers

@@ -32,12 +32,9 @@ _HEADER = (
 
 @dataclasses.dataclass(frozen=True)
 class MemoryResult:
-  """One case, measured.
+  """One case; of each cell, its process's peak above its idle level in bytes.
 
-  Attributes:
-    case: The case.
-    peaks: For each cell, the peak of its process above its idle level, bytes.
-    predictions: For each cell, what theory says, see `predict`.
+  And what theory says, see `predict`.
   """
 
   case: Case

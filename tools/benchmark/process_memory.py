@@ -47,11 +47,7 @@ def peak_bytes(pid: int | None = None) -> int:
 
 
 def reset_peak(pid: int | None = None) -> None:
-  """Starts a new peak at what the process has now.
-
-  Raises:
-    OSError: Not allowed, as in some sandboxes.
-  """
+  """Starts a new peak at what the process has now; OSError: not allowed."""
   (_PROC / str(pid or 'self') / 'clear_refs').write_text('5')
 
 

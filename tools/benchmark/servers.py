@@ -27,11 +27,7 @@ def worker_device(task: int) -> str:
 def worker_servers(
   num_workers: int, *, pinned: bool = False
 ) -> Iterator[tuple[list[int], str]]:
-  """Runs workers while the block does.
-
-  Args:
-    num_workers: K.
-    pinned: Whether worker k is kept to core k, in turn if there are fewer.
+  """Runs workers while the block does; pinned ones have a core each, in turn.
 
   Yields:
     The workers' process ids, and the target of sessions that use them. The

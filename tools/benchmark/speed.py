@@ -56,13 +56,7 @@ def measure(
   plan: Plan,
   alive_only: futures.Executor,
 ) -> CaseReport:
-  """Measures the variants of a case.
-
-  Args:
-    case: The case.
-    variants: How it is run.
-    plan: How much is measured.
-    alive_only: Where memory is measured, of several variants at a time.
+  """Measures the variants of a case; the devices' memory in `alive_only`.
 
   Raises:
     ProcessError: The layers cannot be cut so, or a process ended.

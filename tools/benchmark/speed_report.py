@@ -65,14 +65,7 @@ def bound(
 
 @dataclasses.dataclass(frozen=True)
 class CaseReport:
-  """One case's figures.
-
-  Attributes:
-    case: The case.
-    measured: By variant.
-    cuts: By K.
-    num_cores: C.
-  """
+  """One case's figures: by variant, and cuts by K."""
 
   case: Case
   measured: Mapping[Variant, Measured]

@@ -33,12 +33,7 @@ _TITLES = {'ours': TRAINERS['ours'], 'lingvo': "Lingvo's trainer"}
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """A training, timed.
-
-  Attributes:
-    seconds: From the start of its process to the end.
-    stages: What it says of its parts.
-  """
+  """A training, timed from start to end, and what it says of its parts."""
 
   seconds: float
   stages: stage_times.StageTimes
@@ -74,17 +69,7 @@ def _flags(trainer: str, steps: int, devices: int) -> list[str]:
 
 
 def run(trainer: str, model: str, steps: int, devices: int) -> Training:
-  """Trains a model in a process of its own.
-
-  Args:
-    trainer: One of TRAINERS.
-    model: A registered model.
-    steps: How many steps.
-    devices: CPU devices of the pipeline; Lingvo's trainer has one.
-
-  Raises:
-    ProcessError: It failed.
-  """
+  """Trains a registered model by one of TRAINERS; ProcessError: it failed."""
   with tempfile.TemporaryDirectory(prefix='training_times_') as logdir:
     program = [
       *(TRAINERS[trainer], f'--model={model}', f'--logdir={logdir}'),

@@ -53,13 +53,7 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-  """A method with K and M.
-
-  Attributes:
-    method: How to run the model.
-    num_cells: K; 1 without a pipeline.
-    num_micro_batches: M; 1 without a pipeline, and for the naive one.
-  """
+  """A method with K and M: 1 without a pipeline; the naive one has M = 1."""
 
   method: Method
   num_cells: int

@@ -104,12 +104,9 @@ def run_each(
 def update_seconds(
   case: Case, splits: Sequence[int], timed_steps: int
 ) -> float:
-  """The median time of a step that only updates the weights.
+  """The median time of a step that only updates the weights, after one more.
 
-  Args:
-    case: What to run. This process must not have run TensorFlow.
-    splits: The first layer of each cell but the first.
-    timed_steps: How many steps, after one that does not count.
+  This process must not have run TensorFlow.
   """
   tf.disable_eager_execution()
   with servers.worker_servers(case.num_cells, pinned=True) as (_, target):

@@ -22,12 +22,7 @@ _ONE_THREAD = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
 
 
 class OwnWorker:
-  """A variant that TensorFlow runs.
-
-  Attributes:
-    pids: Its processes.
-    version: What is not among the versions of this interpreter's packages.
-  """
+  """A variant that TensorFlow runs."""
 
   version = ''
 

@@ -123,7 +123,7 @@ class PipeliningLayer(base_layer.BaseLayer):
       f'The order of the tasks, one of {SCHEDULE_NAMES}. All but gpipe need '
       'loss_tpl. zb_v, v_half, v_min and interleaved_1f1b have two cells or '
       'more on each device. "auto" looks for the best order. "file:PATH" has '
-      'the order of a file.',
+      'the order of a file. schedules.register_schedule adds names.',
     )
     p.Define(
       'recompute',

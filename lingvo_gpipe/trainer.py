@@ -8,6 +8,7 @@ It has all flags of Lingvo's trainer. To train on K CPU devices in this process:
       --logdir=/tmp/digits --run_locally=cpu --worker_split_size=K
 """
 
+import contextlib
 import sys
 
 from lingvo_gpipe.tracing import trace_flags
@@ -26,11 +27,10 @@ def _load(argv):
   flags.adopt_module_key_flags(trainer_flags)
   flags.adopt_module_key_flags(step_tracer)
   # A model's module may define flags: Lingvo's trainer imports it first, too.
-  try:
-    flags.FLAGS(argv, known_only=True)
-  except (flags.Error, ValueError):
-    pass  # Said when all flags are parsed.
-  else:
+  # It may register a schedule, which no flag can name before.
+  with contextlib.suppress(flags.Error, ValueError):
+    flags.FLAGS(argv, known_only=True)  # Errors are said by the next parsing.
+  if flags.FLAGS.is_parsed():
     if flags.FLAGS.model:
       model_lookup.find_model(flags.FLAGS.model)
     flags.FLAGS.unparse_flags()

@@ -13,9 +13,9 @@ from lingvo.core import base_layer, builder_layers, hyperparams, py_utils
 
 from lingvo_gpipe.schedules import (
   RECOMPUTE_POLICIES,
-  SCHEDULE_NAMES,
   check_name,
   schedule_file,
+  schedule_names,
 )
 
 _ENTRY = re.compile(
@@ -43,7 +43,7 @@ def of_schedule(params: Any) -> None:
         f'{params.name}.schedule is {params.schedule!r}: {error}'
       ) from error
   else:
-    one_of(params, 'schedule', SCHEDULE_NAMES)
+    one_of(params, 'schedule', schedule_names())
   one_of(params, 'recompute', RECOMPUTE_POLICIES)
 
 

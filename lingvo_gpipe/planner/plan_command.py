@@ -62,6 +62,7 @@ class _Request:
 
   def ways(self, work: Any, cells: int) -> list[Any]:
     """The settings to look at, with K cells."""
+    from lingvo_gpipe import schedules
     from lingvo_gpipe.planner import recommend
 
     args = self.args
@@ -75,10 +76,11 @@ class _Request:
     if args.as_registered:
       chosen = (work.num_micro_batches,), (work.schedule,), (work.recompute,)
     for name in chosen[1]:
-      if name not in work.schedules:
+      schedules.check_name(name)
+      if name != 'gpipe' and work.schedules == ('gpipe',):
         raise ValueError(
-          f'--schedule {name!r}: {work.name} can run with '
-          f'{", ".join(work.schedules)}.'
+          f'--schedule {name!r}: {work.name} can run with gpipe alone, as its '
+          'loss is not in the pipeline.'
         )
     return recommend.settings(
       work,

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from lingvo_gpipe.cutting import units
 from lingvo_gpipe.planner import sweep_picture
-from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
+from lingvo_gpipe.schedules import RECOMPUTE_POLICIES
 
 _T = TypeVar('_T')
 
@@ -152,9 +152,10 @@ def _add_ways(group: argparse._ArgumentGroup) -> None:
   )
   add(
     '--schedule',
-    type=_names(SCHEDULE_NAMES),
+    type=lambda text: tuple(text.split(',')),
     default=(),
-    help='Consider only these schedules.',
+    help='Consider only these schedules: names, several with commas, or '
+    'file:PATH.',
   )
   add(
     '--recompute',

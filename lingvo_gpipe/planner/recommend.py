@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
-from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES
+from lingvo_gpipe.schedules import RECOMPUTE_POLICIES
 
 # A step longer by less than this share is as good: what larger micro-batches
 # save on a real device is not in the model.
@@ -78,7 +78,8 @@ def best(forecasts: Sequence[Forecast]) -> Forecast | None:
       one.fullest,
       one.step_time,
       # Of equal ones 1F1B, which never stashes more.
-      -SCHEDULE_NAMES.index(one.setting.schedule),
+      one.setting.schedule != '1f1b',
+      one.setting.schedule,
     ),
   )
 

@@ -2,22 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pipeline schedules: who runs what, in which order. Pure Python.
 
-`make_schedule` builds a schedule by name, `validate` checks one, `simulate`
-times it and `grid` draws it.
+`make_schedule` builds a schedule by name, `register_schedule` gives one of your
+own a name, `validate` checks one, `simulate` times it and `grid` draws it.
 """
 
-import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from lingvo_gpipe.schedules import gpipe as _gpipe
-from lingvo_gpipe.schedules import interleaved as _interleaved
 from lingvo_gpipe.schedules import one_f_one_b as _one_f_one_b
 from lingvo_gpipe.schedules import placement as _placement
+from lingvo_gpipe.schedules import registry as _registry
 from lingvo_gpipe.schedules import schedule_file
-from lingvo_gpipe.schedules import v_shaped as _v_shaped
-from lingvo_gpipe.schedules import zb_h1 as _zb_h1
 from lingvo_gpipe.schedules.best_order import BestOrder, best_order
 from lingvo_gpipe.schedules.forward_only import forward_only as _forward_only
 from lingvo_gpipe.schedules.grid import grid
@@ -30,6 +26,10 @@ from lingvo_gpipe.schedules.recompute import (
   most_recomputed,
   recomputed,
 )
+from lingvo_gpipe.schedules.registry import (
+  SCHEDULE_NAMES,
+  register_schedule,
+)
 from lingvo_gpipe.schedules.schedule_file import read, to_json
 from lingvo_gpipe.schedules.simulate import Timeline, simulate
 from lingvo_gpipe.schedules.stash import device_peak_stash, peak_stash
@@ -38,7 +38,6 @@ from lingvo_gpipe.schedules.task import (
   ScheduleError,
   Task,
   TaskKind,
-  without_frozen,
 )
 from lingvo_gpipe.schedules.validate import validate
 
@@ -66,24 +65,13 @@ __all__ = [
   'place',
   'read',
   'recomputed',
+  'register_schedule',
+  'schedule_names',
   'simulate',
   'to_json',
   'validate',
 ]
 
-_Builder = Callable[[Sequence[int], int, int], Schedule]
-
-_BUILDERS: dict[str, _Builder] = {
-  'gpipe': _gpipe.gpipe,
-  '1f1b': _one_f_one_b.one_f_one_b,
-  'interleaved_1f1b': _interleaved.interleaved_1f1b,
-  'zb_h1': _zb_h1.zb_h1,
-  'zb_v': _v_shaped.zb_v,
-  'v_half': _v_shaped.v_half,
-  'v_min': _v_shaped.v_min,
-}
-
-SCHEDULE_NAMES = (*_BUILDERS, 'auto')
 # Those with whole backward passes and a cell a device: what is compared where
 # all would be too many.
 PLAIN_NAMES = ('gpipe', '1f1b')
@@ -109,7 +97,7 @@ def make_schedule(
   kind by ascending micro-batch.
 
   Args:
-    name: One of SCHEDULE_NAMES, or 'file:PATH' for one that a file has; see
+    name: One of `schedule_names`, or 'file:PATH' for one that a file has; see
       `schedule_file`.
     cell_devices: For each of the K cells in order, the index of its device,
       from 0; see `place`. Under FLEXIBLE_NAMES, cells may share devices in any
@@ -125,7 +113,8 @@ def make_schedule(
 
   Raises:
     ValueError: An argument is not one of the allowed values.
-    ScheduleError: 'auto' finds no order that fits into the costs' memory.
+    ScheduleError: 'auto' finds no order that fits into the costs' memory; or
+      what a file or a user's builder brings cannot run.
   """
   devices, num_micro_batches = _checked(name, cell_devices, num_micro_batches)
   if not 0 <= first_backward <= len(devices):
@@ -135,36 +124,30 @@ def make_schedule(
     )
   if forward_only or first_backward == len(devices):
     return _forward_only(devices, num_micro_batches)
-  if name.startswith(schedule_file.PREFIX):
-    schedule = _from_file(name, devices, num_micro_batches, first_backward)
-    if schedule.forward_only or schedule.first_backward > first_backward:
-      raise ScheduleError(
-        f'{name}: cells that are trained, from cell {first_backward} on, have '
-        'no backward tasks in it. Add them, or freeze these cells.'
-      )
-    return schedule
   _placement.check(name, devices)
   if name == 'auto':
     costs = costs or _equal_costs(devices, num_micro_batches, first_backward)
-    return find_best_order(costs).schedule
-  return _BUILDERS[name](devices, num_micro_batches, first_backward)
-
-
-def _from_file(
-  name: str,
-  devices: Sequence[int],
-  num_micro_batches: int,
-  first_backward: int = 0,
-) -> Schedule:
-  schedule = schedule_file.for_pipeline(
-    name.removeprefix(schedule_file.PREFIX), devices, num_micro_batches
-  )
-  first = max(first_backward, schedule.first_backward)
-  rows = without_frozen(schedule.device_tasks, first)
-  schedule = dataclasses.replace(
-    schedule, device_tasks=rows, first_backward=first
-  )
+    schedule = find_best_order(costs).schedule
+  elif name in _registry.BUILDERS:
+    build = _registry.BUILDERS[name]
+    schedule = build(devices, num_micro_batches, first_backward)
+  else:
+    schedule = _registry.trained_from(
+      name, _brought(name, devices, num_micro_batches), first_backward
+    )
   validate(schedule)
+  return schedule
+
+
+def _brought(
+  name: str, devices: Sequence[int], num_micro_batches: int
+) -> Schedule:
+  """What a file or a user's builder has, as it is."""
+  if not name.startswith(schedule_file.PREFIX):
+    return _registry.build_registered(name, devices, num_micro_batches)
+  path = name.removeprefix(schedule_file.PREFIX)
+  schedule = schedule_file.read(path)
+  _registry.check_sizes(path, schedule, devices, num_micro_batches)
   return schedule
 
 
@@ -176,7 +159,7 @@ def find_best_order(problem: OrderProblem) -> BestOrder:
     ScheduleError: No order fits into the memory that there is.
   """
   named = []
-  for name, build in _BUILDERS.items():
+  for name, build in _registry.BUILDERS.items():
     if _placement.fits(name, problem.cell_devices):
       named.append(
         build(
@@ -231,7 +214,7 @@ def in_flight_limits(
   cells after it. Otherwise it may stay below; `simulate` counts.
 
   Args:
-    name: One of SCHEDULE_NAMES.
+    name: As for `make_schedule`.
     cell_devices: As for `make_schedule`.
     num_micro_batches: M, at least 1.
 
@@ -239,8 +222,8 @@ def in_flight_limits(
     ValueError: An argument is not one of the allowed values.
   """
   devices, most = _checked(name, cell_devices, num_micro_batches)
-  if name.startswith(schedule_file.PREFIX):
-    return list(peak_stash(_from_file(name, devices, most)))
+  if name not in SCHEDULE_NAMES:
+    return list(peak_stash(_counted(name, devices, most)))
   share = len(set(devices)) < len(devices)
   if name == 'gpipe' or (share and name not in ('1f1b', 'zb_h1')):
     return [most] * len(devices)
@@ -261,7 +244,7 @@ def count_recomputed(
   """How many micro-batches each cell recomputes, see `recomputed`.
 
   Args:
-    name: One of SCHEDULE_NAMES.
+    name: As for `make_schedule`.
     cell_devices: As for `make_schedule`.
     num_micro_batches: M, at least 1.
     policy: One of RECOMPUTE_POLICIES.
@@ -279,9 +262,8 @@ def count_recomputed(
   num_cells = len(cell_devices)
   share = len(set(cell_devices)) < num_cells
   is_counted = name != 'auto' and num_cells * num_micro_batches <= _MAX_COUNTED
-  if name.startswith(schedule_file.PREFIX) or (share and is_counted):
-    build = _from_file if name not in SCHEDULE_NAMES else make_schedule
-    schedule = build(name, cell_devices, num_micro_batches)
+  if name not in SCHEDULE_NAMES or (share and is_counted):
+    schedule = _counted(name, cell_devices, num_micro_batches)
     return tuple(map(len, recomputed(schedule, policy)))
   # A cell with a device to itself, and room for one micro-batch between F and
   # B, has nothing to do but that one's backward after its forward.
@@ -290,12 +272,28 @@ def count_recomputed(
   return (most,) * (num_cells - 1) + (0 if is_direct else most,)
 
 
+def _counted(
+  name: str, cell_devices: Sequence[int], num_micro_batches: int
+) -> Schedule:
+  """A schedule to count in; one that is brought need not train all cells."""
+  if name in SCHEDULE_NAMES:
+    return make_schedule(name, cell_devices, num_micro_batches)
+  schedule = _brought(name, cell_devices, num_micro_batches)
+  validate(schedule)
+  return schedule
+
+
+def schedule_names() -> tuple[str, ...]:
+  """All names that there are, registered ones last."""
+  return (*SCHEDULE_NAMES, *_registry.registered)
+
+
 def check_name(name: str) -> None:
   """Raises ValueError if there is no schedule of this name."""
   if str(name).startswith(schedule_file.PREFIX):
     schedule_file.read(name.removeprefix(schedule_file.PREFIX))
     return
-  check_choice('schedule', name, SCHEDULE_NAMES)
+  check_choice('schedule', name, schedule_names())
 
 
 def _checked(

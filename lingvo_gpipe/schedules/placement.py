@@ -14,6 +14,7 @@
 from collections.abc import Sequence
 
 from lingvo_gpipe.schedules import schedule_file
+from lingvo_gpipe.schedules.registry import placed_like
 
 _V_SHAPED = ('zb_v', 'v_half', 'v_min')
 _ROUND_ROBIN = ('interleaved_1f1b',)
@@ -30,7 +31,11 @@ def cells_per_device(schedule: str) -> int:
 
 def is_flexible(schedule: str) -> bool:
   """Whether a schedule can have cells on any devices."""
-  return schedule not in (*_V_SHAPED, *_ROUND_ROBIN)
+  return placed_like.get(schedule, schedule) not in (*_V_SHAPED, *_ROUND_ROBIN)
+
+
+def _is_v_shaped(schedule: str) -> bool:
+  return placed_like.get(schedule, schedule) in _V_SHAPED
 
 
 def place(schedule: str, num_cells: int, num_devices: int) -> tuple[int, ...]:
@@ -46,7 +51,7 @@ def place(schedule: str, num_cells: int, num_devices: int) -> tuple[int, ...]:
     devices = schedule_file.read(path).cell_devices
     if len(devices) == num_cells and max(devices) < num_devices:
       return devices
-  if schedule in _V_SHAPED and not num_cells % 2:
+  if _is_v_shaped(schedule) and not num_cells % 2:
     used = range(num_cells // 2)
     if len(used) <= num_devices:
       return (*used, *reversed(used))
@@ -58,7 +63,7 @@ def fits(schedule: str, cell_devices: Sequence[int]) -> bool:
   num_cells, num_devices = len(cell_devices), max(cell_devices) + 1
   if is_flexible(schedule):
     return True
-  if schedule in _V_SHAPED and num_cells != 2 * num_devices:
+  if _is_v_shaped(schedule) and num_cells != 2 * num_devices:
     return False
   return not num_cells % num_devices and tuple(cell_devices) == place(
     schedule, num_cells, num_devices
@@ -70,7 +75,7 @@ def check(schedule: str, cell_devices: Sequence[int]) -> None:
   if not fits(schedule, cell_devices):
     where = (
       'two cells on each device: k and 2 D - 1 - k on device k of D'
-      if schedule in _V_SHAPED
+      if _is_v_shaped(schedule)
       else 'cell k on device k mod D, and equally many cells on all D devices'
     )
     raise ValueError(

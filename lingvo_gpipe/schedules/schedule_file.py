@@ -18,7 +18,6 @@ the device waits. Its B is a whole backward pass; I and W are one in two.
 import csv
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from lingvo_gpipe.schedules.task import (
@@ -133,27 +132,3 @@ def _task(
     )
   kind = match['kind'].replace('I', 'B')
   return Task(TaskKind(kind), int(match['cell']), int(match['micro_batch']))
-
-
-def for_pipeline(
-  path: str,
-  cell_devices: Sequence[int],
-  num_micro_batches: int,
-) -> Schedule:
-  """Reads a schedule, and checks that it is for a pipeline's sizes.
-
-  Raises:
-    ScheduleError: It is for other cells, devices or micro-batches.
-  """
-  schedule = read(path)
-  for what, of_file, of_pipeline in (
-    ('micro-batches', schedule.num_micro_batches, num_micro_batches),
-    ('cells', schedule.num_cells, len(cell_devices)),
-    ('cells on devices', list(schedule.cell_devices), list(cell_devices)),
-  ):
-    if of_file != of_pipeline:
-      raise ScheduleError(
-        f'{path}: the schedule is for {what} {of_file}, but the pipeline has '
-        f'{of_pipeline}.'
-      )
-  return schedule

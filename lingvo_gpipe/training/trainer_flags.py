@@ -54,8 +54,9 @@ flags.DEFINE_integer(
 flags.DEFINE_string(
   'schedule',
   None,
-  f"Order of the pipeline's tasks: {', '.join(schedules.SCHEDULE_NAMES)}, or "
-  'file:PATH. Default: as the model says.',
+  f"Order of the pipeline's tasks: {', '.join(schedules.SCHEDULE_NAMES)}, "
+  "file:PATH, or a name that the model's module registers. Default: as the "
+  'model says.',
 )
 flags.register_validator('schedule', _is_schedule)  # type: ignore[no-untyped-call]
 flags.DEFINE_enum(
@@ -114,6 +115,9 @@ def read(argv: list[str]) -> flags.FlagValues | None:
     # What is known has been parsed.
     if _may_be_defined(error.flagname, values['model'].value or ''):
       return None
+  except flags.IllegalFlagValueError:
+    if _may_be_registered(values):
+      return None
   except (flags.Error, ValueError):
     pass  # The caller says that.
   finally:
@@ -167,6 +171,11 @@ def _may_be_defined(flag: str, model: str) -> bool:
     for file in _package(package).rglob('*.py')
   ):
     return True
+  return _is_mentioned(names, model)
+
+
+def _is_mentioned(names: str, model: str) -> bool:
+  """Whether the sources of a model's module may have a text that matches."""
   mention = re.compile(rf'[\'"]{names}[\'"]')
   try:
     return any(
@@ -175,6 +184,14 @@ def _may_be_defined(flag: str, model: str) -> bool:
     )
   except SyntaxError:
     return True  # The import says that, and where.
+
+
+def _may_be_registered(values: flags.FlagValues) -> bool:
+  """Whether the model's module may register the schedule that is asked for."""
+  name, model = values['schedule'].value, values['model'].value
+  if not name or not model or name in schedules.schedule_names():
+    return False
+  return _is_mentioned(re.escape(name), model)
 
 
 def _sources_of(model: str) -> Iterator[str]:

@@ -45,7 +45,6 @@ def test_flags_win_over_the_models_params(capsys):
       [_DIGITS, '--num_partitions=2,x'],
       "--num_partitions: '2,x' is not a list",
     ),
-    ([_DIGITS, '--schedule=zigzag'], "'zigzag' is not a list of gpipe, 1f1b"),
     ([_DIGITS, '--device_speed=fast'], "--device_speed: 'fast' is not a speed"),
     ([_DIGITS, '--sweep=a.txt'], 'files that end in .md'),
     ([_DIGITS, '--sweep', '--largest'], 'not both'),
@@ -66,6 +65,7 @@ def test_wrong_flags_end_with_the_usage_and_status_2(argv, message, capsys):
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
+    ([_DIGITS, '--schedule=zigzag'], "no schedule 'zigzag'; it must be one of"),
     (['image.digits.AmoebaNet'], 'Nearest: image.digits.AmoebaNet'),
     ([_DIGITS, '--num_partitions=9'], '7 layers cannot be cut into 9 cells'),
     ([_DIGITS, '--balance=flop'], "balance is 'flop'"),

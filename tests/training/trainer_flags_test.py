@@ -157,6 +157,15 @@ def test_a_flag_of_the_model_is_not_refused(model):
   assert 'their_package' not in sys.modules
 
 
+def test_a_schedule_that_the_model_may_register_is_not_refused(model):
+  model.write_text("register_schedule('theirs', build)")
+  argv = ['trainer', '--model=their_package.models.Model', '--logdir=x']
+  command.check_flags('trainer', [*argv, '--schedule=theirs'])
+  with pytest.raises(user_error.UserError, match="no schedule 'other'; it mus"):
+    command.check_flags('trainer', [*argv, '--schedule=other'])
+  assert 'their_package' not in sys.modules
+
+
 @pytest.mark.parametrize('line', ['importlib.import_module(x)', 'def'])
 def test_what_cannot_be_read_is_left_to_the_import(model, line):
   model.write_text(line)

@@ -89,9 +89,6 @@ class PipelineCluster(lingvo_cluster._Cluster):
 def check_splits(worker):
   """Checks that the workers' devices can be divided into splits of this size.
 
-  Args:
-    worker: Params of the worker job.
-
   Raises:
     ValueError: if a split would be larger than all devices together, or end in
       the middle of a worker, or the devices don't divide into splits.

@@ -75,11 +75,7 @@ def check(
 
 
 def _turn_dropout_off(params: Any) -> dict[str, int]:
-  """Sets the Params that have a probability of dropping something.
-
-  Returns:
-    How many Params of each name were changed.
-  """
+  """Sets the Params that have a probability of dropping something."""
   changed: collections.Counter[str] = collections.Counter()
   for p in pipeline_params.walk(params):
     for name, value in list(p.IterParams()):

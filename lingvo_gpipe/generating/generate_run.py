@@ -27,10 +27,6 @@ _DATASET = 'Test'
 def generate(log, loading_seconds):
   """Continues the prompt that the flags give, and prints what follows it.
 
-  Args:
-    log: The `RunLog`.
-    loading_seconds: Not used.
-
   Raises:
     UserError: if a flag, the log directory or the model does not serve.
   """

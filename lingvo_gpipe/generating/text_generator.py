@@ -37,7 +37,6 @@ class Continuation:
   """What follows a prompt.
 
   Attributes:
-    text: The text.
     num_tokens: Its number of tokens, that of the end included.
     ended: Whether the model ended it; else it is cut.
   """
@@ -48,12 +47,7 @@ class Continuation:
 
 
 class TextGenerator:
-  """A model with the weights of a checkpoint.
-
-  Attributes:
-    tokenizer: The model's tokenizer.
-    window: How many tokens it sees at once.
-  """
+  """A model with the weights of a checkpoint."""
 
   def __init__(
     self,

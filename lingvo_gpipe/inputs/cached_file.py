@@ -21,10 +21,6 @@ def read_or_make(path: str, make: Callable[[], bytes]) -> bytes:
   Of several processes that want the same file, one makes it and the others
   wait. The file appears with its whole contents or not at all.
 
-  Args:
-    path: The file. Its directory is made if need be.
-    make: Returns the contents.
-
   Raises:
     ValueError: if the file or its directory cannot be used.
   """

@@ -88,9 +88,6 @@ def hold_out(documents: Sequence[str], fraction: float) -> Corpus:
     documents: The documents; their order does not matter.
     fraction: The share of the bytes to hold out, above 0 and below 1.
 
-  Returns:
-    The two parts, each in the order of `documents`.
-
   Raises:
     ValueError: if there are fewer than two different documents.
   """

@@ -141,7 +141,6 @@ def shift_and_mirror(images, shift, mirror):
   """Mirrors images left for right, then moves them.
 
   Args:
-    images: A uint8 tensor [n, height, width].
     shift: int32 [n, 2]: by how many pixels down and to the right.
     mirror: bool [n]: whether to mirror.
 
@@ -200,9 +199,6 @@ def _find(directory, name):
 
 def read_idx(path, num_dimensions):
   """Reads an IDX file, compressed or not; its name tells nothing.
-
-  Returns:
-    A uint8 array with so many dimensions.
 
   Raises:
     ValueError: The file is damaged or another one.

@@ -247,9 +247,7 @@ def places_of_rows(layout, index, present, row_length):
 
   Args:
     layout: Has the attributes of a `packing.RowLayout`, as tensors.
-    index: int64 [batch], the rows.
     present: bool [batch], False for a row that is to be empty.
-    row_length: The length of all rows.
 
   Returns:
     Three int64 tensors [batch, row_length]:

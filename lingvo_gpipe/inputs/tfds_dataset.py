@@ -11,12 +11,7 @@ import lingvo.compat as tf
 
 
 class TfdsDataset:
-  """A prepared data set of images and classes.
-
-  Attributes:
-    name: Its name, as TensorFlow Datasets knows it.
-    num_classes: Number of classes.
-  """
+  """A prepared data set of images and classes."""
 
   def __init__(self, name, data_dir):
     """Finds a data set; whether its data are there shows in `num_examples`.
@@ -63,9 +58,6 @@ class TfdsDataset:
 
     Args:
       split: A split of the data set, or a part: 'train', 'train[:1%]'.
-      host: The number of the input host that reads.
-      num_hosts: The number of input hosts. Each gets its own part.
-      shuffle: Whether to read the files in random order.
       seed: An int64 scalar tensor, determines the order of the files. None:
         any order.
 

@@ -92,10 +92,6 @@ class SentencePieceTokenizer(Tokenizer):
   def __init__(self, model: bytes, origin: str = 'model') -> None:
     """Loads a model.
 
-    Args:
-      model: The model file's contents.
-      origin: Where they come from, for error messages.
-
     Raises:
       ValueError: if they are not such a model.
     """
@@ -144,13 +140,9 @@ def train_sentencepiece(
   the first documents are used.
 
   Args:
-    documents: Texts to train on.
     vocab_size: Number of ids, with three marks, 256 bytes and an id that
       occurs in no text.
     model_type: 'unigram' or 'bpe'.
-
-  Returns:
-    The contents of a model file.
 
   Raises:
     ValueError: if the model type is unknown, or the documents allow no
@@ -200,9 +192,6 @@ def sentencepiece_tokenizer(
   """Returns the tokenizer trained on the documents; trains it only once.
 
   Args:
-    documents: Texts to train on.
-    vocab_size: As of `train_sentencepiece`.
-    model_type: As of `train_sentencepiece`.
     directory: Where models are kept. The file's name tells the documents and
       the settings.
 

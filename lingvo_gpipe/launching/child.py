@@ -45,7 +45,6 @@ class Child:
 
   Attributes:
     name: What to call it, 'worker 0' say.
-    pid: Its process id.
     log_path: The file with its output.
     status: How it ended: its exit status, or minus the signal that killed it;
       None while it runs.
@@ -64,7 +63,6 @@ class Child:
     """Starts it.
 
     Args:
-      name: See the class.
       body: What it does; returns its exit status.
       log_path: Its output is added to this file.
       on_terminal: Whether it has this process's output instead.

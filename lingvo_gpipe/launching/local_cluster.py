@@ -40,12 +40,9 @@ class Settings:
   """What to start.
 
   Attributes:
-    num_workers: Number of worker processes.
     controller: Whether to start Lingvo's controller, which writes summaries.
     evaluation_jobs: Jobs beside the training, such as 'evaler_Test'.
     evaluation_devices: Number of CPU devices of each of these.
-    logdir: Directory with the logs of all processes.
-    trainer_flags: Flags for all of them.
     max_restarts: How often the training may be started again.
     hang_seconds: Silence after which a process counts as hanging.
   """

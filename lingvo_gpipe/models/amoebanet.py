@@ -165,7 +165,6 @@ class AmoebaNetCell(base_layer.BaseLayer):
     """Computes the cell.
 
     Args:
-      theta: A NestedMap with the layer's weights.
       inputs: The previous cell's output, [batch, h, w, input_dim].
       before: The output of the cell before it, [batch, h, w, before_dim], or
         [batch, 2 h, 2 w, before_dim] with `follows_reduction`. None stands
@@ -227,16 +226,7 @@ class AmoebaNetClassifier(base_layer.BaseLayer):
     )
 
   def FProp(self, theta, inputs, before=None):
-    """Maps [batch, h, w, input_dim] to float32 logits [batch, num_classes].
-
-    Args:
-      theta: A NestedMap with the layer's weights.
-      inputs: The last cell's output.
-      before: Not used; taken so that any cell may come before this layer.
-
-    Returns:
-      The logits.
-    """
+    """Maps [batch, h, w, input_dim] to float32 logits [batch, num_classes]."""
     del before
     with tf.name_scope(self.params.name):
       features = tf.reduce_mean(inputs, [1, 2])
@@ -305,9 +295,6 @@ def AmoebaNetB():
 
 def AmoebaNetLayers(p):
   """Params of a network's layers, in order.
-
-  Args:
-    p: `AmoebaNetParams()`, set as wanted.
 
   Returns:
     A list: the stem, num_stem_reductions reduction cells, three equal runs of

@@ -186,11 +186,8 @@ def operation_params(
   """Params of one operation of a cell.
 
   Args:
-    name: Name of the layer in its cell.
     operation: One of OPERATION_NAMES.
-    dim: Channels of input and output.
     stride: 1, or 2 to halve height and width.
-    batch_norm: Params of the batch norm to use.
     drop_path_params: Params of a DropPathLayer that follows the operation, or
       None. It is left out after 'none'.
 

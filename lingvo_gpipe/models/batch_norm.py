@@ -21,7 +21,6 @@ class FusedBatchNormLayer(bn_layers.BatchNormLayer):
     """Normalises `inputs` over all dimensions but the last.
 
     Args:
-      theta: A NestedMap with the layer's weights.
       inputs: A float tensor [batch, height, width, dim].
       paddings: Must be None off TPU: every pixel counts.
 

@@ -42,15 +42,7 @@ class DropPathLayer(base_layer.BaseLayer):
       )
 
   def FProp(self, theta, inputs):
-    """Drops examples of `inputs`.
-
-    Args:
-      theta: Unused, the layer has no weights.
-      inputs: A float tensor [batch, ...].
-
-    Returns:
-      A tensor with shape and dtype of `inputs`.
-    """
+    """Drops examples of `inputs`."""
     p = self.params
     if self.do_eval or p.keep_prob == 1.0:
       return inputs

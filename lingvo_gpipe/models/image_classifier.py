@@ -31,15 +31,7 @@ class ImageClassifier(pipelined_task.PipelinedTask):
     return {'num_samples_in_batch': tf.reduce_sum(weight)}
 
   def Logits(self, theta, images):
-    """Runs the pipeline forward.
-
-    Args:
-      theta: A NestedMap with the task's weights.
-      images: A float tensor [batch, height, width, channels].
-
-    Returns:
-      A float32 tensor [batch, num_classes].
-    """
+    """Runs the pipeline forward."""
     return self.pipeline.FProp(theta.pipeline, images)
 
   def DecodeWithTheta(self, theta, input_batch):

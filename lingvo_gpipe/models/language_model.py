@@ -75,10 +75,6 @@ class LanguageModel(pipelined_task.PipelinedTask):
   def Logits(self, theta, input_batch):
     """Runs the pipeline forward.
 
-    Args:
-      theta: A NestedMap with the task's weights.
-      input_batch: A NestedMap with `ids` and the side inputs.
-
     Returns:
       A tensor [batch, time, vocab_size]: logits of the token that follows.
     """
@@ -90,10 +86,6 @@ class LanguageModel(pipelined_task.PipelinedTask):
 
   def DecodeWithTheta(self, theta, input_batch):
     """Continues the beginning of each row to the row's length.
-
-    Args:
-      theta: A NestedMap with the task's weights.
-      input_batch: See the class; its batch size is static.
 
     Returns:
       A NestedMap: `ids` and `lengths`, see `generation.generate`;

@@ -47,7 +47,6 @@ class ClassificationLoss(base_layer.BaseLayer):
     """Computes the metrics.
 
     Args:
-      theta: Unused, the layer has no weights.
       logits: A float tensor [batch, num_classes].
       targets: A NestedMap with `label`, an int tensor [batch], and `weight`,
         a float tensor [batch]: 1 for an example that counts, 0 for one that
@@ -90,7 +89,6 @@ class LanguageModelLoss(base_layer.BaseLayer):
     """Computes the metrics.
 
     Args:
-      theta: Unused, the layer has no weights.
       logits: A float tensor [batch, time, vocab_size].
       targets: A NestedMap of tensors [batch, time]: `labels`, int, the token
         that follows; `weights`, float, 0 for places that do not count;

@@ -89,11 +89,6 @@ class PipelinedTask(base_model.BaseTask):
   def ComputeLoss(self, theta, predictions, input_batch):
     """Runs the pipeline, in training forward and backward.
 
-    Args:
-      theta: A NestedMap with the task's weights.
-      predictions: Unused.
-      input_batch: See the class.
-
     Returns:
       A pair: metrics {name: (value, weight)}, those of the loss and of
       `Counts`; and an empty dict in place of tensors for single examples.

@@ -57,9 +57,6 @@ def TransformerParams():
 def TransformerLayers(p):
   """Params of the model's layers, in order.
 
-  Args:
-    p: `TransformerParams()`, set as wanted.
-
   Returns:
     A list: 'embedding', 'layer_0' and so on, 'softmax'. In the default state
     of the weights a layer adds little, the less the more layers there are:

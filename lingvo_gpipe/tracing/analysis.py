@@ -28,7 +28,6 @@ class PathStep:
   """A task on the critical path.
 
   Attributes:
-    task: The task.
     waited_for: The task whose end let it start, None for the first.
     transfer: How long the result of that one travelled, in seconds.
     delay: How long it still took from then to its start, in seconds.
@@ -43,11 +42,7 @@ class PathStep:
 
 
 class Analysis:
-  """One step, measured and predicted. Times are in seconds.
-
-  Attributes:
-    measured: The step.
-  """
+  """One step, measured and predicted. Times are in seconds."""
 
   def __init__(self, measured: MeasuredStep):
     self.measured = measured

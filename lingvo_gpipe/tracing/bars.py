@@ -33,15 +33,10 @@ class Bar:
   """A task in a row. Times are in seconds.
 
   Attributes:
-    task: The task.
-    device: The row.
     kind: A key of COLOURS.
-    start: Where it starts.
-    end: Where it ends.
     recompute: How much of it, at its start, is recomputation.
     label: The micro-batch's number, after the cell's where a device has
       several.
-    critical: Whether it is on the critical path.
   """
 
   task: Task
@@ -59,8 +54,6 @@ class Panel:
   """One of the two timelines.
 
   Attributes:
-    title: What it shows.
-    bars: Its tasks.
     row_labels: The devices, each with the share of its time in tasks.
     length: Where its last task ends, in seconds.
   """
@@ -90,12 +83,7 @@ def ticks(length: float, count: int = 10) -> list[float]:
 
 
 def panels(analysis: Analysis, step: int) -> tuple[Panel, Panel]:
-  """The measured timeline, and the one that the simulator predicts.
-
-  Args:
-    analysis: What to show.
-    step: The step's number, for the title.
-  """
+  """The measured timeline, and the one that the simulator predicts."""
   measured, predicted = analysis.measured, analysis.predicted
   length = float(predicted.step_time)
   size, unit = unit_of(measured.length)

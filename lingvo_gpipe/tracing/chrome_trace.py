@@ -41,11 +41,7 @@ Event = dict[str, Any]
 
 
 def chrome_trace(analyses: Mapping[int, Analysis]) -> Event:
-  """Traced steps one after the other, as the object to write as JSON.
-
-  Args:
-    analyses: The steps, by number, ascending.
-  """
+  """Traced steps one after the other, as the object to write as JSON."""
   first = next(iter(analyses.values()))
   events = list(_metadata(first.measured))
   offset = 0.0

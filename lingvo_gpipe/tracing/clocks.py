@@ -45,10 +45,6 @@ def align(
 ) -> dict[str, float]:
   """How much to add to the times of each process, in seconds.
 
-  Args:
-    processes: The processes; the first one's clock stays as it is.
-    messages: What went between them.
-
   Returns:
     A shift for each process. A process that no messages join to the first is
     not shifted.

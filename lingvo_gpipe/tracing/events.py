@@ -67,12 +67,7 @@ class StepEvents:
   transfers: tuple[TransferEvent, ...]
 
   def moved(self, shifts: Mapping[str, float], by: float) -> 'StepEvents':
-    """The events in other times.
-
-    Args:
-      shifts: What to add to the times of a process, 0 if it is not there.
-      by: What to add to all times.
-    """
+    """The events in other times."""
 
     def shift(device: str) -> float:
       return by + shifts.get(process_of(device), 0.0)
@@ -100,7 +95,6 @@ def read(step_stats: Any, started: float) -> StepEvents:
   """Reads a StepStats message.
 
   Args:
-    step_stats: The message, or anything with its fields.
     started: When the client asked for the step, in seconds of the epoch.
   """
   origin = round(started * 1e9)

@@ -55,12 +55,7 @@ zoom.addEventListener('input', () => {
 
 
 def page(traced: TracedPipeline, figures: report.Figures) -> str:
-  """The page, as HTML.
-
-  Args:
-    traced: The pipeline.
-    figures: Its `report.numbers`.
-  """
+  """The page, as HTML."""
   both = bars.panels(traced.shown, traced.shown_step)
   length = max(panel.length for panel in both)
   size, unit = bars.unit_of(length)

@@ -25,10 +25,6 @@ class MeasuredStep:
   """One step of a pipeline. Times are in seconds; the first task starts at 0.
 
   Attributes:
-    schedule: The schedule that ran.
-    devices: The name of each device.
-    start: When each task started.
-    end: When each task ended.
     recompute: How much of a backward task went into running the forward pass
       again; tasks that did not are not there.
     arrival: When the result of the first task was there for the second one,
@@ -83,10 +79,6 @@ def ran(emitted: EmittedSchedule, events: StepEvents) -> bool:
 
 def measured_step(emitted: EmittedSchedule, events: StepEvents) -> MeasuredStep:
   """Finds the tasks among the events of a step.
-
-  Args:
-    emitted: What the graph has of the pipeline.
-    events: The step.
 
   Raises:
     TraceError: A task that has an op is not among the events. Not if that is so

@@ -158,12 +158,7 @@ def verdict(traced: TracedPipeline) -> str:
 
 
 def text(traced: TracedPipeline, figures: Figures) -> str:
-  """The figures for a terminal, some lines.
-
-  Args:
-    traced: The pipeline.
-    figures: Its `numbers`.
-  """
+  """The figures for a terminal, some lines."""
   parts = [
     f'{figures["model"]}, pipeline {figures["pipeline"]}: K = '
     f'{figures["num_cells"]} cells on {figures["num_devices"]} device(s), M = '

@@ -71,14 +71,7 @@ def listeners() -> list['StepTracer']:
 
 
 class StepTracer(StepListener):
-  """Traces `count` steps from number `first` on.
-
-  Args:
-    model: The model's name.
-    first: The first step to trace, 1 for the first of this process.
-    count: How many steps to trace.
-    directory: Where to write; it is made.
-  """
+  """Traces `count` steps from number `first` on."""
 
   def __init__(self, model: str, first: int, count: int, directory: str):
     self._model = model
@@ -107,13 +100,7 @@ class StepTracer(StepListener):
     self._step = step + 1
 
   def run(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Runs a training step, traced if it is one of those.
-
-    Args:
-      run: The session's `run`, with these arguments.
-      *args: Likewise.
-      **kwargs: Likewise.
-    """
+    """Runs a training step, traced if it is one of those."""
     self._steps_run += 1
     if self._steps_run not in self._traced:
       started = time.time()

@@ -11,9 +11,6 @@ from lingvo_gpipe.training import user_error
 def check(values: flags.FlagValues) -> None:
   """Checks what a command line says of tracing.
 
-  Args:
-    values: Its flags, parsed.
-
   Raises:
     UserError: It cannot trace.
   """

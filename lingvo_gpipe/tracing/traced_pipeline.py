@@ -18,15 +18,12 @@ class Setup:
   """What is known of a pipeline besides its trace.
 
   Attributes:
-    model: The model's name.
     name: The pipeline's path in the model.
     layers: For each cell, what it is made of, as text.
-    recompute: The recompute policy.
     loss_inside: Whether the loss is in the last cell.
     num_examples: The examples in a mini-batch, None if not known.
     cut: How the layers were cut, None if their costs are not known.
     num_cores: How many cores this machine lets the devices have.
-    are_cpus: Whether the devices are CPUs.
   """
 
   model: str
@@ -44,8 +41,6 @@ class TracedPipeline:
   """Several traced steps of a pipeline. Figures are medians of the steps.
 
   Attributes:
-    setup: What is known besides.
-    analyses: The steps by their numbers, ascending.
     untraced_seconds: The median of steps just before that were not traced;
       None if there were none.
   """

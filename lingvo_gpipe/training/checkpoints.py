@@ -32,11 +32,7 @@ class CheckpointError(RuntimeError):
 
 
 class DamagedCheckpointError(user_error.UserError):
-  """A checkpoint can't be read, or parts of it are missing.
-
-  Attributes:
-    problem: What is wrong with which, without what to do about it.
-  """
+  """A checkpoint can't be read, or parts of it are missing."""
 
   def __init__(self, path, error):
     self.problem = f'{path} is damaged ({user_error.reason(error)})'
@@ -49,10 +45,6 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
   Lingvo's trainer saves only when the interval has passed, so the steps since
   then would be lost when it ends. And Lingvo's saver restores a weight of any
   shape, which comes to light as an error in some layer.
-
-  Args:
-    train_dir: The directory of the checkpoints.
-    models: As Lingvo has it.
 
   Raises:
     UserError: if the newest checkpoint there is of another model.

@@ -113,20 +113,14 @@ def run(
   """Runs a command from the loading of TensorFlow to its exit status.
 
   Args:
-    name: The command's name, for messages.
-    doc: The text of --help.
     load: A function without arguments that imports what the command needs and
       returns the command: a function of the `RunLog` and of the seconds that
       loading took, called with the flags parsed. It may return an exit status
       of its own.
-    argv: The command line; default: this process's.
     check: A function of the parsed flags that raises a UserError if their
       values are wrong as far as that shows without TensorFlow.
     define: A function without arguments that defines the command's own flags,
       without TensorFlow. Only what `load` imports may define others.
-
-  Returns:
-    The exit status.
   """
   argv = sys.argv if argv is None else argv
   started = time.monotonic()

@@ -19,10 +19,6 @@ def num_usable() -> int:
 def bind_all_threads(cores: set[int], pid: int | str = 'self') -> None:
   """Binds every thread of a process to cores.
 
-  Args:
-    cores: Numbers of cores.
-    pid: The process; 'self' for this one.
-
   Raises:
     OSError: Not allowed, or there is no such process.
   """

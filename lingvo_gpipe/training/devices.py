@@ -42,8 +42,6 @@ class FixedPipeline:
 
   Attributes:
     name: The layer's name; '' if the model names it later.
-    num_cells: K.
-    schedule: The schedule's name.
     reason: What fixes K.
   """
 
@@ -74,12 +72,7 @@ def _fixed(params):
 
 
 def fixed_pipelines(cfg, schedule=None):
-  """The pipelines in a model's Params that fix their number of cells.
-
-  Args:
-    cfg: Params of a model.
-    schedule: The schedule that a flag asks for, None for the Params' own.
-  """
+  """The pipelines in a model's Params that fix their number of cells."""
   found = [
     FixedPipeline(p.name, num_cells, schedule or p.schedule, reason)
     for p in pipeline_params.find_layers(cfg, pipelining_layer.PipeliningLayer)
@@ -100,7 +93,6 @@ def check(pipelines, num_devices, given):
   """Raises UserError if cells would not be on devices as they should.
 
   Args:
-    pipelines: A list of FixedPipeline.
     num_devices: The devices of a pipeline.
     given: The flag that sets it: '--worker_split_size=2'.
   """
@@ -154,9 +146,6 @@ def check_buckets(model):
 
   Sequences of different lengths come in buckets, each with a batch size of its
   own, which is known only when a step runs.
-
-  Args:
-    model: A model that is built for training.
   """
   for task in model.tasks:
     p = task.params.input

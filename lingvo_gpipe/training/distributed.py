@@ -30,9 +30,6 @@ SERVING = ('worker', 'ps', 'input')
 def parse_cluster_spec(text):
   """Reads --cluster_spec, 'job=host:port,host:port@job=host:port'.
 
-  Returns:
-    {job: [host:port, ...]}.
-
   Raises:
     UserError: It isn't of that form, or has an address twice.
   """
@@ -83,16 +80,6 @@ def check_place(spec, job, task):
 
 def start_server(spec, job, task, num_cpus, num_gpus):
   """Starts TensorFlow's server of this process.
-
-  Args:
-    spec: What `parse_cluster_spec` returned.
-    job: This process's job.
-    task: Its number.
-    num_cpus: Number of its CPU devices.
-    num_gpus: Number of its GPUs; 0 leaves them alone.
-
-  Returns:
-    A `tf.distribute.Server`.
 
   Raises:
     UserError: The port can't be had.

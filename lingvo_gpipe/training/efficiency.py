@@ -89,14 +89,7 @@ def _median(values):
 
 
 class StepTimes(listeners.StepListener):
-  """Records how long each step takes, and runs some on one core.
-
-  Args:
-    last_step: The step at which the training ends.
-    core: What binds the process to one core, a `OneCore`.
-    clock: A function that returns seconds.
-    cpu_clock: A function that returns the seconds of core time used so far.
-  """
+  """Records how long each step takes, and runs some on one core."""
 
   def __init__(
     self,

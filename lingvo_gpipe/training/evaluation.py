@@ -32,7 +32,6 @@ class CheckpointFollower:
   """Finds the checkpoints that a job is to run on.
 
   Args:
-    directory: Where the training writes them.
     processed: Paths of those that the job has run on before; the directory may
       have been moved since.
     every: Whether to take all, the oldest first, or only the newest.
@@ -98,14 +97,7 @@ class EvaluationRunner(runners.PipelineRunner):
     self._Follow(sess, runner_fn, runner_dir, every=True)
 
   def _Follow(self, sess, run, directory, *, every):
-    """Runs on checkpoints until that of the last step has had its turn.
-
-    Args:
-      sess: A `tf.Session`.
-      run: A function of the session and a checkpoint's path.
-      directory: The job's own directory, which knows what has been done.
-      every: Whether to run on all checkpoints, or on the newest ones only.
-    """
+    """Runs on checkpoints until that of the last step has had its turn."""
     follower = CheckpointFollower(
       self._train_dir, py_utils.GetProcessedCheckpoints(directory), every
     )

@@ -66,13 +66,7 @@ def check_names(jobs, flag='job'):
 
 
 def check_datasets(model, jobs, flag='job'):
-  """Raises UserError if a model lacks the dataset of one of the flag's jobs.
-
-  Args:
-    model: The model's key in Lingvo's registry.
-    jobs: Names with commas between them.
-    flag: The flag that gives them.
-  """
+  """Raises UserError if a model lacks the dataset of one of the flag's jobs."""
   from lingvo import datasets, model_registry
   from lingvo.core import base_model_params
 

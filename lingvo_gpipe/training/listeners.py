@@ -56,12 +56,7 @@ def _numbers(metrics_dict):
 
 
 class ObservingTrial(base_trial.NoOpTrial):
-  """Tells listeners of the steps and keeps the evaluations.
-
-  Attributes:
-    listeners: They are told of all steps from when they are added.
-    evaluations: A list of `Evaluation`, in the order in which they came.
-  """
+  """Tells listeners of the steps and keeps the evaluations."""
 
   def __init__(self, listeners=()):
     super().__init__()

@@ -31,9 +31,6 @@ def _train_dir(logdir):
 def prepare(logdir):
   """Makes the log directory and checks that it can be written.
 
-  Args:
-    logdir: A path; '' for a fresh directory among the temporary ones.
-
   Returns:
     The directory's absolute path; a URL is left as it is, unchecked.
 
@@ -76,10 +73,6 @@ def check_model(logdir, model):
 @contextlib.contextmanager
 def training(logdir, model):
   """Inside, this process alone trains in the log directory.
-
-  Args:
-    logdir: The directory's path, see `prepare`.
-    model: The model's name, which is noted there.
 
   Raises:
     UserError: Another process trains in it, it can't be written, or its

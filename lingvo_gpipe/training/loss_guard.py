@@ -196,10 +196,6 @@ class LossGuard:
   """Guards the training steps of a model's tasks.
 
   Make it when the graph is complete, before any session runs it.
-
-  Args:
-    model: A Lingvo model with its backward pass.
-    policy: 'stop' or 'skip', what to do about a loss that is not finite.
   """
 
   def __init__(self, model, policy):
@@ -225,14 +221,7 @@ class LossGuard:
         )
 
   def session(self, around_step, *args, **kwargs):
-    """Returns a session whose training steps are guarded.
-
-    Args:
-      around_step: A function that is called in place of the session's `run` for
-        each training step, with it and its arguments; None for none.
-      *args: As for a `tf.Session`.
-      **kwargs: Likewise.
-    """
+    """Returns a session whose training steps are guarded."""
     return _GuardedSession(self, around_step, *args, **kwargs)
 
   def train_op_of(self, fetches):

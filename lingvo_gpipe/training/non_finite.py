@@ -61,11 +61,6 @@ class Origin:
 def find(session, tensors):
   """Finds the first operation whose output is not finite.
 
-  Args:
-    session: A session in whose graph the tensors are.
-    tensors: Tensors; the search starts from the first of them, in the order of
-      computation, that is not finite.
-
   Returns:
     An `Origin`, None if all tensors are finite when they are computed again.
   """
@@ -149,12 +144,7 @@ def _start(order, tensors, states, complete):
 
 
 def in_order(ops, *, control_inputs=True):
-  """`ops` and all that they need, each after what it needs itself.
-
-  Args:
-    ops: Operations.
-    control_inputs: Whether they need what they only wait for.
-  """
+  """`ops` and all that they need, each after what it needs itself."""
   done = {}
   stack = [(op, False) for op in reversed(ops)]
   while stack:

@@ -87,11 +87,7 @@ def constant_weight(weight):
 
 
 class PipelineReport(listeners.StepListener):
-  """Prints the cut and the schedule of each pipeline before the first step.
-
-  Args:
-    stream: Where to print.
-  """
+  """Prints the cut and the schedule of each pipeline before the first step."""
 
   def __init__(self, stream):
     self._stream = stream

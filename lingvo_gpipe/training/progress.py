@@ -53,14 +53,8 @@ class Progress(listeners.StepListener):
   """Shows step, metrics, examples a second and the time still to go.
 
   Args:
-    stream: Where to write; a bar if it is a terminal.
     num_steps: A function that returns the step at which the training ends.
-    line_seconds: Without a terminal: seconds between lines, at least.
     note: A function that returns what else to say, '' for nothing.
-    clock: A function that returns seconds.
-
-  Attributes:
-    last_counts: What the last mini-batch had, {unit: number}.
   """
 
   def __init__(

@@ -34,19 +34,12 @@ class Run:
   """What a run has done.
 
   Attributes:
-    model: The model's name.
     logdir: The directory of everything that was written.
-    log: Path of the file with the log lines.
-    command: The command that the user gave, without flags.
-    num_devices: K.
     stages: {name: seconds} of the run's parts, in order.
-    num_weights: How many weights the model has.
     num_micro_batches: M, None for a model without a pipeline.
     schedule: The schedule's name, None for a model without a pipeline.
-    times: Times of the steps of this run.
     per_step: What a mini-batch has, {'examples': number, 'tokens': number},
       as far as the model says.
-    evaluation: The evaluation on held-out data.
   """
 
   model: str
@@ -72,11 +65,6 @@ class Run:
 
 def train_evaluate_report(log, loading_seconds, more_listeners=list):
   """Trains the model that the flags name, evaluates it, prints a report.
-
-  Args:
-    log: The `RunLog`; it is moved into the log directory.
-    loading_seconds: How long the imports took, for the report.
-    more_listeners: As for `trainer_run.run`.
 
   Raises:
     UserError: A flag, the model's name or the log directory is wrong.

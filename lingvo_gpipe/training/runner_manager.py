@@ -48,8 +48,6 @@ class RunnerManager(inspection.InspectingManager):
   """Creates and starts the runners of a model.
 
   Args:
-    model: The model's key in Lingvo's registry, see `model_lookup`.
-    trial: What follows the runs, see `listeners`.
     devices_flag: What the user knows --worker_split_size as.
   """
 
@@ -288,12 +286,7 @@ class RunnerManager(inspection.InspectingManager):
 
 
 def _run_side_by_side(loops, watch=None):
-  """Calls each of `loops` in a thread; raises the first error at once.
-
-  Args:
-    loops: Functions without arguments.
-    watch: A WorkerWatch whose findings are errors too; None for none.
-  """
+  """Calls each of `loops` in a thread; raises the first error at once."""
   outcomes = queue.SimpleQueue()
 
   def run(loop):

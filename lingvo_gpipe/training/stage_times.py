@@ -41,11 +41,8 @@ class StageTimes:
     loading: Imports and the reading of flags.
     graph: Building model and graph.
     first_step: The first step, in which TensorFlow optimises the graph.
-    more_steps: The number of steps after it.
     median_step: The median of these; 0 if there are none.
-    total: From the command to its end.
     loaded_memory: Resident after loading.
-    peak_memory: The most that was resident.
   """
 
   loading: float
@@ -98,11 +95,6 @@ class StageListener:
   """A `StepListener` that takes the times; make it when all is imported.
 
   A step lasts until the trainer is ready for the next one.
-
-  Args:
-    loading_seconds: How long the imports took.
-    clock: A function that returns seconds.
-    memory: A function that returns this process's peak memory in bytes.
   """
 
   def __init__(

@@ -52,10 +52,6 @@ class SummaryWriter:
   TensorFlow's raises what went wrong at some later call, once, and writes
   nothing from then on, also when there is room again. Here what can't be
   written is left out, with a warning.
-
-  Args:
-    make: A function without arguments that returns a new `FileWriter`.
-    clock: A function that returns seconds.
   """
 
   def __init__(self, make, clock=time.monotonic):
@@ -90,14 +86,7 @@ class SummaryWriter:
 
 
 class RunSummaries(listeners.StepListener):
-  """Writes summaries into the file that the trainer has its own in.
-
-  Args:
-    interval: Seconds between two sets of scalars, at least; the last step has
-      its own.
-    clock: A function that returns seconds.
-    cpu_clock: A function that returns the seconds of core time used so far.
-  """
+  """Writes summaries into the file that the trainer has its own in."""
 
   def __init__(
     self,

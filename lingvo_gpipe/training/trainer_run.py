@@ -47,12 +47,6 @@ KEY_FLAGS = (
 def prepared(log):
   """Inside, the flags' log directory may be used, and Lingvo is set up.
 
-  Args:
-    log: The `RunLog`; it is moved into the log directory.
-
-  Yields:
-    The key of the flags' model in Lingvo's registry.
-
   Raises:
     UserError: The model's name or the log directory is wrong.
   """
@@ -132,8 +126,6 @@ def run(log, loading_seconds, more_listeners=list):
   """Runs the jobs that the flags ask for.
 
   Args:
-    log: The `RunLog`; it is moved into the log directory.
-    loading_seconds: How long the imports took, for a line in the log.
     more_listeners: A function that returns further listeners, called when the
       log directory is known.
 

@@ -15,9 +15,6 @@ class UserError(Exception):
   """A mistake in what a command was given: one line, and no traceback.
 
   The message names the flag or file, its value, and what to do.
-
-  Attributes:
-    exit_status: The status with which the command ends.
   """
 
   exit_status = 2
@@ -29,9 +26,6 @@ def reason(error):
   A session's error starts with the stacks that built the ops that failed; what
   went wrong comes after the last line that names one, and may be a list of root
   errors.
-
-  Args:
-    error: An exception.
   """
   text = str(getattr(error, 'message', '') or error)
   for pattern in (
@@ -53,9 +47,6 @@ def nearest(wrong, names):
 
 def place_in_users_code(error):
   """The line of the user's that `error` comes from.
-
-  Args:
-    error: An exception that was raised.
 
   Returns:
     'file, line 3: the line'; '' if no code but that of installed packages and

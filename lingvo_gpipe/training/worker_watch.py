@@ -34,13 +34,7 @@ class WorkerLostError(user_error.UserError):
 
 
 class WorkerWatch:
-  """Watches the workers of a cluster.
-
-  Args:
-    addresses: 'host:port' of each worker, in order.
-    interval: Seconds between two questions.
-    deadline: Seconds that a worker has to reply.
-  """
+  """Watches the workers of a cluster."""
 
   def __init__(self, addresses, interval=_INTERVAL, deadline=_DEADLINE):
     self._addresses = {
@@ -78,10 +72,6 @@ class WorkerWatch:
   def wait_until_up(self, seconds, say=lambda line: None):
     """Returns when all workers answer.
 
-    Args:
-      seconds: How long to wait for them.
-      say: Is told whom it waits for, a line.
-
     Raises:
       WorkerLostError: Some don't answer by then.
     """
@@ -100,11 +90,7 @@ class WorkerWatch:
         time.sleep(0.2)
 
   def watch(self, on_lost):
-    """Watches from now on, in a thread of its own for each worker.
-
-    Args:
-      on_lost: Called once for a worker that is lost, with a WorkerLostError.
-    """
+    """Watches from now on, in a thread of its own for each worker."""
 
     def loop(name):
       while not self._stopped.wait(self._interval):

@@ -7,6 +7,9 @@ takes by schedule, number of micro-batches and recompute policy; it recommends
 one of these, and says why. The mini-batch stays as the model says; M changes
 the micro-batches. Nothing of the model takes memory, however large it is; with
 --balance=measured one layer of each kind does.
+
+`lingvo_gpipe_plan schedule NAME` draws and times a schedule, without a model:
+see `lingvo_gpipe_plan schedule --help`.
 """
 
 import argparse
@@ -19,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting import units
-from lingvo_gpipe.planner import plan_flags
+from lingvo_gpipe.planner import plan_flags, schedule_command
 
 _PROGRAM = 'lingvo_gpipe_plan'
 
@@ -250,6 +253,9 @@ def _largest(request: _Request) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; returns its exit status."""
+  argv = sys.argv[1:] if argv is None else argv
+  if argv[:1] == ['schedule']:
+    return schedule_command.main(argv[1:])
   parser = plan_flags.parser(_PROGRAM, __doc__)
   args = plan_flags.parse(parser, argv)
   from lingvo_gpipe.training import user_error

@@ -18,8 +18,10 @@ the device waits. Its B is a whole backward pass; I and W are one in two.
 import csv
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
+from lingvo_gpipe.schedules.grid import draw
 from lingvo_gpipe.schedules.task import (
   Schedule,
   ScheduleError,
@@ -79,12 +81,7 @@ def _from_json(path: str, text: str) -> Schedule:
       str(fields.get('name', path)),
       int(fields['num_micro_batches']),
       tuple(int(device) for device in fields['cell_devices']),
-      tuple(
-        tuple(
-          _task(path, _IN_JSON, row, i, task) for i, task in enumerate(tasks)
-        )
-        for row, tasks in enumerate(rows)
-      ),
+      tuple(map(tuple, _tasks(path, _IN_JSON, rows))),
       int(fields.get('first_backward', 0)),
     )
   except ScheduleError:
@@ -96,14 +93,10 @@ def _from_json(path: str, text: str) -> Schedule:
 
 
 def _from_csv(path: str, text: str) -> Schedule:
-  rows = [
-    [
-      _task(path, _IN_CSV, row, i, place.strip())
-      for i, place in enumerate(places)
-      if place.strip()
-    ]
-    for row, places in enumerate(csv.reader(text.splitlines()))
+  places = [
+    [place.strip() for place in row] for row in csv.reader(text.splitlines())
   ]
+  rows = _tasks(path, _IN_CSV, places)
   devices = {
     task.cell: device for device, tasks in enumerate(rows) for task in tasks
   }
@@ -120,15 +113,32 @@ def _from_csv(path: str, text: str) -> Schedule:
   )
 
 
-def _task(
-  path: str, pattern: re.Pattern[str], row: int, place: int, text: str
-) -> Task:
+def _tasks(
+  path: str, pattern: re.Pattern[str], rows: Sequence[Sequence[str]]
+) -> list[list[Task]]:
+  """The tasks of each device; in a CSV file a place may be empty.
+
+  Raises:
+    ScheduleError: A text is no task; it is marked '!' in a grid of all.
+  """
+  may_be_empty = pattern is _IN_CSV
+  for device, texts in enumerate(rows):
+    for place, text in enumerate(texts):
+      if not (pattern.fullmatch(text) or (may_be_empty and not text)):
+        example = '0F1' if may_be_empty else 'F0.1'
+        marked = [list(row) for row in rows]
+        marked[device][place] = f'!{text}'
+        labels = [f'device {d}' for d in range(len(rows))]
+        raise ScheduleError(
+          f'{path}: {text!r}, place {place} of device {device}, is no task '
+          f'such as {example}. It is marked !:\n'
+          + draw(labels, marked, focus=place)
+        )
+  return [[_task(pattern, text) for text in texts if text] for texts in rows]
+
+
+def _task(pattern: re.Pattern[str], text: str) -> Task:
   match = pattern.fullmatch(text)
-  if match is None:
-    example = 'F0.1' if pattern is _IN_JSON else '0F1'
-    raise ScheduleError(
-      f'{path}: {text!r}, place {place} of device {row}, is no task such as '
-      f'{example}.'
-    )
+  assert match
   kind = match['kind'].replace('I', 'B')
   return Task(TaskKind(kind), int(match['cell']), int(match['micro_batch']))

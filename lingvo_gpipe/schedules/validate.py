@@ -3,7 +3,7 @@
 """Checks that a schedule can run and keeps the rules all schedules keep."""
 
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lingvo_gpipe.schedules import task as task_lib
 from lingvo_gpipe.schedules.grid import draw
@@ -12,6 +12,7 @@ _FORWARD = task_lib.TaskKind.FORWARD
 _BACKWARD = task_lib.TaskKind.BACKWARD
 _WEIGHT_GRADIENT = task_lib.TaskKind.WEIGHT_GRADIENT
 _MARK = '!'
+_MISSING = '?'
 _MAX_FINDINGS = 8
 
 # A task's place: (device, position in the device's row).
@@ -32,7 +33,8 @@ def validate(schedule: task_lib.Schedule) -> None:
 
   Raises:
     ScheduleError: With all that is wrong of the first kind in this list, and
-      the schedule as a grid in which the tasks at fault are marked '!'.
+      the schedule as a grid in which the tasks at fault are marked '!', and
+      those that are missing '?'.
   """
   _check_shape(schedule)
   _check_places(schedule)
@@ -111,6 +113,7 @@ def _check_complete(schedule: task_lib.Schedule) -> None:
   present = {task for tasks in schedule.device_tasks for task in tasks}
   kinds = {task.kind for task in present} | {_FORWARD}
   findings = []
+  absent: dict[int, list[task_lib.Task]] = collections.defaultdict(list)
   if _WEIGHT_GRADIENT in kinds and _BACKWARD not in kinds:
     findings.append('There are weight-gradient tasks, but no backward tasks.')
   for kind in sorted(kinds):
@@ -122,12 +125,13 @@ def _check_complete(schedule: task_lib.Schedule) -> None:
         for m in range(schedule.num_micro_batches)
         if task_lib.Task(kind, cell, m) not in present
       ]
+      absent[device] += [task_lib.Task(kind, cell, m) for m in missing]
       if missing:
         findings.append(
           f'Device {device} lacks {_tasks_text(kind, cell, missing)}.'
         )
   if findings:
-    raise _error(schedule, findings, [])
+    raise _error(schedule, findings, [], absent)
 
 
 def _check_ascending(schedule: task_lib.Schedule) -> None:
@@ -213,8 +217,9 @@ def _error(
   schedule: task_lib.Schedule,
   findings: Sequence[str],
   marks: Iterable[_Place],
+  absent: Mapping[int, Sequence[task_lib.Task]] | None = None,
 ) -> task_lib.ScheduleError:
-  """An error with a grid of the rows, without times."""
+  """An error with a grid of the rows, and what each device lacks."""
   marked = collections.defaultdict(set)
   for device, position in marks:
     marked[device].add(position)
@@ -225,12 +230,17 @@ def _error(
     ]
     for device, tasks in enumerate(schedule.device_tasks)
   ]
-  positions = sorted(set().union(*marked.values()))
+  positions = set().union(*marked.values())
   key = f'; {_MARK} marks tasks at fault' if positions else ''
+  for device, tasks in (absent or {}).items():
+    if tasks:
+      positions.add(len(rows[device]))
+      rows[device] += [f'{_MISSING}{task}' for task in tasks]
+      key = f'; {_MISSING} marks tasks that are missing'
   return task_lib.ScheduleError(
     _message('is not valid', schedule, findings)
     + f'One column a place in the order of the device{key}:\n'
-    + draw(_labels(schedule), rows, focus=positions[0] if positions else None)
+    + draw(_labels(schedule), rows, focus=min(positions, default=None))
   )
 
 

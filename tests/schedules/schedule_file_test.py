@@ -71,6 +71,19 @@ def test_what_is_no_schedule_is_named_with_its_place(text, words, tmp_path):
     schedules.read(path)
 
 
+def test_a_text_that_is_no_task_is_marked_in_a_drawing(tmp_path):
+  path = _file(tmp_path, '0F0,,0B0\n,1F0,1X0\n', 'a.csv')
+  with pytest.raises(schedules.ScheduleError) as raised:
+    schedules.read(path)
+  assert str(raised.value) == (
+    f"{path}: '1X0', place 2 of device 1, is no task such as 0F1. It is marked "
+    '!:\n'
+    '            0    1    2\n'
+    'device 0  0F0    .  0B0\n'
+    'device 1    .  1F0 !1X0'
+  )
+
+
 @pytest.mark.parametrize(
   ('devices', 'num_micro_batches', 'words'),
   [

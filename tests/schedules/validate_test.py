@@ -59,7 +59,14 @@ def test_a_good_schedule_passes(rows):
         'device 1  F1.0  B1.0  F1.1  B1.1     .',
       ],
     ),
-    ([GOOD[0], 'F1.0 B1.0 F1.1'], ['Device 1 lacks B1.1.']),
+    (
+      [GOOD[0], 'F1.0 B1.0 F1.1'],
+      [
+        'Device 1 lacks B1.1.',
+        '? marks tasks that are missing',
+        'device 1  F1.0  B1.0  F1.1 ?B1.1',
+      ],
+    ),
     (['F0.0 F0.1', GOOD[1]], ['Device 0 lacks B0.0, B0.1.']),
     (
       [GOOD[0] + ' B1.1', 'F1.0 B1.0 F1.1'],

@@ -264,11 +264,7 @@ class _Named(tp.Linear):
 
   builds: ClassVar[list] = []
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('number', 0, '')
-    return p
+  PARAMS = {'number': 0}
 
   @classmethod
   def CostParams(cls, p):

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small layers that hold what TensorFlow's graph optimiser likes to rewrite."""
 
+import declared
 import lingvo.compat as tf
-from lingvo.core import base_layer, py_utils
+from lingvo.core import py_utils
 
 # Elementwise functions of x, by name.
 ELEMENTWISE = {
@@ -29,29 +30,17 @@ ELEMENTWISE = {
 }
 
 
-class Layer(base_layer.BaseLayer):
+class Layer(declared.Layer):
   """Base class: a float tensor [batch, ..., width] to one of the same shape."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('width', 0, 'The last dimension of the input.')
-    return p
-
-  def AddWeight(self, name, shape, **kwargs):
-    self.CreateVariable(
-      name,
-      py_utils.WeightParams(shape, py_utils.WeightInit.Gaussian(0.3)),
-      **kwargs,
-    )
+  PARAMS = {'width': 0}
+  DEVIATION = 0.3
 
 
 class Dense(Layer):
   """x + tanh(x w)."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    self.AddWeight('w', [self.params.width] * 2)
+  WEIGHTS = {'w': ['width', 'width']}
 
   def FProp(self, theta, x):
     return x + tf.tanh(_times(x, theta.w))
@@ -60,12 +49,8 @@ class Dense(Layer):
 class Chain(Layer):
   """Elementwise functions of x: added, multiplied, or one after another."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('ops', (), 'Keys of ELEMENTWISE.')
-    p.Define('combine', 'sum', "'sum', 'product' or 'nest'.")
-    return p
+  # Keys of ELEMENTWISE; 'sum', 'product' or 'nest'.
+  PARAMS = {'ops': (), 'combine': 'sum'}
 
   def FProp(self, theta, x):
     p = self.params
@@ -84,10 +69,7 @@ class Chain(Layer):
 class ManyUses(Layer):
   """The input, a weight and a product of both are each used several times."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    self.AddWeight('w', [self.params.width] * 2)
-    self.AddWeight('scale', [self.params.width])
+  WEIGHTS = {'w': ['width', 'width'], 'scale': ['width']}
 
   def FProp(self, theta, x):
     y = _times(x, theta.w)
@@ -99,15 +81,8 @@ class ManyUses(Layer):
 class Loop(Layer):
   """A weight applied in a tf.while_loop."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('trips', 2, 'How many times.')
-    return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    self.AddWeight('w', [self.params.width] * 2)
+  PARAMS = {'trips': 2}
+  WEIGHTS = {'w': ['width', 'width']}
 
   def FProp(self, theta, x):
     def step(i, y):
@@ -126,16 +101,8 @@ class Loop(Layer):
 class Branch(Layer):
   """A tf.cond: by a weight, or by the micro-batch's numbers."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('by_data', False, 'Whether the data decide.')
-    return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    self.AddWeight('w', [self.params.width] * 2)
-    self.AddWeight('scale', [self.params.width])
+  PARAMS = {'by_data': False}
+  WEIGHTS = {'w': ['width', 'width'], 'scale': ['width']}
 
   def FProp(self, theta, x):
     decides = x if self.params.by_data else theta.scale
@@ -149,13 +116,13 @@ class Branch(Layer):
 class Frozen(Layer):
   """A frozen weight, an unused one, and a gradient that is stopped."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    width = self.params.width
-    self.AddWeight('w', [width, width])
-    self.AddWeight('unused', [width])
-    self.AddWeight('stopped', [width])
-    self.AddWeight('frozen', [width, width], trainable=False)
+  WEIGHTS = {
+    'w': ['width', 'width'],
+    'unused': ['width'],
+    'stopped': ['width'],
+    'frozen': ['width', 'width'],
+  }
+  FROZEN = ('frozen',)
 
   def FProp(self, theta, x):
     y = _times(x, theta.frozen) + tf.stop_gradient(x * theta.stopped)
@@ -172,15 +139,8 @@ class Stopped(Layer):
 class Lookup(Layer):
   """Adds rows of a table, by numbers found in x: a sparse gradient."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('twice', False, 'Whether the table is used twice.')
-    return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    self.AddWeight('table', [5, self.params.width])
+  PARAMS = {'twice': False}
+  WEIGHTS = {'table': [5, 'width']}
 
   def FProp(self, theta, x):
     ids = tf.cast(tf.stop_gradient(2.0 * tf.abs(x[..., 0])), tf.int32) % 5
@@ -206,16 +166,8 @@ class Pieces(Layer):
 class Windows(Layer):
   """What is done in windows of images [batch, height, 2, width]."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('op', 'pool', 'A key of `_WINDOW_OPS`.')
-    return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    self.AddWeight('w', [3, 3, *[self.params.width] * 2])
-    self.AddWeight('bias', [self.params.width])
+  PARAMS = {'op': 'pool'}
+  WEIGHTS = {'w': [3, 3, 'width', 'width'], 'bias': ['width']}
 
   def FProp(self, theta, x):
     return x + _WINDOW_OPS[self.params.op](theta, x)
@@ -266,10 +218,7 @@ class Reduced(Layer):
 class Transposed(Layer):
   """Works on the transpose of each example's numbers in rows of two."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    self.AddWeight('w', [2, 2])
-    self.AddWeight('b', [2, 1])
+  WEIGHTS = {'w': [2, 2], 'b': [2, 1]}
 
   def FProp(self, theta, x):
     shape = tf.shape(x)
@@ -286,9 +235,7 @@ class Transposed(Layer):
 class AddsLoss(Layer):
   """Adds an auxiliary loss."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    self.AddWeight('w', [self.params.width])
+  WEIGHTS = {'w': ['width']}
 
   def FProp(self, theta, x):
     loss = tf.reduce_mean(tf.square(tf.cast(x * theta.w, tf.float32)))
@@ -297,14 +244,10 @@ class AddsLoss(Layer):
     return x + theta.w
 
 
-class Reshape(base_layer.BaseLayer):
+class Reshape(declared.Layer):
   """Gives each example another shape."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('shape', (), 'Its dimensions.')
-    return p
+  PARAMS = {'shape': ()}
 
   def FProp(self, theta, x):
     return tf.reshape(x, [-1, *self.params.shape])

@@ -11,9 +11,10 @@ Between the two, layers of one argument are wrapped in `OfFirst`.
 
 from typing import Any
 
+import declared
 import lingvo.compat as tf
 from drawn_layers import own_layers
-from lingvo.core import base_layer, py_utils
+from lingvo.core import py_utils
 
 
 class Fork(own_layers.Layer):
@@ -30,9 +31,7 @@ class Fork(own_layers.Layer):
 class Turn(own_layers.Layer):
   """Uses all values, and changes them."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    self.AddWeight('table', [4, self.params.width])
+  WEIGHTS = {'table': [4, 'width']}
 
   def FProp(self, theta, x, y, ids, flags, scalar, none):
     assert none is None
@@ -52,41 +51,24 @@ class Join(own_layers.Layer):
     return x * tf.cast(tf.tanh(scalar), x.dtype) + tf.where_v2(mask, y, x)
 
 
-class OfFirst(base_layer.BaseLayer):
+class OfFirst(declared.Layer):
   """Applies a layer to the first argument and hands on the others."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('body', None, 'Params of the layer.')
-    return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateChild('body', self.params.body)
+  CHILDREN = ('body',)
 
   def FProp(self, theta, x, *others):
     return (self.body.FProp(theta.body, x), *others)
 
 
-class WithPaddings(base_layer.BaseLayer):
+class WithPaddings(declared.Layer):
   """Calls a layer that takes paddings of each row; all are zero but the last.
 
   Its first output, or only one, is returned.
   """
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('body', None, 'Params of the layer.')
-    p.Define('time_major', False, 'Whether it takes [time, batch, ...].')
-    p.Define('channels', False, 'Whether it takes [batch, time, 1, width].')
-    p.Define('attention', False, 'Whether it takes query, key and value.')
-    return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateChild('body', self.params.body)
+  CHILDREN = ('body',)
+  # It takes [time, batch, ...]; [batch, time, 1, width]; query, key and value.
+  PARAMS = {'time_major': False, 'channels': False, 'attention': False}
 
   def FProp(self, theta, x):
     p = self.params
@@ -112,18 +94,10 @@ class WithPaddings(base_layer.BaseLayer):
     return y
 
 
-class Embedding(base_layer.BaseLayer):
+class Embedding(declared.Layer):
   """An embedding layer of Lingvo's, by the FProp that not all of them have."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('body', None, 'Params of the embedding layer.')
-    return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateChild('body', self.params.body)
+  CHILDREN = ('body',)
 
   def FProp(self, theta, ids):
     return self.body.EmbLookup(theta.body, ids)

@@ -4,6 +4,7 @@
 
 import dataclasses
 
+import declared
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
@@ -19,12 +20,6 @@ from lingvo_gpipe import named_layers
 WIDTH = tiny_pipeline.WIDTH
 BATCH = 7  # In micro-batches of 2, 2, 2 and 1.
 Linear = tiny_pipeline.Linear
-
-
-def add_weight(layer, name, shape):
-  layer.CreateVariable(
-    name, py_utils.WeightParams(shape, py_utils.WeightInit.Gaussian(0.5))
-  )
 
 
 def linear_batch(size=BATCH):
@@ -43,9 +38,7 @@ class LossWithoutTargets(base_layer.BaseLayer):
 
 
 class WithUnusedWeight(Linear):
-  def __init__(self, params):
-    super().__init__(params)
-    add_weight(self, 'unused', [2])
+  WEIGHTS = {'unused': [2]}
 
 
 def convolution_batch(size=BATCH):
@@ -71,12 +64,10 @@ def _takers():
   return subs
 
 
-class Masked(named_layers.NamedValueLayer):
+class Masked(declared.Layer, named_layers.NamedValueLayer):
   """Adds x w, masked, and a row of w if ids are given."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    add_weight(self, 'w', [WIDTH, WIDTH])
+  WEIGHTS = {'w': [WIDTH, WIDTH]}
 
   def FProp(self, theta, x):
     segments = self.Take('segments')
@@ -176,20 +167,12 @@ def _tied_models():
 # -- Tables.
 
 
-class Table(base_layer.BaseLayer):
-  """Looks up ids, [batch, 2], in a table, twice."""
+class Table(declared.Layer):
+  """Looks up ids, [batch, 2], in a table, twice; may multiply by it as well."""
 
   ROWS = 50
-
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('dense_too', False, 'Whether to multiply by the table as well.')
-    return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    add_weight(self, 'table', [self.ROWS, WIDTH])
+  PARAMS = {'dense_too': False}
+  WEIGHTS = {'table': [ROWS, WIDTH]}
 
   def FProp(self, theta, ids):
     x = tf.reduce_sum(tf.nn.embedding_lookup(theta.table, ids), axis=1)
@@ -214,18 +197,11 @@ def table_model(dense_too=False):
 # -- Losses.
 
 
-class WeightedMean(base_layer.BaseLayer):
+class WeightedMean(declared.Layer):
   """A mean by plain division: 0 / 0 if nothing has a weight."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('scale', 1.0, 'Of the loss.')
-    return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    add_weight(self, 'table', [5])
+  PARAMS = {'scale': 1.0}
+  WEIGHTS = {'table': [5]}
 
   def FProp(self, theta, outputs, targets):
     bias = tf.cast(tf.gather(theta.table, targets.ids), tf.float32)
@@ -303,18 +279,11 @@ def _capturing_batch():
   return linear_batch()
 
 
-class Loop(base_layer.BaseLayer):
+class Loop(declared.Layer):
   """Three rounds of tanh(x w), with dropout if it is to be random."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('keep_prob', 1.0, '')
-    return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    add_weight(self, 'w', [WIDTH, WIDTH])
+  PARAMS = {'keep_prob': 1.0}
+  WEIGHTS = {'w': [WIDTH, WIDTH]}
 
   def FProp(self, theta, x):
     def cell(theta, state, inputs):

@@ -9,6 +9,7 @@ crosses every boundary; cut into up to four cells, evenly or not.
 import contextlib
 import dataclasses
 
+import declared
 import lingvo.compat as tf
 import numpy as np
 from lingvo.core import base_layer, cluster_factory, layers, py_utils
@@ -54,17 +55,10 @@ class ConvLayer(base_layer.BaseLayer):
     return image, mean + tf.reduce_mean(hidden, axis=[1, 2]), ids + 1
 
 
-class Loss(base_layer.BaseLayer):
+class Loss(declared.Layer):
   """Cross-entropy, with a weight for each example."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateVariable(
-      'w',
-      py_utils.WeightParams(
-        [_CHANNELS, _CLASSES], py_utils.WeightInit.Gaussian(0.5)
-      ),
-    )
+  WEIGHTS = {'w': [_CHANNELS, _CLASSES]}
 
   def FProp(self, theta, outputs, targets):
     image, mean, _ = outputs

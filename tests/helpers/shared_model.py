@@ -13,11 +13,12 @@ so that shapes tell nothing.
 ```
 """
 
+import declared
 import example_model
 import lingvo.compat as tf
 import numpy as np
 import tiny_pipeline
-from lingvo.core import base_layer, py_utils
+from lingvo.core import py_utils
 
 from lingvo_gpipe import named_layers
 
@@ -31,29 +32,19 @@ SHARED = [
 ]
 
 
-class WithBias(base_layer.BaseLayer):
+class WithBias(declared.Layer):
   """Returns x and a bias for each place."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateVariable(
-      'b',
-      py_utils.WeightParams([1, LENGTH], py_utils.WeightInit.Gaussian(0.5)),
-    )
+  WEIGHTS = {'b': [1, LENGTH]}
 
   def FProp(self, theta, x):
     return x, -theta.b
 
 
-class Attend(named_layers.NamedValueLayer):
+class Attend(declared.Layer, named_layers.NamedValueLayer):
   """Causal attention of [batch, LENGTH, WIDTH], and the bias added."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    shape = [tiny_pipeline.WIDTH] * 2
-    self.CreateVariable(
-      'w', py_utils.WeightParams(shape, py_utils.WeightInit.Gaussian(0.5))
-    )
+  WEIGHTS = {'w': [tiny_pipeline.WIDTH] * 2}
 
   def FProp(self, theta, x, bias):
     scores = tf.einsum('btd,bsd->bts', x, x) + self.Take('causal')
@@ -62,15 +53,10 @@ class Attend(named_layers.NamedValueLayer):
     return x + bias[..., tf.newaxis], bias
 
 
-class Loss(base_layer.BaseLayer):
+class Loss(declared.Layer):
   """Cross-entropy, each example with the weight of its class."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    shape = [tiny_pipeline.WIDTH, CLASSES]
-    self.CreateVariable(
-      'w', py_utils.WeightParams(shape, py_utils.WeightInit.Gaussian(0.5))
-    )
+  WEIGHTS = {'w': [tiny_pipeline.WIDTH, CLASSES]}
 
   def FProp(self, theta, outputs, targets):
     x, bias = outputs

@@ -11,28 +11,23 @@ has three parts: two sparse, one dense.
 ```
 """
 
+import declared
 import example_model
 import lingvo.compat as tf
 import numpy as np
 import tiny_pipeline
-from lingvo.core import base_layer, py_utils
+from lingvo.core import base_layer
 
 from lingvo_gpipe import named_layers
 
 VOCAB, LENGTH, BATCH = 6, 4, 5
 
 
-class Embed(base_layer.BaseLayer):
+class Embed(declared.Layer):
   """Ids of [batch, LENGTH] to vectors."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateVariable(
-      'table',
-      py_utils.WeightParams(
-        [VOCAB, tiny_pipeline.WIDTH], py_utils.WeightInit.Gaussian(0.7)
-      ),
-    )
+  WEIGHTS = {'table': [VOCAB, tiny_pipeline.WIDTH]}
+  DEVIATION = 0.7
 
   def FProp(self, theta, ids):
     return tf.gather(theta.table, ids)

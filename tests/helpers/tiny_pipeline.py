@@ -5,6 +5,7 @@
 Smaller than the model of pipeline_testing; any layer can be put into it.
 """
 
+import declared
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
@@ -22,15 +23,10 @@ from lingvo_gpipe import pipelining_layer
 WIDTH = 3
 
 
-class Linear(base_layer.BaseLayer):
+class Linear(declared.Layer):
   """x w + x, of [batch, WIDTH]."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateVariable(
-      'w',
-      py_utils.WeightParams([WIDTH, WIDTH], py_utils.WeightInit.Gaussian(0.5)),
-    )
+  WEIGHTS = {'w': [WIDTH, WIDTH]}
 
   def FProp(self, theta, x):
     return x + tf.matmul(x, theta.w)

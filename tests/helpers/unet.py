@@ -9,10 +9,11 @@
 ```
 """
 
+import declared
 import example_model
 import lingvo.compat as tf
 import numpy as np
-from lingvo.core import base_layer, py_utils
+from lingvo.core import py_utils
 
 from lingvo_gpipe import named_layers
 
@@ -22,16 +23,10 @@ BYTES_A = SIZE * SIZE * CHANNELS * 4
 BYTES_B = SIZE * SIZE // 4 * CHANNELS * 4
 
 
-class Conv(base_layer.BaseLayer):
-  """tanh of a convolution; with stride 2, or to twice the size."""
+class Conv(declared.Layer):
+  """tanh of a convolution; with stride 2, or `up` to twice the size."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('inputs', CHANNELS, 'Channels of the input.')
-    p.Define('stride', 1, '')
-    p.Define('up', False, 'Whether to double height and width.')
-    return p
+  PARAMS = {'inputs': CHANNELS, 'stride': 1, 'up': False}
 
   def __init__(self, params):
     super().__init__(params)

@@ -5,6 +5,7 @@
 import contextlib
 import re
 
+import declared
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
@@ -12,7 +13,7 @@ import pytest
 import tiny_pipeline
 import unet
 from example_model import Batch, inside, outside
-from lingvo.core import base_layer, layers, optimizer, py_utils
+from lingvo.core import layers, optimizer, py_utils
 
 from lingvo_gpipe import named_layers
 from lingvo_gpipe.pipeline import plain_run
@@ -21,20 +22,14 @@ _NAMES = ('a', 'b', 'c', 'd')
 _M = 4
 
 
-class Adapted(base_layer.BaseLayer):
+class Adapted(declared.Layer):
   """x w + x a b + x, with a matrix w, and a and b of rank 1."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    width = tiny_pipeline.WIDTH
-    for name, shape in (
-      ('w', [width, width]),
-      ('adapter_a', [width, 1]),
-      ('adapter_b', [1, width]),
-    ):
-      self.CreateVariable(
-        name, py_utils.WeightParams(shape, py_utils.WeightInit.Gaussian(0.5))
-      )
+  WEIGHTS = {
+    'w': [tiny_pipeline.WIDTH, tiny_pipeline.WIDTH],
+    'adapter_a': [tiny_pipeline.WIDTH, 1],
+    'adapter_b': [1, tiny_pipeline.WIDTH],
+  }
 
   def FProp(self, theta, x):
     low = tf.matmul(tf.matmul(x, theta.adapter_a), theta.adapter_b)

@@ -5,6 +5,7 @@
 import dataclasses
 import functools
 
+import declared
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
@@ -62,14 +63,10 @@ def test_names_that_are_none_of_the_inputs():
     _MODEL.step(shared_inputs=[*shared_model.SHARED, 'inputs.mask'])
 
 
-class _MaskedSum(base_layer.BaseLayer):
+class _MaskedSum(declared.Layer):
   """x w, summed over places as a mask says."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateVariable(
-      'w', py_utils.WeightParams([3, 3], py_utils.WeightInit.Gaussian(0.5))
-    )
+  WEIGHTS = {'w': [3, 3]}
 
   def FProp(self, theta, x, mask):
     x = tf.einsum('btd,de->bte', x, theta.w)

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import types
 
+import declared
 import lingvo.compat as tf
 import local_training
 import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline
-from lingvo.core import base_layer, py_utils
+from lingvo.core import py_utils
 
 from lingvo_gpipe.training import loss_guard
 
@@ -62,14 +63,10 @@ def test_a_skipped_step_changes_no_variable(local_run, warnings):
   assert any(np.any(skipped[name] != after[name]) for name in before)
 
 
-class Table(base_layer.BaseLayer):
+class Table(declared.Layer):
   """Looks up ids, [batch], in a table."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    shape = [5, tiny_pipeline.WIDTH]
-    init = py_utils.WeightInit.Gaussian()
-    self.CreateVariable('table', py_utils.WeightParams(shape, init))
+  WEIGHTS = {'table': [5, tiny_pipeline.WIDTH]}
 
   def FProp(self, theta, ids):
     return tf.gather(theta.table, ids)

@@ -17,13 +17,8 @@ _NAN_AT_STEP = 2
 class Copying(tiny_pipeline.Linear):
   """Copies its weights every third step, from the third on."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    shape = [tiny_pipeline.WIDTH, tiny_pipeline.WIDTH]
-    init = py_utils.WeightInit.Constant(0.0)
-    self.CreateVariable(
-      'target', py_utils.WeightParams(shape, init), trainable=False
-    )
+  WEIGHTS = {'target': [tiny_pipeline.WIDTH, tiny_pipeline.WIDTH]}
+  FROZEN = ('target',)
 
   def PostTrainingStepUpdate(self):
     return tf.cond(

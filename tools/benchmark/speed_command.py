@@ -16,7 +16,6 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from lingvo_gpipe import schedules
 from lingvo_gpipe.training import cores
 from tools.benchmark import (
   cases,
@@ -37,12 +36,11 @@ _DEFAULT_VARIANTS = (
   *('naive', 'plain', 'plain-all_cores'),
   *('torch-1f1b-always', 'torch-1f1b-never'),
 )
-_DEFAULT_RECOMPUTE = ('always', 'never')
 _EXAMPLES = f"""\
   {_PROGRAM}                        the tables in docs/benchmark.md
   {_PROGRAM} --case=tiny            does everything run? in a minute
   {_PROGRAM} --case=transformer --cells=2,4 --micro_batches=4,8,16 \\
-      --schedules=1f1b --recompute=never --json=/tmp/lm.json
+      --variants=lingvo,ours-1f1b-never --json=/tmp/lm.json
   {_PROGRAM} --case=wide,long --variants=lingvo,ours-gpipe-always --runs=3
 """
 
@@ -59,20 +57,10 @@ def _parser() -> command.Parser:
   for name, what in (('cells', 'K'), ('micro_batches', 'M')):
     what += ", several with commas. Default: the case's own."
     flag(name, (), what, command.numbers)
-  for name, what, values, default in (
-    ('schedules', 'Schedules', schedules.SCHEDULE_NAMES, schedules.PLAIN_NAMES),
-    ('recompute', 'Policies', schedules.RECOMPUTE_POLICIES, _DEFAULT_RECOMPUTE),
-  ):
-    what = (
-      f'{what}, with commas, of all engines that have a choice: '
-      f'{", ".join(values)}. If only the other flag is there: '
-      f'{",".join(default)}.'
-    )
-    flag(name, (), what, one_of(values))
   what = (
-    'Variants, with commas, in place of --schedules and --recompute: lingvo, '
-    'naive, plain, plain-all_cores, ours-SCHEDULE-RECOMPUTE, '
-    f'torch-SCHEDULE-RECOMPUTE. Default: {",".join(_DEFAULT_VARIANTS)}.'
+    'Variants, with commas: lingvo, naive, plain, plain-all_cores, '
+    'ours-SCHEDULE-RECOMPUTE, torch-SCHEDULE-RECOMPUTE. Default: '
+    f'{",".join(_DEFAULT_VARIANTS)}.'
   )
   flag('variants', (), what, one_of(tuple(variants.METHODS)))
   what = 'An interpreter that has torch. Without it PyTorch is left out.'
@@ -106,21 +94,10 @@ def _methods(args: argparse.Namespace) -> tuple[list[variants.Method], str]:
   """The methods, and a line on those that are left out.
 
   Raises:
-    ValueError: Flags contradict each other.
+    ValueError: PyTorch is asked for, and cannot be run.
   """
-  if not (args.schedules or args.recompute):
-    names = args.variants or _DEFAULT_VARIANTS
-    methods = [variants.METHODS[name] for name in names]
-  elif args.variants:
-    raise ValueError(
-      '--variants names schedules and policies itself: use it without '
-      '--schedules and --recompute.'
-    )
-  else:
-    methods = variants.methods_with(
-      args.schedules or schedules.PLAIN_NAMES,
-      args.recompute or _DEFAULT_RECOMPUTE,
-    )
+  names = args.variants or _DEFAULT_VARIANTS
+  methods = [variants.METHODS[name] for name in names]
   own = [m for m in methods if m.engine != 'torch']
   if args.torch_python or own == methods:
     return methods, ''

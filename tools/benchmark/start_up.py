@@ -7,7 +7,7 @@ Models with next to no work in them, so that what is left is overhead: an MLP of
 layers, with and without a pipeline. Seconds are CPU seconds of all threads of a
 process of its own for each; all are measured in turn, and medians are shown.
 Then how much memory a process keeps of each graph that it builds, runs and
-drops, and of each shape that a tf.function is traced for.
+drops.
 """
 
 import statistics
@@ -21,14 +21,9 @@ from tools.benchmark.variants import METHODS, Method, Variant, expand
 
 _EXAMPLES = """\
   tools/start_up.py
-  tools/start_up.py --rows 1 --graphs 0 --shapes 0 --rounds 5
+  tools/start_up.py --rows 1 --graphs 0 --rounds 5
 """
 
-# What a process keeps something of, as reports call it.
-_KEPT = {
-  'graph': 'graph built, run and dropped',
-  'function': 'shape of a tf.function',
-}
 _SMALL = Case('small', 'mlp', 4, 16, 16, 2, 4)
 
 # A model with one K and M, and the ways to run it; ours first.
@@ -83,12 +78,14 @@ def measure(rows: Sequence[Row], rounds: int) -> Starts:
   }
 
 
-def measure_small(what: str, *args: Any) -> dict[str, float]:
-  """What `start_up_worker` finds of a small model, pipelined and not."""
-  command.say(' x '.join(map(str, (what, *args))))
+def measure_kept(number: int) -> list[float]:
+  """Bytes that a process keeps of each of many graphs, 2 or more.
+
+  They are of a small model, with a pipeline and without.
+  """
+  command.say(f'{number} graphs')
   _, variants = row(_SMALL, 'ours', 'plain')
-  found = (_ask(what, _SMALL, variant, *args) for variant in variants)
-  return dict(zip(('pipeline', 'plain'), found, strict=True))
+  return [_ask('graph', _SMALL, variant, number) for variant in variants]
 
 
 def _ask(what: str, *args: Any) -> Any:
@@ -97,29 +94,15 @@ def _ask(what: str, *args: Any) -> Any:
   return fresh.call(function, *args, spawned=True)
 
 
-def as_text(
-  rows: Sequence[Row],
-  starts: Starts,
-  kept: Sequence[Mapping[str, Any]],
-  eager: Mapping[str, float] | None,
-) -> str:
-  """The tables; the arguments are what was measured of which rows."""
-  parts = []
-  if rows:
-    header = ['model', 'K', 'M', 'building', 'first step', 'both', 'a step']
-    parts += [
-      "CPU seconds, ours / Lingvo's = ratio:",
-      table(header, [_row(row, starts) for row in rows]),
-    ]
+def as_text(rows: Sequence[Row], starts: Starts, kept: Sequence[float]) -> str:
+  """The table of rows, and a line of what is kept of a graph, if anything."""
+  header = ['model', 'K', 'M', 'building', 'first step', 'both', 'a step']
+  lines = ["CPU seconds, ours / Lingvo's = ratio:", '']
+  lines.append(table(header, [_row(row, starts) for row in rows]))
   if kept:
-    header = ['kept of each', 'number', 'pipeline, MB', 'plain, MB']
-    parts.append(table(header, [_kept_row(**k) for k in kept]))
-  if eager:
-    parts.append(
-      f'An eager step: {eager["pipeline"]:.3f} s of CPU, {eager["plain"]:.3f} '
-      's without a pipeline.'
-    )
-  return '\n\n'.join(parts)
+    ours, plain = (f'{size / 2**20:.2f} MB' for size in kept)
+    lines += ['', f'Kept of each graph: {ours}, without a pipeline {plain}.']
+  return '\n'.join(lines)
 
 
 def _row(row: Row, starts: Starts) -> list[str]:
@@ -143,13 +126,6 @@ def _compared(values: Sequence[float], digits: int) -> str:
   return f'{text} = {values[0] / values[1]:.2f}'
 
 
-def _kept_row(
-  what: str, number: int, pipeline: float, plain: float
-) -> list[str]:
-  sizes = [f'{size / 2**20:.2f}' for size in (pipeline, plain)]
-  return [_KEPT[what], str(number), *sizes]
-
-
 def _parser() -> command.Parser:
   parser = command.Parser('tools/start_up.py', __doc__, _EXAMPLES)
   flag = parser.flag
@@ -157,9 +133,8 @@ def _parser() -> command.Parser:
   what = 'Which rows of the table, as numbers from 1 with commas.'
   flag('rows', numbers, what, command.numbers)
   flag('graphs', 200, 'Graphs in one process; 0 for none.')
-  flag('shapes', 40, 'Shapes in one tf.function; 0: none, and no eager step.')
   flag('rounds', 3, 'How often each start is measured.')
-  parser.outputs('tables')
+  parser.outputs()
   return parser
 
 
@@ -172,20 +147,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   def found() -> tuple[str, dict[str, Any]]:
     starts = measure(rows, args.rounds)
-    kept = [
-      {'what': what, 'number': number, **measure_small(what, number)}
-      for what, number in zip(_KEPT, (args.graphs, args.shapes), strict=True)
-      if number
-    ]
-    eager = measure_small('eager') if args.shapes else None
+    kept = measure_kept(args.graphs) if args.graphs else []
     figures = {
       'starts': [
         {'model': model, 'variant': variant, **start}
         for (model, variant), start in starts.items()
       ],
       'kept': kept,
-      'eager_step': eager,
     }
-    return as_text(rows, starts, kept, eager), figures
+    return as_text(rows, starts, kept), figures
 
   return command.report(parser, args, found)

@@ -75,27 +75,21 @@ class Variant:
     return self.method.engine != 'plain-all_cores'
 
 
-def methods_with(
-  schedule_names: Sequence[str], policies: Sequence[str]
-) -> list[Method]:
-  """All engines; those with a choice for each schedule and policy."""
-  chosen = itertools.product(('ours', 'torch'), schedule_names, policies)
-  return [
-    *(Method(engine, *how) for engine, how in _FIXED.items()),
-    # PyTorch recomputes always or never, here with a cell a device.
-    *(
-      Method(*m)
-      for m in chosen
-      if m[::2] != ('torch', 'except_last')
-      and (m[0] == 'ours' or m[1] in schedules.PLAIN_NAMES)
-    ),
-  ]
-
-
 METHODS = {
   method.name: method
-  for method in methods_with(
-    schedules.SCHEDULE_NAMES, schedules.RECOMPUTE_POLICIES
+  for method in (
+    *(Method(engine, *how) for engine, how in _FIXED.items()),
+    *itertools.starmap(
+      Method,
+      itertools.product(
+        ['ours'], schedules.SCHEDULE_NAMES, schedules.RECOMPUTE_POLICIES
+      ),
+    ),
+    # PyTorch recomputes always or never, here with a cell a device.
+    *itertools.starmap(
+      Method,
+      itertools.product(['torch'], schedules.PLAIN_NAMES, ['always', 'never']),
+    ),
   )
 }
 

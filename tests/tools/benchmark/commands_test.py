@@ -59,10 +59,12 @@ def test_speed_is_shown_and_written(asked, capsys, files, tmp_path):
   readme = tmp_path / 'README.md'
   readme.write_text(f'a\n{_BEGIN}\nold\n{_END}\nb\n')
   arguments = ['--case=wide', '--variants=lingvo,ours-1f1b-never']
-  arguments += ['--rounds=2', '--cells=2,4', '--readme', str(readme), *files]
+  arguments += ['--rounds=2', '--cells=2,4', '--no_memory', *files]
+  arguments += ['--readme', str(readme)]
   assert speed_command.main(arguments) == 0
   [(name, plan, of_case)] = asked
-  assert (name, plan.rounds, len(of_case)) == ('wide', 2, 4)
+  assert (name, plan.rounds, plan.memory) == ('wide', 2, False)
+  assert len(of_case) == 4
   found, text = _read(files)
   first = found['cases'][0]['variants'][0]
   assert (first['name'], first['step_median']) == ('lingvo', 2)
@@ -71,17 +73,6 @@ def test_speed_is_shown_and_written(asked, capsys, files, tmp_path):
   wanted = f'a\n{_BEGIN}\n\n{text.strip()}\n\n{_END}\nb\n'
   assert readme.read_text() == wanted
   assert text.strip() in capsys.readouterr().out.replace('\n\n\n', '\n\n')
-
-
-def test_schedules_and_policies_choose_variants(asked):
-  arguments = ['--case=transformer', '--schedules=1f1b', '--no_memory']
-  assert speed_command.main([*arguments, '--recompute=except_last']) == 0
-  [(name, plan, of_case)] = asked
-  assert name == 'transformer'
-  assert not plan.memory
-  assert [v.method.name for v in of_case if v.method.engine == 'ours'] == [
-    'ours-1f1b-except_last'
-  ]
 
 
 def test_the_peer_takes_an_interpreter_that_is_not_shown(
@@ -128,12 +119,6 @@ def test_memory_is_shown_and_written(monkeypatch, capsys, files):
     (speed_command, ['--one_core_steps=-1'], '-1 must be 0 or more'),
     (speed_command, ['--cells=2,x'], '--cells: 2,x: use whole numbers'),
     (speed_command, ['--micro_batches=7'], 'micro_batches has 7'),
-    (speed_command, ['--schedules=none'], 'none is none of gpipe'),
-    (
-      speed_command,
-      ['--variants=lingvo', '--recompute=never'],
-      'without --schedules and --recompute',
-    ),
     (
       speed_command,
       ['--readme=/none.md'],

@@ -19,7 +19,7 @@ def test_starts_are_measured_and_shown_beside_lingvos(
   rows = [None, start_up.row(case, 'ours', 'lingvo')]
   monkeypatch.setattr(start_up, 'all_rows', lambda: rows)
   path = tmp_path / 'found.json'
-  arguments = ['--rows=2', '--graphs=0', '--shapes=0', '--rounds=1']
+  arguments = ['--rows=2', '--graphs=0', '--rounds=1']
   arguments += [f'--json={path}']
   assert start_up.main(arguments) == 0
   found = json.loads(path.read_text())['starts']
@@ -34,10 +34,10 @@ def test_starts_are_measured_and_shown_beside_lingvos(
 
 
 def test_a_small_model_without_a_pipeline_keeps_next_to_nothing_of_a_graph():
-  found = start_up.measure_small('graph', 4)
+  pipeline, plain = start_up.measure_kept(4)
   # A graph has a few MB.
-  assert found['plain'] < 2 * 2**20
-  assert found['pipeline'] > -(2**20)
+  assert plain < 2 * 2**20
+  assert pipeline > -(2**20)
 
 
 def test_the_report_compares_with_what_comes_second():
@@ -48,9 +48,7 @@ def test_the_report_compares_with_what_comes_second():
     way: dict(zip(('building', 'first', 'step'), seconds, strict=True))
     for way, seconds in zip(ways, times, strict=True)
   }
-  kept = [{'what': 'graph', 'number': 20, 'pipeline': 2**21, 'plain': 2**19}]
-  eager = {'pipeline': 0.25, 'plain': 0.5}
-  text = start_up.as_text([row, *others], starts, kept, eager)
+  text = start_up.as_text([row, *others], starts, [2**21, 2**19])
   cells = [
     [cell.strip() for cell in line.split('|')[1:-1]]
     for line in text.splitlines()
@@ -62,8 +60,7 @@ def test_the_report_compares_with_what_comes_second():
   ]
   assert cells[3] == ['transformer', '4', '32', '1.0', '1.5', '2.5', '0.125']
   assert cells[4][1:3] == ['none', '']
-  assert cells[-1][1:] == ['20', '2.00', '0.50']
-  assert 'An eager step: 0.250 s of CPU, 0.500 s without' in text
+  assert 'Kept of each graph: 2.00 MB, without a pipeline 0.50 MB.' in text
 
 
 @pytest.mark.parametrize('argument', ['--rows=8', '--rows=x', '--graphs=x'])

@@ -26,26 +26,11 @@ from lingvo_gpipe.training import command, jobs, logs, user_error
 
 def _parser(name):
   parser = command.ArgumentParser(
-    prog=name,
-    usage='%(prog)s [options] -- [trainer flags]',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    # Flags of the trainer may begin alike.
-    allow_abbrev=False,
+    name, usage='%(prog)s [options] -- [trainer flags]', description=__doc__
   )
-  add = parser.add_argument
-  add(
-    '--workers',
-    type=command.at_least(1),
-    default=2,
-    help='worker processes (default 2)',
-  )
-  add(
-    '--devices_per_worker',
-    type=command.at_least(1),
-    default=1,
-    help='CPU devices of each worker (default 1)',
-  )
+  add, number = parser.add_argument, parser.number
+  number('--workers', 2, 'worker processes')
+  number('--devices_per_worker', 1, 'CPU devices of each worker')
   add(
     '--controller',
     action=argparse.BooleanOptionalAction,
@@ -60,25 +45,11 @@ def _parser(name):
     help="a job to run during training: 'evaler_Test', 'decoder_Test'; may be "
     'given several times',
   )
-  add(
-    '--evaluation_devices',
-    type=command.at_least(1),
-    default=1,
-    help='CPU devices of each such job (default 1)',
-  )
-  add(
-    '--max_restarts',
-    type=int,
-    default=10,
-    help='how often the training may be restarted (default 10)',
-  )
-  add(
-    '--hang_seconds',
-    type=command.at_least(1),
-    default=20,
-    help='seconds without output after which a process counts as hanging '
-    '(default 20)',
-  )
+  number('--evaluation_devices', 1, 'CPU devices of each such job')
+  what = 'how often the training may be restarted'
+  number('--max_restarts', 10, what, least=0)
+  what = 'seconds without output after which a process counts as hanging'
+  number('--hang_seconds', 20, what)
   add(
     '--open_ports',
     action='store_true',

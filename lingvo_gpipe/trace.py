@@ -62,36 +62,24 @@ def _parser(name: str) -> argparse.ArgumentParser:
     name,
     description=__doc__,
     epilog=_EXAMPLES,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
     usage=f'{name} --model=MODEL [options] [-- trainer flags]',
-    allow_abbrev=False,
   )
   add = parser.add_argument
   add('--model', required=True, help='a registered model')
-  add(
-    '--steps',
-    type=command.at_least(1),
-    default=3,
-    help='how many steps to trace (default 3)',
-  )
-  add(
+  parser.number('--steps', 3, 'how many steps to trace')
+  parser.number(
     '--warmup_steps',
-    type=command.at_least(0),
-    default=4,
-    help='steps before the traced ones, of which the first optimises the graph '
-    '(default 4)',
+    4,
+    'steps before the traced ones, of which the first optimises the graph',
+    least=0,
   )
   add(
     '--devices',
     type=command.at_least(1),
     help='CPU devices of each process (default: 2, with --workers 1)',
   )
-  add(
-    '--workers',
-    type=command.at_least(0),
-    default=0,
-    help='worker processes for the pipeline (default 0: only this process)',
-  )
+  what = 'worker processes for the pipeline; 0: only this process'
+  parser.number('--workers', 0, what, least=0)
   add('--out', default='trace', help="where to write (default: 'trace')")
   add(
     '--tensorboard',
@@ -133,12 +121,7 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def trainer_flags(args: argparse.Namespace, logdir: str) -> list[str]:
-  """The trainer's flags for what was asked, but where its devices are.
-
-  Args:
-    args: The parsed command line.
-    logdir: A directory of the trainer's own.
-  """
+  """The trainer's flags for what was asked, but where its devices are."""
   flags = [
     f'--model={args.model}',
     f'--logdir={logdir}',

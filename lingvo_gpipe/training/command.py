@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -30,10 +30,24 @@ FLAGS = flags.FLAGS
 class ArgumentParser(argparse.ArgumentParser):
   """For commands with flags of argparse: says what is wrong in one line."""
 
+  def __init__(self, prog: str, **kwargs: Any):
+    super().__init__(
+      prog,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      # Flags of the trainer may begin alike.
+      allow_abbrev=False,
+      **kwargs,
+    )
+
   def error(self, message: str) -> NoReturn:
     """Ends the program."""
     message = message.removesuffix('.')
     self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
+
+  def number(self, name: str, default: int, text: str, least: int = 1) -> None:
+    """Adds a flag for a whole number, `least` or more."""
+    text += f' (default {default})'
+    self.add_argument(name, type=at_least(least), default=default, help=text)
 
 
 def at_least(least: int) -> Callable[[str], int]:

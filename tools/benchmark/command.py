@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from lingvo_gpipe.training.command import at_least
 from tools.benchmark import conditions, process_memory
 
 T = TypeVar('T')
@@ -142,18 +143,6 @@ def import_lingvo() -> None:
 
 
 # -- Kinds of flags.
-
-
-def at_least(least: int) -> Callable[[str], int]:
-  """The kind of whole numbers of which `least` is the smallest."""
-
-  def kind(text: str) -> int:
-    value = int(text)
-    if value < least:
-      raise argparse.ArgumentTypeError(f'{value} must be {least} or more')
-    return value
-
-  return kind
 
 
 positive = at_least(1)

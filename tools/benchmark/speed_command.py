@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from lingvo_gpipe.training import cores
+from lingvo_gpipe.training.command import at_least
 from tools.benchmark import (
   cases,
   command,
@@ -82,7 +83,7 @@ def _add_amounts(result: command.Parser) -> None:
   flag('rounds', 3, 'How often the variants take turns.', positive)
   flag('steps', 2, 'Steps a turn.', positive)
   what = 'Steps a turn on one core; 0 for none.'
-  flag('one_core_steps', 1, what, command.at_least(0))
+  flag('one_core_steps', 1, what, at_least(0))
   result.add_argument(
     '--no_memory',
     action='store_true',

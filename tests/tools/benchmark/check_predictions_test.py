@@ -159,7 +159,7 @@ def test_the_table_and_the_status_say_how_far_it_is(
     (['--cases=7'], 'numbers from 1 to 6'),
     (['--cases=x'], 'whole numbers'),
     (['--cases=0'], 'numbers from 1 to 6'),
-    (['--steps=0'], '0 must be 1 or more'),
+    (['--steps=0'], '0 must be a whole number, 1 or more'),
   ],
 )
 def test_mistakes_are_named(argv, message, capsys):

@@ -115,8 +115,16 @@ def test_memory_is_shown_and_written(monkeypatch, capsys, files):
   [
     (speed_command, ['--case', 'none'], 'none is none of wide, long'),
     (speed_command, ['--variants', 'none'], 'none is none of lingvo'),
-    (speed_command, ['--rounds', '0'], '--rounds: 0 must be 1 or more'),
-    (speed_command, ['--one_core_steps=-1'], '-1 must be 0 or more'),
+    (
+      speed_command,
+      ['--rounds', '0'],
+      '--rounds: 0 must be a whole',
+    ),
+    (
+      speed_command,
+      ['--one_core_steps=-1'],
+      'number, 0 or more',
+    ),
     (speed_command, ['--cells=2,x'], '--cells: 2,x: use whole numbers'),
     (speed_command, ['--micro_batches=7'], 'micro_batches has 7'),
     (
@@ -127,7 +135,11 @@ def test_memory_is_shown_and_written(monkeypatch, capsys, files):
     (memory, ['--schedules', 'none'], 'none is none of gpipe'),
     (memory, ['--micro_batches', '5'], 'not divide'),
     (memory, ['--micro_batches', '0'], 'num_micro_batches is 0'),
-    (memory, ['--num_cells', '0'], '--num_cells: 0 must be 1 or more'),
+    (
+      memory,
+      ['--num_cells', '0'],
+      '--num_cells: 0 must be',
+    ),
   ],
 )
 def test_mistakes_end_with_status_2(capsys, command, arguments, message):

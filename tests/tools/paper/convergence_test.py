@@ -30,7 +30,7 @@ def test_the_picture_has_all_curves(tmp_path):
   [
     ('--cells=1,x', 'use whole numbers'),
     ('--cells=0', 'must be numbers such as 1,2,4'),
-    ('--steps=0', '0 must be 1 or more'),
+    ('--steps=0', 'a whole number, 1 or more'),
     ('--model=lm.pydoc.Transformer', 'lm.pydoc.TransformerBytes'),
   ],
 )

@@ -28,3 +28,16 @@ def _flags_stay_parsed():
   """A command that the test called may have refused its flags."""
   yield
   flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture
+def refused(capsys):
+  """Runs a command that ends with status 2; returns what it says."""
+
+  def run(main, *args):
+    with pytest.raises(SystemExit) as ended:
+      main(*args)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+  return run

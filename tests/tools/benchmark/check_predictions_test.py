@@ -162,8 +162,5 @@ def test_the_table_and_the_status_say_how_far_it_is(
     (['--steps=0'], '0 must be a whole number, 1 or more'),
   ],
 )
-def test_mistakes_are_named(argv, message, capsys):
-  with pytest.raises(SystemExit) as raised:
-    check_predictions.main(argv)
-  assert raised.value.code == 2
-  assert message in capsys.readouterr().err
+def test_mistakes_are_named(argv, message, refused):
+  assert message in refused(check_predictions.main, argv)

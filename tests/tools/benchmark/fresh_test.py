@@ -13,10 +13,6 @@ from fresh_functions import MB
 
 from tools.benchmark import fresh, process_memory
 
-pytestmark = pytest.mark.skipif(
-  not process_memory.available(), reason='/proc takes Linux'
-)
-
 
 @pytest.fixture
 def process():
@@ -83,6 +79,13 @@ def test_deaths_of_workers_and_slowness_are_errors():
     fresh.call('fresh_functions.lose_worker')
   with pytest.raises(fresh.ProcessError, match='more than 0 s'):
     fresh.call('time.sleep', 30, timeout=0.3)
+
+
+def test_a_module_is_run_and_shown_if_it_fails():
+  output, seconds = fresh.run_module('base64', '-h')
+  assert 'usage' in output and seconds > 0
+  with pytest.raises(fresh.ProcessError, match=r'(?s)base64 -y: .* 2\n.*usage'):
+    fresh.run_module('base64', '-y')
 
 
 def test_workers_end_with_the_process_that_started_them():

@@ -7,12 +7,8 @@ import statistics
 
 import pytest
 
-from tools.benchmark import memory, process_memory
+from tools.benchmark import memory
 from tools.benchmark.memory import bottlenecks
-
-pytestmark = pytest.mark.skipif(
-  not process_memory.available(), reason='/proc takes Linux'
-)
 
 _BATCH = 16384
 _MIDDLE = (1, 2)

@@ -9,10 +9,6 @@ import pytest
 
 from tools.benchmark import process_memory
 
-pytestmark = pytest.mark.skipif(
-  not process_memory.available(), reason='/proc takes Linux'
-)
-
 _BYTES = 64 * 2**20
 _PROGRAM = f"""
 from tools.benchmark import process_memory as memory

@@ -3,16 +3,10 @@
 import os
 from concurrent import futures
 
-import pytest
-
-from tools.benchmark import cases, process_memory, speed, variants
+from tools.benchmark import cases, speed, variants
 from tools.benchmark.fresh import ProcessError
 from tools.benchmark.measured import Cut
 from tools.benchmark.speed import Plan
-
-pytestmark = pytest.mark.skipif(
-  not process_memory.available(), reason='/proc takes Linux'
-)
 
 _CASE = cases.TINY_CASES[0]
 _LINGVO, _OURS, _PLAIN = variants.expand(

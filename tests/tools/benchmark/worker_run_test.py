@@ -4,14 +4,8 @@
 
 import contextlib
 
-import pytest
-
 from tools.benchmark import fresh, process_memory, worker_run
 from tools.benchmark.cases import TINY_CASES, Case
-
-pytestmark = pytest.mark.skipif(
-  not process_memory.available(), reason='/proc takes Linux'
-)
 
 
 class _Step:

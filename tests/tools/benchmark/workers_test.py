@@ -10,10 +10,6 @@ from tools.benchmark import cases, process_memory, variants, workers
 from tools.benchmark.fresh import ProcessError
 from tools.benchmark.measured import Cut, WorkerRun
 
-pytestmark = pytest.mark.skipif(
-  not process_memory.available(), reason='/proc takes Linux'
-)
-
 _CASE = cases.TINY_CASES[0]
 _OURS, _TORCH = variants.expand(
   _CASE,

@@ -34,11 +34,8 @@ def test_the_picture_has_all_curves(tmp_path):
     ('--model=lm.pydoc.Transformer', 'lm.pydoc.TransformerBytes'),
   ],
 )
-def test_mistakes_end_with_status_2(argv, message, capsys):
-  with pytest.raises(SystemExit) as ended:
-    convergence_command.main([argv])
-  assert ended.value.code == 2
-  assert message in capsys.readouterr().err
+def test_mistakes_end_with_status_2(argv, message, refused):
+  assert message in refused(convergence_command.main, [argv])
 
 
 def test_two_cells_train_as_one_does(capsys):

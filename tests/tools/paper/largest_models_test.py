@@ -151,7 +151,5 @@ def test_a_failure_is_no_misfit():
     (['--rows', '6'], 'does not divide'),
   ],
 )
-def test_mistakes_are_named(argv, message, capsys):
-  with pytest.raises(SystemExit):
-    largest_models.main(argv)
-  assert message in capsys.readouterr().err
+def test_mistakes_are_named(argv, message, refused):
+  assert message in refused(largest_models.main, argv)

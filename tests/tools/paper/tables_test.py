@@ -99,14 +99,13 @@ def test_one_table_of_some_models(stated, capsys, tmp_path):
     (['--json=/nowhere/x'], '--json=/nowhere/x: there is no such folder'),
   ],
 )
-def test_what_is_not_there_is_an_error(argv, said, capsys):
-  with pytest.raises(SystemExit) as error:
-    tables.main(argv)
-  assert error.value.code == 2
-  assert said in capsys.readouterr().err
+def test_what_is_not_there_is_an_error(argv, said, refused):
+  assert said in refused(tables.main, argv)
 
 
-def test_costs_are_kept_for_the_next_run(stated, monkeypatch, capsys, tmp_path):
+def test_costs_are_kept_for_the_next_run(
+  stated, monkeypatch, capsys, tmp_path, refused
+):
   kept = tmp_path / 'costs.json'
   argv = ['--tables=1', '--models=Transformer13', '--costs', str(kept)]
   assert tables.main(argv) == 0
@@ -120,20 +119,16 @@ def test_costs_are_kept_for_the_next_run(stated, monkeypatch, capsys, tmp_path):
   assert tables.main(argv) == 0
   assert capsys.readouterr().out == first.out
   kept.write_text('{', encoding='utf-8')
-  with pytest.raises(SystemExit) as error:
-    tables.main(argv)
-  assert error.value.code == 2
-  assert 'costs.json is not a file of costs' in capsys.readouterr().err
+  assert 'costs.json is not a file of costs' in refused(tables.main, argv)
 
 
 def test_a_picture_without_matplotlib_is_an_error_before_anything_is_traced(
-  monkeypatch, capsys
+  monkeypatch, refused
 ):
   monkeypatch.setattr(picture, 'is_available', lambda: False)
-  with pytest.raises(SystemExit) as error:
-    tables.main(['--picture', 'x.png'])
-  assert error.value.code == 2
-  assert "pip install 'lingvo_gpipe[pictures]'" in capsys.readouterr().err
+  assert "pip install 'lingvo_gpipe[pictures]'" in refused(
+    tables.main, ['--picture', 'x.png']
+  )
 
 
 def test_a_picture_has_all_that_was_planned(stated, capsys, tmp_path):

@@ -7,7 +7,6 @@ The commands themselves take a minute: tools/worker_table.py --steps 3
 """
 
 import dataclasses
-import subprocess
 
 import pytest
 
@@ -35,23 +34,19 @@ PEAKS = (
 )
 
 
-def _run(monkeypatch, tmp_path, num_workers, output, status=0):
+def _run(monkeypatch, tmp_path, num_workers, output):
   """What `worker_table.run` makes of a command's output."""
   started = []
 
-  def run(command, **kwargs):
-    started.append(command)
-    (logdir,) = (
-      flag.removeprefix('--logdir=')
-      for flag in command
-      if flag.startswith('--logdir=')
-    )
-    (tmp_path / logdir).mkdir(parents=True)
+  def run(module, *flags):
+    started.append(flags)
+    logdir = tmp_path / f'workers_{num_workers}'
+    logdir.mkdir()
     for name in ('log.txt', 'log_trainer_client_0.txt'):
-      (tmp_path / logdir / name).write_text(STAGES.to_text())
-    return subprocess.CompletedProcess(command, status, stdout=output)
+      (logdir / name).write_text(STAGES.to_text())
+    return output, 1.0
 
-  monkeypatch.setattr(subprocess, 'run', run)
+  monkeypatch.setattr(fresh, 'run_module', run)
   monkeypatch.setattr(
     worker_table, 'losses', lambda path: {1: 2.5, 2: 1.25, 3: 0.5}
   )
@@ -82,9 +77,11 @@ def test_one_process_has_all_cells(monkeypatch, tmp_path):
   assert '--worker_split_size=4' in command
 
 
-def test_a_run_that_fails_is_an_error_with_what_it_said(monkeypatch, tmp_path):
-  with pytest.raises(fresh.ProcessError, match=r'(?s)status 2.*what I said'):
-    _run(monkeypatch, tmp_path, 2, 'what I said', status=2)
+def test_a_run_that_says_nothing_is_an_error_with_what_it_said(
+  monkeypatch, tmp_path
+):
+  with pytest.raises(fresh.ProcessError, match=r'(?s)say what.*what I said'):
+    _run(monkeypatch, tmp_path, 2, 'what I said')
 
 
 def test_nothing_is_wrong_with_runs_that_agree(monkeypatch, tmp_path):
@@ -109,8 +106,5 @@ def test_other_losses_and_other_weights_are_named(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
   'args', [['--workers', '3'], ['--workers', 'x'], ['--steps', '1']]
 )
-def test_a_mistake_is_said_at_once(args, capsys):
-  with pytest.raises(SystemExit) as status:
-    worker_table.main(args)
-  assert status.value.code == 2
-  assert ' '.join(args[:1]) in capsys.readouterr().err
+def test_a_mistake_is_said_at_once(args, refused):
+  assert ' '.join(args[:1]) in refused(worker_table.main, args)

@@ -4,6 +4,7 @@
 
 import contextlib
 
+import pytest
 import tensorflow.compat.v1 as tf
 from lingvo.core import cluster_factory, py_utils
 
@@ -18,6 +19,18 @@ def graph_session(do_eval=False, seed=17):
     py_utils.GetOrCreateGlobalStepVar()
     with tf.Session() as session:
       yield session
+
+
+@contextlib.contextmanager
+def refused(message, do_eval=False):
+  """A new graph, in which a ValueError with a message must be raised."""
+  with graph_session(do_eval), pytest.raises(ValueError, match=message):
+    yield
+
+
+def make(cls, **params):
+  """A layer of these Params."""
+  return cls.Params().Set(**{'name': 'layer', **params}).Instantiate()
 
 
 def run(session, fetches):

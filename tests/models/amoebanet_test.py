@@ -240,8 +240,5 @@ def test_refuses_tables_that_make_no_sense(params, message):
     operations=[(0, 'conv_3x3'), (1, 'none')],
     concat=[2],
   )
-  with (
-    layer_testing.graph_session(),
-    pytest.raises(ValueError, match=message),
-  ):
+  with layer_testing.refused(message):
     cell.Set(**params).Instantiate()

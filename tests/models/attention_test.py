@@ -92,8 +92,5 @@ def test_batch_and_time_may_be_unknown():
 @pytest.mark.parametrize('num_heads', [0, 5])
 def test_refuses_heads_that_do_not_divide(num_heads):
   message = f'multiple of num_heads.*model_dim=12 and num_heads={num_heads}'
-  with (
-    layer_testing.graph_session(),
-    pytest.raises(ValueError, match=message),
-  ):
+  with layer_testing.refused(message):
     _layer(num_heads=num_heads)

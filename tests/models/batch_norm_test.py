@@ -23,11 +23,7 @@ def _inputs():
 def _results(layer_class, do_eval, **params):
   """Variables; output, gradients and moving averages after one update."""
   with layer_testing.graph_session(do_eval) as session:
-    layer = (
-      layer_class.Params()
-      .Set(name='bn', dim=3, decay=0.75, **params)
-      .Instantiate()
-    )
+    layer = layer_testing.make(layer_class, dim=3, decay=0.75, **params)
     inputs = tf.constant(_inputs())
     outputs = layer.FPropDefaultTheta(inputs)
     weights = [
@@ -68,11 +64,7 @@ def test_equals_lingvos_batch_norm(do_eval, params):
 
 def test_a_single_pixel_gives_variance_zero_and_no_nan():
   with layer_testing.graph_session() as session:
-    layer = (
-      batch_norm.FusedBatchNormLayer.Params()
-      .Set(name='bn', dim=2, decay=0.5)
-      .Instantiate()
-    )
+    layer = layer_testing.make(batch_norm.FusedBatchNormLayer, dim=2, decay=0.5)
     outputs = layer.FPropDefaultTheta(tf.constant([[[[4.0, -2.0]]]]))
     updates = tf.get_collection(py_utils.BATCH_NORM_UPDATES)
     assert layer_testing.run(session, outputs).tolist() == [[[[0.0, 0.0]]]]
@@ -83,10 +75,8 @@ def test_a_single_pixel_gives_variance_zero_and_no_nan():
 
 def test_statistics_of_bfloat16_activations_are_float32():
   with layer_testing.graph_session() as session:
-    layer = (
-      batch_norm.FusedBatchNormLayer.Params()
-      .Set(name='bn', dim=3, fprop_dtype=tf.bfloat16)
-      .Instantiate()
+    layer = layer_testing.make(
+      batch_norm.FusedBatchNormLayer, dim=3, fprop_dtype=tf.bfloat16
     )
     outputs = layer.FPropDefaultTheta(tf.constant(_inputs()))
     assert outputs.dtype == tf.bfloat16
@@ -97,11 +87,7 @@ def test_statistics_of_bfloat16_activations_are_float32():
 
 def test_refuses_what_it_cannot_do():
   with layer_testing.graph_session():
-    layer = (
-      batch_norm.FusedBatchNormLayer.Params()
-      .Set(name='bn', dim=3)
-      .Instantiate()
-    )
+    layer = layer_testing.make(batch_norm.FusedBatchNormLayer, dim=3)
     with pytest.raises(ValueError, match='paddings'):
       layer.FPropDefaultTheta(tf.zeros(_SHAPE), tf.zeros([6, 5, 4, 1]))
     with pytest.raises(ValueError, match=r'batch, height, width, dim'):

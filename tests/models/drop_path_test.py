@@ -12,9 +12,7 @@ from lingvo_gpipe.models import drop_path
 
 
 def _layer(**params):
-  return (
-    drop_path.DropPathLayer.Params().Set(name='drop', **params).Instantiate()
-  )
+  return layer_testing.make(drop_path.DropPathLayer, **params)
 
 
 def _at_step(step, do_eval=False, examples=4000, **params):
@@ -69,8 +67,5 @@ def test_a_dropped_example_leaves_no_nan():
   ],
 )
 def test_refuses_impossible_params(params, message):
-  with (
-    layer_testing.graph_session(),
-    pytest.raises(ValueError, match=message),
-  ):
+  with layer_testing.refused(message):
     _layer(**params)

@@ -52,10 +52,11 @@ def test_convolution_shapes_and_weights(
 
 def test_depthwise_taps_lie_a_dilation_apart():
   with layer_testing.graph_session() as session:
-    layer = (
-      image_layers.DepthwiseConv2DLayerNoPadding.Params()
-      .Set(name='conv', dim=1, window=(3, 3), dilation=2)
-      .Instantiate()
+    layer = layer_testing.make(
+      image_layers.DepthwiseConv2DLayerNoPadding,
+      dim=1,
+      window=(3, 3),
+      dilation=2,
     )
     image = np.zeros([1, 7, 7, 1], np.float32)
     image[0, 3, 3, 0] = 1.0
@@ -67,10 +68,7 @@ def test_depthwise_taps_lie_a_dilation_apart():
 
 
 def test_dilation_with_a_stride_is_refused():
-  with (
-    layer_testing.graph_session(),
-    pytest.raises(ValueError, match='dilation=2 and stride=2'),
-  ):
+  with layer_testing.refused('dilation=2 and stride=2'):
     image_layers.DepthwiseConv2DLayerNoPadding.Params().Set(
       name='conv', dim=1, dilation=2, stride=2
     ).Instantiate()
@@ -79,10 +77,8 @@ def test_dilation_with_a_stride_is_refused():
 @pytest.mark.parametrize('size', [4, 5])
 def test_factorized_reduction_reads_pixels_one_apart(size):
   with layer_testing.graph_session(do_eval=True) as session:
-    layer = (
-      image_layers.FactorizedReduction.Params()
-      .Set(name='reduce', input_dim=2, output_dim=3)
-      .Instantiate()
+    layer = layer_testing.make(
+      image_layers.FactorizedReduction, input_dim=2, output_dim=3
     )
     image = _image(1, size, size, 2)
     outputs = layer.FPropDefaultTheta(tf.constant(image))
@@ -99,16 +95,11 @@ def test_factorized_reduction_reads_pixels_one_apart(size):
 
 def test_average_does_not_count_the_padding():
   with layer_testing.graph_session() as session:
-    layer = (
-      image_layers.PoolLayer.Params().Set(name='p', pooling='avg').Instantiate()
-    )
+    layer = layer_testing.make(image_layers.PoolLayer, pooling='avg')
     outputs = layer.FPropDefaultTheta(tf.ones([1, 3, 3, 1]))
     assert (layer_testing.run(session, outputs) == 1.0).all()
 
 
 def test_unknown_pooling_is_refused():
-  with (
-    layer_testing.graph_session(),
-    pytest.raises(ValueError, match="'max' or 'avg', got 'sum'"),
-  ):
+  with layer_testing.refused("'max' or 'avg', got 'sum'"):
     image_layers.PoolLayer.Params().Set(name='p', pooling='sum').Instantiate()

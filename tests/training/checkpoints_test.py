@@ -61,15 +61,7 @@ class _Model:
 
 
 @pytest.fixture
-def eager_off():
-  eager = py_utils.IsEagerMode()
-  py_utils.SetEagerMode(False, test_mode=True)
-  yield
-  py_utils.SetEagerMode(eager, test_mode=True)
-
-
-@pytest.fixture
-def trained(tmp_path, eager_off):
+def trained(tmp_path, graph_mode):
   """A directory with checkpoints of steps 1 to 4, of which three are kept."""
   model = _Model(tmp_path)
   for _ in range(4):
@@ -210,7 +202,7 @@ def test_that_the_last_checkpoint_cannot_be_written_is_an_error(
     model.run_step()
 
 
-def test_the_last_step_is_saved_whatever_the_interval(tmp_path, eager_off):
+def test_the_last_step_is_saved_whatever_the_interval(tmp_path, graph_mode):
   model = _Model(tmp_path, save_interval_steps=100)
   for _ in range(MAX_STEPS):
     model.run_step()

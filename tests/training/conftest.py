@@ -4,6 +4,7 @@ import io
 
 import local_training
 import pytest
+from lingvo.core import py_utils
 
 from lingvo_gpipe.training import logs
 
@@ -13,6 +14,15 @@ def local_run(tmp_path):
   """Flags and cluster of a run over two CPU devices; the log directory."""
   with local_training.settings(tmp_path):
     yield tmp_path
+
+
+@pytest.fixture
+def graph_mode():
+  """Lingvo's eager mode is off."""
+  eager = py_utils.IsEagerMode()
+  py_utils.SetEagerMode(False, test_mode=True)
+  yield
+  py_utils.SetEagerMode(eager, test_mode=True)
 
 
 @pytest.fixture

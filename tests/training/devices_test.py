@@ -9,7 +9,7 @@ import pytest
 import tiny_pipeline as tiny
 from lingvo.core import base_input_generator, hyperparams, py_utils
 
-from lingvo_gpipe import schedules, sequential_layer
+from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.training import devices, user_error
 
 
@@ -69,13 +69,6 @@ def test_a_schedule_with_several_cells_on_a_device_needs_no_more():
     _model(net=_sequential(num_partitions=4)), 'interleaved_1f1b'
   )
   devices.check([found], 2, '')
-
-
-@pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
-def test_these_schedules_have_one_cell_on_a_device(schedule):
-  assert schedule in schedules.SCHEDULE_NAMES
-  with pytest.raises(user_error.UserError):
-    devices.check(_fixed(schedule), 3, '')
 
 
 # -- Buckets of sequences.

@@ -102,11 +102,3 @@ def test_stretches_lie_apart_and_inside(num_steps):
     edges += [stretch.start, stretch.stop]
   edges.append(num_steps)
   assert all(b - a >= 3 for a, b in itertools.pairwise(edges))
-
-
-@pytest.mark.parametrize(
-  ('micro_batches', 'cells', 'bound'),
-  [(8, 2, 8 / 9), (1, 4, 0.25), (32, 1, 1.0)],
-)
-def test_bound(micro_batches, cells, bound):
-  assert efficiency.bound(micro_batches, cells) == bound

@@ -41,13 +41,6 @@ def package(tmp_path, monkeypatch):
       del sys.modules[name]
 
 
-def test_a_model_is_imported_by_its_name(package):
-  package('lookup_a.images')
-  assert model_lookup.find_model('lookup_a.images.Small') == (
-    'lookup_a.images.Small'
-  )
-
-
 def test_the_key_that_lingvo_mangles_is_found_by_the_name(package):
   package('lookup_params.images')
   assert model_lookup.find_model('lookup_params.images.Large') == (

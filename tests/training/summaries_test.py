@@ -27,10 +27,8 @@ class _Writer:
 
 
 @pytest.fixture
-def runner():
+def runner(graph_mode):
   """Stands for a trainer with a pipeline of two cells, its graph built."""
-  eager = py_utils.IsEagerMode()
-  py_utils.SetEagerMode(False, test_mode=True)
   with pt.cluster(2), tf.Graph().as_default():
     py_utils.GetOrCreateGlobalStepVar()
     layer = tp.with_loss(tp.linear('a', 'b'), schedule='1f1b').Instantiate()
@@ -43,7 +41,6 @@ def runner():
       summary_writer=_Writer(),
       params=types.SimpleNamespace(train=train),
     )
-  py_utils.SetEagerMode(eager, test_mode=True)
 
 
 def test_the_schedule_is_an_image_and_its_bubble_a_number(runner):

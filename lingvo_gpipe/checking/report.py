@@ -68,9 +68,11 @@ class Report:
     else:
       largest = max(way.largest for way in self.ways)
       ways = ', '.join(f'({way.name})' for way in self.ways)
+      names = self.ways[0].differences
+      num_metrics = sum(name.startswith('metric ') for name in names)
       lines.append(
         f'No difference from the plain layers in {ways}: gradients of all '
-        f'layers and {self._num_metrics()} metrics agree to {largest:.0e}.'
+        f'layers and {num_metrics} metrics agree to {largest:.0e}.'
       )
     why = self._why()
     if why:
@@ -79,10 +81,6 @@ class Report:
     if notes:
       lines += ['', 'Note:', *(f'- {line}.' for line in notes)]
     return '\n'.join(lines)
-
-  def _num_metrics(self) -> int:
-    names = self.ways[0].differences
-    return sum(name.startswith('metric ') for name in names)
 
   def _table(self) -> str:
     """The differences: a row for each layer or metric, a column for a way."""

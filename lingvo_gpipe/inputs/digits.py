@@ -15,7 +15,7 @@ import numpy as np
 from lingvo.core import py_utils
 from sklearn import datasets
 
-from lingvo_gpipe.inputs import resident_input
+from lingvo_gpipe.inputs import image_crops, resident_input
 
 NUM_FOLDS = 5
 HEIGHT = WIDTH = 8
@@ -171,15 +171,10 @@ def transform(images, shift, angle, zoom):
   cos, sin = tf.cos(angle) / zoom, tf.sin(angle) / zoom
   middle = (height - 1) / 2.0, (width - 1) / 2.0
   y, x = middle[0] + shift[:, 0], middle[1] + shift[:, 1]
-  zeros = tf.zeros_like(angle)
-  # Where a pixel comes from: its column and row as functions of the pixel's.
-  source_x = [cos, sin, middle[1] - cos * x - sin * y]
-  source_y = [-sin, cos, middle[0] + sin * x - cos * y]
-  return tf.raw_ops.ImageProjectiveTransformV3(
-    images=images[..., tf.newaxis],
-    transforms=tf.stack([*source_x, *source_y, zeros, zeros], axis=1),
-    output_shape=[height, width],
-    fill_value=-1.0,
+  return image_crops.project(
+    images,
+    [cos, sin, middle[1] - cos * x - sin * y],
+    [-sin, cos, middle[0] + sin * x - cos * y],
+    fill=-1.0,
     interpolation='BILINEAR',
-    fill_mode='CONSTANT',
-  )[..., 0]
+  )

@@ -22,7 +22,7 @@ import lingvo.compat as tf
 import numpy as np
 from lingvo.core import py_utils
 
-from lingvo_gpipe.inputs import resident_input
+from lingvo_gpipe.inputs import image_crops, resident_input
 
 # Where Debian's package dataset-fashion-mnist puts them.
 DEFAULT_DIRECTORY = '/usr/share/datasets/fashion-mnist'
@@ -147,24 +147,16 @@ def shift_and_mirror(images, shift, mirror):
   Returns:
     A tensor like `images`; zeros come in from outside.
   """
-  height, width = images.shape[1:]
+  width = images.shape[2]
   down, right = tf.unstack(tf.cast(shift, tf.float32), axis=1)
   ones, zeros = tf.ones_like(down), tf.zeros_like(down)
-  # Where a pixel comes from: its column and row as functions of the pixel's.
   source_x = [
     tf.where_v2(mirror, -ones, ones),
     zeros,
     tf.where_v2(mirror, width - 1 + right, -right),
   ]
   source_y = [zeros, ones, -down]
-  return tf.raw_ops.ImageProjectiveTransformV3(
-    images=images[..., tf.newaxis],
-    transforms=tf.stack([*source_x, *source_y, zeros, zeros], axis=1),
-    output_shape=[height, width],
-    fill_value=0.0,
-    interpolation='NEAREST',
-    fill_mode='CONSTANT',
-  )[..., 0]
+  return image_crops.project(images, source_x, source_y, 0.0, 'NEAREST')
 
 
 def _load(directory, prefix):

@@ -88,3 +88,20 @@ def _crop(contents, size, num_channels, method, window):
   image = tf_image.resize(image, [size, size], method, antialias=True)
   # Bicubic interpolation overshoots at edges.
   return tf.clip_by_value(tf.cast(image, tf.float32), 0.0, 255.0)
+
+
+def project(images, source_x, source_y, fill, interpolation):
+  """Moves the pixels of images [n, height, width].
+
+  Where a pixel comes from is a function of its own place: its column and row
+  are each x, y and 1 times three tensors [n]. Outside of an image is `fill`.
+  """
+  zeros = tf.zeros_like(source_x[0])
+  return tf.raw_ops.ImageProjectiveTransformV3(
+    images=images[..., tf.newaxis],
+    transforms=tf.stack([*source_x, *source_y, zeros, zeros], axis=1),
+    output_shape=images.shape[1:],
+    fill_value=fill,
+    interpolation=interpolation,
+    fill_mode='CONSTANT',
+  )[..., 0]

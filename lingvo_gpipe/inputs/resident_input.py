@@ -185,14 +185,11 @@ class ResidentInput(SplitInput):
     once = tf.data.Dataset.from_tensors(0).map(lambda _: self.LoadData())
     return once.cache().repeat()
 
-  def _Positions(self, size, number):
-    return number * size + tf.range(size, dtype=tf.int64)
-
   def _TrainBatch(self, data, size, number):
     """Batch `number` of the endless stream of training batches."""
     with tf.name_scope('train_batch'):
       number = tf.cast(number, tf.int64)
-      positions = self._Positions(size, number)
+      positions = number * size + tf.range(size, dtype=tf.int64)
       seed = tf.constant(self.params.random_seed, tf.int64)
       index = tf.random_index_shuffle(
         positions % self.num_examples,
@@ -212,6 +209,6 @@ class ResidentInput(SplitInput):
     """Batch `number` of the pass over all examples."""
     with tf.name_scope('test_batch'):
       number = tf.cast(number, tf.int64)
-      positions = self._Positions(size, number)
+      positions = number * size + tf.range(size, dtype=tf.int64)
       index = tf.minimum(positions, self.num_examples - 1)
       return self.MakeBatch(data, index, positions < self.num_examples, number)

@@ -11,6 +11,19 @@ from lingvo.core import base_layer, layers, py_utils
 _HIDDEN = -1e9
 
 
+def create_bias(layer, dim):
+  """Gives a layer the variable `b`, of zeros."""
+  layer.CreateVariable(
+    'b',
+    py_utils.WeightParams(
+      [dim],
+      py_utils.WeightInit.Constant(0.0),
+      layer.params.dtype,
+      collections=[py_utils.SKIP_LP_REGULARIZATION],
+    ),
+  )
+
+
 class LinearLayer(base_layer.BaseLayer):
   """x w + b over the last dimension, as one product of two matrices.
 
@@ -34,15 +47,7 @@ class LinearLayer(base_layer.BaseLayer):
       'w',
       py_utils.WeightParams([p.input_dim, p.output_dim], init, p.dtype),
     )
-    self.CreateVariable(
-      'b',
-      py_utils.WeightParams(
-        [p.output_dim],
-        py_utils.WeightInit.Constant(0.0),
-        p.dtype,
-        collections=[py_utils.SKIP_LP_REGULARIZATION],
-      ),
-    )
+    create_bias(self, p.output_dim)
 
   def FProp(self, theta, inputs):
     """Maps [..., input_dim] to [..., output_dim]."""

@@ -228,15 +228,7 @@ class TransformerSoftmax(_VocabularyLayer):
     p = self.params
     if 'table' not in p.weights_of:
       self._CreateTable()
-    self.CreateVariable(
-      'b',
-      py_utils.WeightParams(
-        [p.vocab_size],
-        py_utils.WeightInit.Constant(0.0),
-        p.dtype,
-        collections=[py_utils.SKIP_LP_REGULARIZATION],
-      ),
-    )
+    attention.create_bias(self, p.vocab_size)
 
   def FProp(self, theta, inputs):
     """Maps [batch, time, model_dim] to logits [batch, time, vocab_size]."""

@@ -58,17 +58,12 @@ class Origin:
     return f'{kind} first in {place}'
 
 
-def find(session, tensors):
-  """Finds the first operation whose output is not finite.
+def find(session, tensors, prefix=''):
+  """Finds the first operation, of a name with `prefix`, that is not finite.
 
   Returns:
     An `Origin`, None if all tensors are finite when they are computed again.
   """
-  return _search(session, tensors)
-
-
-def _search(session, tensors, prefix=''):
-  """`find` among the ops whose names begin with `prefix`."""
   order = [
     op
     for op in in_order([tensor.op for tensor in tensors])
@@ -118,7 +113,7 @@ def _search_call(session, result):
       [names[function.ret[returned]]],
       name=prefix,
     )
-  return _search(session, found, f'{prefix}/')
+  return find(session, found, f'{prefix}/')
 
 
 @contextlib.contextmanager

@@ -39,14 +39,10 @@ def _own_metrics(metrics):
 def _counts(metrics):
   """What is in a mini-batch: {unit: number}, of tokens and examples."""
   return {
-    unit: _value(metrics, name)
+    unit: float(metrics[name][0])
     for unit, name in _UNITS.items()
     if name in metrics
   }
-
-
-def _value(metrics, name):
-  return float(metrics[name][0])
 
 
 class Progress(listeners.StepListener):
@@ -122,7 +118,7 @@ class Progress(listeners.StepListener):
 
   def _describe(self, step, metrics):
     parts = [
-      f'{name} {_value(metrics, name):.4g}' for name in _own_metrics(metrics)
+      f'{name} {float(metrics[name][0]):.4g}' for name in _own_metrics(metrics)
     ]
     first_time, first_step, _ = self._recent[0]
     last_time, last_step, _ = self._recent[-1]

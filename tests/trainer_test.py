@@ -27,12 +27,14 @@ def refusal(capfd):
   return run
 
 
+@pytest.fixture
+def local(tmp_path):
+  """Flags of a training in this process."""
+  return [MODEL, f'--logdir={tmp_path}', '--run_locally=cpu']
+
+
 def _files(directory):
   return {p: p.read_bytes() for p in directory.rglob('*') if p.is_file()}
-
-
-def test_a_flag_that_there_is_not(refusal):
-  assert "'worker_slpit_size'" in refusal(MODEL, '--worker_slpit_size=2')
 
 
 def test_a_model_that_there_is_not_with_the_nearest_names(refusal, tmp_path):
@@ -74,34 +76,30 @@ def test_a_model_that_there_is_not_with_the_nearest_names(refusal, tmp_path):
   ],
 )
 def test_a_mode_job_dataset_or_param_that_there_is_not(
-  refusal, tmp_path, args, said
+  refusal, local, tmp_path, args, said
 ):
-  err = refusal(MODEL, f'--logdir={tmp_path}', '--run_locally=cpu', *args)
+  err = refusal(*local, *args)
   assert said in err
   assert args[-1].partition('=')[0] in err
   assert not list((tmp_path / 'train').glob('ckpt*'))
 
 
-def test_what_has_no_decoder_or_inference_graph(refusal, tmp_path):
-  start = [
-    '--model=stand_in_model.TwoDevices',
-    f'--logdir={tmp_path}',
-    '--run_locally=cpu',
-  ]
+def test_what_has_no_decoder_or_inference_graph(refusal, local):
+  start = ['--model=stand_in_model.TwoDevices', *local[1:]]
   err = refusal(*start, '--job=decoder_Test')
   assert 'TwoDeviceTask decodes nothing' in err and 'evaler_' in err
   err = refusal(*start, '--mode=write_inference_graph')
   assert 'nothing is written, the model has no inference graph' in err
 
 
-def test_a_directory_of_another_model(refusal, tmp_path):
+def test_a_directory_of_another_model(refusal, local, tmp_path):
   with logdir.training(str(tmp_path), 'a.Model'):
     pass
   (tmp_path / 'train' / 'checkpoint').write_text(
     'model_checkpoint_path: "ckpt-00000001"'
   )
   before = _files(tmp_path)
-  err = refusal(MODEL, f'--logdir={tmp_path}', '--run_locally=cpu')
+  err = refusal(*local)
   assert f'--logdir={tmp_path} has checkpoints of a.Model, not of ' in err
   assert _files(tmp_path) == before
 
@@ -144,13 +142,9 @@ def test_more_cells_than_devices(refusal, tmp_path):
 
 
 @pytest.mark.parametrize('splits', ['3', "['1']", '[1.5]'])
-def test_splits_that_are_no_list_of_whole_numbers(refusal, tmp_path, splits):
-  err = refusal(
-    MODEL,
-    f'--logdir={tmp_path}',
-    '--run_locally=cpu',
-    f'--model_params_override=task.pipeline.splits:{splits}',
-  )
+def test_splits_that_are_no_list_of_whole_numbers(refusal, local, splits):
+  flag = f'--model_params_override=task.pipeline.splits:{splits}'
+  err = refusal(*local, flag)
   assert f'splits is {splits}; it must be a list of whole numbers' in err
 
 
@@ -177,10 +171,8 @@ def test_gpus_that_there_are_not(refusal, tmp_path):
   )
 
 
-def test_eager_mode(refusal, tmp_path):
-  err = refusal(
-    MODEL, f'--logdir={tmp_path}', '--run_locally=cpu', '--use_eager'
-  )
+def test_eager_mode(refusal, local):
+  err = refusal(*local, '--use_eager')
   assert '--use_eager: leave it out; this trainer runs graphs' in err
 
 

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import pytest
-
 from tools.benchmark.memory import bottlenecks
 from tools.benchmark.memory_prediction import predict
 
@@ -41,15 +39,3 @@ def test_first_and_last_cell_have_one_neighbour_each():
   assert [p['in_transit'] // _UNIT for p in predictions] == [1, 2, 2, 1]
   assert predictions[0]['activations'] == _UNIT + 2 * _INNER
   assert predictions[0]['inputs'] == 32768 * 128 * 4
-
-
-@pytest.mark.parametrize(
-  ('arguments', 'message'),
-  [
-    (('other', 32), "no schedule 'other'"),
-    (('gpipe', 31), 'has 31, which does not divide'),
-  ],
-)
-def test_mistakes_are_named(arguments, message):
-  with pytest.raises(ValueError, match=message):
-    bottlenecks(*arguments)

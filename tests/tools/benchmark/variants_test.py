@@ -51,13 +51,6 @@ def test_a_case_says_how_it_is_run_itself():
   assert variants.variant_of(case).name == 'ours-gpipe-never K=2 M=4'
 
 
-@pytest.mark.parametrize(
-  ('make', 'message'),
-  [
-    (lambda: variants.expand(_MLP, [], [0]), 'cells has 0'),
-    (lambda: variants.expand(_MLP, [], [2], [5]), 'micro_batches has 5'),
-  ],
-)
-def test_mistakes_are_named(make, message):
-  with pytest.raises(ValueError, match=message):
-    make()
+def test_there_are_no_fewer_cells_than_one():
+  with pytest.raises(ValueError, match='cells has 0'):
+    variants.expand(_MLP, [], [0])

@@ -25,8 +25,6 @@ class Way:
   """A way of running the model, compared with its plain layers.
 
   Attributes:
-    num_cells: K.
-    num_micro_batches: M.
     differences: By what is compared, 'gradient of LAYER' or 'metric NAME', the
       difference relative to the plain layers' value; infinite where one of the
       two has a NaN or an infinity.

@@ -68,14 +68,11 @@ class Result:
   """What one way gave.
 
   Attributes:
-    metrics: Each metric's value, by name.
     gradients: Of each loss by each trained variable, by their names; None
       where there is none.
     layers: The layer of each variable, by the variable's name; in the order
       of the layers.
-    num_cells: K, the largest of the pipelines.
     num_micro_batches: M, likewise; 1 without a pipeline.
-    batch_norms: The layers of cells that have batch norm.
     losses: Of each run of plain layers with the loss inside.
     constant_weights: Each `constant_loss_weight` of a pipeline that has one.
   """
@@ -101,15 +98,11 @@ def run(
   """Builds the model in a graph of its own, and runs it on one mini-batch.
 
   Args:
-    params: The model's Params.
     num_devices: CPU devices of this process, for the cells.
     given: The mini-batch and the weights; None to take the input's next
       mini-batch and initial weights.
     plain: Whether layers run in sequence, without a pipeline.
     steps: Global steps at which to run, each with the same batch and weights.
-
-  Returns:
-    The result at each step, and what it was given.
 
   Raises:
     UserError: The model has no pipeline.

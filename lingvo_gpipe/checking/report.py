@@ -18,16 +18,12 @@ class Report:
   """What a check found.
 
   Attributes:
-    ways: The ways in which the pipeline was run, by M, then by K.
     fixed_statistics: The model's own K and M once more, with the statistics of
       batch norm fixed, in plain layers too; None if that was not needed.
-    batch_norms: The layers of cells that have batch norm.
     set_aside: Params that were changed for the check, {name: how many}.
     changes_by_itself: By how much the plain layers differ from themselves at
       another step with the same mini-batch and weights.
-    faults: What is wrong with the losses, a line each.
     constant_weights: The losses' weights that are a number.
-    tolerance: Up to which difference two values are the same.
   """
 
   ways: Sequence[Way]

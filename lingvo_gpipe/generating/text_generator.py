@@ -64,7 +64,6 @@ class TextGenerator:
         to run on.
       checkpoint: The checkpoint's path, without a suffix.
       rows: How many continuations are made at once.
-      how: How to choose tokens.
       window: How many tokens the model sees at once; 0: as many as in the rows
         that it was trained on.
 

@@ -85,7 +85,6 @@ def hold_out(documents: Sequence[str], fraction: float) -> Corpus:
   together.
 
   Args:
-    documents: The documents; their order does not matter.
     fraction: The share of the bytes to hold out, above 0 and below 1.
 
   Raises:

@@ -36,12 +36,6 @@ def fold_of_examples(labels):
   by NumPy's legacy generator RandomState(20181116), class 0 first, and then
   dealt out: the j-th of the permuted examples goes to fold j mod 5. NumPy
   keeps that generator's numbers the same in all versions.
-
-  Args:
-    labels: An int array [num_examples].
-
-  Returns:
-    An int array [num_examples] with each example's fold.
   """
   random = np.random.RandomState(_SPLIT_SEED)
   folds = np.zeros(len(labels), np.int32)
@@ -159,13 +153,9 @@ def transform(images, shift, angle, zoom):
   all around an image.
 
   Args:
-    images: A float tensor [n, height, width].
     shift: A float tensor [n, 2]: by how many pixels down and to the right.
     angle: A float tensor [n]: by how many radians, clockwise.
     zoom: A float tensor [n]: factor, above 1 to enlarge.
-
-  Returns:
-    A tensor of the shape of `images`.
   """
   height, width = images.shape[1:]
   cos, sin = tf.cos(angle) / zoom, tf.sin(angle) / zoom

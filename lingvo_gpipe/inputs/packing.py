@@ -109,14 +109,9 @@ def pack_several_ways(
   """Lays documents out `num_layouts` times, cut in other places each time.
 
   Args:
-    num_tokens: Each document's number of tokens, without the marks.
-    row_length: Number of pairs that a row can hold.
     num_layouts: How many times every token occurs as a label. The first time
       documents are cut as by `pack`, later ones at random places.
     seed: Determines the places, together with the number of the layout.
-
-  Returns:
-    The rows of all the layouts.
   """
   layouts = [pack(num_tokens, row_length)]
   for number in range(1, num_layouts):

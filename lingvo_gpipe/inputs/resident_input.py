@@ -124,14 +124,10 @@ class ResidentInput(SplitInput):
     """Returns a batch.
 
     Args:
-      data: What `LoadData` returned.
       index: int64 [batch size], which examples, from 0 to `num_examples` - 1.
       present: bool [batch size], False for an example of weight 0.
       number: An int64 scalar tensor, the number of the batch within its
         stream; for random numbers, together with `random_seed`.
-
-    Returns:
-      A NestedMap of tensors whose first dimension is the batch size, static.
     """
 
   def CheckBatchSize(self):

@@ -75,7 +75,6 @@ class LocalCluster:
   """Runs the processes, see the module.
 
   Args:
-    settings: What to start.
     main: What a process does: takes a command line, returns its exit status.
     say: Is told what happens, a line.
   """

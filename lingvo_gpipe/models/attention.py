@@ -123,13 +123,9 @@ class CausalSelfAttention(base_layer.BaseLayer):
     """Lets each token attend to those before it.
 
     Args:
-      theta: A NestedMap with the layer's weights.
       inputs: A float tensor [batch, time, model_dim].
       segment_ids: An int tensor [batch, time], None if each row is one
         segment.
-
-    Returns:
-      A tensor like `inputs`.
     """
     with tf.name_scope(self.params.name):
       query, key, value = self._QueryKeyValue(theta, inputs)
@@ -144,10 +140,6 @@ class CausalSelfAttention(base_layer.BaseLayer):
 
   def ZeroState(self, batch, max_length):
     """What `ExtendStep` starts with.
-
-    Args:
-      batch: Number of rows.
-      max_length: How many tokens a row can have.
 
     Returns:
       A NestedMap of `key` and `value`, [batch, num_heads, max_length, head
@@ -164,7 +156,6 @@ class CausalSelfAttention(base_layer.BaseLayer):
     """Continues by some tokens, with a cache of those before them.
 
     Args:
-      theta: A NestedMap with the layer's weights.
       inputs: A float tensor [batch, new, model_dim]: tokens `time` and on.
       state: Of the tokens before, see `ZeroState`.
       time: An int32 scalar, the number of tokens before.
@@ -197,10 +188,8 @@ class CausalSelfAttention(base_layer.BaseLayer):
     """Returns [batch, time, model_dim].
 
     Args:
-      theta: A NestedMap with the layer's weights.
       query: [batch, num_heads, time, head size].
       key: [batch, num_heads, time of keys, head size].
-      value: As `key`.
       visible: Booleans that broadcast to [batch, num_heads, time, time of
         keys]: which key a query may see.
     """

@@ -81,12 +81,10 @@ def generate(
   Args:
     pipeline: A PipeliningLayer whose layers have `ZeroState` and `ExtendStep`;
       the first takes ids, the last gives logits. See `transformer_layers`.
-    theta: Its weights.
     prompts: int32 [batch, length]; the batch is static. What is after a
       prompt's end does not matter.
     prompt_lengths: int32 [batch], 1 to max_length.
     max_length: How many tokens a row can have, its prompt included.
-    how: How to choose tokens.
     seed: An int, or an int scalar tensor. Which tokens are chosen at random
       depends on it, the row and the place in the row.
     end_id: An id after which nothing more is generated in a row; None if there
@@ -335,9 +333,7 @@ def choose(logits: tf.Tensor, uniform: tf.Tensor, how: Sampling) -> tf.Tensor:
   """Chooses a token for each row.
 
   Args:
-    logits: A float tensor [batch, vocab_size].
     uniform: Float32 random numbers in [0, 1), [batch]. Unused when greedy.
-    how: The Sampling.
 
   Returns:
     An int32 tensor [batch]. Of equally probable tokens lower ids come first.

@@ -20,8 +20,6 @@ class Setup:
   Attributes:
     name: The pipeline's path in the model.
     layers: For each cell, what it is made of, as text.
-    loss_inside: Whether the loss is in the last cell.
-    num_examples: The examples in a mini-batch, None if not known.
     cut: How the layers were cut, None if their costs are not known.
     num_cores: How many cores this machine lets the devices have.
   """

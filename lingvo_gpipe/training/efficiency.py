@@ -64,9 +64,7 @@ class StepTimeSummary:
 
   Attributes:
     seconds: Of a step on all cores; None if no step counted.
-    num_steps: How many steps that is the median of.
     one_core_seconds: Of a step on one core; None if it wasn't measured.
-    num_one_core_steps: How many steps that is the median of.
     one_core_share: The share of the core that this process had meanwhile; well
       below 1 if other programs ran on it.
   """

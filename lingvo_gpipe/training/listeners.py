@@ -38,7 +38,6 @@ class Evaluation:
   Attributes:
     step: The training steps behind the checkpoint.
     metrics: {name: mean over the whole set}.
-    num_examples: How many examples were seen.
     checkpoint: The checkpoint's path, without a suffix; '' for a decoding.
   """
 

@@ -74,9 +74,6 @@ def _key_of(name):
 def find_model(name):
   """Imports what defines a model, such as 'image.digits.AmoebaNetD'.
 
-  Returns:
-    The model's key in Lingvo's `model_registry`.
-
   Raises:
     UserError: No such model is registered, with names like it; or its module
       can't be imported, with the line where it fails.

@@ -34,10 +34,8 @@ class Run:
   """What a run has done.
 
   Attributes:
-    logdir: The directory of everything that was written.
     stages: {name: seconds} of the run's parts, in order.
     num_micro_batches: M, None for a model without a pipeline.
-    schedule: The schedule's name, None for a model without a pipeline.
     per_step: What a mini-batch has, {'examples': number, 'tokens': number},
       as far as the model says.
   """

@@ -94,9 +94,6 @@ _DYNAMIC = re.compile(r'importlib|pkgutil|__import__|\bexec\(')
 def read(argv: list[str]) -> flags.FlagValues | None:
   """The flags that a command line may have, to parse it with.
 
-  Args:
-    argv: The command line, from the program's name on.
-
   Returns:
     The flags, unparsed; None if only the imports will tell. Those of
     `flags.FLAGS` are among them as copies: this process may go on with its own.

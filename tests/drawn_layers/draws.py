@@ -59,8 +59,6 @@ class Variant(_Short):
 
   Attributes:
     cuts: The first layer of each cell but the first; K is one more.
-    schedule: One of SCHEDULE_NAMES.
-    recompute: One of RECOMPUTE_POLICIES.
     num_devices: Devices for the cells, which share them; 0 for K, or as many
       as the schedule wants.
     optimised: Whether the session rewrites graphs, as it does by default.
@@ -91,14 +89,10 @@ class Draw(_Short):
 
   Attributes:
     layers: The layers, in order. They fit together; see `fitting`.
-    variants: Two or more.
     time: Rows in an example.
     width: Numbers in a row; even.
     batch: Examples in a mini-batch.
-    num_micro_batches: M.
     dtype: Of the activations: one of DTYPES. Weights are float32.
-    weights: Which examples have loss weight 0: one of WEIGHTS.
-    loss_inside: Whether the loss is in the last cell.
     input_gradient: Whether the input has a gradient as well.
   """
 

@@ -20,12 +20,7 @@ RESHAPE, SEQUENTIAL = 'reshape', 'sequential'
 
 
 def fit(layers: Sequence[Layer], start: str) -> tuple[Layer, ...]:
-  """The layers, with what they need to fit.
-
-  Args:
-    layers: Layers of any kinds but reshape and join.
-    start: The form of the input.
-  """
+  """The layers, with what they need to fit."""
   fitted: list[Layer] = []
   form, is_open, num_puts = start, False, 0
   puts: dict[str, str] = {}

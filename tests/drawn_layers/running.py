@@ -22,11 +22,6 @@ _STEP = 3
 def run(draw: Draw, variant: Variant, *, plain: bool = False) -> Values:
   """One step in a graph and a session of its own.
 
-  Args:
-    draw: What to run.
-    variant: How; it says which devices there are.
-    plain: Whether to run the layers in sequence, without a pipeline.
-
   Returns:
     By name: metrics and their weights, or the outputs; a gradient for each
     trainable weight, None if it has none; and what the step leaves in the

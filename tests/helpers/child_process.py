@@ -18,14 +18,7 @@ def environment(**variables):
 
 
 def start(module, *args, prefix=(), **variables):
-  """Starts a command of lingvo_gpipe; both outputs go to one pipe.
-
-  Args:
-    module: The command's module in lingvo_gpipe.
-    *args: Its command line.
-    prefix: What comes before the program: another one that starts it.
-    **variables: For its environment.
-  """
+  """Starts a command of lingvo_gpipe; both outputs go to one pipe."""
   return subprocess.Popen(
     [*prefix, sys.executable, '-m', f'lingvo_gpipe.{module}', *args],
     env=environment(**variables),

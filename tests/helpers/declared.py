@@ -11,9 +11,7 @@ class Layer(base_layer.BaseLayer):
   Attributes:
     PARAMS: The default of each Param.
     WEIGHTS: The shape of each weight; a name in it is that of a Param.
-    FROZEN: The weights that are not trained.
     CHILDREN: The Params that hold those of a child.
-    DEVIATION: Of initial weights.
   """
 
   PARAMS = {}

@@ -93,11 +93,6 @@ def in_process(main, argv):
 def refused(main, argv, capfd):
   """Runs a command in this process, which it refuses.
 
-  Args:
-    main: The command's `main`.
-    argv: Its command line.
-    capfd: The fixture.
-
   Returns:
     What it says on stdout, and its one line of complaint.
   """

@@ -25,15 +25,7 @@ _PLAIN_COMMANDS = ('.', 'cd', 'pip', 'rm')
 
 
 def follow(name, directory):
-  """Follows a page.
-
-  Args:
-    name: The page, such as 'tutorial.md'.
-    directory: An empty directory to work in.
-
-  Returns:
-    How many outputs were compared.
-  """
+  """Follows a page."""
   page = (DOCS / name).read_text(encoding='utf-8')
   printed, compared = None, 0
   with _working_in(directory):

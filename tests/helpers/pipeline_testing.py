@@ -180,14 +180,7 @@ class Result:
 
 
 def run_step(params, examples=None, *, compute=None, **kwargs):
-  """Builds a pipeline in a graph and runs one step of it.
-
-  Args:
-    params: The layer's Params.
-    examples: The `Data`.
-    compute: Maps the layer to metrics; by default ComputeLoss.
-    **kwargs: See `run_steps`.
-  """
+  """Builds a pipeline in a graph and runs one step of it."""
   compute = compute or (
     lambda layer: layer.ComputeLoss(
       layer.theta, examples.inputs, examples.targets
@@ -199,16 +192,7 @@ def run_step(params, examples=None, *, compute=None, **kwargs):
 def run_steps(
   params, compute, *, step=3, num_devices=None, do_eval=None, **config
 ):
-  """Runs what a function computes with a layer; a `Result` for each.
-
-  Args:
-    params: The layer's Params.
-    compute: Maps the layer to a list of metrics.
-    step: The global step.
-    num_devices: CPU devices; one for each cell if not given.
-    do_eval: Whether to evaluate.
-    **config: More of the session's configuration.
-  """
+  """Runs what a function computes with a layer; a `Result` for each."""
   num_devices = num_devices or len(params.cell_tpl)
   with graph(num_devices, do_eval=do_eval) as step_graph:
     results = [

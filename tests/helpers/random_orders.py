@@ -12,11 +12,6 @@ def problem(
   seed: int, most_devices: int = 5, most_micro_batches: int = 12
 ) -> schedules.OrderProblem:
   """Uneven cells, transfers and limits; limits leave room for one micro-batch.
-
-  Args:
-    seed: Which one.
-    most_devices: The largest number of devices.
-    most_micro_batches: The largest M.
   """
   rng = random.Random(seed)
   num_devices = rng.randint(1, most_devices)

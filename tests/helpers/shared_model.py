@@ -70,11 +70,7 @@ class Loss(declared.Layer):
 
 
 def batch(trained=False):
-  """Inputs, targets and side inputs.
-
-  Args:
-    trained: Whether the side inputs depend on a trained weight.
-  """
+  """Inputs, targets and side inputs."""
   rng = np.random.RandomState(3)
   shape = [BATCH, LENGTH, tiny_pipeline.WIDTH]
   x = tf.constant(rng.randn(*shape), tf.float32)

@@ -98,12 +98,6 @@ def run(build, *, num_devices=1, step=3, **cluster):
 
   Args:
     build: Returns a nest of tensors, or ops; a None in it stays None.
-    num_devices: CPU devices.
-    step: The global step.
-    **cluster: What else to set in the cluster.
-
-  Returns:
-    The nest's values.
   """
   with pt.graph(num_devices, **cluster) as graph:
     fetches = build()

@@ -96,14 +96,10 @@ def run(
   """The events of a step.
 
   Args:
-    the_emitted: What is in the graph.
     of: Durations, by (kind, cell).
     transfer: Seconds that a result takes to another worker.
     delay: Seconds by which each task starts late.
-    before: Seconds before the first task.
-    after: Seconds after the last one.
     clock: How far a device's clock is ahead.
-    more: Further nodes, {device: nodes}.
   """
   schedule = the_emitted.schedule
   timeline = schedules.simulate(

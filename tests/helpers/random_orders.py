@@ -11,8 +11,7 @@ from lingvo_gpipe import schedules
 def problem(
   seed: int, most_devices: int = 5, most_micro_batches: int = 12
 ) -> schedules.OrderProblem:
-  """Uneven cells, transfers and limits; limits leave room for one micro-batch.
-  """
+  """Uneven cells, transfers, and limits with room for one micro-batch."""
   rng = random.Random(seed)
   num_devices = rng.randint(1, most_devices)
   rounds = rng.choice((1, 1, 2))

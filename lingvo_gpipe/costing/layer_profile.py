@@ -247,17 +247,15 @@ class _Profiler:
     input_gradients = (
       self._training.inputs_trained or index > self._first_trained
     )
-    key = (id(flops), given, input_gradients, trained)
-    if key not in self._backwards:
-      with explained(self._names[index], self._layers[index], call):
-        self._backwards[key] = flops.backward(given, input_gradients, trained)
-    back = self._backwards[key]
+    with explained(self._names[index], self._layers[index], call):
+      back = self._backward(flops, given, input_gradients, trained)
     cost = dataclasses.replace(
       weights.weight_cost(
         self._names[index], flops.trace.weights, self._training
       ),
       forward=flops.forward,
       backward=back.flops,
+      weight_share=self._weight_share(flops, given, input_gradients, trained),
       activation_bytes=back.activation_bytes,
       output_bytes=num_bytes(flops.trace.outputs),
       has_backward=index >= self._first_trained,
@@ -274,3 +272,32 @@ class _Profiler:
       trained=trained,
     )
     return profile, back.has_gradient
+
+  def _backward(
+    self,
+    flops: LayerFlops,
+    given: tuple[bool, ...],
+    input_gradients: bool,
+    trained: tuple[bool, ...],
+  ) -> Backward:
+    key = (id(flops), given, input_gradients, trained)
+    if key not in self._backwards:
+      self._backwards[key] = flops.backward(given, input_gradients, trained)
+    return self._backwards[key]
+
+  def _weight_share(
+    self,
+    flops: LayerFlops,
+    given: tuple[bool, ...],
+    input_gradients: bool,
+    trained: tuple[bool, ...],
+  ) -> float | None:
+    """The share of the backward pass that gradients of inputs do not need."""
+    whole = self._backward(flops, given, input_gradients, trained).flops
+    if not whole:
+      return None
+    of_inputs = 0
+    if input_gradients:
+      none = (False,) * len(trained)
+      of_inputs = self._backward(flops, given, True, none).flops
+    return 1 - min(of_inputs / whole, 1.0)

@@ -30,10 +30,13 @@ class Times:
     forward: Seconds of its forward pass.
     backward: Seconds of its backward pass, without recomputation, but with the
       adding of its weights' gradients to those of micro-batches before.
+    weight_share: The share of `backward` that is not for the gradients of
+      inputs; None if it is not known.
   """
 
   forward: float
   backward: float
+  weight_share: float | None = None
 
 
 def measure(profile: LayerProfile, other_bytes: int = 0) -> Times:
@@ -91,7 +94,12 @@ def _passes(profile: LayerProfile, num_other: int) -> list[tf.Operation]:
     )
   if not gradients:
     return [sweep, forward]
-  return [sweep, forward, sweep_after([sweep]), tf.group(*gradients)]
+  of_inputs = flat_tensors(d_inputs)
+  return [
+    *(sweep, forward, sweep_after([sweep]), tf.group(*gradients)),
+    # Without any, their time is that of the forward pass.
+    tf.group(*(of_inputs or [forward])),
+  ]
 
 
 def _times(
@@ -99,10 +107,14 @@ def _times(
   sweep_and_forward: float,
   sweeps: float = 0.0,
   sweeps_and_both: float = 0.0,
+  without_weights: float = 0.0,
 ) -> Times:
   """The passes alone, without sweeps and without starting a run."""
   forward = max(sweep_and_forward - sweep, 0.0)
-  return Times(forward, max(sweeps_and_both - sweeps - forward, 0.0))
+  backward = max(sweeps_and_both - sweeps - forward, 0.0)
+  of_inputs = max(without_weights - sweeps - forward, 0.0)
+  share = max(1 - of_inputs / backward, 0.0) if backward else None
+  return Times(forward, backward, share)
 
 
 def _data(spec: tf.TensorSpec, name: str) -> tf.Tensor:

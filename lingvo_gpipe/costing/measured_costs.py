@@ -5,7 +5,8 @@
 ```
   {"version": 1, "layers": {
     "3f9a...": {"layer": "FCLayer", "given": "(float32[8,16])",
-                "device": "CPU", "forward": 1.2e-3, "backward": 2.3e-3},
+                "device": "CPU", "forward": 1.2e-3, "backward": 2.3e-3,
+                "weight_share": 0.5},
     ...}}
 ```
 """
@@ -46,7 +47,9 @@ class _MeasuredFile:
 
   def get(self, entry_key: str) -> measure.Times | None:
     entry = self._entries.get(entry_key)
-    return entry and measure.Times(entry['forward'], entry['backward'])
+    return entry and measure.Times(
+      entry['forward'], entry['backward'], entry.get('weight_share')
+    )
 
   def add(
     self, entry_key: str, times: measure.Times, about: Mapping[str, str]
@@ -85,6 +88,9 @@ class _MeasuredFile:
         for name in ('forward', 'backward'):
           if not (math.isfinite(entry[name]) and entry[name] >= 0):
             raise ValueError(f'{name} is {entry[name]!r}')
+        share = entry.get('weight_share')  # Older files have none.
+        if not (share is None or 0 <= share <= 1):
+          raise ValueError(f'weight_share is {share!r}')
     except (OSError, ValueError, KeyError, TypeError) as error:
       raise ValueError(
         f'{self._path} cannot be used as a file of measured layer costs of '
@@ -125,9 +131,7 @@ def measure_profiles(
   stored = _MeasuredFile(file)
   all_times = in_build_thread(lambda: _measure_all(profiles, stored))
   return [
-    dataclasses.replace(
-      profile.cost, forward=times.forward, backward=times.backward
-    )
+    dataclasses.replace(profile.cost, **dataclasses.asdict(times))
     for profile, times in zip(profiles, all_times, strict=True)
   ]
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, TypeAlias
 
 import lingvo.compat as tf
@@ -190,12 +191,19 @@ def _loss_layer(loss: Any) -> Any:
   )
 
 
+def _share_of_both(last: LayerCost, loss: LayerCost) -> float | None:
+  whole = Fraction(last.backward) + Fraction(loss.backward)
+  both = Fraction(last.weight_gradient) + Fraction(loss.weight_gradient)
+  return float(both / whole) if whole else None
+
+
 def _with_loss(last: LayerCost, loss: LayerCost) -> LayerCost:
   """The cost of the last layer with the loss in it."""
   return dataclasses.replace(
     last,
     forward=last.forward + loss.forward,
     backward=last.backward + loss.backward,
+    weight_share=_share_of_both(last, loss),
     parameters=last.parameters + loss.parameters,
     weight_bytes=last.weight_bytes + loss.weight_bytes,
     gradient_bytes=last.gradient_sum_bytes + loss.gradient_sum_bytes,

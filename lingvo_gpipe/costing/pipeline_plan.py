@@ -34,12 +34,7 @@ from lingvo_gpipe.engine.tensors import num_bytes
 from lingvo_gpipe.pipeline import flat_layers, param_values, trained_variables
 from lingvo_gpipe.pipeline.mini_batch import leaf_names, matches
 from lingvo_gpipe.pipeline.trained_variables import TrainedVariables
-from lingvo_gpipe.schedules import (
-  OrderProblem,
-  cells_per_device,
-  limits_of_1f1b,
-  place,
-)
+from lingvo_gpipe.schedules import OrderProblem, cells_per_device, place
 from lingvo_gpipe.schedules.placement import fits
 
 BALANCES = ('flops', 'params', 'measured')
@@ -76,31 +71,9 @@ class PipelinePlan:
     num_micro_batches: int,
     first_backward: int,
   ) -> OrderProblem:
-    """What the schedule 'auto' orders the tasks by.
-
-    Half of a cell's backward pass counts as its weight gradients.
-
-    Args:
-      cell_devices: The device of each cell.
-      num_micro_batches: M.
-      first_backward: The first cell with backward tasks.
-    """
-    forward, backward, weight_gradient = [], [], []
-    for cell in self.partition.cells:
-      layers = self.partition.layers[cell.start : cell.end]
-      forward.append(float(sum(layer.forward for layer in layers)))
-      weight_gradient.append(float(sum(layer.backward for layer in layers)) / 2)
-      # With recomputation, where there is any.
-      rest = float(cell.cost) - forward[-1] - weight_gradient[-1]
-      backward.append(max(rest, 0.0))
-    return OrderProblem(
-      tuple(cell_devices),
-      num_micro_batches,
-      tuple(forward),
-      tuple(backward),
-      tuple(weight_gradient),
-      limits=limits_of_1f1b(cell_devices, num_micro_batches, first_backward),
-      first_backward=first_backward,
+    """See `Partition.order_problem`."""
+    return self.partition.order_problem(
+      cell_devices, num_micro_batches, first_backward
     )
 
   def table(self, devices: Sequence[str] | None = None) -> CutTable:

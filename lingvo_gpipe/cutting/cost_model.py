@@ -32,6 +32,8 @@ class LayerCost:
     activation_bytes: Bytes that its backward needs of its forward for a
       micro-batch: all inner tensors and the output, but not the input.
     output_bytes: Bytes that it hands to the next layer for a micro-batch.
+    weight_share: The share of `backward` that the gradients of its weights take
+      if they are a task of their own, from 0 to 1; None: not known, half.
     has_backward: Whether the backward pass reaches it. It does not reach the
       first layers if nothing in them is trained.
   """
@@ -45,6 +47,7 @@ class LayerCost:
   optimizer_bytes: int = 0
   activation_bytes: int = 0
   output_bytes: int = 0
+  weight_share: Number | None = None
   has_backward: bool = True
 
   def __post_init__(self) -> None:
@@ -57,6 +60,12 @@ class LayerCost:
           f'{field.name} of layer {self.name!r} is {value}; it must be finite '
           'and 0 or more.'
         )
+
+  @property
+  def weight_gradient(self) -> Number:
+    """The part of `backward` that is W, where the backward pass is in two."""
+    share = Fraction(1, 2) if self.weight_share is None else self.weight_share
+    return Fraction(self.backward) * Fraction(share)
 
   @property
   def gradient_sum_bytes(self) -> int:

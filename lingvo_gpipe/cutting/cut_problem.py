@@ -139,10 +139,14 @@ def cell_memory(layers: Sequence[LayerCost], spec: PipelineSpec) -> CellMemory:
   stashed = memory_model.peak_stash(
     spec.schedule, spec.cell_devices, spec.num_micro_batches
   )
+  handed = memory_model.peak_handed(
+    spec.schedule, spec.cell_devices, spec.num_micro_batches
+  )
   return CellMemory(
     layers,
     stashed,
     spec.recompute,
+    handed=handed,
     num_micro_batches=spec.num_micro_batches,
     input_bytes=spec.input_bytes,
     skips=spec.skips,

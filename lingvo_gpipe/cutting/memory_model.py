@@ -28,6 +28,11 @@ its activations, and nothing is made anew. Under 'except_last' the last
 micro-batch keeps its activations too; they come on top while others are
 recomputed.
 
+Where the backward pass is in two, a micro-batch counts in full until its W has
+run: what W reads of its activations, and of the gradients that B computed, is
+taken to be as large as all of its activations. So under recomputation each
+micro-batch that waits for its W adds its activations.
+
 Where a device holds several cells their stashes need not be largest at the
 same moment: the sum is then an upper bound.
 """
@@ -128,6 +133,26 @@ def peak_stash(
   )
 
 
+def peak_handed(
+  schedule: str, cell_devices: Sequence[int], num_micro_batches: int
+) -> tuple[int, ...]:
+  """The most micro-batches of each cell that wait for their W during a B.
+
+  The arguments are those of `peak_stash`. Under 'auto', and where a schedule is
+  too long to be counted in, it is what the cell stashes besides the one of B.
+  """
+  num_cells = len(cell_devices)
+  is_long = num_cells * num_micro_batches > _MAX_COUNTED
+  if schedule in schedules.WHOLE_NAMES:
+    return (0,) * num_cells
+  if schedule == 'auto' or is_long:
+    stashed = peak_stash(schedule, cell_devices, num_micro_batches)
+    return tuple(n - 1 for n in stashed)
+  return stash.peak_handed(
+    schedules.make_schedule(schedule, cell_devices, num_micro_batches)
+  )
+
+
 class CellMemory:
   """What any run of layers needs as any of the cells of a pipeline.
 
@@ -146,6 +171,7 @@ class CellMemory:
     stashed: Sequence[int],
     recompute: str,
     *,
+    handed: Sequence[int] = (),
     num_micro_batches: int = 1,
     input_bytes: int = 0,
     skips: Sequence[skips_lib.Skip] = (),
@@ -156,6 +182,8 @@ class CellMemory:
       layers: The layers.
       stashed: For each cell, the most micro-batches it stashes.
       recompute: A recompute policy.
+      handed: For each cell, the most micro-batches that wait for their W while
+        the B of another runs; none by default.
       num_micro_batches: M; with more than one, gradients are summed.
       input_bytes: Bytes of the first layer's input, for one micro-batch.
       skips: Values that layers take of earlier ones.
@@ -166,7 +194,8 @@ class CellMemory:
     schedules.check_recompute(recompute)
     self._first = cost_model.first_with_backward(layers)
     self._stashed = np.array(stashed, np.int64)
-    self._kept, self._made = _activations(self._stashed, recompute)
+    waiting = np.array(handed or [0] * len(stashed), np.int64)
+    self._kept, self._made = _activations(self._stashed, waiting, recompute)
     self.has_skips = bool(skips)
     self._skips = skips_lib.SkipBytes(skips, len(layers)) if skips else None
     self._inputs = np.array(
@@ -245,7 +274,7 @@ class CellMemory:
 
 
 def _activations(
-  stashed: IntArray, recompute: str
+  stashed: IntArray, waiting: IntArray, recompute: str
 ) -> tuple[IntArray, IntArray]:
   """Of how many micro-batches each cell keeps, and makes anew, activations."""
   zeros = np.zeros_like(stashed)
@@ -253,11 +282,13 @@ def _activations(
     return stashed, zeros
   # Where a micro-batch's backward follows its forward at once, its activations
   # are kept and not made anew: there is one such at a time, with the same need.
+  # A micro-batch that waits for its W has its activations, anew or not.
   if recompute == 'always':
-    return zeros, zeros + 1
+    return waiting, zeros + 1
   # A cell that stashes one micro-batch at a time never recomputes another
   # beside the last.
-  return (stashed > 1).astype(np.int64), zeros + 1
+  kept = np.minimum((stashed > 1).astype(np.int64) + waiting, stashed)
+  return kept, zeros + 1
 
 
 def _before(values: Iterable[int]) -> IntArray:

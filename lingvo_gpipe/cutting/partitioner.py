@@ -32,6 +32,7 @@ from lingvo_gpipe.cutting.memory_errors import (
 )
 from lingvo_gpipe.cutting.memory_model import CellBytes
 from lingvo_gpipe.cutting.skips import Skip
+from lingvo_gpipe.schedules import OrderProblem, limits_of_1f1b
 
 __all__ = [
   'LayerCost',
@@ -127,6 +128,36 @@ class Partition:
     costs = [cell.cost for cell in self.cells]
     total = sum(costs, Fraction(0))
     return max(costs) * len(costs) / total if total else Fraction(1)
+
+  def order_problem(
+    self,
+    cell_devices: Sequence[int],
+    num_micro_batches: int,
+    first_backward: int,
+  ) -> OrderProblem:
+    """What the schedule 'auto' orders the tasks by: no more stash than 1F1B.
+
+    Args:
+      cell_devices: The device of each cell.
+      num_micro_batches: M.
+      first_backward: The first cell with backward tasks.
+    """
+    forward, backward, weight_gradient = [], [], []
+    for cell in self.cells:
+      forward.append(float(sum(x.forward for x in cell.layers)))
+      weight_gradient.append(float(sum(x.weight_gradient for x in cell.layers)))
+      # With recomputation, where there is any.
+      rest = float(cell.cost) - forward[-1] - weight_gradient[-1]
+      backward.append(max(rest, 0.0))
+    return OrderProblem(
+      tuple(cell_devices),
+      num_micro_batches,
+      tuple(forward),
+      tuple(backward),
+      tuple(weight_gradient),
+      limits=limits_of_1f1b(cell_devices, num_micro_batches, first_backward),
+      first_backward=first_backward,
+    )
 
 
 def partition(

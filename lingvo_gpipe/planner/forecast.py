@@ -170,6 +170,8 @@ def _cut(
   splits: tuple[int, ...] | None,
 ) -> Partition:
   layers = workload.layers_for(setting.num_micro_batches)
+  if splits is not None and len(splits) + 1 != setting.num_cells:
+    splits = None
   spec = workload.spec(setting, device_memory)
   free = dataclasses.replace(spec, device_memory=None)
   if splits is not None:
@@ -213,11 +215,16 @@ def _simulate(
   cut: Partition, setting: Setting, speeds: Speeds, unit: float
 ) -> schedules.Timeline:
   """Times the schedule with the cells' own costs."""
+  first, devices = cut.first_backward, cut.spec.cell_devices
+  costs = None
+  if setting.schedule == 'auto' and first < len(devices):
+    costs = cut.order_problem(devices, setting.num_micro_batches, first)
   schedule = schedules.make_schedule(
     setting.schedule,
-    cut.spec.cell_devices,
+    devices,
     setting.num_micro_batches,
-    first_backward=cut.first_backward,
+    first_backward=first,
+    costs=costs,
   )
   return schedules.simulate(
     schedule,
@@ -236,19 +243,21 @@ def task_times(
     schedule: The schedule that they run.
     unit: What one unit of the layers' costs takes.
   """
-  forward, backward = [], []
+  forward, backward, of_weights = [], [], []
   for cell in cut.cells:
     forward.append(float(sum(x.forward for x in cell.layers)) * unit)
     whole = float(sum(x.backward for x in cell.layers)) * unit
-    # Half of it counts as weight gradients, where they are by themselves.
-    backward.append(whole / 2 if schedule.is_split else whole)
+    of_weights.append(float(sum(x.weight_gradient for x in cell.layers)) * unit)
+    backward.append(
+      max(whole - of_weights[-1], 0.0) if schedule.is_split else whole
+    )
   again = schedules.recomputed(schedule, cut.spec.recompute)
 
   def time_of(task: Task) -> float:
     if task.kind == TaskKind.FORWARD:
       return forward[task.cell]
     if task.kind == TaskKind.WEIGHT_GRADIENT:
-      return backward[task.cell]
+      return of_weights[task.cell]
     recomputes = task.micro_batch in again[task.cell]
     return backward[task.cell] + (forward[task.cell] if recomputes else 0.0)
 

@@ -69,12 +69,14 @@ class _Request:
     from lingvo_gpipe.planner import recommend
 
     args = self.args
-    devices = args.devices or cells
-    per_device, rest = divmod(cells, devices)
-    if rest or not per_device:
-      raise ValueError(
-        f'--num_partitions {cells} is not a multiple of --devices={devices}.'
-      )
+    devices, per_device = cells, 0
+    if args.num_partitions and args.devices:
+      devices = args.devices
+      per_device, rest = divmod(cells, devices)
+      if rest or not per_device:
+        raise ValueError(
+          f'--num_partitions {cells} is not a multiple of --devices={devices}.'
+        )
     chosen = args.num_micro_batches, args.schedule, args.recompute
     if args.as_registered:
       chosen = (work.num_micro_batches,), (work.schedule,), (work.recompute,)
@@ -149,8 +151,12 @@ def _plan(request: _Request) -> None:
         request.ways(work, cells),
         speeds,
         request.device_memory,
-        splits if len(splits) + 1 == cells else None,
+        splits or None,
       )
+      if not (args.schedule or args.as_registered or splits):
+        forecasts = recommend.with_auto(
+          work, forecasts, speeds, request.device_memory
+        )
       plan = report.PlanReport(
         work,
         tuple(forecasts),
@@ -193,7 +199,7 @@ def _sweep(request: _Request) -> None:
     recompute=args.recompute,
   )
   table = sweep.as_text(work, forecasts, absolute=speeds.are_absolute)
-  title = f'{work.name}: the best schedule and recomputation for each K and M'
+  title = f'{work.name}: the best way for each number of devices and M'
   print(f'\n{title}\n{table}')
   memory = request.device_memory
   texts = {
@@ -211,6 +217,7 @@ def _sweep(request: _Request) -> None:
 
 def _largest(request: _Request) -> None:
   """Prints the largest models of the family that fit."""
+  from lingvo_gpipe import schedules
   from lingvo_gpipe.planner import largest, registered
 
   args = request.args
@@ -225,7 +232,13 @@ def _largest(request: _Request) -> None:
   def ways(work: Any) -> list[Any]:
     # Other M would be other micro-batches: a model trains with those it has.
     numbers = args.num_micro_batches or (work.num_micro_batches,)
-    copy = argparse.Namespace(**{**vars(args), 'num_micro_batches': numbers})
+    # The others gain time, and next to no memory; this is asked often.
+    names = [n for n in schedules.PLAIN_NAMES if n in work.schedules]
+    changes = {
+      'num_micro_batches': numbers,
+      'schedule': args.schedule or tuple(names),
+    }
+    copy = argparse.Namespace(**{**vars(args), **changes})
     return dataclasses.replace(request, args=copy).ways(work, cells)
 
   search = largest.Search(

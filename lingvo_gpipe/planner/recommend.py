@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
-from lingvo_gpipe.schedules import RECOMPUTE_POLICIES
+from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, place
+from lingvo_gpipe.schedules import cells_per_device as cells_wanted
+from lingvo_gpipe.schedules.placement import fits
 
 # A step longer by less than this share is as good: what larger micro-batches
 # save on a real device is not in the model.
@@ -18,7 +20,7 @@ TOLERANCE = 0.02
 def settings(
   workload: Workload,
   num_devices: int,
-  cells_per_device: int = 1,
+  cells_per_device: int = 0,
   *,
   micro_batches: Sequence[int] = (),
   schedules: Sequence[str] = (),
@@ -29,22 +31,39 @@ def settings(
   Args:
     workload: The model.
     num_devices: D.
-    cells_per_device: Cells on each device.
+    cells_per_device: Cells on each device; 0: as many as a schedule wants, if
+      there are so many layers.
     micro_batches: The M to look at.
     schedules: The schedules to look at.
     recompute: The recompute policies to look at; by default all, or that as
       registered if nothing is known of activations.
   """
-  num_cells = num_devices * cells_per_device
+  num_cells = num_devices * max(cells_per_device, 1)
   if not recompute and not workload.knows_activations:
     # Recomputation saves what is not known.
     recompute = (workload.recompute,)
-  return [
-    Setting(num_devices, m, schedule, policy, cells_per_device)
-    for m in micro_batches or workload.choices(num_cells)
+  placed = {
+    schedule: cells
     for schedule in schedules or workload.schedules
+    for cells in [cells_per_device or cells_wanted(schedule)]
+    if schedules or _can_have(workload, schedule, num_devices, cells)
+  }
+  return [
+    Setting(num_devices, m, schedule, policy, cells)
+    for m in micro_batches or workload.choices(num_cells)
+    for schedule, cells in placed.items()
     for policy in recompute or RECOMPUTE_POLICIES
   ]
+
+
+def _can_have(
+  workload: Workload, schedule: str, num_devices: int, cells_per_device: int
+) -> bool:
+  """Whether there are layers for so many cells, which lie as it wants."""
+  num_cells = num_devices * cells_per_device
+  if cells_per_device > 1 and num_cells > len(workload.layers):
+    return False
+  return fits(schedule, place(schedule, num_cells, num_devices))
 
 
 def forecasts(
@@ -58,6 +77,23 @@ def forecasts(
   return [
     forecast(workload, way, speeds, device_memory, splits) for way in ways
   ]
+
+
+def with_auto(
+  workload: Workload,
+  forecasts: list[Forecast],
+  speeds: Speeds | None = None,
+  device_memory: int | None = None,
+) -> list[Forecast]:
+  """The forecasts, and one of 'auto' in place of the best one's schedule.
+
+  To look for an order takes seconds, too long for each M and each policy.
+  """
+  chosen = best(forecasts)
+  if chosen is None or workload.schedules == ('gpipe',):
+    return forecasts
+  way = dataclasses.replace(chosen.setting, schedule='auto')
+  return [*forecasts, forecast(workload, way, speeds, device_memory)]
 
 
 def best(forecasts: Sequence[Forecast]) -> Forecast | None:
@@ -98,7 +134,7 @@ def reason(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:
       _why_recompute(chosen, _others(chosen, forecasts, 'recompute')),
     ),
     (
-      setting.schedule,
+      f'schedule {setting.schedule}',
       _why_schedule(chosen, _others(chosen, forecasts, 'schedule')),
     ),
     (
@@ -120,12 +156,16 @@ def _others(
   chosen: Forecast, forecasts: Sequence[Forecast], field: str
 ) -> list[Forecast]:
   """Forecasts of settings that differ in one field alone."""
-  value = getattr(chosen.setting, field)
+  fields = [field]
+  if field == 'schedule':
+    # Another one may want other cells.
+    fields.append('cells_per_device')
+  values = {name: getattr(chosen.setting, name) for name in fields}
   return [
     one
     for one in forecasts
     if one.setting != chosen.setting
-    and dataclasses.replace(one.setting, **{field: value}) == chosen.setting
+    and dataclasses.replace(one.setting, **values) == chosen.setting
   ]
 
 
@@ -151,17 +191,27 @@ def _why_recompute(chosen: Forecast, others: Sequence[Forecast]) -> list[str]:
 
 
 def _why_schedule(chosen: Forecast, others: Sequence[Forecast]) -> list[str]:
-  for one in others:
-    name = one.setting.schedule
-    saved = one.fullest - chosen.fullest
-    if not one.fits:
-      return [f'{name} would need {format_bytes(one.fullest)}']
-    if _longer(one, chosen) > 0.001:
-      return [f'{name} would take {_longer(one, chosen):.1%} longer']
-    if saved >= 0:
-      more = f'{format_bytes(saved)} more' if saved else 'as much'
-      return [f'{name} would take as long and need {more}']
-  return []
+  """By the quickest other one that fits, and the smallest that does not."""
+  fitting = [one for one in others if one.fits]
+  parts = []
+  if fitting:
+    one = min(fitting, key=lambda one: (one.step_time, one.fullest))
+    name, saved = one.setting.schedule, one.fullest - chosen.fullest
+    longer = _longer(one, chosen)
+    more = f'{format_bytes(saved)} more' if saved else 'as much'
+    if longer > 0.001:
+      parts.append(f'{name} would take {longer:.1%} longer')
+    elif longer < -0.001:
+      parts.append(f'{name} would gain only {-longer:.1%} and need {more}')
+    elif saved >= 0:
+      parts.append(f'{name} would take as long and need {more}')
+  too_large = [one for one in others if not one.fits]
+  if too_large:
+    one = min(too_large, key=lambda one: one.fullest)
+    parts.append(
+      f'{one.setting.schedule} would need {format_bytes(one.fullest)}'
+    )
+  return parts
 
 
 def _why_micro_batches(

@@ -30,8 +30,9 @@ from lingvo_gpipe.training import model_lookup, pipeline_params, user_error
 _NUM_WIDTHS = 3
 # What of a layer's cost depends on the width.
 _GROWING = (
-  *('forward', 'backward', 'parameters', 'weight_bytes', 'optimizer_bytes'),
-  *('gradient_sum_bytes', 'activation_bytes', 'output_bytes'),
+  *('forward', 'backward', 'weight_gradient', 'parameters', 'weight_bytes'),
+  *('optimizer_bytes', 'gradient_sum_bytes', 'activation_bytes'),
+  'output_bytes',
 )
 
 
@@ -132,7 +133,9 @@ def workload(
     schedule=spec.schedule,
     recompute=spec.recompute,
     schedules=(
-      schedules.PLAIN_NAMES if params.loss_tpl is not None else ('gpipe',)
+      tuple(n for n in schedules.schedule_names() if n != 'auto')
+      if params.loss_tpl is not None
+      else ('gpipe',)
     ),
     knows_activations=bool(params.input_shapes),
   )
@@ -331,8 +334,11 @@ def cost_at_width(known: Mapping[int, LayerCost], width: int) -> LayerCost:
   for name in _GROWING:
     points = {w: getattr(cost, name) for w, cost in known.items()}
     changes[name] = max(_quadratic(points, width), Fraction(0))
-    if name not in ('forward', 'backward'):
+    if name not in ('forward', 'backward', 'weight_gradient'):
       changes[name] = round(changes[name])
+  of_weights = changes.pop('weight_gradient')
+  if changes['backward']:
+    changes['weight_share'] = float(min(of_weights / changes['backward'], 1))
   changes['gradient_bytes'] = changes.pop('gradient_sum_bytes')
   return dataclasses.replace(next(iter(known.values())), **changes)
 

@@ -5,12 +5,13 @@
 import dataclasses
 import functools
 
+from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.cut_table import CutTable
 from lingvo_gpipe.cutting.units import format_bytes, format_seconds
 from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast
-from lingvo_gpipe.planner.workload import Workload
+from lingvo_gpipe.planner.workload import Setting, Workload
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +86,9 @@ class PlanReport:
     return [share if total <= self.device_memory else f'{share}: too much']
 
   def ways_text(self) -> str:
-    """A row for each way to run the model that fits, or for all."""
-    header = ['schedule', 'recompute', 'M', 'examples', 'step', 'speed-up']
+    """A row for each way to run the model that is worth a look, or for all."""
+    header = ['schedule', 'K', 'recompute', 'M', 'examples', 'step']
+    header += ['speed-up']
     header += ['bubble', 'fullest device']
     if self.device_memory is not None:
       header.append('fits')
@@ -94,13 +96,29 @@ class PlanReport:
     shown = [
       one
       for one in self.forecasts
-      if one.fits or self.show_all or self._is_registered(one)
+      if self.show_all or self._is_registered(one) or self._is_worth(one)
     ]
     text = text_table.table(header, [self._way(one) for one in shown])
     hidden = len(self.forecasts) - len(shown)
     if hidden:
-      text += f'\n{hidden} more do not fit; --all shows them.'
+      text += (
+        f'\n{hidden} more do not fit, or have with the same M and recompute '
+        'policy one that is no slower and no larger; --all shows them.'
+      )
     return text
+
+  def _is_worth(self, one: Forecast) -> bool:
+    """Whether no other one with its M and policy is better in all."""
+    setting = one.setting
+    return one.fits and not any(
+      other.fits
+      and other.setting.num_micro_batches == setting.num_micro_batches
+      and other.setting.recompute == setting.recompute
+      and (other.step_time, other.fullest) != (one.step_time, one.fullest)
+      and other.step_time <= one.step_time
+      and other.fullest <= one.fullest
+      for other in self.forecasts
+    )
 
   def _way(self, one: Forecast) -> list[str]:
     setting = one.setting
@@ -115,6 +133,7 @@ class PlanReport:
       ]
     cells = [
       setting.schedule,
+      str(setting.num_cells),
       setting.recompute,
       str(setting.num_micro_batches),
       str(examples or '?'),
@@ -147,9 +166,19 @@ class PlanReport:
       )
     elif len(self.forecasts) > 1:
       lines.append(
-        f'Recommended: schedule={setting.schedule}, num_micro_batches='
-        f'{setting.num_micro_batches}, recompute={setting.recompute}. '
+        f'Recommended: schedule={setting.schedule}, '
+        f'{_partitions(setting)}num_micro_batches={setting.num_micro_batches}, '
+        f'recompute={setting.recompute}. '
         + recommend.reason(self.chosen, self.forecasts)
+      )
+    is_split = setting.schedule not in schedules.WHOLE_NAMES
+    if is_split and any(
+      layer.backward and layer.weight_share is None
+      for layer in self.workload.layers
+    ):
+      lines.append(
+        'It is not known how backward passes divide into gradients of inputs '
+        'and of weights: half of their time counts as each.'
       )
     if self.workload.micro_batch(setting.num_micro_batches) == 1:
       lines.append(
@@ -162,6 +191,13 @@ class PlanReport:
         'With --device_speed they are seconds.'
       )
     return '\n'.join(lines)
+
+
+def _partitions(setting: Setting) -> str:
+  """K, where it is not the number of devices."""
+  if setting.cells_per_device == 1:
+    return ''
+  return f'num_partitions={setting.num_cells}, '
 
 
 def time_text(time: float, *, absolute: bool) -> str:

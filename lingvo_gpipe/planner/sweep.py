@@ -98,10 +98,11 @@ def as_text(
   workload: Workload, forecasts: Sequence[Forecast], *, absolute: bool
 ) -> str:
   """A table for people; also Markdown."""
-  header = ['K', 'M', 'examples', 'schedule', 'recompute', 'step', 'speed-up']
-  header += ['bubble', 'imbalance', 'fullest device', 'fits']
+  header = ['devices', 'K', 'M', 'examples', 'schedule', 'recompute', 'step']
+  header += ['speed-up', 'bubble', 'imbalance', 'fullest device', 'fits']
   rows = [
     [
+      str(row['devices']),
       str(row['cells']),
       str(row['num_micro_batches']),
       str(row['examples'] or '?'),

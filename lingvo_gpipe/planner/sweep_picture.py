@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Draws a sweep: speed-up and memory over M, a line for each K.
+"""Draws a sweep: speed-up and memory over M, a line for each number of devices.
 
 It needs matplotlib, which `pip install 'lingvo_gpipe[pictures]'` brings.
 """
@@ -52,11 +52,11 @@ def draw(
   figure, (speed, memory) = pyplot.subplots(
     1, 2, figsize=_SIZE, dpi=_DPI, layout='constrained'
   )
-  cells = sorted({one.setting.num_cells for one in forecasts})
-  for number, k in enumerate(cells):
-    line = [one for one in forecasts if one.setting.num_cells == k]
-    colour = pyplot.get_cmap('viridis')(0.9 * number / max(len(cells) - 1, 1))
-    _line(speed, line, [one.speedup for one in line], colour, f'K = {k}')
+  devices = sorted({one.setting.num_devices for one in forecasts})
+  for number, k in enumerate(devices):
+    line = [one for one in forecasts if one.setting.num_devices == k]
+    colour = pyplot.get_cmap('viridis')(0.9 * number / max(len(devices) - 1, 1))
+    _line(speed, line, [one.speedup for one in line], colour, f'{k} devices')
     _line(memory, line, [one.fullest / _GIB for one in line], colour, None)
   numbers = sorted({one.setting.num_micro_batches for one in forecasts})
   _axes(speed, memory, numbers, device_memory)
@@ -64,8 +64,7 @@ def draw(
   size = workload.mini_batch_size
   batch = f', mini-batch of {size}' if size else ''
   figure.suptitle(
-    f'{workload.name}{batch}: the best schedule and recomputation for each '
-    'K and M'
+    f'{workload.name}{batch}: the best way for each number of devices and M'
   )
   figure.savefig(path, metadata={'Software': None})
   pyplot.close(figure)
@@ -104,7 +103,7 @@ def _line(
   colour: Any,
   label: str | None,
 ) -> None:
-  """One K: a line, and a mark for each M by whether it fits."""
+  """A line, and a mark for each M by whether it fits."""
   numbers = [one.setting.num_micro_batches for one in line]
   axes.plot(numbers, values, color=colour, label=label, linewidth=1.5)
   for marker, fits in (('o', True), ('x', False)):

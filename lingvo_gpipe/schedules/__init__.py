@@ -46,6 +46,7 @@ __all__ = [
   'PLAIN_NAMES',
   'RECOMPUTE_POLICIES',
   'SCHEDULE_NAMES',
+  'WHOLE_NAMES',
   'BestOrder',
   'OrderProblem',
   'Schedule',
@@ -75,6 +76,8 @@ __all__ = [
 # Those with whole backward passes and a cell a device: what is compared where
 # all would be too many.
 PLAIN_NAMES = ('gpipe', '1f1b')
+# Those whose backward tasks are whole.
+WHOLE_NAMES = (*PLAIN_NAMES, 'interleaved_1f1b')
 # Those that can have cells on any devices.
 FLEXIBLE_NAMES = tuple(filter(_placement.is_flexible, SCHEDULE_NAMES))
 
@@ -129,12 +132,25 @@ def make_schedule(
     costs = costs or _equal_costs(devices, num_micro_batches, first_backward)
     schedule = find_best_order(costs).schedule
   elif name in _registry.BUILDERS:
-    build = _registry.BUILDERS[name]
-    schedule = build(devices, num_micro_batches, first_backward)
+    return _built(name, devices, num_micro_batches, first_backward)
   else:
     schedule = _registry.trained_from(
       name, _brought(name, devices, num_micro_batches), first_backward
     )
+  validate(schedule)
+  return schedule
+
+
+@functools.lru_cache(maxsize=32)
+def _built(
+  name: str,
+  devices: tuple[int, ...],
+  num_micro_batches: int,
+  first_backward: int,
+) -> Schedule:
+  """A schedule of this package; a plan asks for the same one often."""
+  build = _registry.BUILDERS[name]
+  schedule = build(devices, num_micro_batches, first_backward)
   validate(schedule)
   return schedule
 

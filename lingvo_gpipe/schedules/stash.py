@@ -58,6 +58,23 @@ def peak_stash(schedule: task_lib.Schedule) -> tuple[int, ...]:
   return tuple(peaks)
 
 
+def peak_handed(schedule: task_lib.Schedule) -> tuple[int, ...]:
+  """For each cell, the most micro-batches that wait for their W during a B.
+
+  What B handed to W is kept that long. Without W tasks none waits.
+  """
+  peaks = [0] * schedule.num_cells
+  for tasks in schedule.device_tasks if schedule.is_split else ():
+    waiting = dict.fromkeys((task.cell for task in tasks), 0)
+    for task in tasks:
+      if task.kind == _BACKWARD:
+        peaks[task.cell] = max(peaks[task.cell], waiting[task.cell])
+        waiting[task.cell] += 1
+      elif task.kind == _WEIGHT_GRADIENT:
+        waiting[task.cell] -= 1
+  return tuple(peaks)
+
+
 def device_peak_stash(schedule: task_lib.Schedule) -> tuple[int, ...]:
   """For each device, the most (cell, micro-batch) pairs it stashes at once."""
   return tuple(

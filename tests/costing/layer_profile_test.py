@@ -550,3 +550,35 @@ def test_measured_layers_that_are_not_trained_have_no_backward_pass():
   a, b = measured_costs.measure_profiles(profiles)
   assert a.backward == 0 and not a.has_backward
   assert b.backward > 0 and b.has_backward
+
+
+def test_flops_say_which_part_of_the_backward_pass_weights_take():
+  """A product's two gradients take as much as each other."""
+  plain, frozen = (
+    costed_layers.flops_costs(linear('a', 'b'), spec(64, WIDTH), **training)
+    for training in ({}, {'is_trained': lambda name: name.startswith('a')})
+  )
+  # The first layer has no gradient of its input; tanh's is in that of inputs.
+  assert plain[0].weight_share == 1
+  assert 0.4 < plain[1].weight_share < 0.5
+  assert frozen[1].weight_share == 0
+  tanh = plain[1].backward - 2 * plain[1].weight_gradient
+  assert 0 < tanh < plain[1].weight_gradient
+
+
+def test_measured_halves_of_the_backward_pass_are_kept_in_the_file(tmp_path):
+  path = tmp_path / 'costs.json'
+  costs = costed_layers.measured(linear('a', 'b'), spec(64, WIDTH), str(path))
+  assert costs[0].weight_share == 1
+  assert 0 <= costs[1].weight_share <= 1
+  assert costed_layers.measured(
+    linear('a', 'b'), spec(64, WIDTH), str(path)
+  ) == (costs)
+  # Older files do not have them.
+  content = json.loads(path.read_text())
+  for entry in content['layers'].values():
+    del entry['weight_share']
+  path.write_text(json.dumps(content))
+  old = costed_layers.measured(linear('a', 'b'), spec(64, WIDTH), str(path))
+  assert [cost.weight_share for cost in old] == [None, None]
+  assert old[1].weight_gradient == old[1].backward / 2

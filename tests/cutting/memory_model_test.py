@@ -11,7 +11,7 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import memory_model
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.memory_model import CellBytes, CellMemory
-from lingvo_gpipe.schedules import placement
+from lingvo_gpipe.schedules import placement, stash
 
 LAYERS = [
   LayerCost(
@@ -105,6 +105,28 @@ def test_peak_stash_is_what_the_simulator_finds(schedule):
       assert simulated.peak_stash == memory_model.peak_stash(
         schedule, devices, num_micro_batches
       )
+
+
+@pytest.mark.parametrize('schedule', schedules.SCHEDULE_NAMES)
+def test_what_waits_for_its_weight_gradients_is_counted(schedule):
+  """Device k of K = 4 under zb_h1 has k micro-batches between B and W."""
+  num_devices = 4 // schedules.cells_per_device(schedule)
+  devices = schedules.place(schedule, 4, num_devices)
+  handed = memory_model.peak_handed(schedule, devices, 8)
+  assert len(handed) == 4
+  expected = {'gpipe': (0,) * 4, '1f1b': (0,) * 4, 'zb_h1': (0, 1, 2, 3)}
+  assert handed == expected.get(schedule, handed)
+  if schedule != 'auto':
+    made = schedules.make_schedule(schedule, devices, 8)
+    assert handed == stash.peak_handed(made)
+
+
+def test_recomputed_activations_are_kept_until_the_weight_gradients():
+  without = CellMemory(LAYERS, [3], 'always', num_micro_batches=4)
+  memory = CellMemory(LAYERS, [3], 'always', handed=[2], num_micro_batches=4)
+  inner = sum(layer.activation_bytes for layer in LAYERS)
+  more = memory.of_cell(0, 0, 3).total - without.of_cell(0, 0, 3).total
+  assert more == 2 * inner
 
 
 def test_peak_stash_of_huge_schedules_is_the_limit():

@@ -71,6 +71,17 @@ def _every_cut(num_layers, num_cells):
     yield list(itertools.pairwise((0, *inner, num_layers)))
 
 
+def _most_handed(row, k):
+  """The most micro-batches of a cell after their B and before their W."""
+  return max(
+    sum(
+      f'W{k}.{m}' in row[i:] and f'B{k}.{m}' in row[:i] for m in range(len(row))
+    )
+    for i, task in enumerate(row)
+    if task.startswith(f'B{k}.')
+  )
+
+
 class _Oracle:
   """Cost and memory of cuts, written down as plainly as can be."""
 
@@ -82,6 +93,10 @@ class _Oracle:
       spec.schedule, devices, spec.num_micro_batches
     )
     self.stash = stash.peak_stash(schedule)
+    self.handed = [
+      _most_handed(list(map(str, schedule.device_tasks[device])), k)
+      for k, device in enumerate(devices)
+    ]
     self.last_row = ' '.join(map(str, schedule.device_tasks[devices[-1]]))
 
   @functools.cache  # noqa: B019 (an oracle lives as long as a test)
@@ -123,8 +138,10 @@ class _Oracle:
       gradients = sum(layer.weight_bytes for layer in cell)
     if self.spec.recompute == 'never':
       return state + (given + inner) * kept, gradients
+    full = self.handed[k]
     if self.spec.recompute == 'except_last' and kept > 1:
-      state += inner
+      full = min(full + 1, kept)
+    state += full * inner
     return state + given * kept, inner + gradients
 
   def _taken(self, start, end):

@@ -1,5 +1,7 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import planner_testing
 import pytest
 
@@ -115,3 +117,17 @@ def test_other_micro_batches_are_other_cells():
   assert fine.bubble == pytest.approx(3 / 35)
   # A quarter of the examples in each, as many of them stashed.
   assert fine.devices[0].stash < _forecast().devices[0].stash / 3
+
+
+@pytest.mark.parametrize('share', [0, 0.25, 0.5])
+def test_weight_gradients_take_their_part_of_the_backward_pass(share):
+  """The bubble of zb_h1 is (K - 1)(F + B - W)."""
+  work = planner_testing.workload()
+  layers = tuple(
+    dataclasses.replace(layer, weight_share=share) for layer in work.layers
+  )
+  work = dataclasses.replace(work, layers=layers)
+  result = forecast(work, Setting(_K, _M, 'zb_h1', 'never'), Speeds(1.0))
+  # A cell has two layers of forward 1 and backward 2.
+  bubble = (_K - 1) * 2 * (1 + 2 - 2 * 2 * share)
+  assert result.step_time == pytest.approx(_M * 6 + bubble)

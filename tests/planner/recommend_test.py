@@ -1,9 +1,12 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import planner_testing
 import pytest
 
 from lingvo_gpipe.planner import recommend
+from lingvo_gpipe.schedules import PLAIN_NAMES
 
 _K = 4
 
@@ -22,12 +25,38 @@ def free():
 def test_all_ways_are_looked_at_unless_some_are_named():
   work = planner_testing.workload()
   ways = recommend.settings(work, _K)
-  assert len(ways) == len(set(ways)) == 6 * 2 * 3
+  assert len(ways) == len(set(ways)) == 6 * 7 * 3
   named = recommend.settings(
     work, _K, 2, micro_batches=[2], schedules=['1f1b'], recompute=['never']
   )
   assert [str(way) for way in named] == ['1f1b, M = 2, recompute never']
   assert named[0].num_cells == 8
+
+
+def test_a_schedule_has_the_cells_on_each_device_that_it_wants():
+  ways = recommend.settings(planner_testing.workload(), _K)
+  assert {way.schedule: way.num_cells for way in ways} == {
+    'gpipe': 4,
+    '1f1b': 4,
+    'interleaved_1f1b': 8,
+    'zb_h1': 4,
+    'zb_v': 8,
+    'v_half': 8,
+    'v_min': 8,
+  }
+  # Seven layers do not make eight cells.
+  ways = recommend.settings(planner_testing.workload(num_layers=7), _K)
+  assert {way.schedule for way in ways} == {'gpipe', '1f1b', 'zb_h1'}
+
+
+def test_the_order_found_is_one_of_the_ways(free):
+  work = planner_testing.workload()
+  best = recommend.best(free)
+  *others, auto = recommend.with_auto(work, free)
+  assert others == free
+  assert auto.setting == dataclasses.replace(best.setting, schedule='auto')
+  assert auto.bubble < 0.2
+  assert recommend.with_auto(work, []) == []
 
 
 def test_recomputation_is_not_weighed_against_unknown_activations():
@@ -54,9 +83,12 @@ def test_memory_decides_for_recomputation(free):
   assert recommend.best(_forecasts(100)) is None
 
 
-def test_the_reason_says_what_others_would_need_or_take(free):
+def test_the_reason_says_what_others_would_need_or_take():
   forecasts = _forecasts(
-    3500, micro_batches=[4, 8, 16], recompute=['always', 'never']
+    3500,
+    micro_batches=[4, 8, 16],
+    schedules=PLAIN_NAMES,
+    recompute=['always', 'never'],
   )
   best = recommend.best(forecasts)
   reason = recommend.reason(best, forecasts)
@@ -65,10 +97,19 @@ def test_the_reason_says_what_others_would_need_or_take(free):
   assert '1f1b, because gpipe would take 2.7% longer' in reason
   assert 'M = 16, because 8 would take' in reason
   assert reason.endswith('.')
+  free = _forecasts(schedules=PLAIN_NAMES)
   reason = recommend.reason(recommend.best(free), free)
   # By nearly a third: the last cell would not recompute.
   assert "'always' would take 31.4% longer" in reason
   assert '1f1b, because gpipe would take as long and need' in reason
+
+
+def test_the_reason_names_the_closest_rival():
+  forecasts = _forecasts(6000, micro_batches=[8], recompute=['never'])
+  best = recommend.best(forecasts)
+  reason = recommend.reason(best, forecasts)
+  assert f'{best.setting.schedule}, because' in reason
+  assert 'gpipe' not in reason
 
 
 def test_a_single_way_has_no_reason():

@@ -1,10 +1,13 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import planner_testing
 import pytest
 
 from lingvo_gpipe.planner import recommend, report
 from lingvo_gpipe.planner.forecast import Speeds
+from lingvo_gpipe.schedules import WHOLE_NAMES
 
 _K = 4
 
@@ -39,9 +42,11 @@ def _rows(table):
 def test_the_text_has_cut_memory_ways_and_recommendation(limited):
   text = limited.to_text()
   assert 'toy: 200 parameters in 8 layers, mini-batch of 32' in text
-  assert 'K = 4 cells on 4 devices, cut by flops' in text
-  assert 'l0, l1' in text
-  assert 'Recommended: schedule=1f1b, num_micro_batches=' in text
+  assert 'K = 8 cells on 4 devices, cut by flops' in text
+  assert (
+    f'Recommended: schedule={limited.chosen.setting.schedule}, '
+    'num_partitions=8, num_micro_batches=' in text
+  )
   assert 'Times are relative' in text
 
 
@@ -59,16 +64,29 @@ def test_each_devices_memory_adds_up(limited):
 
 def test_ways_that_do_not_fit_are_left_out_or_have_no_times(limited):
   header, _, *rows = _rows(limited.ways_text())
-  assert header[:3] == ['schedule', 'recompute', 'M']
+  assert header[:3] == ['schedule', 'K', 'recompute']
   fit = [one for one in limited.forecasts if one.fits]
-  assert len(rows) in (len(fit), len(fit) + 1)
+  assert 0 < len(rows) <= len(fit) + 1
   assert [row[-1] for row in rows].count('recommended') == 1
   assert 'as registered' in limited.ways_text()
   assert 'more do not fit' in limited.ways_text()
   everything = _rows(_plan(3500, show_all=True).ways_text())[2:]
   assert len(everything) == len(limited.forecasts)
   for row in everything:
-    assert (row[4] == '-') == (row[8] == 'no')
+    assert (row[5] == '-') == (row[9] == 'no')
+
+
+def test_it_says_where_halves_of_the_backward_pass_are_not_known(limited):
+  assert limited.chosen.setting.schedule not in WHOLE_NAMES
+  assert 'half of their time counts as each' in limited.verdict()
+  work = limited.workload
+  known = tuple(
+    dataclasses.replace(layer, weight_share=0.4) for layer in work.layers
+  )
+  plan = dataclasses.replace(
+    limited, workload=dataclasses.replace(work, layers=known)
+  )
+  assert 'half of their time' not in plan.verdict()
 
 
 def test_if_nothing_fits_the_least_is_named():

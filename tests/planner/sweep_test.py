@@ -28,7 +28,8 @@ def forecasts(work):
 def test_each_point_is_the_best_of_its_ways(work, forecasts):
   # 16 devices are more than the layers.
   points = [
-    (one.setting.num_cells, one.setting.num_micro_batches) for one in forecasts
+    (one.setting.num_devices, one.setting.num_micro_batches)
+    for one in forecasts
   ]
   assert points == [(2, 4), (2, 8), (2, 16), (4, 4), (4, 8), (4, 16)]
   for one in forecasts:
@@ -60,7 +61,8 @@ def test_table_csv_and_json_say_the_same(work, forecasts):
   ):
     assert {key: str(value) for key, value in record.items()} == row
     cells = [cell.strip() for cell in line.split('|')[1:-1]]
-    assert cells[:2] == [row['cells'], row['num_micro_batches']]
+    columns = 'devices', 'cells', 'num_micro_batches'
+    assert cells[:3] == [row[name] for name in columns]
     assert (cells[-1] == 'yes') == record['fits']
 
 

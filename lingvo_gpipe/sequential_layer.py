@@ -6,7 +6,7 @@ import lingvo.compat as tf
 from lingvo.core import cluster_factory
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.costing import pipeline_plan
+from lingvo_gpipe.costing import kept_orders, pipeline_plan
 from lingvo_gpipe.cutting.cut_table import CutTable
 from lingvo_gpipe.pipeline.param_values import check_layers
 from lingvo_gpipe.pipelining_layer import PipeliningLayer
@@ -110,7 +110,8 @@ class GPipeSequentialLayer(PipeliningLayer):
     p.Define(
       'costs_file',
       '',
-      'A JSON file that keeps the costs measured for balance="measured". If '
+      'A JSON file that keeps the costs measured for balance="measured", and '
+      'the orders found for schedule="auto". If '
       'several processes build the model, they must share it; otherwise their '
       'cuts may differ.',
     )
@@ -137,8 +138,9 @@ class GPipeSequentialLayer(PipeliningLayer):
     return self._plan.cell_params()
 
   def OrderProblem(self, cell_devices, num_micro_batches, first_backward):
-    problem = self._plan.order_problem(
-      cell_devices, num_micro_batches, first_backward
+    problem = kept_orders.with_known_order(
+      self._plan.order_problem(cell_devices, num_micro_batches, first_backward),
+      self.params.costs_file,
     )
     best = schedules.find_best_order(problem)
     tf.logging.info(

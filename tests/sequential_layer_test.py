@@ -3,6 +3,7 @@
 """Tests of the layer that cuts a list of layers itself."""
 
 import functools
+import json
 import pickle
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ import pytest
 import tiny_pipeline as tp
 from lingvo.core import builder_layers, py_utils
 
-from lingvo_gpipe import named_layers, sequential_layer
+from lingvo_gpipe import named_layers, schedules, sequential_layer
 from lingvo_gpipe.cutting.partitioner import PartitionError
 
 _SHAPES = 'float32[2,6,6,4], float32[2,4], int32[2]'
@@ -326,6 +327,34 @@ def test_what_a_learner_leaves_out_costs_no_backward_pass(balance, trained):
     assert schedule.first_backward == cut.first_backward > 0
   for row in layer.table.rows[: cut.first_backward]:
     assert row.gradient_bytes == row.optimizer_bytes == row.stash_bytes == 0
+
+
+def test_the_best_order_is_kept_in_the_file_of_costs(tmp_path, monkeypatch):
+  path = tmp_path / 'costs.json'
+  net = _params(2, schedule='auto', costs_file=str(path))
+
+  def schedule():
+    with pt.graph(2):
+      layer = net.Instantiate()
+      examples = pt.data()
+      layer.ComputeLoss(layer.theta, examples.inputs, examples.targets)
+    return layer.schedule
+
+  found = schedule()
+  (order,) = json.loads(path.read_text())['orders'].values()
+  assert order['device_tasks'][0] == [str(t) for t in found.device_tasks[0]]
+  looked_for = []
+  search = schedules.best_order
+
+  def recorded(problem, named):
+    looked_for.append(problem)
+    return search(problem, named)
+
+  monkeypatch.setattr(schedules, 'best_order', recorded)
+  schedules.find_best_order.cache_clear()
+  assert schedule() == found
+  # The table of the cut has one for equal cells.
+  assert {problem.forward for problem in looked_for} <= {(1, 1)}
 
 
 def test_a_trained_layer_before_the_pipeline_needs_all_backwards():

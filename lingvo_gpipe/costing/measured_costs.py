@@ -1,115 +1,31 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What layers take when they run, kept in a JSON file.
-
-```
-  {"version": 1, "layers": {
-    "3f9a...": {"layer": "FCLayer", "given": "(float32[8,16])",
-                "device": "CPU", "forward": 1.2e-3, "backward": 2.3e-3,
-                "weight_share": 0.5},
-    ...}}
-```
-"""
+"""What layers take when they run, kept in a file."""
 
 import dataclasses
 import hashlib
 import json
-import math
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.costing import cost_session, measure
+from lingvo_gpipe.costing.costs_file import CostsFile
 from lingvo_gpipe.costing.layer_profile import LayerProfile
 from lingvo_gpipe.costing.weights import ParamsCache, as_text, in_build_thread
 from lingvo_gpipe.cutting.cost_model import LayerCost
 
-_VERSION = 1
 # Reading less would not flush the caches, and reading more would not help.
 _LEAST_SWEPT_BYTES, _MOST_SWEPT_BYTES = 2**18, 2**26
 
 
-class _MeasuredFile:
-  """What is in a file; nothing if there is none."""
-
-  def __init__(self, path: str | None):
-    """Reads the file; None for no file, which keeps nothing.
-
-    Raises:
-      ValueError: It is not such a file.
-    """
-    self._path = path
-    self._entries = self._read()
-
-  def get(self, entry_key: str) -> measure.Times | None:
-    entry = self._entries.get(entry_key)
-    return entry and measure.Times(
-      entry['forward'], entry['backward'], entry.get('weight_share')
-    )
-
-  def add(
-    self, entry_key: str, times: measure.Times, about: Mapping[str, str]
-  ) -> measure.Times:
-    """Adds an entry, and writes the file.
-
-    Where another process has written the entry in the meantime that one holds,
-    so that all cut alike.
-
-    Args:
-      entry_key: Its key.
-      times: What was measured.
-      about: What it is of, for people.
-
-    Returns:
-      The times that hold.
-    """
-    if self._path is None:
-      return times
-    self._entries = self._read()
-    if entry_key not in self._entries:
-      self._entries[entry_key] = {**about, **dataclasses.asdict(times)}
-      self._write(self._path)
-    return self.get(entry_key) or times
-
-  def _read(self) -> dict[str, Any]:
-    if self._path is None or not os.path.exists(self._path):
-      return {}
-    try:
-      with open(self._path, encoding='utf-8') as file:
-        content = json.load(file)
-      if content['version'] != _VERSION:
-        raise ValueError(f'its version is {content["version"]!r}')
-      entries = dict(content['layers'])
-      for entry in entries.values():
-        for name in ('forward', 'backward'):
-          if not (math.isfinite(entry[name]) and entry[name] >= 0):
-            raise ValueError(f'{name} is {entry[name]!r}')
-        share = entry.get('weight_share')  # Older files have none.
-        if not (share is None or 0 <= share <= 1):
-          raise ValueError(f'weight_share is {share!r}')
-    except (OSError, ValueError, KeyError, TypeError) as error:
-      raise ValueError(
-        f'{self._path} cannot be used as a file of measured layer costs of '
-        f'version {_VERSION} ({type(error).__name__}: {error}). Delete it to '
-        'measure the layers again, or name another file.'
-      ) from error
-    return entries
-
-  def _write(self, path: str) -> None:
-    directory = os.path.dirname(os.path.abspath(path))
-    os.makedirs(directory, exist_ok=True)
-    content = {'version': _VERSION, 'layers': self._entries}
-    # Another process never sees half a file.
-    with tempfile.NamedTemporaryFile(
-      'w', dir=directory, delete=False, encoding='utf-8'
-    ) as file:
-      json.dump(content, file, indent=2, sort_keys=True)
-      file.write('\n')
-    os.replace(file.name, path)
+def _times_of(entry: Mapping[str, Any]) -> measure.Times:
+  # Older files have no share.
+  return measure.Times(
+    entry['forward'], entry['backward'], entry.get('weight_share')
+  )
 
 
 def measure_profiles(
@@ -128,7 +44,7 @@ def measure_profiles(
     ValueError: The file is damaged, or a layer cannot be run.
   """
   cost_session.prepare_to_measure()
-  stored = _MeasuredFile(file)
+  stored = CostsFile(file)
   all_times = in_build_thread(lambda: _measure_all(profiles, stored))
   return [
     dataclasses.replace(profile.cost, **dataclasses.asdict(times))
@@ -137,7 +53,7 @@ def measure_profiles(
 
 
 def _measure_all(
-  profiles: Sequence[LayerProfile], stored: _MeasuredFile
+  profiles: Sequence[LayerProfile], stored: CostsFile
 ) -> list[measure.Times]:
   """The times of each layer; those that are alike are measured once."""
   known: ParamsCache[measure.Times] = ParamsCache()
@@ -169,7 +85,7 @@ def _swept_bytes(other_bytes: int) -> int:
 
 
 def _measured(
-  profile: LayerProfile, stored: _MeasuredFile, swept_bytes: int
+  profile: LayerProfile, stored: CostsFile, swept_bytes: int
 ) -> measure.Times:
   """The times of a layer, from the file or measured now."""
   kind = _device_kind()
@@ -185,9 +101,12 @@ def _measured(
     'given': str(profile.call),
     'device': kind,
   }
-  return stored.get(key) or stored.add(
-    key, measure.measure(profile, swept_bytes), about
-  )
+  known = stored.get('layers', key)
+  if known is None:
+    times = measure.measure(profile, swept_bytes)
+    entry = {**about, **dataclasses.asdict(times)}
+    known = stored.add('layers', key, entry)
+  return _times_of(known)
 
 
 def _device_kind() -> str:

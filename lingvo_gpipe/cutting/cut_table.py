@@ -93,6 +93,10 @@ class CutTable:
       forward = float(sum(layer.forward for layer in cell.layers))
       backward = max(float(cell.cost) - forward, 0.0)
       durations[TaskKind.FORWARD, cell.index] = forward
+      if self._schedule.is_split:
+        weights = float(sum(layer.weight_gradient for layer in cell.layers))
+        durations[TaskKind.WEIGHT_GRADIENT, cell.index] = weights
+        backward = max(backward - weights, 0.0)
       durations[TaskKind.BACKWARD, cell.index] = backward
     return float(schedules.simulate(self._schedule, durations).bubble)
 

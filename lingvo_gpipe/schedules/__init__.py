@@ -14,7 +14,7 @@ from lingvo_gpipe.schedules import one_f_one_b as _one_f_one_b
 from lingvo_gpipe.schedules import placement as _placement
 from lingvo_gpipe.schedules import registry as _registry
 from lingvo_gpipe.schedules import schedule_file
-from lingvo_gpipe.schedules.best_order import BestOrder, best_order
+from lingvo_gpipe.schedules.best_order import BestOrder, best_order, known_order
 from lingvo_gpipe.schedules.forward_only import forward_only as _forward_only
 from lingvo_gpipe.schedules.grid import grid
 from lingvo_gpipe.schedules.order_problem import OrderProblem
@@ -30,7 +30,7 @@ from lingvo_gpipe.schedules.registry import (
   SCHEDULE_NAMES,
   register_schedule,
 )
-from lingvo_gpipe.schedules.schedule_file import read, to_json
+from lingvo_gpipe.schedules.schedule_file import from_json, read, to_json
 from lingvo_gpipe.schedules.simulate import Timeline, simulate
 from lingvo_gpipe.schedules.stash import device_peak_stash, peak_stash
 from lingvo_gpipe.schedules.task import (
@@ -59,6 +59,7 @@ __all__ = [
   'check_recompute',
   'count_recomputed',
   'find_best_order',
+  'from_json',
   'grid',
   'in_flight_limits',
   'limits_of_1f1b',
@@ -172,8 +173,11 @@ def find_best_order(problem: OrderProblem) -> BestOrder:
   """The schedule 'auto', and how far it may be from the best there is.
 
   Raises:
-    ScheduleError: No order fits into the memory that there is.
+    ScheduleError: No order fits into the memory that there is, or the one that
+      is known is none for this problem.
   """
+  if problem.known is not None:
+    return known_order(problem, problem.known)
   named = []
   for name, build in _registry.BUILDERS.items():
     if _placement.fits(name, problem.cell_devices):

@@ -33,6 +33,7 @@ from lingvo_gpipe.schedules.list_scheduler import ListScheduler, rules
 from lingvo_gpipe.schedules.lower_bound import lower_bound
 from lingvo_gpipe.schedules.order_problem import OrderProblem
 from lingvo_gpipe.schedules.simulate import Time
+from lingvo_gpipe.schedules.validate import validate
 
 _NAME = 'auto'
 # How many tasks are timed in the improvement of all candidates: seconds.
@@ -103,6 +104,29 @@ def _check_room(problem: OrderProblem) -> None:
         f'memory of device {device}, which has room for {limit}. Use smaller '
         'micro-batches, more devices, or recompute more.'
       )
+
+
+def known_order(
+  problem: OrderProblem, schedule: task_lib.Schedule
+) -> BestOrder:
+  """An order that was found before, checked and timed.
+
+  Raises:
+    ScheduleError: It cannot run, or is for another pipeline or more memory.
+  """
+  validate(schedule)
+  sizes = schedule.num_micro_batches, schedule.cell_devices
+  if (
+    sizes != (problem.num_micro_batches, problem.cell_devices)
+    or schedule.first_backward != problem.first_backward
+    or not problem.fits(schedule)
+  ):
+    raise task_lib.ScheduleError(
+      'The order that is known is for another pipeline, or does not fit into '
+      'the memory. Delete the file that has it to look for another one.'
+    )
+  time = problem.simulate(schedule).step_time
+  return BestOrder(schedule, time, lower_bound(problem))
 
 
 def _by_rules(problem: OrderProblem) -> Iterable[task_lib.Schedule]:

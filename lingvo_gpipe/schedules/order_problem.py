@@ -34,6 +34,7 @@ class OrderProblem:
     limits: For each device, the memory that there is for this; None where
       there is no limit.
     first_backward: The first cell with B and W.
+    known: The order, if it was found before.
   """
 
   cell_devices: tuple[int, ...]
@@ -45,6 +46,7 @@ class OrderProblem:
   stash: tuple[float, ...] = ()
   limits: tuple[float | None, ...] = ()
   first_backward: int = 0
+  known: task_lib.Schedule | None = None
 
   def __post_init__(self) -> None:
     num_cells = len(self.cell_devices)

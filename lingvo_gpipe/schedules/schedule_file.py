@@ -67,13 +67,14 @@ def read(path: str) -> Schedule:
   if path.endswith('.csv'):
     return _from_csv(path, text)
   if path.endswith('.json'):
-    return _from_json(path, text)
+    return from_json(path, text)
   raise ScheduleError(
     f'{path}: a schedule is a .json file, or a .csv file as PyTorch writes it.'
   )
 
 
-def _from_json(path: str, text: str) -> Schedule:
+def from_json(path: str, text: str) -> Schedule:
+  """A schedule from what `to_json` returned; errors name the path."""
   try:
     fields: dict[str, Any] = json.loads(text)
     rows = fields['device_tasks']

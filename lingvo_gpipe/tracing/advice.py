@@ -14,6 +14,7 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import PartitionError, partition
 from lingvo_gpipe.schedules import Schedule, TaskKind
+from lingvo_gpipe.schedules.placement import fits
 from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
 
 # Proposals that gain less than this share of a step are not worth a change.
@@ -156,7 +157,12 @@ class _Adviser:
       inside = layers[cell.start : cell.end]
       forward = sum(float(layer.forward) for layer in inside)
       of[TaskKind.FORWARD, cell.index] = forward
-      of[TaskKind.BACKWARD, cell.index] = float(cell.cost) - forward
+      rest = float(cell.cost) - forward
+      if self._schedule.is_split:
+        weights = sum(float(layer.weight_gradient) for layer in inside)
+        of[TaskKind.WEIGHT_GRADIENT, cell.index] = weights
+        rest -= weights
+      of[TaskKind.BACKWARD, cell.index] = rest
     return self._proposal(
       f'cut the layers at {list(best.splits)} instead of {list(cut.splits)}',
       self._simulated(of),
@@ -171,8 +177,13 @@ class _Adviser:
     forward = self._of[TaskKind.FORWARD, cell]
     backward = self._of.get((TaskKind.BACKWARD, cell), 0.0)
     backward -= min(backward, self._times.recompute[cell])
+    weights = self._of.get((TaskKind.WEIGHT_GRADIENT, cell), 0.0)
+    backward += weights
+    share = weights / backward if weights else None
     return [
-      dataclasses.replace(layer, forward=f * forward, backward=b * backward)
+      dataclasses.replace(
+        layer, forward=f * forward, backward=b * backward, weight_share=share
+      )
       for layer, f, b in zip(
         layers,
         _shares([float(layer.forward) for layer in layers]),
@@ -192,7 +203,7 @@ class _Adviser:
         break
       of = {key: time / factor for key, time in self._of.items()}
       name = self._schedule.name
-      if name not in schedules.SCHEDULE_NAMES:
+      if name not in schedules.schedule_names():
         name = schedules.SCHEDULE_NAMES[0]
       found.append(
         self._proposal(
@@ -209,39 +220,68 @@ class _Adviser:
     return found
 
   def other_schedules(self) -> list[Proposal]:
-    """The other schedules, where the loss is inside."""
+    """The others that cells can have where they are, if the loss is inside."""
     s = self._schedule
-    if s.forward_only or s.is_split or not self._setup.loss_inside:
+    if s.forward_only or not self._setup.loss_inside:
       return []
-    return [
-      self._proposal(
-        f'schedule {name} instead of {s.name}',
-        self._simulated(self._recomputing_as_in(made), made),
-        setting=f'--schedule={name}',
+    found = []
+    for name in schedules.schedule_names():
+      # To look for the order of 'auto' takes long.
+      if name in (s.name, 'auto') or not fits(name, s.cell_devices):
+        continue
+      made = self._made(name, s.num_micro_batches)
+      condition = ''
+      if made.is_split and not s.is_split:
+        condition = 'if weight gradients take their planned part of a backward'
+        if self._setup.cut is None:
+          condition = 'if weight gradients take half of a backward'
+      found.append(
+        self._proposal(
+          f'schedule {name} instead of {s.name}',
+          self._simulated(self._times_in(made), made),
+          condition,
+          f'--schedule={name}',
+        )
       )
-      for name in schedules.PLAIN_NAMES
-      if name != s.name
-      for made in [self._made(name, s.num_micro_batches)]
-    ]
+    return found
 
-  def _recomputing_as_in(
-    self, other: Schedule
-  ) -> dict[tuple[TaskKind, int], float]:
-    """The times under a schedule that lets other micro-batches recompute.
+  def _times_in(self, other: Schedule) -> dict[tuple[TaskKind, int], float]:
+    """The times under a schedule that recomputes or splits otherwise.
 
-    Recomputing one takes as long as it did; as its forward, if none did.
+    Recomputing a micro-batch takes as long as it did; as its forward, if none
+    was recomputed.
     """
     of = dict(self._of)
     before, after = (
       schedules.recomputed(schedule, self._setup.recompute)
       for schedule in (self._schedule, other)
     )
-    for k, again in enumerate(self._times.recompute):
+    for k in range(other.first_backward, other.num_cells):
+      again = self._times.recompute[k]
       one = of[TaskKind.FORWARD, k] / other.num_micro_batches
       if before[k]:
         one = again / len(before[k])
-      of[TaskKind.BACKWARD, k] += one * (len(after[k]) - len(before[k]))
+      # What does not go into recomputing.
+      rest = max(of[TaskKind.BACKWARD, k] - again, 0.0)
+      again += one * (len(after[k]) - len(before[k]))
+      weights = of.pop((TaskKind.WEIGHT_GRADIENT, k), 0.0)
+      if other.is_split:
+        if not self._schedule.is_split:
+          weights = rest * self._weight_share(k)
+          rest -= weights
+        of[TaskKind.WEIGHT_GRADIENT, k] = weights
+      else:
+        rest += weights
+      of[TaskKind.BACKWARD, k] = rest + again
     return of
+
+  def _weight_share(self, cell: int) -> float:
+    """The planned share of weight gradients in a cell's backward pass."""
+    cut = self._setup.cut
+    layers = cut.cells[cell].layers if cut else ()
+    whole = float(sum(layer.backward for layer in layers))
+    of_weights = float(sum(layer.weight_gradient for layer in layers))
+    return of_weights / whole if whole else 0.5
 
   def recompute(self) -> list[Proposal]:
     """No recomputation, if there is any."""

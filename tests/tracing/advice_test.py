@@ -14,10 +14,18 @@ from lingvo_gpipe.tracing.traced_pipeline import Setup, TracedPipeline
 MS = tt.MS
 
 
-def _traced(of, *, num_micro_batches=4, transfer=0.0, delay=0.0, **setup):
+def _traced(
+  of,
+  *,
+  name='1f1b',
+  num_micro_batches=4,
+  transfer=0.0,
+  delay=0.0,
+  **setup,
+):
   """A step of two cells; 7 ms of it are outside of the pipeline."""
   emitted = tt.emitted(
-    num_micro_batches=num_micro_batches, workers=bool(transfer)
+    name, num_micro_batches=num_micro_batches, workers=bool(transfer)
   )
   step = tt.step(emitted, of, transfer=transfer, delay=delay)
   given = {'recompute': 'never', 'loss_inside': True, **setup}
@@ -128,6 +136,57 @@ def test_transfers_and_other_schedules_are_simulated():
   assert other.gain == pytest.approx(gain)
   outside = _traced(of, loss_inside=False)
   assert not any('schedule' in change for change in _changes(outside))
+
+
+def _in_two(of, share):
+  """The times with a share of B as a W."""
+  two = dict(of)
+  for k in (0, 1):
+    two[TaskKind.WEIGHT_GRADIENT, k] = share * of[TaskKind.BACKWARD, k]
+    two[TaskKind.BACKWARD, k] -= two[TaskKind.WEIGHT_GRADIENT, k]
+  return two
+
+
+@pytest.mark.parametrize('share', [None, 0.25])
+def test_a_backward_pass_in_two_is_proposed_with_the_planned_parts(share):
+  of = tt.durations()
+  cut = None
+  if share is not None:
+    cut = _cut((2,))
+    cells = [
+      dataclasses.replace(
+        cell,
+        layers=[
+          dataclasses.replace(layer, weight_share=share)
+          for layer in cell.layers
+        ],
+      )
+      for cell in cut.cells
+    ]
+    cut = dataclasses.replace(cut, cells=tuple(cells))
+  found = _gain(_traced(of, cut=cut), 'schedule zb_h1')
+  gain = _simulated(of) - _simulated(_in_two(of, share or 0.5), name='zb_h1')
+  assert gain > 0
+  assert found.gain == pytest.approx(gain)
+  assert ('half' in found.condition) == (share is None)
+  assert found.setting == '--schedule=zb_h1'
+
+
+def test_measured_parts_of_a_backward_pass_are_one_in_other_schedules():
+  of = tt.durations()
+  two = _in_two(of, 0.25)
+  traced = _traced(two, name='zb_h1')
+  found = _gain(traced, 'schedule 1f1b')
+  gain = _simulated(two, name='zb_h1') - _simulated(of)
+  assert gain < 0
+  assert found.gain == pytest.approx(gain)
+  assert found.condition == ''
+
+
+def test_schedules_that_want_other_devices_are_not_proposed():
+  assert not any(
+    'zb_v' in change for change in _changes(_traced(tt.durations()))
+  )
 
 
 def test_what_gains_most_comes_first():

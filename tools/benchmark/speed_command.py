@@ -11,10 +11,9 @@ docs/benchmark.md says what the columns mean.
 """
 
 import argparse
-import pathlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from lingvo_gpipe.training import cores
 from lingvo_gpipe.training.command import at_least
@@ -29,7 +28,6 @@ from tools.benchmark import (
 )
 
 _PROGRAM = 'tools/benchmark.py'
-_BEGIN, _END = '<!-- benchmark:begin -->', '<!-- benchmark:end -->'
 # What fits into some six minutes, and shows each model and engine.
 _DEFAULT_CASES = 'wide,amoebanet,transformer'
 _DEFAULT_VARIANTS = (
@@ -68,12 +66,6 @@ def _parser() -> command.Parser:
   flag('torch_python', '', what)
   _add_amounts(result)
   result.outputs('tables')
-  result.add_argument(
-    '--readme',
-    metavar='FILE',
-    help=f'A Markdown file whose part between {_BEGIN} and {_END} is to be the '
-    'tables.',
-  )
   return result
 
 
@@ -112,25 +104,6 @@ def _methods(args: argparse.Namespace) -> tuple[list[variants.Method], str]:
   return own, why
 
 
-def _section(path: str) -> Callable[[str], object]:
-  """What replaces the tables of a Markdown file.
-
-  Raises:
-    OSError: There is no such file.
-    ValueError: It has not one of each comment, in this order.
-  """
-  file = pathlib.Path(path)
-  before, *rest = file.read_text(encoding='utf-8').split(_BEGIN)
-  if len(rest) != 1 or rest[0].count(_END) != 1 or _END in before:
-    raise ValueError(
-      f'{path} must have {_BEGIN} and {_END} once each, in this order.'
-    )
-  head, tail = before + _BEGIN, _END + rest[0].split(_END)[1]
-  return lambda text: file.write_text(
-    f'{head}\n\n{text.strip()}\n\n{tail}', encoding='utf-8'
-  )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   arguments = sys.argv[1:] if argv is None else argv
@@ -139,12 +112,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.needs_linux()
   try:
     methods, left_out = _methods(args)
-    replace = _section(args.readme) if args.readme else lambda text: None
     wanted = {
       case: variants.expand(case, methods, args.cells, args.micro_batches)
       for case in (cases.BY_NAME[name] for name in args.case)
     }
-  except (OSError, ValueError) as error:
+  except ValueError as error:
     parser.error(str(error))
   machine = conditions.now()
   typed = shlex.join([_PROGRAM, *arguments])
@@ -169,12 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return parser.failed(error)
   parts.append(speed_report.legend(reports))
   print(f'\n{parts[-1]}', flush=True)
-  text = '\n\n'.join(parts)
-  replace(text)
   figures = {
     'conditions': machine,
     'command': typed,
     'cases': [*map(speed_report.as_json, reports)],
   }
-  command.write(args, text, figures)
+  command.write(args, '\n\n'.join(parts), figures)
   return int(any(m.error for r in reports for m in r.measured.values()))

@@ -21,20 +21,6 @@ _LEARNING_RATE = 0.01
 _SEED = 1
 
 
-def _import_torch():
-  """Imports torch, or ends with what to do."""
-  try:
-    import torch
-    import torch.distributed.pipelining
-  except ImportError as error:
-    sys.exit(
-      f'{sys.executable} has no torch with torch.distributed.pipelining '
-      f'({error}). pip install torch into an environment of its own, and give '
-      'its interpreter by --torch_python.'
-    )
-  return torch
-
-
 def _stage_module(torch, config):
   """The layers of this rank, with recomputation if wanted."""
 
@@ -116,7 +102,9 @@ class _Step:
 
 
 def _serve(config, replies):
-  torch = _import_torch()
+  import torch
+  import torch.distributed.pipelining
+
   torch.set_num_threads(1)
   worker = StepWorker(lambda: _Step(torch, config))
 

@@ -50,12 +50,9 @@ def asked(monkeypatch):
   return asked
 
 
-def test_speed_is_shown_and_written(asked, capsys, files, tmp_path):
-  readme = tmp_path / 'README.md'
-  readme.write_text(f'a\n{_BEGIN}\nold\n{_END}\nb\n')
+def test_speed_is_shown_and_written(asked, capsys, files):
   arguments = ['--case=wide', '--variants=lingvo,ours-1f1b-never']
   arguments += ['--rounds=2', '--cells=2,4', '--no_memory', *files]
-  arguments += ['--readme', str(readme)]
   assert speed_command.main(arguments) == 0
   [(name, plan, of_case)] = asked
   assert (name, plan.rounds, plan.memory) == ('wide', 2, False)
@@ -65,8 +62,6 @@ def test_speed_is_shown_and_written(asked, capsys, files, tmp_path):
   assert (first['name'], first['step_median']) == ('lingvo', 2)
   assert '--case=wide' in found['command']
   assert text.count('| ours-1f1b-never ') == 2
-  wanted = f'a\n{_BEGIN}\n\n{text.strip()}\n\n{_END}\nb\n'
-  assert readme.read_text() == wanted
   assert text.strip() in capsys.readouterr().out.replace('\n\n\n', '\n\n')
 
 
@@ -122,11 +117,6 @@ def test_memory_is_shown_and_written(monkeypatch, capsys, files):
     ),
     (speed_command, ['--cells=2,x'], '--cells: 2,x: use whole numbers'),
     (speed_command, ['--micro_batches=7'], 'micro_batches has 7'),
-    (
-      speed_command,
-      ['--readme=/none.md'],
-      "No such file or directory: '/none.md'",
-    ),
     (memory, ['--schedules', 'none'], 'none is none of gpipe'),
     (memory, ['--micro_batches', '5'], 'not divide'),
     (memory, ['--micro_batches', '0'], 'num_micro_batches is 0'),
@@ -156,22 +146,3 @@ def test_a_busy_machine_shows():
   machine = {**conditions.now(), 'load': 0.1}
   assert 'busy' not in conditions.describe(machine)
   assert 'busy' in conditions.describe({**machine, 'load': 3.0})
-
-
-_BEGIN, _END = '<!-- benchmark:begin -->', '<!-- benchmark:end -->'
-
-
-@pytest.mark.parametrize(
-  'text',
-  ['', _BEGIN, f'{_END} {_BEGIN}', f'{_BEGIN} {_END} {_END}', _BEGIN * 2],
-)
-def test_a_file_without_both_comments_is_refused(
-  asked, tmp_path, text, refused
-):
-  file = tmp_path / 'a.md'
-  file.write_text(text)
-  assert 'once each, in this order' in refused(
-    speed_command.main, [f'--readme={file}']
-  )
-  assert file.read_text() == text
-  assert not asked

@@ -11,6 +11,7 @@ docs/benchmark.md says what the columns mean.
 """
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -120,8 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.error(str(error))
   machine = conditions.now()
   typed = shlex.join([_PROGRAM, *arguments])
-  if args.torch_python:
-    typed = typed.replace(args.torch_python, 'PYTHON')
+  typed = re.sub(r'(--torch_python[= ])\S+', r'\1PYTHON', typed)
   parts = [conditions.describe(machine), f'`{typed}`']
   parts += filter(None, [left_out])
   print('\n\n'.join(parts), flush=True)

@@ -14,7 +14,7 @@ from lingvo.core import (
 )
 
 from lingvo_gpipe.inputs import digits
-from lingvo_gpipe.models import image_classifier, losses
+from lingvo_gpipe.models import image_classifier
 
 
 class Flatten(base_layer.BaseLayer):
@@ -124,24 +124,4 @@ class SmallBounded(_Digits):
     p = super().Task()
     p.pipeline.sub.insert(1, Bounded.Params().Set(name='bounded'))
     p.pipeline.balance = [1.0, 1.0, 3.0, 1.0, 3.0]
-    return p
-
-
-class _SummedLoss(losses.ClassificationLoss):
-  """The examples' losses, added up, with a weight of 1."""
-
-  def FProp(self, theta, logits, targets):
-    metrics = super().FProp(theta, logits, targets)
-    value, weight = metrics['loss']
-    metrics['loss'] = (value * weight, tf.ones([]))
-    return metrics
-
-
-@model_registry.RegisterSingleTaskModel
-class SmallSummed(_Digits):
-  """Its loss does not fit a pipeline."""
-
-  def Task(self):
-    p = super().Task()
-    p.loss = _SummedLoss.Params().Set(num_classes=10)
     return p

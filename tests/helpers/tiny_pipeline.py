@@ -9,6 +9,7 @@ import declared
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
+import pytest
 from lingvo.core import (
   base_input_generator,
   base_layer,
@@ -74,6 +75,11 @@ def with_loss(subs, *args, **kwargs):
   """The same with the loss inside."""
   loss = MeanSquare.Params().Set(name='loss')
   return pipeline(subs, *args, loss_tpl=loss, **kwargs)
+
+
+def refused(*messages):
+  """Expects a ValueError whose message matches all of these, in order."""
+  return pytest.raises(ValueError, match='(?s)' + '.*'.join(messages))
 
 
 def subs_of(layer):

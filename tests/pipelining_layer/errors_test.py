@@ -9,6 +9,7 @@ import pytest
 import tiny_pipeline
 from lingvo.core import base_layer, layers, py_utils, recurrent
 from tensorflow.python.eager import context
+from tiny_pipeline import refused
 
 from lingvo_gpipe.pipeline import plain_run
 
@@ -26,11 +27,6 @@ def _pipeline(*args, **kwargs):
   return tiny_pipeline.pipeline(
     tiny_pipeline.linear('l0', 'l1'), *args, **kwargs
   )
-
-
-def _refused(*messages):
-  """Expects a ValueError whose message matches all of these, in order."""
-  return pytest.raises(ValueError, match='(?s)' + '.*'.join(messages))
 
 
 class ReturnsMetrics(base_layer.BaseLayer):
@@ -107,7 +103,7 @@ _TWO_OUTPUTS = [TwoOutputs.Params().Set(name='l0'), *tiny_pipeline.linear('l1')]
   ],
 )
 def test_what_does_not_fit(params, inputs, messages):
-  with _refused(*messages):
+  with refused(*messages):
     _fprop(params, *inputs)
 
 
@@ -153,7 +149,7 @@ def test_losses_and_targets_that_do_not_fit(loss, targets, messages):
     layer = net.Instantiate()
     return layer.ComputeLoss(layer.theta, tf.constant(_ZEROS), targets).loss
 
-  with _refused(*messages):
+  with refused(*messages):
     tiny_pipeline.run(build)
 
 
@@ -214,7 +210,7 @@ def test_theta_that_is_forgotten(theta):
     layer = _pipeline().Instantiate()
     return layer.FProp(theta, tf.zeros([8, 3]))
 
-  with _refused('net: theta, the first argument', r'layer\.theta'):
+  with refused('net: theta, the first argument', r'layer\.theta'):
     tiny_pipeline.run(build)
 
 
@@ -224,7 +220,7 @@ def test_side_inputs_without_names():
     x = tf.zeros([8, 3])
     return layer.FProp(layer.theta, x, side_inputs=x)
 
-  with _refused('net: side_inputs is a SymbolicTensor', r"for .*\['mask'\]"):
+  with refused('net: side_inputs is a SymbolicTensor', r"for .*\['mask'\]"):
     tiny_pipeline.run(build)
 
 
@@ -242,7 +238,7 @@ def test_a_dict_where_a_layer_reads_a_nested_map():
     return tiny_pipeline.run(lambda: net.Instantiate().FPropDefaultTheta(nest))
 
   assert outputs(py_utils.NestedMap(x=x)).shape == (8, 3)
-  with _refused(r'\{x: float32\[2, 3\]\}', 'a dict is given', 'a NestedMap'):
+  with refused(r'\{x: float32\[2, 3\]\}', 'a dict is given', 'a NestedMap'):
     outputs({'x': x})
 
 
@@ -251,7 +247,7 @@ def test_tensors_of_eager_mode_in_a_graph():
     x = tf.zeros([8, 3])
   with tf.Graph().as_default(), pt.cluster(1):
     layer = _pipeline().Instantiate()
-    with _refused(
+    with refused(
       r'net: inputs.* is a EagerTensor that cannot be made a tensor'
     ):
       layer.FPropDefaultTheta(x)
@@ -308,7 +304,7 @@ def test_stateful_dropout_and_gradients_of_data():
     x = tf.ones([8, 3])
     return tf.gradients(layer.FProp(layer.theta, x), x)
 
-  with _refused(
+  with refused(
     'net: gradients of the inputs are asked for',
     r'layer net\.d0\.l \(WithDropout\)',
   ):
@@ -354,7 +350,7 @@ def test_random_ops_that_all_micro_batches_would_share_are_refused(
     dropout = layers.DeterministicDropoutLayer.Params()
     subs.insert(0, dropout.Set(name='l0', keep_prob=0.5))
   params = tiny_pipeline.pipeline(subs, 1, num_micro_batches=2)
-  with _refused(
+  with refused(
     r'Layer net\.d0\.l1 \(DropoutInSecondLoop\)',
     'do not depend on the micro-batch',
     'turn off their dropout',

@@ -28,11 +28,6 @@ class Scale(base_layer.BaseLayer):
     return outputs[0] if len(outputs) == 1 else outputs
 
 
-def _floats(nest):
-  tensors = [t for t in tf.nest.flatten(nest) if t is not None]
-  return [t for t in tensors if t.dtype.is_floating]
-
-
 def _run(args, **kwargs):
   """Outputs of four layers, and gradients of the weights and float inputs."""
   subs = [Scale.Params().Set(name=f'l{i}') for i in range(4)]

@@ -7,6 +7,7 @@ import pipeline_testing as pt
 import pytest
 import tiny_pipeline
 from lingvo.core import builder_layers, py_utils
+from tiny_pipeline import refused
 
 from lingvo_gpipe import pipelining_layer
 
@@ -20,11 +21,6 @@ def _pipeline(*args, **kwargs):
   return tiny_pipeline.pipeline(
     tiny_pipeline.linear('l0', 'l1'), *args, **kwargs
   )
-
-
-def _refused(*messages):
-  """Expects a ValueError whose message matches all of these, in order."""
-  return pytest.raises(ValueError, match='(?s)' + '.*'.join(messages))
 
 
 def _cell_of(*subs):
@@ -114,58 +110,56 @@ def test_params_that_cannot_be_used(name, value, message):
     if callable(value) and not isinstance(value, type):
       value = value()
     params = _pipeline().Set(**{name: value})
-    with _refused(rf'net\.{name}{message}'):
+    with refused(rf'net\.{name}{message}'):
       params.Instantiate()
 
 
 def test_a_cell_of_its_own_wants_params_of_layers():
   with tf.Graph().as_default():
-    with _refused(r'^d0\.sub\[0\] is the class Linear; it must be Params'):
+    with refused(r'^d0\.sub\[0\] is the class Linear; it must be Params'):
       _cell_of(tiny_pipeline.Linear).Instantiate()
-    with _refused(r'^d0\.sub\[0\] is a layer, an instance of Linear'):
+    with refused(r'^d0\.sub\[0\] is a layer, an instance of Linear'):
       _cell_of(_LINEAR.Instantiate()).Instantiate()
-    with _refused(r"^d0\.num_act_inputs is '1'; it must be a whole number"):
+    with refused(r"^d0\.num_act_inputs is '1'; it must be a whole number"):
       _cell_of(_LINEAR).Set(num_act_inputs='1').Instantiate()
 
 
 def test_only_fetch_layers_have_activations_to_return():
   cell = _cell_of(_LINEAR).Set(act_fetch_layers=['a'], num_act_outputs=1)
-  with _refused(r"d0\.act_fetch_layers names 'a', a Linear", 'a FetchLayer'):
+  with refused(r"d0\.act_fetch_layers names 'a', a Linear", 'a FetchLayer'):
     _instantiate(cell)
-  with _refused(r"d0\.act_fetch_layers is 'a'; it must be a list of names"):
+  with refused(r"d0\.act_fetch_layers is 'a'; it must be a list of names"):
     _instantiate(cell.Set(act_fetch_layers='a'))
 
 
 @pytest.mark.parametrize('number', [0, 3, '2', 1.5])
 def test_a_sequence_is_cut_into_one_cell_to_as_many_as_it_has_layers(number):
   subs = tiny_pipeline.linear('a', 'b')
-  with _refused(f'num_partitions is {number!r}, .* 2 layers', 'from 1 to 2'):
+  with refused(f'num_partitions is {number!r}, .* 2 layers', 'from 1 to 2'):
     pipelining_layer.PartitionSequentialLayers(subs, number)
 
 
 def test_cells_need_names_that_differ():
   cell = tiny_pipeline.Linear.Params()
-  with _refused(
-    r'net: the names of before_tpl and cell_tpl must differ', "'a'"
-  ):
+  with refused(r'net: the names of before_tpl and cell_tpl must differ', "'a'"):
     _instantiate(
       _pipeline().Set(cell_tpl=[cell.Copy().Set(name='a') for _ in range(2)])
     )
-  with _refused('net: every layer of before_tpl and cell_tpl needs a name'):
+  with refused('net: every layer of before_tpl and cell_tpl needs a name'):
     _instantiate(_pipeline().Set(cell_tpl=[cell]))
 
 
 def test_layers_of_a_cell_need_names_that_differ():
   subs = tiny_pipeline.linear('a', 'a')
-  with _refused(r"d0\.sub has two layers named 'a'"):
+  with refused(r"d0\.sub has two layers named 'a'"):
     _instantiate(tiny_pipeline.pipeline(subs, 1))
-  with _refused(r'd0\.sub has a Linear without a name'):
+  with refused(r'd0\.sub has a Linear without a name'):
     _instantiate(tiny_pipeline.pipeline([tiny_pipeline.Linear.Params()], 1))
 
 
 def test_more_cells_than_tpu_cores(monkeypatch):
   monkeypatch.setattr(py_utils, 'use_tpu', lambda: True)
-  with _refused(
+  with refused(
     r'net\.cell_tpl has 2 cells', 'has 1 TPU cores', '--worker_split_size'
   ):
     _instantiate(_pipeline(), tpus=1)

@@ -14,6 +14,7 @@ import shared_model
 import tiny_pipeline
 from example_model import inside, outside, plain
 from lingvo.core import base_layer, py_utils
+from tiny_pipeline import refused
 
 from lingvo_gpipe.pipeline import plain_run
 
@@ -35,10 +36,6 @@ def test_numbers_are_those_of_the_plain_model(num_micro_batches, trained):
     pt.assert_close(got, expected)
 
 
-def _refused(*messages):
-  return pytest.raises(ValueError, match='(?s)' + '.*'.join(messages))
-
-
 @pytest.mark.parametrize(
   ('forgotten', 'message'),
   [
@@ -52,14 +49,14 @@ def test_what_is_shared_and_not_named_so_is_found(
   forgotten, message, num_micro_batches
 ):
   names = [name for name in shared_model.SHARED if name != forgotten]
-  with _refused(message):
+  with refused(message):
     _MODEL.step(num_micro_batches=num_micro_batches, shared_inputs=names)
 
 
 def test_names_that_are_none_of_the_inputs():
-  with _refused(r"net\.shared_inputs has 'mask'", "'side_inputs.mask'"):
+  with refused(r"net\.shared_inputs has 'mask'", "'side_inputs.mask'"):
     _MODEL.step(shared_inputs=['mask'])
-  with _refused("shared_inputs names 'inputs.mask'", r"'inputs\[0\]'"):
+  with refused("shared_inputs names 'inputs.mask'", r"'inputs\[0\]'"):
     _MODEL.step(shared_inputs=[*shared_model.SHARED, 'inputs.mask'])
 
 
@@ -84,7 +81,7 @@ def test_a_position_mask_broadcast_in_micro_batches_of_one_is_found():
       plain = layer.FProp(layer.theta, *args)
     return layer.FProp(layer.theta, *args), plain
 
-  with _refused(
+  with refused(
     r'net: inputs\[1\] is split', r"set shared_inputs to \['inputs\[1\]'\]"
   ):
     tiny_pipeline.run(build)

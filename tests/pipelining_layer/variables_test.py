@@ -29,14 +29,6 @@ def test_names_do_not_depend_on_the_cut(num_cells):
   assert _names(_params(num_cells)) == [f'net/{n}/w/var' for n in _NAMES]
 
 
-def test_names_of_inner_layers_do_not_depend_on_the_cut():
-  for num_cells in (1, 2, 4):
-    names = _names(pt.pipeline_params(num_cells))
-    for layer in _NAMES:
-      assert f'net/{layer}/conv/w/var' in names
-    assert 'net/loss/w/var' in names
-
-
 def test_layers_of_different_cells_may_share_names_if_cells_tell_them_apart(
   caplog,
 ):

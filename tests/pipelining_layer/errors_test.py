@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mistakes get errors that name the param, the value and the remedy."""
 
+import dataclasses
+
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
@@ -11,7 +13,9 @@ from lingvo.core import base_layer, layers, py_utils, recurrent
 from tensorflow.python.eager import context
 from tiny_pipeline import refused
 
+from lingvo_gpipe import schedules
 from lingvo_gpipe.pipeline import plain_run
+from lingvo_gpipe.schedules import registry
 
 
 def _fprop(params, *args, **kwargs):
@@ -368,3 +372,21 @@ def test_random_ops_that_all_micro_batches_would_share_are_refused(
 def test_a_schedule_that_the_pipeline_cannot_have_is_named(schedule, words):
   with pytest.raises(ValueError, match=words):
     pt.run_step(pt.pipeline_params(3, schedule=schedule), pt.data())
+
+
+def test_what_a_users_builder_makes_is_validated_before_it_is_emitted(
+  monkeypatch,
+):
+  monkeypatch.setattr(registry, 'registered', {})
+
+  def lazy(cell_devices, num_micro_batches):
+    made = schedules.make_schedule('1f1b', cell_devices, num_micro_batches)
+    rows = tuple(row[:-1] for row in made.device_tasks)
+    return dataclasses.replace(made, device_tasks=rows)
+
+  schedules.register_schedule('lazy', lazy)
+  with pytest.raises(
+    ValueError,
+    match=r"schedule is 'lazy': Schedule 'lazy' is not valid(.|\n)*\?B1\.3",
+  ):
+    pt.run_step(pt.pipeline_params(2, schedule='lazy'), pt.data())

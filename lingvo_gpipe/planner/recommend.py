@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
-from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, place
+from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES, place
 from lingvo_gpipe.schedules import cells_per_device as cells_wanted
 from lingvo_gpipe.schedules.placement import fits
 
@@ -112,12 +112,20 @@ def best(forecasts: Sequence[Forecast]) -> Forecast | None:
     key=lambda one: (
       one.setting.num_micro_batches,
       one.fullest,
-      one.step_time,
-      # Of equal ones 1F1B, which never stashes more.
-      one.setting.schedule != '1f1b',
-      one.setting.schedule,
+      round(one.step_time / quickest, 3) if quickest else 0,
+      _rank(one.setting.schedule),
     ),
   )
+
+
+def _rank(schedule: str) -> int:
+  """Of schedules that are equally good the one of the lowest rank is best.
+
+  First 1F1B, which never stashes more than gpipe; 'auto', which has to be
+  looked for, and users' own come last.
+  """
+  ranks = ('1f1b', *SCHEDULE_NAMES)
+  return ranks.index(schedule) if schedule in ranks else len(ranks)
 
 
 def smallest(forecasts: Sequence[Forecast]) -> Forecast:

@@ -76,6 +76,21 @@ def test_the_best_is_within_2_percent_of_the_quickest_and_fits(free):
         assert one.step_time > 1.02 * quickest
 
 
+def test_of_equal_ones_the_simplest_is_best():
+  names = ['auto', 'gpipe', 'zb_h1', '1f1b']
+  one = _forecasts(micro_batches=[1], recompute=['never'], schedules=['gpipe'])
+  equal = [
+    dataclasses.replace(
+      one[0], setting=dataclasses.replace(one[0].setting, schedule=name)
+    )
+    for name in names
+  ]
+  for name in ('1f1b', 'gpipe', 'zb_h1', 'auto'):
+    best = recommend.best(equal)
+    assert best.setting.schedule == name
+    equal.remove(best)
+
+
 def test_memory_decides_for_recomputation(free):
   assert recommend.best(free).setting.recompute == 'never'
   limited = recommend.best(_forecasts(3500, micro_batches=[8]))

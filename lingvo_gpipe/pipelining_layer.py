@@ -26,6 +26,7 @@ from lingvo_gpipe.pipeline.feature_extraction_layer import (
 )
 from lingvo_gpipe.pipeline.plan import Traces
 from lingvo_gpipe.schedules import (
+  FIT,
   RECOMPUTE_POLICIES,
   SCHEDULE_NAMES,
   Schedule,
@@ -61,6 +62,9 @@ class PipeliningLayer(base_layer.BaseLayer):
     trained_variables: Which of its variables are trained.
     has_named_values: Whether a layer in it puts or takes values.
     has_tied_weights: Whether a layer uses the weights of another one.
+    recompute: Which micro-batches are recomputed, one of RECOMPUTE_POLICIES;
+      or the names of the layers that are not.
+    kept_paths: The paths of those layers.
     eager_traces: What eager calls of it have traced.
   """
 
@@ -130,7 +134,10 @@ class PipeliningLayer(base_layer.BaseLayer):
       'always',
       'For which micro-batches the forward pass is recomputed in the backward '
       f'pass, to save memory: one of {RECOMPUTE_POLICIES}. Under 1F1B the last '
-      'cell recomputes nothing, because that would save no memory.',
+      'cell recomputes nothing, because that would save no memory. Or a list '
+      'with the names of the layers whose activations are kept, where all '
+      'others are recomputed; or, in a GPipeSequentialLayer with '
+      'device_memory, "fit": as many are kept as there is memory for.',
     )
     p.Define(
       'loss_tpl',
@@ -190,6 +197,8 @@ class PipeliningLayer(base_layer.BaseLayer):
       d.puts or d.takes for d in declared
     )
     self._numbers = self._NumberLayers()
+    self.recompute = self._Recompute()
+    self.kept_paths = self._KeptPaths()
     self.schedule: Schedule | None = None
     self._emitted: list[EmittedSchedule] = []
     self.eager_traces: dict[Any, Traces] = {}
@@ -229,6 +238,40 @@ class PipeliningLayer(base_layer.BaseLayer):
     """
     del cell_devices, num_micro_batches, first_backward
     return None
+
+  def _Recompute(self) -> str | Sequence[str]:
+    """The Param `recompute`, but for 'fit'."""
+    p = self.params
+    if p.recompute == FIT:
+      raise ValueError(
+        f"{p.name}.recompute is '{FIT}', for which it must be known what each "
+        'layer costs. Use a GPipeSequentialLayer, or give the names of the '
+        'layers whose activations are to be kept.'
+      )
+    return p.recompute
+
+  def _KeptPaths(self) -> frozenset[str]:
+    """Finds the layers that `recompute` names."""
+    if isinstance(self.recompute, str):
+      return frozenset()
+    by_name = {self._LayerName(path): path for path in self._numbers}
+    unknown = sorted(set(self.recompute) - set(by_name))
+    if unknown:
+      raise ValueError(
+        f'{self.path}.recompute names {unknown}, which are no layers of it. '
+        f'Its layers are {", ".join(by_name)}.'
+      )
+    return frozenset(by_name[name] for name in self.recompute)
+
+  def _LayerName(self, path: str) -> str:
+    """A layer's name as its variables have it, without the pipeline's own."""
+    inside = path.removeprefix(f'{self.path}.').split('.')
+    return '/'.join(inside[1:] or inside)
+
+  @property
+  def recompute_policy(self) -> str:
+    """Which micro-batches are recomputed, if only in part."""
+    return self.recompute if isinstance(self.recompute, str) else 'always'
 
   def _CreatePlacedChild(self, name: str, params: Any, device: str) -> None:
     with tf.device(device):

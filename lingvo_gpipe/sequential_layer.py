@@ -137,6 +137,10 @@ class GPipeSequentialLayer(PipeliningLayer):
     )
     return self._plan.cell_params()
 
+  def _Recompute(self):
+    spec = self._plan.partition.spec
+    return sorted(spec.kept) if spec.kept else spec.recompute
+
   def OrderProblem(self, cell_devices, num_micro_batches, first_backward):
     problem = kept_orders.with_known_order(
       self._plan.order_problem(cell_devices, num_micro_batches, first_backward),

@@ -251,7 +251,12 @@ def _spec(
     num_micro_batches=_num_micro_batches(params, num_cells),
     micro_batch_size=_micro_batch_size(params),
     schedule=schedule,
-    recompute=params.recompute,
+    recompute=params.recompute
+    if isinstance(params.recompute, str)
+    else 'always',
+    kept=frozenset()
+    if isinstance(params.recompute, str)
+    else frozenset(params.recompute),
     input_bytes=input_bytes,
     device_memory=device_memory(params),
     skips=skips,

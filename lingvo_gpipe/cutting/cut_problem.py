@@ -40,7 +40,8 @@ class PipelineSpec:
     micro_batch_size: Examples in a micro-batch of the size that the layers'
       bytes are for; None if it is not known. Only messages use it.
     schedule: A schedule's name.
-    recompute: A recompute policy.
+    recompute: A recompute policy, or FIT.
+    kept: Names of layers that are not recomputed, under 'always'.
     input_bytes: Bytes of the first layer's input for one micro-batch.
     device_memory: Bytes that each device may hold; None for no limit.
     skips: Values that layers take of earlier ones past those between.
@@ -55,12 +56,15 @@ class PipelineSpec:
   micro_batch_size: int | None = None
   schedule: str = 'gpipe'
   recompute: str = 'always'
+  kept: frozenset[str] = frozenset()
   input_bytes: int = 0
   device_memory: int | None = None
   skips: tuple[Skip, ...] = ()
 
   def __post_init__(self) -> None:
-    schedules.check_recompute(self.recompute)
+    if self.recompute != schedules.FIT:
+      schedules.check_recompute(self.recompute)
+    assert not self.kept or self.recompute == 'always'
     schedules.check_name(self.schedule)
     for name, least in (
       ('num_devices', 1),
@@ -98,6 +102,13 @@ class PipelineSpec:
       ),
     )
 
+  @property
+  def recompute_text(self) -> str:
+    """What is recomputed, in words."""
+    if not self.kept:
+      return self.recompute
+    return f'{self.recompute}, but for {len(self.kept)} layers that are kept'
+
   @functools.cached_property
   def num_recomputed(self) -> tuple[int, ...]:
     """How many micro-batches each cell recomputes."""
@@ -105,7 +116,7 @@ class PipelineSpec:
       self.schedule,
       self.cell_devices,
       self.num_micro_batches,
-      self.recompute,
+      'always' if self.recompute == schedules.FIT else self.recompute,
     )
 
   def layer_times(
@@ -114,7 +125,10 @@ class PipelineSpec:
     """What layers take for a micro-batch if they lie in a cell."""
     num_recomputed = self.num_recomputed[cell]
     return [
-      layer.time(num_recomputed, self.num_micro_batches) for layer in layers
+      layer.time(
+        0 if layer.name in self.kept else num_recomputed, self.num_micro_batches
+      )
+      for layer in layers
     ]
 
   def cell_cost(self, layers: Sequence[LayerCost], cell: int) -> Fraction:
@@ -133,6 +147,13 @@ class PipelineSpec:
       Fraction(layer.forward) for layer in layers if not layer.has_backward
     )
 
+  def forward_again(self, layers: Sequence[LayerCost]) -> Fraction:
+    """What a cell takes to recompute a micro-batch."""
+    return sum(
+      (Fraction(x.forward) for x in layers if x.name not in self.kept),
+      Fraction(0),
+    )
+
 
 def cell_memory(layers: Sequence[LayerCost], spec: PipelineSpec) -> CellMemory:
   """What runs of the layers need as cells of the pipeline."""
@@ -145,11 +166,12 @@ def cell_memory(layers: Sequence[LayerCost], spec: PipelineSpec) -> CellMemory:
   return CellMemory(
     layers,
     stashed,
-    spec.recompute,
+    'always' if spec.recompute == schedules.FIT else spec.recompute,
     handed=handed,
     num_micro_batches=spec.num_micro_batches,
     input_bytes=spec.input_bytes,
     skips=spec.skips,
+    kept=spec.kept,
   )
 
 

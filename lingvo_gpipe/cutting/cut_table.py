@@ -4,7 +4,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import text_table
@@ -33,6 +33,7 @@ class CutRow:
     stash_bytes: What it keeps of the most micro-batches that it stashes.
     activation_bytes: What a micro-batch that is recomputed needs on top.
     boundary_bytes: Bytes of a micro-batch that reach it from other devices.
+    kept: How many of its layers are kept where others are recomputed.
   """
 
   cell: int
@@ -46,6 +47,7 @@ class CutRow:
   stash_bytes: int
   activation_bytes: int
   boundary_bytes: int
+  kept: int
 
   @property
   def layers_text(self) -> str:
@@ -76,7 +78,7 @@ class CutTable:
     """The cells."""
     total = float(sum(cell.cost for cell in self.partition.cells)) or 1.0
     return tuple(
-      _row(cell, device, float(cell.cost) / total)
+      _row(cell, device, float(cell.cost) / total, self.partition.spec.kept)
       for cell, device in zip(self.partition.cells, self.devices, strict=True)
     )
 
@@ -159,6 +161,9 @@ class CutTable:
     header = ['cell', 'device', 'layers', f'cost ({self.basis})', 'parameters']
     header += ['weights', 'gradients', 'optimizer', 'stash', 'activations']
     header += ['boundary']
+    spec = self.partition.spec
+    if spec.kept:
+      header.append('kept')
     devices = _short_names(self.devices)
     table = text_table.table(
       header,
@@ -175,16 +180,16 @@ class CutTable:
           format_bytes(row.stash_bytes, 1),
           format_bytes(row.activation_bytes, 1),
           format_bytes(row.boundary_bytes, 1),
+          *([f'{row.kept} of {len(row.layers)}'] if spec.kept else ()),
         ]
         for row, device in zip(self.rows, devices, strict=True)
       ],
     )
-    spec = self.partition.spec
     lines = [
       table,
       f'{spec.schedule}, M = {spec.num_micro_batches}, recompute '
-      f'{spec.recompute}: imbalance {self.imbalance:.2f} (largest cell over '
-      f'mean), bubble {self.bubble:.1%} (with equal cells '
+      f'{spec.recompute_text}: imbalance {self.imbalance:.2f} (largest cell '
+      f'over mean), bubble {self.bubble:.1%} (with equal cells '
       f'{self.even_bubble:.1%}), largest device '
       f'{format_bytes(max(self.partition.device_memory), 1)}.',
     ]
@@ -192,7 +197,9 @@ class CutTable:
     return '\n'.join(lines)
 
 
-def _row(cell: PartitionCell, device: str, share: float) -> CutRow:
+def _row(
+  cell: PartitionCell, device: str, share: float, kept: Container[str]
+) -> CutRow:
   weights = sum(layer.weight_bytes for layer in cell.layers)
   slots = sum(layer.optimizer_bytes for layer in cell.layers)
   memory = cell.memory
@@ -208,6 +215,7 @@ def _row(cell: PartitionCell, device: str, share: float) -> CutRow:
     stash_bytes=memory.stash,
     activation_bytes=memory.activations,
     boundary_bytes=cell.crossing_bytes,
+    kept=sum(layer.name in kept for layer in cell.layers),
   )
 
 

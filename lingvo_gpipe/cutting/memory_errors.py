@@ -247,6 +247,7 @@ def _smallest_num_cells(
     num_micro_batches=spec.num_micro_batches,
     input_bytes=spec.input_bytes,
     skips=spec.skips,
+    kept=spec.kept,
   )
   floor = memory.floor_before
   # The positions from which the rest can be cut into the cells so far.

@@ -33,13 +33,16 @@ run: what W reads of its activations, and of the gradients that B computed, is
 taken to be as large as all of its activations. So under recomputation each
 micro-batch that waits for its W adds its activations.
 
+Layers may be kept where others are recomputed: a stashed micro-batch then keeps
+their activations, and the output of each that is followed by a recomputed one.
+
 Where a device holds several cells their stashes need not be largest at the
 same moment: the sum is then an upper bound.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
 
@@ -175,6 +178,7 @@ class CellMemory:
     num_micro_batches: int = 1,
     input_bytes: int = 0,
     skips: Sequence[skips_lib.Skip] = (),
+    kept: Container[str] = (),
   ):
     """Prepares sums.
 
@@ -187,6 +191,7 @@ class CellMemory:
       num_micro_batches: M; with more than one, gradients are summed.
       input_bytes: Bytes of the first layer's input, for one micro-batch.
       skips: Values that layers take of earlier ones.
+      kept: Names of layers that are not recomputed, under 'always'.
 
     Raises:
       ValueError: The policy is unknown, or bytes are too many for 64 bits.
@@ -202,6 +207,15 @@ class CellMemory:
       [input_bytes, *(layer.output_bytes for layer in layers)], np.int64
     )
     self._activations = _before(layer.activation_bytes for layer in layers)
+    own = [layer.name in kept and layer.has_backward for layer in layers]
+    self._own = _before(
+      layer.activation_bytes * k for layer, k in zip(layers, own, strict=True)
+    )
+    # [N]: of the layers before each, outputs from which others are recomputed.
+    self._passed_on = _before(
+      layer.output_bytes * (a and not b)
+      for layer, (a, b) in zip(layers, itertools.pairwise(own), strict=False)
+    )
     self._state = _before(layer.state_bytes for layer in layers)
     self._gradients = _before(
       layer.gradient_sum_bytes if num_micro_batches > 1 else 0
@@ -213,10 +227,10 @@ class CellMemory:
     )
     if most + 2 * int(self._state[-1]) > _LARGEST_BYTES:
       raise ValueError(f'{most} bytes are too many to count in 64 bits.')
-    kept, run = int(self._kept.min()), int((self._kept + self._made).min())
+    count, run = int(self._kept.min()), int((self._kept + self._made).min())
     if self._first:
-      kept, run = 0, min(run, 1)
-    self.held_before: IntArray = self._state + self._activations * kept
+      count, run = 0, min(run, 1)
+    self.held_before: IntArray = self._state + self._activations * count
     self.floor_before: IntArray = (
       self._state + self._gradients + self._activations * run
     )
@@ -245,9 +259,13 @@ class CellMemory:
     activations = self._activations[ends] - self._activations[starts]
     state = self._state[ends] - self._state[starts]
     gradients = self._gradients[ends] - self._gradients[starts]
-    stash = self.input_bytes(starts, ends) * self._stashed[cell]
-    stash = stash + activations * self._kept[cell]
-    made = activations * self._made[cell]
+    own = self._own[ends] - self._own[starts]
+    passed_on = self._passed_on[ends - 1] - self._passed_on[starts]
+    stash = self.input_bytes(starts, ends) + own + passed_on
+    stash = stash * self._stashed[cell]
+    others = activations - own
+    stash = stash + others * self._kept[cell]
+    made = others * self._made[cell]
     if self._first:
       goes_back = ends > self._first
       stash = np.where(goes_back, stash, 0)

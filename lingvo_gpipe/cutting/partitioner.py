@@ -10,7 +10,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from lingvo_gpipe.cutting import cost_model, memory_model
+from lingvo_gpipe import schedules
+from lingvo_gpipe.cutting import cost_model, fit, memory_model
 from lingvo_gpipe.cutting.cost_model import LayerCost, Number
 from lingvo_gpipe.cutting.cut_problem import (
   CutProblem,
@@ -175,8 +176,10 @@ def partition(
   4. sum of squared costs of the cells (in units of about 2**-29 of the total),
 
   a later one deciding only between cuts that are equal in all earlier ones.
-  A layer's cost is `LayerCost.time`; costs are compared as integers, made by
-  `cost_model.to_integers`. `memory_model` says what memory a device needs.
+  Under recompute='fit' the choice of what is kept is part of the cut, and only
+  the first counts; see `fit`. A layer's cost is `LayerCost.time`; costs are
+  compared as integers, made by `cost_model.to_integers`. `memory_model` says
+  what memory a device needs.
 
   Args:
     layers: The layers, with bytes for the pipeline's micro-batch.
@@ -194,6 +197,8 @@ def partition(
     ValueError: The schedule is unknown, or costs are too large.
   """
   _check_sizes(layers, spec, splits)
+  if spec.recompute == schedules.FIT:
+    return _fitted(layers, spec, splits)
   memory = cell_memory(layers, spec)
   problem = spec_problem(layers, spec, memory)
   if splits is not None:
@@ -214,6 +219,29 @@ def partition(
   if limit is not None and max(result.device_memory) > limit:
     raise does_not_fit(layers, spec, positions)
   return result
+
+
+def _fitted(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  splits: Sequence[int] | None,
+) -> Partition:
+  """The cut together with the choice of what is kept."""
+  if spec.device_memory is None:
+    raise PartitionError(
+      f"recompute is '{schedules.FIT}', which keeps as many activations as "
+      'device_memory has room for, but device_memory is not set. Set it, or '
+      f'use a policy, one of {schedules.RECOMPUTE_POLICIES}.'
+    )
+  choice = fit.fit(layers, spec, splits)
+  always = dataclasses.replace(spec, recompute='always')
+  if choice.splits is None:
+    raise does_not_fit(layers, always, is_proven=choice.is_proven)
+  result = partition(layers, fit.apply(spec, choice), choice.splits)
+  is_proven = choice.is_proven and not _recomputes_frozen(
+    layers, always, (0, *choice.splits, len(layers))
+  )
+  return dataclasses.replace(result, is_proven=is_proven)
 
 
 def _recomputes_frozen(

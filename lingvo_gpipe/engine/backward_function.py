@@ -4,8 +4,8 @@
 
 ```
   forward, keeps      T + residuals     returns what G reads of T
-  forward, recomputes T + unrepeatable  returns what cannot be computed again
-  recompute           T again           residuals, from the cell's arguments
+  forward, recomputes T + stash         returns what is kept all the same
+  recompute           T again           residuals, from arguments and stash
   backward            G + sum           given residuals
   backward in two     G + sum           B, then W: see `split_backward`
 ```
@@ -20,7 +20,12 @@ from typing import Any, TypeAlias
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import gradient_graph, graph_function, packing
+from lingvo_gpipe.engine import (
+  gradient_graph,
+  graph_function,
+  graph_walks,
+  packing,
+)
 from lingvo_gpipe.engine.graph_walks import Repeatable
 from lingvo_gpipe.engine.split_backward import SplitBackward, Sums
 from lingvo_gpipe.engine.tensors import differentiable, sum_dtype
@@ -43,6 +48,7 @@ class BackwardFunction:
     weight: int | None = None,
     *,
     packs: bool = True,
+    kept: Sequence[range] = (),
   ):
     """Builds the gradient of a traced cell.
 
@@ -57,11 +63,13 @@ class BackwardFunction:
       weight: Which of ys is given the micro-batch's weight as its gradient: if
         that is 0, so are all gradients.
       packs: Whether what goes from call to call is packed.
+      kept: The numbers of ops that `recompute` does not run again.
     """
     self._name = name
     self._graph = graph
     self._arguments = list(arguments)
     self._packs = packs
+    self._kept = kept
     xs = [*data, *weights]
     used = [i for i, x in enumerate(xs) if x is not None and differentiable(x)]
     gradient = gradient_graph.differentiate(
@@ -138,12 +146,12 @@ class BackwardFunction:
     """Calls the cell; returns what it returns, and the stash.
 
     With `keep` the stash is what the backward pass reads; if not, it is what
-    `recompute` needs besides the arguments.
+    `recompute` takes besides the arguments.
     """
     if keep:
       name, stash = 'forward_keep', self._residuals
     else:
-      name, stash = 'forward', self._unrepeatable[0]
+      name, stash = 'forward', self._stash[0]
     if name not in self._functions:
       self._functions[name] = forward_function(
         f'{self._name}_{name}', self._graph, self._arguments, self._items(stash)
@@ -168,7 +176,7 @@ class BackwardFunction:
     if not self._residuals:
       return []
     if 'recompute' not in self._functions:
-      kept, left_out = self._unrepeatable
+      kept, left_out = self._stash
       with graph_function.without_control_inputs(self._graph, left_out):
         self._functions['recompute'] = graph_function.GraphFunction(
           f'{self._name}_recompute',
@@ -299,25 +307,46 @@ class BackwardFunction:
     return self._split.sums(d_ys, captured, handed, sums)
 
   @functools.cached_property
-  def _unrepeatable(self) -> tuple[list[tf.Tensor], set[tf.Operation]]:
+  def _stash(self) -> tuple[list[tf.Tensor], set[tf.Operation]]:
     """What the recomputed pass takes from the first one; what it leaves out.
 
-    The tensors are those that it needs, but cannot compute again; ops without
-    outputs are left out, too.
+    It leaves out ops that would return something else when they run again,
+    and those that are to be kept:
+
+    ```
+      arguments --> [ kept ] --(1)--> [ again ] --> [ kept ] --(1)--> [ again ]
+                       |                 |             |                 |
+                      (2)            residuals        (2)            residuals
+    ```
+
+    (1) What runs again reads some of them; (2) the gradient reads others. Both
+    are stashed. Ops without outputs are left out, too.
     """
     repeatable = Repeatable(self._graph)
     given = {t.op for t in self._graph.inputs}
-    left_out = {
-      op
-      for op in graph_function.needed(self._residuals, given)
-      if repeatable.culprit(op)
-    }
-    # Of these, the ones that are reached without another of them.
+    kept = self._kept_ops()
+    needed = graph_function.needed(self._residuals, given)
+    culprits = {op for op in needed if repeatable.culprit(op)}
+    read = self._read_of(culprits | kept)
+    # Where that takes no more memory, such ops run again all the same.
+    again = graph_walks.free_again(read, given)
+    left_out = culprits | (kept - again)
+    return self._read_of(left_out), left_out
+
+  def _kept_ops(self) -> set[tf.Operation]:
+    operations = self._graph.get_operations()
+    kept = {operations[i] for numbers in self._kept for i in numbers}
+    given = {t.op for t in self._graph.inputs}
+    return {op for op in kept - given if op.type != 'Const'}
+
+  def _read_of(self, left_out: set[tf.Operation]) -> list[tf.Tensor]:
+    """What others that residuals need, or the gradient, read of some ops."""
+    given = {t.op for t in self._graph.inputs}
     read: dict[int, tf.Tensor] = {}
     for op in graph_function.needed(self._residuals, {*given, *left_out}):
       read.update({id(t): t for t in op.inputs if t.op in left_out})
     read.update({id(t): t for t in self._residuals if t.op in left_out})
-    return list(read.values()), left_out
+    return list(read.values())
 
   def weight_gradients(
     self, sums: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]

@@ -61,6 +61,8 @@ class CellOutputs:
     put: Values put aside for later cells, a nest by each name.
     rests: What is left for later cells of the values taken, the same. They
       get the value from where it was put, but send its gradient here.
+    kept: Ranges of the ops traced so far, by number. A recomputed forward pass
+      does not run them again; what it needs of them is kept.
     notes: What else the trace has to say; see `CellFunction.notes`.
   """
 
@@ -70,6 +72,7 @@ class CellOutputs:
   values: list[tf.Tensor] = dataclasses.field(default_factory=list)
   put: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   rests: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  kept: Sequence[range] = ()
   notes: Any = None
 
 
@@ -220,6 +223,7 @@ class CellFunction:
     )
     self.outputs, self.put = specs_of(nests)
     self.notes = outputs.notes
+    self._kept = outputs.kept
     self._rests = {n: flat_tensors(rest) for n, rest in outputs.rests.items()}
     flat = flat_tensors(nests)
     self.num_outputs = len(flat)
@@ -302,6 +306,7 @@ class CellFunction:
     trained: Sequence[bool] | None = None,
     without: Collection[str] = (),
     weighted: bool = False,
+    keeps: bool = True,
   ) -> tuple[list[bool], dict[str, list[bool]]]:
     """Builds the gradient; to be called before any other call.
 
@@ -314,6 +319,7 @@ class CellFunction:
       weighted: Whether the losses, or the only output if there are none, are
         given the micro-batch's weight as their gradient: if it is 0, nothing
         that the cell returns is to be NaN.
+      keeps: Whether what the trace wants to be kept is kept.
 
     Returns:
       Whether there is a gradient, as from `split_gradients`.
@@ -339,6 +345,7 @@ class CellFunction:
       self.device,
       weight if weighted and ys else None,
       packs=self._packs,
+      kept=self._kept if keeps else (),
     )
     positions = self._backward.input_positions
     return self.split_gradients(

@@ -15,7 +15,14 @@ returned is kept with the micro-batch, and the op does not run again:
 TensorFlow knows which ops have a state. Of these, a few are harmless.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Container,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -156,6 +163,43 @@ def unrepeatable(graph: tf.Graph) -> dict[tf.Operation, str]:
   repeatable = Repeatable(graph)
   culprits = {op: repeatable.culprit(op) for op in graph.get_operations()}
   return {op: culprit for op, culprit in culprits.items() if culprit}
+
+
+# They take no memory of their own, or next to none, or the other way round can
+# be had of what takes no more.
+_FREE = frozenset(
+  (
+    'Cast',
+    'Const',
+    'EnsureShape',
+    'ExpandDims',
+    'Identity',
+    'PlaceholderWithDefault',
+    'Reshape',
+    'Shape',
+    'ShapeN',
+    'Squeeze',
+    'StopGradient',
+  )
+)
+
+
+def free_again(
+  kept: Sequence[tf.Tensor], given: Container[tf.Operation]
+) -> set[tf.Operation]:
+  """The ops of some kept tensors that can run again, so they need not be kept.
+
+  They take next to no time, and what they read is kept as well, or given.
+  """
+  at_hand = {id(t) for t in kept}
+  free: set[tf.Operation] = set()
+  for op in sorted({t.op for t in kept}, key=lambda op: op._id):
+    if op.type in _FREE and all(
+      id(t) in at_hand or t.op in given or t.op.type == 'Const'
+      for t in op.inputs
+    ):
+      free.add(op)
+  return free
 
 
 # -- Random ops without a state.

@@ -221,6 +221,8 @@ class TracedCells:
         self.function(0).has_gradient,
         True,
         weighted=self._is_weighted(0, function),
+        # There is no forward call that could.
+        keeps=False,
       )
       self._known[key] = [function]
     return self._known[key][0]

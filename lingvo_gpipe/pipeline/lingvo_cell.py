@@ -13,7 +13,7 @@ import contextlib
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -108,6 +108,7 @@ class LingvoCell:
     trained: Sequence[bool] | None = None,
     is_trained: Callable[[tf.Variable], bool] = lambda variable: True,
     by_rows_at: str | None = None,
+    kept: Container[str] = (),
   ):
     """Prepares the cell.
 
@@ -123,6 +124,7 @@ class LingvoCell:
       is_trained: The same of a variable, for those that layers read themselves.
       by_rows_at: The cell's device, if gathers from trained variables are to
         read their rows alone; see `tensors.read_by_rows`.
+      kept: Paths of layers that are not recomputed.
     """
     self.name = name
     self.theta = theta
@@ -137,6 +139,7 @@ class LingvoCell:
     self._compute = compute
     self._numbers = numbers
     self._is_trained = is_trained
+    self._kept = kept
     self._collect_aux_losses = collect_aux_losses
     self._accumulators = [
       accumulator
@@ -203,6 +206,11 @@ class LingvoCell:
         *(moving_averages.pack(updates, inputs.context) if updates else ()),
         *(t for summary in added for t in summary.tensors),
         *(t for _, tensors in fetched for t in tensors),
+      ],
+      kept=[
+        range(start, end)
+        for path, start, end in scope.ops
+        if path in self._kept
       ],
       notes=TraceNotes(
         updates=updates,

@@ -12,6 +12,7 @@ import lingvo.compat as tf
 from lingvo.core import base_layer, builder_layers, hyperparams, py_utils
 
 from lingvo_gpipe.schedules import (
+  FIT,
   RECOMPUTE_POLICIES,
   check_name,
   schedule_file,
@@ -44,7 +45,23 @@ def of_schedule(params: Any) -> None:
       ) from error
   else:
     one_of(params, 'schedule', schedule_names())
-  one_of(params, 'recompute', RECOMPUTE_POLICIES)
+  _check_recompute(params)
+
+
+def _check_recompute(params: Any) -> None:
+  """Raises ValueError if `recompute` is no policy and no list of names."""
+  value = params.recompute
+  is_list = isinstance(value, list | tuple)
+  if not (
+    all(isinstance(name, str) for name in value)
+    if is_list
+    else value in (*RECOMPUTE_POLICIES, FIT)
+  ):
+    raise ValueError(
+      f'{params.name}.recompute is {value!r}; it must be one of '
+      f'{(*RECOMPUTE_POLICIES, FIT)}, or a list with the names of the layers '
+      'whose activations are kept.'
+    )
 
 
 def whole_number(

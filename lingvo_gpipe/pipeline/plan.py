@@ -195,7 +195,7 @@ def make_plan(
   try:
     scheduled = _schedule(
       name,
-      p.recompute,
+      layer.recompute_policy,
       places,
       batch.count,
       forward_only=not training,
@@ -275,6 +275,7 @@ def _lingvo_cells(
         trained=flags and tf.nest.flatten([flags[name] for name in names]),
         is_trained=is_trained,
         by_rows_at=device if by_rows else None,
+        kept=layer.kept_paths,
       )
     )
   return cells
@@ -447,7 +448,7 @@ def _check_random_ops(plan: Plan, traced: TracedCells) -> None:
       op = graph_walks.unseeded(function.graph, function.notes.seed_ops)
       if op is not None:
         random_checks.refuse_unseeded(cell, function, op)
-  if plan.layer.params.recompute == 'never':
+  if plan.layer.recompute_policy == 'never':
     return
   for what in unrepeatable(plan, traced, first=plan.num_frozen):
     tf.logging.warning(

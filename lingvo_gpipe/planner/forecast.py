@@ -236,15 +236,16 @@ def _simulate(
 def task_times(
   cut: Partition, schedule: schedules.Schedule, unit: float
 ) -> Callable[[Task], float]:
-  """How long each task takes; a backward that recomputes runs the forward too.
+  """How long each task takes; a backward that recomputes takes longer.
 
   Args:
     cut: The cells, with the recompute policy.
     schedule: The schedule that they run.
     unit: What one unit of the layers' costs takes.
   """
-  forward, backward, of_weights = [], [], []
+  forward, backward, of_weights, recomputed = [], [], [], []
   for cell in cut.cells:
+    recomputed.append(float(cut.spec.forward_again(cell.layers)) * unit)
     forward.append(float(sum(x.forward for x in cell.layers)) * unit)
     whole = float(sum(x.backward for x in cell.layers)) * unit
     of_weights.append(float(sum(x.weight_gradient for x in cell.layers)) * unit)
@@ -259,6 +260,6 @@ def task_times(
     if task.kind == TaskKind.WEIGHT_GRADIENT:
       return of_weights[task.cell]
     recomputes = task.micro_batch in again[task.cell]
-    return backward[task.cell] + (forward[task.cell] if recomputes else 0.0)
+    return backward[task.cell] + (recomputed[task.cell] if recomputes else 0.0)
 
   return time_of

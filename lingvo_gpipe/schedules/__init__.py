@@ -20,6 +20,7 @@ from lingvo_gpipe.schedules.grid import grid
 from lingvo_gpipe.schedules.order_problem import OrderProblem
 from lingvo_gpipe.schedules.placement import cells_per_device, place
 from lingvo_gpipe.schedules.recompute import (
+  FIT,
   RECOMPUTE_POLICIES,
   check_choice,
   check_recompute,
@@ -42,6 +43,7 @@ from lingvo_gpipe.schedules.task import (
 from lingvo_gpipe.schedules.validate import validate
 
 __all__ = [
+  'FIT',
   'FLEXIBLE_NAMES',
   'PLAIN_NAMES',
   'RECOMPUTE_POLICIES',

@@ -27,6 +27,8 @@ from collections.abc import Sequence
 from lingvo_gpipe.schedules import task as task_lib
 
 RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
+# A choice for each layer, as many of them kept as fit; see `cutting.kept`.
+FIT = 'fit'
 
 
 def check_choice(what: str, name: str, allowed: Sequence[str]) -> None:

@@ -205,7 +205,7 @@ def _setup(model: str, pipeline: Any, num_examples: int | None) -> Setup:
     model=model,
     name=pipeline.path,
     layers=tuple(_shortened(text) for text in layers),
-    recompute=pipeline.params.recompute,
+    recompute=pipeline.recompute_policy,
     loss_inside=pipeline.params.loss_tpl is not None,
     num_examples=num_examples,
     cut=cut,

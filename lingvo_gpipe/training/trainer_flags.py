@@ -62,9 +62,10 @@ flags.register_validator('schedule', _is_schedule)  # type: ignore[no-untyped-ca
 flags.DEFINE_enum(
   'recompute',
   None,
-  schedules.RECOMPUTE_POLICIES,
+  [*schedules.RECOMPUTE_POLICIES, schedules.FIT],
   'Which micro-batches have their forward pass recomputed in the backward '
-  'pass, to save memory. Default: as the model says.',
+  'pass, to save memory; fit: none of the layers that device_memory has room '
+  'to keep. Default: as the model says.',
 )
 flags.DEFINE_integer(
   'worker_cpus',

@@ -9,4 +9,4 @@ def test_every_figure_is_what_the_program_above_it_prints(
   tmp_path, monkeypatch
 ):
   monkeypatch.setattr(registry, 'registered', {})  # The page registers one.
-  assert page_testing.follow('choosing.md', tmp_path) == 10
+  assert page_testing.follow('choosing.md', tmp_path) == 11

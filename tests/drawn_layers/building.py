@@ -11,6 +11,7 @@ from drawn_layers.draws import Draw, Layer, Variant
 from lingvo.core import base_layer, builder_layers
 
 from lingvo_gpipe import named_layers, sequential_layer
+from lingvo_gpipe.pipeline import flat_layers
 
 
 class WeightedSquares(base_layer.BaseLayer):
@@ -40,6 +41,9 @@ def pipeline_params(draw: Draw, variant: Variant) -> Any:
     recompute=variant.recompute,
     fprop_dtype=getattr(tf, draw.dtype),
   )
+  if not isinstance(variant.recompute, str):
+    names = [layer.name for layer in flat_layers.flatten(p.sub, p)]
+    p.recompute = [names[i] for i in variant.recompute if i < len(names)]
   if draw.loss_inside:
     p.loss_tpl = WeightedSquares.Params().Set(name='loss')
   return p

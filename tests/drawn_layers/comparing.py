@@ -13,6 +13,8 @@ from drawn_layers.draws import Draw
 # Between a sum over the mini-batch and one over micro-batches, relative to the
 # norm of a gradient; half-precision activations have 8 or 11 bits.
 _TOLERANCES = {'float32': 2e-4, 'float16': 5e-2, 'bfloat16': 0.3}
+# An all but vanishing gradient is rounding errors.
+_VANISHING = {'float32': 1e-3, 'float16': 2e-3, 'bfloat16': 1e-2}
 _SHOWN = 2000
 
 
@@ -53,18 +55,18 @@ def _not_plain(draw: Draw, dtype: str, got: running.Values) -> str:
   )
   for name, value in got.items():
     if name in plain and not name.startswith('largest'):
-      text = _not_close(value, plain[name], _TOLERANCES[draw.dtype])
+      text = _not_close(value, plain[name], draw.dtype)
       if text:
         return f'{name}: {text}'
   return ''
 
 
-def _not_close(a, b, tolerance: float) -> str:
+def _not_close(a, b, dtype: str) -> str:
   if a is None or b is None:
     return '' if a is b else f'{a} and {b}'
   a, b = (np.asarray(pt.dense(x)).astype(np.float64) for x in (a, b))
   error = np.linalg.norm(a - b)
-  # An all but vanishing gradient is rounding errors.
-  if error <= tolerance * (np.linalg.norm(a) + 1e-3):
+  norm = np.linalg.norm(a) + _VANISHING[dtype]
+  if error <= _TOLERANCES[dtype] * norm:
     return ''
   return f'{error:.2g} apart, of norm {np.linalg.norm(a):.2g}'

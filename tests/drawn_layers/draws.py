@@ -66,7 +66,7 @@ class Variant(_Short):
 
   cuts: tuple[int, ...] = ()
   schedule: str = 'gpipe'
-  recompute: str = 'always'
+  recompute: str | tuple[int, ...] = 'always'  # Or the layers that are kept.
   num_devices: int = 0
   optimised: bool = True
 

@@ -122,7 +122,12 @@ def _variants(
   variant = Variant(
     cuts=tuple(sorted(draw(cuts))),
     schedule=draw(st.sampled_from(schedule_names)),
-    recompute=draw(st.sampled_from(('never', 'always', 'except_last'))),
+    recompute=draw(
+      st.sampled_from(('never', 'always', 'except_last'))
+      | st.lists(st.integers(0, num_layers), max_size=num_layers, unique=True)
+      .map(sorted)
+      .map(tuple)
+    ),
     num_devices=draw(st.sampled_from((0, 0, 1, 2))),
     optimised=not not_optimised or draw(st.sampled_from((True, True, False))),
   )

@@ -209,3 +209,88 @@ def test_sparse_gradients_stay_sparse(keep):
     got = sess.run(d_weights[0])
   np.testing.assert_array_equal(got.indices, [1, 1, 1, 1])
   np.testing.assert_array_equal(got.values, np.ones([4, 4]))
+
+
+def _kept_cell(keep):
+  """tanh(x w) twice and a cast; of each, the ops are kept that `keep` says."""
+
+  def body(given):
+    graph = tf.get_default_graph()
+    x, kept = given.inputs, []
+    for weight, is_kept in zip(given.weights, keep, strict=True):
+      before = graph.num_operations()
+      x = tf.tanh(tf.matmul(x, weight))
+      x = tf.cast(tf.cast(x, tf.float64) * 1.5, tf.float32)
+      if is_kept:
+        kept.append(range(before, graph.num_operations()))
+    return CellOutputs(x, kept=kept)
+
+  weights = [tf.constant(_W)] * len(keep)
+  cell = _cell(body, weights)
+  cell.prepare_backward(HasGradient([True]), True)
+  return cell
+
+
+def _stash_of(cell):
+  context = tf.constant([0, 0, 0, 2, 4], tf.int64)
+  weights = [tf.constant(_W)] * 3
+  args = cell.arguments(
+    tf.constant(_X), None, cell.pack_weights(weights), context, ()
+  )
+  return args, cell.backward.forward(args, keep=False)[1]
+
+
+def _again(cell):
+  """The types of ops that the recomputed pass runs."""
+  args, stash = _stash_of(cell)
+  cell.backward.recompute(args, stash, [tf.constant(_X)])
+  function = cell.backward._functions['recompute']._function
+  return [node.op for node in function.definition.node_def]
+
+
+@pytest.mark.parametrize(
+  ('keep', 'runs_again'),
+  [
+    ((False, False, False), 3),
+    ((True, False, False), 2),
+    ((False, True, False), 2),
+    ((True, False, True), 1),
+    ((True, True, True), 0),
+  ],
+)
+def test_what_is_kept_does_not_run_again(keep, runs_again):
+  assert _again(_kept_cell(keep)).count('Tanh') == runs_again
+
+
+def test_of_a_kept_tensor_no_cast_is_kept_besides():
+  def body(given):
+    x = tf.tanh(given.inputs)
+    wide = tf.cast(x, tf.float64)
+    weight = tf.cast(given.weights[0], tf.float64)
+    y = tf.matmul(wide, weight) * tf.reshape(wide, [2, 2])
+    kept = [range(tf.get_default_graph().num_operations())]
+    return CellOutputs(tf.cast(y, tf.float32), kept=kept)
+
+  weights = [tf.constant(_W)]
+  cell = _cell(body, weights)
+  cell.prepare_backward(HasGradient([True]), True)
+  stashed, _ = cell.backward._stash
+  # And the product, but neither the wide inputs nor the wide weight.
+  assert sorted(t.op.type for t in stashed) == ['MatMul', 'Tanh']
+
+
+def test_gradients_are_the_same_whatever_is_kept():
+  results = []
+  for keep in [(False,) * 3, (True, False, True), (False, True, False)]:
+    cell = _kept_cell(keep)
+    args, stash = _stash_of(cell)
+    d_ys = [tf.constant(_X)]
+    residuals = cell.backward.recompute(args, stash, d_ys)
+    d_inputs, sums = cell.backward.backward(args, residuals, d_ys, None)
+    weights = [tf.constant(_W)] * 3
+    results.append((d_inputs, cell.backward.weight_gradients(sums, weights)))
+  with tf.Session() as session:
+    first, *others = map(tf.nest.flatten, session.run(results))
+  for other in others:
+    for a, b in zip(first, other, strict=True):
+      np.testing.assert_array_equal(a, b)

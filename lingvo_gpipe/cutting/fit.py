@@ -1,0 +1,490 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""recompute='fit': cuts, and chooses the layers whose activations are kept.
+
+A layer that is kept saves its forward pass in each backward pass, and costs its
+activations for each micro-batch in flight. Which of a cell's layers to keep is
+a knapsack problem: the most time saved in the bytes that its device has left.
+Bytes are also needed where a recomputed layer follows a kept one: what the kept
+one hands to it. So (1) a row of ways grows layer by layer, from which those are
+dropped that save no more than one of no more bytes:
+
+```
+  layer         0            1            2
+  kept    .--> (w, f) ----> (2w, 2f) --> ...         w: its bytes in flight
+  ways ---<                /                         f: its forward pass
+  not     '--> (0, 0) --<-'---> (w + o, f) --> ...   o: its output in flight
+```
+
+A device that can keep more is a faster device, and should have more layers. So
+(2) the cut is sought together with the choice: by bisection the least time T
+for which there are cells of T or less. For one T, cell after cell, it is found
+where cells can end:
+
+```
+  0 ....... [ ends of k cells ] ....... [ ends of k + 1 cells ] ....... N
+                             a |-------- cell k, at most T -------->| b
+```
+
+A longer cell from the same start never takes less time. And of two starts with
+the same input, the later one reaches at least as far.
+"""
+
+import bisect
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from lingvo_gpipe.cutting import cost_model, cut_search
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.cut_problem import (
+  PipelineSpec,
+  cell_memory,
+  spec_problem,
+)
+from lingvo_gpipe.cutting.memory_model import (
+  device_bytes,
+  peak_handed,
+  peak_stash,
+)
+from lingvo_gpipe.cutting.skips import IntArray
+
+# More ways than this are thinned out; a choice may then not be the best.
+_MAX_WAYS = 4096
+
+# Positions within a range of layers.
+Layers: TypeAlias = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+  """A cut, and what is kept.
+
+  Attributes:
+    splits: The first layer of each cell but the first; None if no cut fits.
+    kept: Names of the layers that are kept.
+    recompute: The policy for the others.
+    is_proven: Whether it is known that no other cut and choice has a largest
+      cell that takes less time; or, without splits, that nothing fits.
+  """
+
+  splits: tuple[int, ...] | None
+  kept: frozenset[str] = frozenset()
+  recompute: str = 'always'
+  is_proven: bool = False
+
+
+def fit(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  splits: Sequence[int] | None = None,
+) -> Fit:
+  """Chooses a cut, and what is kept, for the least time of the largest cell.
+
+  Args:
+    layers: The layers.
+    spec: What they are cut for; it has a memory limit.
+    splits: The first layer of each cell but the first, if the cut is given.
+  """
+  assert spec.device_memory is not None
+  cells = _Cells(layers, spec)
+  shared = spec.cells_per_device > 1
+  positions: Sequence[int] | None
+  if splits is not None:
+    positions, is_proven = (0, *splits, len(layers)), not shared
+  elif shared:
+    memory = cell_memory(layers, spec)
+    problem = spec_problem(layers, spec, memory)
+    positions = cut_search.best_cut(problem, spec.device_memory).positions
+    is_proven = False
+  else:
+    positions, is_proven = _best_positions(cells), not spec.skips
+  # Neither stands for a choice of layers: 'except_last' keeps all of one
+  # micro-batch, and 'never' does not run layers again that nothing trains.
+  others = [
+    other
+    for policy in ('except_last', 'never')
+    if (other := _by_policy(layers, spec, splits, policy)) is not None
+  ]
+  if positions is None:
+    return min(
+      others,
+      key=lambda other: _largest(layers, spec, other),
+      default=Fit(None, is_proven=is_proven),
+    )
+  kept = cells.shared(positions) if shared else cells.all_kept(positions)
+  chosen = Fit(
+    tuple(positions[1:-1]),
+    frozenset(layers[i].name for i in kept),
+    is_proven=is_proven and not cells.is_thinned,
+  )
+  return min(
+    [chosen, *others], key=lambda choice: _largest(layers, spec, choice)
+  )
+
+
+def apply(spec: PipelineSpec, choice: Fit) -> PipelineSpec:
+  """The spec, with the choice in place of FIT."""
+  return dataclasses.replace(spec, recompute=choice.recompute, kept=choice.kept)
+
+
+def _largest(
+  layers: Sequence[LayerCost], spec: PipelineSpec, choice: Fit
+) -> cost_model.Number:
+  """What its largest cell takes."""
+  assert choice.splits is not None
+  spec = apply(spec, choice)
+  ends = [0, *choice.splits, len(layers)]
+  return max(
+    spec.cell_cost(layers[ends[k] : ends[k + 1]], k)
+    for k in range(spec.num_cells)
+  )
+
+
+def _by_policy(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  splits: Sequence[int] | None,
+  policy: str,
+) -> Fit | None:
+  """The best cut under a recompute policy; None if none fits."""
+  spec = dataclasses.replace(spec, recompute=policy)
+  assert spec.device_memory is not None
+  memory = cell_memory(layers, spec)
+  if splits is None:
+    problem = spec_problem(layers, spec, memory)
+    positions = cut_search.best_cut(problem, spec.device_memory).positions
+  else:
+    positions = (0, *splits, len(layers))
+  if positions is None:
+    return None
+  needs = device_bytes(memory.of_cells(positions), spec.cell_devices)
+  if max(needs) > spec.device_memory:
+    return None
+  return Fit(tuple(positions[1:-1]), recompute=policy)
+
+
+class _Cells:
+  """What runs of layers take as cells, with the best choice for each.
+
+  Attributes:
+    is_thinned: Whether ways were left out that might have been the best.
+  """
+
+  def __init__(self, layers: Sequence[LayerCost], spec: PipelineSpec):
+    assert spec.device_memory is not None
+    self._limit = spec.device_memory
+    self.num_cells, self.num_layers = spec.num_cells, len(layers)
+    self._cell_devices = spec.cell_devices
+    self._memory = cell_memory(layers, spec)
+    self._stashed = peak_stash(
+      spec.schedule, spec.cell_devices, spec.num_micro_batches
+    )
+    # Those that wait for their W have their activations in any case, and so
+    # has the one whose backward pass runs.
+    waiting = peak_handed(
+      spec.schedule, spec.cell_devices, spec.num_micro_batches
+    )
+    self._spared = [
+      max(s - w - 1, 0) for s, w in zip(self._stashed, waiting, strict=True)
+    ]
+    self._in_flight = list(zip(self._stashed, self._spared, strict=True))
+    self._again = spec.num_recomputed
+    self._num_micro_batches = spec.num_micro_batches
+    times = cost_model.to_integers(
+      [x.forward for x in layers] + [x.backward for x in layers]
+    )
+    forward, backward = times[: len(layers)], times[len(layers) :]
+    self._forward = cost_model.prefix_sums(forward)
+    self._both = cost_model.prefix_sums(
+      f + b for f, b in zip(forward, backward, strict=True)
+    )
+    self._saved = np.array(forward, np.int64)
+    self._bytes = np.array([x.activation_bytes for x in layers], np.int64)
+    self._outputs = np.array([x.output_bytes for x in layers], np.int64)
+    self._first = cost_model.first_with_backward(layers)
+    self.inputs = np.array(
+      [spec.input_bytes, *(x.output_bytes for x in layers)], np.int64
+    )
+    self.is_thinned = False
+    self._best = functools.cache(self._best_choice)
+
+  @property
+  def most(self) -> int:
+    """More than any cell takes."""
+    return self._num_micro_batches * (self._both[-1] + self._forward[-1]) + 1
+
+  def room(self, cell: int, start: int, end: int) -> int:
+    """Bytes that are left on a device of its own if nothing is kept."""
+    return self._limit - self._memory.of_cell(cell, start, end).total
+
+  def time(self, cell: int, start: int, end: int) -> int | None:
+    """The least time of all micro-batches; None if it does not fit."""
+    room = self.room(cell, start, end)
+    if room < 0:
+      return None
+    again = self._again[cell] if end > self._first else 0
+    whole = self._num_micro_batches * (self._both[end] - self._both[start])
+    if not again:
+      return whole
+    whole += again * (self._forward[end] - self._forward[start])
+    saved, _ = self._best(*self._in_flight[cell], start, end, room)
+    return whole - again * saved
+
+  def is_within(self, cell: int, start: int, end: int, most: int) -> bool:
+    """Whether the layers fit as a cell that takes no more time than `most`."""
+    room = self.room(cell, start, end)
+    if room < 0:
+      return False
+    again = self._again[cell] if end > self._first else 0
+    whole = self._num_micro_batches * (self._both[end] - self._both[start])
+    forward = self._forward[end] - self._forward[start]
+    wanted = whole + again * forward - most
+    if wanted <= 0 or not again:
+      return wanted <= 0
+    if whole > most:
+      return False
+    # What is surely had, and what surely cannot be, take less time to see.
+    saved, extra = self._of_layers(self._spared[cell], start, end)
+    if again * int(saved[_suffix(extra, room) :].sum()) >= wanted:
+      return True
+    if again * _fractional(saved, extra, room) < wanted:
+      return False
+    time = self.time(cell, start, end)
+    return time is not None and time <= most
+
+  def all_kept(self, positions: Sequence[int]) -> list[int]:
+    """The layers to keep, each device having one cell."""
+    kept = []
+    for k in range(self.num_cells):
+      start, end = positions[k : k + 2]
+      room = self.room(k, start, end)
+      if self._again[k] and end > self._first and room >= 0:
+        kept += [
+          start + i
+          for i in self._best(*self._in_flight[k], start, end, room)[1]
+        ]
+    return kept
+
+  def shared(self, positions: Sequence[int]) -> list[int]:
+    """The same for devices with several cells.
+
+    The room that a device gains where the largest of its cells has less to
+    recompute is not counted.
+    """
+    needs = device_bytes(self._memory.of_cells(positions), self._cell_devices)
+    kept = []
+    for device, need in enumerate(needs):
+      ranges: list[int] = []
+      saved, extra, outputs = [], [], []
+      for k in range(self.num_cells):
+        start, end = max(positions[k], self._first), positions[k + 1]
+        if self._cell_devices[k] != device or start >= end:
+          continue
+        ranges += range(start, end)
+        saved.append(self._saved[start:end] * self._again[k])
+        extra.append(self._bytes[start:end] * (self._spared[k] + 1))
+        outputs.append(self._outputs[start:end] * self._stashed[k])
+        # No layer of the next cell is recomputed from the last of this one.
+        outputs[-1][-1] = 0
+      if ranges and need <= self._limit:
+        _, chosen = self._knapsack(
+          np.concatenate(saved),
+          np.concatenate(extra),
+          np.concatenate(outputs),
+          self._limit - need,
+        )
+        kept += [ranges[i] for i in chosen]
+    return sorted(kept)
+
+  def _of_layers(
+    self, spared: int, start: int, end: int
+  ) -> tuple[IntArray, IntArray]:
+    """What each of a cell's layers saves if kept, and the bytes it costs.
+
+    `spared` micro-batches would have no activations if it were not.
+    """
+    saved = self._saved[start:end].copy()
+    saved[: max(0, self._first - start)] = 0
+    return saved, self._bytes[start:end] * spared
+
+  def _best_choice(
+    self, stashed: int, spared: int, start: int, end: int, room: int
+  ) -> tuple[int, Layers]:
+    """The most forward time saved in a cell, and the layers kept for it."""
+    saved, extra = self._of_layers(spared, start, end)
+    return self._knapsack(
+      saved, extra, self._outputs[start:end] * stashed, room
+    )
+
+  def _knapsack(
+    self, saved: IntArray, extra: IntArray, passed_on: IntArray, room: int
+  ) -> tuple[int, Layers]:
+    """(1) The most that can be saved, and which layers are kept for it.
+
+    Args:
+      saved: What each layer saves if it is kept.
+      extra: Bytes that it costs.
+      passed_on: Bytes that it costs more if the layer after it is not kept.
+      room: Bytes that there are.
+    """
+    none = np.zeros(1, np.int64)
+    ways = _Ways(none, none, none, none)
+    history = []
+    for i in range(len(saved)):
+      before = int(passed_on[i - 1]) if i else 0
+      ways = self._useful(
+        _Ways(
+          np.append(ways.bytes + ways.is_kept * before, ways.bytes + extra[i]),
+          np.append(ways.saved, ways.saved + saved[i]),
+          np.append(ways.is_kept * 0, ways.is_kept * 0 + 1),
+          np.append(*[np.arange(len(ways.bytes))] * 2),
+        ),
+        room,
+      )
+      history.append(ways)
+    row = int(ways.saved.argmax())
+    most = int(ways.saved[row])
+    kept = []
+    for i, ways in reversed(list(enumerate(history))):
+      if ways.is_kept[row]:
+        kept.append(i)
+      row = int(ways.parents[row])
+    return most, tuple(reversed(kept))
+
+  def _useful(self, ways: '_Ways', room: int) -> '_Ways':
+    """The ways within the room of which none is as good as another."""
+    useful = []
+    for flag in (0, 1):
+      rows = np.flatnonzero((ways.is_kept == flag) & (ways.bytes <= room))
+      rows = rows[np.lexsort((-ways.saved[rows], ways.bytes[rows]))]
+      most = np.maximum.accumulate(ways.saved[rows])
+      is_better = np.ones(len(rows), np.bool_)
+      is_better[1:] = most[1:] > most[:-1]
+      rows = rows[is_better]
+      if len(rows) > _MAX_WAYS:
+        self.is_thinned = True
+        places = np.linspace(0, len(rows) - 1, _MAX_WAYS).round()
+        rows = rows[places.astype(np.int64)]
+      useful.append(rows)
+    return ways.take(np.concatenate(useful))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ways:
+  """Ways to choose among the first layers; a row each.
+
+  Attributes:
+    bytes: What is kept so, in bytes.
+    saved: The time that it saves.
+    is_kept: Whether the last layer is kept, 0 or 1.
+    parents: The way of one layer less that it continues.
+  """
+
+  bytes: IntArray
+  saved: IntArray
+  is_kept: IntArray
+  parents: IntArray
+
+  def take(self, rows: IntArray) -> '_Ways':
+    return _Ways(
+      self.bytes[rows],
+      self.saved[rows],
+      self.is_kept[rows],
+      self.parents[rows],
+    )
+
+
+def _suffix(extra: IntArray, room: int) -> int:
+  """The first of the last layers that can all be kept: nothing is passed_on on."""
+  behind = extra[::-1].cumsum()
+  return len(extra) - int(np.searchsorted(behind, room, 'right'))
+
+
+def _fractional(saved: IntArray, extra: IntArray, room: int) -> float:
+  """No less than can be saved: as if layers could be kept in part."""
+  order = np.argsort(extra / np.maximum(saved, 1), kind='stable')
+  behind = extra[order].cumsum()
+  count = int(np.searchsorted(behind, room, 'right'))
+  total = float(saved[order[:count]].sum())
+  if count < len(order):
+    left = room - (int(behind[count - 1]) if count else 0)
+    i = order[count]
+    total += float(saved[i]) * left / max(int(extra[i]), 1)
+  return total * (1 + 1e-9) + 1
+
+
+def _best_positions(cells: _Cells) -> tuple[int, ...] | None:
+  """(2) The ends of the cells of the best cut; None if none fits."""
+  low, high = 0, cells.most
+  best = _positions_within(cells, high)
+  if best is None:
+    return None
+  while low < high:
+    most = (low + high) // 2
+    positions = _positions_within(cells, most)
+    if positions is None:
+      low = most + 1
+    else:
+      best, high = positions, _largest_time(cells, positions)
+  return best
+
+
+def _largest_time(cells: _Cells, positions: Sequence[int]) -> int:
+  times = []
+  for k in range(cells.num_cells):
+    time = cells.time(k, *positions[k : k + 2])
+    assert time is not None
+    times.append(time)
+  return max(times)
+
+
+def _positions_within(cells: _Cells, most: int) -> tuple[int, ...] | None:
+  """Ends of cells that fit and take no more time than `most`, if there are."""
+  # For each cell, where it may start and how far it then goes.
+  reached: list[dict[int, int]] = []
+  starts = [0]
+  for k in range(cells.num_cells):
+    reached.append({a: _reach(cells, k, a, most) for a in starts})
+    # Each later cell needs a layer.
+    last = cells.num_layers - (cells.num_cells - k - 1)
+    ends = {
+      b
+      for a, far in reached[-1].items()
+      for b in range(a + 1, min(far, last) + 1)
+    }
+    if not ends:
+      return None
+    starts = _worthwhile(sorted(ends), cells.inputs)
+  if cells.num_layers not in ends:
+    return None
+  positions = [cells.num_layers]
+  for of_cell in reversed(reached):
+    positions.append(
+      max(a for a, far in of_cell.items() if a < positions[-1] <= far)
+    )
+  return tuple(reversed(positions))
+
+
+def _worthwhile(starts: Sequence[int], inputs: IntArray) -> list[int]:
+  """Of starts in order, those than which no later one has less input."""
+  kept: list[int] = []
+  for a in reversed(starts):
+    if not kept or inputs[a] < inputs[kept[-1]]:
+      kept.append(a)
+  return kept
+
+
+def _reach(cells: _Cells, cell: int, start: int, most: int) -> int:
+  """The last position that a cell reaches; its start if none."""
+  return (
+    bisect.bisect_left(
+      range(start + 1, cells.num_layers + 1),
+      True,
+      key=lambda end: not cells.is_within(cell, start, end, most),
+    )
+    + start
+  )

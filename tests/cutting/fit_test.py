@@ -1,0 +1,205 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""recompute='fit' finds the best cut with the best choice of what is kept."""
+
+import dataclasses
+import itertools
+import time
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.cutting import fit
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.partitioner import (
+  PartitionError,
+  PipelineSpec,
+  partition,
+)
+
+_SMALL = st.integers(0, 9)
+
+
+@st.composite
+def _layers(draw, least, most):
+  numbers = draw(
+    st.lists(st.tuples(*[_SMALL] * 5), min_size=least, max_size=most)
+  )
+  frozen = draw(st.integers(0, 1))
+  return [
+    LayerCost(
+      f'l{i}',
+      forward=f + 1,
+      backward=0 if i < frozen else b,
+      weight_bytes=w,
+      activation_bytes=a,
+      output_bytes=o,
+      has_backward=i >= frozen,
+    )
+    for i, (f, b, w, a, o) in enumerate(numbers)
+  ]
+
+
+@st.composite
+def _problems(draw):
+  num_devices = draw(st.integers(1, 3))
+  layers = draw(_layers(num_devices, 4))
+  spec = PipelineSpec(
+    num_devices,
+    num_micro_batches=draw(st.integers(1, 5)),
+    schedule=draw(st.sampled_from(('gpipe', '1f1b', 'zb_h1'))),
+    recompute=schedules.FIT,
+    input_bytes=draw(_SMALL),
+    device_memory=draw(st.integers(0, 200)),
+  )
+  return layers, spec
+
+
+def _subsets(layers):
+  names = [layer.name for layer in layers if layer.has_backward]
+  for count in range(len(names) + 1):
+    yield from map(frozenset, itertools.combinations(names, count))
+
+
+def _largest(found):
+  return max(cell.cost for cell in found.cells)
+
+
+def _best_of_all(layers, spec):
+  """The least cost of the largest cell, all cuts and choices tried."""
+  specs = [
+    dataclasses.replace(spec, recompute='always', kept=kept)
+    for kept in _subsets(layers)
+  ]
+  specs += [
+    dataclasses.replace(spec, recompute=policy)
+    for policy in schedules.RECOMPUTE_POLICIES
+  ]
+  costs = []
+  for one in specs:
+    for splits in itertools.combinations(
+      range(1, len(layers)), spec.num_cells - 1
+    ):
+      try:
+        costs.append(_largest(partition(layers, one, splits)))
+      except PartitionError:
+        continue
+  return min(costs, default=None)
+
+
+# Found at random, so as to be the same each time, and not shrunk: that takes
+# minutes.
+_SETTINGS = {
+  'deadline': None,
+  'derandomize': True,
+  'phases': [Phase.explicit, Phase.generate],
+}
+
+
+@settings(max_examples=100, **_SETTINGS)
+@given(_problems())
+def test_no_cut_and_no_choice_is_better(problem):
+  layers, spec = problem
+  best = _best_of_all(layers, spec)
+  try:
+    found = partition(layers, spec)
+  except PartitionError as error:
+    assert best is None
+    assert 'do not fit' in str(error)
+    return
+  assert max(found.device_memory) <= spec.device_memory
+  if any(layer.has_backward for layer in layers):
+    frozen = not layers[0].has_backward
+    assert _largest(found) == best or (frozen and not found.is_proven)
+  assert _largest(found) >= best
+
+
+@settings(max_examples=60, **_SETTINGS)
+@given(_problems(), st.sampled_from(('zb_v', 'interleaved_1f1b')))
+def test_on_shared_devices_what_is_kept_fits_and_saves_time(problem, schedule):
+  layers, spec = problem
+  layers += [
+    dataclasses.replace(layer, name=f'{layer.name}x', has_backward=True)
+    for layer in layers
+  ]
+  spec = dataclasses.replace(
+    spec, schedule=schedule, cells_per_device=2, device_memory=300
+  )
+  try:
+    found = partition(layers, spec)
+    always = partition(layers, dataclasses.replace(spec, recompute='always'))
+  except PartitionError:
+    return
+  assert max(found.device_memory) <= spec.device_memory
+  assert _largest(found) <= _largest(always)
+  assert not found.is_proven
+
+
+def test_a_given_cut_is_kept_as_much_as_fits():
+  layers = [
+    LayerCost(
+      f'l{i}', forward=1, backward=2, activation_bytes=10, output_bytes=1
+    )
+    for i in range(4)
+  ]
+  spec = PipelineSpec(
+    2,
+    num_micro_batches=3,
+    recompute=schedules.FIT,
+    input_bytes=1,
+    # Of three micro-batches one layer is kept, and the other is made once.
+    device_memory=3 * (1 + 10) + 10,
+  )
+  found = partition(layers, spec, [2])
+  assert found.spec.kept == {'l1', 'l3'}
+  assert found.device_memory == (43, 43)
+  assert [cell.cost for cell in found.cells] == [7, 7]
+
+
+def test_without_a_limit_it_is_refused():
+  spec = PipelineSpec(1, recompute=schedules.FIT)
+  with pytest.raises(PartitionError, match='device_memory is not set'):
+    partition([LayerCost('a', forward=1)], spec)
+
+
+def test_hundreds_of_equal_layers_take_seconds():
+  layers = [
+    LayerCost(
+      f'l{i}',
+      forward=10**12,
+      backward=2 * 10**12,
+      weight_bytes=10**7,
+      activation_bytes=10**8,
+      output_bytes=10**6,
+    )
+    for i in range(400)
+  ]
+  spec = PipelineSpec(
+    8,
+    num_micro_batches=32,
+    schedule='1f1b',
+    recompute=schedules.FIT,
+    device_memory=10**10,
+  )
+  begun = time.process_time()
+  found = partition(layers, spec)
+  assert time.process_time() - begun < 20
+  assert found.is_proven
+  # A later device keeps fewer micro-batches, so more layers.
+  sizes = found.sizes
+  assert sizes[0] < sizes[-1]
+  assert 0 < len(found.spec.kept) < 400
+
+
+def test_ways_that_are_thinned_out_are_not_said_to_be_proven(monkeypatch):
+  monkeypatch.setattr(fit, '_MAX_WAYS', 2)
+  layers = [
+    LayerCost(f'l{i}', forward=2**i, backward=1, activation_bytes=3**i)
+    for i in range(7)
+  ]
+  spec = PipelineSpec(
+    1, num_micro_batches=4, recompute=schedules.FIT, device_memory=3000
+  )
+  assert not partition(layers, spec).is_proven

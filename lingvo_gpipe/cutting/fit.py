@@ -399,7 +399,7 @@ class _Ways:
 
 
 def _suffix(extra: IntArray, room: int) -> int:
-  """The first of the last layers that can all be kept: nothing is passed_on on."""
+  """The first of the last layers that can all be kept: nothing is handed on."""
   behind = extra[::-1].cumsum()
   return len(extra) - int(np.searchsorted(behind, room, 'right'))
 

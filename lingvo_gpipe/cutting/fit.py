@@ -3,18 +3,8 @@
 """recompute='fit': cuts, and chooses the layers whose activations are kept.
 
 A layer that is kept saves its forward pass in each backward pass, and costs its
-activations for each micro-batch in flight. Which of a cell's layers to keep is
-a knapsack problem: the most time saved in the bytes that its device has left.
-Bytes are also needed where a recomputed layer follows a kept one: what the kept
-one hands to it. So (1) a row of ways grows layer by layer, from which those are
-dropped that save no more than one of no more bytes:
-
-```
-  layer         0            1            2
-  kept    .--> (w, f) ----> (2w, 2f) --> ...         w: its bytes in flight
-  ways ---<                /                         f: its forward pass
-  not     '--> (0, 0) --<-'---> (w + o, f) --> ...   o: its output in flight
-```
+activations for each micro-batch in flight. (1) Which of a cell's layers to keep
+is a knapsack problem; see `kept_layers`.
 
 A device that can keep more is a faster device, and should have more layers. So
 (2) the cut is sought together with the choice: by bisection the least time T
@@ -34,11 +24,10 @@ import bisect
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
 
-from lingvo_gpipe.cutting import cost_model, cut_search
+from lingvo_gpipe.cutting import cost_model, cut_search, kept_layers
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.cut_problem import (
   PipelineSpec,
@@ -51,12 +40,6 @@ from lingvo_gpipe.cutting.memory_model import (
   peak_stash,
 )
 from lingvo_gpipe.cutting.skips import IntArray
-
-# More ways than this are thinned out; a choice may then not be the best.
-_MAX_WAYS = 4096
-
-# Positions within a range of layers.
-Layers: TypeAlias = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,8 +214,8 @@ class _Cells:
     if not again:
       return whole
     whole += again * (self._forward[end] - self._forward[start])
-    saved, _ = self._best(*self._in_flight[cell], start, end, room)
-    return whole - again * saved
+    best = self._best(*self._in_flight[cell], start, end, room)
+    return whole - again * best.saved
 
   def is_within(self, cell: int, start: int, end: int, most: int) -> bool:
     """Whether the layers fit as a cell that takes no more time than `most`."""
@@ -249,9 +232,9 @@ class _Cells:
       return False
     # What is surely had, and what surely cannot be, take less time to see.
     saved, extra = self._of_layers(self._spared[cell], start, end)
-    if again * int(saved[_suffix(extra, room) :].sum()) >= wanted:
+    if again * kept_layers.at_least(saved, extra, room) >= wanted:
       return True
-    if again * _fractional(saved, extra, room) < wanted:
+    if again * kept_layers.at_most(saved, extra, room) < wanted:
       return False
     time = self.time(cell, start, end)
     return time is not None and time <= most
@@ -265,7 +248,7 @@ class _Cells:
       if self._again[k] and end > self._first and room >= 0:
         kept += [
           start + i
-          for i in self._best(*self._in_flight[k], start, end, room)[1]
+          for i in self._best(*self._in_flight[k], start, end, room).kept
         ]
     return kept
 
@@ -291,13 +274,14 @@ class _Cells:
         # No layer of the next cell is recomputed from the last of this one.
         outputs[-1][-1] = 0
       if ranges and need <= self._limit:
-        _, chosen = self._knapsack(
+        choice = kept_layers.choose(
           np.concatenate(saved),
           np.concatenate(extra),
           np.concatenate(outputs),
           self._limit - need,
         )
-        kept += [ranges[i] for i in chosen]
+        self.is_thinned |= choice.is_thinned
+        kept += [ranges[i] for i in choice.kept]
     return sorted(kept)
 
   def _of_layers(
@@ -313,108 +297,15 @@ class _Cells:
 
   def _best_choice(
     self, stashed: int, spared: int, start: int, end: int, room: int
-  ) -> tuple[int, Layers]:
-    """The most forward time saved in a cell, and the layers kept for it."""
-    saved, extra = self._of_layers(spared, start, end)
-    return self._knapsack(
-      saved, extra, self._outputs[start:end] * stashed, room
+  ) -> kept_layers.Choice:
+    """(1) The best choice in a cell; positions count from its start."""
+    choice = kept_layers.choose(
+      *self._of_layers(spared, start, end),
+      self._outputs[start:end] * stashed,
+      room,
     )
-
-  def _knapsack(
-    self, saved: IntArray, extra: IntArray, passed_on: IntArray, room: int
-  ) -> tuple[int, Layers]:
-    """(1) The most that can be saved, and which layers are kept for it.
-
-    Args:
-      saved: What each layer saves if it is kept.
-      extra: Bytes that it costs.
-      passed_on: Bytes that it costs more if the layer after it is not kept.
-      room: Bytes that there are.
-    """
-    none = np.zeros(1, np.int64)
-    ways = _Ways(none, none, none, none)
-    history = []
-    for i in range(len(saved)):
-      before = int(passed_on[i - 1]) if i else 0
-      ways = self._useful(
-        _Ways(
-          np.append(ways.bytes + ways.is_kept * before, ways.bytes + extra[i]),
-          np.append(ways.saved, ways.saved + saved[i]),
-          np.append(ways.is_kept * 0, ways.is_kept * 0 + 1),
-          np.append(*[np.arange(len(ways.bytes))] * 2),
-        ),
-        room,
-      )
-      history.append(ways)
-    row = int(ways.saved.argmax())
-    most = int(ways.saved[row])
-    kept = []
-    for i, ways in reversed(list(enumerate(history))):
-      if ways.is_kept[row]:
-        kept.append(i)
-      row = int(ways.parents[row])
-    return most, tuple(reversed(kept))
-
-  def _useful(self, ways: '_Ways', room: int) -> '_Ways':
-    """The ways within the room of which none is as good as another."""
-    useful = []
-    for flag in (0, 1):
-      rows = np.flatnonzero((ways.is_kept == flag) & (ways.bytes <= room))
-      rows = rows[np.lexsort((-ways.saved[rows], ways.bytes[rows]))]
-      most = np.maximum.accumulate(ways.saved[rows])
-      is_better = np.ones(len(rows), np.bool_)
-      is_better[1:] = most[1:] > most[:-1]
-      rows = rows[is_better]
-      if len(rows) > _MAX_WAYS:
-        self.is_thinned = True
-        places = np.linspace(0, len(rows) - 1, _MAX_WAYS).round()
-        rows = rows[places.astype(np.int64)]
-      useful.append(rows)
-    return ways.take(np.concatenate(useful))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ways:
-  """Ways to choose among the first layers; a row each.
-
-  Attributes:
-    bytes: What is kept so, in bytes.
-    saved: The time that it saves.
-    is_kept: Whether the last layer is kept, 0 or 1.
-    parents: The way of one layer less that it continues.
-  """
-
-  bytes: IntArray
-  saved: IntArray
-  is_kept: IntArray
-  parents: IntArray
-
-  def take(self, rows: IntArray) -> '_Ways':
-    return _Ways(
-      self.bytes[rows],
-      self.saved[rows],
-      self.is_kept[rows],
-      self.parents[rows],
-    )
-
-
-def _suffix(extra: IntArray, room: int) -> int:
-  """The first of the last layers that can all be kept: nothing is handed on."""
-  behind = extra[::-1].cumsum()
-  return len(extra) - int(np.searchsorted(behind, room, 'right'))
-
-
-def _fractional(saved: IntArray, extra: IntArray, room: int) -> float:
-  """No less than can be saved: as if layers could be kept in part."""
-  order = np.argsort(extra / np.maximum(saved, 1), kind='stable')
-  behind = extra[order].cumsum()
-  count = int(np.searchsorted(behind, room, 'right'))
-  total = float(saved[order[:count]].sum())
-  if count < len(order):
-    left = room - (int(behind[count - 1]) if count else 0)
-    i = order[count]
-    total += float(saved[i]) * left / max(int(extra[i]), 1)
-  return total * (1 + 1e-9) + 1
+    self.is_thinned |= choice.is_thinned
+    return choice
 
 
 def _best_positions(cells: _Cells) -> tuple[int, ...] | None:

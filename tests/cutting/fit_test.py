@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import fit
+from lingvo_gpipe.cutting import kept_layers
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import (
   PartitionError,
@@ -194,7 +194,7 @@ def test_hundreds_of_equal_layers_take_seconds():
 
 
 def test_ways_that_are_thinned_out_are_not_said_to_be_proven(monkeypatch):
-  monkeypatch.setattr(fit, '_MAX_WAYS', 2)
+  monkeypatch.setattr(kept_layers, '_MAX_WAYS', 2)
   layers = [
     LayerCost(f'l{i}', forward=2**i, backward=1, activation_bytes=3**i)
     for i in range(7)

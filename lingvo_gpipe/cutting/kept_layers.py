@@ -1,0 +1,143 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Which layers to keep in some bytes, so that most time is saved.
+
+A knapsack problem, but for the bytes that are also needed where a recomputed
+layer follows a kept one: what the kept one hands to it. A row of ways grows
+layer by layer, from which those are dropped that save no more than one of no
+more bytes:
+
+```
+  layer         0            1            2
+  kept    .--> (w, f) ----> (2w, 2f) --> ...         w: its bytes in flight
+  ways ---<                /                         f: its forward pass
+  not     '--> (0, 0) --<-'---> (w + o, f) --> ...   o: its output in flight
+```
+
+Where layers are alike, as in a Transformer, few ways are left: as many as there
+are numbers of kept layers.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from lingvo_gpipe.cutting.skips import IntArray
+
+# More ways than this are thinned out; a choice may then not be the best.
+_MAX_WAYS = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """Which layers are kept.
+
+  Attributes:
+    saved: The time that they save.
+    kept: Their positions.
+    is_thinned: Whether ways were left out that might have saved more.
+  """
+
+  saved: int
+  kept: tuple[int, ...]
+  is_thinned: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ways:
+  """Ways to choose among the first layers; a row each.
+
+  Attributes:
+    bytes: What is kept so, in bytes.
+    saved: The time that it saves.
+    is_kept: Whether the last layer is kept, 0 or 1.
+    parents: The way of one layer less that it continues.
+  """
+
+  bytes: IntArray
+  saved: IntArray
+  is_kept: IntArray
+  parents: IntArray
+
+  def longer(self, extra: int, saved: int, passed_on: int) -> '_Ways':
+    """All ways with the next layer, not kept and kept."""
+    rows = np.arange(len(self.bytes))
+    return _Ways(
+      np.append(self.bytes + self.is_kept * passed_on, self.bytes + extra),
+      np.append(self.saved, self.saved + saved),
+      np.append(0 * rows, 0 * rows + 1),
+      np.append(rows, rows),
+    )
+
+  def useful(self, room: int) -> 'tuple[_Ways, bool]':
+    """Those within the room of which none is as good as another.
+
+    Returns:
+      The ways, and whether there were too many.
+    """
+    useful, is_thinned = [], False
+    for flag in (0, 1):
+      rows = np.flatnonzero((self.is_kept == flag) & (self.bytes <= room))
+      rows = rows[np.lexsort((-self.saved[rows], self.bytes[rows]))]
+      most = np.maximum.accumulate(self.saved[rows])
+      is_better = np.ones(len(rows), np.bool_)
+      is_better[1:] = most[1:] > most[:-1]
+      rows = rows[is_better]
+      if len(rows) > _MAX_WAYS:
+        is_thinned = True
+        places = np.linspace(0, len(rows) - 1, _MAX_WAYS).round()
+        rows = rows[places.astype(np.int64)]
+      useful.append(rows)
+    rows = np.concatenate(useful)
+    columns = (self.bytes, self.saved, self.is_kept, self.parents)
+    return _Ways(*(column[rows] for column in columns)), is_thinned
+
+
+def choose(
+  saved: IntArray, extra: IntArray, passed_on: IntArray, room: int
+) -> Choice:
+  """Finds the choice that saves most.
+
+  Args:
+    saved: What each layer saves if it is kept, 0 or more.
+    extra: Bytes that it costs, 0 or more.
+    passed_on: Bytes that it costs more if the layer after it is not kept.
+    room: Bytes that there are, 0 or more.
+  """
+  zero = np.zeros(1, np.int64)
+  ways, is_thinned = _Ways(zero, zero, zero, zero), False
+  history = []
+  for i in range(len(saved)):
+    before = int(passed_on[i - 1]) if i else 0
+    ways, is_more = ways.longer(int(extra[i]), int(saved[i]), before).useful(
+      room
+    )
+    is_thinned |= is_more
+    history.append(ways)
+  row = int(ways.saved.argmax())
+  most, kept = int(ways.saved[row]), []
+  for i in reversed(range(len(history))):
+    if history[i].is_kept[row]:
+      kept.append(i)
+    row = int(history[i].parents[row])
+  return Choice(most, tuple(reversed(kept)), is_thinned)
+
+
+def at_least(saved: IntArray, extra: IntArray, room: int) -> int:
+  """What the last layers save that can all be kept: they hand nothing on."""
+  behind = extra[::-1].cumsum()
+  count = int(np.searchsorted(behind, room, 'right'))
+  return int(saved[len(saved) - count :].sum())
+
+
+def at_most(saved: IntArray, extra: IntArray, room: int) -> float:
+  """No less than can be saved: as if layers could be kept in part."""
+  order = np.argsort(extra / np.maximum(saved, 1), kind='stable')
+  behind = extra[order].cumsum()
+  count = int(np.searchsorted(behind, room, 'right'))
+  total = float(saved[order[:count]].sum())
+  if count < len(order):
+    left = room - (int(behind[count - 1]) if count else 0)
+    i = order[count]
+    total += float(saved[i]) * left / max(int(extra[i]), 1)
+  return total * (1 + 1e-9) + 1

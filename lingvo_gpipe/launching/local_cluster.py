@@ -14,6 +14,7 @@ a step that was under way: what the surviving workers hold is thrown away.
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import signal
 import socket
@@ -31,6 +32,9 @@ _WORKER_LOST = 3
 _REFUSAL_SECONDS = 2.0
 # How long a process may take to end by itself.
 _GRACE_SECONDS = 15.0
+
+# Of the environment: the workers' process ids, for a trainer that traces.
+WORKER_PIDS = 'LINGVO_GPIPE_WORKER_PIDS'
 
 Main = Callable[[list[str]], int]
 
@@ -165,6 +169,9 @@ class LocalCluster:
           [*common, f'--job={job}', f'--task={task}'],
           on_terminal=job == 'trainer_client',
         )
+      os.environ[WORKER_PIDS] = ' '.join(
+        str(worker.pid) for worker in self._training.values()
+      )
 
   def _start_evaluation(self, job: str) -> None:
     self._evaluation[job] = self._start(

@@ -3,15 +3,15 @@
 """A trace for Perfetto (ui.perfetto.dev) and for chrome://tracing.
 
 ```
-  process "measured"     a row a device, a slice a task
+  process "measured"     a row a device, a slice a task; a curve a process
   process "simulated"    the same, as predicted
   process "other ops"    a row a device: what ran outside of tasks
 ```
 
 Source of the format: "Trace Event Format", Google, 2016: complete events (X),
-metadata (M) and flows (s, f); times are in microseconds. Perfetto colours a
-slice by its name without the digits in it, so a kind is a colour there too;
-chrome://tracing by `cname`.
+metadata (M), counters (C) and flows (s, f); times are in microseconds. Perfetto
+colours a slice by its name without the digits in it, so a kind is a colour
+there too; chrome://tracing by `cname`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -51,6 +51,7 @@ def chrome_trace(analyses: Mapping[int, Analysis]) -> Event:
     offset -= min([0.0, *(op.start for op in measured.others)])
     events += _task_slices(analysis, number, offset)
     events += _other_slices(measured, number, offset)
+    events += _memory(measured, offset)
     arrows = list(_arrows(measured, offset, flow))
     events += arrows
     flow += len(arrows) // 2
@@ -111,6 +112,17 @@ def _other_slices(
         **_slice(op.name, _OTHERS, device, op.start, op.end, offset),
         'args': {'step': number},
       }
+
+
+def _memory(measured: MeasuredStep, offset: float) -> Iterator[Event]:
+  for sample in measured.memory:
+    yield {
+      'ph': 'C',
+      'name': f'resident memory of {sample.process}',
+      'pid': _MEASURED,
+      'ts': _microseconds(offset + sample.time),
+      'args': {'MiB': round(sample.num_bytes / 2**20, 3)},
+    }
 
 
 def _slice(

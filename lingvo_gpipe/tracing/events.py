@@ -57,6 +57,15 @@ class TransferEvent:
 
 
 @dataclasses.dataclass(frozen=True)
+class MemorySample:
+  """The resident memory of a process at a time, in seconds as clients know."""
+
+  process: str
+  time: float
+  num_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
 class StepEvents:
   """All events of one step, in no order.
 
@@ -65,6 +74,7 @@ class StepEvents:
 
   ops: tuple[OpEvent, ...]
   transfers: tuple[TransferEvent, ...]
+  memory: tuple[MemorySample, ...] = ()
 
   def moved(self, shifts: Mapping[str, float], by: float) -> 'StepEvents':
     """The events in other times."""
@@ -83,6 +93,7 @@ class StepEvents:
         dataclasses.replace(t, end=t.end + shift(t.target))
         for t in self.transfers
       ),
+      tuple(dataclasses.replace(s, time=s.time + by) for s in self.memory),
     )
 
 

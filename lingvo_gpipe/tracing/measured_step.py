@@ -10,6 +10,7 @@ from lingvo_gpipe.schedules import Schedule, Task, TaskKind
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 from lingvo_gpipe.tracing import clocks
 from lingvo_gpipe.tracing.events import (
+  MemorySample,
   OpEvent,
   StepEvents,
   TraceError,
@@ -36,6 +37,8 @@ class MeasuredStep:
     seconds: From when the client asked for the step to the end of its last op;
       what the client waits for then is the trace itself.
     before: How much of that was before the first task.
+    memory: What its processes had, read time and again; none where they are on
+      other machines.
   """
 
   schedule: Schedule
@@ -49,6 +52,7 @@ class MeasuredStep:
   clock_shifts: Mapping[str, float]
   seconds: float
   before: float
+  memory: tuple[MemorySample, ...] = ()
 
   @property
   def length(self) -> float:
@@ -114,6 +118,7 @@ def measured_step(emitted: EmittedSchedule, events: StepEvents) -> MeasuredStep:
     },
     seconds=max(op.end for op in events.ops) + origin,
     before=max(origin, 0.0),
+    memory=events.memory,
   )
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Draws a traced step as PNG: measured above, simulated below, one time axis.
+"""Draws a traced step as PNG: measured, simulated, memory, on one time axis.
 
 It needs matplotlib, which `pip install 'lingvo_gpipe[pictures]'` brings.
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lingvo_gpipe.tracing import bars
+from lingvo_gpipe.tracing.events import MemorySample
 
 NEEDS_MATPLOTLIB = (
   "matplotlib is not installed, which pictures need: pip install 'matplotlib' "
@@ -22,6 +23,7 @@ _ROW = 0.52  # Inches of a device's row; less where there are many.
 _LEAST_ROW = 0.16
 _MOST_HEIGHT = 9.0  # Inches of the rows of both panels.
 _MARGIN = 1.9  # Inches of titles, axis and legend.
+_MEMORY = 1.6  # Inches of the memory.
 _BAR = 0.78  # Of a row.
 _CHARACTER = 0.085  # Inches that a label's character needs.
 
@@ -31,7 +33,9 @@ def available() -> bool:
   return importlib.util.find_spec('matplotlib') is not None
 
 
-def png(both: Sequence[bars.Panel], title: str) -> bytes:
+def png(
+  both: Sequence[bars.Panel], title: str, memory: Sequence[MemorySample] = ()
+) -> bytes:
   """Draws panels above each other; returns the bytes of a PNG file."""
   import matplotlib
 
@@ -40,18 +44,23 @@ def png(both: Sequence[bars.Panel], title: str) -> bytes:
 
   num_rows = sum(len(panel.row_labels) for panel in both)
   row = max(_LEAST_ROW, min(_ROW, _MOST_HEIGHT / num_rows))
+  heights = [row * len(panel.row_labels) for panel in both]
+  heights += [_MEMORY] if memory else []
   figure, all_axes = pyplot.subplots(
-    len(both),
+    len(heights),
     1,
     sharex=True,
-    figsize=(_WIDTH, row * num_rows + _MARGIN),
+    height_ratios=heights,
+    figsize=(_WIDTH, sum(heights) + _MARGIN),
     dpi=_DPI,
     layout='constrained',
   )
   length = max(panel.length for panel in both)
   size, unit = bars.unit_of(length)
-  for axes, panel in zip(all_axes, both, strict=True):
+  for axes, panel in zip(all_axes, both, strict=False):
     _draw_panel(axes, panel, length, size)
+  if memory:
+    _draw_memory(all_axes[-1], memory, length, size)
   all_axes[-1].set_xlabel(f'time after the first task starts [{unit}]')
   figure.suptitle(title, fontsize=11)
   handles = [
@@ -112,7 +121,27 @@ def _draw_panel(
   axes.set_yticks(range(len(panel.row_labels)), panel.row_labels, fontsize=8)
   axes.set_ylim(len(panel.row_labels) - 0.5, -0.5)
   axes.set_xlim(0, length / size)
-  axes.set_title(panel.title, loc='left', fontsize=10)
+  _finish(axes, panel.title)
+
+
+def _draw_memory(
+  axes: Any, memory: Sequence[MemorySample], length: float, size: float
+) -> None:
+  """Draws a line for each process."""
+  for process in sorted({sample.process for sample in memory}):
+    own = [s for s in memory if s.process == process and 0 <= s.time <= length]
+    axes.plot(
+      [sample.time / size for sample in own],
+      [sample.num_bytes / 2**20 for sample in own],
+      lw=1.2,
+      label=process,
+    )
+  axes.legend(fontsize=7, frameon=False)
+  _finish(axes, 'Measured: resident memory of the processes [MiB]')
+
+
+def _finish(axes: Any, title: str) -> None:
+  axes.set_title(title, loc='left', fontsize=10)
   axes.grid(axis='x', alpha=0.35)
   axes.set_axisbelow(True)
   for side in ('top', 'right'):

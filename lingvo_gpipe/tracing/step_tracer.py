@@ -9,6 +9,7 @@
 ```
 """
 
+import dataclasses
 import json
 import os
 import time
@@ -24,6 +25,7 @@ from lingvo_gpipe.tracing import (
   events,
   html_page,
   measured_step,
+  memory_sampler,
   picture,
   report,
 )
@@ -112,14 +114,21 @@ class StepTracer(StepListener):
       # Enough there, and it has no profiler running beside.
       level = tf.RunOptions.SOFTWARE_TRACE
     metadata = tf.RunMetadata()
-    started = time.time()
-    result = run(
-      *args,
-      **kwargs,
-      options=tf.RunOptions(trace_level=level),
-      run_metadata=metadata,
+    pids = memory_sampler.local_pids(
+      [device for p in self._pipelines for device in p.cell_devices],
+      uses_servers=self._runner.uses_servers,
     )
-    self._events[self._step] = events.read(metadata.step_stats, started)
+    started = time.time()
+    with memory_sampler.MemorySampler(pids) as sampler:
+      result = run(
+        *args,
+        **kwargs,
+        options=tf.RunOptions(trace_level=level),
+        run_metadata=metadata,
+      )
+    self._events[self._step] = dataclasses.replace(
+      events.read(metadata.step_stats, started), memory=tuple(sampler.samples)
+    )
     return result
 
   def after_step(self, step: int, metrics: Any) -> None:
@@ -227,7 +236,11 @@ def _png(traced: TracedPipeline) -> bytes:
     f'{schedule.num_micro_batches} micro-batches, schedule {schedule.name}, '
     f'recompute {traced.setup.recompute}'
   )
-  return picture.png(bars.panels(traced.shown, traced.shown_step), title)
+  return picture.png(
+    bars.panels(traced.shown, traced.shown_step),
+    title,
+    traced.shown.measured.memory,
+  )
 
 
 def _summary(traced: TracedPipeline, suffix: str, image: bytes) -> Any:

@@ -128,6 +128,20 @@ def test_ends_with_the_trainer_and_leaves_no_process(tmp_path):
   assert _children() <= before
 
 
+def test_the_trainer_knows_the_workers_processes(tmp_path):
+  def worker(count):
+    (tmp_path / 'pid').write_text(str(os.getpid()))
+    return _sleep(count)
+
+  def trainer(count):
+    (tmp_path / 'pids').write_text(os.environ[local_cluster.WORKER_PIDS])
+    return _after(0.3)(count)
+
+  _run(_Roles(tmp_path, trainer=trainer, worker_1=worker))
+  pids = (tmp_path / 'pids').read_text().split()
+  assert pids[1:] == [(tmp_path / 'pid').read_text()]
+
+
 def test_all_agree_on_a_cluster_on_loopback_ports(tmp_path):
   roles = _Roles(tmp_path, trainer=_after(0.5), controller=_after(0.8))
   _run(roles, controller=True, num_workers=3)

@@ -59,6 +59,9 @@ def test_steps_of_a_training_are_traced(tmp_path, capsys):
       assert 0 < seconds < step.duration(task)
     assert analysis.bubble >= analysis.predicted_bubble - 1e-3
     assert 0 < step.before < step.before + step.length < step.seconds
+    assert {sample.process for sample in step.memory} == {
+      '/job:localhost/replica:0/task:0'
+    }
   assert 'Bubble   measured' in said
   assert 'flatten' in said
   directory = tmp_path / 'trace'

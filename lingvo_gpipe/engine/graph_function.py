@@ -59,6 +59,8 @@ def _without_optimiser() -> bytes:
 _CONFIG = _without_optimiser()
 
 _NO_GRADIENT = 'LingvoGPipeNoGradient'
+# Whether XLA's auto-clustering may compile a node.
+_XLA = '_XlaCompile'
 
 
 @tf.RegisterGradient(_NO_GRADIENT)
@@ -196,6 +198,7 @@ def _call_attributes(
     '_disable_call_shape_inference': value(b=True),
   }
   if not compiles_graph():
+    attributes[_XLA] = value(b=False)
     # The optimiser builds the function of each call that it might inline, and
     # only then finds that it must not. It does not begin with a call that XLA
     # compiles; XLA reads this attribute as a bool, and only then heeds it.
@@ -273,6 +276,11 @@ def _define(
   for key, attribute in _ATTRIBUTES.items():
     definition.attr[key].CopyFrom(attribute)
   packing.rewrite(definition, inputs, outputs)
+  if not compiles_graph():
+    # Else XLA's auto-clustering, where it is on, would take each function apart
+    # in its own way, and several calls together for one.
+    for node in definition.node_def:
+      node.attr[_XLA].b = False
   called = repairs.repair(definition, graph._functions.values())
   library = context.context()
   library.add_function_def(definition)

@@ -7,6 +7,9 @@ TensorFlow's graph optimisations are on, as they are for users.
 
 import functools
 import itertools
+import os
+import subprocess
+import sys
 
 import lingvo.compat as tf
 import numpy as np
@@ -125,3 +128,28 @@ def test_evaluation_is_bit_identical_over_cuts():
   ]
   for other in others:
     np.testing.assert_equal(other.metrics, first.metrics)
+
+
+_CLUSTERED = """
+import lingvo_gpipe
+import pipeline_testing as pt
+
+first, *others = [
+  pt.run_step(pt.pipeline_params(cells, schedule=schedule, recompute=policy),
+              pt.data())
+  for cells, schedule, policy in (
+    (1, 'gpipe', 'always'), (3, '1f1b', 'never'), (2, 'zb_h1', 'always'))
+]
+for other in others:
+  pt.assert_identical(other, first)
+"""
+
+
+def test_bit_identical_where_xla_may_cluster_ops():
+  flags = '--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit'
+  subprocess.run(
+    [sys.executable, '-c', _CLUSTERED],
+    env=os.environ
+    | {'TF_XLA_FLAGS': flags, 'PYTHONPATH': os.pathsep.join(sys.path)},
+    check=True,
+  )

@@ -23,6 +23,7 @@ respect. Their number can grow fast, and is bounded.
 
 import bisect
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -31,12 +32,17 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import memory_model
+from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.cut_problem import (
   CutProblem,
+  PipelineSpec,
   Windows,
+  cell_memory,
   least_largest_cost,
   least_largest_floor,
+  spec_problem,
 )
 from lingvo_gpipe.cutting.skips import IntArray
 
@@ -348,19 +354,49 @@ def best_cut(problem: CutProblem, device_memory: int | None) -> BestCut:
   return BestCut(shared.positions, is_exact and not search.has_dropped)
 
 
+def spec_cut(layers: Sequence[LayerCost], spec: PipelineSpec) -> BestCut:
+  """The best cut of layers for a spec, which is not FIT."""
+  # What others call a schedule may come to be another one.
+  is_lasting = spec.schedule in schedules.SCHEDULE_NAMES
+  find = _spec_cut if is_lasting else _spec_cut.__wrapped__
+  return find(tuple(layers), spec)
+
+
+@functools.lru_cache(maxsize=4)
+def _spec_cut(layers: tuple[LayerCost, ...], spec: PipelineSpec) -> BestCut:
+  """The same; a plan that weighs policies asks for the same one often."""
+  problem = spec_problem(layers, spec, cell_memory(layers, spec))
+  return best_cut(problem, spec.device_memory)
+
+
 def _least_largest_cost(
-  search: CutSearch, cell_memory: int | None
+  search: CutSearch, device_memory: int | None
 ) -> int | None:
-  """The least largest cost of a cut that fits, or None if none does."""
+  """The least largest cost of a cut that fits, or None if none does.
+
+  Each cell is taken by itself.
+  """
   problem = search.problem
+  if device_memory is not None and _is_too_much(problem, device_memory):
+    return None
   bound = least_largest_cost(problem)
   # Any bound that some cut keeps to gives the least of all cuts; the tighter
   # it is, the fewer cells there are to look at.
-  while (cuts := search.best([LARGEST_COST], bound, cell_memory)) is None:
+  while (cuts := search.best([LARGEST_COST], bound, device_memory)) is None:
     if bound >= problem.total_cost:
       return None
     bound = min(bound + bound // 4 + 1, problem.total_cost)
   return cuts.values[0]
+
+
+def _is_too_much(problem: CutProblem, device_memory: int) -> bool:
+  """Whether it takes no search to see that no cut fits."""
+  memory = problem.memory
+  assert memory is not None
+  return (
+    memory.held_before[-1] > device_memory * problem.num_devices
+    or not Windows(problem, problem.total_cost, device_memory).is_possible
+  )
 
 
 def _least_shared_cost(

@@ -16,6 +16,9 @@ where cells can end:
                              a |-------- cell k, at most T -------->| b
 ```
 
+Of what is found so and the cuts by policies for all layers, the one with the
+shortest step is taken.
+
 A longer cell from the same start never takes less time. And of two starts with
 the same input, the later one reaches at least as far.
 """
@@ -23,17 +26,20 @@ the same input, the later one reaches at least as far.
 import bisect
 import dataclasses
 import functools
+import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from lingvo_gpipe.cutting import cost_model, cut_search, kept_layers
-from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.cutting.cut_problem import (
-  PipelineSpec,
-  cell_memory,
-  spec_problem,
+from lingvo_gpipe.cutting import (
+  cost_model,
+  cut_search,
+  kept_layers,
+  step_time,
 )
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.cut_problem import PipelineSpec, cell_memory
 from lingvo_gpipe.cutting.memory_model import (
   device_bytes,
   peak_handed,
@@ -65,7 +71,7 @@ def fit(
   spec: PipelineSpec,
   splits: Sequence[int] | None = None,
 ) -> Fit:
-  """Chooses a cut, and what is kept, for the least time of the largest cell.
+  """Chooses a cut, and what is kept, for a short step.
 
   Args:
     layers: The layers.
@@ -79,9 +85,8 @@ def fit(
   if splits is not None:
     positions, is_proven = (0, *splits, len(layers)), not shared
   elif shared:
-    memory = cell_memory(layers, spec)
-    problem = spec_problem(layers, spec, memory)
-    positions = cut_search.best_cut(problem, spec.device_memory).positions
+    always = dataclasses.replace(spec, recompute='always')
+    positions = cut_search.spec_cut(layers, always).positions
     is_proven = False
   else:
     positions, is_proven = _best_positions(cells), not spec.skips
@@ -93,20 +98,14 @@ def fit(
     if (other := _by_policy(layers, spec, splits, policy)) is not None
   ]
   if positions is None:
-    return min(
-      others,
-      key=lambda other: _largest(layers, spec, other),
-      default=Fit(None, is_proven=is_proven),
-    )
+    return _quickest(layers, spec, [Fit(None, is_proven=is_proven), *others])
   kept = cells.shared(positions) if shared else cells.all_kept(positions)
   chosen = Fit(
     tuple(positions[1:-1]),
     frozenset(layers[i].name for i in kept),
     is_proven=is_proven and not cells.is_thinned,
   )
-  return min(
-    [chosen, *others], key=lambda choice: _largest(layers, spec, choice)
-  )
+  return _quickest(layers, spec, [chosen, *others])
 
 
 def apply(spec: PipelineSpec, choice: Fit) -> PipelineSpec:
@@ -114,17 +113,24 @@ def apply(spec: PipelineSpec, choice: Fit) -> PipelineSpec:
   return dataclasses.replace(spec, recompute=choice.recompute, kept=choice.kept)
 
 
-def _largest(
-  layers: Sequence[LayerCost], spec: PipelineSpec, choice: Fit
-) -> cost_model.Number:
-  """What its largest cell takes."""
-  assert choice.splits is not None
-  spec = apply(spec, choice)
-  ends = [0, *choice.splits, len(layers)]
-  return max(
-    spec.cell_cost(layers[ends[k] : ends[k + 1]], k)
-    for k in range(spec.num_cells)
-  )
+def _quickest(
+  layers: Sequence[LayerCost], spec: PipelineSpec, choices: Sequence[Fit]
+) -> Fit:
+  """The choice whose step takes least, the first of equal ones."""
+  best, least = choices[0], math.inf
+  for choice in choices:
+    if choice.splits is None:
+      continue
+    ends = [0, *choice.splits, len(layers)]
+    cells = [layers[a:b] for a, b in itertools.pairwise(ends)]
+    own = apply(spec, choice)
+    # No step is shorter than what its busiest device takes.
+    if step_time.busiest(cells, own) >= least:
+      continue
+    time = step_time.step_time(cells, own)
+    if time < least:
+      best, least = choice, time
+  return best
 
 
 def _by_policy(
@@ -136,18 +142,17 @@ def _by_policy(
   """The best cut under a recompute policy; None if none fits."""
   spec = dataclasses.replace(spec, recompute=policy)
   assert spec.device_memory is not None
-  memory = cell_memory(layers, spec)
   if splits is None:
-    problem = spec_problem(layers, spec, memory)
-    positions = cut_search.best_cut(problem, spec.device_memory).positions
+    positions = cut_search.spec_cut(layers, spec).positions
+    if positions is None:
+      return None
+    splits = positions[1:-1]
   else:
-    positions = (0, *splits, len(layers))
-  if positions is None:
-    return None
-  needs = device_bytes(memory.of_cells(positions), spec.cell_devices)
-  if max(needs) > spec.device_memory:
-    return None
-  return Fit(tuple(positions[1:-1]), recompute=policy)
+    cells = cell_memory(layers, spec).of_cells((0, *splits, len(layers)))
+    needs = device_bytes(cells, spec.cell_devices)
+    if max(needs) > spec.device_memory:
+      return None
+  return Fit(tuple(splits), recompute=policy)
 
 
 class _Cells:

@@ -18,12 +18,11 @@ from lingvo_gpipe.cutting.cut_problem import (
   PipelineSpec,
   cell_memory,
   least_largest_cost,
-  spec_problem,
 )
 from lingvo_gpipe.cutting.cut_search import (
   SQUARED_COST,
   CutSearch,
-  best_cut,
+  spec_cut,
 )
 from lingvo_gpipe.cutting.memory_errors import (
   PartitionError,
@@ -43,6 +42,7 @@ __all__ = [
   'PipelineSpec',
   'Skip',
   'balance',
+  'find',
   'fits',
   'least_memory_splits',
   'partition',
@@ -196,37 +196,59 @@ def partition(
       memory, with which cell is too large, by how much, and what would fit.
     ValueError: The schedule is unknown, or costs are too large.
   """
+  found, is_proven = _find(layers, spec, splits)
+  if found is not None:
+    return found
+  if spec.recompute == schedules.FIT:
+    spec = dataclasses.replace(spec, recompute='always')
+  positions = None if splits is None else (0, *splits, len(layers))
+  raise does_not_fit(layers, spec, positions, is_proven=is_proven)
+
+
+def find(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  splits: Sequence[int] | None = None,
+) -> Partition | None:
+  """As `partition`, but None where it raises that memory is too small."""
+  return _find(layers, spec, splits)[0]
+
+
+def _find(
+  layers: Sequence[LayerCost],
+  spec: PipelineSpec,
+  splits: Sequence[int] | None,
+) -> tuple[Partition | None, bool]:
+  """The partition, if there is one, and whether that is proven."""
   _check_sizes(layers, spec, splits)
   if spec.recompute == schedules.FIT:
     return _fitted(layers, spec, splits)
-  memory = cell_memory(layers, spec)
-  problem = spec_problem(layers, spec, memory)
   if splits is not None:
     positions: tuple[int, ...] | None = (0, *splits, len(layers))
     is_proven = False
   else:
-    best = best_cut(problem, spec.device_memory)
+    best = spec_cut(layers, spec)
     positions, is_proven = best.positions, best.is_proven
   if positions is None:
-    raise does_not_fit(layers, spec, is_proven=is_proven)
+    return None, is_proven
   result = Partition(
     tuple(layers),
     spec,
-    _cells(layers, spec, memory, positions),
+    _cells(layers, spec, cell_memory(layers, spec), positions),
     is_proven and not _recomputes_frozen(layers, spec, positions),
   )
   limit = spec.device_memory
   if limit is not None and max(result.device_memory) > limit:
-    raise does_not_fit(layers, spec, positions)
-  return result
+    return None, is_proven
+  return result, is_proven
 
 
 def _fitted(
   layers: Sequence[LayerCost],
   spec: PipelineSpec,
   splits: Sequence[int] | None,
-) -> Partition:
-  """The cut together with the choice of what is kept."""
+) -> tuple[Partition | None, bool]:
+  """The same with the choice of what is kept."""
   if spec.device_memory is None:
     raise PartitionError(
       f"recompute is '{schedules.FIT}', which keeps as many activations as "
@@ -236,12 +258,14 @@ def _fitted(
   choice = fit.fit(layers, spec, splits)
   always = dataclasses.replace(spec, recompute='always')
   if choice.splits is None:
-    raise does_not_fit(layers, always, is_proven=choice.is_proven)
-  result = partition(layers, fit.apply(spec, choice), choice.splits)
+    return None, choice.is_proven
+  result = find(layers, fit.apply(spec, choice), choice.splits)
+  if result is None:
+    return None, False
   is_proven = choice.is_proven and not _recomputes_frozen(
     layers, always, (0, *choice.splits, len(layers))
   )
-  return dataclasses.replace(result, is_proven=is_proven)
+  return dataclasses.replace(result, is_proven=is_proven), is_proven
 
 
 def _recomputes_frozen(

@@ -10,13 +10,11 @@
 """
 
 import dataclasses
-from collections.abc import Callable
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import partitioner
-from lingvo_gpipe.cutting.partitioner import Partition
+from lingvo_gpipe.cutting import partitioner, step_time
+from lingvo_gpipe.cutting.partitioner import Partition, PartitionCell
 from lingvo_gpipe.planner.workload import Setting, Workload
-from lingvo_gpipe.schedules import Task, TaskKind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +74,8 @@ class DeviceBytes:
     stash: What is kept of micro-batches between forward and backward; without
       recomputation their activations are part of it.
     activations: Of a micro-batch that is recomputed, in its largest cell.
+    kept: The share of all its micro-batches' activations that is not
+      recomputed, from 0 to 1.
   """
 
   device: int
@@ -84,6 +84,7 @@ class DeviceBytes:
   slots: int
   stash: int
   activations: int
+  kept: float
 
   @property
   def total(self) -> int:
@@ -106,6 +107,7 @@ class Forecast:
     speedup: How many times faster than one device without recomputation.
     bubble: The share of device time, from the first task to the last, in which
       no task runs.
+    recomputation: The share of that time in which forward passes run again.
   """
 
   setting: Setting
@@ -115,6 +117,7 @@ class Forecast:
   step_time: float
   speedup: float
   bubble: float
+  recomputation: float
 
   @property
   def fullest(self) -> int:
@@ -160,6 +163,7 @@ def forecast(
     step_time=step_time,
     speedup=one_step / step_time if step_time else 1.0,
     bubble=float(timeline.bubble),
+    recomputation=_recomputation(cut, float(timeline.step_time) / unit),
   )
 
 
@@ -173,20 +177,56 @@ def _cut(
   if splits is not None and len(splits) + 1 != setting.num_cells:
     splits = None
   spec = workload.spec(setting, device_memory)
-  free = dataclasses.replace(spec, device_memory=None)
-  if splits is not None:
-    return partitioner.partition(layers, free, splits)
-  cut = partitioner.partition(layers, free)
-  if _fits(cut, device_memory):
+  cut = partitioner.find(layers, spec, splits)
+  if cut is not None:
     return cut
-  if partitioner.fits(layers, spec):
-    return partitioner.partition(layers, spec)
-  least = partitioner.least_memory_splits(layers, spec)
+  if setting.recompute == schedules.FIT:
+    spec = dataclasses.replace(spec, recompute='always')
+  least = splits or partitioner.least_memory_splits(layers, spec)
+  free = dataclasses.replace(spec, device_memory=None)
   return partitioner.partition(layers, free, least)
 
 
 def _fits(cut: Partition, device_memory: int | None) -> bool:
   return device_memory is None or max(cut.device_memory) <= device_memory
+
+
+def _recomputation(cut: Partition, step_time: float) -> float:
+  """The share of device time in which forward passes run again.
+
+  Args:
+    cut: The cells.
+    step_time: From the first task to the last, in the unit of the costs.
+  """
+  again = sum(
+    count * float(cut.spec.forward_again(cell.layers))
+    for cell, count in _trained(cut)
+  )
+  return again / (step_time * cut.spec.num_devices) if step_time else 0.0
+
+
+def _trained(cut: Partition) -> list[tuple[PartitionCell, int]]:
+  """Cells with backward tasks, and how many micro-batches they recompute."""
+  both = list(zip(cut.cells, cut.spec.num_recomputed, strict=True))
+  return both[cut.first_backward :]
+
+
+def _kept(cut: Partition, device: int) -> float:
+  """The share of a device's activations that is not recomputed."""
+  whole = sum(
+    layer.activation_bytes
+    for cell in cut.cells
+    if cell.device == device
+    for layer in cell.layers
+  )
+  again = sum(
+    count * layer.activation_bytes
+    for cell, count in _trained(cut)
+    if cell.device == device
+    for layer in cell.layers
+    if layer.name not in cut.spec.kept
+  )
+  return 1 - again / (whole * cut.spec.num_micro_batches) if whole else 1.0
 
 
 def device_bytes(cut: Partition, device: int) -> DeviceBytes:
@@ -206,6 +246,7 @@ def device_bytes(cut: Partition, device: int) -> DeviceBytes:
     slots=slots,
     stash=sum(cell.memory.stash for cell in cells),
     activations=largest.activations,
+    kept=_kept(cut, device),
   )
   assert need.total == cut.device_memory[device]
   return need
@@ -228,38 +269,8 @@ def _simulate(
   )
   return schedules.simulate(
     schedule,
-    task_times(cut, schedule, unit),
+    step_time.task_times(
+      [cell.layers for cell in cut.cells], cut.spec, schedule, unit
+    ),
     [speeds.transfer(cell.crossing_bytes) for cell in cut.cells[1:]],
   )
-
-
-def task_times(
-  cut: Partition, schedule: schedules.Schedule, unit: float
-) -> Callable[[Task], float]:
-  """How long each task takes; a backward that recomputes takes longer.
-
-  Args:
-    cut: The cells, with the recompute policy.
-    schedule: The schedule that they run.
-    unit: What one unit of the layers' costs takes.
-  """
-  forward, backward, of_weights, recomputed = [], [], [], []
-  for cell in cut.cells:
-    recomputed.append(float(cut.spec.forward_again(cell.layers)) * unit)
-    forward.append(float(sum(x.forward for x in cell.layers)) * unit)
-    whole = float(sum(x.backward for x in cell.layers)) * unit
-    of_weights.append(float(sum(x.weight_gradient for x in cell.layers)) * unit)
-    backward.append(
-      max(whole - of_weights[-1], 0.0) if schedule.is_split else whole
-    )
-  again = schedules.recomputed(schedule, cut.spec.recompute)
-
-  def time_of(task: Task) -> float:
-    if task.kind == TaskKind.FORWARD:
-      return forward[task.cell]
-    if task.kind == TaskKind.WEIGHT_GRADIENT:
-      return of_weights[task.cell]
-    recomputes = task.micro_batch in again[task.cell]
-    return backward[task.cell] + (recomputed[task.cell] if recomputes else 0.0)
-
-  return time_of

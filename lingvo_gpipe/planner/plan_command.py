@@ -94,6 +94,7 @@ class _Request:
       micro_batches=chosen[0],
       schedules=chosen[1],
       recompute=chosen[2],
+      device_memory=self.device_memory,
     )
 
   def speeds(self, basis: str) -> Any:

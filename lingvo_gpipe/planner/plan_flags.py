@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from lingvo_gpipe.cutting import units
 from lingvo_gpipe.planner import sweep_picture
-from lingvo_gpipe.schedules import RECOMPUTE_POLICIES
+from lingvo_gpipe.schedules import FIT, RECOMPUTE_POLICIES
 
 _T = TypeVar('_T')
 
@@ -159,9 +159,10 @@ def _add_ways(group: argparse._ArgumentGroup) -> None:
   )
   add(
     '--recompute',
-    type=_names(RECOMPUTE_POLICIES),
+    type=_names((*RECOMPUTE_POLICIES, FIT)),
     default=(),
-    help='Consider only these recompute policies.',
+    help='Consider only these recompute policies. Default: all, with '
+    f'{FIT!r} where there is a device memory.',
   )
   add(
     '--as_registered',

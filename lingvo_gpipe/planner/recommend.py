@@ -8,7 +8,12 @@ from collections.abc import Iterable, Sequence
 from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
-from lingvo_gpipe.schedules import RECOMPUTE_POLICIES, SCHEDULE_NAMES, place
+from lingvo_gpipe.schedules import (
+  FIT,
+  RECOMPUTE_POLICIES,
+  SCHEDULE_NAMES,
+  place,
+)
 from lingvo_gpipe.schedules import cells_per_device as cells_wanted
 from lingvo_gpipe.schedules.placement import fits
 
@@ -25,6 +30,7 @@ def settings(
   micro_batches: Sequence[int] = (),
   schedules: Sequence[str] = (),
   recompute: Sequence[str] = (),
+  device_memory: int | None = None,
 ) -> list[Setting]:
   """All ways to run a workload; what is not given is free.
 
@@ -37,11 +43,16 @@ def settings(
     schedules: The schedules to look at.
     recompute: The recompute policies to look at; by default all, or that as
       registered if nothing is known of activations.
+    device_memory: Bytes that a device may hold; without it there is no FIT.
   """
   num_cells = num_devices * max(cells_per_device, 1)
   if not recompute and not workload.knows_activations:
     # Recomputation saves what is not known.
     recompute = (workload.recompute,)
+  if not recompute:
+    # FIT is the last: where it comes to a policy, that is named instead.
+    can_fit = device_memory is not None
+    recompute = (*RECOMPUTE_POLICIES, FIT) if can_fit else RECOMPUTE_POLICIES
   placed = {
     schedule: cells
     for schedule in schedules or workload.schedules
@@ -52,7 +63,7 @@ def settings(
     Setting(num_devices, m, schedule, policy, cells)
     for m in micro_batches or workload.choices(num_cells)
     for schedule, cells in placed.items()
-    for policy in recompute or RECOMPUTE_POLICIES
+    for policy in recompute
   ]
 
 

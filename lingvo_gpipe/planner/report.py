@@ -8,7 +8,11 @@ import functools
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.cut_table import CutTable
-from lingvo_gpipe.cutting.units import format_bytes, format_seconds
+from lingvo_gpipe.cutting.units import (
+  format_bytes,
+  format_seconds,
+  parse_bytes,
+)
 from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
@@ -60,12 +64,13 @@ class PlanReport:
   def memory_text(self, shown: Forecast) -> str:
     """Each device's memory by kind."""
     kinds = ['weights', 'gradients', 'slots', 'stash', 'activations', 'total']
-    header = ['device', *kinds]
+    header = ['device', 'kept', *kinds]
     if self.device_memory is not None:
       header.append(f'of {format_bytes(self.device_memory)}')
     rows = [
       [
         str(device.device),
+        f'{device.kept:.0%}',
         *(format_bytes(getattr(device, kind)) for kind in kinds),
         *self._room(device.total),
       ]
@@ -79,6 +84,15 @@ class PlanReport:
       )
     return text_table.table(header, rows) + note
 
+  def _limit_text(self, setting: Setting) -> str:
+    """The memory that the model has to know, too."""
+    if setting.recompute != schedules.FIT or self.device_memory is None:
+      return ''
+    text = format_bytes(self.device_memory, 0)
+    if parse_bytes(text) != self.device_memory:
+      return f' with device_memory={self.device_memory}'
+    return f' with device_memory={text!r}'
+
   def _room(self, total: int) -> list[str]:
     if self.device_memory is None:
       return []
@@ -88,8 +102,7 @@ class PlanReport:
   def ways_text(self) -> str:
     """A row for each way to run the model that is worth a look, or for all."""
     header = ['schedule', 'K', 'recompute', 'M', 'examples', 'step']
-    header += ['speed-up']
-    header += ['bubble', 'fullest device']
+    header += ['speed-up', 'bubble', 'recomputing', 'fullest device']
     if self.device_memory is not None:
       header.append('fits')
     header.append('')
@@ -108,13 +121,21 @@ class PlanReport:
     return text
 
   def _is_worth(self, one: Forecast) -> bool:
-    """Whether no other one with its M and policy is better in all."""
-    setting = one.setting
+    """Whether no other one with its M and policy is better in all.
+
+    FIT has to be better than other policies, too.
+    """
+
+    def is_rival(other: Forecast) -> bool:
+      if other.setting.num_micro_batches != one.setting.num_micro_batches:
+        return False
+      if other.setting.recompute != one.setting.recompute:
+        return one.setting.recompute == schedules.FIT
+      return (other.step_time, other.fullest) != (one.step_time, one.fullest)
+
     return one.fits and not any(
       other.fits
-      and other.setting.num_micro_batches == setting.num_micro_batches
-      and other.setting.recompute == setting.recompute
-      and (other.step_time, other.fullest) != (one.step_time, one.fullest)
+      and is_rival(other)
       and other.step_time <= one.step_time
       and other.fullest <= one.fullest
       for other in self.forecasts
@@ -124,12 +145,13 @@ class PlanReport:
     setting = one.setting
     examples = self.workload.micro_batch(setting.num_micro_batches)
     # What does not fit is cut for memory alone: its times say little.
-    times = ['-'] * 3
+    times = ['-'] * 4
     if one.fits:
       times = [
         time_text(one.step_time, absolute=self.absolute),
         f'{one.speedup:.2f}',
         f'{one.bubble:.1%}',
+        f'{one.recomputation:.1%}',
       ]
     cells = [
       setting.schedule,
@@ -168,7 +190,7 @@ class PlanReport:
       lines.append(
         f'Recommended: schedule={setting.schedule}, '
         f'{_partitions(setting)}num_micro_batches={setting.num_micro_batches}, '
-        f'recompute={setting.recompute}. '
+        f'recompute={setting.recompute}{self._limit_text(setting)}. '
         + recommend.reason(self.chosen, self.forecasts)
       )
     is_split = setting.schedule not in schedules.WHOLE_NAMES

@@ -42,6 +42,7 @@ def sweep(
         micro_batches=[m],
         schedules=schedules,
         recompute=recompute,
+        device_memory=device_memory,
       )
       here = recommend.forecasts(workload, ways, speeds, device_memory)
       forecasts.append(recommend.best(here) or recommend.smallest(here))
@@ -63,6 +64,7 @@ def records(
       'step_time': one.step_time,
       'speedup': one.speedup,
       'bubble': one.bubble,
+      'recomputation': one.recomputation,
       'imbalance': float(one.partition.imbalance),
       'fullest_device_bytes': one.fullest,
       'fits': one.fits,

@@ -4,6 +4,7 @@
 
 import dataclasses
 import itertools
+import math
 import time
 
 import pytest
@@ -11,11 +12,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import kept_layers
+from lingvo_gpipe.cutting import kept_layers, step_time
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import (
   PartitionError,
   PipelineSpec,
+  find,
   partition,
 )
 
@@ -67,6 +69,19 @@ def _largest(found):
   return max(cell.cost for cell in found.cells)
 
 
+def _step_time(found):
+  return step_time.step_time([cell.layers for cell in found.cells], found.spec)
+
+
+def _best_policy(layers, spec):
+  """The least time of a step under a policy for all layers that fits."""
+  cuts = [
+    find(layers, dataclasses.replace(spec, recompute=policy))
+    for policy in schedules.RECOMPUTE_POLICIES
+  ]
+  return min((_step_time(cut) for cut in cuts if cut), default=math.inf)
+
+
 def _best_of_all(layers, spec):
   """The least cost of the largest cell, all cuts and choices tried."""
   specs = [
@@ -111,9 +126,9 @@ def test_no_cut_and_no_choice_is_better(problem):
     return
   assert max(found.device_memory) <= spec.device_memory
   if any(layer.has_backward for layer in layers):
-    frozen = not layers[0].has_backward
-    assert _largest(found) == best or (frozen and not found.is_proven)
+    assert _largest(found) == best or not found.is_proven
   assert _largest(found) >= best
+  assert _step_time(found) <= _best_policy(layers, spec)
 
 
 @settings(max_examples=60, **_SETTINGS)
@@ -129,11 +144,10 @@ def test_on_shared_devices_what_is_kept_fits_and_saves_time(problem, schedule):
   )
   try:
     found = partition(layers, spec)
-    always = partition(layers, dataclasses.replace(spec, recompute='always'))
   except PartitionError:
     return
   assert max(found.device_memory) <= spec.device_memory
-  assert _largest(found) <= _largest(always)
+  assert _step_time(found) <= _best_policy(layers, spec)
   assert not found.is_proven
 
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model of equal layers for tests of the planner."""
 
+import dataclasses
+
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.planner.workload import Workload
 
@@ -31,3 +33,18 @@ def workload(num_layers=8, **changes):
     'recompute': 'always',
   }
   return Workload(**{**values, **changes})
+
+
+def uneven_workload(num_layers=16):
+  """Layers of different times and activations."""
+  work = workload(num_layers)
+  layers = tuple(
+    dataclasses.replace(
+      layer,
+      forward=2 + i % 3,
+      backward=4 + i % 4,
+      activation_bytes=300 + 150 * (i * 7 % 5),
+    )
+    for i, layer in enumerate(work.layers)
+  )
+  return dataclasses.replace(work, layers=layers)

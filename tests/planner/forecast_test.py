@@ -131,3 +131,19 @@ def test_weight_gradients_take_their_part_of_the_backward_pass(share):
   # A cell has two layers of forward 1 and backward 2.
   bubble = (_K - 1) * 2 * (1 + 2 - 2 * 2 * share)
   assert result.step_time == pytest.approx(_M * 6 + bubble)
+
+
+def test_what_is_kept_and_what_recomputation_takes_are_shares():
+  always = _forecast('gpipe', 'always')
+  # Of F, F again and B, which take 1, 1 and 2.
+  assert always.recomputation == pytest.approx((1 - always.bubble) / 4)
+  assert {device.kept for device in always.devices} == {0}
+  last = _forecast('gpipe', 'except_last')
+  assert {device.kept for device in last.devices} == {1 / _M}
+  never = _forecast('gpipe', 'never')
+  assert never.recomputation == 0
+  assert {device.kept for device in never.devices} == {1}
+  # One of two equal layers, under gpipe of each of eight micro-batches.
+  fit = _forecast('gpipe', schedules.FIT, device_memory=1000 + 12 * 1000)
+  assert fit.recomputation == pytest.approx((1 - fit.bubble) / 7)
+  assert {device.kept for device in fit.devices} == {0.5}

@@ -8,6 +8,7 @@ import re
 import pytest
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
+from lingvo_gpipe.costing import pipeline_plan
 from lingvo_gpipe.planner import plan_command, registered
 from lingvo_gpipe.planner.forecast import forecast
 from lingvo_gpipe.planner.workload import Setting
@@ -74,6 +75,7 @@ def test_wrong_flags_end_with_the_usage_and_status_2(argv, message, capsys):
     ([_DIGITS, '--device_speed=1TFLOPS'], "the costs are 'given'"),
     ([_DIGITS, '--link_speed=1GB/s'], 'give --device_speed'),
     ([_DIGITS, '--num_partitions=3', '--devices=2'], 'not a multiple of --dev'),
+    ([_DIGITS, '--recompute=fit'], 'device_memory is not set'),
     ([_DIGITS, '--largest'], '--largest needs --device_memory'),
   ],
 )
@@ -92,6 +94,22 @@ def test_tasks_say_the_shapes_of_side_inputs_and_targets(capsys):
   assert 'K = 3 cells on 3 devices, cut by flops' in text
   assert 'Recommended: schedule=' in text
   assert ' s |' in text  # Seconds.
+
+
+def test_what_is_recommended_is_what_the_layer_does(capsys):
+  name = 'lm.paper.Transformer13'
+  argv = [name, '--devices=3', '--device_memory=8GiB', '--schedule=1f1b']
+  assert plan_command.main([*argv, '--num_micro_batches=32']) == 0
+  text = capsys.readouterr().out
+  chosen = re.search(r"recompute=(fit) with device_memory='(.*?)'\. (.*)", text)
+  assert chosen
+  assert "'always' would take" in chosen[3]
+  params = registered.layer_params(name).Set(
+    recompute=chosen[1], device_memory=chosen[2], schedule='1f1b'
+  )
+  plan = pipeline_plan.make_plan(params.Set(num_partitions=3), 3)
+  assert plan.partition.spec.kept
+  assert plan.table().to_text() in text
 
 
 def test_a_sweep_writes_the_files_that_are_named(tmp_path, capsys):

@@ -6,7 +6,7 @@ import planner_testing
 import pytest
 
 from lingvo_gpipe.planner import recommend
-from lingvo_gpipe.schedules import PLAIN_NAMES
+from lingvo_gpipe.schedules import FIT, PLAIN_NAMES
 
 _K = 4
 
@@ -31,6 +31,35 @@ def test_all_ways_are_looked_at_unless_some_are_named():
   )
   assert [str(way) for way in named] == ['1f1b, M = 2, recompute never']
   assert named[0].num_cells == 8
+
+
+def test_fit_is_one_of_the_policies_where_memory_is_limited():
+  work = planner_testing.workload()
+  ways = recommend.settings(work, _K, device_memory=3000)
+  assert len(ways) == 6 * 7 * 4
+  assert ways[3].recompute == FIT
+
+
+@pytest.mark.parametrize('device_memory', [2800, 3500, 4500, 12000])
+def test_fit_is_no_slower_than_any_policy_that_fits(device_memory):
+  work = planner_testing.uneven_workload()
+  ways = recommend.settings(
+    work, _K, micro_batches=[4, 16], device_memory=device_memory
+  )
+  forecasts = recommend.forecasts(work, ways, None, device_memory)
+  gains = []
+  for i in range(0, len(forecasts), 4):
+    *others, fit = forecasts[i : i + 4]
+    assert fit.setting.recompute == FIT
+    times = [other.step_time for other in others if other.fits]
+    assert fit.fits == bool(times)
+    if times:
+      gains.append(1 - fit.step_time / min(times))
+  assert gains
+  assert min(gains) > -1e-9
+  if device_memory == 4500:
+    assert max(gains) > 0.05
+    assert recommend.best(forecasts).setting.recompute == FIT
 
 
 def test_a_schedule_has_the_cells_on_each_device_that_it_wants():

@@ -73,7 +73,7 @@ def test_ways_that_do_not_fit_are_left_out_or_have_no_times(limited):
   everything = _rows(_plan(3500, show_all=True).ways_text())[2:]
   assert len(everything) == len(limited.forecasts)
   for row in everything:
-    assert (row[5] == '-') == (row[9] == 'no')
+    assert (row[5] == '-') == (row[10] == 'no')
 
 
 def test_it_says_where_halves_of_the_backward_pass_are_not_known(limited):

@@ -1,0 +1,82 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How long the tasks of cells take, and a step of them."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.cutting import cost_model
+from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.cut_problem import PipelineSpec
+from lingvo_gpipe.schedules import Task, TaskKind
+
+# Schedules of more cells times micro-batches are not simulated.
+_MAX_SIMULATED = 20_000
+
+# The layers of each cell.
+Cells: TypeAlias = Sequence[Sequence[LayerCost]]
+
+
+def task_times(
+  cells: Cells, spec: PipelineSpec, schedule: schedules.Schedule, unit: float
+) -> Callable[[Task], float]:
+  """How long each task takes; a backward that recomputes takes longer.
+
+  Args:
+    cells: The layers of each cell.
+    spec: What they were cut for, with a recompute policy.
+    schedule: The schedule that they run.
+    unit: What one unit of the layers' costs takes.
+  """
+  forward, backward, of_weights, recomputed = [], [], [], []
+  for cell in cells:
+    recomputed.append(float(spec.forward_again(cell)) * unit)
+    forward.append(float(sum(x.forward for x in cell)) * unit)
+    whole = float(sum(x.backward for x in cell)) * unit
+    of_weights.append(float(sum(x.weight_gradient for x in cell)) * unit)
+    backward.append(
+      max(whole - of_weights[-1], 0.0) if schedule.is_split else whole
+    )
+  again = schedules.recomputed(schedule, spec.recompute)
+
+  def time_of(task: Task) -> float:
+    if task.kind == TaskKind.FORWARD:
+      return forward[task.cell]
+    if task.kind == TaskKind.WEIGHT_GRADIENT:
+      return of_weights[task.cell]
+    recomputes = task.micro_batch in again[task.cell]
+    return backward[task.cell] + (recomputed[task.cell] if recomputes else 0.0)
+
+  return time_of
+
+
+def step_time(cells: Cells, spec: PipelineSpec) -> float:
+  """How long a step takes if transfers take no time, in the layers' unit.
+
+  Under 'auto', whose order takes seconds to find, and where a schedule would
+  take seconds to simulate, it is the time of the busiest device.
+  """
+  size = spec.num_cells * spec.num_micro_batches
+  if spec.schedule == 'auto' or size > _MAX_SIMULATED:
+    return busiest(cells, spec)
+  layers = [layer for cell in cells for layer in cell]
+  first = cost_model.first_with_backward(layers)
+  ends = cost_model.prefix_sums(map(len, cells))[1:]
+  schedule = schedules.make_schedule(
+    spec.schedule,
+    spec.cell_devices,
+    spec.num_micro_batches,
+    first_backward=sum(end <= first for end in ends),
+  )
+  times = task_times(cells, spec, schedule, 1.0)
+  return float(schedules.simulate(schedule, times).step_time)
+
+
+def busiest(cells: Cells, spec: PipelineSpec) -> float:
+  """How long the busiest device runs tasks in a step, in the layers' unit."""
+  busy = [0.0] * spec.num_devices
+  for k, cell in enumerate(cells):
+    time = float(spec.cell_cost(cell, k))
+    busy[spec.cell_devices[k]] += time * spec.num_micro_batches
+  return max(busy)

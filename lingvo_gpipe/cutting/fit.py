@@ -16,11 +16,11 @@ where cells can end:
                              a |-------- cell k, at most T -------->| b
 ```
 
-Of what is found so and the cuts by policies for all layers, the one with the
-shortest step is taken.
-
 A longer cell from the same start never takes less time. And of two starts with
 the same input, the later one reaches at least as far.
+
+Of what is found so and the cuts by policies for all layers, the one with the
+shortest step is taken.
 """
 
 import bisect

@@ -4,7 +4,6 @@
 """Times schedules on pinned worker processes; see --help."""
 
 import argparse
-import collections
 import dataclasses
 import pathlib
 import statistics
@@ -39,10 +38,7 @@ def main() -> None:
     )
   )
   parser.add_argument(
-    '--rounds', type=int, default=3, help='Turns. Default: 3.'
-  )
-  parser.add_argument(
-    '--steps', type=int, default=4, help='Steps a turn. Default: 4.'
+    '--steps', type=int, default=12, help='Steps of each. Default: 12.'
   )
   args = parser.parse_args()
   from tools.benchmark import worker_run  # TensorFlow, once the flags are read.
@@ -51,23 +47,18 @@ def main() -> None:
   case = Case('', 'transformer', 6, 256, 32, 2, 4, 64, recompute='never')
   runs = [
     dataclasses.replace(case, num_micro_batches=m, schedule=name, num_ids=8192)
-    for _ in range(args.rounds)
     for m in (4, 8)
     for name in names
   ]
-  found = worker_run.run_each(
-    runs, _SPLITS, timed_steps=args.steps, pinned=True
-  )
-  seconds = collections.defaultdict(list)
-  for run, one in zip(runs, found, strict=True):
-    seconds[run.num_micro_batches, run.schedule].append(one.step_seconds)
+  found = worker_run.take_turns(runs, [_SPLITS] * len(runs), args.steps)
+  seconds = list(map(statistics.median, found))
   print(f'{"M":>2}  {"schedule":8}  step s  over 1f1b  simulated')
-  for (m, name), times in seconds.items():
-    ratios = [a / b for a, b in zip(times, seconds[m, '1f1b'], strict=True)]
-    simulated = _simulated(name, m) / _simulated('1f1b', m)
+  for i, (run, time) in enumerate(zip(runs, seconds, strict=True)):
+    m, first = run.num_micro_batches, i - i % len(names)
+    simulated = _simulated(run.schedule, m) / _simulated('1f1b', m)
     print(
-      f'{m:2}  {name:8}  {statistics.median(times):6.3f}  '
-      f'{statistics.median(ratios):9.3f}  {simulated:9.3f}'
+      f'{m:2}  {run.schedule:8}  {time:6.3f}  {time / seconds[first]:9.3f}  '
+      f'{simulated:9.3f}'
     )
 
 

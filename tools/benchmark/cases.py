@@ -31,12 +31,13 @@ class Case:
     num_layers: L.
     dim: D.
     batch: Examples in a mini-batch.
-    num_cells: K, each on a CPU device of its own with one thread.
+    num_cells: K, on CPU devices with one thread each.
     num_micro_batches: M.
     example_size: Pixels to a side of an image, tokens of a row. An AmoebaNet
       for images smaller than 32 has a stem that keeps their size.
     schedule: One of lingvo_gpipe.schedules.SCHEDULE_NAMES.
-    recompute: A recompute policy.
+    recompute: A recompute policy; FIT where it is to be chosen what is kept.
+    kept: Names of layers that are not recomputed, under 'always'.
     input_dim: Of bottlenecks: the width of the model's input.
     hidden_dim: Of bottlenecks: the width inside a layer.
     num_ids: Classes of an AmoebaNet, words of a Transformer.
@@ -54,6 +55,7 @@ class Case:
   example_size: int = 1
   schedule: str = '1f1b'
   recompute: str = 'always'
+  kept: tuple[str, ...] = ()
   input_dim: int = 1
   hidden_dim: int = 1
   num_ids: int = 10
@@ -62,7 +64,8 @@ class Case:
 
   def __post_init__(self) -> None:
     schedules.check_name(self.schedule)
-    schedules.check_recompute(self.recompute)
+    if self.recompute != schedules.FIT:
+      schedules.check_recompute(self.recompute)
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if isinstance(value, int) and value < 1:
@@ -77,6 +80,11 @@ class Case:
         f'examples of case {self.name!r}: engines would be given different '
         'work.'
       )
+
+  @property
+  def num_devices(self) -> int:
+    """One for each cell, or for two if the schedule is made for that."""
+    return self.num_cells // schedules.cells_per_device(self.schedule)
 
   @property
   def micro_batch_size(self) -> int:

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trains six configurations, and shows how far the predictions are off.
+"""Trains configurations, and shows how far the predictions are off.
 
   layers, each timed alone on a core
   the weights' update                 -- planner -->  predicted step, peaks
@@ -14,6 +14,11 @@ Layers are timed on as many cores at once as workers will be busy, for each case
 anew and right before its steps: machines are not always equally fast. Memory
 and time are measured in different processes: what shows the memory that is
 really alive slows steps down.
+
+Cases 1 to 6 are both families, one and two workers, all policies; 7 to 12 are
+schedules. From 13 on each is recompute='fit' at five limits between what
+'always' and what 'never' need, and the other policies; all take turns on the
+same workers. These last need as many cores as cells for times that mean much.
 """
 
 import dataclasses
@@ -22,9 +27,10 @@ from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
 
+from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import text_table
-from lingvo_gpipe.cutting.partitioner import Partition
-from lingvo_gpipe.planner.forecast import Speeds, forecast
+from lingvo_gpipe.cutting.partitioner import Partition, partition
+from lingvo_gpipe.planner.forecast import Speeds, task_times
 from lingvo_gpipe.planner.workload import Setting, Workload
 from lingvo_gpipe.training import cores
 from tools.benchmark import command, fresh
@@ -34,20 +40,31 @@ from tools.benchmark.measured import WorkerRun
 _EXAMPLES = """\
   tools/check_predictions.py --markdown checked.md --json checked.json
   tools/check_predictions.py --scale 4 --steps 1
+  tools/check_predictions.py --cases 13,14,15,16
 """
 # Seconds that one measurement may take.
-_TIMEOUT = 300.0
+_TIMEOUT = 900.0
+# Of what 'never' needs beyond 'always'.
+_SHARES = [i / 6 for i in range(1, 6)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-  """A case; each worker's peak, and the median step, predicted and measured."""
+  """A case; each worker's peak, and the step, predicted and measured.
+
+  `limit` is what each device may hold, or None; `seconds` are of each step.
+  """
 
   case: Case
+  limit: int | None
   predicted_bytes: tuple[int, ...]
   measured_bytes: tuple[int, ...]
   predicted_seconds: float
-  measured_seconds: float
+  seconds: tuple[float, ...]
+
+  @property
+  def measured_seconds(self) -> float:
+    return statistics.median(self.seconds)
 
   @property
   def memory_error(self) -> float:
@@ -60,8 +77,17 @@ class Checked:
     return self.predicted_seconds / self.measured_seconds - 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A case with its cut, what it keeps, and the limit it was cut for."""
+
+  case: Case
+  cut: Partition
+  limit: int | None = None
+
+
 def default_cases(scale: int = 1) -> list[Case]:
-  """Six cases: both families, one and two workers, all policies."""
+  """Both families, one and two workers; policies, schedules, and 'fit'."""
   image: dict[str, Any] = {'num_ids': 1000, 'optimizer': 'rmsprop'}
   text = {'num_ids': 8192, 'optimizer': 'adam', 'dropout': 0.1}
 
@@ -82,6 +108,20 @@ def default_cases(scale: int = 1) -> list[Case]:
     case('transformer', 1, 4, '1f1b', 'always'),
     case('transformer', 2, 6, '1f1b', 'except_last'),
     case('transformer', 2, 8, 'gpipe', 'never'),
+    *(
+      case('transformer', 2 * schedules.cells_per_device(schedule), 8, *how)
+      for schedule in ('1f1b', 'zb_h1', 'v_half')
+      for how in ((schedule, 'never'), (schedule, 'always'))
+    ),
+    *(
+      case(model, k, 8, schedule, schedules.FIT)
+      for model, k, schedule in (
+        ('amoebanet', 2, 'gpipe'),
+        ('amoebanet', 4, '1f1b'),
+        ('transformer', 2, 'gpipe'),
+        ('transformer', 4, '1f1b'),
+      )
+    ),
   ]
 
 
@@ -91,44 +131,93 @@ def check(cases: Sequence[Case], timed_steps: int) -> list[Checked]:
   with fresh.AliveOnly() as alive:
     for case in cases:
       try:
-        found.append(_check(case, timed_steps, alive))
+        of_case = _check(case, timed_steps, alive)
       except fresh.ProcessError as error:
         raise fresh.ProcessError(f'{describe(case)}: {error}') from error
-      command.say(
-        f'{describe(case)}: memory {found[-1].memory_error:+.0%}, time '
-        f'{found[-1].time_error:+.0%}.'
-      )
+      found += of_case
+      for one in of_case:
+        command.say(
+          f'{describe(one.case)}: memory {one.memory_error:+.0%}, time '
+          f'{one.time_error:+.0%}.'
+        )
   return found
 
 
-def _check(case: Case, timed_steps: int, alive: futures.Executor) -> Checked:
-  setting = Setting(
-    case.num_cells, case.num_micro_batches, case.schedule, case.recompute
+def _check(
+  case: Case, timed_steps: int, alive: futures.Executor
+) -> list[Checked]:
+  # The layers' times do not depend on the policy.
+  work = _workload(dataclasses.replace(case, recompute='always'))
+  plans = _plans(case, work)
+  runs = [plan.case for plan in plans], [plan.cut.splits for plan in plans]
+  latency, bytes_a_second = _call('link_speed.measure', case.num_devices)
+  update = _call(
+    'worker_run.update_seconds', runs[0][0], runs[1][0], timed_steps
   )
-  work = _workload(case)
-  latency, bytes_a_second = _call('link_speed.measure', case.num_cells)
-  speeds = Speeds(1.0, bytes_a_second, latency)
-  splits = forecast(work, setting, speeds).partition.splits
-  update = _call('worker_run.update_seconds', case, splits, timed_steps)
-  speeds = dataclasses.replace(speeds, step_overhead=update)
-  predicted = forecast(work, setting, speeds, splits=splits)
-  run = 'worker_run.run', case, splits
-  timed: WorkerRun = _call(*run, timed_steps=timed_steps, pinned=True)
-  sized: WorkerRun = alive.submit(
-    _call, *run, pinned=True, warm_up=True
-  ).result()
-  return Checked(
-    case=case,
-    predicted_bytes=tuple(device.total for device in predicted.devices),
-    measured_bytes=tuple(sized.above_idle),
-    predicted_seconds=predicted.step_time,
-    measured_seconds=timed.step_seconds,
+  speeds = Speeds(1.0, bytes_a_second, latency, update)
+  times: list[list[float]] = _call('worker_run.take_turns', *runs, timed_steps)
+  # On workers of its own: those keep some of what was there before.
+  sized: list[WorkerRun] = [
+    alive.submit(
+      _call, 'worker_run.run', *run, pinned=True, warm_up=True
+    ).result()
+    for run in zip(*runs, strict=True)
+  ]
+  return [
+    Checked(
+      case=plan.case,
+      limit=plan.limit,
+      predicted_bytes=plan.cut.device_memory,
+      measured_bytes=tuple(size.above_idle),
+      predicted_seconds=_seconds(plan.cut, speeds),
+      seconds=tuple(seconds),
+    )
+    for plan, seconds, size in zip(plans, times, sized, strict=True)
+  ]
+
+
+def _plans(case: Case, work: Workload) -> list[Plan]:
+  """The case's own; for 'fit' those of all policies, and of the limits."""
+  how = case.num_devices, case.num_micro_batches, case.schedule
+  setting = Setting(*how, 'always', case.num_cells // case.num_devices)
+  spec = work.spec(setting)
+
+  def plan(recompute: str, limit: int | None = None) -> Plan:
+    cut = partition(
+      work.layers,
+      dataclasses.replace(spec, recompute=recompute, device_memory=limit),
+    )
+    chosen = dataclasses.replace(
+      case, recompute=cut.spec.recompute, kept=tuple(sorted(cut.spec.kept))
+    )
+    return Plan(chosen, cut, limit)
+
+  if case.recompute != schedules.FIT:
+    return [plan(case.recompute)]
+  plans = list(map(plan, schedules.RECOMPUTE_POLICIES))
+  least, _, most = (max(one.cut.device_memory) for one in plans)
+  return plans + [
+    plan(schedules.FIT, least + round(share * (most - least)))
+    for share in _SHARES
+  ]
+
+
+def _seconds(cut: Partition, speeds: Speeds) -> float:
+  """What a step should take."""
+  schedule = schedules.make_schedule(
+    cut.spec.schedule, cut.spec.cell_devices, cut.spec.num_micro_batches
   )
+  timeline = schedules.simulate(
+    schedule,
+    task_times(cut, schedule, 1.0),
+    [speeds.transfer(cell.crossing_bytes) for cell in cut.cells[1:]],
+  )
+  return float(timeline.step_time) + speeds.step_overhead
 
 
 def _workload(case: Case) -> Workload:
   """A case's layers, timed on as many cores at once as it has workers."""
-  num_cores = min(case.num_cells, cores.num_usable())
+  num_cores = min(case.num_devices, cores.num_usable())
   with futures.ThreadPoolExecutor() as pool:
     cuts: list[Partition] = list(
       pool.map(
@@ -168,23 +257,29 @@ def describe(case: Case) -> str:
   """A case in a few words."""
   return (
     f'{case.title}, K = {case.num_cells}, M = {case.num_micro_batches}, '
-    f'{case.schedule}, {case.recompute}'
+    f'{case.schedule}, {_recompute(case)}'
   )
 
 
+def _recompute(case: Case) -> str:
+  return f'{len(case.kept)} kept' if case.kept else case.recompute
+
+
 def as_text(found: Sequence[Checked]) -> str:
-  """A table with a case a row; also Markdown."""
-  header = ['model', 'K', 'M', 'schedule', 'recompute']
+  """A table with a case a row, also Markdown; and what 'fit' gained."""
+  header = ['model', 'K', 'M', 'schedule', 'recompute', 'limit, MiB']
   header += ['peaks predicted, MiB', 'measured', 'error of the fullest']
   header += ['step predicted, s', 'measured', 'error']
-  return text_table.table(header, [_row(one) for one in found])
+  table = text_table.table(header, [_row(one) for one in found])
+  return '\n'.join([table, *_gains(found)])
 
 
 def _row(one: Checked) -> list[str]:
   case = one.case
   return [
     *(case.title, str(case.num_cells), str(case.num_micro_batches)),
-    *(case.schedule, case.recompute),
+    *(case.schedule, _recompute(case)),
+    text_table.megabytes(one.limit) if one.limit else '',
     ' '.join(map(text_table.megabytes, one.predicted_bytes)),
     ' '.join(map(text_table.megabytes, one.measured_bytes)),
     text_table.signed_percent(one.memory_error),
@@ -192,6 +287,32 @@ def _row(one: Checked) -> list[str]:
     f'{one.measured_seconds:.3f}',
     text_table.signed_percent(one.time_error),
   ]
+
+
+def _gains(found: Sequence[Checked]) -> list[str]:
+  """What each choice under a limit takes, beside the policies before it."""
+  lines = []
+  policies: dict[str, Checked] = {}
+  for one in found:
+    if one.limit is None:
+      policies[_recompute(one.case)] = one
+      continue
+    seconds = one.measured_seconds
+    best = min(
+      other.measured_seconds
+      for other in policies.values()
+      if max(other.predicted_bytes) <= one.limit
+    )
+    always, _, never = (
+      policies[name].measured_seconds for name in schedules.RECOMPUTE_POLICIES
+    )
+    lines.append(
+      f'- {describe(one.case)}, {text_table.megabytes(one.limit)} MiB: '
+      f'{seconds / best:.2f} of the best policy that fits; '
+      f'{(always - seconds) / (always - never):.0%} of the time from always '
+      'to never is won back'
+    )
+  return ['', *lines] if lines else []
 
 
 def _parser() -> command.Parser:
@@ -210,7 +331,7 @@ def _parser() -> command.Parser:
   parser.flag(
     'cases',
     '1,2,3,4,5,6',
-    'Which of the six, as numbers from 1 with commas.',
+    'Which, as numbers from 1 with commas.',
     command.numbers,
   )
   parser.flag('tolerance', 0.15, 'How far a prediction may be off.')

@@ -50,8 +50,8 @@ class TrainStep:
       case: What to train.
       variant: How. 'torch' is not run by TensorFlow.
       splits: The first layer of each cell but the first.
-      workers: The target of sessions whose K workers have a CPU device each;
-        by default this process has K.
+      workers: The target of sessions whose workers have a CPU device each; by
+        default this process has K.
       data_is_kept: Whether each step has the same data; they take no time then.
       updates_only: Whether a step only reads all weights, scales gradients that
         are there already, and applies them: what a step does besides its tasks.
@@ -72,10 +72,10 @@ class TrainStep:
       step = py_utils.GetOrCreateGlobalStepVar()
       model = case_model.make(case)
       if updates_only:
-        pipeline_params(model, variant, splits, _NAME).Instantiate()
+        self._pipeline_params(model).Instantiate()
         self._loss, self._train = tf.constant(0.0), self._update()
       else:
-        ends = [self._device(0), self._device(variant.num_cells - 1)]
+        ends = [self._device(0), self._device(-1)]
         inputs, targets = model.data(case.batch, step, ends, kept=data_is_kept)
         self._loss = self._compute_loss(model, inputs, targets)
         self._train = self._descend()
@@ -99,25 +99,34 @@ class TrainStep:
       mode='sync', job='trainer_client'
     ).params.Copy()
     p.cls = cluster.PipelineCluster
-    num_cells = self._variant.num_cells
     in_one = self._workers is None
+    num_devices = self._num_devices
     for job in (p.worker, p.ps, p.controller):
       job.name = '/job:localhost' if in_one else '/job:worker'
-      job.replicas = 1 if in_one else num_cells
-    cluster.use_cpu_devices(p, num_cells if in_one else 1, num_cells)
+      job.replicas = 1 if in_one else num_devices
+    cluster.use_cpu_devices(p, num_devices if in_one else 1, num_devices)
     return p.Instantiate()
 
+  @property
+  def _num_devices(self) -> int:
+    if self._workers is None:
+      return self._variant.num_cells
+    return self._variant.num_devices
+
   def _device(self, cell: int) -> Any:
-    return cluster_factory.Current().WorkerDeviceInModelSplit(cell)
+    place = self._variant.cell_devices[cell]
+    return cluster_factory.Current().WorkerDeviceInModelSplit(place)
+
+  def _pipeline_params(self, model: case_model.CaseModel) -> Any:
+    p = pipeline_params(model, self._variant, self._splits, _NAME)
+    return p.Set(recompute=self._case.kept or p.recompute)
 
   def _compute_loss(
     self, model: case_model.CaseModel, inputs: Any, targets: Any
   ) -> Any:
     engine = self._variant.method.engine
     if engine in ('ours', 'naive'):
-      layer = pipeline_params(
-        model, self._variant, self._splits, _NAME
-      ).Instantiate()
+      layer = self._pipeline_params(model).Instantiate()
       return layer.ComputeLoss(layer.theta, inputs, targets)['loss'][0]
     if engine == 'lingvo':
       params = lingvo_engine.pipelining_params(
@@ -130,7 +139,7 @@ class TrainStep:
     loss = model.loss.Instantiate()
     with tf.device(self._device(0)):
       outputs = params.Instantiate().FPropDefaultTheta(inputs)
-    with tf.device(self._device(self._variant.num_cells - 1)):
+    with tf.device(self._device(-1)):
       return loss.FPropDefaultTheta(outputs, targets)['loss'][0]
 
   def _descend(self) -> Any:

@@ -65,6 +65,17 @@ class Variant:
     return f'{self.method.name} K={self.num_cells} M={self.num_micro_batches}'
 
   @property
+  def cell_devices(self) -> tuple[int, ...]:
+    """The device of each cell."""
+    schedule = self.method.schedule
+    num_devices = self.num_cells // schedules.cells_per_device(schedule)
+    return schedules.place(schedule, self.num_cells, num_devices)
+
+  @property
+  def num_devices(self) -> int:
+    return max(self.cell_devices) + 1
+
+  @property
   def has_pipeline(self) -> bool:
     """Whether it has several cells or micro-batches to be efficient with."""
     return self.method.engine not in _ONE_DEVICE

@@ -1,10 +1,10 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Runs training steps on K worker processes, one for each cell.
+"""Runs training steps on worker processes, one for each device.
 
-Cell k is on a TensorFlow server, a fork of this process; the session's master
-is another. So the peak of a server's memory above what it had before the graph
-came is what its cell needs: weights, gradients, activations.
+Each is a TensorFlow server, a fork of this process; the session's master is
+another. So the peak of a server's memory above what it had before the graph
+came is what its cells need: weights, gradients, activations.
 """
 
 import dataclasses
@@ -63,8 +63,8 @@ def run_each(
   tf.disable_eager_execution()
   started = time.monotonic()
   found = []
-  num_cells = (variant or cases[0]).num_cells
-  with servers.worker_servers(num_cells, pinned=pinned) as (pids, target):
+  num_devices = (variant or cases[0]).num_devices
+  with servers.worker_servers(num_devices, pinned=pinned) as (pids, target):
     if warm_up:
       largest = max(cases, key=lambda case: case.num_micro_batches)
       _step(_tiny(largest), splits, variant, target, kept=False).run()
@@ -101,6 +101,30 @@ def run_each(
   return found
 
 
+def take_turns(
+  cases: Sequence[Case],
+  splits: Sequence[Sequence[int]],
+  rounds: int,
+) -> list[list[float]]:
+  """The seconds of each case's steps; each round runs a step of each.
+
+  All are on the same workers, kept to a core each. `splits` are those of each.
+  """
+  tf.disable_eager_execution()
+  seconds: list[list[float]] = [[] for _ in cases]
+  with servers.worker_servers(cases[0].num_devices, pinned=True) as (_, target):
+    steps = [
+      _step(case, ends, None, target, kept=True)
+      for case, ends in zip(cases, splits, strict=True)
+    ]
+    for step in steps:
+      step.run()
+    for _ in range(rounds):
+      for step, found in zip(steps, seconds, strict=True):
+        found += _time(step, 1)[0]
+  return seconds
+
+
 def update_seconds(
   case: Case, splits: Sequence[int], timed_steps: int
 ) -> float:
@@ -109,7 +133,7 @@ def update_seconds(
   This process must not have run TensorFlow.
   """
   tf.disable_eager_execution()
-  with servers.worker_servers(case.num_cells, pinned=True) as (_, target):
+  with servers.worker_servers(case.num_devices, pinned=True) as (_, target):
     step = train_step.TrainStep(
       case, variant_of(case), splits, target, updates_only=True
     )

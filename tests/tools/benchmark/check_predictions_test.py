@@ -9,6 +9,7 @@ import pytest
 
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import PipelineSpec, partition
+from lingvo_gpipe.schedules import RECOMPUTE_POLICIES
 from tools.benchmark import check_predictions, fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.check_predictions import Checked
@@ -45,11 +46,12 @@ class _Processes:
   def measured(self, case, core):
     # The other core is slower.
     forward = 0.1 + 0.02 * core
-    layer = LayerCost(
-      'l', forward, 0.2, weight_bytes=1000, activation_bytes=500
-    )
+    layers = [
+      LayerCost(f'l{i}', forward, 0.2, weight_bytes=1000, activation_bytes=500)
+      for i in range(_LAYERS)
+    ]
     spec = PipelineSpec(num_devices=case.num_cells)
-    return partition([layer] * _LAYERS, spec)
+    return partition(layers, spec)
 
   def measure(self, num_workers):
     # A small tensor takes a quarter of a second.
@@ -59,22 +61,34 @@ class _Processes:
     assert len(splits) == case.num_cells - 1
     return 0.5
 
-  def run(self, case, splits, *, pinned, timed_steps=0, warm_up=False):
-    assert pinned and len(splits) == case.num_cells - 1
-    assert warm_up == self._shows_memory
+  def take_turns(self, cases, splits, rounds):
+    del splits
+    # Forward and backward, no bubble; what is not kept runs again.
+    assert not self._shows_memory
+    work = [
+      (0.3 * _LAYERS + 0.1 * self._again(case)) * case.num_micro_batches
+      for case in cases
+    ]
+    return [[0.5 + seconds] * rounds for seconds in work]
+
+  def _again(self, case):
+    count = 0 if case.recompute == 'never' else _LAYERS - len(case.kept)
+    return count if case.num_micro_batches == 6 else 0
+
+  def run(self, case, splits, *, pinned, warm_up):
+    assert pinned and warm_up and len(splits) == case.num_cells - 1
+    assert self._shows_memory
     if case.num_layers == 9:
       raise fresh.ProcessError('broken')
     cells = [_LAYERS // case.num_cells] * case.num_cells
-    # 8000 and some more for each layer; forward and backward, no bubble.
+    # 8000 for each layer.
     return WorkerRun(
       idle=[50] * case.num_cells,
       peaks=[50 + 8000 * layers for layers in cells],
       data=[],
       parameters=1,
       build_seconds=1.0,
-      step_seconds=99.0
-      if self._shows_memory
-      else 0.5 + 0.3 * _LAYERS * case.num_micro_batches,
+      step_seconds=99.0,
       loss=1.0,
     )
 
@@ -118,9 +132,30 @@ def test_predictions_are_those_of_the_timed_layers(processes):
 _OF_EACH = (
   'link_speed.measure',
   'worker_run.update_seconds',
-  'worker_run.run',
+  'worker_run.take_turns',
   'worker_run.run alive',
 )
+
+
+def test_fit_is_measured_beside_the_policies_at_limits_between_them(processes):
+  case = _case(*(2, 16, 12, 2, 6), schedule='gpipe', recompute='fit')
+  found = check_predictions.check([case], 3)
+  policies, fits = found[:3], found[3:]
+  assert [one.case.recompute for one in policies] == list(RECOMPUTE_POLICIES)
+  assert {one.limit for one in policies} == {None}
+  least, _, most = (max(one.predicted_bytes) for one in policies)
+  limits = [one.limit for one in fits]
+  assert limits == [
+    least + round(i * (most - least) / 6) for i in (1, 2, 3, 4, 5)
+  ]
+  assert all(max(one.predicted_bytes) <= one.limit for one in fits)
+  # A layer costs five micro-batches' activations of 500, in each of two cells.
+  assert [len(one.case.kept) for one in fits] == [0, 0, 2, 2, 2]
+  assert processes.asked.count('worker_run.take_turns') == 1
+  text = check_predictions.as_text(found)
+  # At the middle limit half of the layers are kept.
+  assert text.count('1.00 of the best policy that fits; 0% of the') == 2
+  assert text.count('50% of the time from always to never is won back') == 3
 
 
 def test_a_failure_names_the_case(processes):
@@ -128,10 +163,11 @@ def test_a_failure_names_the_case(processes):
     check_predictions.check([_case(9, 16, 4, 1, 1)], 3)
 
 
-def test_the_six_cases_differ_in_all_respects():
+def test_the_first_six_cases_differ_in_all_respects():
   for scale in (1, 2, 4):
     cases = check_predictions.default_cases(scale)
-    assert len(set(cases)) == 6
+    assert len(set(cases)) == len(cases) == 16
+    cases = cases[:6]
     assert {case.model for case in cases} == {'amoebanet', 'transformer'}
     for name in ('num_cells', 'num_micro_batches', 'schedule', 'recompute'):
       assert len({getattr(case, name) for case in cases}) > 1
@@ -141,7 +177,8 @@ def test_the_table_and_the_status_say_how_far_it_is(
   monkeypatch, capsys, tmp_path
 ):
   case = check_predictions.default_cases()[1]
-  found = [Checked(case, (110 * 2**20, 5), (2**20, 100 * 2**20), 1.2, 1.0)]
+  sizes = (110 * 2**20, 5), (2**20, 100 * 2**20)
+  found = [Checked(case, None, *sizes, 1.2, (9.0, 1.0, 0.9))]
   monkeypatch.setattr(check_predictions, 'check', lambda *unused: found)
   path = tmp_path / 'checked.json'
   assert check_predictions.main([f'--json={path}']) == 1
@@ -156,9 +193,9 @@ def test_the_table_and_the_status_say_how_far_it_is(
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
-    (['--cases=7'], 'numbers from 1 to 6'),
+    (['--cases=17'], 'numbers from 1 to 16'),
     (['--cases=x'], 'whole numbers'),
-    (['--cases=0'], 'numbers from 1 to 6'),
+    (['--cases=0'], 'numbers from 1 to 16'),
     (['--steps=0'], '0 must be a whole number, 1 or more'),
   ],
 )

@@ -29,8 +29,8 @@ from typing import Any
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import text_table
-from lingvo_gpipe.cutting.partitioner import Partition, partition
-from lingvo_gpipe.planner.forecast import Speeds, task_times
+from lingvo_gpipe.cutting.partitioner import Partition
+from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
 from lingvo_gpipe.training import cores
 from tools.benchmark import command, fresh
@@ -75,15 +75,6 @@ class Checked:
   def time_error(self) -> float:
     """By which share the predicted step is too long."""
     return self.predicted_seconds / self.measured_seconds - 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """A case with its cut, what it keeps, and the limit it was cut for."""
-
-  case: Case
-  cut: Partition
-  limit: int | None = None
 
 
 def default_cases(scale: int = 1) -> list[Case]:
@@ -148,71 +139,62 @@ def _check(
 ) -> list[Checked]:
   # The layers' times do not depend on the policy.
   work = _workload(dataclasses.replace(case, recompute='always'))
-  plans = _plans(case, work)
-  runs = [plan.case for plan in plans], [plan.cut.splits for plan in plans]
   latency, bytes_a_second = _call('link_speed.measure', case.num_devices)
-  update = _call(
-    'worker_run.update_seconds', runs[0][0], runs[1][0], timed_steps
+  plans = _plans(case, work, Speeds(1.0, bytes_a_second, latency))
+  cuts = [plan.partition for _, plan in plans]
+  runs = [
+    dataclasses.replace(
+      case, recompute=cut.spec.recompute, kept=tuple(sorted(cut.spec.kept))
+    )
+    for cut in cuts
+  ]
+  splits = [cut.splits for cut in cuts]
+  update = _call('worker_run.update_seconds', runs[0], splits[0], timed_steps)
+  times: list[list[float]] = _call(
+    'worker_run.take_turns', runs, splits, timed_steps
   )
-  speeds = Speeds(1.0, bytes_a_second, latency, update)
-  times: list[list[float]] = _call('worker_run.take_turns', *runs, timed_steps)
   # On workers of its own: those keep some of what was there before.
   sized: list[WorkerRun] = [
     alive.submit(
       _call, 'worker_run.run', *run, pinned=True, warm_up=True
     ).result()
-    for run in zip(*runs, strict=True)
+    for run in zip(runs, splits, strict=True)
   ]
   return [
     Checked(
-      case=plan.case,
-      limit=plan.limit,
-      predicted_bytes=plan.cut.device_memory,
+      case=run,
+      limit=limit,
+      predicted_bytes=tuple(device.total for device in plan.devices),
       measured_bytes=tuple(size.above_idle),
-      predicted_seconds=_seconds(plan.cut, speeds),
+      predicted_seconds=plan.step_time + update,
       seconds=tuple(seconds),
     )
-    for plan, seconds, size in zip(plans, times, sized, strict=True)
+    for run, (limit, plan), seconds, size in zip(
+      runs, plans, times, sized, strict=True
+    )
   ]
 
 
-def _plans(case: Case, work: Workload) -> list[Plan]:
-  """The case's own; for 'fit' those of all policies, and of the limits."""
-  how = case.num_devices, case.num_micro_batches, case.schedule
-  setting = Setting(*how, 'always', case.num_cells // case.num_devices)
-  spec = work.spec(setting)
+def _plans(
+  case: Case, work: Workload, speeds: Speeds
+) -> list[tuple[int | None, Forecast]]:
+  """Limit and forecast of a case; for 'fit' those of all policies first."""
 
-  def plan(recompute: str, limit: int | None = None) -> Plan:
-    cut = partition(
-      work.layers,
-      dataclasses.replace(spec, recompute=recompute, device_memory=limit),
-    )
-    chosen = dataclasses.replace(
-      case, recompute=cut.spec.recompute, kept=tuple(sorted(cut.spec.kept))
-    )
-    return Plan(chosen, cut, limit)
+  def plan(
+    recompute: str, limit: int | None = None
+  ) -> tuple[int | None, Forecast]:
+    how = case.num_devices, case.num_micro_batches, case.schedule, recompute
+    setting = Setting(*how, case.num_cells // case.num_devices)
+    return limit, forecast(work, setting, speeds, limit)
 
   if case.recompute != schedules.FIT:
     return [plan(case.recompute)]
   plans = list(map(plan, schedules.RECOMPUTE_POLICIES))
-  least, _, most = (max(one.cut.device_memory) for one in plans)
+  least, _, most = (one.fullest for _, one in plans)
   return plans + [
     plan(schedules.FIT, least + round(share * (most - least)))
     for share in _SHARES
   ]
-
-
-def _seconds(cut: Partition, speeds: Speeds) -> float:
-  """What a step should take."""
-  schedule = schedules.make_schedule(
-    cut.spec.schedule, cut.spec.cell_devices, cut.spec.num_micro_batches
-  )
-  timeline = schedules.simulate(
-    schedule,
-    task_times(cut, schedule, 1.0),
-    [speeds.transfer(cell.crossing_bytes) for cell in cut.cells[1:]],
-  )
-  return float(timeline.step_time) + speeds.step_overhead
 
 
 def _workload(case: Case) -> Workload:

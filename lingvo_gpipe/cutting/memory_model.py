@@ -139,10 +139,10 @@ def peak_stash(
 def peak_handed(
   schedule: str, cell_devices: Sequence[int], num_micro_batches: int
 ) -> tuple[int, ...]:
-  """The most micro-batches of each cell that wait for their W during a B.
+  """The most micro-batches of each cell that wait for their W beside a task.
 
   The arguments are those of `peak_stash`. Under 'auto', and where a schedule is
-  too long to be counted in, it is what the cell stashes besides the one of B.
+  too long to be counted in, it is what the cell stashes besides one.
   """
   num_cells = len(cell_devices)
   is_long = num_cells * num_micro_batches > _MAX_COUNTED
@@ -187,7 +187,7 @@ class CellMemory:
       stashed: For each cell, the most micro-batches it stashes.
       recompute: A recompute policy.
       handed: For each cell, the most micro-batches that wait for their W while
-        the B of another runs; none by default.
+        a task of another runs; none by default.
       num_micro_batches: M; with more than one, gradients are summed.
       input_bytes: Bytes of the first layer's input, for one micro-batch.
       skips: Values that layers take of earlier ones.

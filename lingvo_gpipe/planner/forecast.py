@@ -147,13 +147,10 @@ def forecast(
   """
   cut = _cut(workload, setting, device_memory, splits)
   devices = tuple(device_bytes(cut, d) for d in range(setting.num_devices))
-  one_device = float(workload.one_device_cost)
   speeds = speeds or Speeds()
-  unit = speeds.seconds_a_cost
-  if unit is None:
-    unit = 1 / one_device if one_device else 1.0
-  one_step = one_device * unit + speeds.step_overhead
-  timeline = _simulate(cut, setting, speeds, unit)
+  unit = _unit(workload, speeds)
+  one_step = float(workload.one_device_cost) * unit + speeds.step_overhead
+  timeline = simulate(workload, setting, cut, speeds)
   step_time = float(timeline.step_time) + speeds.step_overhead
   return Forecast(
     setting=setting,
@@ -252,10 +249,25 @@ def device_bytes(cut: Partition, device: int) -> DeviceBytes:
   return need
 
 
-def _simulate(
-  cut: Partition, setting: Setting, speeds: Speeds, unit: float
+def _unit(workload: Workload, speeds: Speeds) -> float:
+  """What one unit of the layers' times takes."""
+  if speeds.seconds_a_cost is not None:
+    return speeds.seconds_a_cost
+  one_device = float(workload.one_device_cost)
+  return 1 / one_device if one_device else 1.0
+
+
+def simulate(
+  workload: Workload, setting: Setting, cut: Partition, speeds: Speeds
 ) -> schedules.Timeline:
-  """Times the schedule with the cells' own costs."""
+  """Times the schedule with the cells' own costs.
+
+  Args:
+    workload: The model.
+    setting: How to run it.
+    cut: The cells.
+    speeds: Of devices and links.
+  """
   first, devices = cut.first_backward, cut.spec.cell_devices
   costs = None
   if setting.schedule == 'auto' and first < len(devices):
@@ -270,7 +282,10 @@ def _simulate(
   return schedules.simulate(
     schedule,
     step_time.task_times(
-      [cell.layers for cell in cut.cells], cut.spec, schedule, unit
+      [cell.layers for cell in cut.cells],
+      cut.spec,
+      schedule,
+      _unit(workload, speeds),
     ),
     [speeds.transfer(cell.crossing_bytes) for cell in cut.cells[1:]],
   )

@@ -137,7 +137,7 @@ def _request(args: argparse.Namespace) -> _Request:
 def _plan(request: _Request) -> None:
   """Prints a plan for each balance and number of cells."""
   from lingvo_gpipe.costing import pipeline_plan
-  from lingvo_gpipe.planner import recommend, report
+  from lingvo_gpipe.planner import memory_picture, recommend, report
 
   args = request.args
   for balance in args.balance:
@@ -166,6 +166,11 @@ def _plan(request: _Request) -> None:
         show_all=args.all,
       )
       print(f'\n{plan.to_text()}\n{_spent(started)}')
+      if args.picture:
+        memory_picture.draw(
+          args.picture, work, plan.shown, speeds, request.device_memory
+        )
+        print(f'Written: {args.picture}')
 
 
 def _default_cells(args: argparse.Namespace, params: Any) -> int:

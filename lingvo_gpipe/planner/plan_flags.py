@@ -82,6 +82,11 @@ _files = _checked(
 )
 
 
+_picture = _checked(
+  str, lambda name: name.endswith('.png'), 'file that ends in .png'
+)
+
+
 def parser(program: str, description: str | None) -> argparse.ArgumentParser:
   """The parser of all flags."""
   made = argparse.ArgumentParser(
@@ -178,6 +183,12 @@ def _add_ways(group: argparse._ArgumentGroup) -> None:
   )
   add('--all', action='store_true', help='Also show what does not fit.')
   add(
+    '--picture',
+    type=_picture,
+    help="A PNG to draw the devices' memory over the time of a step to, for "
+    'what is recommended.',
+  )
+  add(
     '--batch_size',
     type=_number,
     help='Examples in a mini-batch. Default: M times the examples of '
@@ -256,10 +267,20 @@ def parse(
       '--as_registered uses the M, schedule and recompute policy of the model: '
       'leave out --num_micro_batches, --schedule and --recompute'
     )
-  if any(name.endswith('.png') for name in args.sweep or ()) and (
-    not sweep_picture.available()
+  if args.picture and (
+    args.sweep is not None
+    or args.largest
+    or len(args.balance) * max(len(args.num_partitions), 1) > 1
   ):
-    made.error(f'--sweep: {sweep_picture.NEEDS_MATPLOTLIB}')
+    made.error('--picture draws one plan: leave out what makes several')
+  for flag, files in (
+    ('sweep', args.sweep or ()),
+    ('picture', filter(None, [args.picture])),
+  ):
+    if not sweep_picture.available() and (
+      any(name.endswith('.png') for name in files)
+    ):
+      made.error(f'--{flag}: {sweep_picture.NEEDS_MATPLOTLIB}')
   return args
 
 

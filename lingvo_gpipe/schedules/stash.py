@@ -59,19 +59,23 @@ def peak_stash(schedule: task_lib.Schedule) -> tuple[int, ...]:
 
 
 def peak_handed(schedule: task_lib.Schedule) -> tuple[int, ...]:
-  """For each cell, the most micro-batches that wait for their W during a B.
+  """The most micro-batches of each cell that wait for their W.
 
-  What B handed to W is kept that long. Without W tasks none waits.
+  What B handed to W is kept that long. They are counted while a B or a W of
+  another micro-batch, or of another cell, runs on the device. Without W tasks
+  none waits.
   """
   peaks = [0] * schedule.num_cells
   for tasks in schedule.device_tasks if schedule.is_split else ():
     waiting = dict.fromkeys((task.cell for task in tasks), 0)
     for task in tasks:
-      if task.kind == _BACKWARD:
-        peaks[task.cell] = max(peaks[task.cell], waiting[task.cell])
-        waiting[task.cell] += 1
-      elif task.kind == _WEIGHT_GRADIENT:
+      if task.kind == _WEIGHT_GRADIENT:
         waiting[task.cell] -= 1
+      if task.kind != _FORWARD:
+        for cell, count in waiting.items():
+          peaks[cell] = max(peaks[cell], count)
+      if task.kind == _BACKWARD:
+        waiting[task.cell] += 1
   return tuple(peaks)
 
 

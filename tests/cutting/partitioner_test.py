@@ -72,13 +72,17 @@ def _every_cut(num_layers, num_cells):
 
 
 def _most_handed(row, k):
-  """The most micro-batches of a cell after their B and before their W."""
+  """The most micro-batches of a cell after their B and before their W.
+
+  They are counted while a B or W of another runs.
+  """
   return max(
     sum(
-      f'W{k}.{m}' in row[i:] and f'B{k}.{m}' in row[:i] for m in range(len(row))
+      f'W{k}.{m}' in row[i + 1 :] and f'B{k}.{m}' in row[:i]
+      for m in range(len(row))
     )
     for i, task in enumerate(row)
-    if task.startswith(f'B{k}.')
+    if task[0] in 'BW'
   )
 
 

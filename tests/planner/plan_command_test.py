@@ -49,6 +49,8 @@ def test_flags_win_over_the_models_params(capsys):
     ([_DIGITS, '--device_speed=fast'], "--device_speed: 'fast' is not a speed"),
     ([_DIGITS, '--sweep=a.txt'], 'files that end in .md'),
     ([_DIGITS, '--sweep', '--largest'], 'not both'),
+    ([_DIGITS, '--picture=a.svg'], 'file that ends in .png'),
+    ([_DIGITS, '--sweep', '--picture=a.png'], 'draws one plan'),
     ([_DIGITS, '--as_registered', '--recompute=never'], '--as_registered'),
     (
       [_DIGITS, '--largest', '--lengths=7'],
@@ -91,7 +93,7 @@ def test_tasks_say_the_shapes_of_side_inputs_and_targets(capsys):
   assert plan_command.main([*argv, '--link_latency=5us']) == 0
   text = capsys.readouterr().out
   assert 'in 15 layers, mini-batch of 32' in text
-  assert 'K = 3 cells on 3 devices, cut by flops' in text
+  assert ' cells on 3 devices, cut by flops' in text
   assert 'Recommended: schedule=' in text
   assert ' s |' in text  # Seconds.
 
@@ -110,6 +112,15 @@ def test_what_is_recommended_is_what_the_layer_does(capsys):
   plan = pipeline_plan.make_plan(params.Set(num_partitions=3), 3)
   assert plan.partition.spec.kept
   assert plan.table().to_text() in text
+
+
+def test_a_picture_shows_the_memory_over_a_step(tmp_path, capsys):
+  pytest.importorskip('matplotlib')
+  path = tmp_path / 'memory.png'
+  argv = [_DIGITS, '--num_partitions=3', '--as_registered']
+  assert plan_command.main([*argv, f'--picture={path}']) == 0
+  assert f'Written: {path}' in capsys.readouterr().out
+  assert path.read_bytes().startswith(b'\x89PNG')
 
 
 def test_a_sweep_writes_the_files_that_are_named(tmp_path, capsys):

@@ -1,0 +1,63 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+import planner_testing
+import pytest
+
+from lingvo_gpipe import schedules
+from lingvo_gpipe.planner.forecast import Speeds, forecast, simulate
+from lingvo_gpipe.planner.memory_over_time import memory_over_time
+from lingvo_gpipe.planner.workload import Setting
+
+_K, _M = 4, 8
+_POLICIES = (*schedules.RECOMPUTE_POLICIES, schedules.FIT)
+
+
+def _over_time(schedule, recompute, cells_per_device=1):
+  work = planner_testing.uneven_workload()
+  setting = Setting(_K, _M, schedule, recompute, cells_per_device)
+  limit = 9000 if recompute == schedules.FIT else None
+  one = forecast(work, setting, Speeds(1.0), limit)
+  timeline = simulate(work, setting, one.partition, Speeds(1.0))
+  return one, memory_over_time(one.partition, timeline)
+
+
+@pytest.mark.parametrize('recompute', _POLICIES)
+@pytest.mark.parametrize('schedule', ['gpipe', '1f1b', 'zb_h1'])
+def test_the_peak_of_each_device_is_what_it_needs(schedule, recompute):
+  one, devices = _over_time(schedule, recompute)
+  for need, held in zip(one.devices, devices, strict=True):
+    peak = max(moment.total for moment in held)
+    # Under zb_h1, those that wait and the last are not there together.
+    if (schedule, recompute) == ('zb_h1', 'except_last'):
+      assert 0.7 * need.total < peak <= need.total
+    else:
+      assert peak == need.total
+
+
+@pytest.mark.parametrize('recompute', _POLICIES)
+@pytest.mark.parametrize('schedule', ['interleaved_1f1b', 'zb_v', 'v_half'])
+def test_on_shared_devices_it_is_no_more(schedule, recompute):
+  one, devices = _over_time(schedule, recompute, 2)
+  for need, held in zip(one.devices, devices, strict=True):
+    peak = max(moment.total for moment in held)
+    assert 0.7 * need.total < peak <= need.total
+
+
+def test_at_the_end_the_state_is_left():
+  one, devices = _over_time('1f1b', 'always')
+  for need, held in zip(one.devices, devices, strict=True):
+    assert held[0].time == 0
+    assert held[-1].time == one.step_time
+    assert [held[-1].stash, held[-1].activations] == [0, 0]
+    assert held[-1].state <= need.weights + need.gradients + need.slots
+    times = [moment.time for moment in held]
+    assert times == sorted(set(times))
+
+
+def test_what_waits_is_stash_and_what_runs_has_activations():
+  _, devices = _over_time('gpipe', 'always')
+  first = devices[0]
+  # The inputs of all micro-batches before the first backward task.
+  assert max(moment.stash for moment in first) == _M * 10
+  _, devices = _over_time('gpipe', 'never')
+  assert {moment.activations for moment in devices[0]} == {0}

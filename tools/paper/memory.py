@@ -21,13 +21,15 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
-from lingvo_gpipe.cutting import partitioner
+from lingvo_gpipe.cutting import partitioner, step_time
 from tools.paper import facts
 from tools.paper.model_costs import ModelCosts
 
 UNITS: Mapping[str, int] = {'GB': 10**9, 'GiB': 2**30}
 
 NUM_MICRO_BATCHES = 32
+# Other ways to run a pipeline in the memory that fill-drain needs at least.
+OTHER_WAYS = (('gpipe', 'fit'), ('1f1b', 'always'), ('1f1b', 'fit'))
 _GRADIENT_BYTES = 4
 
 
@@ -44,6 +46,9 @@ class MemoryRow:
     stash_bytes: What all cells keep of their inputs.
     activation_bytes: Activations of one micro-batch, of all cells; for Naive-1
       those of the mini-batch, and its input.
+    device_bytes: What the fullest device needs.
+    steps: The time of a step in each of OTHER_WAYS on devices that hold no
+      more, over that of fill-drain; none for Naive-1.
   """
 
   published: facts.LargestModel
@@ -52,6 +57,8 @@ class MemoryRow:
   state_bytes: int
   stash_bytes: int
   activation_bytes: int
+  device_bytes: int = 0
+  steps: tuple[float, ...] = ()
 
   @property
   def is_naive(self) -> bool:
@@ -120,7 +127,8 @@ def memory_row(
     recompute='never' if is_naive else 'always',
     input_bytes=costs.input_bytes,
   )
-  cells = partitioner.partition(costs.layers, spec).cells
+  cut = partitioner.partition(costs.layers, spec)
+  cells = cut.cells
   stash = sum(cell.memory.stash for cell in cells)
   activations = sum(cell.memory.activations for cell in cells)
   return MemoryRow(
@@ -132,7 +140,26 @@ def memory_row(
     ),
     stash_bytes=0 if is_naive else stash,
     activation_bytes=stash + activations if is_naive else activations,
+    device_bytes=max(cut.device_memory),
+    steps=() if is_naive else _steps(cut),
   )
+
+
+def _steps(cut: partitioner.Partition) -> tuple[float, ...]:
+  """Times of a step in OTHER_WAYS and the same memory, over that of a cut."""
+  limit = max(cut.device_memory)
+  others = [
+    dataclasses.replace(
+      cut.spec, schedule=schedule, recompute=recompute, device_memory=limit
+    )
+    for schedule, recompute in OTHER_WAYS
+  ]
+  cuts = [cut, *(partitioner.partition(cut.layers, other) for other in others)]
+  times = [
+    step_time.step_time([cell.layers for cell in one.cells], one.spec)
+    for one in cuts
+  ]
+  return tuple(time / times[0] for time in times[1:])
 
 
 def family_units(

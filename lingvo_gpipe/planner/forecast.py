@@ -15,6 +15,7 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import partitioner, step_time
 from lingvo_gpipe.cutting.partitioner import Partition, PartitionCell
 from lingvo_gpipe.planner.workload import Setting, Workload
+from lingvo_gpipe.schedules.lower_bound import lower_bound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,6 +256,19 @@ def _unit(workload: Workload, speeds: Speeds) -> float:
     return speeds.seconds_a_cost
   one_device = float(workload.one_device_cost)
   return 1 / one_device if one_device else 1.0
+
+
+def least_step_time(workload: Workload, one: Forecast, speeds: Speeds) -> float:
+  """What no order of its cells' tasks under 'auto' can be quicker than."""
+  cut, setting = one.partition, one.setting
+  first = cut.first_backward
+  if first == setting.num_cells:
+    return one.step_time
+  problem = cut.order_problem(
+    cut.spec.cell_devices, setting.num_micro_batches, first
+  )
+  bound = lower_bound(problem) * _unit(workload, speeds)
+  return bound + speeds.step_overhead
 
 
 def simulate(

@@ -6,7 +6,12 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from lingvo_gpipe.cutting.units import format_bytes
-from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
+from lingvo_gpipe.planner.forecast import (
+  Forecast,
+  Speeds,
+  forecast,
+  least_step_time,
+)
 from lingvo_gpipe.planner.workload import Setting, Workload
 from lingvo_gpipe.schedules import (
   FIT,
@@ -98,10 +103,14 @@ def with_auto(
 ) -> list[Forecast]:
   """The forecasts, and one of 'auto' in place of the best one's schedule.
 
-  To look for an order takes seconds, too long for each M and each policy.
+  To look for an order takes seconds, too long for each M and each policy, or
+  where no order of the best one's tasks would be quicker by TOLERANCE.
   """
   chosen = best(forecasts)
   if chosen is None or workload.schedules == ('gpipe',):
+    return forecasts
+  least = least_step_time(workload, chosen, speeds or Speeds())
+  if chosen.step_time <= least * (1 + TOLERANCE):
     return forecasts
   way = dataclasses.replace(chosen.setting, schedule='auto')
   return [*forecasts, forecast(workload, way, speeds, device_memory)]

@@ -78,11 +78,12 @@ def test_a_schedule_has_the_cells_on_each_device_that_it_wants():
   assert {way.schedule for way in ways} == {'gpipe', '1f1b', 'zb_h1'}
 
 
-def test_the_order_found_is_one_of_the_ways(free):
+def test_the_order_found_is_one_of_the_ways():
   work = planner_testing.workload()
-  best = recommend.best(free)
-  *others, auto = recommend.with_auto(work, free)
-  assert others == free
+  named = _forecasts(micro_batches=[8], schedules=PLAIN_NAMES)
+  best = recommend.best(named)
+  *others, auto = recommend.with_auto(work, named)
+  assert others == named
   assert auto.setting == dataclasses.replace(best.setting, schedule='auto')
   assert auto.bubble < 0.2
   assert recommend.with_auto(work, []) == []
@@ -161,3 +162,8 @@ def test_a_single_way_has_no_reason():
     micro_batches=[8], schedules=['gpipe'], recompute=['always']
   )
   assert 'only' in recommend.reason(forecasts[0], forecasts)
+
+
+def test_an_order_is_not_looked_for_where_none_can_gain(free):
+  assert recommend.best(free).setting.schedule == 'zb_v'
+  assert recommend.with_auto(planner_testing.workload(), free) == free

@@ -10,6 +10,7 @@ from lingvo_gpipe.costing import kept_orders, pipeline_plan
 from lingvo_gpipe.cutting.cut_table import CutTable
 from lingvo_gpipe.pipeline.param_values import check_layers
 from lingvo_gpipe.pipelining_layer import PipeliningLayer
+from lingvo_gpipe.schedules import FIT
 
 __all__ = ['GPipeSequentialLayer']
 
@@ -139,7 +140,13 @@ class GPipeSequentialLayer(PipeliningLayer):
 
   def _Recompute(self):
     spec = self._plan.partition.spec
-    return sorted(spec.kept) if spec.kept else spec.recompute
+    if not spec.kept:
+      return spec.recompute
+    kept = sorted(spec.kept)
+    # Its costs are among those of the last layer.
+    if self.params.recompute == FIT and self._plan.layers[-1].name in kept:
+      kept += ['loss'] if self.params.loss_tpl is not None else []
+    return kept
 
   def OrderProblem(self, cell_devices, num_micro_batches, first_backward):
     problem = kept_orders.with_known_order(

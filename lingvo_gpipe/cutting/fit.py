@@ -77,8 +77,18 @@ def fit(
     layers: The layers.
     spec: What they are cut for; it has a memory limit.
     splits: The first layer of each cell but the first, if the cut is given.
+
+  Raises:
+    ValueError: Two layers have the same name.
   """
   assert spec.device_memory is not None
+  names = [layer.name for layer in layers]
+  if len(set(names)) < len(names):
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    raise ValueError(
+      f'Several layers are named {repeated}. What is kept goes by name: give '
+      'each a name of its own.'
+    )
   cells = _Cells(layers, spec)
   shared = spec.cells_per_device > 1
   positions: Sequence[int] | None

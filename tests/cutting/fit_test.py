@@ -217,3 +217,9 @@ def test_ways_that_are_thinned_out_are_not_said_to_be_proven(monkeypatch):
     1, num_micro_batches=4, recompute=schedules.FIT, device_memory=3000
   )
   assert not partition(layers, spec).is_proven
+
+
+def test_layers_of_one_name_are_refused():
+  spec = PipelineSpec(1, recompute=schedules.FIT, device_memory=10)
+  with pytest.raises(ValueError, match=r"named \['a'\]"):
+    partition([LayerCost('a', forward=1)] * 2, spec)

@@ -15,12 +15,15 @@ hand them out.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import gradients_util
 
 from lingvo_gpipe.engine import graph_function, packing
+
+# TensorFlow calls the gradient of op `a` `gradients/a_grad/...`.
+_SCOPE, _END = 'gradients', '_grad'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +82,9 @@ def differentiate(
     with graph.as_default(), tf.device(device or None):
       d_ys = [tf.placeholder(y.dtype, y.shape) for y in ys]
       gradients = gradients_util._GradientsHelper(
-        list(ys), list(xs), grad_ys=d_ys, src_graph=forward
+        list(ys), list(xs), grad_ys=d_ys, name=_SCOPE, src_graph=forward
       )
+      _sort_sums(graph, forward)
       gradients = [
         tf.convert_to_tensor(g)
         if make_dense and isinstance(g, tf.IndexedSlices)
@@ -106,6 +110,37 @@ def differentiate(
   return Gradient(
     graph, tuple(outer for outer, _ in captures), tuple(positions)
   )
+
+
+def _sort_sums(graph: tf.Graph, forward: tf.Graph) -> None:
+  """Puts the terms of sums in the order of the ops that they come from.
+
+  A layer's input may be read by several ops of the layer, and its gradient is a
+  sum over these. TensorFlow adds in the order in which it gets to them. If the
+  layer has several outputs, that depends on where their gradients come from: on
+  the layers behind it, or on the cut.
+  """
+  numbers = {op.name: op._id for op in forward.get_operations()}
+  for op in graph.get_operations():
+    if op.type != 'AddN' or len(op.inputs) < 3:
+      continue
+    origins = [_origin(t.op.name, numbers) for t in op.inputs]
+    if None in origins:
+      continue
+    order = sorted(range(len(origins)), key=lambda i: origins[i] or 0)
+    terms = list(op.inputs)
+    for i, j in enumerate(order):
+      op._update_input(i, terms[j])
+
+
+def _origin(name: str, numbers: Mapping[str, int]) -> int | None:
+  """The number of the op whose gradient an op of this name is part of."""
+  parts = name.removeprefix(f'{_SCOPE}/').split(f'{_END}/')
+  for count in range(1, len(parts)):
+    number = numbers.get(f'{_END}/'.join(parts[:count]))
+    if number is not None:
+      return number
+  return None
 
 
 def _zeros_without(

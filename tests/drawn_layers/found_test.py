@@ -47,6 +47,25 @@ FOUND = [
   ),
   pytest.param(
     Draw(
+      layers=(
+        layer('reduced'),
+        layer('fork'),
+        layer('transposed'),
+        layer('join'),
+      ),
+      variants=(Variant(), Variant(cuts=(2,))),
+      time=2,
+      width=4,
+      batch=7,
+      num_micro_batches=3,
+      dtype='bfloat16',
+      loss_inside=False,
+      input_gradient=True,
+    ),
+    id='a_layer_of_several_outputs_before_a_cut',
+  ),
+  pytest.param(
+    Draw(
       layers=(layer('reshape', form='image'), layer('windows', op='padded')),
       variants=(Variant(recompute='never'), Variant()),
       time=7,

@@ -15,6 +15,7 @@ hand them out.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow.compat.v1 as tf
@@ -118,16 +119,36 @@ def _sort_sums(graph: tf.Graph, forward: tf.Graph) -> None:
   A layer's input may be read by several ops of the layer, and its gradient is a
   sum over these. TensorFlow adds in the order in which it gets to them. If the
   layer has several outputs, that depends on where their gradients come from: on
-  the layers behind it, or on the cut.
+  the layers behind it, or on the cut. Sparse gradients are joined instead, in
+  the same order: their values, and then their indices.
   """
   numbers = {op.name: op._id for op in forward.get_operations()}
+  joined = []
   for op in graph.get_operations():
-    if op.type != 'AddN' or len(op.inputs) < 3:
-      continue
-    origins = [_origin(t.op.name, numbers) for t in op.inputs]
-    if None in origins:
-      continue
-    order = sorted(range(len(origins)), key=lambda i: origins[i] or 0)
+    if op.type == 'AddN' and len(op.inputs) > 2:
+      _sort_terms([op], len(op.inputs), numbers)
+    elif op.type == 'ConcatV2' and _origin(op.name, numbers) is None:
+      joined.append(op)
+  for values, indices in itertools.pairwise(joined):
+    if (
+      values.inputs[0].dtype.is_floating
+      and indices.inputs[0].dtype.is_integer
+      and len(values.inputs) == len(indices.inputs)
+    ):
+      _sort_terms([values, indices], len(values.inputs) - 1, numbers)
+
+
+def _sort_terms(
+  sums: Sequence[tf.Operation], count: int, numbers: Mapping[str, int]
+) -> None:
+  """Sorts the first inputs of ops that are sums over the same terms."""
+  origins, *others = (
+    [_origin(t.op.name, numbers) for t in op.inputs[:count]] for op in sums
+  )
+  if None in origins or any(other != origins for other in others):
+    return
+  order = sorted(range(count), key=lambda i: origins[i] or 0)
+  for op in sums:
     terms = list(op.inputs)
     for i, j in enumerate(order):
       op._update_input(i, terms[j])

@@ -66,6 +66,15 @@ FOUND = [
   ),
   pytest.param(
     Draw(
+      layers=(layer('fork'), layer('turn'), _DENSE, layer('join')),
+      variants=(Variant(), Variant(cuts=(2,))),
+      batch=16,
+      num_micro_batches=1,
+    ),
+    id='sparse_gradients_of_a_layer_of_several_outputs',
+  ),
+  pytest.param(
+    Draw(
       layers=(layer('reshape', form='image'), layer('windows', op='padded')),
       variants=(Variant(recompute='never'), Variant()),
       time=7,

@@ -39,6 +39,7 @@ class Turn(own_layers.Layer):
     mask = _per_example(flags[:, None], x)
     x = tf.where_v2(mask, x + y, x - 0.5 * y) + rows
     y = y * tf.cast(tf.sigmoid(scalar), y.dtype)
+    y += _per_example(tf.gather(theta.table, (ids + 1) % 4), y)
     return x, y, ids + 1, tf.logical_not(flags), scalar * 0.5, None
 
 

@@ -85,7 +85,6 @@ def differentiate(
       gradients = gradients_util._GradientsHelper(
         list(ys), list(xs), grad_ys=d_ys, name=_SCOPE, src_graph=forward
       )
-      _sort_sums(graph, forward)
       gradients = [
         tf.convert_to_tensor(g)
         if make_dense and isinstance(g, tf.IndexedSlices)
@@ -96,6 +95,7 @@ def differentiate(
         gradients = _zeros_without(d_ys[weight], gradients)
       outputs: list[tf.Tensor] = []
       positions = [_append_output(gradient, outputs) for gradient in gradients]
+      _sort_sums(graph, forward)
   # TensorFlow also builds gradients that nobody asked for, of a product's other
   # factor, say; what only these read need not be kept.
   used = set(graph_function.needed(outputs))
@@ -141,17 +141,26 @@ def _sort_sums(graph: tf.Graph, forward: tf.Graph) -> None:
 def _sort_terms(
   sums: Sequence[tf.Operation], count: int, numbers: Mapping[str, int]
 ) -> None:
-  """Sorts the first inputs of ops that are sums over the same terms."""
+  """Replaces ops that are sums over the same terms by sorted ones."""
   origins, *others = (
     [_origin(t.op.name, numbers) for t in op.inputs[:count]] for op in sums
   )
   if None in origins or any(other != origins for other in others):
     return
   order = sorted(range(count), key=lambda i: origins[i] or 0)
+  if order == list(range(count)):
+    return
   for op in sums:
-    terms = list(op.inputs)
-    for i, j in enumerate(order):
-      op._update_input(i, terms[j])
+    terms = [op.inputs[i] for i in order]
+    # Of another op, as the terms may be of different lengths.
+    with tf.device(op.device or None):
+      is_joined = op.type == 'ConcatV2'
+      total = tf.concat(terms, axis=0) if is_joined else tf.add_n(terms)
+    before = op.outputs[0]
+    for consumer in before.consumers():
+      for i, tensor in enumerate(consumer.inputs):
+        if tensor is before:
+          consumer._update_input(i, total)
 
 
 def _origin(name: str, numbers: Mapping[str, int]) -> int | None:

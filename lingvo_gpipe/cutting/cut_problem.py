@@ -64,7 +64,11 @@ class PipelineSpec:
   def __post_init__(self) -> None:
     if self.recompute != schedules.FIT:
       schedules.check_recompute(self.recompute)
-    assert not self.kept or self.recompute == 'always'
+    if self.kept and self.recompute != 'always':
+      raise ValueError(
+        f'recompute is {self.recompute!r}; with layers that are kept, here '
+        f"{sorted(self.kept)}, it must be 'always'."
+      )
     schedules.check_name(self.schedule)
     for name, least in (
       ('num_devices', 1),
@@ -103,6 +107,11 @@ class PipelineSpec:
     )
 
   @property
+  def policy(self) -> str:
+    """The policy for layers that are not kept."""
+    return 'always' if self.recompute == schedules.FIT else self.recompute
+
+  @property
   def recompute_text(self) -> str:
     """What is recomputed, in words."""
     if not self.kept:
@@ -116,7 +125,7 @@ class PipelineSpec:
       self.schedule,
       self.cell_devices,
       self.num_micro_batches,
-      'always' if self.recompute == schedules.FIT else self.recompute,
+      self.policy,
     )
 
   def layer_times(
@@ -166,7 +175,7 @@ def cell_memory(layers: Sequence[LayerCost], spec: PipelineSpec) -> CellMemory:
   return CellMemory(
     layers,
     stashed,
-    'always' if spec.recompute == schedules.FIT else spec.recompute,
+    spec.policy,
     handed=handed,
     num_micro_batches=spec.num_micro_batches,
     input_bytes=spec.input_bytes,

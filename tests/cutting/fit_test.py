@@ -223,3 +223,8 @@ def test_layers_of_one_name_are_refused():
   spec = PipelineSpec(1, recompute=schedules.FIT, device_memory=10)
   with pytest.raises(ValueError, match=r"named \['a'\]"):
     partition([LayerCost('a', forward=1)] * 2, spec)
+
+
+def test_kept_layers_beside_another_policy_are_refused():
+  with pytest.raises(ValueError, match=r"recompute is 'never'.*\['a'\]"):
+    PipelineSpec(1, recompute='never', kept=frozenset('a'))

@@ -150,7 +150,9 @@ class GPipeSequentialLayer(PipeliningLayer):
 
   def OrderProblem(self, cell_devices, num_micro_batches, first_backward):
     problem = kept_orders.with_known_order(
-      self._plan.order_problem(cell_devices, num_micro_batches, first_backward),
+      self._plan.partition.order_problem(
+        cell_devices, num_micro_batches, first_backward
+      ),
       self.params.costs_file,
     )
     best = schedules.find_best_order(problem)

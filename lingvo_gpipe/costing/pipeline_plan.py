@@ -34,7 +34,7 @@ from lingvo_gpipe.engine.tensors import num_bytes
 from lingvo_gpipe.pipeline import flat_layers, param_values, trained_variables
 from lingvo_gpipe.pipeline.mini_batch import leaf_names, matches
 from lingvo_gpipe.pipeline.trained_variables import TrainedVariables
-from lingvo_gpipe.schedules import OrderProblem, cells_per_device, place
+from lingvo_gpipe.schedules import cells_per_device, place
 from lingvo_gpipe.schedules.placement import fits
 
 BALANCES = ('flops', 'params', 'measured')
@@ -64,17 +64,6 @@ class PipelinePlan:
       )
       for cell in self.partition.cells
     ]
-
-  def order_problem(
-    self,
-    cell_devices: Sequence[int],
-    num_micro_batches: int,
-    first_backward: int,
-  ) -> OrderProblem:
-    """See `Partition.order_problem`."""
-    return self.partition.order_problem(
-      cell_devices, num_micro_batches, first_backward
-    )
 
   def table(self, devices: Sequence[str] | None = None) -> CutTable:
     """The plan as a table; devices are numbered if they have no names."""

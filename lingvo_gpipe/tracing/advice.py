@@ -27,16 +27,16 @@ class Proposal:
 
   Attributes:
     change: What to do, as a sentence's beginning.
-    gain: Seconds by which a step gets shorter; less than 0 if it gets longer.
-    share: The same as a share of the step.
+    gain_seconds: By how much a step gets shorter; less than 0 if longer.
+    gain_share: The same as a share of the step.
     condition: What the number rests on, '' for nothing in particular.
     setting: Flags or Params that make the change; None if it is a bound that
       no single setting reaches.
   """
 
   change: str
-  gain: float
-  share: float
+  gain_seconds: float
+  gain_share: float
   condition: str = ''
   setting: str | None = None
 
@@ -52,7 +52,7 @@ def proposals(traced: TracedPipeline) -> list[Proposal]:
     *adviser.transfers(),
     *adviser.waits(),
   ]
-  return sorted(found, key=lambda proposal: -proposal.gain)
+  return sorted(found, key=lambda proposal: -proposal.gain_seconds)
 
 
 class _Adviser:
@@ -88,17 +88,8 @@ class _Adviser:
   def _proposal(
     self,
     change: str,
-    simulated: float,
-    condition: str = '',
-    setting: str | None = None,
-  ) -> Proposal:
-    return self._gaining(change, self._base - simulated, condition, setting)
-
-  def _gaining(
-    self,
-    change: str,
     gain: float,
-    condition: str,
+    condition: str = '',
     setting: str | None = None,
   ) -> Proposal:
     share = gain / self._traced.step_seconds
@@ -123,17 +114,13 @@ class _Adviser:
       (kind, k): sum(self._of[kind, j] for j in range(num_cells)) / num_cells
       for kind, k in self._of
     }
-    found = [
-      self._proposal(
-        'cells that all take equally long',
-        self._simulated(even),
-        'layers cannot be divided at will',
-      )
-    ]
+    bound = self._proposal(
+      'cells that all take equally long',
+      self._base - self._simulated(even),
+      'layers cannot be divided at will',
+    )
     best = self._best_cut()
-    if best is not None:
-      found.append(best)
-    return found
+    return [bound] if best is None else [bound, best]
 
   def _best_cut(self) -> Proposal | None:
     """The best cut, each layer's time being its share of its cell's."""
@@ -165,7 +152,7 @@ class _Adviser:
       of[TaskKind.BACKWARD, cell.index] = rest
     return self._proposal(
       f'cut the layers at {list(best.splits)} instead of {list(cut.splits)}',
-      self._simulated(of),
+      self._base - self._simulated(of),
       "within a cell, each layer's share is taken from the plan",
       f'splits={list(best.splits)}',
     )
@@ -205,14 +192,15 @@ class _Adviser:
       name = self._schedule.name
       if name not in schedules.schedule_names():
         name = schedules.SCHEDULE_NAMES[0]
+      simulated = self._simulated(
+        of,
+        self._made(name, after),
+        [time / factor for time in self._traced.transfer_times],
+      )
       found.append(
         self._proposal(
           f'{after} micro-batches instead of {before}',
-          self._simulated(
-            of,
-            self._made(name, after),
-            [time / factor for time in self._traced.transfer_times],
-          ),
+          self._base - simulated,
           'if a task takes as much less time as it has fewer examples',
           f'--micro_batches={after}',
         )
@@ -238,7 +226,7 @@ class _Adviser:
       found.append(
         self._proposal(
           f'schedule {name} instead of {s.name}',
-          self._simulated(self._times_in(made), made),
+          self._base - self._simulated(self._times_in(made), made),
           condition,
           f'--schedule={name}',
         )
@@ -297,7 +285,7 @@ class _Adviser:
     return [
       self._proposal(
         f'recompute never instead of {self._setup.recompute}',
-        self._simulated(of),
+        self._base - self._simulated(of),
         'if the devices have enough memory for what the cells then keep',
         '--recompute=never',
       )
@@ -311,7 +299,7 @@ class _Adviser:
     return [
       self._proposal(
         'transfers that take no time',
-        self._simulated(transfer_times=[0.0] * len(times)),
+        self._base - self._simulated(transfer_times=[0.0] * len(times)),
         'faster links, or cuts where less crosses',
       )
     ]
@@ -321,12 +309,12 @@ class _Adviser:
     traced, shown = self._traced, self._traced.shown
     waits = shown.measured.length - float(shown.predicted.step_time)
     return [
-      self._gaining(
+      self._proposal(
         'tasks that start as soon as they can',
         max(0.0, waits),
         'what the simulator does not know, such as busy cores or threads',
       ),
-      self._gaining(
+      self._proposal(
         'nothing outside of the pipeline',
         max(0.0, traced.step_seconds - traced.pipeline_seconds),
         'input, weight updates and all else before the first task and after '

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The numbers of a traced pipeline: as data for JSON, and as text."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,14 +71,7 @@ def numbers(traced: TracedPipeline) -> dict[str, Any]:
     'transfers': _transfers(traced),
     'critical_path': _path(traced),
     'proposals': [
-      {
-        'change': proposal.change,
-        'gain_seconds': proposal.gain,
-        'gain_share': proposal.share,
-        'condition': proposal.condition,
-        'setting': proposal.setting,
-      }
-      for proposal in advice.proposals(traced)
+      dataclasses.asdict(proposal) for proposal in advice.proposals(traced)
     ],
     'clock_shifts': dict(step.clock_shifts),
   }

@@ -20,6 +20,7 @@ middle of what is allowed, as if messages took equally long both ways.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 
 
@@ -62,23 +63,19 @@ def align(
   for a in known:  # It grows on the way.
     for b in list(waiting):
       if (a, b) in least or (b, a) in least:
-        relative = _between(least.get((a, b)), least.get((b, a)), shifts[a])
-        shifts[b] = shifts[a] + relative
+        low = least.get((a, b), -math.inf)
+        high = -least.get((b, a), -math.inf)
+        shifts[b] = shifts[a] + _between(low, high, unchanged=-shifts[a])
         known.append(b)
         waiting.remove(b)
   return shifts
 
 
-def _between(
-  there: float | None, back: float | None, shift_of_other: float
-) -> float:
-  """A relative shift of at least `there` and at most minus `back`."""
-  low, high = there, None if back is None else -back
-  unchanged = -shift_of_other
-  if (low is None or low <= unchanged) and (high is None or unchanged <= high):
+def _between(low: float, high: float, unchanged: float) -> float:
+  """A relative shift from `low` to `high`, of which one may be infinite."""
+  if low <= unchanged <= high:
     return unchanged
-  if low is None or high is None:
-    only = low if high is None else high
-    assert only is not None
-    return only
-  return (low + high) / 2
+  middle = (low + high) / 2
+  if math.isfinite(middle):
+    return middle
+  return low if math.isinf(high) else high

@@ -52,8 +52,8 @@ def numbers(traced: TracedPipeline) -> dict[str, Any]:
       'after_last_task': traced.median(lambda a: a.measured.after),
     },
     'bubble': {
-      'measured': traced.bubble,
-      'simulated': traced.predicted_bubble,
+      'measured': traced.median(lambda a: a.bubble),
+      'simulated': traced.median(lambda a: a.predicted_bubble),
     },
     'devices_busy_at_once': traced.concurrency,
     'devices': [

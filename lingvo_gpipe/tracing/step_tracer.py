@@ -185,7 +185,7 @@ class StepTracer(StepListener):
         file.write(data)
     writer = self._runner.summary_writer
     if writer is not None:
-      writer.add_summary(_summary(traced, suffix, image), self._step)
+      writer.add_summary(_summary(figures, suffix, image), self._step)
       writer.flush()
     print(
       f'\n{text}\n\nWritten to {self._directory}: {", ".join(contents)}; '
@@ -243,14 +243,14 @@ def _png(traced: TracedPipeline) -> bytes:
   )
 
 
-def _summary(traced: TracedPipeline, suffix: str, image: bytes) -> Any:
+def _summary(figures: report.Figures, suffix: str, image: bytes) -> Any:
   """What TensorBoard shows: the picture, and the bubbles as scalars."""
-  name = f'pipeline/{traced.setup.name}{suffix}'
+  name = f'pipeline/{figures["pipeline"]}{suffix}'
   values = [summaries.image_value(f'{name}/trace', image)]
   for what, value in (
-    ('bubble_measured', traced.bubble),
-    ('bubble_simulated', traced.predicted_bubble),
-    ('devices_busy_at_once', traced.concurrency),
+    ('bubble_measured', figures['bubble']['measured']),
+    ('bubble_simulated', figures['bubble']['simulated']),
+    ('devices_busy_at_once', figures['devices_busy_at_once']),
   ):
     values.append(tf.Summary.Value(tag=f'{name}/{what}', simple_value=value))
   return tf.Summary(value=values)

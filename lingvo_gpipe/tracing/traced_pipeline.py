@@ -86,16 +86,6 @@ class TracedPipeline:
     return analysis.transfer_times(self.steps)
 
   @property
-  def bubble(self) -> float:
-    """The measured bubble."""
-    return self.median(lambda a: a.bubble)
-
-  @property
-  def predicted_bubble(self) -> float:
-    """The simulator's for the measured durations."""
-    return self.median(lambda a: a.predicted_bubble)
-
-  @property
   def concurrency(self) -> float:
     """How many devices ran tasks at once, on average."""
     return self.median(lambda a: a.concurrency)

@@ -147,15 +147,12 @@ class ResidentInput(SplitInput):
     hosts, host = self.datasource.num_hosts, self.datasource.host_id
     if self.params.training:
       numbers = tf.data.Dataset.counter()
-      make = self._TrainBatch
     else:
       numbers = tf.data.Dataset.range(-(-self.num_examples // (size * hosts)))
-      make = self._TestBatch
     # The batch of all hosts together is cut into one part for each.
     numbers = numbers.map(lambda b: b * hosts + host)
     pairs = tf.data.Dataset.zip((self._Data(), numbers))
-    batches = pairs.map(lambda data, number: make(data, size, number))
-    return batches.prefetch(2)
+    return pairs.map(self._Batch).prefetch(2)
 
   def SourceDataset(self):
     """What the data source iterates over."""
@@ -167,10 +164,7 @@ class ResidentInput(SplitInput):
       return self.datasource.GetNext()
     # On the CPU, or a GPU would be sent all of the data in every step.
     with tf.device('/device:CPU:0'):
-      data = self.datasource.GetNext()
-      return self._TrainBatch(
-        data, self.InfeedBatchSize(), py_utils.GetGlobalStep()
-      )
+      return self._Batch(self.datasource.GetNext(), py_utils.GetGlobalStep())
 
   @property
   def _follows_global_step(self):
@@ -181,30 +175,22 @@ class ResidentInput(SplitInput):
     once = tf.data.Dataset.from_tensors(0).map(lambda _: self.LoadData())
     return once.cache().repeat()
 
-  def _TrainBatch(self, data, size, number):
-    """Batch `number` of the endless stream of training batches."""
-    with tf.name_scope('train_batch'):
+  def _Batch(self, data, number):
+    """Batch `number` of the endless stream, or of the pass over the data."""
+    size, count = self.InfeedBatchSize(), self.num_examples
+    with tf.name_scope('batch'):
       number = tf.cast(number, tf.int64)
       positions = number * size + tf.range(size, dtype=tf.int64)
+      if not self.params.training:
+        index = tf.minimum(positions, count - 1)
+        return self.MakeBatch(data, index, positions < count, number)
       seed = tf.constant(self.params.random_seed, tf.int64)
+      epoch = positions // count
       index = tf.random_index_shuffle(
-        positions % self.num_examples,
+        positions % count,
         seed=tf.stack(
-          [
-            tf.fill([size], seed),
-            positions // self.num_examples,  # The epoch.
-            tf.ones([size], tf.int64),
-          ],
-          axis=1,
+          [tf.fill([size], seed), epoch, tf.ones([size], tf.int64)], axis=1
         ),
-        max_index=tf.fill([size], tf.constant(self.num_examples - 1, tf.int64)),
+        max_index=tf.fill([size], tf.constant(count - 1, tf.int64)),
       )
       return self.MakeBatch(data, index, tf.fill([size], True), number)
-
-  def _TestBatch(self, data, size, number):
-    """Batch `number` of the pass over all examples."""
-    with tf.name_scope('test_batch'):
-      number = tf.cast(number, tf.int64)
-      positions = number * size + tf.range(size, dtype=tf.int64)
-      index = tf.minimum(positions, self.num_examples - 1)
-      return self.MakeBatch(data, index, positions < self.num_examples, number)

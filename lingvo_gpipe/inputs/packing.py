@@ -119,15 +119,11 @@ def pack_several_ways(
     random = np.random.RandomState([seed & 0xFFFFFFFF, number])
     first = random.randint(1, row_length + 1, size=len(num_tokens))
     layouts.append(pack(num_tokens, row_length, first.tolist()))
-  first_segments = np.cumsum([0, *(len(x.starts) for x in layouts)])
-  splits = [
-    x.row_splits[1:] + first
-    for x, first in zip(layouts, first_segments, strict=False)
-  ]
+  num_segments = np.concatenate([np.diff(x.row_splits) for x in layouts])
   return RowLayout(
     starts=np.concatenate([x.starts for x in layouts]),
     lengths=np.concatenate([x.lengths for x in layouts]),
-    row_splits=np.concatenate([layouts[0].row_splits[:1], *splits]),
+    row_splits=np.cumsum([0, *num_segments], dtype=np.int64),
   )
 
 

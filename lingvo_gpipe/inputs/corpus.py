@@ -6,6 +6,7 @@ import dataclasses
 import glob
 import hashlib
 import os
+import pathlib
 import re
 from collections.abc import Iterable, Sequence
 
@@ -93,7 +94,7 @@ def hold_out(documents: Sequence[str], fraction: float) -> Corpus:
   sizes: dict[bytes, int] = {}
   for document in documents:
     digest = _digest(document)
-    sizes[digest] = sizes.get(digest, 0) + _num_bytes(document)
+    sizes[digest] = sizes.get(digest, 0) + num_bytes([document])
   if len(sizes) < 2:
     raise ValueError(
       'The corpus is a single document, so none can be held out. Name the '
@@ -148,7 +149,7 @@ def without_shared_paragraphs(corpus: Corpus) -> Corpus:
 
 def num_bytes(documents: Iterable[str]) -> int:
   """Returns the number of bytes of the documents in UTF-8."""
-  return sum(map(_num_bytes, documents))
+  return sum(len(document.encode()) for document in documents)
 
 
 def digest(documents: Iterable[str]) -> str:
@@ -157,8 +158,7 @@ def digest(documents: Iterable[str]) -> str:
 
 
 def _read_text(path: str) -> str:
-  with open(path, 'rb') as f:
-    data = f.read()
+  data = pathlib.Path(path).read_bytes()
   try:
     return data.decode('utf-8')
   except UnicodeDecodeError as e:
@@ -167,10 +167,6 @@ def _read_text(path: str) -> str:
       f'{e.start} does not fit ({e.reason}). Convert it, for instance with '
       'iconv, or choose other files.'
     ) from e
-
-
-def _num_bytes(document: str) -> int:
-  return len(document.encode())
 
 
 def _digest(document: str) -> bytes:

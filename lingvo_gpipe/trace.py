@@ -18,6 +18,7 @@ lingvo_gpipe.trainer --trace_step=100 writes the same.
 """
 
 import argparse
+import glob
 import os
 import shutil
 import sys
@@ -159,10 +160,8 @@ def _keep_for_tensorboard(logdir: str, out: str) -> None:
   """Moves what the trainer wrote for TensorBoard."""
   kept = os.path.join(out, 'tensorboard')
   os.makedirs(kept, exist_ok=True)
-  for directory, _, names in os.walk(logdir):
-    for file in names:
-      if file.startswith('events.out'):
-        shutil.move(os.path.join(directory, file), os.path.join(kept, file))
+  for path in glob.glob(f'{logdir}/**/events.out*', recursive=True):
+    shutil.move(path, os.path.join(kept, os.path.basename(path)))
   print(f'For TensorBoard: tensorboard --logdir={kept}')
 
 

@@ -20,6 +20,7 @@ from lingvo.core import (
 )
 
 from lingvo_gpipe import pipelining_layer
+from lingvo_gpipe.pipeline import plain_run
 
 WIDTH = 3
 
@@ -99,6 +100,21 @@ def unpipelined(layer, *args):
   return args[0] if len(args) == 1 else args
 
 
+def beside_plain(compute):
+  """What a function makes of a pipeline, and of its layers without one."""
+  with plain_run.without_pipeline():
+    plain = compute()
+  return compute(), plain
+
+
+def assert_close(got, expected, tolerance=1e-5):
+  """Asserts that the numbers of two nests agree; None only with None."""
+  for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected), strict=True):
+    assert (a is None) == (b is None)
+    if a is not None:
+      np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance / 10)
+
+
 def run(build, *, num_devices=1, step=3, **cluster):
   """Builds a graph, initialises its variables and runs it.
 
@@ -114,6 +130,14 @@ def run(build, *, num_devices=1, step=3, **cluster):
       values = iter(sess.run([f for f in flat if f is not None]))
   flat = [None if f is None else next(values) for f in flat]
   return tf.nest.pack_sequence_as(fetches, flat)
+
+
+def outputs(params, *args, **kwargs):
+  """What a pipeline makes of some arrays; `kwargs` are of `run`."""
+  return run(
+    lambda: params.Instantiate().FPropDefaultTheta(*map(tf.constant, args)),
+    **kwargs,
+  )
 
 
 class Task(base_model.BaseTask):

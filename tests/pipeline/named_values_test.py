@@ -71,13 +71,12 @@ class _Doubling(base_layer.BaseLayer):
 
 
 def test_layers_inside_of_a_layer_have_values_of_their_own():
-  def build():
-    subs = [_Doubling.Params().Set(name=name) for name in ('a', 'b')]
-    net = tiny_pipeline.pipeline(subs).Instantiate()
-    return net.FProp(net.theta, tf.constant(tiny_pipeline.inputs()))
-
-  outputs = tiny_pipeline.run(build, num_devices=2)
-  np.testing.assert_allclose(outputs, 4 * tiny_pipeline.inputs(), rtol=1e-6)
+  subs = [_Doubling.Params().Set(name=name) for name in ('a', 'b')]
+  x = tiny_pipeline.inputs()
+  outputs = tiny_pipeline.outputs(
+    tiny_pipeline.pipeline(subs), x, num_devices=2
+  )
+  np.testing.assert_allclose(outputs, 4 * x, rtol=1e-6)
 
 
 def test_errors_of_scopes():

@@ -3,7 +3,7 @@
 """Tied weights in theta, for layers that run without a pipeline."""
 
 import lingvo.compat as tf
-import numpy as np
+import pipeline_testing as pt
 import pytest
 import tiny_pipeline
 from lingvo.core import builder_layers
@@ -45,42 +45,32 @@ def _cell(name, *sub):
 )
 def test_the_owners_weights_stand_in_the_users_theta(net, reference):
   [owner] = tiny_pipeline.linear('a')
-  x = tiny_pipeline.inputs()
 
   def build():
+    x = tf.constant(tiny_pipeline.inputs())
     layer = net(owner, _transposed('t', reference)).Instantiate()
     [w] = tf.trainable_variables()
-    y = layer.FProp(tied_weights.tie(layer, layer.theta), tf.constant(x))
+    y = layer.FProp(tied_weights.tie(layer, layer.theta), x)
     expected = tf.matmul(x + tf.matmul(x, w), w, transpose_b=True)
     return (y, tf.gradients(y, w)), (expected, tf.gradients(expected, w))
 
-  got, expected = tiny_pipeline.run(build)
-  for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5)
+  tiny_pipeline.assert_close(*tiny_pipeline.run(build))
 
 
 def test_a_repetition_is_an_owner_of_its_own():
-  [owner] = tiny_pipeline.linear('a')
-
-  def build():
-    layer = _sequence(
-      'net', _sequence('in', owner, repeat=2), _transposed('t', 'in/001/a.w')
-    ).Instantiate()
+  repeated = _sequence('in', *tiny_pipeline.linear('a'), repeat=2)
+  net = _sequence('net', repeated, _transposed('t', 'in/001/a.w'))
+  with pt.graph(1):
+    layer = net.Instantiate()
     theta = tied_weights.tie(layer, layer.theta)
     assert theta.t.w is layer.theta['in'].rep[1].a.w
-    return tf.constant(0)
-
-  tiny_pipeline.run(build)
 
 
 def test_theta_without_tied_weights_is_left_as_it_is():
-  def build():
+  with pt.graph(1):
     layer = _sequence('net', *tiny_pipeline.linear('a', 'b')).Instantiate()
     theta = layer.theta
     assert tied_weights.tie(layer, theta) is theta
-    return tf.constant(0)
-
-  tiny_pipeline.run(build)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +82,8 @@ def test_theta_without_tied_weights_is_left_as_it_is():
   ],
 )
 def test_weights_that_are_not_there(reference, message):
-  def build():
-    layer = _sequence(
-      'net', *tiny_pipeline.linear('a'), _transposed('t', reference)
-    ).Instantiate()
-    tied_weights.tie(layer, layer.theta)
-
-  with pytest.raises(ValueError, match=message):
-    tiny_pipeline.run(build)
+  subs = [*tiny_pipeline.linear('a'), _transposed('t', reference)]
+  with pt.graph(1):
+    layer = _sequence('net', *subs).Instantiate()
+    with pytest.raises(ValueError, match=message):
+      tied_weights.tie(layer, layer.theta)

@@ -14,17 +14,7 @@ from tensorflow.python.eager import context
 from tiny_pipeline import refused
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.pipeline import plain_run
 from lingvo_gpipe.schedules import registry
-
-
-def _fprop(params, *args, **kwargs):
-  """The outputs for some inputs, [8, WIDTH] zeros by default."""
-  args = args or (np.zeros([8, tiny_pipeline.WIDTH], np.float32),)
-  return tiny_pipeline.run(
-    lambda: params.Instantiate().FPropDefaultTheta(*map(tf.constant, args)),
-    **kwargs,
-  )
 
 
 def _pipeline(*args, **kwargs):
@@ -108,7 +98,7 @@ _TWO_OUTPUTS = [TwoOutputs.Params().Set(name='l0'), *tiny_pipeline.linear('l1')]
 )
 def test_what_does_not_fit(params, inputs, messages):
   with refused(*messages):
-    _fprop(params, *inputs)
+    tiny_pipeline.outputs(params, *inputs)
 
 
 @pytest.mark.parametrize(
@@ -163,14 +153,12 @@ def test_a_batch_smaller_than_the_number_of_micro_batches_warns_and_works(
   def build():
     layer = _pipeline(num_micro_batches=16).Instantiate()
     x = tf.constant(tiny_pipeline.inputs(3))
-    y = layer.FProp(layer.theta, x)
+    pair = tiny_pipeline.beside_plain(lambda: layer.FProp(layer.theta, x))
     assert layer.schedule.num_micro_batches == 3
-    with plain_run.without_pipeline():
-      return y, layer.FProp(layer.theta, x)
+    return pair
 
   with caplog.at_level('WARNING'):
-    got, plain = tiny_pipeline.run(build)
-  np.testing.assert_allclose(got, plain, rtol=1e-5)
+    tiny_pipeline.assert_close(*tiny_pipeline.run(build))
   assert (
     'net: num_micro_batches is 16, but the mini-batch has 3 examples'
     in caplog.text
@@ -208,24 +196,20 @@ def test_targets_that_disagree_in_batch_size_when_a_step_runs(
         sess.run(loss, right | {y: np.ones([7, 3])})
 
 
-@pytest.mark.parametrize('theta', [None, np.zeros([8, 3], np.float32)])
+@pytest.mark.parametrize('theta', [None, _ZEROS])
 def test_theta_that_is_forgotten(theta):
-  def build():
+  with pt.graph(1):
     layer = _pipeline().Instantiate()
-    return layer.FProp(theta, tf.zeros([8, 3]))
-
-  with refused('net: theta, the first argument', r'layer\.theta'):
-    tiny_pipeline.run(build)
+    with refused('net: theta, the first argument', r'layer\.theta'):
+      layer.FProp(theta, tf.zeros([8, 3]))
 
 
 def test_side_inputs_without_names():
-  def build():
+  with pt.graph(1):
     layer = _pipeline(side_inputs=['mask']).Instantiate()
     x = tf.zeros([8, 3])
-    return layer.FProp(layer.theta, x, side_inputs=x)
-
-  with refused('net: side_inputs is a SymbolicTensor', r"for .*\['mask'\]"):
-    tiny_pipeline.run(build)
+    with refused('net: side_inputs is a SymbolicTensor', r"for .*\['mask'\]"):
+      layer.FProp(layer.theta, x, side_inputs=x)
 
 
 class TakesMap(tiny_pipeline.Linear):
@@ -234,16 +218,13 @@ class TakesMap(tiny_pipeline.Linear):
 
 
 def test_a_dict_where_a_layer_reads_a_nested_map():
-  cell = TakesMap.Params().Set(name='c')
-  net = tiny_pipeline.pipeline([cell], 1)
-  x = np.zeros([8, 3], np.float32)
-
-  def outputs(nest):
-    return tiny_pipeline.run(lambda: net.Instantiate().FPropDefaultTheta(nest))
-
-  assert outputs(py_utils.NestedMap(x=x)).shape == (8, 3)
-  with refused(r'\{x: float32\[2, 3\]\}', 'a dict is given', 'a NestedMap'):
-    outputs({'x': x})
+  net = tiny_pipeline.pipeline([TakesMap.Params().Set(name='c')], 1)
+  with pt.graph(1):
+    layer = net.Instantiate()
+    nest = py_utils.NestedMap(x=tf.zeros([8, 3]))
+    assert layer.FPropDefaultTheta(nest).shape == (8, 3)
+    with refused(r'\{x: float32\[2, 3\]\}', 'a dict is given', 'a NestedMap'):
+      layer.FPropDefaultTheta(dict(nest))
 
 
 def test_tensors_of_eager_mode_in_a_graph():
@@ -284,11 +265,9 @@ def _with_dropout(**kwargs):
 def test_stateful_dropout_is_kept_where_it_would_be_recomputed(
   recompute, caplog
 ):
-  x = np.ones([8, 3], np.float32)
-
   def build():
     layer = _with_dropout(recompute=recompute).Instantiate()
-    y = layer.FProp(layer.theta, tf.constant(x))
+    y = layer.FProp(layer.theta, tf.ones([8, 3]))
     # The bias-like gradient of y by l0's weight shows the mask once more.
     w1 = tiny_pipeline.subs_of(layer)['l1'].vars.w
     return y, tf.gradients(tf.reduce_sum(y), w1)[0]
@@ -302,21 +281,20 @@ def test_stateful_dropout_is_kept_where_it_would_be_recomputed(
 
 def test_stateful_dropout_and_gradients_of_data():
   # The gradients of data come from extra tasks, which recompute.
-  def build():
-    subs = [WithDropout.Params().Set(name='l')]
+  subs = [WithDropout.Params().Set(name='l')]
+  with pt.graph(1):
     layer = tiny_pipeline.pipeline(subs, 1, recompute='never').Instantiate()
     x = tf.ones([8, 3])
-    return tf.gradients(layer.FProp(layer.theta, x), x)
-
-  with refused(
-    'net: gradients of the inputs are asked for',
-    r'layer net\.d0\.l \(WithDropout\)',
-  ):
-    tiny_pipeline.run(build)
+    y = layer.FProp(layer.theta, x)
+    with refused(
+      'net: gradients of the inputs are asked for',
+      r'layer net\.d0\.l \(WithDropout\)',
+    ):
+      tf.gradients(y, x)
 
 
 def test_stateful_dropout_is_allowed_in_evaluation():
-  y = _fprop(_with_dropout(), np.ones([8, 3], np.float32), do_eval=True)
+  y = tiny_pipeline.outputs(_with_dropout(), 1 + _ZEROS, do_eval=True)
   np.testing.assert_array_equal(y, y[:1].repeat(8, axis=0))
 
 
@@ -359,7 +337,7 @@ def test_random_ops_that_all_micro_batches_would_share_are_refused(
     'do not depend on the micro-batch',
     'turn off their dropout',
   ):
-    _fprop(params)
+    tiny_pipeline.outputs(params, _ZEROS)
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,11 @@ import pytest
 import tiny_pipeline
 from example_models import AuxLoss, WeightedMean, layers_of, weighted_batch
 from lingvo.core import layers, learner, optimizer, py_utils
+from tiny_pipeline import assert_close
 
 from lingvo_gpipe.pipeline import plain_run
 
 _VARIANTS = [(1, '1f1b', 'never'), (2, '1f1b', 'always'), (2, 'gpipe', 'never')]
-
-
-def _assert_close(got, expected, tolerance):
-  for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected), strict=True):
-    assert (a is None) == (b is None)
-    if a is not None:
-      np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance / 10)
 
 
 # -- Other metrics than the loss, which learners may name.
@@ -68,8 +62,8 @@ def test_every_metric_has_the_gradient_of_the_plain_layers():
       lambda m: m['loss'] * tf.stop_gradient(m['size']) + m['large'],
     )
     first = first or got
-    _assert_close(got, plain, 2e-5)
-    _assert_close(got, first, 0)
+    assert_close(got, plain, 2e-5)
+    assert_close(got, first, 0)
 
 
 @pytest.mark.parametrize('num_cells', [1, 2])
@@ -79,7 +73,7 @@ def test_so_have_the_auxiliary_losses(num_cells):
     lambda m: m['aux_loss'] + m['size'],
     lambda m: m['aux_loss'],
   )
-  _assert_close(got, plain, 2e-5)
+  assert_close(got, plain, 2e-5)
 
 
 def test_a_learner_for_each_loss_trains_what_the_plain_layers_would():
@@ -107,7 +101,7 @@ def test_a_learner_for_each_loss_trains_what_the_plain_layers_would():
   before, got = tiny_pipeline.run(build, num_devices=2)
   with plain_run.without_pipeline():
     _, plain = tiny_pipeline.run(build)
-  _assert_close(got, plain, 1e-5)
+  assert_close(got, plain)
   assert np.abs(np.subtract(got, before)).min() > 1e-4
 
 
@@ -124,19 +118,16 @@ def test_what_cannot_run_twice_is_refused_with_the_name_of_the_metric():
 def test_gradient_if_only_the_auxiliary_losses_are_used():
   def build():
     layer = tiny_pipeline.pipeline(layers_of(AuxLoss)).Instantiate()
-    x = tf.constant(tiny_pipeline.inputs(7))
 
     def gradients():
       with py_utils.AuxLossContext() as context:
-        layer.FProp(layer.theta, x)
+        layer.FProp(layer.theta, tf.constant(tiny_pipeline.inputs(7)))
       first, second = context.aux_losses
       return tf.gradients(3 * first + 5 * second, layer.vars.Flatten())
 
-    with plain_run.without_pipeline():
-      plain = gradients()
-    return gradients(), plain
+    return tiny_pipeline.beside_plain(gradients)
 
-  _assert_close(*tiny_pipeline.run(build), 1e-5)
+  assert_close(*tiny_pipeline.run(build))
 
 
 @pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
@@ -172,7 +163,7 @@ def test_the_loss_contains_them_weighted_by_its_weight(schedule):
   got, expected = tiny_pipeline.run(
     lambda: tf.nest.map_structure(tf.convert_to_tensor, build()), num_devices=2
   )
-  _assert_close(got, expected, 1e-5)
+  assert_close(got, expected)
 
 
 class _NeedsNoContext(tiny_pipeline.Linear):
@@ -182,11 +173,9 @@ class _NeedsNoContext(tiny_pipeline.Linear):
 
 
 def test_without_a_context_layers_find_none():
-  def build():
-    layer = tiny_pipeline.pipeline(layers_of(_NeedsNoContext)).Instantiate()
-    return layer.FProp(layer.theta, tf.constant(tiny_pipeline.inputs()))
-
-  assert tiny_pipeline.run(build).shape == (8, 3)
+  net = tiny_pipeline.pipeline(layers_of(_NeedsNoContext))
+  x = tiny_pipeline.inputs()
+  assert tiny_pipeline.outputs(net, x).shape == x.shape
 
 
 class _VectorAuxLoss(tiny_pipeline.Linear):

@@ -8,7 +8,6 @@ import pytest
 import tiny_pipeline
 
 from lingvo_gpipe import pipelining_layer
-from lingvo_gpipe.pipeline import plain_run
 
 
 def _inner(recompute='always'):
@@ -54,14 +53,11 @@ def _assert_like_plain(compute, params, num_devices=1, **kwargs):
       loss = tf.reduce_sum(y * y)
       return [y, *tf.gradients(loss, layer.vars.Flatten(), **kwargs)]
 
-    with plain_run.without_pipeline():
-      plain = results()
-    return results(), plain
+    return tiny_pipeline.beside_plain(results)
 
   got, plain = tiny_pipeline.run(build, num_devices=num_devices)
   assert all(np.linalg.norm(x) > 0.1 for x in plain)
-  for a, b in zip(got, plain, strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  tiny_pipeline.assert_close(got, plain, 1e-4)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,9 @@
 """What the last cell returns is joined as in the plain model, or refused."""
 
 import lingvo.compat as tf
-import numpy as np
 import pytest
 import tiny_pipeline
 from lingvo.core import layers
-
-from lingvo_gpipe.pipeline import plain_run
 
 WIDTH = tiny_pipeline.WIDTH
 
@@ -77,13 +74,9 @@ def test_outputs_and_gradients_are_those_of_the_plain_layers(
       sources = [] if do_eval else [*layer.vars.Flatten(), x]
       return [*outputs, *tf.gradients(loss, sources)]
 
-    with plain_run.without_pipeline():
-      plain = results()
-    return results(), plain
+    return tiny_pipeline.beside_plain(results)
 
-  got, plain = tiny_pipeline.run(build, do_eval=do_eval)
-  for a, b in zip(got, plain, strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  tiny_pipeline.assert_close(*tiny_pipeline.run(build, do_eval=do_eval), 1e-4)
 
 
 class Similarity(tiny_pipeline.Linear):
@@ -150,9 +143,7 @@ class OfTwo(tiny_pipeline.Linear):
 
 def test_a_cell_for_one_size_only_is_joined_with_a_warning(caplog):
   with caplog.at_level('WARNING'):
-    got = tiny_pipeline.run(
-      lambda: _pipeline(OfTwo).Instantiate().FPropDefaultTheta(tf.ones([8, 3]))
-    )
+    got = tiny_pipeline.outputs(_pipeline(OfTwo), tiny_pipeline.inputs())
   assert got.shape == (8, WIDTH)
   assert 'can be traced for micro-batches of 2 examples, but not of 10' in (
     caplog.text

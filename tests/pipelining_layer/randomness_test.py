@@ -60,10 +60,7 @@ def test_random_seed_changes_the_masks():
       name='drop', keep_prob=0.5, random_seed=seed
     )
     net = tiny_pipeline.pipeline([dropout], 1, 2)
-    x = np.ones([2, _WIDTH], np.float32)
-    return tiny_pipeline.run(
-      lambda: net.Instantiate().FPropDefaultTheta(tf.constant(x))
-    )
+    return tiny_pipeline.outputs(net, np.ones([2, _WIDTH], np.float32))
 
   assert not np.array_equal(output(1), output(2))
 

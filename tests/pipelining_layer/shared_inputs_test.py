@@ -16,8 +16,6 @@ from example_model import inside, outside, plain
 from lingvo.core import base_layer, py_utils
 from tiny_pipeline import refused
 
-from lingvo_gpipe.pipeline import plain_run
-
 _MODEL = shared_model.MODEL
 
 
@@ -76,17 +74,16 @@ def test_a_position_mask_broadcast_in_micro_batches_of_one_is_found():
   def build(**kwargs):
     layer = params.Copy().Set(**kwargs).Instantiate()
     x = tf.random.stateless_normal([4, 4, 3], [1, 2])
-    args = x, tf.constant([0.0, 1.0, 2.0, 3.0])
-    with plain_run.without_pipeline():
-      plain = layer.FProp(layer.theta, *args)
-    return layer.FProp(layer.theta, *args), plain
+    mask = tf.constant([0.0, 1.0, 2.0, 3.0])
+    return tiny_pipeline.beside_plain(lambda: layer.FProp(layer.theta, x, mask))
 
   with refused(
     r'net: inputs\[1\] is split', r"set shared_inputs to \['inputs\[1\]'\]"
   ):
     tiny_pipeline.run(build)
-  got, plain = tiny_pipeline.run(lambda: build(shared_inputs=['inputs[1]']))
-  np.testing.assert_allclose(got, plain, rtol=1e-5)
+  tiny_pipeline.assert_close(
+    *tiny_pipeline.run(lambda: build(shared_inputs=['inputs[1]']))
+  )
 
 
 def test_a_name_stands_for_the_nest_below_it():

@@ -22,14 +22,6 @@ _WIDTH = tiny_pipeline.WIDTH
 Linear = tiny_pipeline.Linear
 
 
-def _x(batch=7):
-  return tf.constant(tiny_pipeline.inputs(batch))
-
-
-def _gradients(y, layer):
-  return tf.gradients(tf.reduce_sum(y * y), layer.vars.Flatten())
-
-
 # -- Global step and step seeds.
 
 
@@ -42,12 +34,8 @@ class AddStep(Linear):
 
 def test_layers_see_the_global_step():
   params = tiny_pipeline.pipeline([AddStep.Params().Set(name='l')], 1)
-
-  def build():
-    layer = params.Instantiate()
-    return layer.FProp(layer.theta, tf.zeros([7, _WIDTH]))
-
-  assert (tiny_pipeline.run(build, step=2**24) == 2**24).all()
+  x = np.zeros([7, _WIDTH], np.float32)
+  assert (tiny_pipeline.outputs(params, x, step=2**24) == 2**24).all()
 
 
 class ShowSeed(base_layer.BaseLayer):
@@ -61,14 +49,9 @@ class ShowSeed(base_layer.BaseLayer):
 
 def test_step_seeds_differ_by_layer_and_micro_batch_but_not_by_cut():
   def seeds(num_cells):
-    subs = [ShowSeed.Params().Set(name=f'l{i}') for i in range(3)]
-    params = tiny_pipeline.pipeline(subs, num_cells)
-
-    def build():
-      layer = params.Instantiate()
-      return layer.FProp(layer.theta, tf.zeros([4, 0, 2], tf.int64))
-
-    return tiny_pipeline.run(build, step=1_000_000)
+    params = tiny_pipeline.pipeline(layers_of(ShowSeed, 3), num_cells)
+    empty = np.zeros([4, 0, 2], np.int64)
+    return tiny_pipeline.outputs(params, empty, step=1_000_000)
 
   one_cell = seeds(1)
   assert one_cell.shape == (4, 3, 2)
@@ -124,7 +107,8 @@ def test_variables_are_read_outside_of_the_cells_functions():
     layer = tiny_pipeline.pipeline(
       layers_of(ReadsItsVariable, 1), 1
     ).Instantiate()
-    gradients = _gradients(layer.FProp(layer.theta, _x()), layer)
+    y = layer.FProp(layer.theta, tf.constant(tiny_pipeline.inputs()))
+    gradients = tf.gradients(y * y, layer.vars.Flatten())
     definitions = graph_walks.definitions(tf.get_default_graph())
     ops = {node.op for d in definitions.values() for node in d.node_def}
     assert 'MatMul' in ops
@@ -149,7 +133,7 @@ class Assigns(Linear):
 def test_assigning_a_variable_is_refused():
   params = tiny_pipeline.pipeline([Assigns.Params().Set(name='l')], 1)
   with pytest.raises(ValueError, match=r"'d0'.*assign_add\(\).*net/l/count"):
-    tiny_pipeline.run(lambda: params.Instantiate().FPropDefaultTheta(_x()))
+    tiny_pipeline.outputs(params, tiny_pipeline.inputs())
 
 
 @pytest.mark.parametrize('recompute', ['always', 'never'])

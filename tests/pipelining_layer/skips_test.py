@@ -7,7 +7,6 @@ import dataclasses
 import functools
 
 import lingvo.compat as tf
-import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline
@@ -87,22 +86,20 @@ def test_cells_may_be_single_layers():
     *tiny_pipeline.linear('c'),
     unet.take('d', 'b', combine='add'),
   ]
-  x = tiny_pipeline.inputs()
   params = tiny_pipeline.pipeline([]).Set(cell_tpl=layers)
   plain = builder_layers.SequentialLayer.Params().Set(name='net', sub=layers)
 
   def build(params):
     layer = params.Instantiate()
     with named_values.scope():
-      y = layer.FPropDefaultTheta(tf.constant(x))
+      y = layer.FPropDefaultTheta(tf.constant(tiny_pipeline.inputs()))
     return y, tf.gradients(y, list(tf.trainable_variables()))
 
   got, expected = (
     tiny_pipeline.run(functools.partial(build, p), num_devices=4)
     for p in (params, plain)
   )
-  for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+  tiny_pipeline.assert_close(got, expected)
 
 
 class _PutsNothing(named_layers.NamedValueLayer):

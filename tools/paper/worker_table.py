@@ -20,10 +20,11 @@ import pathlib
 import re
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.training import stage_times
-from tools.benchmark import command, conditions, fresh
+from tools.benchmark import command, fresh
 
 _EXAMPLES = """\
   tools/worker_table.py                            25 million weights
@@ -252,30 +253,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
   if args.steps < 2:
     parser.error(f'--steps {args.steps}: 2 or more, the first is not timed')
-  machine = conditions.now()
-  text = f'{conditions.describe(machine)}\n\n{args.model}, {args.steps} steps:'
-  print(text, flush=True)
-  runs = []
-  try:
+  wrong: list[str] = []
+
+  def measure() -> tuple[str, dict[str, Any]]:
+    runs = []
     with tempfile.TemporaryDirectory(prefix='worker_table_') as directory:
       for number in args.workers:
         runs.append(
           run(number, args.model, args.steps, pathlib.Path(directory))
         )
         command.say(f'  {runs[-1].name}: {runs[-1].stages.total:.0f} s')
-  except fresh.ProcessError as error:
-    return parser.failed(error)
-  wrong = problems(runs, args.steps)
-  verdict = '\n'.join(wrong) or (
-    f'All {args.steps} losses are bit-identical; each worker holds the '
-    'weights of its cells.'
-  )
-  tables = f'{as_text(runs)}\n\n{verdict}'
-  print(f'\n{tables}')
-  figures = {
-    'conditions': machine,
-    'runs': [dataclasses.asdict(found) for found in runs],
-    'problems': wrong,
-  }
-  command.write(args, f'{text}\n\n{tables}', figures)
-  return int(bool(wrong))
+    wrong.extend(problems(runs, args.steps))
+    verdict = '\n'.join(wrong) or (
+      f'All {args.steps} losses are bit-identical; each worker holds the '
+      'weights of its cells.'
+    )
+    figures = [dataclasses.asdict(found) for found in runs]
+    text = f'{as_text(runs)}\n\n{verdict}'
+    return text, {'runs': figures, 'problems': wrong}
+
+  note = f'\n\n{args.model}, {args.steps} steps:'
+  return command.report(parser, args, measure, note) or int(bool(wrong))

@@ -24,34 +24,18 @@ from lingvo_gpipe.training import command
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-  """A command.
-
-  Attributes:
-    doc: What it says of itself.
-    flags: The help of each flag, by its name with '--'.
-  """
+  """What a command says of itself, and each flag's help, by name with '--'."""
 
   doc: str
   flags: Mapping[str, str]
 
 
 class _StoppedError(BaseException):
-  """Ends a command that is about to read its command line.
-
-  Attributes:
-    command: What it is.
-  """
-
-  def __init__(self, command: Command):
-    super().__init__()
-    self.command = command
+  """Ends a command that is about to read its command line: its argument."""
 
 
 def inspect(main: Callable[..., Any]) -> Command:
-  """Finds out about a command.
-
-  Args:
-    main: What runs it, by `sys.argv`.
+  """Finds out about the command that `main` runs, by `sys.argv`.
 
   Raises:
     RuntimeError: it does not read a command line.
@@ -64,7 +48,8 @@ def inspect(main: Callable[..., Any]) -> Command:
     try:
       main()
     except _StoppedError as stopped:
-      return stopped.command
+      [found] = stopped.args
+      return found
   raise RuntimeError(f'{main.__module__}.main reads no command line.')
 
 

@@ -17,13 +17,7 @@ _LONG = 60
 
 @dataclasses.dataclass(frozen=True)
 class Param:
-  """One Param.
-
-  Attributes:
-    name: Its name.
-    default: Its default as Python text.
-    text: What it is, '' where a base class says it.
-  """
+  """One Param: the default is Python text, `text` '' if a base class has it."""
 
   name: str
   default: str
@@ -35,7 +29,6 @@ class ParamTable:
   """What one class, or one function, defines.
 
   Attributes:
-    name: The class's or the function's.
     doc: The first paragraph of its docstring, as one line.
     parent: The class whose Params it has as well, '' for a function.
     params: Those it defines, and those whose default it changes.

@@ -72,7 +72,7 @@ def _plan(case: Case, balance: str) -> Any:
     schedule=case.schedule,
     recompute=case.recompute,
     balance=balance,
-    input_shapes=model.input_shapes(case.micro_batch_size),
+    input_shapes=model.inputs.described(case.micro_batch_size),
     target_shapes=model.target_shapes(case.micro_batch_size),
   )
   return pipeline_plan.make_plan(params, case.num_cells)

@@ -9,11 +9,7 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe.models import (
-  amoebanet,
-  losses,
-  transformer,
-)
+from lingvo_gpipe.models import amoebanet, losses, transformer
 from tools.benchmark import layers
 from tools.benchmark.cases import HEAD_DIM, Case
 
@@ -97,12 +93,8 @@ class CaseModel:
     )
     return make(self.inputs, _SEED, devices[0]), targets or None
 
-  def input_shapes(self, batch: int) -> str:
-    """The input of so many examples, as pipelines are told of it."""
-    return self.inputs.described(batch)
-
   def target_shapes(self, batch: int) -> str:
-    """The same for the targets."""
+    """The targets of so many examples, as Params of shapes have them."""
     return ', '.join(
       f'{name}={field.described(batch)}' for name, field in self.targets.items()
     )

@@ -39,14 +39,10 @@ class Parser(argparse.ArgumentParser):
     what: str,
     kind: Callable[[str], Any] | None = None,
   ) -> None:
-    """Adds --name.
+    """Adds --name, whose help is `what` and the default, unless that is empty.
 
-    Args:
-      name: The name.
-      default: What it is without the flag; text is given to `kind`. If
-        empty, `what` says it.
-      what: Its help, to which the default is added.
-      kind: Makes a value of text; by default the default's type does.
+    `kind` makes a value of text, also of a default that is text; if there is
+    none, the default's type does.
     """
     self.add_argument(
       f'--{name}',
@@ -89,11 +85,8 @@ def report(
 ) -> int:
   """Measures; prints and writes what was found, under which conditions.
 
-  Args:
-    parser: The command's.
-    args: Its flags.
-    measure: Returns text and figures; a MeasuringError makes the status 1.
-    note: What else stands above the text.
+  `measure` returns text and figures; a MeasuringError makes the status 1.
+  `note` stands above the text, behind the conditions.
   """
   machine = conditions.now()
   head = conditions.describe(machine) + note

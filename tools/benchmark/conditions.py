@@ -18,17 +18,16 @@ QUIET_LOAD = 0.5
 
 def now() -> dict[str, Any]:
   """The machine, the versions, and how busy the machine is."""
-  versions = {
-    name: importlib.metadata.version(name)
-    for name in ('tensorflow', 'lingvo', 'numpy')
-  }
   return {
     'cores': cores.num_usable(),
     'machine': platform.machine(),
     'cpu': _cpu(),
     'system': platform.platform(),
     'python': platform.python_version(),
-    **versions,
+    **{
+      name: importlib.metadata.version(name)
+      for name in ('tensorflow', 'lingvo', 'numpy')
+    },
     'load': round(os.getloadavg()[0], 2),
   }
 

@@ -3,6 +3,7 @@
 """What the speed benchmark found, as text, Markdown and JSON."""
 
 import dataclasses
+import itertools
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -33,15 +34,9 @@ def bound(
 
   Fill and drain, unequal cells, and M too small keep it below 1 however good an
   engine is: it is the efficiency of the simulated schedule, each task lasting
-  as long as its FLOPs, or its measured time, say. For equal cells and K <= C
-  that is M / (M + K - 1).
-
-  Args:
-    costs: For each cell, what forward and backward of a micro-batch take,
-      without recomputation, in any unit.
-    method: The method.
-    num_micro_batches: M.
-    num_cores: C.
+  as long as `costs` say: for each cell, what forward and backward of a
+  micro-batch take, without recomputation, in any unit. For equal cells and
+  K <= C that is M / (M + K - 1).
   """
   schedule = schedules.make_schedule(
     method.schedule, range(len(costs)), num_micro_batches
@@ -163,11 +158,10 @@ def _number(value: float | None) -> str:
 
 
 def _notes(report: CaseReport) -> list[str]:
-  notes = []
-  for m, spread in report.loss_spreads().items():
-    notes.append(
-      f"the variants' losses of the same step agree to {spread:.0e} (M={m})"
-    )
+  notes = [
+    f"the variants' losses of the same step agree to {spread:.0e} (M={m})"
+    for m, spread in report.loss_spreads().items()
+  ]
   for k, cut in report.cuts.items():
     if k > 1:
       notes.append(f'K={k}: {_cut_note(cut)}')
@@ -189,11 +183,11 @@ def _notes(report: CaseReport) -> list[str]:
 
 
 def _cut_note(cut: Cut) -> str:
-  ends = [0, *cut.splits, len(cut.layers)]
+  ends = itertools.pairwise([0, *cut.splits, len(cut.layers)])
   total = sum(map(sum, cut.costs)) or 1.0
   cells = [
     f'{_span(cut.layers[start:end])} {sum(cost) / total:.0%}'
-    for start, end, cost in zip(ends, ends[1:], cut.costs, strict=False)
+    for (start, end), cost in zip(ends, cut.costs, strict=True)
   ]
   basis = 'FLOPs' if cut.basis == 'flops' else f'{cut.basis} time'
   return f'{", ".join(cells)} of the {basis}'

@@ -72,7 +72,7 @@ class TrainStep:
       step = py_utils.GetOrCreateGlobalStepVar()
       model = case_model.make(case)
       if updates_only:
-        self._pipeline_params(model).Instantiate()
+        self._pipeline(model)
         self._loss, self._train = tf.constant(0.0), self._update()
       else:
         ends = [self._device(0), self._device(-1)]
@@ -117,16 +117,33 @@ class TrainStep:
     place = self._variant.cell_devices[cell]
     return cluster_factory.Current().WorkerDeviceInModelSplit(place)
 
-  def _pipeline_params(self, model: case_model.CaseModel) -> Any:
-    p = pipeline_params(model, self._variant, self._splits, _NAME)
-    return p.Set(recompute=self._case.kept or p.recompute)
+  def _pipeline(self, model: case_model.CaseModel) -> Any:
+    """Our pipeline of the case's model, with the loss in it."""
+    variant = self._variant
+    ends = [0, *self._splits, len(model.layers)]
+    params = pipelining_layer.PipeliningLayer.Params().Set(
+      name=_NAME,
+      num_micro_batches=variant.num_micro_batches,
+      schedule=variant.method.schedule,
+      recompute=self._case.kept or variant.method.recompute,
+      loss_tpl=model.loss,
+      # Or it would compute gradients of the data.
+      bprop_variable_exclusion=f'^{case_model.DATA}',
+      cell_tpl=[
+        pipelining_layer.FeatureExtractionLayer.Params().Set(
+          name=f'cell{k}', sub=model.layers[start:end]
+        )
+        for k, (start, end) in enumerate(itertools.pairwise(ends))
+      ],
+    )
+    return params.Instantiate()
 
   def _compute_loss(
     self, model: case_model.CaseModel, inputs: Any, targets: Any
   ) -> Any:
     engine = self._variant.method.engine
     if engine in ('ours', 'naive'):
-      layer = self._pipeline_params(model).Instantiate()
+      layer = self._pipeline(model)
       return layer.ComputeLoss(layer.theta, inputs, targets)['loss'][0]
     if engine == 'lingvo':
       params = lingvo_engine.pipelining_params(
@@ -188,12 +205,10 @@ class TrainStep:
 
 
 def session_config(*, is_rewritten: bool) -> Any:
-  """A session's configuration.
+  """A session's configuration; `is_rewritten`: TensorFlow may rewrite graphs.
 
-  Args:
-    is_rewritten: Whether TensorFlow may rewrite graphs. It would keep folded
-      constants, such as an optimizer's slots of zeros shared by variables of a
-      shape, and take longer than the step.
+  It would keep folded constants, such as an optimizer's slots of zeros shared
+  by variables of a shape, and take longer than the step.
   """
   config = tf.compat.v1.ConfigProto()
   if not is_rewritten:
@@ -203,31 +218,6 @@ def session_config(*, is_rewritten: bool) -> Any:
       rewriter_config_pb2.RewriterConfig(disable_meta_optimizer=True)
     )
   return config
-
-
-def pipeline_params(
-  model: case_model.CaseModel,
-  variant: Variant,
-  splits: Sequence[int],
-  name: str,
-) -> Any:
-  """Params of our pipeline for a case's model, with the loss in it."""
-  ends = [0, *splits, len(model.layers)]
-  return pipelining_layer.PipeliningLayer.Params().Set(
-    name=name,
-    num_micro_batches=variant.num_micro_batches,
-    schedule=variant.method.schedule,
-    recompute=variant.method.recompute,
-    loss_tpl=model.loss,
-    # Or it would compute gradients of the data.
-    bprop_variable_exclusion=f'^{case_model.DATA}',
-    cell_tpl=[
-      pipelining_layer.FeatureExtractionLayer.Params().Set(
-        name=f'cell{k}', sub=model.layers[start:end]
-      )
-      for k, (start, end) in enumerate(itertools.pairwise(ends))
-    ],
-  )
 
 
 def worker(*args: Any) -> StepWorker:

@@ -19,12 +19,18 @@ ENGINES = {
   'torch': "PyTorch's torch.distributed.pipelining, one process a cell, each "
   'pinned to a core',
 }
-# Schedule and recompute policy of those that have no choice.
+# The recompute policy of those that have no choice; the schedule is 'gpipe'.
 _FIXED = {
-  'lingvo': ('gpipe', 'always'),
-  'naive': ('gpipe', 'never'),
-  'plain': ('gpipe', 'never'),
-  'plain-all_cores': ('gpipe', 'never'),
+  'lingvo': 'always',
+  'naive': 'never',
+  'plain': 'never',
+  'plain-all_cores': 'never',
+}
+# Schedules and policies of the others. PyTorch recomputes always or never, here
+# with a cell a device.
+_CHOICES = {
+  'ours': (schedules.SCHEDULE_NAMES, schedules.RECOMPUTE_POLICIES),
+  'torch': (schedules.PLAIN_NAMES, ('always', 'never')),
 }
 _ONE_DEVICE = ('plain', 'plain-all_cores')
 
@@ -89,17 +95,11 @@ class Variant:
 METHODS = {
   method.name: method
   for method in (
-    *(Method(engine, *how) for engine, how in _FIXED.items()),
-    *itertools.starmap(
-      Method,
-      itertools.product(
-        ['ours'], schedules.SCHEDULE_NAMES, schedules.RECOMPUTE_POLICIES
-      ),
-    ),
-    # PyTorch recomputes always or never, here with a cell a device.
-    *itertools.starmap(
-      Method,
-      itertools.product(['torch'], schedules.PLAIN_NAMES, ['always', 'never']),
+    *(Method(engine, 'gpipe', policy) for engine, policy in _FIXED.items()),
+    *(
+      Method(engine, *how)
+      for engine, choices in _CHOICES.items()
+      for how in itertools.product(*choices)
     ),
   )
 }

@@ -47,7 +47,7 @@ def test_steps_have_the_same_data_or_other_data(kept):
 
 def test_pipelines_are_told_the_shapes():
   model = case_model.make(_AMOEBANET)
-  assert model.input_shapes(2) == 'float32[2,8,8,3]'
+  assert model.inputs.described(2) == 'float32[2,8,8,3]'
   assert model.target_shapes(2) == 'label=int32[2], weight=float32[2]'
   assert case_model.make(_MLP).target_shapes(2) == ''
 

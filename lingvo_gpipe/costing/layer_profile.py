@@ -4,8 +4,9 @@
 
 ```
   forwards   specs: args --> layer 0 --> args --> layer 1 --> ... --> outputs
-  backwards  which of a layer's outputs have a gradient: those that the layer
-             behind it gives one, or a taker of a value that it put
+  backwards  which of a layer's outputs have a gradient, and which are kept:
+             those that the layer behind it gives one and reads, or a taker of
+             a value that it put
 ```
 
 Layers that are alike, and called alike, are traced once.
@@ -13,6 +14,7 @@ Layers that are alike, and called alike, are traced once.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -116,6 +118,25 @@ def profile_layers(
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Use:
+  """What the backward passes of layers do with a tensor that they are given.
+
+  Attributes:
+    has_gradient: Whether they give it a gradient.
+    is_read: Whether they read it.
+  """
+
+  has_gradient: bool = False
+  is_read: bool = False
+
+  def joined(self, other: '_Use') -> '_Use':
+    """Of this layer and of another one."""
+    return _Use(
+      self.has_gradient or other.has_gradient, self.is_read or other.is_read
+    )
+
+
 class _Profiler:
   """Traces and differentiates each layer once."""
 
@@ -215,24 +236,24 @@ class _Profiler:
         (i for i, flags in enumerate(trained) if any(flags)), len(traces)
       )
     outputs = flat_tensors(traces[-1][0].trace.outputs)
-    behind = tuple(map(differentiable, outputs))
-    takers: dict[str, tuple[bool, ...]] = {}
+    # Whoever is behind the last layer may read what that returns.
+    behind = [_Use(differentiable(x), True) for x in outputs]
+    takers: dict[str, list[_Use]] = {}
     for index in reversed(range(len(traces))):
       flops, call = traces[index]
-      given = list(behind)
+      uses = list(behind)
       for value, nest in sorted(flops.trace.put.items()):
-        unused = (False,) * len(flat_tensors(nest))
-        given += takers.pop(value, unused)
-      profile, has_gradient = self._profile(
-        index, flops, call, tuple(given), trained[index]
+        uses += takers.pop(value, [_Use()] * len(flat_tensors(nest)))
+      profile, of_inputs = self._profile(
+        index, flops, call, uses, trained[index]
       )
       profiles.append(profile)
-      flags = iter(has_gradient)
-      behind = tuple(next(flags) for _ in flat_tensors(call.args))
+      inputs = iter(of_inputs)
+      behind = list(itertools.islice(inputs, len(flat_tensors(call.args))))
       for value, nest in sorted(call.taken.items()):
-        mine = [next(flags) for _ in flat_tensors(nest)]
-        others = takers.get(value, (False,) * len(mine))
-        takers[value] = tuple(map(max, mine, others))
+        mine = list(itertools.islice(inputs, len(flat_tensors(nest))))
+        others = takers.get(value, mine)
+        takers[value] = list(map(_Use.joined, mine, others))
     return profiles[::-1]
 
   def _profile(
@@ -240,23 +261,36 @@ class _Profiler:
     index: int,
     flops: LayerFlops,
     call: LayerCall,
-    given: tuple[bool, ...],
+    uses: Sequence[_Use],
     trained: tuple[bool, ...],
-  ) -> tuple[LayerProfile, tuple[bool, ...]]:
-    """One layer's profile, and which of its inputs have a gradient."""
+  ) -> tuple[LayerProfile, list[_Use]]:
+    """One layer's profile, and what it does with its inputs.
+
+    Args:
+      index: Which layer.
+      flops: Its trace.
+      call: What it is called with.
+      uses: What others do with its outputs and the values that it puts.
+      trained: For each of its weights, whether it is trained.
+    """
     input_gradients = (
       self._training.inputs_trained or index > self._first_trained
     )
+    given = tuple(use.has_gradient for use in uses)
+    read = tuple(use.is_read for use in uses)
     with explained(self._names[index], self._layers[index], call):
-      back = self._backward(flops, given, input_gradients, trained)
+      back = self._backward(flops, given, read, input_gradients, trained)
     cost = dataclasses.replace(
       weights.weight_cost(
         self._names[index], flops.trace.weights, self._training
       ),
       forward=flops.forward,
       backward=back.flops,
-      weight_share=self._weight_share(flops, given, input_gradients, trained),
+      weight_share=self._weight_share(
+        flops, given, read, input_gradients, trained
+      ),
       activation_bytes=back.activation_bytes,
+      transient_bytes=back.transient_bytes,
       output_bytes=num_bytes(flops.trace.outputs),
       has_backward=index >= self._first_trained,
     )
@@ -271,33 +305,35 @@ class _Profiler:
       input_gradients=input_gradients,
       trained=trained,
     )
-    return profile, back.has_gradient
+    return profile, list(map(_Use, back.has_gradient, back.reads))
 
   def _backward(
     self,
     flops: LayerFlops,
     given: tuple[bool, ...],
+    read: tuple[bool, ...],
     input_gradients: bool,
     trained: tuple[bool, ...],
   ) -> Backward:
-    key = (id(flops), given, input_gradients, trained)
+    key = (id(flops), given, read, input_gradients, trained)
     if key not in self._backwards:
-      self._backwards[key] = flops.backward(given, input_gradients, trained)
+      self._backwards[key] = flops.backward(*key[1:])
     return self._backwards[key]
 
   def _weight_share(
     self,
     flops: LayerFlops,
     given: tuple[bool, ...],
+    read: tuple[bool, ...],
     input_gradients: bool,
     trained: tuple[bool, ...],
   ) -> float | None:
     """The share of the backward pass that gradients of inputs do not need."""
-    whole = self._backward(flops, given, input_gradients, trained).flops
+    whole = self._backward(flops, given, read, input_gradients, trained).flops
     if not whole:
       return None
     of_inputs = 0
     if input_gradients:
       none = (False,) * len(trained)
-      of_inputs = self._backward(flops, given, True, none).flops
+      of_inputs = self._backward(flops, given, read, True, none).flops
     return 1 - min(of_inputs / whole, 1.0)

@@ -133,6 +133,11 @@ class LayerTrace:
     self._theta.update(_filled(dict(call.tied), 'tied', make))
     self.given_ops = set(tf.get_default_graph().get_operations())
 
+  @property
+  def inputs(self) -> list[tf.Tensor]:
+    """The arguments' tensors, then those of values taken."""
+    return flat_tensors((self._args, self._taken))
+
   def run(self) -> list[Any]:
     """Calls the layer; returns the tensors and ops that are all it does."""
     declared = named_values.declared(self.layer.params)
@@ -178,7 +183,7 @@ class LayerTrace:
     """
     ys = [*itertools.compress(self.results, given), *self.losses]
     ys = [y for y in ys if differentiable(y)]
-    inputs = flat_tensors((self._args, self._taken))
+    inputs = self.inputs
     leaves = tf.nest.flatten(self._theta)
     wanted = [input_gradients] * len(inputs) + list(trained)
     xs = [
@@ -239,15 +244,20 @@ class Backward:
 
   Attributes:
     flops: Its FLOPs, without recomputation.
-    activation_bytes: Bytes of all that it needs of the forward pass, and of
-      the layer's outputs; arguments are not among them.
+    activation_bytes: Bytes of all of the forward pass that is kept for it, and
+      of those of the layer's outputs that are kept for other layers; arguments
+      are not among them.
+    transient_bytes: Bytes of the other outputs.
     has_gradient: Which of the arguments' tensors, then of the tensors of values
       taken, have a gradient.
+    reads: Which of them it reads.
   """
 
   flops: int
   activation_bytes: int
+  transient_bytes: int
   has_gradient: tuple[bool, ...]
+  reads: tuple[bool, ...]
 
 
 class LayerFlops:
@@ -284,9 +294,21 @@ class LayerFlops:
     )
 
   def backward(
-    self, given: Sequence[bool], input_gradients: bool, trained: Sequence[bool]
+    self,
+    given: Sequence[bool],
+    read: Sequence[bool],
+    input_gradients: bool,
+    trained: Sequence[bool],
   ) -> Backward:
-    """Counts the backward pass; see `LayerTrace.gradients`."""
+    """Counts the backward pass.
+
+    Args:
+      given: See `LayerTrace.gradients`, for the others too.
+      read: For each of the layer's results, whether the backward pass of
+        another layer reads it.
+      input_gradients: See there.
+      trained: See there.
+    """
     forward = set(self._graph.get_operations())
     with self._graph.as_default():
       inputs, weights = self.trace.gradients(
@@ -297,25 +319,35 @@ class LayerFlops:
     # other factor, say; what only these read need not be kept.
     gradients = tf.nest.flatten([inputs, weights], expand_composites=True)
     ops = flops.needed(flat_tensors(gradients), forward)
+    results = self.trace.results
+    kept = _memories(
+      [
+        *(x for op in ops for x in op.inputs if x.op in forward),
+        *itertools.compress(results, read),
+      ]
+    )
+    others = {
+      name: memory
+      for name, memory in _memories(results).items()
+      if name not in kept
+    }
     return Backward(
       flops=flops.count(ops),
-      activation_bytes=self._kept_bytes(
-        x for op in ops for x in op.inputs if x.op in forward
-      ),
+      activation_bytes=self._own_bytes(kept.values()),
+      transient_bytes=self._own_bytes(others.values()),
       has_gradient=tuple(d_x is not None for d_x in inputs),
+      reads=tuple(x.name in kept for x in self.trace.inputs),
     )
 
-  def _kept_bytes(self, residuals: Iterable[tf.Tensor]) -> int:
-    """Bytes of tensors and of the results, each memory once.
+  def _own_bytes(self, memories: Iterable[tf.Tensor]) -> int:
+    """Bytes of memories but those of the layer's arguments and weights."""
+    given = self.trace.given_ops
+    return sum(_bytes(memory) for memory in memories if memory.op not in given)
 
-    That of the layer's arguments and weights does not count.
-    """
-    memories = {}
-    for tensor in (*residuals, *self.trace.results):
-      memory = _memory(tensor)
-      if memory.op not in self.trace.given_ops:
-        memories[id(memory)] = memory
-    return sum(_bytes(memory) for memory in memories.values())
+
+def _memories(tensors: Iterable[tf.Tensor]) -> dict[str, tf.Tensor]:
+  """The tensors in whose memory some lie, by name."""
+  return {memory.name: memory for memory in map(_memory, tensors)}
 
 
 def _memory(tensor: tf.Tensor) -> tf.Tensor:

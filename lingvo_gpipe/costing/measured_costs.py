@@ -70,7 +70,7 @@ def _measure_all(
 
 def _used_bytes(cost: LayerCost) -> int:
   """What a layer reads and writes for a micro-batch, roughly."""
-  return cost.weight_bytes + cost.activation_bytes
+  return cost.weight_bytes + cost.activation_bytes + cost.transient_bytes
 
 
 def _swept_bytes(other_bytes: int) -> int:

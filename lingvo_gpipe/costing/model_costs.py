@@ -209,6 +209,7 @@ def _with_loss(last: LayerCost, loss: LayerCost) -> LayerCost:
     gradient_bytes=last.gradient_sum_bytes + loss.gradient_sum_bytes,
     optimizer_bytes=last.optimizer_bytes + loss.optimizer_bytes,
     activation_bytes=last.activation_bytes + loss.activation_bytes,
+    transient_bytes=last.transient_bytes + loss.transient_bytes,
     output_bytes=0,
     has_backward=last.has_backward or loss.has_backward,
   )

@@ -29,8 +29,10 @@ class LayerCost:
     gradient_bytes: Bytes of the sums of their gradients; None takes
       weight_bytes.
     optimizer_bytes: Bytes of the optimizer's slots for them.
-    activation_bytes: Bytes that its backward needs of its forward for a
-      micro-batch: all inner tensors and the output, but not the input.
+    activation_bytes: Bytes that are kept of its forward for a micro-batch: what
+      its backward reads of inner tensors and outputs, and what those of other
+      layers read of its outputs.
+    transient_bytes: Bytes of the other outputs, which only its tasks need.
     output_bytes: Bytes that it hands to the next layer for a micro-batch.
     weight_share: The share of `backward` that the gradients of its weights take
       if they are a task of their own, from 0 to 1; None: not known, half.
@@ -46,6 +48,7 @@ class LayerCost:
   gradient_bytes: int | None = None
   optimizer_bytes: int = 0
   activation_bytes: int = 0
+  transient_bytes: int = 0
   output_bytes: int = 0
   weight_share: Number | None = None
   has_backward: bool = True
@@ -90,6 +93,7 @@ class LayerCost:
       forward=Fraction(self.forward) * share,
       backward=Fraction(self.backward) * share,
       activation_bytes=math.ceil(self.activation_bytes * share),
+      transient_bytes=math.ceil(self.transient_bytes * share),
       output_bytes=math.ceil(self.output_bytes * share),
     )
 

@@ -31,7 +31,7 @@ class CutRow:
       micro-batches, those of the newest.
     optimizer_bytes: Bytes of the optimizer's slots.
     stash_bytes: What it keeps of the most micro-batches that it stashes.
-    activation_bytes: What a micro-batch that is recomputed needs on top.
+    activation_bytes: What one micro-batch needs on top while its tasks run.
     boundary_bytes: Bytes of a micro-batch that reach it from other devices.
     kept: How many of its layers are kept where others are recomputed.
   """

@@ -8,8 +8,8 @@ A device that holds some cells needs, at its peak,
   weights + gradients + optimizer slots            of all its layers
 + stash: the most micro-batches it stashes, times
   what it keeps of each                            of all its cells
-+ one micro-batch's activations and, if there are
-  several, its gradients                           of its largest cell
++ one micro-batch's activations, outputs that nothing
+  keeps and, if there are several, its gradients   of its largest cell
 ```
 
 With several micro-batches the gradients of the newest are added to the sums of
@@ -65,15 +65,17 @@ class CellBytes:
   Attributes:
     state: Its weights, the sums of their gradients and the optimizer's slots.
     stash: What it keeps of the most micro-batches that it stashes at once.
-    activations: What a micro-batch that is recomputed needs on top.
+    activations: What one micro-batch needs on top while its tasks run.
     new_gradients: The weights' gradients of one micro-batch, before they are
       added to the sums; 0 if there is only one micro-batch.
+    outputs: Of `activations`, the outputs that are not kept after a task.
   """
 
   state: int
   stash: int
   activations: int
   new_gradients: int = 0
+  outputs: int = 0
 
   @property
   def held(self) -> int:
@@ -207,6 +209,7 @@ class CellMemory:
       [input_bytes, *(layer.output_bytes for layer in layers)], np.int64
     )
     self._activations = _before(layer.activation_bytes for layer in layers)
+    self._transient = _before(layer.transient_bytes for layer in layers)
     own = [layer.name in kept and layer.has_backward for layer in layers]
     self._own = _before(
       layer.activation_bytes * k for layer, k in zip(layers, own, strict=True)
@@ -221,7 +224,8 @@ class CellMemory:
       layer.gradient_sum_bytes if num_micro_batches > 1 else 0
       for layer in layers
     )
-    most = int(self._activations[-1]) + int(self._inputs.max())
+    most = int(self._activations[-1] + self._transient[-1])
+    most += int(self._inputs.max())
     most = (most + (self._skips.total if self._skips else 0)) * (
       1 + int(self._stashed.max())
     )
@@ -232,7 +236,7 @@ class CellMemory:
       count, run = 0, min(run, 1)
     self.held_before: IntArray = self._state + self._activations * count
     self.floor_before: IntArray = (
-      self._state + self._gradients + self._activations * run
+      self._state + self._gradients + self._activations * run + self._transient
     )
 
   def input_bytes(self, starts: IntArray, ends: IntArray) -> IntArray:
@@ -270,18 +274,18 @@ class CellMemory:
       goes_back = ends > self._first
       stash = np.where(goes_back, stash, 0)
       made = np.where(goes_back, made, activations)
-    return state + stash, made + gradients
+    outputs = self._transient[ends] - self._transient[starts]
+    return state + stash, made + outputs + gradients
 
   def of_cell(self, cell: int, start: int, end: int) -> CellBytes:
     """What layers `start` to `end` - 1 need as cell `cell`."""
     held, transient = self.parts(cell, np.array(start), np.array(end))
-    state, gradients = (
+    state, gradients, outputs = (
       int(before[end] - before[start])
-      for before in (self._state, self._gradients)
+      for before in (self._state, self._gradients, self._transient)
     )
-    return CellBytes(
-      state, int(held) - state, int(transient) - gradients, gradients
-    )
+    activations = int(transient) - gradients
+    return CellBytes(state, int(held) - state, activations, gradients, outputs)
 
   def of_cells(self, positions: Sequence[int]) -> list[CellBytes]:
     """What each cell of a cut needs; see `cut_problem` for positions."""

@@ -41,7 +41,8 @@ class Held:
     time: The moment, in the unit of the timeline.
     state: Bytes of weights, sums of gradients and the optimizer's slots.
     stash: Bytes of micro-batches of which no task runs.
-    activations: Bytes of what is recomputed of the one whose task runs.
+    activations: Bytes of what is recomputed of the one whose task runs, and
+      of outputs that nothing keeps.
     newest_gradients: Bytes of its gradients, before they are in the sums.
   """
 
@@ -128,8 +129,9 @@ def _changes(
   if waits:
     kind = TaskKind.BACKWARD if is_forward else TaskKind.WEIGHT_GRADIENT
     after = timeline.start[Task(kind, task.cell, task.micro_batch)]
-    yield end, 'stash', cell.activations
-    yield float(after), 'stash', -cell.activations
+    kept = cell.activations - cell.outputs
+    yield end, 'stash', kept
+    yield float(after), 'stash', -kept
 
 
 def _sums(changes: list[_Change], step_time: float) -> list[Held]:

@@ -32,7 +32,7 @@ _NUM_WIDTHS = 3
 _GROWING = (
   *('forward', 'backward', 'weight_gradient', 'parameters', 'weight_bytes'),
   *('optimizer_bytes', 'gradient_sum_bytes', 'activation_bytes'),
-  'output_bytes',
+  *('transient_bytes', 'output_bytes'),
 )
 
 

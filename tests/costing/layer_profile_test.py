@@ -102,6 +102,73 @@ def test_activations_are_what_the_backward_pass_needs_and_the_output():
   assert result.output_bytes == 2 * (4 * 8 * WIDTH)
 
 
+class Product(base_layer.BaseLayer):
+  """x w, whose gradients read x and w."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateVariable('w', py_utils.WeightParams([WIDTH, WIDTH]))
+
+  def FProp(self, theta, x):
+    return tf.matmul(x, theta.w)
+
+
+class PassOn(base_layer.BaseLayer):
+  """x in another shape and back: no other memory."""
+
+  def FProp(self, theta, x):
+    return tf.reshape(tf.reshape(x, [-1]), x.shape)
+
+
+class Cosine(base_layer.BaseLayer):
+  """cos(x), whose gradient reads x."""
+
+  def FProp(self, theta, x):
+    return tf.cos(x)
+
+
+class Tanh(base_layer.BaseLayer):
+  """tanh(x), whose gradient reads its own output."""
+
+  def FProp(self, theta, x):
+    return tf.tanh(x)
+
+
+class Times(NamedValueLayer):
+  """x * value, whose gradients read both."""
+
+  def FProp(self, theta, x):
+    return x * self.Take('value')
+
+
+@pytest.mark.parametrize(
+  'behind, kept',
+  [
+    ([Cosine.Params()], 1),
+    ([Tanh.Params()], 0),
+    ([PutLayer.Params().Set(puts=['value']), Tanh.Params()], 0),
+    (
+      [
+        PutLayer.Params().Set(puts=['value']),
+        Tanh.Params(),
+        Times.Params().Set(takes=['value']),
+      ],
+      1,
+    ),
+    # Who is behind the last layer may read what that returns.
+    ([], 1),
+  ],
+)
+def test_an_output_is_kept_if_a_backward_pass_reads_it(behind, kept):
+  layers_ = [Product.Params(), PassOn.Params(), *behind]
+  product, *_ = costed_layers.flops_costs(
+    [p.Set(name=f'l{i}') for i, p in enumerate(layers_)], spec(8, WIDTH)
+  )
+  tensor = 4 * 8 * WIDTH
+  assert product.activation_bytes == kept * tensor
+  assert product.transient_bytes == (1 - kept) * tensor
+
+
 def test_loop_keeps_activations_of_each_time():
   class Loop(base_layer.BaseLayer):
     """Seven times tanh."""

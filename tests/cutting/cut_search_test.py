@@ -153,6 +153,7 @@ def _random_problem(rng):
       forward=rng.randint(1, 9),
       weight_bytes=rng.randint(0, 20),
       activation_bytes=rng.randint(0, 9),
+      transient_bytes=rng.randint(0, 9),
       output_bytes=rng.randint(0, 5),
     )
     for i in range(rng.randint(8, 14))

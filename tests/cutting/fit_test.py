@@ -27,7 +27,7 @@ _SMALL = st.integers(0, 9)
 @st.composite
 def _layers(draw, least, most):
   numbers = draw(
-    st.lists(st.tuples(*[_SMALL] * 5), min_size=least, max_size=most)
+    st.lists(st.tuples(*[_SMALL] * 6), min_size=least, max_size=most)
   )
   frozen = draw(st.integers(0, 1))
   return [
@@ -37,10 +37,11 @@ def _layers(draw, least, most):
       backward=0 if i < frozen else b,
       weight_bytes=w,
       activation_bytes=a,
+      transient_bytes=t,
       output_bytes=o,
       has_backward=i >= frozen,
     )
-    for i, (f, b, w, a, o) in enumerate(numbers)
+    for i, (f, b, w, a, t, o) in enumerate(numbers)
   ]
 
 

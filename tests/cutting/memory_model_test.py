@@ -52,6 +52,16 @@ def test_several_micro_batches_gradients_are_added_to_their_sums(recompute):
   assert alone.of_cell(0, 0, 3).new_gradients == 0
 
 
+@pytest.mark.parametrize('recompute', ['always', 'except_last', 'never'])
+def test_outputs_that_nothing_keeps_are_there_once(recompute):
+  layers = [dataclasses.replace(x, transient_bytes=11) for x in LAYERS]
+  more = CellMemory(layers, [4], recompute).of_cell(0, 0, 3)
+  less = CellMemory(LAYERS, [4], recompute).of_cell(0, 0, 3)
+  assert more.stash == less.stash
+  assert more.activations == less.activations + 33
+  assert more.outputs == 33
+
+
 def test_a_device_runs_one_cell_at_a_time():
   cells = [CellBytes(1, 10, 100), CellBytes(2, 20, 300)]
   assert memory_model.device_bytes(cells, [0, 0]) == (333,)
@@ -70,6 +80,7 @@ def test_floors_are_never_above_what_cells_need():
         f'{i}',
         weight_bytes=rng.randint(0, 9),
         activation_bytes=rng.randint(0, 9),
+        transient_bytes=rng.randint(0, 9),
         output_bytes=rng.randint(0, 9),
         has_backward=i >= num_frozen,
       )

@@ -39,6 +39,7 @@ def _random_layers(rng, num_layers):
       weight_bytes=number(5),
       optimizer_bytes=number(3),
       activation_bytes=number(6),
+      transient_bytes=number(3),
       output_bytes=number(3),
     )
     for i in range(num_layers)
@@ -131,6 +132,7 @@ class _Oracle:
       2 * layer.weight_bytes + layer.optimizer_bytes for layer in cell
     )
     inner = sum(layer.activation_bytes for layer in cell)
+    outputs = sum(layer.transient_bytes for layer in cell)
     given = self.spec.input_bytes
     if start:
       given = self.layers[start - 1].output_bytes
@@ -141,12 +143,12 @@ class _Oracle:
     if self.spec.num_micro_batches > 1:
       gradients = sum(layer.weight_bytes for layer in cell)
     if self.spec.recompute == 'never':
-      return state + (given + inner) * kept, gradients
+      return state + (given + inner) * kept, outputs + gradients
     full = self.handed[k]
     if self.spec.recompute == 'except_last' and kept > 1:
       full = min(full + 1, kept)
     state += full * inner
-    return state + given * kept, inner + gradients
+    return state + given * kept, inner + outputs + gradients
 
   def _taken(self, start, end):
     """The skips that a cell takes from earlier ones."""
@@ -338,6 +340,7 @@ def test_the_fewest_micro_batches_that_divide_the_mini_batch_are_found():
       dataclasses.replace(
         layer,
         activation_bytes=size * layer.activation_bytes,
+        transient_bytes=size * layer.transient_bytes,
         output_bytes=size * layer.output_bytes,
       )
       for layer in layers

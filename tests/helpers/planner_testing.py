@@ -44,6 +44,7 @@ def uneven_workload(num_layers=16):
       forward=2 + i % 3,
       backward=4 + i % 4,
       activation_bytes=300 + 150 * (i * 7 % 5),
+      transient_bytes=100 * (i % 2),
     )
     for i, layer in enumerate(work.layers)
   )

@@ -117,5 +117,6 @@ def _scaled(layer: LayerCost, dim: float, examples: float) -> LayerCost:
     gradient_bytes=round(layer.weight_bytes * squared),
     optimizer_bytes=round(layer.optimizer_bytes * squared),
     activation_bytes=round(layer.activation_bytes * dim * examples),
+    transient_bytes=round(layer.transient_bytes * dim * examples),
     output_bytes=round(layer.output_bytes * dim * examples),
   )

@@ -139,7 +139,8 @@ def _times(
   """Seconds of each layer's forward and backward pass."""
   found = []
   for layer in layers:
-    moved = 2 * layer.activation_bytes + layer.weight_bytes
+    made = layer.activation_bytes + layer.transient_bytes
+    moved = 2 * made + layer.weight_bytes
     moving = moved / device.memory_bandwidth
     forward = max(float(layer.forward) / device.flops, moving)
     backward = max(float(layer.backward) / device.flops, 2 * moving)

@@ -21,6 +21,7 @@ import numpy as np
 from lingvo.core import py_utils
 from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
+from tensorflow.python.ops import control_flow_util
 
 from lingvo_gpipe.engine import graph_walks
 from lingvo_gpipe.training import first_error, logs, non_finite
@@ -42,7 +43,6 @@ _CHECKS = ('CheckNumerics', 'CheckNumericsV2', 'Assert')
 MAX_SKIPPED = 10
 _CONDITIONALS = ('If', 'Case')
 _READS = ('VarHandleOp', 'ReadVariableOp', 'Identity', 'Const')
-_CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 
 
 class NonFiniteLossError(RuntimeError):
@@ -62,7 +62,7 @@ class _Writers:
   def __contains__(self, op):
     if op.type in graph_walks.READS:
       return False
-    if op.type in _CALLS:
+    if op.type in non_finite.CALLS:
       return self._in_function(op.get_attr('f').name)
     return any(
       t.dtype == tf.resource or t.dtype._is_ref_dtype for t in op.inputs
@@ -89,15 +89,6 @@ class _Writers:
     return any(
       arg.type == types_pb2.DT_RESOURCE or arg.is_ref for arg in known.input_arg
     )
-
-
-def _in_loop(op):
-  frame = op._get_control_flow_context()
-  while frame is not None:
-    if frame.IsWhileContext():
-      return True
-    frame = frame.outer_context
-  return False
 
 
 def _gate(train_op, loss, name):
@@ -127,7 +118,7 @@ def _gate(train_op, loss, name):
   # No writer comes before a check, so no circle can come of it.
   for op in writers:
     # An edge into a loop's frame is not allowed; Lingvo makes no such loops.
-    if not _in_loop(op):
+    if not control_flow_util.IsInWhileLoop(op):
       op._add_control_input(fine)
   return checks, due
 
@@ -296,7 +287,7 @@ class _GuardedSession(first_error.Session):
       if self._around_step and self._guard.train_op_of(fetches):
         return self._around_step(run, fetches, *args, **kwargs)
       return run(fetches, *args, **kwargs)
-    except (tf.errors.InvalidArgumentError, tf.errors.CancelledError) as error:
+    except non_finite.CHECK_ERRORS as error:
       if self._guard.train_op_of(fetches) is None:
         raise
       return self._guard.handle(self, fetches, error)
@@ -324,7 +315,7 @@ def _what_can_be_had(session, fetch):
   for tensor in tf.nest.flatten(fetch):
     try:
       values.append(session.run(tensor))
-    except (tf.errors.InvalidArgumentError, tf.errors.CancelledError):
+    except non_finite.CHECK_ERRORS:
       values.append(_nan(tensor))
   return tf.nest.pack_sequence_as(fetch, values)
 

@@ -21,7 +21,9 @@ from tensorflow.python.framework import function_def_to_graph
 from lingvo_gpipe.engine import graph_walks, packing
 from lingvo_gpipe.pipeline import seeds
 
-_CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
+CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
+# What a session raises where a check fails, here or on another device.
+CHECK_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.CancelledError)
 _FINITE, _INFINITE, _NAN = range(3)
 # A forward task, as the engine names it: cell and micro-batch.
 _TASK = re.compile(r'(?:^|/)([^/]+)_F(\d+)/[^/]+$')
@@ -80,7 +82,7 @@ def find(session, tensors, prefix=''):
       break
     tensor = min(before, key=lambda t: (-states[t.ref()], position[t.op]))
   op, name = tensor.op, tensor.op.name.removeprefix(prefix)
-  if op.type in _CALLS:
+  if op.type in CALLS:
     inside = _search_call(session, tensor)
     if inside is not None:
       return dataclasses.replace(inside, ops=(name, *inside.ops))
@@ -223,7 +225,7 @@ def _longest_run(session, fetches):
   while len(values) < trial < limit:
     try:
       values = session.run(fetches[:trial])
-    except (tf.errors.InvalidArgumentError, tf.errors.CancelledError):
+    except CHECK_ERRORS:
       limit = trial
     trial = (len(values) + limit) // 2
   return values

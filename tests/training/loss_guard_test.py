@@ -1,5 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import contextlib
 import types
 
 import declared
@@ -8,8 +9,9 @@ import local_training
 import numpy as np
 import pipeline_testing as pt
 import pytest
+import stand_in_pipeline
 import tiny_pipeline
-from lingvo.core import py_utils
+from lingvo.core import optimizer, py_utils
 
 from lingvo_gpipe.training import loss_guard
 
@@ -63,6 +65,23 @@ def test_a_skipped_step_changes_no_variable(local_run, warnings):
   assert any(np.any(skipped[name] != after[name]) for name in before)
 
 
+@contextlib.contextmanager
+def _guarded(build, policy):
+  """Yields a task that `build` makes, and a session that guards its steps."""
+  with pt.graph(2) as graph:
+    tf.random.set_seed(7)
+    task = build()
+    model = types.SimpleNamespace(
+      tasks=[task], global_step=py_utils.GetOrCreateGlobalStepVar()
+    )
+    initialise = tf.global_variables_initializer()
+    guard = loss_guard.LossGuard(model, policy)
+    config = tf.compat.v1.ConfigProto(device_count={'CPU': 2})
+    with guard.session(None, graph=graph, config=config) as session:
+      session.run(initialise)
+      yield task, session
+
+
 class Table(declared.Layer):
   """Looks up ids, [batch], in a table."""
 
@@ -72,29 +91,109 @@ class Table(declared.Layer):
     return tf.gather(theta.table, ids)
 
 
-def test_tasks_that_read_rows_of_a_variable_do_not_wait_for_the_loss():
+def _build_with_table():
   subs = [Table.Params().Set(name='emb'), *tiny_pipeline.linear('l')]
-  with pt.cluster(2), tf.Graph().as_default() as graph:
-    step = py_utils.GetOrCreateGlobalStepVar()
-    net = tiny_pipeline.with_loss(subs, 1)
-    task = tiny_pipeline.task_params(net).Instantiate()
-    y = tf.constant(tiny_pipeline.inputs())
-    task.FPropDefaultTheta(py_utils.NestedMap(x=tf.range(8) % 5, y=y))
-    task.BProp()
-    initialise = tf.global_variables_initializer()
-    model = types.SimpleNamespace(tasks=[task], global_step=step)
-    guard = loss_guard.LossGuard(model, 'stop')
-    config = tf.compat.v1.ConfigProto(device_count={'CPU': 2})
-    calls = [op for op in graph.get_operations() if 'Partitioned' in op.type]
+  net = tiny_pipeline.with_loss(subs, 1)
+  task = tiny_pipeline.task_params(net).Instantiate()
+  y = tf.constant(tiny_pipeline.inputs())
+  task.FPropDefaultTheta(py_utils.NestedMap(x=tf.range(8) % 5, y=y))
+  task.BProp()
+  return task
+
+
+def test_tasks_that_read_rows_of_a_variable_do_not_wait_for_the_loss():
+  with _guarded(_build_with_table, 'stop') as (task, session):
+    operations = session.graph.get_operations()
+    calls = [op for op in operations if 'Partitioned' in op.type]
     waiting = [
       op.name
       for op in calls
       if any('check_loss' in before.name for before in op.control_inputs)
     ]
     assert calls and not waiting
-    with guard.session(None, graph=graph, config=config) as session:
-      session.run(initialise)
-      table = task.vars.net.d0.emb.table
-      before = session.run(table)
-      session.run([task.train_op])
-      assert np.all(session.run(table) != before)
+    table = task.vars.net.d0.emb.table
+    before = session.run(table)
+    session.run([task.train_op])
+    assert np.all(session.run(table) != before)
+
+
+# -- What is due at a skipped step.
+
+
+class Copying(tiny_pipeline.Linear):
+  """Copies its weights every third step, from the third on."""
+
+  WEIGHTS = {'target': [tiny_pipeline.WIDTH, tiny_pipeline.WIDTH]}
+  FROZEN = ('target',)
+
+  def PostTrainingStepUpdate(self):
+    return tf.cond(
+      tf.equal(py_utils.GetGlobalStep() % 3, 2),
+      lambda: tf.group(self.vars.target.assign(self.vars.w.read_value())),
+      tf.no_op,
+    )
+
+
+def _training(inner, steps_to_apply):
+  """A task whose loss is NaN once, and a session that skips the step."""
+  nan_once = stand_in_pipeline.Log.Params().Set(name='nan', step=2)
+  subs = [Copying.Params().Set(name='l'), nan_once]
+  accumulator = optimizer.Accumulator.Params().Set(
+    accum_steps=steps_to_apply, optimizer_tpl=inner
+  )
+  return _guarded(
+    lambda: tiny_pipeline.build_training(
+      tiny_pipeline.with_loss(subs), optimizer=accumulator
+    ),
+    'skip',
+  )
+
+
+def _run(task, session, steps):
+  for _ in range(steps):
+    session.run([task.train_op])
+
+
+def test_an_accumulator_is_applied_at_a_skipped_step_without_its_batch():
+  with _training(optimizer.SGD.Params(), 3) as (task, session):
+    [(variable, gradient)] = task.learners[0].GetVarGrads().Flatten()
+    weights, gradients = [], []
+    for _ in range(2):
+      weight, d_weight = session.run([variable, gradient])
+      weights.append(weight)
+      gradients.append(d_weight)
+      _run(task, session, 3)
+    weights.append(session.run(variable))
+    [sums] = session.run(
+      [v for v in tf.global_variables() if 'grad_accumulator' in v.name]
+    )
+  np.testing.assert_allclose(
+    weights[1], weights[0] - 0.1 * gradients[0] * 2 / 3, rtol=1e-5
+  )
+  np.testing.assert_allclose(weights[2], weights[1] - 0.1 * gradients[1], 1e-5)
+  np.testing.assert_array_equal(sums, 0)
+
+
+def _skip(steps_to_apply):
+  """Names of the variables that a skipped step changes; all values after it."""
+  with _training(optimizer.Adam.Params(), steps_to_apply) as (task, session):
+    variables = {v.op.name: v for v in tf.global_variables()}
+    _run(task, session, 2)
+    before = session.run(variables)
+    _run(task, session, 1)
+    after = session.run(variables)
+  return {n for n in before if np.any(before[n] != after[n])}, after
+
+
+def test_slots_and_what_a_layer_does_at_given_steps_are_due_too():
+  changed, after = _skip(3)
+  assert 'task/net/l/w/var/Adam' in changed
+  np.testing.assert_array_equal(
+    after['task/net/l/target/var'], after['task/net/l/w/var']
+  )
+  assert after['global_step'] == 3
+
+
+def test_nothing_but_the_step_moves_at_a_skipped_step_at_which_nothing_is_due():
+  changed, _ = _skip(4)
+  assert {n for n in changed if '/target/' not in n} == {'global_step'}

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trainer's mistakes of the user: one line, exit status 2, nothing lost."""
 
-import socket
-
 import lingvo.compat as tf
 import local_training
 import pytest
@@ -47,6 +45,10 @@ def test_a_model_that_there_is_not_with_the_nearest_names(refusal, tmp_path):
   assert not (tmp_path / 'new').exists()
 
 
+# A model that lacks what is asked for.
+_PLAIN = '--model=stand_in_model.TwoDevices'
+
+
 @pytest.mark.parametrize(
   ('args', 'said'),
   [
@@ -73,23 +75,33 @@ def test_a_model_that_there_is_not_with_the_nearest_names(refusal, tmp_path):
       ['--mode=inspect_params', '--inspect_params_dataset_name=Tset'],
       'no such dataset. Nearest: Test.',
     ),
+    (
+      [_PLAIN, '--job=decoder_Test'],
+      'task TwoDeviceTask decodes nothing, its CreateDecoderMetrics() has no '
+      'metrics. To evaluate it: --job=evaler_...',
+    ),
+    (
+      [_PLAIN, '--mode=write_inference_graph'],
+      'nothing is written, the model has no inference graph',
+    ),
+    (['--logdir=/dev/null/x'], 'x: Not a directory; name a directory that can'),
+    (['--use_eager'], 'leave it out; this trainer runs graphs'),
+    pytest.param(
+      ['--worker_split_size=2', '--run_locally=gpu'],
+      '2 GPU(s) are requested, but TensorFlow finds 0',
+      marks=pytest.mark.skipif(
+        bool(tf.config.list_physical_devices('GPU')), reason='there are GPUs'
+      ),
+    ),
   ],
 )
-def test_a_mode_job_dataset_or_param_that_there_is_not(
+def test_what_there_is_not_or_does_not_serve(
   refusal, local, tmp_path, args, said
 ):
   err = refusal(*local, *args)
   assert said in err
   assert args[-1].partition('=')[0] in err
   assert not list((tmp_path / 'train').glob('ckpt*'))
-
-
-def test_what_has_no_decoder_or_inference_graph(refusal, local):
-  start = ['--model=stand_in_model.TwoDevices', *local[1:]]
-  err = refusal(*start, '--job=decoder_Test')
-  assert 'TwoDeviceTask decodes nothing' in err and 'evaler_' in err
-  err = refusal(*start, '--mode=write_inference_graph')
-  assert 'nothing is written, the model has no inference graph' in err
 
 
 def test_a_directory_of_another_model(refusal, local, tmp_path):
@@ -102,24 +114,6 @@ def test_a_directory_of_another_model(refusal, local, tmp_path):
   err = refusal(*local)
   assert f'--logdir={tmp_path} has checkpoints of a.Model, not of ' in err
   assert _files(tmp_path) == before
-
-
-def test_a_directory_that_cannot_be_written(refusal):
-  err = refusal(MODEL, '--logdir=/dev/null/x', '--run_locally=cpu')
-  assert '--logdir=/dev/null/x: ' in err and 'can be written' in err
-
-
-def test_a_port_in_use(refusal, tmp_path):
-  with socket.create_server(('127.0.0.1', 0)) as taken:
-    address = f'127.0.0.1:{taken.getsockname()[1]}'
-    err = refusal(
-      MODEL,
-      f'--logdir={tmp_path}',
-      f'--cluster_spec=worker={address}',
-      '--job=worker',
-    )
-  assert f'worker 0 cannot have {address} (Address already in use)' in err
-  assert 'choose a port that is free' in err
 
 
 CELLS = '--model_params_override=task.pipeline.num_partitions:'
@@ -157,23 +151,6 @@ def test_a_pipeline_larger_than_all_workers_waits_for_none(refusal, tmp_path):
     '--worker_split_size=3',
   )
   assert '--worker_split_size=3: there are 1 worker(s) with 1 device(s)' in err
-
-
-@pytest.mark.skipif(
-  bool(tf.config.list_physical_devices('GPU')), reason='there are GPUs'
-)
-def test_gpus_that_there_are_not(refusal, tmp_path):
-  err = refusal(
-    MODEL, f'--logdir={tmp_path}', '--run_locally=gpu', '--worker_split_size=2'
-  )
-  assert (
-    '--run_locally=gpu: 2 GPU(s) are requested, but TensorFlow finds 0' in err
-  )
-
-
-def test_eager_mode(refusal, local):
-  err = refusal(*local, '--use_eager')
-  assert '--use_eager: leave it out; this trainer runs graphs' in err
 
 
 def test_a_tpu_that_there_is_not(refusal, tmp_path, monkeypatch):

@@ -74,7 +74,11 @@ def test_an_open_port_is_a_warning_unless_the_network_is_private(
 def test_a_port_is_not_shared_with_another_server():
   server = tf.distribute.Server({'worker': ['127.0.0.1:0']}, 'worker', 0)
   address = server.target.removeprefix('grpc://')
-  with pytest.raises(user_error.UserError, match='in use'):
+  with pytest.raises(
+    user_error.UserError,
+    match=rf'worker 0 cannot have {address} \(Address already in use\); choose '
+    'a port that is free',
+  ):
     distributed.start_server({'worker': [address]}, 'worker', 0, 1, 0)
 
 

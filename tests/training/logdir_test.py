@@ -18,14 +18,6 @@ sys.stdin.read()
 """
 
 
-def _with_checkpoint(directory, model='a.Model'):
-  with logdir.training(str(directory), model):
-    pass
-  train = directory / 'train'
-  (train / 'checkpoint').write_text('model_checkpoint_path: "ckpt-00000001"')
-  return {p: p.read_bytes() for p in train.iterdir()}
-
-
 def test_a_directory_is_made_and_its_path_is_absolute(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert logdir.prepare('a/b') == str(tmp_path / 'a' / 'b')
@@ -36,12 +28,6 @@ def test_without_a_name_it_is_a_temporary_one():
   path = logdir.prepare('')
   assert os.path.isdir(path)
   os.rmdir(path)
-
-
-def test_the_same_model_goes_on(tmp_path):
-  _with_checkpoint(tmp_path)
-  with logdir.training(str(tmp_path), 'a.Model'):
-    pass
 
 
 def test_without_a_checkpoint_another_model_may_have_it(tmp_path):

@@ -41,26 +41,22 @@ def _map_user(uid: int, gid: int) -> None:
   (own / 'gid_map').write_text(f'{gid} {gid} 1')
 
 
-def _loopback_up() -> None:
+def _interface(call: int, name: str, flags: int = 0) -> int:
+  """Reads or sets the flags of a network interface; returns them."""
+  request = struct.pack('16sH14x', name.encode(), flags)
   with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-    request = struct.pack('16sH14x', b'lo', 0)
-    answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, request)
-    (flags,) = struct.unpack_from('H', answer, 16)
-    fcntl.ioctl(
-      sock, _SIOCSIFFLAGS, struct.pack('16sH14x', b'lo', flags | _IFF_UP)
-    )
+    answer = fcntl.ioctl(sock, call, request)
+  return int(struct.unpack_from('H', answer, 16)[0])
 
 
 def is_private() -> bool:
   """Whether this process's network has no interface but loopback."""
-  with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-    for _, name in socket.if_nameindex():
-      request = struct.pack('16sH14x', name.encode(), 0)
-      answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, request)
-      (flags,) = struct.unpack_from('H', answer, 16)
-      if flags & _IFF_UP and not flags & _IFF_LOOPBACK:
-        return False
-  return True
+  all_flags = [
+    _interface(_SIOCGIFFLAGS, name) for _, name in socket.if_nameindex()
+  ]
+  return all(
+    flags & _IFF_LOOPBACK or not flags & _IFF_UP for flags in all_flags
+  )
 
 
 def enter() -> None:
@@ -79,4 +75,5 @@ def enter() -> None:
     # Not as root: a user namespace gives the right to.
     _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
     _map_user(uid, gid)
-  _loopback_up()
+  flags = _interface(_SIOCGIFFLAGS, 'lo')
+  _interface(_SIOCSIFFLAGS, 'lo', flags | _IFF_UP)

@@ -21,8 +21,6 @@ import os
 import re
 
 import lingvo.compat as tf
-from google.protobuf import text_format
-from tensorflow.python.training import checkpoint_state_pb2
 
 _STATE = 'checkpoint'
 # What reading a damaged or missing file raises, from Python and from a session.
@@ -51,10 +49,12 @@ def newest_first(directory):
 
   If the file `checkpoint` can't be read, they are those with an index file.
   """
-  state_file = os.path.join(directory, _STATE)
-  if not tf.io.gfile.exists(state_file):
+  if not tf.io.gfile.exists(os.path.join(directory, _STATE)):
     return []
-  state = _read_state(state_file)
+  try:
+    state = tf.train.get_checkpoint_state(directory)
+  except ValueError:  # It names none, or is no text.
+    state = None
   if state is None:
     names = [
       name.removesuffix('.index')
@@ -68,17 +68,6 @@ def newest_first(directory):
   names = [name for name in names if re.search(r'-\d+$', name)]
   names.sort(key=step_of, reverse=True)
   return [os.path.join(directory, name) for name in names]
-
-
-def _read_state(state_file):
-  """The file `checkpoint`; None if it is damaged."""
-  state = checkpoint_state_pb2.CheckpointState()
-  try:
-    with tf.io.gfile.GFile(state_file) as file:
-      text_format.Parse(file.read(), state)
-  except (tf.errors.OpError, ValueError, text_format.ParseError):
-    return None
-  return state if state.model_checkpoint_path else None
 
 
 def shapes(path):
@@ -95,17 +84,14 @@ def keep_only(directory, paths):
 
   The files of others stay; a later checkpoint of that step replaces them.
   """
-  state = checkpoint_state_pb2.CheckpointState(
-    model_checkpoint_path=paths[-1], all_model_checkpoint_paths=paths
-  )
   times = [tf.io.gfile.stat(path + '.index').mtime_nsec / 1e9 for path in paths]
-  state.all_model_checkpoint_timestamps.extend(times)
-  state.last_preserved_timestamp = times[-1]
-  state_file = os.path.join(directory, _STATE)
-  temporary = f'{state_file}.{os.getpid()}'
-  with tf.io.gfile.GFile(temporary, 'w') as file:
-    file.write(text_format.MessageToString(state))
-  tf.io.gfile.rename(temporary, state_file, overwrite=True)
+  tf.tf1.train.update_checkpoint_state(
+    directory,
+    paths[-1],
+    paths,
+    all_model_checkpoint_timestamps=times,
+    last_preserved_timestamp=times[-1],
+  )
 
 
 def remove_unfinished(directory):

@@ -93,30 +93,22 @@ def start_server(spec, job, task, num_cpus, num_gpus):
   config.allow_soft_placement = True
   address = spec[job][task]
   try:
-    _check_port(int(address.rpartition(':')[2]))
+    # TensorFlow's server would share the port with another without a word.
+    socket.create_server(('', int(address.rpartition(':')[2]))).close()
     server = tf.distribute.Server(
       tf.train.ClusterSpec(spec), job_name=job, task_index=task, config=config
     )
   except (OSError, tf.errors.OpError) as error:
-    reason = getattr(error, 'strerror', None) or str(error).strip()
+    reason = str(error).strip()
+    if isinstance(error, OSError):
+      # Without the address that Python adds, which nobody has asked for.
+      reason = os.strerror(error.errno)
     raise user_error.UserError(
       f'--cluster_spec: {job} {task} cannot have {address} ({reason}); choose '
       'a port that is free.'
     ) from error
   warn_of_open_port(server.target)
   return server
-
-
-def _check_port(port):
-  """Raises OSError if another process listens on `port`.
-
-  TensorFlow's server would share it with another server without a word.
-  """
-  try:
-    socket.create_server(('', port)).close()
-  except OSError as error:
-    # Python's text names an address that nobody has asked for.
-    raise OSError(error.errno, os.strerror(error.errno)) from error
 
 
 def warn_of_open_port(target):

@@ -31,7 +31,7 @@ _JOBS = (
   'host_driven_executor_tpu',
 )
 _OF_A_DATASET = re.compile(
-  r'(?:evaler_once_([^_@]+)@\d+|(?:evaler|decoder)_(.+))'
+  r'evaler_once_([^_@]+)@\d+|(?!evaler_once_)(?:evaler|decoder)_(.+)'
 )
 
 
@@ -43,9 +43,7 @@ def nearest(wrong, names):
 def dataset_of(job):
   """The dataset that a job such as 'evaler_Test' evaluates; '' if none."""
   match = _OF_A_DATASET.fullmatch(job)
-  if not match or (job.startswith('evaler_once_') and not match[1]):
-    return ''
-  return match[1] or match[2]
+  return (match[1] or match[2]) if match else ''
 
 
 def check_mode(mode):

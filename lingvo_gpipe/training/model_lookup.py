@@ -38,13 +38,13 @@ def _import_if_there(module):
 
 
 def _all_modules():
+  """The modules of all packages, of those with the same name the first."""
   modules = {}
-  for name in reversed(PACKAGES):
-    if _import_if_there(name):
-      path = importlib.import_module(name).__path__
-      for module in pkgutil.walk_packages(path, f'{name}.'):
-        if not module.ispkg:
-          modules[module.name.removeprefix(f'{name}.')] = module.name
+  for package in filter(_import_if_there, PACKAGES):
+    path = sys.modules[package].__path__
+    for module in pkgutil.walk_packages(path, f'{package}.'):
+      if not module.ispkg:
+        modules.setdefault(module.name.removeprefix(package), module.name)
   return sorted(modules.values())
 
 

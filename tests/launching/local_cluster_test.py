@@ -22,9 +22,9 @@ def _flag(argv, name):
 
 
 class _Roles:
-  """What each process does: a function by name, else it sleeps for ever.
+  """What each process does, by name; one without a role sleeps for ever.
 
-  A function gets the number of times that its process has been started.
+  A role is a function, or a list of them: for the first start, the second, ...
   """
 
   def __init__(self, directory, **roles):
@@ -38,56 +38,34 @@ class _Roles:
       count = starts.tell()
     (self.directory / f'{name}.flags').write_text('\n'.join(argv))
     os.write(1, f'says {name}\n'.encode())  # Past what pytest captures.
-    return self.roles.get(name, _sleep)(count)
+    role = self.roles.get(name, _sleep)
+    return role[count - 1]() if isinstance(role, list) else role()
 
-  def starts(self, name):
-    path = self.directory / f'{name}.starts'
-    return path.stat().st_size if path.exists() else 0
-
-
-def _sleep(count):
-  del count
-  time.sleep(60)
-  return 0
+  def starts(self, *names):
+    paths = [self.directory / f'{name}.starts' for name in names]
+    return [path.stat().st_size if path.exists() else 0 for path in paths]
 
 
 def _after(seconds, status=0):
-  def role(count):
-    del count
+  def role():
     time.sleep(seconds)
     return status
 
   return role
 
 
-def _when_started_twice(path):
-  """Ends well once the process whose starts are in `path` has had two."""
+_sleep = _after(60)
 
-  def role(count):
-    del count
-    for _ in range(600):
-      if path.exists() and path.stat().st_size >= 2:
-        return 0
-      time.sleep(0.05)
-    return 1
+
+def _signal_self(number):
+  def role():
+    time.sleep(0.3)
+    os.kill(os.getpid(), number)
 
   return role
 
 
-def _first_time(role, later=_sleep):
-  return lambda count: role(count) if count == 1 else later(count)
-
-
-def _kill_self(count):
-  del count
-  time.sleep(0.3)
-  os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _stop_self(count):
-  del count
-  time.sleep(0.3)
-  os.kill(os.getpid(), signal.SIGSTOP)
+_kill_self = _signal_self(signal.SIGKILL)
 
 
 def _run(roles, **settings):
@@ -129,13 +107,13 @@ def test_ends_with_the_trainer_and_leaves_no_process(tmp_path):
 
 
 def test_the_trainer_knows_the_workers_processes(tmp_path):
-  def worker(count):
+  def worker():
     (tmp_path / 'pid').write_text(str(os.getpid()))
-    return _sleep(count)
+    return _sleep()
 
-  def trainer(count):
+  def trainer():
     (tmp_path / 'pids').write_text(os.environ[local_cluster.WORKER_PIDS])
-    return _after(0.3)(count)
+    return _after(0.3)()
 
   _run(_Roles(tmp_path, trainer=trainer, worker_1=worker))
   pids = (tmp_path / 'pids').read_text().split()
@@ -148,13 +126,8 @@ def test_all_agree_on_a_cluster_on_loopback_ports(tmp_path):
   flags = {
     path.stem: path.read_text().split('\n') for path in tmp_path.glob('*.flags')
   }
-  assert set(flags) == {
-    'worker_0',
-    'worker_1',
-    'worker_2',
-    'trainer',
-    'controller',
-  }
+  workers = {f'worker_{k}' for k in range(3)}
+  assert set(flags) == {*workers, 'trainer', 'controller'}
   (spec,) = {_flag(argv, 'cluster_spec') for argv in flags.values()}
   addresses = re.findall(r'127\.0\.0\.1:\d+', spec)
   assert len(addresses) == len(set(addresses)) == 5
@@ -169,46 +142,37 @@ def test_all_agree_on_a_cluster_on_loopback_ports(tmp_path):
   [
     (_kill_self, 30.0, 'worker 1 was killed by SIGKILL; all start again'),
     (_after(0.3, 7), 30.0, 'worker 1 ended with status 7; all start again'),
-    (_stop_self, 2.5, 'worker 1 hangs'),
+    (_signal_self(signal.SIGSTOP), 2.5, 'worker 1 hangs'),
   ],
 )
 def test_a_worker_that_is_lost_is_named_and_all_start_again(
   tmp_path, role, hang_seconds, message
 ):
   roles = _Roles(
-    tmp_path,
-    worker_1=_first_time(role),
-    trainer=_first_time(_sleep, later=_after(0.3)),
+    tmp_path, worker_1=[role, _sleep], trainer=[_sleep, _after(0.3)]
   )
   status, said = _run(roles, hang_seconds=hang_seconds)
   assert status == 0
   assert message in said
-  assert [roles.starts(n) for n in ('worker_0', 'worker_1', 'trainer')] == [
-    2,
-    2,
-    2,
-  ]
+  assert roles.starts('worker_0', 'worker_1', 'trainer') == [2, 2, 2]
 
 
 def test_a_trainer_that_lost_a_worker_starts_again_with_all(tmp_path):
-  roles = _Roles(
-    tmp_path, trainer=_first_time(_after(0.2, 3), later=_after(0.2))
-  )
+  roles = _Roles(tmp_path, trainer=[_after(0.2, 3), _after(0.2)])
   status, _ = _run(roles)
   assert status == 0
-  assert roles.starts('worker_0') == 2
+  assert roles.starts('worker_0') == [2]
 
 
 def test_a_mistake_of_the_user_is_not_tried_again(tmp_path):
   roles = _Roles(tmp_path, trainer=_after(0.2, 2))
   status, _ = _run(roles)
   assert status == 2
-  assert roles.starts('trainer') == 1
+  assert roles.starts('trainer') == [1]
 
 
 def test_nor_is_one_that_a_worker_finds_which_is_said(tmp_path):
-  def refuse(count):
-    del count
+  def refuse():
     os.write(2, b'loading\nworker: --flag=x: no.\n')
     return 2
 
@@ -222,27 +186,32 @@ def test_nor_is_one_that_a_worker_finds_which_is_said(tmp_path):
   )
   assert status == 2
   assert 'worker 1 ended' not in said
-  assert [roles.starts(n) for n in ('worker_0', 'trainer')] == [2, 2]
+  assert roles.starts('worker_0', 'trainer') == [2, 2]
 
 
 def test_gives_up_after_so_many_restarts(tmp_path):
   roles = _Roles(tmp_path, worker_0=_kill_self)
   status, said = _run(roles, max_restarts=1)
   assert status == 1
-  assert roles.starts('worker_0') == 2
+  assert roles.starts('worker_0') == [2]
   assert 'given up after 1 restart(s)' in said
 
 
 def test_evaluation_ends_by_itself_and_starts_again_alone(tmp_path):
+  def trainer():
+    for _ in range(600):
+      if roles.starts('evaler_Test') == [2]:
+        return 0
+      time.sleep(0.05)
+    return 1
+
   roles = _Roles(
-    tmp_path,
-    trainer=_when_started_twice(tmp_path / 'evaler_Test.starts'),
-    evaler_Test=_first_time(_kill_self, later=_after(0.5)),
+    tmp_path, trainer=trainer, evaler_Test=[_kill_self, _after(0.5)]
   )
   status, said = _run(roles, evaluation_jobs=('evaler_Test',))
   assert status == 0
   assert 'evaler_Test was killed by SIGKILL; it starts again' in said
-  assert [roles.starts(n) for n in ('evaler_Test', 'trainer')] == [2, 1]
+  assert roles.starts('evaler_Test', 'trainer') == [2, 1]
 
 
 def test_evaluation_that_fails_by_itself_is_left_out(tmp_path):
@@ -250,4 +219,4 @@ def test_evaluation_that_fails_by_itself_is_left_out(tmp_path):
   status, said = _run(roles, evaluation_jobs=('evaler_Test',))
   assert status == 0
   assert 'evaler_Test ended with status 2; continuing without it' in said
-  assert roles.starts('evaler_Test') == 1
+  assert roles.starts('evaler_Test') == [1]

@@ -18,13 +18,8 @@ _WINDOW = 12
 _END = tokenizers.END
 
 
-def _next(ids):
-  """A language in which a number is followed by the next higher one."""
-  return ids[-1] + 1
-
-
 class _Passes:
-  """Stands in for a model; keeps what it was asked."""
+  """Stands in for a model, that of counting; keeps what it was asked."""
 
   def __init__(self, end_at=()):
     self.calls = []
@@ -38,37 +33,33 @@ class _Passes:
     for i, row in enumerate(prompts):
       row = list(row[: lengths[i]])
       while len(row) < limit and row[-1] != _END:
-        token = _next(row)
+        token = row[-1] + 1
         row.append(_END if token in self._end_at else token)
       ids[i, : len(row)] = row
       ends[i] = len(row)
     return ids, ends
 
 
-def test_one_window_takes_one_pass():
-  passes = _Passes()
-  rows = text_generator.extend([[5, 6]], 7, _WINDOW, 0, passes)
-  assert rows == [list(range(5, 14))]
-  assert [call[:2] for call in passes.calls] == [([[5, 6]], 9)]
-
-
-def test_longer_texts_go_on_from_the_later_half_of_the_window():
-  passes = _Passes()
-  rows = text_generator.extend([[5, 6]], 20, _WINDOW, 0, passes)
-  assert rows == [list(range(5, 27))]
-  assert [call[:2] for call in passes.calls] == [
-    ([[5, 6]], 12),
-    ([list(range(11, 17))], 12),
-    ([list(range(17, 23))], 10),
+@pytest.mark.parametrize(
+  ('prompt', 'num_tokens', 'passes'),
+  [
+    (range(5, 7), 7, [(range(5, 7), 9)]),
+    (range(10, 40), 3, [(range(34, 40), 9)]),
+    # On from the later half of the window.
+    (
+      range(5, 7),
+      20,
+      [(range(5, 7), 12), (range(11, 17), 12), (range(17, 23), 10)],
+    ),
+  ],
+)
+def test_a_pass_sees_what_a_window_has_room_for(prompt, num_tokens, passes):
+  model = _Passes()
+  rows = text_generator.extend([prompt], num_tokens, _WINDOW, 0, model)
+  assert rows == [list(range(prompt.start, prompt.stop + num_tokens))]
+  assert [call[:2] for call in model.calls] == [
+    ([list(seen)], limit) for seen, limit in passes
   ]
-
-
-def test_a_prompt_may_be_longer_than_the_window():
-  passes = _Passes()
-  prompt = list(range(10, 40))
-  rows = text_generator.extend([prompt], 3, _WINDOW, 0, passes)
-  assert rows == [list(range(10, 43))]
-  assert [call[:2] for call in passes.calls] == [([list(range(34, 40))], 9)]
 
 
 def test_a_row_ends_at_its_end_mark():

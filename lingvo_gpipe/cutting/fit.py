@@ -19,6 +19,9 @@ where cells can end:
 A longer cell from the same start never takes less time. And of two starts with
 the same input, the later one reaches at least as far.
 
+Where devices have several cells the cut is sought first, for what was kept
+last: nothing at first; and so on until nothing changes.
+
 Of what is found so and the cuts by policies for all layers, the one with the
 shortest step is taken.
 """
@@ -46,6 +49,9 @@ from lingvo_gpipe.cutting.memory_model import (
   peak_stash,
 )
 from lingvo_gpipe.cutting.skips import IntArray
+
+# How often devices with several cells are cut anew.
+_MOST_ROUNDS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,16 +96,16 @@ def fit(
       'each a name of its own.'
     )
   cells = _Cells(layers, spec)
-  shared = spec.cells_per_device > 1
-  positions: Sequence[int] | None
   if splits is not None:
-    positions, is_proven = (0, *splits, len(layers)), not shared
-  elif shared:
-    always = dataclasses.replace(spec, recompute='always')
-    positions = cut_search.spec_cut(layers, always).positions
-    is_proven = False
+    choices = [cells.choice((0, *splits, len(layers)))]
+  elif spec.cells_per_device > 1:
+    choices = _on_shared_devices(layers, spec, cells)
   else:
-    positions, is_proven = _best_positions(cells), not spec.skips
+    positions = _best_positions(cells)
+    is_proven = not spec.skips
+    choices = [Fit(None, is_proven=is_proven)]
+    if positions is not None:
+      choices = [cells.choice(positions, is_proven)]
   # Neither stands for a choice of layers: 'except_last' keeps all of one
   # micro-batch, and 'never' does not run layers again that nothing trains.
   others = [
@@ -107,20 +113,30 @@ def fit(
     for policy in ('except_last', 'never')
     if (other := _by_policy(layers, spec, splits, policy)) is not None
   ]
-  if positions is None:
-    return _quickest(layers, spec, [Fit(None, is_proven=is_proven), *others])
-  kept = cells.shared(positions) if shared else cells.all_kept(positions)
-  chosen = Fit(
-    tuple(positions[1:-1]),
-    frozenset(layers[i].name for i in kept),
-    is_proven=is_proven and not cells.is_thinned,
-  )
-  return _quickest(layers, spec, [chosen, *others])
+  return _quickest(layers, spec, [*choices, *others])
 
 
 def apply(spec: PipelineSpec, choice: Fit) -> PipelineSpec:
   """The spec, with the choice in place of FIT."""
   return dataclasses.replace(spec, recompute=choice.recompute, kept=choice.kept)
+
+
+def _on_shared_devices(
+  layers: Sequence[LayerCost], spec: PipelineSpec, cells: '_Cells'
+) -> list[Fit]:
+  """Cuts for devices with several cells; see above."""
+  choices: list[Fit] = []
+  own = dataclasses.replace(spec, recompute='always')
+  for _ in range(_MOST_ROUNDS):
+    positions = cut_search.spec_cut(layers, own).positions
+    if positions is None:
+      break
+    choice = cells.choice(positions)
+    if choice in choices:
+      break
+    choices.append(choice)
+    own = dataclasses.replace(own, kept=choice.kept)
+  return choices or [Fit(None)]
 
 
 def _quickest(
@@ -175,6 +191,8 @@ class _Cells:
   def __init__(self, layers: Sequence[LayerCost], spec: PipelineSpec):
     assert spec.device_memory is not None
     self._limit = spec.device_memory
+    self._names = [layer.name for layer in layers]
+    self._is_shared = spec.cells_per_device > 1
     self.num_cells, self.num_layers = spec.num_cells, len(layers)
     self._cell_devices = spec.cell_devices
     self._memory = cell_memory(layers, spec)
@@ -254,7 +272,19 @@ class _Cells:
     time = self.time(cell, start, end)
     return time is not None and time <= most
 
-  def all_kept(self, positions: Sequence[int]) -> list[int]:
+  def choice(self, positions: Sequence[int], is_proven: bool = True) -> Fit:
+    """What to keep in a cut.
+
+    Args:
+      positions: Where cells begin and the last ends.
+      is_proven: Whether no cut is better.
+    """
+    choose = self._shared if self._is_shared else self._all_kept
+    kept = frozenset(self._names[i] for i in choose(positions))
+    is_proven = is_proven and not (self._is_shared or self.is_thinned)
+    return Fit(tuple(positions[1:-1]), kept, is_proven=is_proven)
+
+  def _all_kept(self, positions: Sequence[int]) -> list[int]:
     """The layers to keep, each device having one cell."""
     kept = []
     for k in range(self.num_cells):
@@ -267,7 +297,7 @@ class _Cells:
         ]
     return kept
 
-  def shared(self, positions: Sequence[int]) -> list[int]:
+  def _shared(self, positions: Sequence[int]) -> list[int]:
     """The same for devices with several cells.
 
     The room that a device gains where the largest of its cells has less to

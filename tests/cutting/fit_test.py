@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import kept_layers, step_time
+from lingvo_gpipe.cutting import fit, kept_layers, step_time
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import (
   PartitionError,
@@ -150,6 +150,27 @@ def test_on_shared_devices_what_is_kept_fits_and_saves_time(problem, schedule):
   assert max(found.device_memory) <= spec.device_memory
   assert _step_time(found) <= _best_policy(layers, spec)
   assert not found.is_proven
+
+
+def test_on_shared_devices_another_cut_is_sought_for_what_is_kept(monkeypatch):
+  layers = [
+    LayerCost(
+      f'l{i}', forward=1 + i % 7, backward=1, activation_bytes=1 + 3 * i % 5
+    )
+    for i in range(9)
+  ]
+  spec = PipelineSpec(
+    2,
+    cells_per_device=2,
+    num_micro_batches=4,
+    schedule='zb_v',
+    recompute=schedules.FIT,
+    device_memory=20,
+  )
+  found = partition(layers, spec)
+  assert max(found.device_memory) <= 20
+  monkeypatch.setattr(fit, '_MOST_ROUNDS', 1)
+  assert _step_time(found) < 0.9 * _step_time(partition(layers, spec))
 
 
 def test_a_given_cut_is_kept_as_much_as_fits():

@@ -142,47 +142,42 @@ class _Cells:
 
   def __init__(self, pipeline: base_layer.BaseLayer, theta: Any):
     theta = tied_weights.tie(pipeline, theta, pipeline.device_of)
-    self.devices = pipeline.cell_devices
+    devices = pipeline.cell_devices
+    self.last_device = devices[-1]
     self._layers = [
-      list(_layers(cell, theta[cell.params.name])) for cell in pipeline.cells
+      (layer, of_layer, device)
+      for cell, device in zip(pipeline.cells, devices, strict=True)
+      for layer, of_layer in _layers(cell, theta[cell.params.name])
     ]
-    for layers in self._layers:
-      for layer, _ in layers:
-        if not hasattr(layer, 'ExtendStep'):
-          raise ValueError(
-            f'Layer {layer.path} ({type(layer).__name__}) has no ZeroState and '
-            'ExtendStep, which generation needs; see models.transformer_layers.'
-          )
-
-  def zero_state(self, batch: int, max_length: int) -> list[list[Any]]:
-    """The state of each layer of each cell, on the cell's device."""
-    states = []
-    for layers, device in zip(self._layers, self.devices, strict=True):
-      with on_device(device):
-        states.append(
-          [layer.ZeroState(batch, max_length) for layer, _ in layers]
+    for layer, _, _ in self._layers:
+      if not hasattr(layer, 'ExtendStep'):
+        raise ValueError(
+          f'Layer {layer.path} ({type(layer).__name__}) has no ZeroState and '
+          'ExtendStep, which generation needs; see models.transformer_layers.'
         )
+
+  def zero_state(self, batch: int, max_length: int) -> list[Any]:
+    """The state of each layer, on its cell's device."""
+    states = []
+    for layer, _, device in self._layers:
+      with on_device(device):
+        states.append(layer.ZeroState(batch, max_length))
     return states
 
   def step(
-    self, ids: tf.Tensor, states: list[list[Any]], time: tf.Tensor
-  ) -> tuple[tf.Tensor, list[list[Any]]]:
+    self, ids: tf.Tensor, states: list[Any], time: tf.Tensor
+  ) -> tuple[tf.Tensor, list[Any]]:
     """Runs the tokens `ids`, [batch, new], at places `time` and on.
 
     Returns:
       Logits of the token after them, [batch, vocab_size], and new states.
     """
     x, after = ids, []
-    for k, device in enumerate(self.devices):
+    for (layer, theta, device), state in zip(self._layers, states, strict=True):
       with on_device(device):
-        row = []
-        for (layer, theta), state in zip(
-          self._layers[k], states[k], strict=True
-        ):
-          x, state = layer.ExtendStep(theta, x, state, time)
-          row.append(state)
-        after.append(row)
-    with on_device(self.devices[-1]):
+        x, state = layer.ExtendStep(theta, x, state, time)
+        after.append(state)
+    with on_device(self.last_device):
       return x[:, -1], after
 
 
@@ -211,7 +206,7 @@ class _Rows:
   @property
   def _device(self) -> str:
     """Where tokens are chosen."""
-    return self.cells.devices[-1]
+    return self.cells.last_device
 
   def run(
     self, prompts: tf.Tensor, given: tf.Tensor, limit: tf.Tensor | None

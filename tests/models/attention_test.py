@@ -12,11 +12,10 @@ from lingvo_gpipe.models import attention
 _BATCH, _TIME, _DIM, _HEADS = 2, 7, 12, 3
 
 
-def _layer(**kwargs):
-  p = attention.CausalSelfAttention.Params().Set(
-    name='attention', model_dim=_DIM, num_heads=_HEADS
+def _layer(num_heads=_HEADS):
+  return layer_testing.make(
+    attention.CausalSelfAttention, model_dim=_DIM, num_heads=num_heads
   )
-  return p.Set(**kwargs).Instantiate()
 
 
 def _inputs(seed=1):
@@ -93,4 +92,4 @@ def test_batch_and_time_may_be_unknown():
 def test_refuses_heads_that_do_not_divide(num_heads):
   message = f'multiple of num_heads.*model_dim=12 and num_heads={num_heads}'
   with layer_testing.refused(message):
-    _layer(num_heads=num_heads)
+    _layer(num_heads)

@@ -69,9 +69,9 @@ def test_depthwise_taps_lie_a_dilation_apart():
 
 def test_dilation_with_a_stride_is_refused():
   with layer_testing.refused('dilation=2 and stride=2'):
-    image_layers.DepthwiseConv2DLayerNoPadding.Params().Set(
-      name='conv', dim=1, dilation=2, stride=2
-    ).Instantiate()
+    layer_testing.make(
+      image_layers.DepthwiseConv2DLayerNoPadding, dim=1, dilation=2, stride=2
+    )
 
 
 @pytest.mark.parametrize('size', [4, 5])
@@ -102,4 +102,4 @@ def test_average_does_not_count_the_padding():
 
 def test_unknown_pooling_is_refused():
   with layer_testing.refused("'max' or 'avg', got 'sum'"):
-    image_layers.PoolLayer.Params().Set(name='p', pooling='sum').Instantiate()
+    layer_testing.make(image_layers.PoolLayer, pooling='sum')

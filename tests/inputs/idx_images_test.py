@@ -47,17 +47,14 @@ def _as_read(images):
   return np.round((images[..., 0] + 1.0) * 127.5).astype(np.uint8)
 
 
-def test_evaluation_shows_each_image_once_in_order(files):
-  batches = input_testing.batches(files(idx_images.IdxImagesInput.TestParams))
-  assert [b.image.shape for b in batches] == [(4, 6, 5, 1)] * 3
-  weight = np.concatenate([b.weight for b in batches])
-  assert weight.tolist() == [1.0] * 10 + [0.0] * 2
-  images = np.concatenate([b.image for b in batches])[:10, ..., 0]
-  assert images.dtype == np.float32
+def test_evaluation_shows_the_images_in_order(files):
+  params = files(idx_images.IdxImagesInput.TestParams, batch_size=10)
+  (batch,) = input_testing.batches(params)
+  assert (batch.image.dtype, batch.label.dtype) == (np.float32, np.int32)
+  images = batch.image[..., 0]
   np.testing.assert_allclose(images, _IMAGES[:10] / 127.5 - 1.0, 1e-6, 1e-6)
-  labels = np.concatenate([b.label for b in batches])[:10]
-  assert labels.dtype == np.int32
-  np.testing.assert_array_equal(labels, _LABELS[:10])
+  np.testing.assert_array_equal(batch.label, _LABELS[:10])
+  assert batch.weight.tolist() == [1.0] * 10
 
 
 @pytest.mark.parametrize('compress', [bytes, gzip.compress])

@@ -55,25 +55,6 @@ def _segments(batches):
         yield tuple(batch[x][row][here] for x in ('ids', 'labels', 'bytes'))
 
 
-def _read_back(batches):
-  """The documents, put together from their segments."""
-  texts, parts = [], {}
-  tokenizer = tokenizers.ByteTokenizer()
-  rest = []
-  for ids, labels, _ in _segments(batches):
-    parts.setdefault(ids[0] == tokenizers.BEGIN, []).append((ids, labels))
-  rest = parts.get(False, [])
-  for _, labels in parts[True]:
-    document = list(labels)
-    while document[-1] != tokenizers.END:
-      # It goes on in the segment whose first input is the last label.
-      at = next(i for i, x in enumerate(rest) if x[0][0] == document[-1])
-      document += list(rest.pop(at)[1])
-    texts.append(tokenizer.decode(document))
-  assert not rest
-  return texts
-
-
 def test_batches_are_rows_of_packed_documents(one_pass):
   for batch in one_pass:
     assert sorted(batch) == _KEYS
@@ -111,9 +92,12 @@ def test_labels_are_the_next_tokens_and_cross_no_document(one_pass):
 
 
 def test_a_pass_shows_every_byte_of_every_document_once(files, one_pass):
+  # In such rows each document is one segment.
   params = files(training=False, row_length=1000, batch_size=3)
   batches = input_testing.batches(params)
-  assert sorted(_read_back(batches)) == sorted(_train_texts())
+  decode = tokenizers.ByteTokenizer().decode
+  texts = [decode(labels) for _, labels, _ in _segments(batches)]
+  assert sorted(texts) == sorted(_train_texts())
   num_bytes = sum(len(x.encode()) for x in _train_texts())
   for seen in (batches, one_pass):
     assert sum(x.bytes.sum() for x in seen) == num_bytes

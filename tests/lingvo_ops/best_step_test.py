@@ -38,6 +38,12 @@ def write_events(tmp_path):
   return write
 
 
+@pytest.fixture
+def best_step(ops, run):
+  """best_step(file, ...): the best and the last step, as a list."""
+  return lambda *args, **how: list(run(lambda: ops.best_step(*args, **how)))
+
+
 _FALLING = ((10, 3.0), (20, 2.75), (30, 2.5), (40, 2.25))
 _MIXED = ((30, 2.0), (10, 3.0), (30, 0.0), (20, 2.5))
 
@@ -63,23 +69,16 @@ _MIXED = ((30, 2.0), (10, 3.0), (30, 0.0), (20, 2.5))
   ],
 )
 def test_the_best_and_the_last_step(
-  ops, run_in_graph, write_history, history, how, want
+  best_step, write_history, history, how, want
 ):
-  path = write_history(*history)
-  best = run_in_graph(lambda: ops.best_step(path, **how))
-  assert list(best) == want
-  assert best.dtype == np.int64
+  best = best_step(write_history(*history), **how)
+  assert best == want
+  assert {step.dtype for step in best} == {np.dtype('int64')}
 
 
 @pytest.mark.parametrize('name', ['', 'none.txt', 'none/none.txt'])
-def test_without_a_file_there_is_no_step(ops, run_in_graph, tmp_path, name):
-  path = str(tmp_path / name) if name else ''
-  assert list(run_in_graph(lambda: ops.best_step(path))) == [0, 0]
-
-
-def test_a_history_in_every_mode(ops, run, write_history):
-  path = write_history(*_FALLING)
-  assert list(run(lambda: ops.best_step(path, tol=0.25))) == [30, 40]
+def test_without_a_file_there_is_no_step(best_step, tmp_path, name):
+  assert best_step(str(tmp_path / name) if name else '') == [0, 0]
 
 
 def test_the_history_is_read_anew_in_every_run(ops, write_history):
@@ -94,11 +93,10 @@ def test_the_history_is_read_anew_in_every_run(ops, write_history):
       assert list(session.run(best)) == [0, 0]
 
 
-def test_the_path_is_no_pattern(ops, run_in_graph, tmp_path):
+def test_the_path_is_no_pattern(best_step, tmp_path):
   for name, step in (('h[1]?.txt', 10), ('h1x.txt', 20)):
     (tmp_path / name).write_text(f'{step} 1.0\n')
-  path = str(tmp_path / 'h[1]?.txt')
-  assert list(run_in_graph(lambda: ops.best_step(path))) == [10, 10]
+  assert best_step(str(tmp_path / 'h[1]?.txt')) == [10, 10]
 
 
 @pytest.mark.parametrize('line', ['10', '10 1.0 x', 'ten 1.0', '10 one'])
@@ -114,8 +112,12 @@ def test_a_negative_tol_raises(stand_in_ops):
     stand_in_ops.best_step('history.txt', tol=-1.0)
 
 
+@pytest.mark.parametrize(
+  ('metric', 'minimize', 'want'),
+  [(_TAG, False, [20, 30]), (_TAG, True, [30, 30]), ('none', True, [0, 0])],
+)
 def test_event_files_are_searched_for_the_metric(
-  ops, run_in_graph, write_events
+  best_step, write_events, metric, minimize, want
 ):
   path = write_events(
     (10, {_TAG: 0.5, 'other': 9.0}),
@@ -123,43 +125,19 @@ def test_event_files_are_searched_for_the_metric(
     (20, {'other': 7.0, _TAG: 0.75}),
     (30, {_TAG: 0.25}),
   )
-  for minimize, expected in ((False, [20, 30]), (True, [30, 30])):
-    best = run_in_graph(
-      lambda m=minimize: ops.best_step(path, minimize=m, metric=_TAG)
-    )
-    assert list(best) == expected
-  assert list(run_in_graph(lambda: ops.best_step(path, metric='none'))) == [
-    0,
-    0,
-  ]
+  assert best_step(path, minimize=minimize, metric=metric) == want
 
 
-def test_all_event_files_that_match_count(ops, run_in_graph, write_events):
+@pytest.mark.parametrize(('end', 'want'), [('*', [30, 30]), ('none*', [0, 0])])
+def test_all_event_files_that_match_count(best_step, write_events, end, want):
   write_events((10, {_TAG: 2.0}), (20, {_TAG: 3.0}), name='a')
   path = write_events((30, {_TAG: 1.0}), name='b')
-  pattern = path[:-1] + '*'
-  assert list(run_in_graph(lambda: ops.best_step(pattern, metric=_TAG))) == [
-    30,
-    30,
-  ]
-  pattern = path[:-1] + 'none*'
-  assert list(run_in_graph(lambda: ops.best_step(pattern, metric=_TAG))) == [
-    0,
-    0,
-  ]
+  assert best_step(path[:-1] + end, metric=_TAG) == want
 
 
-def test_a_half_written_record_does_not_count(ops, run_in_graph, write_events):
+def test_a_half_written_record_does_not_count(best_step, write_events):
   path = write_events((10, {_TAG: 2.0}), (20, {_TAG: 1.0}))
   for cut in (1, 5, 20):
     with open(path, 'rb+') as f:
       f.truncate(os.path.getsize(path) - cut)
-    assert list(run_in_graph(lambda: ops.best_step(path, metric=_TAG))) == [
-      10,
-      10,
-    ]
-
-
-def test_event_files_in_every_mode(ops, run, write_events):
-  path = write_events((10, {_TAG: 2.0}), (20, {_TAG: 3.0}))
-  assert list(run(lambda: ops.best_step(path, metric=_TAG))) == [10, 20]
+    assert best_step(path, metric=_TAG) == [10, 10]

@@ -39,11 +39,7 @@ class _AmoebaNet(base_model_params.SingleTaskModelParams):
     LENGTH: L, the number of normal cells.
     DIM: D, the channels of the first of them.
     IMAGE_SIZE: Pixels to a side.
-    BATCH_SIZE: Examples in a mini-batch.
     NUM_PARTITIONS: K; 0 for all devices of a model split.
-    NUM_MICRO_BATCHES: M.
-    SCHEDULE: The schedule's name.
-    RECOMPUTE: The recompute policy.
   """
 
   NETWORK = amoebanet.AmoebaNetParams
@@ -58,14 +54,11 @@ class _AmoebaNet(base_model_params.SingleTaskModelParams):
 
   def GetAllDatasetParams(self):
     """The data sets: 1,281,167 images to train on, 50,000 to test on."""
-    return {
-      'Train': tfds_images.TfdsImagesInput.TrainParams().Set(
-        batch_size=self.BATCH_SIZE, image_size=self.IMAGE_SIZE
-      ),
-      'Test': tfds_images.TfdsImagesInput.TestParams().Set(
-        batch_size=self.BATCH_SIZE, image_size=self.IMAGE_SIZE
-      ),
-    }
+    source = tfds_images.TfdsImagesInput
+    params = {'Train': source.TrainParams(), 'Test': source.TestParams()}
+    for p in params.values():
+      p.Set(batch_size=self.BATCH_SIZE, image_size=self.IMAGE_SIZE)
+    return params
 
   def Network(self):
     """Params of the network."""
@@ -112,18 +105,14 @@ class _AmoebaNet(base_model_params.SingleTaskModelParams):
     return p
 
 
-def _Register(cls):
-  return model_registration.RegisterSingleTaskModel(cls)
-
-
-@_Register
+@model_registration.RegisterSingleTaskModel
 class AmoebaNetD18x128(_AmoebaNet):
   """The model of the paper's Table 3, over all devices of a split."""
 
   DIM = 128
 
 
-@_Register
+@model_registration.RegisterSingleTaskModel
 class AmoebaNetD18x208(_AmoebaNet):
   """82M parameters: the largest without pipeline and recomputation."""
 
@@ -134,12 +123,12 @@ class AmoebaNetD18x208(_AmoebaNet):
   RECOMPUTE = 'never'
 
 
-@_Register
+@model_registration.RegisterSingleTaskModel
 class AmoebaNetD18x256(_AmoebaNet):
   """The model of the paper's Table 2, over all devices of a split."""
 
 
-@_Register
+@model_registration.RegisterSingleTaskModel
 class AmoebaNetD18x416(_AmoebaNet):
   """318M parameters: the largest on one device, with recomputation."""
 
@@ -147,7 +136,7 @@ class AmoebaNetD18x416(_AmoebaNet):
   NUM_PARTITIONS = 1
 
 
-@_Register
+@model_registration.RegisterSingleTaskModel
 class AmoebaNetD18x512(_AmoebaNet):
   """AmoebaNet-D as wide as the announced AmoebaNet-B."""
 
@@ -155,7 +144,7 @@ class AmoebaNetD18x512(_AmoebaNet):
   NUM_PARTITIONS = 4
 
 
-@_Register
+@model_registration.RegisterSingleTaskModel
 class AmoebaNetD18x544(_AmoebaNet):
   """542M parameters over two cells."""
 
@@ -163,7 +152,7 @@ class AmoebaNetD18x544(_AmoebaNet):
   NUM_PARTITIONS = 2
 
 
-@_Register
+@model_registration.RegisterSingleTaskModel
 class AmoebaNetD36x544(_AmoebaNet):
   """1.05B parameters over four cells."""
 
@@ -172,7 +161,7 @@ class AmoebaNetD36x544(_AmoebaNet):
   NUM_PARTITIONS = 4
 
 
-@_Register
+@model_registration.RegisterSingleTaskModel
 class AmoebaNetD72x512(_AmoebaNet):
   """1.8B parameters over eight cells."""
 
@@ -181,7 +170,7 @@ class AmoebaNetD72x512(_AmoebaNet):
   NUM_PARTITIONS = 8
 
 
-@_Register
+@model_registration.RegisterSingleTaskModel
 class AmoebaNetB18x512(_AmoebaNet):
   """The announced model: 557M parameters, 480x480 pixels, four cells."""
 

@@ -48,8 +48,9 @@ def test_a_batch_larger_than_an_epoch_spans_several(ops, run_times):
   assert (np.sort(batch.reshape([3, 3]), axis=1) == np.arange(3)).all()
 
 
-def _sequences(ops, seed, sessions=1, ops_in_graph=1):
+def _sequences(ops, seed, sessions=1, ops_in_graph=1, graph_seed=None):
   with tf.Graph().as_default():
+    tf.compat.v1.set_random_seed(graph_seed)
     fetches = [
       ops.random_permutation_sequence(num=50, batch=50, repeat=True, seed=seed)
       for _ in range(ops_in_graph)
@@ -66,19 +67,10 @@ def test_one_seed_gives_one_sequence_in_every_op_and_session(ops):
   assert _sequences(ops, 7) != _sequences(ops, 8)
 
 
-def test_seed_0_gives_another_sequence_each_time(ops):
-  assert len(set(_sequences(ops, 0, sessions=2, ops_in_graph=2))) == 4
-
-
-def test_a_graph_level_seed_does_not_fix_seed_0(ops):
-  with tf.Graph().as_default():
-    tf.compat.v1.set_random_seed(1)
-    fetches = ops.random_permutation_sequence(num=50, batch=50)
-    results = set()
-    for _ in range(2):
-      with tf.compat.v1.Session() as session:
-        results.add(tuple(session.run(fetches)))
-  assert len(results) == 2
+@pytest.mark.parametrize('graph_seed', [None, 1])
+def test_seed_0_gives_another_sequence_each_time(ops, graph_seed):
+  found = _sequences(ops, 0, 2, 2, graph_seed)
+  assert len(set(found)) == 4
 
 
 def test_equal_eager_calls_go_on_with_one_sequence(ops):

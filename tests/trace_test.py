@@ -27,22 +27,17 @@ from lingvo_gpipe import launch_local, trace
     (['--model=x', '--', 'steps'], "'steps': not a flag"),
   ],
 )
-def test_a_mistake_is_told_in_one_line(argv, message, tmp_path, capfd):
-  with pytest.raises(SystemExit) as ended:
-    trace.main([f'--out={tmp_path}/out', *argv], 'trace')
-  assert ended.value.code == 2
-  error = capfd.readouterr().err
+def test_a_mistake_is_told_in_one_line(argv, message, tmp_path, refused):
+  error = refused(trace.main, [f'--out={tmp_path}/out', *argv], 'trace')
   assert error.startswith('trace: ')
   assert message in error
   assert error.count('\n') == 1
 
 
-def test_without_matplotlib_it_says_so(tmp_path, capfd, monkeypatch):
+def test_without_matplotlib_it_says_so(tmp_path, refused, monkeypatch):
   monkeypatch.setattr(trace.picture, 'available', lambda: False)
-  with pytest.raises(SystemExit) as ended:
-    trace.main(['--model=x', f'--out={tmp_path}'], 'trace')
-  assert ended.value.code == 2
-  assert 'lingvo_gpipe[pictures]' in capfd.readouterr().err
+  error = refused(trace.main, ['--model=x', f'--out={tmp_path}'], 'trace')
+  assert 'lingvo_gpipe[pictures]' in error
 
 
 def test_the_trainer_is_told_what_to_trace(tmp_path, monkeypatch):

@@ -208,18 +208,19 @@ class TextInput(resident_input.ResidentInput):
 
   def LoadData(self):
     """Returns the tokens and the layout of the rows."""
-    stream = self._stream
-    if isinstance(stream, str):
-      stream = tf.io.decode_raw(tf.io.read_file(stream), self._stream_type)
+    if isinstance(self._stream, str):
+      contents = tf.io.read_file(self._stream)
+      stream = tf.io.decode_raw(contents, self._stream_type)
+    else:
+      stream = tf.constant(self._stream)
     return py_utils.NestedMap(
-      stream=tf.constant(stream) if isinstance(stream, np.ndarray) else stream,
+      stream=stream,
       starts=tf.constant(self._layout.starts),
       lengths=tf.constant(self._layout.lengths),
       row_splits=tf.constant(self._layout.row_splits),
     )
 
   def MakeBatch(self, data, index, present, number):
-    """Returns the rows `index`, see the class."""
     del number  # Nothing is random.
     places, segment_ids, segment_pos = places_of_rows(
       data, index, present, self.params.row_length

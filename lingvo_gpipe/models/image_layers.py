@@ -144,11 +144,8 @@ class FactorizedReduction(base_layer.BaseLayer):
   def __init__(self, params):
     super().__init__(params)
     p = self.params
-    first_dim = p.output_dim // 2
-    for name, dim in (
-      ('even', first_dim),
-      ('odd', p.output_dim - first_dim),
-    ):
+    even_dim = p.output_dim // 2
+    for name, dim in (('even', even_dim), ('odd', p.output_dim - even_dim)):
       self.CreateChild(
         name,
         layers.Conv2DLayerNoPadding.Params().Set(

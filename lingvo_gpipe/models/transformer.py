@@ -66,17 +66,12 @@ def TransformerLayers(p):
     ValueError: a Param is not usable.
   """
   _Check(p)
-  packed = {
-    name: [name] if p.packed else []
-    for name in (
-      transformer_layers.SEGMENT_IDS,
-      transformer_layers.SEGMENT_POS,
-    )
-  }
+  names = transformer_layers.SEGMENT_IDS, transformer_layers.SEGMENT_POS
+  segment_ids, segment_pos = ([name] if p.packed else [] for name in names)
   result = [
     transformer_layers.TransformerEmbedding.Params().Set(
       name='embedding',
-      takes=packed[transformer_layers.SEGMENT_POS],
+      takes=segment_pos,
       vocab_size=p.vocab_size,
       model_dim=p.model_dim,
       dropout=_Dropout(p.dropout),
@@ -86,7 +81,7 @@ def TransformerLayers(p):
     result.append(
       transformer_layers.TransformerLayer.Params().Set(
         name=f'layer_{i}',
-        takes=packed[transformer_layers.SEGMENT_IDS],
+        takes=segment_ids,
         model_dim=p.model_dim,
         hidden_dim=p.hidden_dim,
         activation=p.activation,

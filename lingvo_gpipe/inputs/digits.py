@@ -113,7 +113,6 @@ class DigitsInput(resident_input.ResidentInput):
 
   @property
   def num_examples(self):
-    """Number of images in the split."""
     return len(self._labels)
 
   def LoadData(self):
@@ -123,7 +122,6 @@ class DigitsInput(resident_input.ResidentInput):
     )
 
   def MakeBatch(self, data, index, present, number):
-    """Returns the images `index` and their labels, see the class."""
     p = self.params
     images = tf.cast(tf.gather(data.images, index), tf.float32) / 8.0 - 1.0
     if p.training and (p.max_shift or p.max_rotation or p.max_zoom):

@@ -95,7 +95,6 @@ class IdxImagesInput(resident_input.ResidentInput):
 
   @property
   def num_examples(self):
-    """Number of images in the split."""
     return self._shape[0]
 
   @property
@@ -116,7 +115,6 @@ class IdxImagesInput(resident_input.ResidentInput):
     )
 
   def MakeBatch(self, data, index, present, number):
-    """Returns the images `index` and their labels, see the class."""
     p = self.params
     images = tf.gather(data.images, index)
     if p.transpose:

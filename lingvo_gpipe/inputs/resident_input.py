@@ -155,11 +155,9 @@ class ResidentInput(SplitInput):
     return pairs.map(self._Batch).prefetch(2)
 
   def SourceDataset(self):
-    """What the data source iterates over."""
     return self._Data() if self._follows_global_step else self.GetDataset()
 
   def GetPreprocessedInputBatch(self):
-    """Returns the next batch, see the class."""
     if not self._follows_global_step:
       return self.datasource.GetNext()
     # On the CPU, or a GPU would be sent all of the data in every step.

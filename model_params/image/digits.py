@@ -30,7 +30,6 @@ class AmoebaNetD(small_images.AmoebaNetForSmallImages):
     }
 
   def Task(self):
-    """Params of the task."""
     p = super().Task().Set(name='digits')
     p.pipeline.Set(balance=_LAYER_TIMES, recompute='always')
     tp = p.train

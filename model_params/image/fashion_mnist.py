@@ -32,7 +32,6 @@ class AmoebaNetD(small_images.AmoebaNetForSmallImages):
     return {'Train': train, 'Test': test}
 
   def Task(self):
-    """Params of the task."""
     p = super().Task().Set(name='fashion_mnist')
     micro_batch = _BATCH_SIZE // p.pipeline.num_micro_batches
     p.pipeline.Set(

@@ -61,7 +61,6 @@ class _AmoebaNet(base_model_params.SingleTaskModelParams):
     return params
 
   def Network(self):
-    """Params of the network."""
     p = type(self).NETWORK()
     p.Set(num_normal_cells=self.LENGTH, dim=self.DIM, num_classes=1000)
     p.dropout_keep_prob = 0.5
@@ -71,7 +70,6 @@ class _AmoebaNet(base_model_params.SingleTaskModelParams):
     return p
 
   def Task(self):
-    """Params of the task."""
     p = image_classifier.ImageClassifier.Params().Set(name='imagenet')
     size = self.IMAGE_SIZE
     examples = max(self.BATCH_SIZE // self.NUM_MICRO_BATCHES, 1)

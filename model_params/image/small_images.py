@@ -28,7 +28,6 @@ class AmoebaNetForSmallImages(base_model_params.SingleTaskModelParams):
   BATCH_NORM_DECAY = 0.9
 
   def Network(self):
-    """Params of the network."""
     p = type(self).NETWORK()
     p.Set(
       num_normal_cells=_NUM_NORMAL_CELLS,

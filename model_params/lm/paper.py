@@ -47,7 +47,6 @@ class _Transformer(base_model_params.SingleTaskModelParams):
     return {'Train': train, 'Test': test}
 
   def Network(self):
-    """Params of the network."""
     return transformer.TransformerParams().Set(
       vocab_size=_VOCAB_SIZE,
       num_layers=self.NUM_LAYERS,
@@ -58,7 +57,6 @@ class _Transformer(base_model_params.SingleTaskModelParams):
     )
 
   def Task(self):
-    """Params of the task."""
     p = language_model.LanguageModel.Params().Set(
       name=f'transformer_{self.NUM_LAYERS}', fprop_dtype=tf.bfloat16
     )

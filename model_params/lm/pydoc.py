@@ -31,7 +31,6 @@ class _Transformer(base_model_params.SingleTaskModelParams):
     return {'Train': train, 'Test': test}
 
   def Network(self):
-    """Params of the network."""
     return transformer.TransformerParams().Set(
       vocab_size=self.VOCAB_SIZE,
       num_layers=4,
@@ -44,7 +43,6 @@ class _Transformer(base_model_params.SingleTaskModelParams):
     )
 
   def Task(self):
-    """Params of the task."""
     p = language_model.LanguageModel.Params().Set(name='pydoc')
     p.pipeline.Set(
       sub=transformer.TransformerLayers(self.Network()),

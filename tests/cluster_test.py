@@ -7,15 +7,18 @@ from lingvo.core import cluster_factory
 from lingvo_gpipe import cluster
 
 LOCAL = '/job:localhost'
+WORKER = '/job:worker'
 
 
-def _cluster(job, num_devices, worker=LOCAL):
+def _cluster(job, devices, *, replicas=1, split_size=None, worker=WORKER):
   p = cluster.PipelineCluster.Params()
   p.mode = 'sync'
   p.job = job
   p.worker.name = p.ps.name = worker
+  p.worker.replicas = p.ps.replicas = replicas
+  p.evaler.name = LOCAL if worker == LOCAL else '/job:evaler_test'
   p.evaler.replicas = p.decoder.replicas = 1
-  cluster.use_cpu_devices(p, num_devices)
+  cluster.use_cpu_devices(p, devices, split_size)
   return cluster.PipelineCluster(p)
 
 
@@ -24,7 +27,7 @@ def _cluster(job, num_devices, worker=LOCAL):
   'job', ['trainer_client', 'controller', 'evaler', 'decoder']
 )
 def test_every_job_of_the_process_has_all_its_devices(job, num_devices):
-  c = _cluster(job, num_devices)
+  c = _cluster(job, num_devices, worker=LOCAL)
   names = [
     f'{LOCAL}/replica:0/task:0/device:CPU:{k}' for k in range(num_devices)
   ]
@@ -32,22 +35,6 @@ def test_every_job_of_the_process_has_all_its_devices(job, num_devices):
   assert c.num_devices_per_split == num_devices
   assert c.num_splits_per_client == 1
   assert c.available_devices.tolist() == [names]
-
-
-WORKER = '/job:worker'
-
-
-def _workers(replicas, devices, split_size, job='trainer_client'):
-  p = cluster.PipelineCluster.Params()
-  p.mode = 'sync'
-  p.job = job
-  p.worker.name = p.ps.name = WORKER
-  p.worker.replicas = p.ps.replicas = replicas
-  p.controller.name = '/job:controller'
-  p.evaler.name = '/job:evaler_test'
-  p.evaler.replicas = 1
-  cluster.use_cpu_devices(p, devices, split_size)
-  return cluster.PipelineCluster(p)
 
 
 def _devices_of_splits(c):
@@ -81,7 +68,7 @@ def _devices_of_splits(c):
 def test_splits_walk_over_the_workers(
   job, replicas, devices, split_size, splits
 ):
-  c = _workers(replicas, devices, split_size, job)
+  c = _cluster(job, devices, replicas=replicas, split_size=split_size)
   assert _devices_of_splits(c) == splits
   # What Lingvo's BaseTask asserts before it makes the towers.
   rows = c.available_devices.tolist()
@@ -100,18 +87,20 @@ def test_splits_that_do_not_fit_are_refused(
   replicas, devices, split_size, message
 ):
   with pytest.raises(ValueError, match=message):
-    _workers(replicas, devices, split_size)
+    _cluster(
+      'trainer_client', devices, replicas=replicas, split_size=split_size
+    )
 
 
 def test_an_evaler_in_a_process_of_its_own_has_devices_of_its_own():
-  c = _workers(4, 1, 2, 'evaler')
+  c = _cluster('evaler', 1, replicas=4, split_size=2)
   assert [c.WorkerDeviceInModelSplit(k) for k in range(2)] == [
     f'/job:evaler_test/replica:0/task:0/device:CPU:{k}' for k in range(2)
   ]
 
 
 def test_variables_may_be_placed_on_every_device():
-  c = _cluster('trainer_client', 2)
+  c = _cluster('trainer_client', 2, worker=LOCAL)
   with tf.Graph().as_default(), c, tf.device(c.GetPlacer()):
     made = [
       tf.get_variable(f'v{i}', [4], use_resource=True).device for i in range(2)

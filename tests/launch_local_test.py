@@ -9,6 +9,7 @@ import signal
 import time
 
 import child_process
+import local_training
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -76,14 +77,6 @@ def _losses(logdir):
   return losses
 
 
-def _checkpoint(logdir, step):
-  path = logdir / 'train' / f'ckpt-{step:08d}'
-  reader = tf.train.load_checkpoint(str(path))
-  return {
-    name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
-  }
-
-
 def _worker(logdir, task):
   """The process id of a worker: it has the worker's log open."""
   log = str(logdir / f'log_worker_{task}.txt')
@@ -113,7 +106,9 @@ def test_workers_train_as_one_process_does_and_survive_a_kill(tmp_path):
   assert re.search(
     r'/job:worker/task:0 0\.008 \(.*/job:worker/task:1 0\.001 \(', output
   )
-  here, there = (_checkpoint(tmp_path / d, STEPS) for d in ('here', 'workers'))
+  here, there = (
+    local_training.checkpoint(tmp_path / d, STEPS) for d in ('here', 'workers')
+  )
   assert set(here) == set(there)
   for name, value in here.items():
     np.testing.assert_array_equal(there[name], value, err_msg=name)
@@ -139,7 +134,9 @@ def test_two_pipelines_have_the_gradients_of_one_on_the_whole_batch(tmp_path):
   )
   # Beside the training, in a process and on a device of its own.
   assert 'decoder_Test, step 1, 364 examples: accuracy 0.' in output
-  one, two = (_checkpoint(tmp_path / d, 1) for d in ('one', 'two'))
+  one, two = (
+    local_training.checkpoint(tmp_path / d, 1) for d in ('one', 'two')
+  )
   # After one step, Adam's first moment is a tenth of the gradient.
   moments = [name for name in one if name.endswith('/Adam')]
   assert len(moments) == 4

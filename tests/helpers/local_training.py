@@ -70,6 +70,14 @@ def train(model, *more_listeners):
   return runner, losses.losses
 
 
+def checkpoint(logdir, step):
+  """The variables of a checkpoint, by name."""
+  reader = tf.train.load_checkpoint(f'{logdir}/train/ckpt-{step:08d}')
+  return {
+    name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+  }
+
+
 def in_process(main, argv):
   """Runs a command in this process as if it were alone; returns its status."""
   trainer.preload()  # Flags defined after they are saved would be lost.

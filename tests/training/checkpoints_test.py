@@ -88,10 +88,12 @@ def _flip_a_byte(path):
 
 
 def _files(directory, step):
-  prefix = directory / f'ckpt-{step:08d}'
-  return prefix.with_suffix('.data-00000-of-00001'), prefix.with_suffix(
-    '.index'
-  )
+  endings = ('data-00000-of-00001', 'index')
+  return [directory / f'ckpt-{step:08d}.{ending}' for ending in endings]
+
+
+def _contents(directory):
+  return {p: p.read_bytes() for p in directory.iterdir()}
 
 
 DAMAGES = {
@@ -126,13 +128,13 @@ def test_of_a_damaged_checkpoint_the_previous_is_used(
 def test_with_no_whole_checkpoint_training_does_not_start_anew(trained):
   for step in (2, 3, 4):
     _truncate(_files(trained, step)[0], 10)
-  before = {p: p.read_bytes() for p in trained.iterdir()}
+  before = _contents(trained)
   with pytest.raises(
     user_error.UserError,
     match=r'ckpt-00000002 is damaged \(.*no older one.*--logdir',
   ):
     _Model(trained)
-  assert {p: p.read_bytes() for p in trained.iterdir()} == before
+  assert _contents(trained) == before
 
 
 def test_a_damaged_list_of_checkpoints_is_made_up_for(trained):
@@ -210,10 +212,10 @@ def test_the_last_step_is_saved_whatever_the_interval(tmp_path, graph_mode):
 
 
 def test_another_model_is_named_before_anything_is_written(trained):
-  before = {p: p.read_bytes() for p in trained.iterdir()}
+  before = _contents(trained)
   with pytest.raises(
     user_error.UserError,
     match=r'ckpt-00000004 .*weights has shape \[1000\], the model has \[7\]',
   ):
     _Model(trained, size=7)
-  assert {p: p.read_bytes() for p in trained.iterdir()} == before
+  assert _contents(trained) == before

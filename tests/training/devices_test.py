@@ -46,9 +46,9 @@ def _fixed(schedule='1f1b'):
   return [devices.FixedPipeline('net', 4, schedule, 'num_partitions=4')]
 
 
-@pytest.mark.parametrize('num_devices', [4, 8])
-def test_a_device_for_each_cell_is_enough(num_devices):
-  devices.check(_fixed(), num_devices, '')
+def test_a_device_for_each_cell_is_enough():
+  for num_devices in (4, 8):
+    devices.check(_fixed(), num_devices, '')
 
 
 def test_fewer_devices_are_an_error_with_both_numbers_and_a_remedy():
@@ -74,11 +74,9 @@ def test_a_schedule_with_several_cells_on_a_device_needs_no_more():
 # -- Buckets of sequences.
 
 
-def _check(limits, *, batch=None, num_micro_batches=8):
+def _check(limits, batch=None):
   """Builds a training step on batches of some size and checks its model."""
-  net = tiny.with_loss(
-    tiny.linear('l0', 'l1'), num_micro_batches=num_micro_batches
-  )
+  net = tiny.with_loss(tiny.linear('l0', 'l1'), num_micro_batches=8)
   generator = base_input_generator.BaseSequenceInputGenerator.Params().Set(
     bucket_batch_limit=limits, bucket_upper_bound=[10, 20, 40][: len(limits)]
   )
@@ -102,18 +100,16 @@ def test_a_small_bucket_is_named_with_the_pipeline_and_both_numbers():
     _check([32, 16, 5])
 
 
-def test_buckets_that_are_large_enough():
-  _check([32, 16, 8])
-
-
-def test_a_batch_that_is_known_makes_fewer_micro_batches():
-  _check([5], batch=5)
-
-
-def test_inputs_without_buckets():
-  with pt.cluster(1), tf.Graph().as_default():
-    task = tiny.task_params(tiny.with_loss(tiny.linear('l'), 1)).Instantiate()
-    devices.check_buckets(types.SimpleNamespace(tasks=[task]))
+@pytest.mark.parametrize(
+  ('limits', 'batch'),
+  [
+    ([32, 16, 8], None),
+    ([5], 5),  # A batch that is known makes fewer micro-batches.
+    ([], None),
+  ],
+)
+def test_buckets_that_are_large_enough_or_none(limits, batch):
+  _check(limits, batch)
 
 
 def test_evaluation_takes_batches_of_all_buckets():

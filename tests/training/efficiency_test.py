@@ -64,25 +64,23 @@ def test_medians_and_efficiency_of_many_steps():
   assert (summary.num_one_core_steps, summary.num_steps) == (12, 77)
 
 
-def test_too_few_steps_leave_the_efficiency_unknown():
-  training = _Training(efficiency.MIN_STEPS - 1)
+@pytest.mark.parametrize(
+  ('num_steps', 'first_step', 'seconds', 'counted'),
+  [
+    (efficiency.MIN_STEPS - 1, 0, 2, efficiency.MIN_STEPS - 1 - 5),
+    (110, 100, 2, 5),  # After a restart the steps of this run count.
+    (10, 10, None, 0),
+  ],
+)
+def test_too_few_steps_leave_the_efficiency_unknown(
+  num_steps, first_step, seconds, counted
+):
+  training = _Training(num_steps, first_step)
   summary = training.times.summary()
   assert training.core.pins == 0
-  assert summary.seconds == 2
+  assert (summary.seconds, summary.num_steps) == (seconds, counted)
   assert summary.one_core_seconds is None
   assert summary.efficiency(2) is None
-
-
-def test_only_the_steps_of_this_run_count_after_a_restart():
-  training = _Training(110, first_step=100)
-  summary = training.times.summary()
-  assert training.core.pins == 0
-  assert (summary.seconds, summary.num_steps) == (2, 5)
-
-
-def test_nothing_left_to_train_gives_no_times():
-  summary = _Training(10, first_step=10).times.summary()
-  assert (summary.seconds, summary.num_steps) == (None, 0)
 
 
 def test_training_goes_on_where_binding_is_forbidden():

@@ -47,18 +47,6 @@ def _launch(logdir, *args, workers=2, evaluate=()):
   )
 
 
-def _train_here(logdir, *args):
-  _finish(
-    child_process.start(
-      'trainer',
-      '--model=stand_in_pipeline.Small',
-      f'--logdir={logdir}',
-      '--run_locally=cpu',
-      *args,
-    )
-  )
-
-
 def _finish(process):
   output = process.communicate(timeout=300)[0]
   assert process.returncode == 0, output
@@ -90,8 +78,8 @@ def _worker(logdir, task):
 
 
 def test_workers_train_as_one_process_does_and_survive_a_kill(tmp_path):
-  _train_here(
-    tmp_path / 'here', '--worker_split_size=2', f'--max_steps={STEPS}'
+  _finish(
+    child_process.train('Small', tmp_path / 'here', f'--max_steps={STEPS}')
   )
   workers = tmp_path / 'workers'
   process = _launch(workers, f'--max_steps={STEPS}')
@@ -116,11 +104,9 @@ def test_workers_train_as_one_process_does_and_survive_a_kill(tmp_path):
 
 
 def test_two_pipelines_have_the_gradients_of_one_on_the_whole_batch(tmp_path):
-  _train_here(
-    tmp_path / 'one',
-    '--worker_split_size=2',
-    '--max_steps=1',
-    '--model_params_override=input.batch_size:64',
+  batch = '--model_params_override=input.batch_size:64'
+  _finish(
+    child_process.train('Small', tmp_path / 'one', '--max_steps=1', batch)
   )
   # Two pipelines of two cells, each with half of the 64 examples.
   output = _finish(

@@ -28,6 +28,19 @@ def start(module, *args, prefix=(), **variables):
   )
 
 
+def train(model, logdir, *args, **kwargs):
+  """Starts a training of a stand-in pipeline over two CPU devices."""
+  return start(
+    'trainer',
+    f'--model=stand_in_pipeline.{model}',
+    f'--logdir={logdir}',
+    '--run_locally=cpu',
+    '--worker_split_size=2',
+    *args,
+    **kwargs,
+  )
+
+
 def run(module, *args):
   """Runs a command of lingvo_gpipe to its end, its outputs apart."""
   return subprocess.run(

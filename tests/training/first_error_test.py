@@ -8,13 +8,8 @@ import child_process
 
 
 def test_the_trainer_tells_the_assertion_and_not_what_it_cancelled(tmp_path):
-  process = child_process.start(
-    'trainer',
-    '--model=stand_in_pipeline.SmallBounded',
-    f'--logdir={tmp_path}',
-    '--run_locally=cpu',
-    '--worker_split_size=2',
-    TF_CPP_MIN_LOG_LEVEL='0',
+  process = child_process.train(
+    'SmallBounded', tmp_path, TF_CPP_MIN_LOG_LEVEL='0'
   )
   output = process.communicate()[0]
   assert process.returncode == 1

@@ -13,7 +13,7 @@ The models of lingvo_gpipe are installed as `lingvo_gpipe.model_params`, so that
 looked up in ours.
 """
 
-import importlib.util
+import importlib
 
 from lingvo import model_imports, model_registry
 
@@ -47,20 +47,29 @@ def let_lingvo_find_models():
     return
 
   def import_ours_first(model_name, *args, **kwargs):
-    for package in PACKAGES if '.' in model_name else ():
-      module = f'{package}.{model_name.rpartition(".")[0]}'
-      if _exists(module):
-        importlib.import_module(module)
-        return True
-    return import_params(model_name, *args, **kwargs)
+    return import_from_packages(model_name) or import_params(
+      model_name, *args, **kwargs
+    )
 
   import_ours_first.lingvos = import_params
   model_imports.ImportParams = import_ours_first
 
 
-def _exists(module):
+def import_from_packages(model_name):
+  """Imports a model's module from the first package with it; False if none."""
+  module = model_name.rpartition('.')[0]
+  return bool(module) and any(
+    import_if_there(f'{package}.{module}') for package in PACKAGES
+  )
+
+
+def import_if_there(module):
+  """Imports `module`; False if it, or a package around it, does not exist."""
   try:
-    return importlib.util.find_spec(module) is not None
-  except ModuleNotFoundError:
-    # A package above it does not exist.
-    return False
+    importlib.import_module(module)
+  except ModuleNotFoundError as error:
+    # A module that is there but lacks something it imports is a real error.
+    if error.name and (module + '.').startswith(error.name + '.'):
+      return False
+    raise
+  return True

@@ -19,28 +19,18 @@ import lingvo.compat as tf
 from absl import logging
 from lingvo import model_imports, model_registry
 
-from lingvo_gpipe.model_registration import PACKAGES
+from lingvo_gpipe import model_registration
 from lingvo_gpipe.training import user_error
 
 FLAGS = tf.flags.FLAGS
 
 
-def _import_if_there(module):
-  """Imports `module`; False if it, or a package around it, does not exist."""
-  try:
-    importlib.import_module(module)
-  except ModuleNotFoundError as error:
-    # A module that is there but lacks something it imports is a real error.
-    if error.name and (module + '.').startswith(error.name + '.'):
-      return False
-    raise
-  return True
-
-
 def _all_modules():
   """The modules of all packages, of those with the same name the first."""
   modules = {}
-  for package in filter(_import_if_there, PACKAGES):
+  for package in model_registration.PACKAGES:
+    if not model_registration.import_if_there(package):
+      continue
     path = sys.modules[package].__path__
     for module in pkgutil.walk_packages(path, f'{package}.'):
       if not module.ispkg:
@@ -58,7 +48,7 @@ def _keys_by_file():
   for key, registered in model_registry.GetAllRegisteredClasses().items():
     source = registered.__mro__[1]  # Lingvo wraps what it registers.
     module = source.__module__
-    for package in PACKAGES:
+    for package in model_registration.PACKAGES:
       module = module.removeprefix(f'{package}.')
     keys[f'{module}.{source.__name__}'] = key
   return keys
@@ -78,11 +68,10 @@ def find_model(name):
     UserError: No such model is registered, with names like it; or its module
       can't be imported, with the line where it fails.
   """
-  module = name.rpartition('.')[0]
   try:
-    if not _key_of(name) and module:
-      any(_import_if_there(f'{p}.{module}') for p in PACKAGES)
-    if not _key_of(name) and module:
+    if not _key_of(name):
+      model_registration.import_from_packages(name)
+    if not _key_of(name) and '.' in name:
       model_imports.ImportParams(name, require_success=False)
   except Exception as error:
     place = user_error.place_in_users_code(error)
@@ -102,7 +91,7 @@ def known_models():
   """Imports all of the model packages and returns the names of its models."""
   for module in _all_modules():
     try:
-      _import_if_there(module)
+      importlib.import_module(module)
     except Exception as error:
       # Names to suggest are not worth failing for.
       logging.warning('%s: not searched for models: %s', module, error)
@@ -113,7 +102,7 @@ def _unknown(name):
   """The message for a model that there isn't."""
   module, _, cls = name.rpartition('.')
   start = f'--model={name}: no such model.'
-  places = [*(f'{p}.{module}' for p in PACKAGES), module]
+  places = [*(f'{p}.{module}' for p in model_registration.PACKAGES), module]
   for place in places:
     if isinstance(getattr(sys.modules.get(place), cls, None), type):
       return (

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from lingvo_gpipe import model_registration
 from lingvo_gpipe.training import model_lookup, user_error
 
 _SOURCE = """
@@ -119,7 +120,8 @@ def test_the_models_of_this_repository_are_known():
 def test_models_of_a_user_come_before_ours_and_hide_no_others(
   package, monkeypatch
 ):
-  monkeypatch.setattr(model_lookup, 'PACKAGES', ('lookup_u', 'lookup_v'))
+  packages = ('lookup_u', 'lookup_v')
+  monkeypatch.setattr(model_registration, 'PACKAGES', packages)
   for place in ('lookup_u', 'lookup_u.both', 'lookup_v', 'lookup_v.both'):
     package(f'{place}.__init__', '')
   package('lookup_u.both.same')

@@ -123,11 +123,6 @@ def _settings(parser, args, flags):
   )
 
 
-def _terminate(number, frame):
-  del number, frame
-  raise KeyboardInterrupt
-
-
 def _check_model(model, evaluation_jobs, log, say):
   """Looks for the model and its datasets; returns an exit status.
 
@@ -177,7 +172,8 @@ def main(argv=None, name=None):
         f'({error.strerror}), and without it anyone who can reach this machine '
         'can reach them; --open_ports starts them anyway'
       )
-  signal.signal(signal.SIGTERM, _terminate)
+  # As Ctrl-C does.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   say('Loading TensorFlow and Lingvo ...')
   log = logs.RunLog()
   try:

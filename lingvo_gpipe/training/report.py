@@ -61,7 +61,7 @@ class Run:
     self.stages[name] = time.monotonic() - started
 
 
-def train_evaluate_report(log, loading_seconds, more_listeners=list):
+def train_evaluate_report(log, loading_seconds, more_listeners):
   """Trains the model that the flags name, evaluates it, prints a report.
 
   Raises:

@@ -122,7 +122,7 @@ class _PrintingTrial(listeners.ObservingTrial):
     return stop
 
 
-def run(log, loading_seconds, more_listeners=list):
+def run(log, loading_seconds, more_listeners):
   """Runs the jobs that the flags ask for.
 
   Args:

@@ -58,24 +58,12 @@ def preload():
 
 
 def check_flags(argv):
-  """Checks flags as far as possible without importing TensorFlow.
-
-  Args:
-    argv: Flags, without a program's name.
-
-  Raises:
-    UserError: if one is wrong, or is missing.
-  """
+  """Checks flags, without a program's name, see `command.check_flags`."""
   command.check_flags('trainer', ['trainer', *argv], _check)
 
 
 def main(argv=None, name='trainer'):
-  """Runs the command; returns its exit status, see `command`.
-
-  Args:
-    argv: The command line; default: this process's.
-    name: What messages call it.
-  """
+  """Runs the command, called `name`; returns its exit status, see `command`."""
   argv = sys.argv if argv is None else argv
   return command.run(name, __doc__, lambda: _load(argv), argv, _check)
 

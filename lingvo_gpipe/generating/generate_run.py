@@ -25,11 +25,7 @@ _DATASET = 'Test'
 
 
 def generate(log, loading_seconds):
-  """Continues the prompt that the flags give, and prints what follows it.
-
-  Raises:
-    UserError: if a flag, the log directory or the model does not serve.
-  """
+  """Prints what follows the flags' prompt; UserError if they are wrong."""
   del log, loading_seconds
   how = _sampling()
   checkpoint = _checkpoint()

@@ -17,11 +17,7 @@ def num_usable() -> int:
 
 
 def bind_all_threads(cores: set[int], pid: int | str = 'self') -> None:
-  """Binds every thread of a process to cores.
-
-  Raises:
-    OSError: Not allowed, or there is no such process.
-  """
+  """Binds every thread of a process. OSError: not allowed, or no process."""
   done: set[int] = set()
   # A thread that is started meanwhile may have its starter's old cores, so
   # this goes on until no new one is found.

@@ -28,11 +28,7 @@ SERVING = ('worker', 'ps', 'input')
 
 
 def parse_cluster_spec(text):
-  """Reads --cluster_spec, 'job=host:port,host:port@job=host:port'.
-
-  Raises:
-    UserError: It isn't of that form, or has an address twice.
-  """
+  """Reads 'job=host:port,host:port@job=host:port'; UserError if it is none."""
   spec = {}
   for part in text.split('@'):
     job, equals, addresses = part.partition('=')
@@ -79,11 +75,7 @@ def check_place(spec, job, task):
 
 
 def start_server(spec, job, task, num_cpus, num_gpus):
-  """Starts TensorFlow's server of this process.
-
-  Raises:
-    UserError: The port can't be had.
-  """
+  """Starts TensorFlow's server of this process; UserError if its port is taken."""
   if num_gpus:
     config = tf.ConfigProto(device_count={'GPU': num_gpus})
   else:

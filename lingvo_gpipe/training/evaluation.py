@@ -50,11 +50,7 @@ class CheckpointFollower:
     return checkpoint_files.step_of(paths[0]) if paths else 0
 
   def next(self):
-    """The path of the next checkpoint to run on, None if there is none now.
-
-    Raises:
-      UserError: All that there are turned out to be damaged.
-    """
+    """The path to run on next, None for now; UserError if all are damaged."""
     paths = checkpoint_files.newest_first(self._directory)
     whole = [path for path in paths if not self._is_damaged(path)]
     if paths and not whole:
@@ -155,11 +151,7 @@ class Evaler(EvaluationRunner, lingvo_runners.Evaler):
 
 
 class Decoder(EvaluationRunner, lingvo_runners.Decoder):
-  """Lingvo's decoder.
-
-  Raises:
-    UserError: The task decodes nothing.
-  """
+  """Lingvo's decoder; UserError if the task decodes nothing."""
 
   def __init__(self, decoder_type, params, *args, **kwargs):
     # Before the graph is built, which may fail at what is missing then.

@@ -39,11 +39,7 @@ class InspectingManager(lingvo_trainer.RunnerManager):
       print(f'Params for {name}: {file}', flush=True)
 
   def WriteInferenceGraph(self, cfg=None, prune_graph=True):
-    """Writes the model's inference graphs; see Lingvo.
-
-    Raises:
-      UserError: if the model has none.
-    """
+    """Writes the model's inference graphs; UserError if it has none."""
     directory = os.path.join(FLAGS.logdir, 'inference_graphs')
     before = _times(directory)
     graph = super().WriteInferenceGraph(cfg, prune_graph)

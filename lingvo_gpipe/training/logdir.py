@@ -29,13 +29,10 @@ def _train_dir(logdir):
 
 
 def prepare(logdir):
-  """Makes the log directory and checks that it can be written.
+  """Makes the log directory; UserError if it can't be made or written.
 
   Returns:
     The directory's absolute path; a URL is left as it is, unchecked.
-
-  Raises:
-    UserError: It can't be made or written.
   """
   try:
     if not logdir:

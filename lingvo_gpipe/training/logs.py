@@ -55,11 +55,7 @@ class RunLog:
     self.path = path
 
   def close(self, keep=True):
-    """Leads descriptor 2 back to where it went before.
-
-    Args:
-      keep: Whether to keep the file if it is still the temporary one.
-    """
+    """Leads descriptor 2 back; a file still temporary goes unless `keep`."""
     with contextlib.suppress(OSError):  # The disk may be full.
       sys.stderr.flush()
     self.terminal.flush()

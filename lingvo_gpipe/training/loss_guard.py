@@ -256,11 +256,7 @@ class LossGuard:
     return results
 
   def _what(self, session, train_op, error):
-    """What is not finite, and where.
-
-    Raises:
-      the `error` if it is about something else.
-    """
+    """What is not finite, and where; raises an `error` of something else."""
     origin = non_finite.find(session, [self._losses[train_op]])
     if origin is not None:
       return f'the loss is not finite; {origin}'

@@ -46,11 +46,7 @@ def find_layer(params, cls):
 
 
 def set_all(params, name, value, flag):
-  """Sets every Param `name` in a tree of Params, as `flag` asks.
-
-  Raises:
-    UserError: There is no such Param.
-  """
+  """Sets every Param `name` as `flag` asks; UserError if there is none."""
   places = [p for p in walk(params) if name in p]
   if not places:
     raise user_error.UserError(

@@ -62,11 +62,7 @@ class Run:
 
 
 def train_evaluate_report(log, loading_seconds, more_listeners):
-  """Trains the model that the flags name, evaluates it, prints a report.
-
-  Raises:
-    UserError: A flag, the model's name or the log directory is wrong.
-  """
+  """Trains, evaluates and reports; raises what `trainer_run.run` does."""
   with trainer_run.prepared(log) as model:
     logging.set_verbosity(logging.INFO)
     manager = runner_manager.RunnerManager(model, devices_flag='devices')

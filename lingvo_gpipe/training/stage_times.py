@@ -74,11 +74,7 @@ class StageTimes:
 
 
 def from_text(text: str) -> StageTimes:
-  """The times of the last such line in a log.
-
-  Raises:
-    ValueError: There is none.
-  """
+  """The times of the last such line in a log; ValueError if there is none."""
   found = list(_LINE.finditer(text))
   if not found:
     raise ValueError('no times in the log: the training did not get that far')

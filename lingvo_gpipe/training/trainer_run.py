@@ -48,7 +48,8 @@ def prepared(log):
   """Inside, the flags' log directory may be used, and Lingvo is set up.
 
   Raises:
-    UserError: The model's name or the log directory is wrong.
+    UserError: The model's name or the log directory is wrong, or another
+      process has the directory.
   """
   model = model_lookup.find_model(FLAGS.model)
   jobs.check_datasets(model, FLAGS.job)
@@ -82,11 +83,7 @@ def _prepare_lingvo():
 
 
 def _claimed_logdir(model):
-  """A context: the log directory is this process's, if it writes checkpoints.
-
-  Raises:
-    UserError: Another process has it, or it is of another model.
-  """
+  """Inside, the log directory is this process's, if it writes checkpoints."""
   jobs = set(FLAGS.job.split(',')) - {''}
   checkpoints = (
     FLAGS.checkpoint_in_trainer_cpu or FLAGS.checkpoint_in_trainer_tpu
@@ -123,14 +120,11 @@ class _PrintingTrial(listeners.ObservingTrial):
 
 
 def run(log, loading_seconds, more_listeners):
-  """Runs the jobs that the flags ask for.
+  """Runs the jobs that the flags ask for; UserError if they are wrong.
 
   Args:
     more_listeners: A function that returns further listeners, called when the
       log directory is known.
-
-  Raises:
-    UserError: A flag, the model's name or the log directory is wrong.
   """
   stages = stage_times.StageListener(loading_seconds)
   with prepared(log) as model:

@@ -70,11 +70,7 @@ class WorkerWatch:
       return list(filter(None, pool.map(self._problem, self._addresses)))
 
   def wait_until_up(self, seconds, say=lambda line: None):
-    """Returns when all workers answer.
-
-    Raises:
-      WorkerLostError: Some don't answer by then.
-    """
+    """Returns when all workers answer; WorkerLostError if one doesn't."""
     end = time.monotonic() + seconds
     for name in self._addresses:
       said = False

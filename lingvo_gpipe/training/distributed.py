@@ -75,7 +75,7 @@ def check_place(spec, job, task):
 
 
 def start_server(spec, job, task, num_cpus, num_gpus):
-  """Starts TensorFlow's server of this process; UserError if its port is taken."""
+  """Starts this process's TensorFlow server; UserError if its port is taken."""
   if num_gpus:
     config = tf.ConfigProto(device_count={'GPU': num_gpus})
   else:

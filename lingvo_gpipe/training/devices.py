@@ -20,18 +20,10 @@ import dataclasses
 
 import lingvo.compat as tf
 
-from lingvo_gpipe import (
-  pipelining_layer,
-  schedules,
-  sequential_layer,
-)
+from lingvo_gpipe import pipelining_layer, schedules, sequential_layer
 from lingvo_gpipe.costing import pipeline_plan
 from lingvo_gpipe.schedules import placement
-from lingvo_gpipe.training import (
-  pipeline_params,
-  pipeline_report,
-  user_error,
-)
+from lingvo_gpipe.training import pipeline_params, pipeline_report, user_error
 
 _MIB = 2**20
 

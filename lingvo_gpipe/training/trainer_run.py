@@ -8,11 +8,7 @@ import sys
 
 import lingvo.compat as tf
 from absl import logging
-from lingvo.core import (
-  py_utils,
-  tpu_embedding_layers_v2,
-  tpu_embedding_manager,
-)
+from lingvo.core import py_utils, tpu_embedding_layers_v2, tpu_embedding_manager
 
 from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (

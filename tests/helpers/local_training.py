@@ -11,11 +11,7 @@ from absl.testing import flagsaver
 from lingvo.core import cluster_factory, py_utils
 
 from lingvo_gpipe import cluster, trainer
-from lingvo_gpipe.training import (
-  listeners,
-  model_lookup,
-  runner_manager,
-)
+from lingvo_gpipe.training import listeners, model_lookup, runner_manager
 
 FLAGS = tf.flags.FLAGS
 

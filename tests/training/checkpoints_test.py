@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 from lingvo.core import base_model, py_utils
 
-from lingvo_gpipe.training import (
-  checkpoint_files,
-  checkpoints,
-  user_error,
-)
+from lingvo_gpipe.training import checkpoint_files, checkpoints, user_error
 
 MAX_STEPS = 9
 

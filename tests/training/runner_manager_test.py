@@ -9,11 +9,7 @@ import lingvo.compat as tf
 import local_training
 import pytest
 
-from lingvo_gpipe.training import (
-  listeners,
-  logs,
-  runner_manager,
-)
+from lingvo_gpipe.training import listeners, logs, runner_manager
 
 FLAGS = tf.flags.FLAGS
 DEVICE = '/job:localhost/replica:0/task:0/device:CPU:'

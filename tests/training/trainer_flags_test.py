@@ -9,11 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from lingvo_gpipe import trainer
-from lingvo_gpipe.training import (
-  command,
-  trainer_flags,
-  user_error,
-)
+from lingvo_gpipe.training import command, trainer_flags, user_error
 
 _EVERY_COMMAND = """
 import contextlib, io, json, sys

@@ -24,10 +24,7 @@ from lingvo_gpipe.training import pipeline_params
 
 
 def check(
-  params: Any,
-  num_devices: int,
-  tolerance: float,
-  say: Callable[[str], None],
+  params: Any, num_devices: int, tolerance: float, say: Callable[[str], None]
 ) -> Report:
   """Checks a model; see `lingvo_gpipe.check.check_model`."""
   params = params.Copy()

@@ -117,12 +117,7 @@ def _describe(name, error, log):
 
 
 def run(
-  name,
-  doc,
-  load,
-  argv=None,
-  check=lambda values: None,
-  define=lambda: None,
+  name, doc, load, argv=None, check=lambda values: None, define=lambda: None
 ):
   """Runs a command from the loading of TensorFlow to its exit status.
 

@@ -63,8 +63,7 @@ def test_rounding_of_a_gradient_that_is_zero_is_no_difference():
 
 def test_several_losses_are_told_apart():
   plain = dataclasses.replace(
-    _PLAIN,
-    gradients={('x', 'a/w'): np.ones(2), ('y', 'a/w'): np.ones(2)},
+    _PLAIN, gradients={('x', 'a/w'): np.ones(2), ('y', 'a/w'): np.ones(2)}
   )
   names = comparison.compare(plain, plain).differences
   assert 'gradient of a (x)' in names

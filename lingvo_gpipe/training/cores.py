@@ -6,14 +6,10 @@ import contextlib
 import os
 import pathlib
 
-_PROC = pathlib.Path('/proc')
-
 
 def num_usable() -> int:
   """How many cores this process may use."""
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+  return len(os.sched_getaffinity(0))
 
 
 def bind_all_threads(cores: set[int], pid: int | str = 'self') -> None:
@@ -22,7 +18,7 @@ def bind_all_threads(cores: set[int], pid: int | str = 'self') -> None:
   # A thread that is started meanwhile may have its starter's old cores, so
   # this goes on until no new one is found.
   while True:
-    threads = (_PROC / str(pid) / 'task').iterdir()
+    threads = pathlib.Path(f'/proc/{pid}/task').iterdir()
     new = {int(entry.name) for entry in threads} - done
     if not new:
       return
@@ -36,20 +32,17 @@ class OneCore:
   """All threads of this process on one core, from `pin` to `release`.
 
   TensorFlow's thread pools are bound as well, so the same session, graph and
-  schedule runs on one core without being built again. Linux only: elsewhere
-  `available` is False.
+  schedule runs on one core without being built again.
   """
 
   def __init__(self) -> None:
-    self._cores = (
-      os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else set()
-    )
+    self._cores = os.sched_getaffinity(0)
     self.pinned = False
 
   @property
   def available(self) -> bool:
-    """Whether threads can be bound to cores here, and there is a choice."""
-    return len(self._cores) > 1 and (_PROC / 'self' / 'task').is_dir()
+    """Whether there is a choice of cores."""
+    return len(self._cores) > 1
 
   def pin(self) -> None:
     """Binds all threads to the first core. OSError: not allowed here."""

@@ -6,6 +6,8 @@ import collections
 import shutil
 import time
 
+import tqdm
+
 from lingvo_gpipe.training import listeners
 
 # Steps over which the rates are averaged.
@@ -74,10 +76,6 @@ class Progress(listeners.StepListener):
     self.last_counts = {}
 
   def _make_bar(self, first_step):
-    try:
-      import tqdm  # Not everyone trains at a terminal.
-    except ImportError:
-      return None
     # Some terminals don't tell their size; tqdm would draw nothing there.
     size = shutil.get_terminal_size()
     return tqdm.tqdm(

@@ -12,7 +12,6 @@ import dataclasses
 import re
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,8 +28,7 @@ _LINE = re.compile(re.sub(r'\{(\w+):[^}]*\}', r'(?P<\1>[\\d.]+)', _TEXT))
 
 def peak_memory_bytes() -> int:
   """The peak resident memory of this process so far."""
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return peak if sys.platform == 'darwin' else 1024 * peak
+  return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,7 @@ import pytest
 from lingvo_gpipe.training import cores
 
 needs_two_cores = pytest.mark.skipif(
-  not cores.OneCore().available,
-  reason='binding to one core takes Linux and more than one core',
+  not cores.OneCore().available, reason='there is only one core'
 )
 
 

@@ -97,11 +97,6 @@ class IdxImagesInput(resident_input.ResidentInput):
   def num_examples(self):
     return self._shape[0]
 
-  @property
-  def num_classes(self):
-    """The split's largest label, plus 1."""
-    return int(self._labels.max()) + 1
-
   def LoadData(self):
     """Returns all images, uint8 [n, height, width], and labels, [n]."""
     contents = tf.io.read_file(self._path)

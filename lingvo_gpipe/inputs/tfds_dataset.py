@@ -28,7 +28,6 @@ class TfdsDataset:
     self.name = name
     self._builder = _Builder(name, data_dir)
     self._keys = _ImageAndLabel(self._builder)
-    self.num_classes = self._builder.info.features[self._keys[1]].num_classes
 
   def num_examples(self, split, host=0, num_hosts=1):
     """Returns the number of examples that a host gets.

@@ -101,9 +101,8 @@ class TfdsImagesInput(resident_input.SplitInput):
       self._dataset = tfds_dataset.TfdsDataset(
         self.params.dataset, self.params.data_dir
       )
-      # Number of images in the split, and of classes of the data set.
+      # Number of images in the split.
       self.num_examples = self._dataset.num_examples(self.params.split)
-      self.num_classes = self._dataset.num_classes
     except ValueError as e:
       raise ValueError(f'{self.params.name}: {e}') from e
 

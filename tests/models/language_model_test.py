@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 import transformer_testing as tt
 from lingvo.core import base_input_generator
 
+from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.inputs import tokenizers
 from lingvo_gpipe.models import language_model, transformer
 
@@ -75,6 +76,10 @@ def test_the_loss_counts_for_the_cut_where_shapes_are_known():
   assert task.pipeline.table.basis == 'flops'
   costs = task.pipeline.plan.partition.layers
   assert costs[1].forward == costs[2].forward > costs[0].forward > 0
+  plain = task.params.pipeline.Copy().Set(side_input_shapes=p.side_input_shapes)
+  plain.side_inputs = p.side_inputs
+  without = sequential_layer.GPipeSequentialLayer.Plan(plain, 2)
+  assert costs[-1].forward > without.partition.layers[-1].forward
 
 
 def test_rows_that_are_not_packed_need_no_segments():

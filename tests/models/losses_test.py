@@ -70,20 +70,6 @@ def test_accuracies_count_examples_by_weight():
   assert set(_of_images(*_example(num_classes=10))) == {'loss', 'accuracy'}
 
 
-def test_means_of_uneven_parts_combine_to_the_whole():
-  logits, label, weight = _example()
-  whole = _of_images(logits, label, weight)
-  parts = [
-    _of_images(logits[part], label[part], weight[part])
-    for part in (slice(0, 5), slice(5, 7))
-  ]
-  for name, (value, total) in whole.items():
-    values, weights = zip(*[part[name] for part in parts], strict=True)
-    np.testing.assert_allclose(
-      (np.average(values, weights=weights), sum(weights)), (value, total), 1e-5
-    )
-
-
 def test_what_has_no_weight_does_not_count_even_if_nan():
   logits, label, weight = _example()
   without = _of_images(logits[:5], label[:5], weight[:5])

@@ -12,6 +12,13 @@ from lingvo_gpipe.tracing.measured_step import measured_step, ran
 MS = tt.MS
 
 
+def _without(events, tasks):
+  """The events but those of some tasks."""
+  names = {tt.op_name(task) for task in tasks}
+  left = tuple(op for op in events.ops if op.name not in names)
+  return dataclasses.replace(events, ops=left)
+
+
 def test_tasks_are_found_by_the_names_of_their_ops():
   emitted = tt.emitted()
   of = tt.durations()
@@ -30,10 +37,7 @@ def test_tasks_are_found_by_the_names_of_their_ops():
 def test_a_task_that_was_not_recorded_is_named():
   emitted = tt.emitted()
   events = tt.run(emitted, tt.durations())
-  without = dataclasses.replace(
-    events,
-    ops=tuple(o for o in events.ops if o.name != tt.op_name(tt.backward(1, 2))),
-  )
+  without = _without(events, [tt.backward(1, 2)])
   with pytest.raises(TraceError, match=r'no event of task\(s\) B1\.2\.'):
     measured_step(emitted, without)
   with pytest.raises(TraceError, match='any task'):
@@ -63,11 +67,7 @@ def test_a_cells_backward_tasks_that_nobody_needs_take_no_time():
   emitted = tt.emitted()
   events = tt.run(emitted, tt.durations())
   nothing = [tt.backward(0, m) for m in range(4)]
-  names = {tt.op_name(task) for task in nothing}
-  without = dataclasses.replace(
-    events, ops=tuple(o for o in events.ops if o.name not in names)
-  )
-  step = measured_step(emitted, without)
+  step = measured_step(emitted, _without(events, nothing))
   assert [step.duration(task) for task in nothing] == [0] * 4
 
 

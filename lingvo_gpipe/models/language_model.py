@@ -39,14 +39,8 @@ class LanguageModel(pipelined_task.PipelinedTask):
 
   The first layer takes ids; the last gives logits.
 
-  Input batches are NestedMaps of tensors [batch, time] as `inputs.text` makes
-  them:
-    ids: int32, the tokens a model sees.
-    labels: int32, at each place the token that follows.
-    weights: float32, 0 for places that do not count.
-    bytes: float32, how many bytes of text a label stands for.
-    segment_ids: int32, which of the row's segments a token belongs to.
-    segment_pos: int32, the place within the segment, from 0.
+  Input batches are NestedMaps of int32 and float32 tensors [batch, time], as
+  `inputs.text.TextInput` makes and describes them.
   """
 
   INPUT = 'ids'

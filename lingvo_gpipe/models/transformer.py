@@ -68,40 +68,33 @@ def TransformerLayers(p):
   _Check(p)
   names = transformer_layers.SEGMENT_IDS, transformer_layers.SEGMENT_POS
   segment_ids, segment_pos = ([name] if p.packed else [] for name in names)
-  result = [
-    transformer_layers.TransformerEmbedding.Params().Set(
-      name='embedding',
-      takes=segment_pos,
-      vocab_size=p.vocab_size,
-      model_dim=p.model_dim,
-      dropout=_Dropout(p.dropout),
-    )
-  ]
-  for i in range(p.num_layers):
-    result.append(
-      transformer_layers.TransformerLayer.Params().Set(
-        name=f'layer_{i}',
-        takes=segment_ids,
-        model_dim=p.model_dim,
-        hidden_dim=p.hidden_dim,
-        activation=p.activation,
-        residual_scale=(2 * p.num_layers) ** -0.5,
-        attention=attention.CausalSelfAttention.Params().Set(
-          num_heads=p.num_heads, dropout=_Dropout(p.attention_dropout)
-        ),
-        hidden_dropout=_Dropout(p.hidden_dropout),
-        residual_dropout=_Dropout(p.dropout),
-      )
-    )
-  result.append(
-    transformer_layers.TransformerSoftmax.Params().Set(
-      name='softmax',
-      weights_of={'table': 'embedding.table'} if p.tied else {},
-      vocab_size=p.vocab_size,
-      model_dim=p.model_dim,
-    )
+  embedding = transformer_layers.TransformerEmbedding.Params().Set(
+    name='embedding',
+    takes=segment_pos,
+    vocab_size=p.vocab_size,
+    model_dim=p.model_dim,
+    dropout=_Dropout(p.dropout),
   )
-  return result
+  layer = transformer_layers.TransformerLayer.Params().Set(
+    takes=segment_ids,
+    model_dim=p.model_dim,
+    hidden_dim=p.hidden_dim,
+    activation=p.activation,
+    residual_scale=(2 * p.num_layers) ** -0.5,
+    attention=attention.CausalSelfAttention.Params().Set(
+      num_heads=p.num_heads, dropout=_Dropout(p.attention_dropout)
+    ),
+    hidden_dropout=_Dropout(p.hidden_dropout),
+    residual_dropout=_Dropout(p.dropout),
+  )
+  softmax = transformer_layers.TransformerSoftmax.Params().Set(
+    name='softmax',
+    weights_of={'table': 'embedding.table'} if p.tied else {},
+    vocab_size=p.vocab_size,
+    model_dim=p.model_dim,
+  )
+  named = [layer.Copy().Set(name=f'layer_{i}') for i in range(p.num_layers)]
+  return [embedding, *named, softmax]
 
 
 def _Dropout(probability):

@@ -19,17 +19,22 @@ def _run(body, *args):
   return command.run('try_it', 'What it does.', load, ['try_it', *args])
 
 
-def test_success_is_status_0_and_a_silent_terminal(capfd):
-  assert _run(lambda log: os.write(2, b'chatter\n')) == 0
-  assert capfd.readouterr() == ('', '')
-
-
-def test_a_user_error_is_one_line_and_status_2(capfd):
+@pytest.mark.parametrize(
+  ('error', 'status', 'said'),
+  [
+    (None, 0, ''),
+    (user_error.UserError('--size=x: no.'), 2, 'try_it: --size=x: no.\n'),
+    (KeyboardInterrupt(), 130, '\ntry_it: interrupted.\n'),
+  ],
+)
+def test_the_end_is_a_status_and_at_most_one_line(capfd, error, status, said):
   def body(log):
-    raise user_error.UserError('--size=x: must be a number.')
+    os.write(2, b'chatter\n')
+    if error:
+      raise error
 
-  assert _run(body) == 2
-  assert capfd.readouterr() == ('', 'try_it: --size=x: must be a number.\n')
+  assert _run(body) == status
+  assert capfd.readouterr() == ('', said)
 
 
 def test_any_other_error_names_the_log_with_the_traceback(capfd, tmp_path):
@@ -54,14 +59,6 @@ def test_any_other_error_names_the_log_with_the_traceback(capfd, tmp_path):
     err,
   )
   assert 'Traceback' in path.read_text()
-
-
-def test_interrupted_is_status_130(capfd):
-  def body(log):
-    raise KeyboardInterrupt
-
-  assert _run(body) == 130
-  assert capfd.readouterr().err == '\ntry_it: interrupted.\n'
 
 
 @pytest.mark.parametrize('flag', ['--help', '-h'])

@@ -36,11 +36,6 @@ def directory(tmp_path):
   return _Directory(tmp_path)
 
 
-def _step(follower):
-  path = follower.next()
-  return path and checkpoint_files.step_of(path)
-
-
 def _steps(follower):
   """The steps of all checkpoints that are to be run on now."""
   steps = []
@@ -73,23 +68,22 @@ def test_what_was_done_before_is_left_out_wherever_the_directory_was(directory):
   assert _steps(directory.follower(done=[10, 30], every=True)) == [20]
 
 
-def test_an_older_one_stands_in_for_one_that_is_damaged(directory, warnings):
+@pytest.mark.parametrize(
+  ('every', 'otherwise', 'others'),
+  [(False, 'trying an older one', [20]), (True, 'it is left out', [20, 30])],
+)
+def test_one_that_is_damaged_is_passed_over_with_a_warning(
+  directory, warnings, every, otherwise, others
+):
   directory.write(10, 20, 30)
-  follower = directory.follower()
-  follower.leave_out(follower.next(), 'ckpt-30 is damaged (checksum)')
+  follower = directory.follower(every=every)
+  follower.leave_out(follower.next(), 'it is damaged (checksum)')
   assert warnings.getvalue() == (
-    'Warning: ckpt-30 is damaged (checksum); trying an older one.\n'
+    f'Warning: it is damaged (checksum); {otherwise}.\n'
   )
-  assert _steps(follower) == [20]
+  assert _steps(follower) == others
   # The training may be over all the same.
   assert follower.newest_step == 30
-
-
-def test_every_other_one_is_done_if_one_is_damaged(directory):
-  directory.write(10, 20, 30)
-  follower = directory.follower(every=True)
-  follower.leave_out(follower.next(), 'damaged')
-  assert _steps(follower) == [20, 30]
 
 
 def test_a_damaged_one_is_tried_again_once_it_is_replaced(directory):
@@ -98,7 +92,7 @@ def test_a_damaged_one_is_tried_again_once_it_is_replaced(directory):
   follower.leave_out(follower.next(), 'damaged')
   assert follower.next() is None
   directory.write(10, 20)
-  assert _step(follower) == 20
+  assert _steps(follower) == [20]
 
 
 def test_one_that_the_training_removed_meanwhile_is_no_news(
@@ -110,7 +104,7 @@ def test_one_that_the_training_removed_meanwhile_is_no_news(
   directory.write(20)
   follower.leave_out(path, 'damaged')
   assert warnings.getvalue() == ''
-  assert _step(follower) == 20
+  assert _steps(follower) == [20]
 
 
 def test_that_all_are_damaged_is_an_error(directory):

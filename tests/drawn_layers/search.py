@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from concurrent import futures
 
 from lingvo_gpipe.training import cores
-from tools.benchmark import command
+from tools.common import command
 
 _EXAMPLES = """\
   tools/random_layers.py --draws 2000 --seed 7
   tools/random_layers.py --draws 100 --without batch_norm,lstm
 """
 _WORKER = """
-from tools.benchmark import command
+from tools.common import command
 command.import_lingvo()
 from drawn_layers import worker
 worker.main()

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from tools.benchmark import fresh, process_memory
+from tools.common import fresh, process_memory
 
 MB = 2**20
 

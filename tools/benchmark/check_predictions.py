@@ -33,9 +33,9 @@ from lingvo_gpipe.cutting.partitioner import Partition
 from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
 from lingvo_gpipe.training import cores
-from tools.benchmark import command, fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import WorkerRun
+from tools.common import command, fresh
 
 _EXAMPLES = """\
   tools/check_predictions.py --markdown checked.md --json checked.json

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from lingvo_gpipe.cutting import text_table
-from tools.benchmark import command
 from tools.benchmark.cases import Case
+from tools.common import command
 
 _EXAMPLES = """\
   tools/decode_speed.py                            4 layers of 256, K = 2

@@ -15,10 +15,10 @@ from typing import Any
 
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.schedules import PLAIN_NAMES
-from tools.benchmark import command, fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import WorkerRun
 from tools.benchmark.memory_prediction import predict
+from tools.common import command, fresh
 
 _EXAMPLES = """\
   tools/measure_memory.py

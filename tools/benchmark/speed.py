@@ -21,12 +21,13 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 
 from lingvo_gpipe.training import cores
-from tools.benchmark import command, fresh, process_memory, workers
+from tools.benchmark import workers
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import UNCUT, Cut, Measured
 from tools.benchmark.speed_report import CaseReport
 from tools.benchmark.variants import Variant
 from tools.benchmark.workers import Worker
+from tools.common import command, fresh, process_memory
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,15 +18,8 @@ from collections.abc import Sequence
 
 from lingvo_gpipe.training import cores
 from lingvo_gpipe.training.command import at_least
-from tools.benchmark import (
-  cases,
-  command,
-  conditions,
-  fresh,
-  speed,
-  speed_report,
-  variants,
-)
+from tools.benchmark import cases, speed, speed_report, variants
+from tools.common import command, conditions, fresh
 
 _PROGRAM = 'tools/benchmark.py'
 # What fits into some six minutes, and shows each model and engine.

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting.text_table import table
-from tools.benchmark import command, fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.variants import METHODS, Method, Variant, expand
+from tools.common import command, fresh
 
 _EXAMPLES = """\
   tools/start_up.py

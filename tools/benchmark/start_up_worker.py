@@ -10,9 +10,10 @@ from typing import Any
 
 import lingvo.compat as tf
 
-from tools.benchmark import case_model, process_memory, train_step
+from tools.benchmark import case_model, train_step
 from tools.benchmark.cases import Case
 from tools.benchmark.variants import Variant
+from tools.common import process_memory
 
 _STEPS = 5
 

@@ -15,17 +15,11 @@ from typing import Any
 
 import lingvo.compat as tf
 
-from tools.benchmark import (
-  cases,
-  fresh,
-  lingvo_engine,
-  process_memory,
-  servers,
-  train_step,
-)
+from tools.benchmark import cases, lingvo_engine, servers, train_step
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import WorkerRun
 from tools.benchmark.variants import Variant, variant_of
+from tools.common import fresh, process_memory
 
 # The servers have started, and freed memory has gone back, after this.
 _SETTLE_SECONDS = 0.3

@@ -11,10 +11,10 @@ import tempfile
 from typing import Any
 
 from lingvo_gpipe.training.cores import bind_all_threads
-from tools.benchmark import fresh, process_memory
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import Cut, WorkerRun
 from tools.benchmark.variants import Variant
+from tools.common import fresh, process_memory
 
 _TORCH = pathlib.Path(__file__).with_name('torch_worker.py')
 # One thread, whatever the surroundings say.

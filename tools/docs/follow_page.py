@@ -10,7 +10,7 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
-from tools.benchmark import command
+from tools.common import command
 from tools.docs import markdown_blocks
 
 _EXAMPLE = """\

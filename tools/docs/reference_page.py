@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from tools.benchmark import command
+from tools.common import command
 from tools.docs import command_options
 
 _ROOT = pathlib.Path(__file__).absolute().parents[2]

@@ -10,7 +10,7 @@ each from different weights.
 import dataclasses
 from collections.abc import Sequence
 
-from tools.benchmark import command
+from tools.common import command
 
 _EXAMPLES = """\
   tools/batch_norm.py

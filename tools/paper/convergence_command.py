@@ -10,7 +10,7 @@ one piece, and other dropout masks; its curve lies beside theirs.
 import dataclasses
 from collections.abc import Sequence
 
-from tools.benchmark import command
+from tools.common import command
 
 _EXAMPLES = """\
   tools/convergence.py --steps 200 --picture curves.png

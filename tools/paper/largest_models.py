@@ -24,9 +24,9 @@ from typing import Any
 
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.partitioner import Partition
-from tools.benchmark import command, conditions, fresh
 from tools.benchmark.cases import HEAD_DIM, Case
 from tools.benchmark.measured import WorkerRun
+from tools.common import command, conditions, fresh
 from tools.paper import least_memory, size_search
 from tools.paper.size_search import Found, Trial
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from lingvo_gpipe.cutting import text_table
-from tools.benchmark import command
+from tools.common import command
 from tools.paper import facts
 
 _EXAMPLES = """\

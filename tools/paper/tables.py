@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tools.benchmark import command
+from tools.common import command
 from tools.paper import (
   facts,
   memory,

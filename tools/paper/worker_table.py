@@ -24,7 +24,7 @@ from typing import Any
 
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.training import stage_times
-from tools.benchmark import command, fresh
+from tools.common import command, fresh
 
 _EXAMPLES = """\
   tools/worker_table.py                            25 million weights

@@ -10,10 +10,11 @@ import pytest
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import PipelineSpec, partition
 from lingvo_gpipe.schedules import RECOMPUTE_POLICIES
-from tools.benchmark import check_predictions, fresh
+from tools.benchmark import check_predictions
 from tools.benchmark.cases import Case
 from tools.benchmark.check_predictions import Checked
 from tools.benchmark.measured import WorkerRun
+from tools.common import fresh
 
 _LAYERS = 4
 

@@ -4,16 +4,10 @@ import json
 
 import pytest
 
-from tools.benchmark import (
-  conditions,
-  measured,
-  memory,
-  speed,
-  speed_command,
-  speed_report,
-)
-from tools.benchmark.fresh import ProcessError
+from tools.benchmark import measured, memory, speed, speed_command, speed_report
 from tools.benchmark.memory_prediction import predict
+from tools.common import conditions
+from tools.common.fresh import ProcessError
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from tools.benchmark import process_memory
+from tools.common import process_memory
 
 
 @pytest.fixture(autouse=True, scope='session')

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from tools.benchmark import fresh, link_speed
+from tools.benchmark import link_speed
 from tools.benchmark.cases import Case
+from tools.common import fresh
 
 
 def test_latency_and_speed_are_what_is_more_than_an_empty_step():

@@ -4,9 +4,9 @@ import os
 from concurrent import futures
 
 from tools.benchmark import cases, speed, variants
-from tools.benchmark.fresh import ProcessError
 from tools.benchmark.measured import Cut
 from tools.benchmark.speed import Plan
+from tools.common.fresh import ProcessError
 
 _CASE = cases.TINY_CASES[0]
 _LINGVO, _OURS, _PLAIN = variants.expand(

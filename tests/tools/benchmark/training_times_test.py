@@ -8,7 +8,8 @@ import pathlib
 import pytest
 
 from lingvo_gpipe.training import stage_times
-from tools.benchmark import fresh, training_times
+from tools.benchmark import training_times
+from tools.common import fresh
 
 STAGES = stage_times.StageTimes(5, 3, 2, 20, 0.125, 12.5, 0, 0)
 

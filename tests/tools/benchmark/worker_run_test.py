@@ -4,8 +4,9 @@
 
 import contextlib
 
-from tools.benchmark import fresh, process_memory, worker_run
+from tools.benchmark import worker_run
 from tools.benchmark.cases import TINY_CASES, Case
+from tools.common import fresh, process_memory
 
 
 class _Step:

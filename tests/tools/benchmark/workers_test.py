@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from tools.benchmark import cases, process_memory, variants, workers
-from tools.benchmark.fresh import ProcessError
+from tools.benchmark import cases, variants, workers
 from tools.benchmark.measured import Cut, WorkerRun
+from tools.common import process_memory
+from tools.common.fresh import ProcessError
 
 _CASE = cases.TINY_CASES[0]
 _OURS, _TORCH = variants.expand(

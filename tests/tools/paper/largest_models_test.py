@@ -9,9 +9,9 @@ import pytest
 
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import PipelineSpec, partition
-from tools.benchmark import fresh
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import WorkerRun
+from tools.common import fresh
 from tools.paper import largest_models
 from tools.paper.largest_models import Family, Search, settings
 

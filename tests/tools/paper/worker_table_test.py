@@ -11,7 +11,7 @@ import dataclasses
 import pytest
 
 from lingvo_gpipe.training import stage_times
-from tools.benchmark import fresh
+from tools.common import fresh
 from tools.paper import worker_table
 
 MIB = 2**20

@@ -11,7 +11,11 @@ import time
 import pytest
 from fresh_functions import MB
 
-from tools.benchmark import fresh, process_memory
+from tools.common import fresh, process_memory
+
+pytestmark = pytest.mark.skipif(
+  not process_memory.available(), reason='/proc takes Linux'
+)
 
 
 @pytest.fixture
@@ -105,7 +109,7 @@ def _wait_for_end(pid):
 
 
 _KILLED = """
-from tools.benchmark import fresh
+from tools.common import fresh
 with fresh.AliveOnly() as pool:
   pool.submit(fresh.call, 'fresh_functions.tell_and_sleep', {!r}).result()
 """

@@ -7,11 +7,14 @@ import sys
 
 import pytest
 
-from tools.benchmark import process_memory
+from tools.common import process_memory
 
+pytestmark = pytest.mark.skipif(
+  not process_memory.available(), reason='/proc takes Linux'
+)
 _BYTES = 64 * 2**20
 _PROGRAM = f"""
-from tools.benchmark import process_memory as memory
+from tools.common import process_memory as memory
 before = memory.resident_bytes()
 block = bytearray({_BYTES})
 held = memory.resident_bytes()

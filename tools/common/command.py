@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from lingvo_gpipe.training.command import at_least
-from tools.benchmark import conditions, process_memory
+from tools.common import conditions, process_memory
 
 T = TypeVar('T')
 

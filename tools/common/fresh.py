@@ -31,7 +31,7 @@ from contextlib import suppress
 from typing import Any
 from unittest import mock
 
-from tools.benchmark import command, process_memory
+from tools.common import command, process_memory
 
 _TIMEOUT = 600.0
 _POLL_SECONDS = 0.05

@@ -13,17 +13,19 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from lingvo_gpipe.cutting import text_table
+from lingvo_gpipe import schedules
+from lingvo_gpipe.cutting import memory_model, text_table
+from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.schedules import PLAIN_NAMES
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import WorkerRun
-from tools.benchmark.memory_prediction import predict
 from tools.common import command, fresh
 
 _EXAMPLES = """\
   tools/measure_memory.py
   tools/measure_memory.py --schedules 1f1b --micro_batches 32,64,128
 """
+_FLOAT_BYTES = 4
 _HEADER = (
   *('schedule', 'M', 'cell', 'stash', 'at hand', 'state', 'inputs'),
   *('activations', 'in transit', 'predicted MB', 'measured MB', 'off by'),
@@ -41,9 +43,11 @@ class MemoryResult:
   peaks: tuple[int, ...]
   predictions: tuple[dict[str, int], ...]
 
-  def error(self, cell: int) -> float:
-    """How far the peak is above the prediction, as a share of it."""
-    return self.peaks[cell] / self.predictions[cell]['total'] - 1
+  @property
+  def errors(self) -> list[float]:
+    """How far each peak is above its prediction, as a share of it."""
+    pairs = zip(self.peaks, self.predictions, strict=True)
+    return [peak / predicted['total'] - 1 for peak, predicted in pairs]
 
 
 def bottlenecks(
@@ -61,22 +65,93 @@ def bottlenecks(
     input_dim=128,
     hidden_dim=256,
   )
-  case.check_micro_batches()
+  case.check_micro_batches(num_micro_batches)
   return case
 
 
-def measure(cases: Sequence[Case]) -> list[MemoryResult]:
-  """Runs cases, which must agree in K, on one process a cell.
+# -- What should be needed, from the simulated schedule.
+#
+# For K bottlenecks, a cell each, under recomputation. At its worst moment, in
+# the backward task of a micro-batch while the next input has come, the process
+# of cell k holds
+#
+#   weights, the sums of their gradients so far, and this micro-batch's
+#     gradients, to which these are added in place
+# + inputs at hand, of each the boundary's bytes
+# + this micro-batch's activations: inner ones and their gradients, the gradient
+#     of the output, the gradient of the input
+# + what it has sent and the neighbour has not received yet: one output (unless
+#     it is the last cell), one input gradient (unless it is the first)
+#
+# Inputs at hand: the stash, and what has come for tasks that have not started.
+# A cell sends as soon as it has something, and cell k - 1 stashes a micro-batch
+# from before it sends it until after cell k is through with it. So cell k never
+# has more inputs at hand than the larger of both stashes: M under fill-drain,
+# K - k + 1 under 1F1B, one more than it stashes. The first cell has the whole
+# mini-batch's input from the start.
 
-  Raises:
-    ProcessError: A process failed.
+
+def predict(case: Case) -> list[dict[str, int]]:
+  """What each cell's process should need at its peak; see above.
+
+  Returns:
+    By ascending cell: the most micro-batches that it stashes, by the simulator,
+    and the most whose input it has; then in bytes: 'state', weights and their
+    gradients, as `memory_model` has them; 'inputs' at hand; 'activations' of
+    one micro-batch, with their gradients; what is 'in_transit', sent and still
+    kept; and the 'total'.
   """
+  last = case.num_cells - 1
+  schedule = schedules.make_schedule(
+    case.schedule, range(case.num_cells), case.num_micro_batches
+  )
+  stash = schedules.simulate(schedule).peak_stash
+  boundary = case.micro_batch_size * case.dim * _FLOAT_BYTES
+  inner = case.micro_batch_size * case.hidden_dim * _FLOAT_BYTES
+  predictions = []
+  for k in range(case.num_cells):
+    at_hand = max(stash[k], stash[k - 1]) if k else case.num_micro_batches
+    parts = {
+      'state': _state_bytes(case, k),
+      'inputs': at_hand * boundary
+      if k
+      else case.batch * case.input_dim * _FLOAT_BYTES,
+      'activations': (1 + int(k > 0)) * boundary + 2 * inner,
+      'in_transit': (int(k > 0) + int(k < last)) * boundary,
+    }
+    predictions.append(
+      {
+        'peak_stash': stash[k],
+        'at_hand': at_hand,
+        **parts,
+        'total': sum(parts.values()),
+      }
+    )
+  return predictions
+
+
+def _state_bytes(case: Case, k: int) -> int:
+  """A cell's weights and gradients while a backward runs; no slots."""
+  width = case.dim if k else case.input_dim
+  weights = (width + case.dim) * case.hidden_dim * _FLOAT_BYTES
+  need = memory_model.CellMemory(
+    [LayerCost(f'cell {k}', weight_bytes=weights)],
+    [1],
+    'always',
+    num_micro_batches=case.num_micro_batches,
+  ).of_cell(0, 0, 1)
+  return need.state + need.new_gradients
+
+
+# -- The command.
+
+
+def measure(cases: Sequence[Case]) -> list[MemoryResult]:
+  """Runs cases, which must agree in K, on one process a cell."""
   run_each = 'tools.benchmark.worker_run.run_each'
   splits = range(1, cases[0].num_cells)
-  with fresh.AliveOnly() as pool:
-    runs: list[WorkerRun] = pool.submit(
-      fresh.call, run_each, cases, splits, warm_up=True
-    ).result()
+  with fresh.AliveOnly() as alive:
+    runs: list[WorkerRun] = alive.call(run_each, cases, splits, warm_up=True)
   return [
     MemoryResult(case, tuple(run.above_idle), tuple(predict(case)))
     for case, run in zip(cases, runs, strict=True)
@@ -101,7 +176,7 @@ def _row(result: MemoryResult, cell: int) -> list[str]:
     case.schedule,
     *map(str, counts),
     *(f'{part / 2**20:.1f}' for part in (*parts, result.peaks[cell])),
-    text_table.signed_percent(result.error(cell)),
+    text_table.signed_percent(result.errors[cell]),
   ]
 
 
@@ -134,11 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   def found() -> tuple[str, dict[str, Any]]:
     results = measure(cases)
     figures = [
-      {
-        **dataclasses.asdict(result),
-        'errors': [result.error(k) for k in range(result.case.num_cells)],
-      }
-      for result in results
+      {**dataclasses.asdict(one), 'errors': one.errors} for one in results
     ]
     return as_text(results), {'cases': figures}
 

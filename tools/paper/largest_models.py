@@ -17,12 +17,11 @@ weights 12 bytes a parameter, and gradients beside.
 import argparse
 import dataclasses
 import functools
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lingvo_gpipe.cutting import text_table
+from lingvo_gpipe.cutting import text_table, units
 from lingvo_gpipe.cutting.partitioner import Partition
 from tools.benchmark.cases import HEAD_DIM, Case
 from tools.benchmark.measured import WorkerRun
@@ -36,24 +35,15 @@ _EXAMPLES = """\
   tools/largest_models.py --sequence_length 512 --json largest.json
 """
 _FAMILIES = ('amoebanet', 'transformer')
-_UNITS = {'': 1, 'k': 2**10, 'm': 2**20, 'g': 2**30}
 # Before anything is measured: peaks are a little above the guess.
 _FACTOR = 1.05
 # What a worker takes without a model, until it is measured.
 _IDLE_BYTES = 400 * 2**20
-# Weights and two slots of float32.
-_PARAMETER_BYTES = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-  """A column of the table.
-
-  Attributes:
-    name: Its title.
-    num_cells: K.
-    pipelined: Whether there are micro-batches and recomputation.
-  """
+  """A column: K, and whether there are micro-batches and recomputation."""
 
   name: str
   num_cells: int
@@ -87,21 +77,18 @@ class Family:
 
   def case(self, setting: Setting, length: int, size: int) -> Case:
     """The case of one size; `length` is not used for Transformers."""
-    sizes = (
-      {'num_layers': length, 'dim': size}
-      if self.base.model == 'amoebanet'
-      else {'num_layers': size}
+    sizes = {'num_layers': size}
+    if self.base.model == 'amoebanet':
+      sizes = {'num_layers': length, 'dim': size}
+    case = dataclasses.replace(self.base, **sizes)
+    if not setting.pipelined:
+      return case
+    return dataclasses.replace(
+      case,
+      num_micro_batches=self.num_micro_batches,
+      recompute='always',
+      num_cells=setting.num_cells,
     )
-    pipelined = (
-      {
-        'num_micro_batches': self.num_micro_batches,
-        'recompute': 'always',
-        'num_cells': setting.num_cells,
-      }
-      if setting.pipelined
-      else {}
-    )
-    return dataclasses.replace(self.base, **sizes, **pipelined)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +96,7 @@ class Largest:
   """What a column of the table says.
 
   Attributes:
-    setting: Which column.
     case: The largest case that trained; None if none did.
-    measured: What a step of it took.
     predicted: Bytes that the memory model says each worker needs above its
       idle level.
     cells: The number of layers of each.
@@ -134,9 +119,8 @@ class Search:
   """Finds the largest model of each setting.
 
   Attributes:
-    call: Calls a function of tools.benchmark, like `fresh.call`.
+    call: Calls a function, like `fresh.call`.
     budget: Bytes that no worker's peak may exceed, idle level included.
-    timeout: Seconds that one measurement may take.
     filled: The share of the budget that ends a search.
   """
 
@@ -146,11 +130,7 @@ class Search:
   filled: float = 0.95
 
   def family(self, family: Family, columns: Sequence[Setting]) -> list[Largest]:
-    """Searches each setting in turn.
-
-    Raises:
-      ProcessError: A training step failed for another reason than the budget.
-    """
+    """Searches each setting; ProcessError: a step failed, not by the budget."""
     reference = self._reference(family)
     factors = {False: _FACTOR, True: _FACTOR}
     idle = _IDLE_BYTES
@@ -184,18 +164,14 @@ class Search:
     def case(trial: Trial[WorkerRun] | None) -> Case | None:
       return trial and family.case(setting, length, trial.size)
 
-    best, planned = case(found.best), None
-    if best is not None:
-      splits = cut(found.best.size).splits
-      planned = self._call('case_cut.planned', best, splits)
+    best, too_large = case(found.best), case(found.too_large)
+    if best is None:
+      return Largest(setting, None, None, (), (), too_large, len(found.trials))
+    splits = cut(found.best.size).splits
+    planned = self._call('case_cut.planned', best, splits)
     return Largest(
-      setting,
-      best,
-      found.best and found.best.result,
-      planned.device_memory if planned else (),
-      planned.sizes if planned else (),
-      case(found.too_large),
-      len(found.trials),
+      *(setting, best, found.best.result, planned.device_memory),
+      *(planned.sizes, too_large, len(found.trials)),
     )
 
   def _reference(self, family: Family) -> least_memory.Reference:
@@ -214,25 +190,22 @@ class Search:
     reference: least_memory.Reference,
   ) -> tuple[int, Callable[[int], Partition]]:
     """The L that promises most parameters, and its cut by size."""
-    best = None
-    for length in family.lengths:
 
+    def promise(length: int) -> tuple[int, int, Callable[[int], Partition]]:
       @functools.cache
-      def cut(size: int, length: int = length) -> Partition:
-        return least_memory.guess_cut(
-          reference, family.case(setting, length, size)
-        )
+      def cut(size: int) -> Partition:
+        case = family.case(setting, length, size)
+        return least_memory.guess_cut(reference, case)
 
       position = size_search.largest_guess(
         family.sizes,
         self.budget / _FACTOR - _IDLE_BYTES,
-        lambda size, cut=cut: max(cut(size).device_memory),
+        lambda size: max(cut(size).device_memory),
       )
       layers = cut(family.sizes[position]).layers
-      parameters = sum(layer.parameters for layer in layers)
-      if best is None or parameters > best[0]:
-        best = parameters, length, cut
-    return best[1], best[2]
+      return sum(layer.parameters for layer in layers), length, cut
+
+    return max(map(promise, family.lengths), key=lambda found: found[0])[1:]
 
   def _measure(
     self, size: int, case: Case, splits: Sequence[int]
@@ -260,46 +233,33 @@ class Search:
 
 def as_text(columns: Sequence[Largest]) -> str:
   """A table like the paper's Table 1: a setting a column; also Markdown."""
+  naive = columns[0].measured
 
   def each(text: Callable[[Largest, WorkerRun], str]) -> list[str]:
     return ['-' if c.measured is None else text(c, c.measured) for c in columns]
 
+  def ratio(column: Largest, measured: WorkerRun) -> str:
+    return f'{measured.parameters / naive.parameters:.2f}' if naive else '-'
+
   rows = [
-    ('model', [_model(c.case) for c in columns]),
+    ('model', [c.case.title if c.case else '-' for c in columns]),
     ('parameters', each(lambda c, m: f'{m.parameters / 1e6:.1f}M')),
-    ('times Naive-1', _ratios(columns)),
-    (
-      'parameter memory, GiB',
-      each(lambda c, m: _gib(m.parameters * _PARAMETER_BYTES)),
-    ),
+    ('times Naive-1', each(ratio)),
+    # Weights and two slots of float32.
+    ('parameter memory, GiB', each(lambda c, m: _gib(12 * m.parameters))),
     ('measured peaks, GiB', each(lambda c, m: ' '.join(map(_gib, m.peaks)))),
     ('fullest worker, GiB', each(lambda c, m: _gib(max(m.peaks)))),
     ('by the memory model', each(lambda c, m: _gib(sum(_fullest(c, m))))),
     ('of it idle', each(lambda c, m: _gib(_fullest(c, m)[0]))),
     ('layers of each', each(lambda c, m: ' '.join(map(str, c.cells)))),
     ('step, s', each(lambda c, m: f'{m.step_seconds:.1f}')),
-    ('too large', [_model(c.too_large) for c in columns]),
+    ('too large', [c.too_large.title if c.too_large else '-' for c in columns]),
     ('measurements', [str(c.num_trials) for c in columns]),
   ]
   return text_table.table(
     ('', *(c.setting.name for c in columns)),
     [(title, *cells) for title, cells in rows],
   )
-
-
-def _model(case: Case | None) -> str:
-  return '-' if case is None else case.title
-
-
-def _ratios(columns: Sequence[Largest]) -> list[str]:
-  """Each column's parameters over those of the first."""
-  first = columns[0].measured
-  return [
-    f'{c.measured.parameters / first.parameters:.2f}'
-    if first and c.measured
-    else '-'
-    for c in columns
-  ]
 
 
 def _fullest(column: Largest, measured: WorkerRun) -> tuple[int, int]:
@@ -313,23 +273,17 @@ def _gib(value: float) -> str:
 
 
 def _bytes(text: str) -> int:
-  match = re.fullmatch(
-    r'([\d.]+)\s*([kmg]?)(i?b)?', text.strip(), re.IGNORECASE
-  )
-  if not match:
-    raise argparse.ArgumentTypeError(f'{text!r}: use text such as 3GiB.')
-  return int(float(match[1]) * _UNITS[match[2].lower()])
+  try:
+    return int(units.parse_bytes(text))
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _parser() -> command.Parser:
   parser = command.Parser('tools/largest_models.py', __doc__, _EXAMPLES)
   flag, numbers = parser.flag, command.numbers
-  flag(
-    'families',
-    ','.join(_FAMILIES),
-    'Which, with commas.',
-    command.one_of(_FAMILIES),
-  )
+  names = ','.join(_FAMILIES)
+  flag('families', names, 'Which, with commas.', command.one_of(_FAMILIES))
   flag('budget', '3GiB', 'Memory of a worker process.', _bytes)
   flag('total', '14GiB', 'What all workers together may be given.', _bytes)
   flag('workers', '1,2,4', 'K of the pipelines, with commas.', numbers)
@@ -352,40 +306,29 @@ def _parser() -> command.Parser:
 
 def _family(name: str, args: argparse.Namespace) -> Family:
   """What the flags say of a family; ValueError if they do not fit."""
-  once: dict[str, Any] = {
-    'num_cells': 1,
-    'num_micro_batches': 1,
-    'recompute': 'never',
-  }
   if name == 'amoebanet':
-    family = Family(
-      Case(
-        *(name, name, args.lengths[0], 8, args.image_batch),
-        **once,
-        example_size=args.image_size,
-        num_ids=1000,
-        optimizer='rmsprop',
-      ),
-      args.image_micro_batches,
-      args.lengths,
-      tuple(range(args.dim_step, args.max_dim + 1, args.dim_step)),
+    base = Case(
+      *(name, name, args.lengths[0], 8, args.image_batch, 1, 1),
+      recompute='never',
+      example_size=args.image_size,
+      num_ids=1000,
+      optimizer='rmsprop',
     )
+    num_micro_batches, lengths = args.image_micro_batches, args.lengths
+    sizes = range(args.dim_step, args.max_dim + 1, args.dim_step)
   else:
-    family = Family(
-      Case(
-        *(name, name, 1, args.model_dim, args.rows),
-        **once,
-        example_size=args.sequence_length,
-        num_ids=8192,
-        dropout=0.1,
-        optimizer='adam',
-      ),
-      args.row_micro_batches,
-      (1,),
-      tuple(range(1, args.max_length + 1)),
+    base = Case(
+      *(name, name, 1, args.model_dim, args.rows, 1, 1),
+      recompute='never',
+      example_size=args.sequence_length,
+      num_ids=8192,
+      dropout=0.1,
+      optimizer='adam',
     )
-  family.base.check_micro_batches(family.num_micro_batches)
-  return family
+    num_micro_batches, lengths = args.row_micro_batches, (1,)
+    sizes = range(1, args.max_length + 1)
+  base.check_micro_batches(num_micro_batches)
+  return Family(base, num_micro_batches, lengths, tuple(sizes))
 
 
 def _check(parser: command.Parser, args: argparse.Namespace) -> None:
@@ -425,27 +368,19 @@ def main(argv: Sequence[str] | None = None) -> int:
   for family in families:
     started = time.monotonic()
     try:
-      columns = _search(family, args)
+      with fresh.AliveOnly() as alive:
+        search = Search(alive.call, args.budget, args.timeout, args.filled)
+        columns = search.family(family, settings(args.workers))
     except fresh.ProcessError as error:
       return parser.failed(error)
     found[family.base.model] = [dataclasses.asdict(c) for c in columns]
-    text.append(_describe(family, args, time.monotonic() - started))
-    text.append(as_text(columns))
+    seconds = time.monotonic() - started
+    text += [_describe(family, args, seconds), as_text(columns)]
     print('\n'.join(['', *text[-2:]]), flush=True)
     # A later family may fail: what is known is kept.
     figures = {'conditions': machine, 'budget': args.budget, 'families': found}
     command.write(args, '\n\n'.join(text), figures)
   return 0
-
-
-def _search(family: Family, args: argparse.Namespace) -> list[Largest]:
-  with fresh.AliveOnly() as alive:
-
-    def call(*what: Any, **kwargs: Any) -> Any:
-      return alive.submit(fresh.call, *what, **kwargs).result()
-
-    search = Search(call, args.budget, args.timeout, args.filled)
-    return search.family(family, settings(args.workers))
 
 
 def _describe(family: Family, args: argparse.Namespace, seconds: float) -> str:

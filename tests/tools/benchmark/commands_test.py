@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tools.benchmark import measured, memory, speed, speed_command, speed_report
-from tools.benchmark.memory_prediction import predict
+from tools.benchmark.memory import predict
 from tools.common import conditions
 from tools.common.fresh import ProcessError
 

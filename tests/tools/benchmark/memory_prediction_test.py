@@ -1,7 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-from tools.benchmark.memory import bottlenecks
-from tools.benchmark.memory_prediction import predict
+from tools.benchmark.memory import bottlenecks, predict
 
 _GPIPE = bottlenecks('gpipe', 32)
 _1F1B = bottlenecks('1f1b', 32)

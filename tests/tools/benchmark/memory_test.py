@@ -40,7 +40,7 @@ def test_peaks_are_what_the_simulated_schedule_predicts(results, schedule):
   # The first cell of fill-drain can run ahead of what the network takes.
   first = 1 if schedule == 'gpipe' else 0
   for cell in range(first, result.case.num_cells):
-    assert abs(result.error(cell)) <= 0.2, (cell, result)
+    assert abs(result.errors[cell]) <= 0.2, (cell, result)
 
 
 def test_1f1b_needs_at_most_half_of_fill_drain(results):

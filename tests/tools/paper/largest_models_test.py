@@ -145,7 +145,7 @@ def test_a_failure_is_no_misfit():
   ('argv', 'message'),
   [
     (['--budget', '4GiB'], '--total'),
-    (['--budget', 'much'], 'use text such as 3GiB'),
+    (['--budget', 'much'], 'use text such as 8GiB'),
     (['--lengths', '7'], 'multiple of 3'),
     (['--families', 'resnet'], 'resnet is none of amoebanet'),
     (['--rows', '6'], 'does not divide'),

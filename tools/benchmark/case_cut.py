@@ -45,8 +45,6 @@ def find(case: Case, num_cells: int) -> Cut:
 def planned(case: Case, splits: Sequence[int] | None = None) -> Partition:
   """The case's cut by FLOPs and the memory model, for splits if given."""
   found = _plan(case, 'flops').partition
-  if splits is None:
-    return found
   return partition(found.layers, found.spec, splits)
 
 
@@ -57,8 +55,7 @@ def measured(case: Case, core: int) -> Partition:
   """
   servers.pin(core)
   tf.disable_eager_execution()
-  found: Partition = _plan(case, 'measured').partition
-  return found
+  return _plan(case, 'measured').partition
 
 
 def _plan(case: Case, balance: str) -> Any:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import lingvo.compat as tf
-from lingvo.core import py_utils
+from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe.models import amoebanet, losses, transformer
-from tools.benchmark import layers
 from tools.benchmark.cases import HEAD_DIM, Case
 
 _SEED = 1
@@ -18,6 +17,8 @@ _SEED = 1
 DATA = 'data'
 # Smaller images would be next to nothing after a stem that halves them thrice.
 _SMALL_IMAGE = 32
+# Of weights of feed-forward layers.
+_DEVIATION = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +72,9 @@ class CaseModel:
   ) -> tuple[Any, Any]:
     """A mini-batch of random numbers, made where they are used.
 
-    Args:
-      batch: Examples.
-      step: An integer tensor; what does not depend on it might be computed
-        once and kept.
-      devices: The first cell's and the last cell's.
-      kept: Whether variables start with them, and every step has the same.
+    What does not depend on `step`, an integer tensor, might be computed once
+    and kept. If `kept`, variables start with the data, and every step has the
+    same. `devices` are the first cell's and the last cell's.
     """
     step = tf.zeros_like(step) if kept else step
 
@@ -117,7 +115,7 @@ def make(case: Case, batch_norm: Any = None) -> CaseModel:
   widths = [input_dim] + [case.dim] * (case.num_layers - 1)
   return CaseModel(
     [
-      layers.FeedForward.Params().Set(
+      FeedForward.Params().Set(
         name=f'l{i}',
         input_dim=width,
         hidden_dim=4 * case.dim if is_mlp else case.hidden_dim,
@@ -126,7 +124,7 @@ def make(case: Case, batch_norm: Any = None) -> CaseModel:
       )
       for i, width in enumerate(widths)
     ],
-    layers.MeanSquare.Params().Set(name='loss'),
+    MeanSquare.Params().Set(name='loss'),
     Field((input_dim,)),
     {} if is_mlp else {'mean': Field(())},
   )
@@ -172,3 +170,56 @@ def _transformer(case: Case) -> CaseModel:
       'bytes': Field(tokens, 0),
     },
   )
+
+
+# -- Feed-forward layers.
+
+
+class FeedForward(base_layer.BaseLayer):
+  """W2 relu(W1 x), plus x where the widths agree, for x [batch, input_dim]."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('input_dim', 0, 'The width of x.')
+    p.Define('hidden_dim', 0, 'The width inside.')
+    p.Define('output_dim', 0, 'The width of what it returns.')
+    p.Define('has_bias', False, 'Whether b1 and b2 are added to the products.')
+    p.params_init = py_utils.WeightInit.Gaussian(_DEVIATION)
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    shapes = {
+      'w1': [p.input_dim, p.hidden_dim],
+      'b1': [p.hidden_dim],
+      'w2': [p.hidden_dim, p.output_dim],
+      'b2': [p.output_dim],
+    }
+    for name, shape in shapes.items():
+      if p.has_bias or len(shape) > 1:
+        self.CreateVariable(name, py_utils.WeightParams(shape, p.params_init))
+
+  def FProp(self, theta, x):
+    p = self.params
+    y = tf.matmul(x, theta.w1)
+    y = tf.nn.relu(y + theta.b1 if p.has_bias else y)
+    y = tf.matmul(y, theta.w2)
+    y = x + y if p.input_dim == p.output_dim else y
+    return y + theta.b2 if p.has_bias else y
+
+
+class MeanSquare(base_layer.BaseLayer):
+  """A loss: the mean square of outputs [batch, dim], or of their means' errors.
+
+  `targets.mean`, [batch], is then what each output's mean should be.
+  """
+
+  def FProp(self, theta, outputs, targets):
+    del theta
+    error = outputs
+    if targets is not None:
+      error = tf.reduce_mean(outputs, axis=-1) - targets.mean
+    weight = tf.cast(tf.shape(outputs)[0], tf.float32)
+    return {'loss': (tf.reduce_mean(tf.square(error)), weight)}

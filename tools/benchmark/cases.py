@@ -71,9 +71,8 @@ class Case:
       if isinstance(value, int) and value < 1:
         raise ValueError(f'{field.name} is {value}; it must be 1 or more.')
 
-  def check_micro_batches(self, number: int | None = None) -> None:
-    """Raises ValueError if the mini-batch cannot be cut into so many, or M."""
-    number = self.num_micro_batches if number is None else number
+  def check_micro_batches(self, number: int) -> None:
+    """Raises ValueError if the mini-batch cannot be cut into so many."""
     if number < 1 or self.batch % number:
       raise ValueError(
         f'micro_batches has {number}, which does not divide the {self.batch} '

@@ -61,11 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows, figures = [], []
     for name, (seconds, ids) in results.items():
       speed = args.rows * args.tokens / seconds
-      rows.append([name, f'{seconds:.2f}', f'{speed:.0f}'])
-      rows[-1].append(f'{slowest / seconds:.1f}')
       figures.append(
         {'name': name, 'seconds': seconds, 'tokens_per_second': speed}
       )
+      times = f'{slowest / seconds:.1f}'
+      rows.append([name, f'{seconds:.2f}', f'{speed:.0f}', times])
       if not np.array_equal(ids, right):
         different.append(name)
     table = text_table.table(['', 'seconds', 'tokens/s', 'times as fast'], rows)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times generation, with what attention remembers and without."""
 
-import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
@@ -54,12 +54,7 @@ def measure(
 
 def _time(run: _Run, runs: int) -> tuple[float, np.ndarray]:
   ids = run()
-  times = []
-  for _ in range(runs):
-    started = time.perf_counter()
-    run()
-    times.append(time.perf_counter() - started)
-  return min(times), ids
+  return min(timeit.repeat(run, number=1, repeat=runs)), ids
 
 
 def _params(case: Case) -> Any:

@@ -15,10 +15,10 @@
   they start alike.
 """
 
-import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+from unittest import mock
 
 import lingvo.compat as tf
 from lingvo.core import gpipe, py_utils, sendrecv, tshape
@@ -101,11 +101,9 @@ def _output_shapes(
   model: case_model.CaseModel, batch: int
 ) -> list[list[list[int]]]:
   """For each layer, the shapes of its outputs for so many examples."""
-  shapes = []
+  shapes, inputs = [], model.inputs
   with tf.Graph().as_default():
-    args = (
-      tf.tf1.placeholder(model.inputs.dtype, (batch, *model.inputs.shape)),
-    )
+    args = (tf.tf1.placeholder(inputs.dtype, (batch, *inputs.shape)),)
     for params in model.layers:
       layer = params.Copy().Instantiate()
       args = to_tuple(layer.FProp(layer.theta, *args))
@@ -146,12 +144,7 @@ def _channel_class(incarnations: Mapping[str, int]) -> type[sendrecv.Channel]:
   return ProcessChannel
 
 
-@contextlib.contextmanager
-def known_to_channels(target: str) -> Iterator[None]:
+def known_to_channels(target: str) -> Any:
   """Tells Lingvo's channels of sessions' processes, while the block runs."""
-  own = sendrecv.Channel
-  sendrecv.Channel = _channel_class(_incarnations(target))
-  try:
-    yield
-  finally:
-    sendrecv.Channel = own
+  channel = _channel_class(_incarnations(target))
+  return mock.patch.object(sendrecv, 'Channel', channel)

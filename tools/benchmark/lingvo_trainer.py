@@ -22,11 +22,7 @@ def main(argv=None) -> int:
     tpu_embedding_manager,
   )
 
-  from lingvo_gpipe.training import (
-    listeners,
-    model_lookup,
-    stage_times,
-  )
+  from lingvo_gpipe.training import listeners, model_lookup, stage_times
 
   class TimedManager(trainer.RunnerManager):
     """Lets a listener follow what it runs."""

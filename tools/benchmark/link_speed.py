@@ -12,7 +12,7 @@ more than a small one's are three unknowns, one after the other.
 """
 
 import statistics
-import time
+import timeit
 
 import tensorflow.compat.v1 as tf
 
@@ -91,9 +91,5 @@ def _seconds(target: str, num_workers: int, num_bytes: int = 0) -> float:
     with tf.Session(target, config=config) as session:
       session.run(tf.global_variables_initializer())
       run = session.make_callable(step)
-      seconds = []
-      for _ in range(_WARM_UP_RUNS + _RUNS):
-        begun = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - begun)
+      seconds = timeit.repeat(run, number=1, repeat=_WARM_UP_RUNS + _RUNS)
   return statistics.median(seconds[_WARM_UP_RUNS:])

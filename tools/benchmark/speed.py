@@ -32,16 +32,7 @@ from tools.common import command, fresh, process_memory
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """How much is measured.
-
-  Attributes:
-    runs: How often all processes are started anew.
-    rounds: How often the variants take turns, in each run.
-    steps: How many steps each turn has.
-    one_core_steps: How many steps on one core each turn has; 0 for none.
-    memory: Whether each device's memory is measured.
-    torch_python: The interpreter that has torch.
-  """
+  """How much is measured; the command's flags of these names say what it is."""
 
   runs: int = 1
   rounds: int = 3

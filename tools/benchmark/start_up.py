@@ -58,11 +58,7 @@ def all_rows() -> list[Row]:
 
 
 def measure(rows: Sequence[Row], rounds: int) -> Starts:
-  """Starts every variant in a process of its own, all in turn, several times.
-
-  Raises:
-    ProcessError: A process failed.
-  """
+  """Starts each variant in a process of its own, all in turn, several times."""
   found: dict[tuple[str, str], list[Mapping[str, float]]] = {}
   for number in range(rounds):
     for case, variants in rows:

@@ -47,9 +47,7 @@ class TrainStep:
     """Builds the graph and initialises the weights; `run` does a step.
 
     Args:
-      case: What to train.
-      variant: How. 'torch' is not run by TensorFlow.
-      splits: The first layer of each cell but the first.
+      case, variant, splits: What to train, and how; 'torch' is not run here.
       workers: The target of sessions whose workers have a CPU device each; by
         default this process has K.
       data_is_kept: Whether each step has the same data; they take no time then.
@@ -100,18 +98,13 @@ class TrainStep:
     ).params.Copy()
     p.cls = cluster.PipelineCluster
     in_one = self._workers is None
-    num_devices = self._num_devices
+    variant = self._variant
+    num_devices = variant.num_cells if in_one else variant.num_devices
     for job in (p.worker, p.ps, p.controller):
       job.name = '/job:localhost' if in_one else '/job:worker'
       job.replicas = 1 if in_one else num_devices
     cluster.use_cpu_devices(p, num_devices if in_one else 1, num_devices)
     return p.Instantiate()
-
-  @property
-  def _num_devices(self) -> int:
-    if self._workers is None:
-      return self._variant.num_cells
-    return self._variant.num_devices
 
   def _device(self, cell: int) -> Any:
     place = self._variant.cell_devices[cell]

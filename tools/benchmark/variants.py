@@ -37,13 +37,7 @@ _ONE_DEVICE = ('plain', 'plain-all_cores')
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """How to run a model, whatever K and M.
-
-  Attributes:
-    engine: One of ENGINES.
-    schedule: One of lingvo_gpipe.schedules.SCHEDULE_NAMES.
-    recompute: A recompute policy.
-  """
+  """How to run a model, whatever K and M, by one of ENGINES."""
 
   engine: str
   schedule: str = 'gpipe'
@@ -74,12 +68,11 @@ class Variant:
   def cell_devices(self) -> tuple[int, ...]:
     """The device of each cell."""
     schedule = self.method.schedule
-    num_devices = self.num_cells // schedules.cells_per_device(schedule)
-    return schedules.place(schedule, self.num_cells, num_devices)
+    return schedules.place(schedule, self.num_cells, self.num_devices)
 
   @property
   def num_devices(self) -> int:
-    return max(self.cell_devices) + 1
+    return self.num_cells // schedules.cells_per_device(self.method.schedule)
 
   @property
   def has_pipeline(self) -> bool:

@@ -110,12 +110,10 @@ class _Rank:
         env=variables,
       )
     except OSError as error:
-      raise fresh.ProcessError(f'{python} cannot be started: {error}') from (
-        error
-      )
-    pipes = self._process.stdin, self._process.stdout
-    assert pipes[0] is not None and pipes[1] is not None
-    self._input, self._output = pipes[0], pipes[1]
+      why = f'{python} cannot be started: {error}'
+      raise fresh.ProcessError(why) from error
+    assert self._process.stdin and self._process.stdout
+    self._input, self._output = self._process.stdin, self._process.stdout
     self.pid = self._process.pid
 
   def send(self, command: Any) -> None:

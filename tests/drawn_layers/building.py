@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a draw to the Params of a pipeline."""
 
-import math
 from typing import Any
 
 import lingvo.compat as tf
@@ -125,8 +124,3 @@ def plain_agrees(layers: tuple[Layer, ...]) -> bool:
     and layer.kind != fitting.FORK
     for layer in layers
   )
-
-
-def example_size(draw: Draw) -> int:
-  """How many numbers an example has."""
-  return math.prod((draw.time, draw.width))

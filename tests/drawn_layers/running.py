@@ -82,7 +82,7 @@ def _data(draw: Draw) -> Any:
     x = random.randint(catalogue.VOCAB_SIZE, size=(draw.batch, draw.time))
     x = x.astype(np.int32)
   else:
-    x = random.randn(draw.batch, building.example_size(draw))
+    x = random.randn(draw.batch, draw.time * draw.width)
     x = x.astype(getattr(tf, draw.dtype).as_numpy_dtype)
   weights = random.choice([0.5, 1.0, 2.0], size=draw.batch).astype(np.float32)
   if draw.weights == 'some_zero':

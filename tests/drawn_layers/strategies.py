@@ -25,15 +25,11 @@ _RARELY = st.sampled_from((False,) * 5 + (True,))
 _TUPLE_LAYERS = (fitting.FORK, fitting.TURN, fitting.PUT, fitting.TAKE)
 
 
-def random_draws(without: Collection[str] = ()) -> st.SearchStrategy[Draw]:
-  """Draws of layers of all kinds, without some kinds or other things."""
-  return _draws(frozenset(without))
-
-
 @st.composite
-def _draws(draw: Any, without: frozenset[str]) -> Draw:
+def random_draws(draw: Any, without: Collection[str] = ()) -> Draw:
+  """Draws of layers of all kinds, without some kinds or other things."""
   dtype = draw(st.sampled_from(_DTYPES))
-  middle = draw(_lists(dtype, without))
+  middle = draw(_lists(dtype, frozenset(without)))
   start = catalogue.ROWS
   if EMBEDDING not in without and draw(_RARELY):
     start = catalogue.SEQUENCE

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small pipelined model for tests of the trainer: four layers, two cells."""
 
+import declared
 import lingvo.compat as tf
 from lingvo import model_registry
 from lingvo.core import (
@@ -25,14 +26,10 @@ class Flatten(base_layer.BaseLayer):
     return tf.reshape(x, [tf.shape(x)[0], 64])
 
 
-class Log(base_layer.BaseLayer):
+class Log(declared.Layer):
   """The logarithm, at one step of a negative number; 1 at all others."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('step', -1, 'At this step the result is NaN.')
-    return p
+  PARAMS = {'step': -1}
 
   def FProp(self, theta, x):
     del theta
@@ -40,14 +37,10 @@ class Log(base_layer.BaseLayer):
     return x + tf.math.log(tf.where(now, -tf.ones([]), tf.ones([])))
 
 
-class Bounded(base_layer.BaseLayer):
+class Bounded(declared.Layer):
   """Asserts that no row of pixels adds up to so much, and returns them."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('bound', -60.0, 'How much; 64 black pixels are -64.')
-    return p
+  PARAMS = {'bound': -60.0}  # 64 black pixels are -64.
 
   def FProp(self, theta, x):
     del theta

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ops that cannot be repeated, or draw equal masks, are found."""
 
+import declared
 import lingvo.compat as tf
 import pytest
-from lingvo.core import base_layer, py_utils
 from lingvo.core import layers as lingvo_layers
+from lingvo.core import py_utils
 
 from lingvo_gpipe.engine import cell_function, graph_walks
 from lingvo_gpipe.pipeline import random_checks, seeds
@@ -19,15 +20,10 @@ def graph():
     yield
 
 
-class Random(base_layer.BaseLayer):
+class Random(declared.Layer):
   """Returns x plus what a function of x and the layer makes."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('fn', None, '')
-    p.Define('dropout_tpl', None, '')
-    return p
+  PARAMS = {'fn': None, 'dropout_tpl': None}
 
   def FProp(self, theta, x):
     return x + self.params.fn(x, self)

@@ -12,7 +12,7 @@ import dataclasses
 import declared
 import lingvo.compat as tf
 import numpy as np
-from lingvo.core import base_layer, cluster_factory, layers, py_utils
+from lingvo.core import cluster_factory, layers, py_utils
 
 from lingvo_gpipe import pipelining_layer
 
@@ -21,15 +21,13 @@ BATCH = 8
 _SIZE, _CHANNELS, _CLASSES = 6, 4, 5
 
 
-class ConvLayer(base_layer.BaseLayer):
+class ConvLayer(declared.Layer):
   """Takes and returns (image, running mean, ids)."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('keep_prob', 1.0, 'Of dropout.')
-    p.Define('dropout_tpl', layers.DeterministicDropoutLayer.Params(), '')
-    return p
+  PARAMS = {
+    'keep_prob': 1.0,
+    'dropout_tpl': layers.DeterministicDropoutLayer.Params(),
+  }
 
   def __init__(self, params):
     super().__init__(params)

@@ -140,6 +140,16 @@ def outputs(params, *args, **kwargs):
   )
 
 
+def save_or_restore(session, path):
+  """Saves new variables in a checkpoint, or restores the one that is there."""
+  saver = tf.train.Saver()
+  if path.with_suffix('.index').exists():
+    saver.restore(session, str(path))
+  else:
+    session.run(tf.global_variables_initializer())
+    saver.save(session, str(path))
+
+
 class Task(base_model.BaseTask):
   """Trains a pipeline with the loss inside, by Lingvo's own learner."""
 

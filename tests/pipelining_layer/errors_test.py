@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mistakes get errors that name the param, the value and the remedy."""
 
-import dataclasses
-
+import declared
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
@@ -13,9 +12,6 @@ from lingvo.core import base_layer, layers, py_utils, recurrent
 from tensorflow.python.eager import context
 from tiny_pipeline import refused
 
-from lingvo_gpipe import schedules
-from lingvo_gpipe.schedules import registry
-
 
 def _pipeline(*args, **kwargs):
   return tiny_pipeline.pipeline(
@@ -23,12 +19,8 @@ def _pipeline(*args, **kwargs):
   )
 
 
-class ReturnsMetrics(base_layer.BaseLayer):
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('metrics', None, 'What to return.')
-    return p
+class ReturnsMetrics(declared.Layer):
+  PARAMS = {'metrics': None}
 
   def FProp(self, theta, outputs, targets):
     return self.params.metrics
@@ -242,11 +234,7 @@ def test_tensors_of_eager_mode_in_a_graph():
 
 
 class WithDropout(tiny_pipeline.Linear):
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('dropout_tpl', layers.DropoutLayer.Params(), '')
-    return p
+  PARAMS = {'dropout_tpl': layers.DropoutLayer.Params()}
 
   def __init__(self, params):
     super().__init__(params)
@@ -350,21 +338,3 @@ def test_random_ops_that_all_micro_batches_would_share_are_refused(
 def test_a_schedule_that_the_pipeline_cannot_have_is_named(schedule, words):
   with pytest.raises(ValueError, match=words):
     pt.run_step(pt.pipeline_params(3, schedule=schedule), pt.data())
-
-
-def test_what_a_users_builder_makes_is_validated_before_it_is_emitted(
-  monkeypatch,
-):
-  monkeypatch.setattr(registry, 'registered', {})
-
-  def lazy(cell_devices, num_micro_batches):
-    made = schedules.make_schedule('1f1b', cell_devices, num_micro_batches)
-    rows = tuple(row[:-1] for row in made.device_tasks)
-    return dataclasses.replace(made, device_tasks=rows)
-
-  schedules.register_schedule('lazy', lazy)
-  with pytest.raises(
-    ValueError,
-    match=r"schedule is 'lazy': Schedule 'lazy' is not valid(.|\n)*\?B1\.3",
-  ):
-    pt.run_step(pt.pipeline_params(2, schedule='lazy'), pt.data())

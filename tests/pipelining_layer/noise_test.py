@@ -2,25 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Variational noise is added to weights on their own device."""
 
+import declared
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline
-from lingvo.core import base_layer, py_utils
+from lingvo.core import py_utils
 
 _WIDTH = 64
 _NAMES = ('a', 'b', 'c', 'd')
 
 
-class NoisyLinear(base_layer.BaseLayer):
+class NoisyLinear(declared.Layer):
   """x w, of [batch, _WIDTH], with noise on w."""
 
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateVariable(
-      'w', py_utils.WeightParams([_WIDTH, _WIDTH], params.params_init)
-    )
+  WEIGHTS = {'w': [_WIDTH, _WIDTH]}
 
   def AddGlobalVN(self, theta):
     theta = super().AddGlobalVN(theta)

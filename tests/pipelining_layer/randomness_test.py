@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dropout masks are distinct; what is recomputed is what ran before."""
 
+import declared
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
@@ -72,11 +73,8 @@ _calls = []
 
 def _noise(x):
   _calls.append(1)
-  return (
-    np.random.RandomState(len(_calls))
-    .uniform(0.5, 1.5, x.shape)
-    .astype(np.float32)
-  )
+  noise = np.random.RandomState(len(_calls)).uniform(0.5, 1.5, x.shape)
+  return noise.astype(np.float32)
 
 
 def _numpy(x):
@@ -127,17 +125,13 @@ NOISES = {
 }
 
 
-class NoisyLayer(base_layer.BaseLayer):
-  """tanh(x w) times a noise, which it shows as an output."""
+class NoisyLayer(declared.Layer):
+  """tanh(x w) times a noise, one of NOISES, which it shows as an output."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('noise', None, 'Maps a tensor to noise of its shape.')
-    return p
+  PARAMS = {'noise': ''}
 
-  def _CreateLayerVariables(self):
-    super()._CreateLayerVariables()
+  def __init__(self, params):
+    super().__init__(params)
     self.CreateVariable(
       'w', py_utils.WeightParams([3], py_utils.WeightInit.Constant(0.7))
     )
@@ -151,13 +145,13 @@ class NoisyLayer(base_layer.BaseLayer):
 
 def _step_of_noise(noise, recompute):
   """What `NoisyLayer` showed, the gradient of its weight, and its counter."""
-  layer = NoisyLayer.Params().Set(name='cell', noise=noise)
+  cell = NoisyLayer.Params().Set(name='cell', noise=noise)
   net = tiny_pipeline.pipeline([], num_micro_batches=2, recompute=recompute)
 
   def build():
-    net_layer = net.Set(cell_tpl=[layer]).Instantiate()
-    y, seen = net_layer.FProp(net_layer.theta, tf.constant(_X))
-    [gradient] = tf.gradients(tf.reduce_sum(y), net_layer.vars.Flatten())
+    layer = net.Set(cell_tpl=[cell]).Instantiate()
+    y, seen = layer.FProp(layer.theta, tf.constant(_X))
+    [gradient] = tf.gradients(y, layer.vars.Flatten())
     counters = [v for v in tf.global_variables() if v.op.name == 'count']
     with tf.control_dependencies([gradient]):
       return seen, gradient, [v.read_value() for v in counters]

@@ -7,7 +7,7 @@ import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline
-from lingvo.core import builder_layers, py_utils
+from lingvo.core import builder_layers
 
 _NAMES = ('l0', 'l1', 'l2', 'l3')
 
@@ -42,51 +42,31 @@ def test_layers_of_different_cells_may_share_names_if_cells_tell_them_apart(
   assert "layers of different cells have the same names, ['a']" in caplog.text
 
 
-def test_initial_values_do_not_depend_on_the_cut():
-  def values(num_cells):
-    return tiny_pipeline.run(
-      lambda: _params(num_cells).Instantiate().vars.Flatten(),
-      num_devices=num_cells,
-    )
-
-  np.testing.assert_array_equal(values(4), values(1))
-
-
-def _outputs(params, path, save):
-  """Saves or restores a checkpoint; then the outputs."""
-  num_devices = 4
-  with pt.cluster(num_devices), tf.Graph().as_default() as graph:
-    tf.random.set_seed(1 if save else 2)
-    py_utils.GetOrCreateGlobalStepVar()
+def _outputs(params, path):
+  """Saves a checkpoint, or restores the one that is there; then the outputs."""
+  with pt.graph(4) as graph:
+    tf.random.set_seed(1 if list(path.parent.iterdir()) else 2)
     layer = params.Instantiate()
     y = layer.FPropDefaultTheta(tf.constant(tiny_pipeline.inputs()))
-    saver = tf.train.Saver()
-    with pt.session(num_devices, graph) as sess:
-      if save:
-        sess.run(tf.global_variables_initializer())
-        saver.save(sess, path)
-      else:
-        saver.restore(sess, path)
+    with pt.session(4, graph) as sess:
+      tiny_pipeline.save_or_restore(sess, path)
       return sess.run(y)
 
 
 def test_a_checkpoint_fits_other_cuts_and_no_pipeline_at_all(tmp_path):
-  path = str(tmp_path / 'model')
-  saved = _outputs(_params(2), path, save=True)
-  np.testing.assert_array_equal(_outputs(_params(4), path, save=False), saved)
+  path = tmp_path / 'model'
+  saved = _outputs(_params(2), path)
+  np.testing.assert_array_equal(_outputs(_params(4), path), saved)
   plain = builder_layers.SequentialLayer.Params().Set(
     name='net', sub=tiny_pipeline.linear(*_NAMES)
   )
-  np.testing.assert_allclose(
-    _outputs(plain, path, save=False), saved, rtol=1e-5
-  )
+  np.testing.assert_allclose(_outputs(plain, path), saved, rtol=1e-5)
 
 
 def test_weights_gradients_and_slots_are_on_their_cells_device():
+  subs = tiny_pipeline.linear(*_NAMES)
   with pt.graph(4) as graph:
-    net = tiny_pipeline.with_loss(
-      tiny_pipeline.linear(*_NAMES), 4, schedule='1f1b'
-    )
+    net = tiny_pipeline.with_loss(subs, 4, schedule='1f1b')
     task = tiny_pipeline.build_training(net)
     devices = task.net.cell_devices
     assert len(set(devices)) == 4

@@ -87,12 +87,7 @@ class PipelineCluster(lingvo_cluster._Cluster):
 
 
 def check_splits(worker):
-  """Checks that the workers' devices can be divided into splits of this size.
-
-  Raises:
-    ValueError: if a split would be larger than all devices together, or end in
-      the middle of a worker, or the devices don't divide into splits.
-  """
+  """Raises ValueError if the workers' devices don't divide into such splits."""
   if worker.tpus_per_replica:
     return
   each = worker.gpus_per_replica or worker.cpus_per_replica

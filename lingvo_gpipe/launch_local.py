@@ -151,9 +151,7 @@ def _check_model(model, evaluation_jobs, log, say):
 def main(argv=None, name=None):
   """Runs the command; returns its exit status.
 
-  Args:
-    argv: The command line without the program's name; default: this process's.
-    name: What messages call it and its trainer; default: each its own name.
+  Messages call it, and its trainer, by `name`, or each by its own.
   """
   trainer_name, name = name or 'trainer', name or 'launch_local'
   parser = _parser(name)

@@ -20,11 +20,7 @@ class InspectingManager(lingvo_trainer.RunnerManager):
   """Lingvo's `RunnerManager`, which says what these modes did."""
 
   def InspectParams(self):
-    """Writes the model's Params for each dataset, or for those of the flag.
-
-    Raises:
-      UserError: if the flag names a dataset that there isn't.
-    """
+    """Writes the Params of all datasets or the flag's; UserError if unknown."""
     names = datasets.GetDatasets(self.model_registry.GetClass(self._model_name))
     chosen = FLAGS.inspect_params_dataset_name or names
     for name in chosen:

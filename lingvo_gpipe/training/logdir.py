@@ -69,12 +69,7 @@ def check_model(logdir, model):
 
 @contextlib.contextmanager
 def training(logdir, model):
-  """Inside, this process alone trains in the log directory.
-
-  Raises:
-    UserError: Another process trains in it, it can't be written, or its
-      checkpoints are of another model.
-  """
+  """Inside, only this process trains in the log directory; else a UserError."""
   if _is_remote(logdir):
     yield
     return

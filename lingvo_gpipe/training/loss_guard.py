@@ -94,9 +94,7 @@ class _Writers:
 def _gate(train_op, loss, name):
   """Lets what writes to variables in a training step wait for all checks.
 
-  Returns:
-    Two lists of ops: the checks, Lingvo's of gradients among them, and what is
-    due even if the step is skipped.
+  Returns the checks, Lingvo's too, and what is due even if the step is skipped.
   """
   with non_finite.beside(loss.op):
     check = tf.debugging.check_numerics(loss, 'The loss is not finite', name)

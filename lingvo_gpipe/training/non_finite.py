@@ -90,11 +90,9 @@ def find(session, tensors, prefix=''):
 
 
 def _search_call(session, result):
-  """Searches the function whose call gives `result`.
+  """The `Origin` in the function whose call gives `result`.
 
-  Returns:
-    An `Origin`; None if the function is not known or, when it is run again,
-    gives something finite.
+  None if it is not known or, when it is run again, gives something finite.
   """
   call, graph = result.op, result.graph
   function = graph_walks.definitions(graph).get(call.get_attr('f').name)
@@ -181,11 +179,9 @@ def _starts(order, tensors):
 
 
 def _states(session, order):
-  """Which float outputs of ops are finite, infinite or NaN.
+  """The {ref: state} of ops' float outputs, and whether all are in it.
 
-  Returns:
-    A pair: {ref: state}, and whether all is in it. Some is not if a check
-    hidden in a function fails.
+  Some are not if a check hidden in a function fails.
   """
   behind = _behind_checks(order)
   definitions = graph_walks.definitions(session.graph)

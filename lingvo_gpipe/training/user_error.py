@@ -46,11 +46,9 @@ def nearest(wrong, names):
 
 
 def place_in_users_code(error):
-  """The line of the user's that `error` comes from.
+  """The line of the user's that `error` comes from, 'file, line 3: the line'.
 
-  Returns:
-    'file, line 3: the line'; '' if no code but that of installed packages and
-    of this one was under way.
+  '' if no code but that of installed packages and of this one was under way.
   """
   if isinstance(error, SyntaxError) and error.filename:
     return (

@@ -97,7 +97,6 @@ def _load():
   values.set_default('run_locally', 'cpu')
 
   def command_body(log, loading_seconds):
-    del log, loading_seconds
     model = model_lookup.find_model(values.model)
     py_utils.SetEagerMode(False)
     cluster.install()

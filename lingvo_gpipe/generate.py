@@ -63,7 +63,7 @@ def _load():
 
   def command_body(log, loading_seconds):
     flags.FLAGS.worker_split_size = flags.FLAGS.devices
-    generate_run.generate(log, loading_seconds)
+    generate_run.generate()
 
   return command_body
 

@@ -24,9 +24,8 @@ FLAGS = tf.flags.FLAGS
 _DATASET = 'Test'
 
 
-def generate(log, loading_seconds):
+def generate():
   """Prints what follows the flags' prompt; UserError if they are wrong."""
-  del log, loading_seconds
   how = _sampling()
   checkpoint = _checkpoint()
   params = _params()

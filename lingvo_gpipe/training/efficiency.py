@@ -122,7 +122,6 @@ class StepTimes(listeners.StepListener):
     self._started = (self._clock(), self._cpu_clock())
 
   def after_step(self, step, metrics):
-    del step, metrics
     started, cpu_started = self._started
     self._seconds.append(self._clock() - started)
     self._cpu_seconds.append(self._cpu_clock() - cpu_started)

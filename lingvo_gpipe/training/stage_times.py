@@ -105,15 +105,12 @@ class StageListener:
     self._steps: list[float] = []
 
   def trainer_built(self, runner: Any) -> None:
-    del runner
     self._built = self._clock()
 
   def before_step(self, step: int) -> None:
-    del step
     self._started = self._clock()
 
   def after_step(self, step: int, metrics: Any) -> None:
-    del step, metrics
     self._steps.append(self._clock() - self._started)
 
   def times(self) -> StageTimes | None:

@@ -113,7 +113,6 @@ class RunSummaries(listeners.StepListener):
     self._writer.flush()
 
   def after_step(self, step, metrics):
-    del metrics
     now = (self._clock(), self._cpu_clock())
     if self._last is None:
       self._last = now  # The first step also optimises the graph.

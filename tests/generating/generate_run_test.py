@@ -45,7 +45,7 @@ def test_prints_each_continuation(flags, monkeypatch, capsys):
   monkeypatch.setattr(text_generator, 'TextGenerator', Generator)
   monkeypatch.setattr(generate_run, '_checkpoint', lambda: 'ckpt')
   monkeypatch.setattr(generate_run, '_params', lambda: 'params')
-  generate_run.generate(None, 0.0)
+  generate_run.generate()
   out = capsys.readouterr().out
   assert '--- 1\n\nOnce upon a ...\n' in out
   assert '--- 2\n\nOnce more.\n' in out
@@ -78,4 +78,4 @@ def test_the_newest_checkpoint_serves_unless_another_is_named(
 def test_a_mistake_is_told(flags, change, message):
   vars(flags).update(change)
   with pytest.raises(user_error.UserError, match=message):
-    generate_run.generate(None, 0.0)
+    generate_run.generate()

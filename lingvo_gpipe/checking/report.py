@@ -45,13 +45,9 @@ class Report:
     """Whether nothing differs but what batch norm must."""
     if self.faults:
       return False
-    return not self.differs or self.only_batch_norm
-
-  @property
-  def only_batch_norm(self) -> bool:
-    """Whether nothing differs with the statistics of batch norm fixed."""
     fixed = self.fixed_statistics
-    return fixed is not None and not self._differs(fixed)
+    only_batch_norm = fixed is not None and not self._differs(fixed)
+    return only_batch_norm or not self.differs
 
   def _differs(self, way: Way) -> bool:
     return way.largest > self.tolerance

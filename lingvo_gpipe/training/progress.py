@@ -71,7 +71,7 @@ class Progress(listeners.StepListener):
     self._clock = clock
     # The newest steps: (time when done, step, {unit: number in it}).
     self._recent = collections.deque(maxlen=_WINDOW + 1)
-    self._next_line = None
+    self._next_line = float('-inf')  # The first step has one.
     self._bar = None
     self.last_counts = {}
 
@@ -102,17 +102,10 @@ class Progress(listeners.StepListener):
     if self._bar is not None:
       self._bar.set_description_str(text, refresh=False)
       self._bar.update(step - self._bar.n)
-    elif self._line_is_due(now, step):
+    elif now >= self._next_line or step >= self._num_steps:
       self._next_line = now + self._line_seconds
       print(f'step {step}/{self._num_steps}  {text}', file=self._stream)
       self._stream.flush()
-
-  def _line_is_due(self, now, step):
-    return (
-      self._next_line is None
-      or now >= self._next_line
-      or step >= self._num_steps
-    )
 
   def _describe(self, step, metrics):
     parts = [

@@ -14,6 +14,7 @@ colours a slice by its name without the digits in it, so a kind is a colour
 there too; chrome://tracing by `cname`.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -45,16 +46,14 @@ def chrome_trace(analyses: Mapping[int, Analysis]) -> Event:
   first = next(iter(analyses.values()))
   events = list(_metadata(first.measured))
   offset = 0.0
-  flow = 0
+  numbers = itertools.count()
   for number, analysis in analyses.items():
     measured = analysis.measured
     offset -= min([0.0, *(op.start for op in measured.others)])
     events += _task_slices(analysis, number, offset)
     events += _other_slices(measured, number, offset)
     events += _memory(measured, offset)
-    arrows = list(_arrows(measured, offset, flow))
-    events += arrows
-    flow += len(arrows) // 2
+    events += _arrows(measured, offset, numbers)
     length = max([measured.length, *(op.end for op in measured.others)])
     offset += (1 + _GAP) * length
   return {'traceEvents': events, 'displayTimeUnit': 'ms'}
@@ -143,18 +142,16 @@ def _microseconds(seconds: float) -> float:
 
 
 def _arrows(
-  measured: MeasuredStep, offset: float, first_id: int
+  measured: MeasuredStep, offset: float, numbers: Iterator[int]
 ) -> Iterator[Event]:
   """From each task to those of other devices that use its result."""
-  number = first_id
   for task in measured.start:
     for needed in measured.schedule.dependencies(task):
       source, target = measured.device_of(needed), measured.device_of(task)
       if source == target:
         continue
       common = {'cat': 'result', 'name': 'result', 'pid': _MEASURED}
-      common['id'] = number
-      number += 1
+      common['id'] = next(numbers)
       # A flow binds to the slice that its time lies in.
       middle = (measured.start[needed] + measured.end[needed]) / 2
       sent = _microseconds(offset + middle)

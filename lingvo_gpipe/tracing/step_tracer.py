@@ -12,6 +12,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -181,8 +182,7 @@ class StepTracer(StepListener):
       stem, dot, ending = name.partition('.')
       path = os.path.join(self._directory, f'{stem}{suffix}{dot}{ending}')
       data = content if isinstance(content, bytes) else content.encode()
-      with open(path, 'wb') as file:
-        file.write(data)
+      pathlib.Path(path).write_bytes(data)
     writer = self._runner.summary_writer
     if writer is not None:
       writer.add_summary(_summary(figures, suffix, image), self._step)

@@ -77,8 +77,11 @@ def test_equal_cells_are_a_bound_on_what_balance_gains():
   assert found.setting is None
 
 
-def _cut(splits):
-  layers = [LayerCost(f'l{i}', forward=1, backward=2) for i in range(4)]
+def _cut(splits, share=None):
+  layers = [
+    LayerCost(f'l{i}', forward=1, backward=2, weight_share=share)
+    for i in range(4)
+  ]
   spec = PipelineSpec(num_devices=2, num_micro_batches=4, recompute='never')
   return partition(layers, spec, splits)
 
@@ -150,20 +153,7 @@ def _in_two(of, share):
 @pytest.mark.parametrize('share', [None, 0.25])
 def test_a_backward_pass_in_two_is_proposed_with_the_planned_parts(share):
   of = tt.durations()
-  cut = None
-  if share is not None:
-    cut = _cut((2,))
-    cells = [
-      dataclasses.replace(
-        cell,
-        layers=[
-          dataclasses.replace(layer, weight_share=share)
-          for layer in cell.layers
-        ],
-      )
-      for cell in cut.cells
-    ]
-    cut = dataclasses.replace(cut, cells=tuple(cells))
+  cut = None if share is None else _cut((2,), share)
   found = _gain(_traced(of, cut=cut), 'schedule zb_h1')
   gain = _simulated(of) - _simulated(_in_two(of, share or 0.5), name='zb_h1')
   assert gain > 0

@@ -82,26 +82,14 @@ def _logits(net, examples):
   return tiny_pipeline.run(build, num_devices=2, do_eval=True)
 
 
-def _changed(examples, where):
-  """Other ids at some times of each row."""
-  other = examples.copy()
-  other.ids = examples.ids.copy()
-  other.ids[:, where] = (other.ids[:, where] + 1) % tt.VOCAB
-  return other
-
-
-def test_nothing_leaks_from_later_tokens_or_other_segments():
+def test_nothing_leaks_from_later_tokens():
   examples = tt.batch()
-  # Row 0 has one segment: times 2 to 4 of the others are a segment, 0 and 1
-  # another.
-  want, later, before = _logits(
-    tt.network(),
-    [examples, _changed(examples, [4]), _changed(examples, [0, 1])],
-  )
-  np.testing.assert_array_equal(later[:, :4], want[:, :4])
-  assert (later[:, 4] != want[:, 4]).any(axis=-1).all()
-  np.testing.assert_array_equal(before[1:, 2:5], want[1:, 2:5])
-  assert (before[0, 2:] != want[0, 2:]).any(axis=-1).all()
+  changed = examples.copy()
+  changed.ids = examples.ids.copy()
+  changed.ids[:, 4] = (changed.ids[:, 4] + 1) % tt.VOCAB
+  want, got = _logits(tt.network(), [examples, changed])
+  np.testing.assert_array_equal(got[:, :4], want[:, :4])
+  assert (got[:, 4] != want[:, 4]).any(axis=-1).all()
 
 
 def test_a_segment_is_as_if_alone_in_its_row():

@@ -39,7 +39,3 @@ def test_tensors_from_other_processes_are_told_by_their_label(size, num_bytes):
   assert transfer.target == tt.cpu(0, 0)
   assert transfer.num_bytes == num_bytes
   assert transfer.end == pytest.approx(0.3)
-
-
-def test_the_process_of_a_device():
-  assert events.process_of(tt.cpu(2, 1)) == '/job:worker/replica:0/task:1'

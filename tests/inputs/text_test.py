@@ -14,6 +14,8 @@ _DOCUMENTS = {
   'c.txt': 'Third: ' + ''.join(map(str, range(40))),
   'd.txt': 'Held out, with an \u00e9. ' * 4,
 }
+_TRAINED_ON = [_DOCUMENTS[x] for x in ('a.txt', 'b.txt', 'c.txt')]
+_NUM_BYTES = sum(len(x.encode()) for x in _TRAINED_ON)
 
 
 @pytest.fixture(scope='module')
@@ -40,10 +42,6 @@ def files(tmp_path_factory):
 def one_pass(files):
   """The batches of one pass over what is trained on."""
   return input_testing.batches(files(training=False))
-
-
-def _train_texts():
-  return [_DOCUMENTS[x] for x in ('a.txt', 'b.txt', 'c.txt')]
 
 
 def _segments(batches):
@@ -97,11 +95,10 @@ def test_a_pass_shows_every_byte_of_every_document_once(files, one_pass):
   batches = input_testing.batches(params)
   decode = tokenizers.ByteTokenizer().decode
   texts = [decode(labels) for _, labels, _ in _segments(batches)]
-  assert sorted(texts) == sorted(_train_texts())
-  num_bytes = sum(len(x.encode()) for x in _train_texts())
+  assert sorted(texts) == sorted(_TRAINED_ON)
   for seen in (batches, one_pass):
-    assert sum(x.bytes.sum() for x in seen) == num_bytes
-    assert sum(x.weights.sum() for x in seen) == num_bytes + 3
+    assert sum(x.bytes.sum() for x in seen) == _NUM_BYTES
+    assert sum(x.weights.sum() for x in seen) == _NUM_BYTES + 3
 
 
 def test_evaluation_fills_the_last_batch_with_empty_rows(files):
@@ -116,15 +113,14 @@ def test_evaluation_fills_the_last_batch_with_empty_rows(files):
 
 
 def test_several_layouts_show_each_token_as_often(files):
-  num_bytes = sum(len(x.encode()) for x in _train_texts())
   params = files(num_layouts=3, batch_size=1)
   with tf.Graph().as_default():
     num_rows = params.Instantiate().num_examples
   batches = input_testing.batches(params, range(num_rows))
-  assert sum(x.bytes.sum() for x in batches) == 3 * num_bytes
+  assert sum(x.bytes.sum() for x in batches) == 3 * _NUM_BYTES
   # Evaluation has one.
   batches = input_testing.batches(files(num_layouts=3, training=False))
-  assert sum(x.bytes.sum() for x in batches) == num_bytes
+  assert sum(x.bytes.sum() for x in batches) == _NUM_BYTES
 
 
 def _default_corpus(make=text.TextInput.TestParams, **params):

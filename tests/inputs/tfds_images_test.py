@@ -1,5 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import functools
 import io
 import os
 
@@ -71,24 +72,21 @@ def data_dir(tmp_path_factory):
   return path
 
 
-def _train_params(data_dir):
-  p = tfds_images.TfdsImagesInput.TrainParams().Set(**_PLAIN)
-  p.Set(dataset='tiny_pictures', data_dir=data_dir, image_size=8)
-  return p.Set(batch_size=4, shuffle_buffer_size=8)
-
-
-@pytest.fixture
+@pytest.fixture(scope='module')
 def train(data_dir):
-  return lambda **kwargs: _train_params(data_dir).Set(**kwargs)
+  def params(**kwargs):
+    p = tfds_images.TfdsImagesInput.TrainParams().Set(**_PLAIN)
+    p.Set(dataset='tiny_pictures', data_dir=data_dir, image_size=8)
+    return p.Set(batch_size=4, shuffle_buffer_size=8).Set(**kwargs)
+
+  return params
 
 
 @pytest.fixture
 def test(train):
-  def params(**kwargs):
-    p = train(split='validation', training=False, resettable=True)
-    return p.Set(**kwargs)
-
-  return params
+  return functools.partial(
+    train, split='validation', training=False, resettable=True
+  )
 
 
 def _from_step(params, step, num_batches):
@@ -116,9 +114,9 @@ def _numbers(batches):
 
 
 @pytest.fixture(scope='module')
-def two_epochs(data_dir):
+def two_epochs(train):
   """The batches of two epochs and a little of the third."""
-  return _from_step(_train_params(data_dir), 0, 15)
+  return _from_step(train(), 0, 15)
 
 
 def test_an_epoch_shows_every_picture_once_with_its_label(two_epochs):

@@ -53,9 +53,7 @@ class FusedBatchNormLayer(bn_layers.BatchNormLayer):
     gamma = tf.broadcast_to(tf.cast(gamma, tf.float32), [p.dim])
     with tf.name_scope(p.name):
       if self.do_eval or p.freeze_bn_stats:
-        return self._Normalize(
-          inputs, beta, gamma, theta.moving_mean, theta.moving_variance
-        )
+        return self._NormalizeByAverages(theta, inputs, beta, gamma)
       outputs, mean, variance = tf.tf1.nn.fused_batch_norm(
         inputs, gamma, beta, epsilon=self.epsilon, is_training=True
       )
@@ -69,21 +67,19 @@ class FusedBatchNormLayer(bn_layers.BatchNormLayer):
       )
       if p.use_moving_avg_in_training:
         with tf.control_dependencies([mean, variance]):
-          return self._Normalize(
-            inputs, beta, gamma, theta.moving_mean, theta.moving_variance
-          )
+          return self._NormalizeByAverages(theta, inputs, beta, gamma)
       # Lingvo makes only those updates that the loss depends on, but does not
       # see that the scaled variance comes from the same operation.
       with tf.control_dependencies([variance]):
         return tf.identity(outputs)
 
-  def _Normalize(self, inputs, beta, gamma, mean, variance):
+  def _NormalizeByAverages(self, theta, inputs, beta, gamma):
     outputs, _, _ = tf.tf1.nn.fused_batch_norm(
       inputs,
       gamma,
       beta,
-      mean=tf.cast(mean, tf.float32),
-      variance=tf.cast(variance, tf.float32),
+      mean=tf.cast(theta.moving_mean, tf.float32),
+      variance=tf.cast(theta.moving_variance, tf.float32),
       epsilon=self.epsilon,
       is_training=False,
     )

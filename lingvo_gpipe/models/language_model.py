@@ -116,22 +116,13 @@ class LanguageModel(pipelined_task.PipelinedTask):
 
   def PostProcessDecodeOut(self, decode_out_dict, decode_metrics_dict):
     """Returns pairs (prompt, what follows) as text, of rows not empty."""
-    tokenizer = self.input.tokenizer
+    decode = self.input.tokenizer.decode
+    names = 'ids', 'prompt_lengths', 'lengths', 'present'
+    columns = [decode_out_dict[name] for name in names]
     pairs = []
-    for row in zip(
-      decode_out_dict['ids'],
-      decode_out_dict['prompt_lengths'],
-      decode_out_dict['lengths'],
-      decode_out_dict['present'],
-      strict=True,
-    ):
-      ids, given, length, present = row
+    for ids, given, length, present in zip(*columns, strict=True):
       if present:
-        text = (
-          tokenizer.decode(ids[:given]),
-          tokenizer.decode(ids[given:length]),
-        )
-        pairs.append(text)
+        pairs.append((decode(ids[:given]), decode(ids[given:length])))
         decode_metrics_dict['tokens_generated'].Update(length - given)
     decode_metrics_dict['num_samples_in_batch'].Update(len(pairs))
     return pairs

@@ -146,12 +146,9 @@ def _events_of_tasks(
 
 
 def _device_names(emitted: EmittedSchedule) -> tuple[str, ...]:
-  names = [''] * emitted.schedule.num_devices
-  for name, device in zip(
-    emitted.devices, emitted.schedule.cell_devices, strict=True
-  ):
-    names[device] = name
-  return tuple(names)
+  schedule = emitted.schedule
+  names = dict(zip(schedule.cell_devices, emitted.devices, strict=True))
+  return tuple(names.get(device, '') for device in range(schedule.num_devices))
 
 
 def _clock_shifts(

@@ -194,7 +194,10 @@ def _layers(
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-  """The rows that are generated, in micro-batches; fields as of `generate`."""
+  """The rows that are generated, in micro-batches; fields as of `generate`.
+
+  Tokens are chosen where the last cell is.
+  """
 
   cells: _Cells
   sizes: micro_batches.MicroBatchSizes
@@ -202,11 +205,6 @@ class _Rows:
   how: Sampling
   seed: Any
   end_id: int | None
-
-  @property
-  def _device(self) -> str:
-    """Where tokens are chosen."""
-    return self.cells.last_device
 
   def run(
     self, prompts: tf.Tensor, given: tf.Tensor, limit: tf.Tensor | None
@@ -241,7 +239,7 @@ class _Rows:
       _, _, rows = tf.while_loop(
         goes_on, body, [first, tf.constant(False), rows], name='tokens'
       )
-    with on_device(self._device):
+    with on_device(self.cells.last_device):
       results = [
         py_utils.NestedMap(ids=row.ids, lengths=row.lengths) for row in rows
       ]
@@ -251,7 +249,7 @@ class _Rows:
     self, prompts: tf.Tensor, given: tf.Tensor, limit: tf.Tensor | None
   ) -> tuple[tf.Tensor, tf.Tensor, list[py_utils.NestedMap]]:
     """How many tokens all prompts have; the limit; and the micro-batches."""
-    with on_device(self._device):
+    with on_device(self.cells.last_device):
       if limit is None:
         limit = tf.constant(self.max_length)
       limit = tf.clip_by_value(limit, 1, self.max_length)
@@ -277,12 +275,10 @@ class _Rows:
 
   def _random(self, time: tf.Tensor) -> list[tf.Tensor]:
     """A number in [0, 1) for each row, which depends on the place `time`."""
-    with on_device(self._device):
+    with on_device(self.cells.last_device):
       numbers = tf.random.stateless_uniform(
         [self.sizes.batch], seed=tf.stack([tf.cast(self.seed, tf.int32), time])
       )
-      if self.sizes.count == 1:
-        return [numbers]
       return tf.split(numbers, list(self.sizes.sizes))
 
   def _choose(
@@ -294,7 +290,7 @@ class _Rows:
     time: tf.Tensor,
   ) -> py_utils.NestedMap:
     """Puts a token at the place `time`, if there is none of the prompt."""
-    with on_device(self._device):
+    with on_device(self.cells.last_device):
       here = tf.equal(tf.range(self.max_length), time)
       chosen = choose(logits, random, self.how)
       ended = row.lengths <= time
@@ -319,7 +315,7 @@ class _Rows:
   def _all_ended(self, rows: Sequence[Any], time: tf.Tensor) -> tf.Tensor:
     if self.end_id is None:
       return tf.constant(False)
-    with on_device(self._device):
+    with on_device(self.cells.last_device):
       lengths = tf.concat([row.lengths for row in rows], axis=0)
       return tf.reduce_all(lengths <= time)
 

@@ -73,8 +73,8 @@ def test_the_text_says_what_was_asked():
 
 
 def test_moved_clocks_are_admitted():
-  ahead = lambda device: 0.5 if device == tt.cpu(0, 1) else 0.0  # noqa: E731
-  text = _text(_traced(workers=True, transfer=0.2 * MS, clock=ahead))
+  ahead = {tt.cpu(0, 0): 0.0, tt.cpu(0, 1): 0.5}
+  text = _text(_traced(workers=True, transfer=0.2 * MS, clock=ahead.get))
   assert 'Clocks did not agree: times were moved (/job:worker' in text
 
 

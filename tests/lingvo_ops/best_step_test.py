@@ -100,11 +100,11 @@ def test_the_path_is_no_pattern(best_step, tmp_path):
 
 
 @pytest.mark.parametrize('line', ['10', '10 1.0 x', 'ten 1.0', '10 one'])
-def test_a_malformed_line_raises(stand_in_ops, run_in_graph, tmp_path, line):
+def test_a_malformed_line_raises(stand_in_ops, run, tmp_path, line):
   path = tmp_path / 'history.txt'
   path.write_text(f'5 1.0\n{line}\n')
   with pytest.raises(tf.errors.InvalidArgumentError):
-    run_in_graph(lambda: stand_in_ops.best_step(str(path)))
+    run(lambda: stand_in_ops.best_step(str(path)))
 
 
 def test_a_negative_tol_raises(stand_in_ops):

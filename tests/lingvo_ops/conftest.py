@@ -83,18 +83,6 @@ def run_traced(request):
 
 
 @pytest.fixture
-def run_in_graph():
-  """As run, in a session only."""
-  return lambda build: _run_in_graph(build, 1)[0]
-
-
-@pytest.fixture
-def run_eagerly():
-  """As run, in eager mode only."""
-  return lambda build: _run_eagerly(build, 1)[0]
-
-
-@pytest.fixture
 def run(run_times):
   """run(build): what one run of the op that `build` makes gives."""
   return lambda build: run_times(build, 1)[0]

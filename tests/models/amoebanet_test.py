@@ -75,8 +75,7 @@ def test_two_tensors_cross_every_boundary_between_cells():
 
 def test_stem_tells_shades_below_the_middle_apart():
   with layer_testing.graph_session() as session:
-    layers = amoebanet.AmoebaNetLayers(_shallow())
-    stem = layers[0].Copy().Instantiate()
+    stem = amoebanet.AmoebaNetLayers(_shallow())[0].Instantiate()
     shades = tf.reshape(tf.linspace(-1.0, -0.1, 4), [4, 1, 1, 1])
     features = stem.FProp(stem.theta, tf.tile(shades, [1, 8, 8, 3]))
     values = layer_testing.run(session, features)

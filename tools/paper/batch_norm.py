@@ -15,22 +15,21 @@ pipeline adds the statistics of a mini-batch once, with `decay`; the plain model
 those of 16 images at a time, with the eighth root of `decay`.
 """
 
-import contextlib
 import dataclasses
 import math
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lingvo.compat as tf
 from lingvo import model_registry
-from lingvo.core import base_model, cluster_factory, optimizer, py_utils
+from lingvo.core import base_model, optimizer, py_utils
 
-from lingvo_gpipe import cluster, cpu_devices
 from lingvo_gpipe.models import losses
 from model_params.image import digits
+from tools.paper import convergence
 
 NUM_CELLS = 2
 NUM_MICRO_BATCHES = 8
@@ -38,12 +37,7 @@ NUM_MICRO_BATCHES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """Accuracies of several runs of both kinds.
-
-  Attributes:
-    pipelined: Shares of the held-out images, a seed each.
-    plain: The same without a pipeline.
-  """
+  """Accuracies of several runs of both kinds: of a seed each."""
 
   pipelined: tuple[float, ...]
   plain: tuple[float, ...]
@@ -162,7 +156,7 @@ def accuracy(pipelined: bool, seed: int, num_steps: int) -> float:
   with tempfile.TemporaryDirectory() as directory:
     path = os.path.join(directory, 'weights')
     params = make('Train', seed, num_steps)
-    with _session(num_cells, 'trainer_client') as session:
+    with convergence.session_of(num_cells, 'trainer_client') as session:
       tf.random.set_seed(seed)
       model = params.Instantiate()
       model.ConstructFPropBPropGraph()
@@ -176,7 +170,7 @@ def accuracy(pipelined: bool, seed: int, num_steps: int) -> float:
 
 
 def _evaluate(params: Any, num_cells: int, path: str) -> float:
-  with _session(num_cells, 'evaler') as session:
+  with convergence.session_of(num_cells, 'evaler') as session:
     model = params.Instantiate()
     model.ConstructFPropGraph()
     task = model.GetTask()
@@ -190,20 +184,3 @@ def _evaluate(params: Any, num_cells: int, path: str) -> float:
         return float(right / total)
       right += value * weight
       total += weight
-
-
-@contextlib.contextmanager
-def _session(num_devices: int, job: str) -> Iterator[Any]:
-  """A session with a graph of its own, in a cluster of CPU devices."""
-  p = cluster_factory.Current().params.Copy()
-  p.job, p.mode, p.do_eval = job, 'sync', job != 'trainer_client'
-  for part in (p.worker, p.ps, p.controller, p.evaler):
-    part.name, part.replicas = '/job:localhost', 1
-  cluster.use_cpu_devices(p, num_devices)
-  config = cpu_devices.session_config(num_devices)
-  with (
-    p.Instantiate(),
-    tf.Graph().as_default(),
-    tf.Session(config=config) as session,
-  ):
-    yield session

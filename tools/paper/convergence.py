@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses of the same training, cut into different numbers of cells."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import lingvo.compat as tf
 from lingvo import model_registry
@@ -38,17 +40,14 @@ def losses(
   num_micro_batches: int | None = None,
   after_step: Callable[[int], None] | None = None,
 ) -> tuple[float, ...]:
-  """Trains a registered model on CPU devices of this process.
+  """The loss of each step of a training on as many CPU devices as cells.
 
   Args:
-    model: The model's name.
-    num_cells: K, and the number of devices.
+    model: A registered name.
+    num_cells: K.
     num_steps: How many steps to train.
     num_micro_batches: M; None for the model's own.
     after_step: Called with the number of each step when it is done.
-
-  Returns:
-    The loss of each step.
 
   Raises:
     UserError: There is no such model, or it has no pipeline.
@@ -61,11 +60,7 @@ def losses(
       params.task, 'num_micro_batches', num_micro_batches, 'num_micro_batches'
     )
   found = []
-  with (
-    _cluster(num_cells),
-    tf.Graph().as_default(),
-    tf.Session(config=cpu_devices.session_config(num_cells)) as session,
-  ):
+  with session_of(num_cells, 'trainer_client') as session:
     tf.random.set_seed(1234)
     trained = params.Instantiate()
     trained.ConstructFPropBPropGraph()
@@ -80,14 +75,21 @@ def losses(
   return tuple(found)
 
 
-def _cluster(num_devices: int):
-  """A cluster of one process that trains on CPU devices."""
+@contextlib.contextmanager
+def session_of(num_devices: int, job: str) -> Iterator[Any]:
+  """A session with a graph of its own, in a cluster of CPU devices."""
   p = cluster_factory.Current().params.Copy()
-  p.job, p.mode, p.do_eval = 'trainer_client', 'sync', False
-  for job in (p.worker, p.ps, p.controller):
-    job.name, job.replicas = '/job:localhost', 1
+  p.job, p.mode, p.do_eval = job, 'sync', job != 'trainer_client'
+  for part in (p.worker, p.ps, p.controller, p.evaler):
+    part.name, part.replicas = '/job:localhost', 1
   cluster.use_cpu_devices(p, num_devices)
-  return p.Instantiate()
+  config = cpu_devices.session_config(num_devices)
+  with (
+    p.Instantiate(),
+    tf.Graph().as_default(),
+    tf.Session(config=config) as session,
+  ):
+    yield session
 
 
 def compare(
@@ -98,11 +100,7 @@ def compare(
 ) -> list[Curve]:
   """Trains a model for each K, then in one cell and one micro-batch.
 
-  Args:
-    model: The model's name.
-    cells: The numbers of cells.
-    num_steps: How many steps to train.
-    report: Called with a line of text now and then.
+  `report` is called with a line of text now and then.
   """
   params = model_registry.GetParams(model_lookup.find_model(model), 'Train')
   own = pipeline_params.find(params.task, 'num_micro_batches')

@@ -10,6 +10,7 @@ Pipeline Parallelism", arXiv:1811.06965v5: Table 1 (largest models), Table 2
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 # "Each model parameter needs 12 bytes since we applied RMSProp", Table 1.
 BYTES_A_PARAMETER = 12
@@ -58,48 +59,25 @@ class LargestModel:
     return (found[1], found[0]) if self.is_swapped else found
 
 
+# What is published of a model comes last: the parameters, and both memories.
+
+
 def _amoebanet(
-  length: int,
-  dim: int,
-  setting: str,
-  parameters: float,
-  parameter_memory: float,
-  activation_memory: float,
+  length: int, dim: int, setting: str, *published: Any
 ) -> LargestModel:
+  name = f'AmoebaNet-D({length}, {dim})'
+  model = f'image.imagenet.AmoebaNetD{length}x{dim}'
+  devices = int(setting.split('-')[1])
   return LargestModel(
-    family='AmoebaNet-D',
-    name=f'AmoebaNet-D({length}, {dim})',
-    model=f'image.imagenet.AmoebaNetD{length}x{dim}',
-    setting=setting,
-    num_devices=int(setting.split('-')[1]),
-    mini_batch=128,
-    device_gigabytes=8,
-    parameters=parameters,
-    parameter_memory=parameter_memory,
-    activation_memory=activation_memory,
+    'AmoebaNet-D', name, model, setting, devices, 128, 8, *published
   )
 
 
-def _transformer(
-  length: int,
-  setting: str,
-  parameters: float,
-  parameter_memory: float,
-  activation_memory: float,
-  is_swapped: bool = False,
-) -> LargestModel:
+def _transformer(length: int, setting: str, *published: Any) -> LargestModel:
+  name, model = f'Transformer-{length}', f'lm.paper.Transformer{length}'
+  devices = int(setting.split('-')[1])
   return LargestModel(
-    family='Transformer',
-    name=f'Transformer-{length}',
-    model=f'lm.paper.Transformer{length}',
-    setting=setting,
-    num_devices=int(setting.split('-')[1]),
-    mini_batch=32,
-    device_gigabytes=16,
-    parameters=parameters,
-    parameter_memory=parameter_memory,
-    activation_memory=activation_memory,
-    is_swapped=is_swapped,
+    'Transformer', name, model, setting, devices, 32, 16, *published
   )
 
 
@@ -109,7 +87,9 @@ TABLE_1 = (
   _amoebanet(18, 544, 'Pipeline-2', 542e6, 6.45, 8.11),
   _amoebanet(36, 544, 'Pipeline-4', 1.05e9, 12.53, 15.21),
   _amoebanet(72, 512, 'Pipeline-8', 1.8e9, 24.62, 26.24),
-  _transformer(3, 'Naive-1', 282.2e6, 11.7, 3.15, is_swapped=True),
+  dataclasses.replace(
+    _transformer(3, 'Naive-1', 282.2e6, 11.7, 3.15), is_swapped=True
+  ),
   _transformer(13, 'Pipeline-1', 785.8e6, 8.8, 6.4),
   _transformer(103, 'Pipeline-8', 5.3e9, 59.5, 50.9),
   _transformer(415, 'Pipeline-32', 21.0e9, 235.1, 199.9),
@@ -122,7 +102,6 @@ class Device:
   """An accelerator and its links, as their makers specify them.
 
   Attributes:
-    name: Its name.
     flops: FLOPs a second, at most.
     memory_bandwidth: Bytes a second of its own memory, at most.
     link_bandwidth: Bytes a second to a neighbour, in one direction.

@@ -38,9 +38,7 @@ class MemoryRow:
   """A model of Table 1 and what the planner says of it.
 
   Attributes:
-    published: What is published.
     unit: 'GB' or 'GiB': what the paper's G is here.
-    parameters: How many numbers its weights are.
     state_bytes: Bytes of this engine's weights, optimizer slots, sums of
       gradients and, if there are several micro-batches, the newest gradients.
     stash_bytes: What all cells keep of their inputs.
@@ -103,19 +101,12 @@ class MemoryRow:
 
 
 def memory_row(
-  published: facts.LargestModel,
-  costs: ModelCosts,
-  unit: str,
+  published: facts.LargestModel, costs: ModelCosts, unit: str
 ) -> MemoryRow:
   """Plans a model of Table 1 as the paper ran it.
 
   Pipelines: cut by time, fill-drain, everything recomputed. Naive-1: one
   micro-batch, nothing recomputed.
-
-  Args:
-    published: What is published.
-    costs: What its layers cost.
-    unit: 'GB' or 'GiB'.
   """
   is_naive = published.setting == 'Naive-1'
   num_micro_batches = 1 if is_naive else NUM_MICRO_BATCHES
@@ -166,14 +157,10 @@ def family_units(
   parameters: Mapping[str, int],
   table: Sequence[facts.LargestModel] = facts.TABLE_1,
 ) -> dict[str, str]:
-  """For each family, the unit in which 12 bytes a parameter fit best.
+  """For each family, 'GB' or 'GiB', by the smaller median of differences.
 
-  Args:
-    parameters: The parameters of each model, by its registered name.
-    table: Table 1; models without a count are left out.
-
-  Returns:
-    'GB' or 'GiB' by family: that with the smaller median of differences.
+  `parameters` are those of each model, by its registered name; models without
+  are left out.
   """
   differences: dict[str, dict[str, list[float]]] = {}
   for column in table:

@@ -18,7 +18,6 @@ class ModelCosts:
   """The costs of a model's layers for one micro-batch.
 
   Attributes:
-    layers: The layers, in order.
     examples: How many examples the micro-batch has.
     input_bytes: Bytes of the first layer's input.
   """
@@ -38,11 +37,8 @@ class ModelCosts:
     Times and bytes of activations are taken in proportion to it: what a layer
     does once a micro-batch, however large, is little.
 
-    Args:
-      examples: How many examples it has.
-
     Raises:
-      ValueError: It has none.
+      ValueError: It has no examples.
     """
     if examples < 1:
       raise ValueError(
@@ -95,9 +91,6 @@ class CostsFile:
 
   def __init__(self, path: str):
     """Reads the file, if there is one.
-
-    Args:
-      path: The file.
 
     Raises:
       ValueError: There is a file, but not one of costs.

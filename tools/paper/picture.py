@@ -25,13 +25,7 @@ def is_available() -> bool:
 def draw(
   memory: Sequence[MemoryRow], halves: Sequence[Half], path: str
 ) -> None:
-  """Draws both memories and all throughputs that there are.
-
-  Args:
-    memory: The rows of Table 1.
-    halves: Those of Tables 2 and 3.
-    path: The PNG's file.
-  """
+  """Draws both memories and all throughputs that there are, as a PNG."""
   from matplotlib import figure
 
   panels = [(_draw_memory, memory)] if memory else []

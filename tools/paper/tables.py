@@ -18,13 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tools.common import command
-from tools.paper import (
-  facts,
-  memory,
-  picture,
-  report,
-  throughput,
-)
+from tools.paper import facts, memory, picture, report, throughput
 from tools.paper.model_costs import CostsFile, ModelCosts, registered_costs
 
 _PROGRAM = 'tools/paper_tables.py'
@@ -37,18 +31,14 @@ _EXAMPLES = """\
   tools/paper_tables.py --tables 2,3 --costs costs.json
 """
 
+# From a registered name and a precision to costs.
 CostsOf = Callable[[str, str], ModelCosts]
 
 
 def memory_rows(
   columns: Sequence[facts.LargestModel], costs_of: CostsOf
 ) -> list[memory.MemoryRow]:
-  """Plans models of Table 1.
-
-  Args:
-    columns: The models.
-    costs_of: From a registered name and a precision to costs.
-  """
+  """Plans models of Table 1."""
   found = {column.model: costs_of(column.model, '') for column in columns}
   units = memory.family_units(
     {model: of_model.parameters for model, of_model in found.items()}
@@ -80,10 +70,7 @@ def _parser() -> command.Parser:
 
 def _chosen(
   parser: argparse.ArgumentParser, tables: str, models: str
-) -> tuple[
-  list[facts.LargestModel],
-  list[facts.Throughputs],
-]:
+) -> tuple[list[facts.LargestModel], list[facts.Throughputs]]:
   """What of the tables is wanted."""
   wanted = {part.strip() for part in tables.split(',')}
   if not wanted <= {'1', '2', '3'}:

@@ -88,15 +88,8 @@ def simulate_step(
 ) -> Step:
   """Cuts a model, and times a step of fill-drain with recomputation.
 
-  Args:
-    costs: What the model's layers cost, in FLOPs and bytes.
-    device: What each cell runs on.
-    num_cells: K.
-    num_micro_batches: M; it divides mini_batch.
-    mini_batch: Examples in a step.
-
   Raises:
-    ValueError: M does not divide the mini-batch.
+    ValueError: M does not divide the examples of the mini-batch.
   """
   size, rest = divmod(mini_batch, num_micro_batches)
   if rest:
@@ -215,12 +208,8 @@ class ThroughputRow:
   """A published throughput and the simulated one.
 
   Attributes:
-    num_micro_batches: M.
-    num_cells: K.
-    published: The published throughput.
-    simulated: The simulated one, relative to that of the reference.
+    simulated: Relative to that of the reference.
     bound: What equal cells reach that wait for nothing but each other.
-    step: The simulated step.
   """
 
   num_micro_batches: int
@@ -239,12 +228,7 @@ class ThroughputRow:
 def throughput_rows(
   half: facts.Throughputs, costs: ModelCosts
 ) -> list[ThroughputRow]:
-  """Simulates all steps of half a table.
-
-  Args:
-    half: What is published, and on what to simulate it.
-    costs: What the model's layers cost.
-  """
+  """Simulates all steps of half a table, of a model of these costs."""
   steps = {
     (m, k): simulate_step(costs, half.device, k, m, half.mini_batch)
     for m, k in half.published

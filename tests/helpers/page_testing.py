@@ -80,15 +80,20 @@ def _printed_by(run):
 def _run_commands(code, where):
   """Runs programs of the page; returns what they print, None if none runs."""
   printed = None
-  for line in code.replace('\\\n', ' ').splitlines():
-    words = shlex.split(line, comments=True)
-    if not words or words[0] in _PLAIN_COMMANDS or words[1:3] == ['-m', 'venv']:
-      continue
+  for words in _commands_in(code):
     if words[0] == 'python' and words[1].endswith('.py'):
       printed = (printed or '') + _printed_by(lambda w=words: _run_program(w))
     else:
       check_flags(words, where)
   return printed
+
+
+def _commands_in(code):
+  """The words of each command that needs a check."""
+  for line in code.replace('\\\n', ' ').splitlines():
+    words = shlex.split(line, comments=True)
+    if words and words[0] not in _PLAIN_COMMANDS and 'venv' not in words[:3]:
+      yield words
 
 
 def _run_program(words):
@@ -109,11 +114,9 @@ def check_commands(page):
   for block in markdown_blocks.blocks(page.read_text(encoding='utf-8')):
     if block.language != 'sh':
       continue
-    for line in block.code.replace('\\\n', ' ').splitlines():
-      words = shlex.split(line, comments=True)
-      if words and words[0] not in _PLAIN_COMMANDS:
-        check_flags(words, f'{page.name}, line {block.line}')
-        count += 1
+    for words in _commands_in(block.code):
+      check_flags(words, f'{page.name}, line {block.line}')
+      count += 1
   return count
 
 

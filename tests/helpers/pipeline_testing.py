@@ -112,34 +112,30 @@ def pipeline_params(num_cells, num_micro_batches=4, keep_prob=0.8, **kwargs):
   )
 
 
-@dataclasses.dataclass
 class Data:
-  image: np.ndarray
-  mean: np.ndarray
-  ids: np.ndarray
-  labels: np.ndarray
-  weights: np.ndarray
+  """A mini-batch, whose tensors are in the graph where they are asked for."""
+
+  def __init__(self, batch):
+    rng = np.random.RandomState(0)
+    image = rng.randn(batch, _SIZE, _SIZE, _CHANNELS).astype(np.float32)
+    mean = rng.randn(batch, _CHANNELS).astype(np.float32)
+    self._inputs = image, mean, np.arange(batch, dtype=np.int32)
+    self._targets = py_utils.NestedMap(
+      labels=rng.randint(_CLASSES, size=batch).astype(np.int64),
+      weights=rng.choice([0.5, 1.0, 2.0], size=batch).astype(np.float32),
+    )
 
   @property
   def inputs(self):
-    return tuple(map(tf.constant, (self.image, self.mean, self.ids)))
+    return tuple(map(tf.constant, self._inputs))
 
   @property
   def targets(self):
-    return py_utils.NestedMap(
-      labels=tf.constant(self.labels), weights=tf.constant(self.weights)
-    )
+    return self._targets.Transform(tf.constant)
 
 
-def data(batch=BATCH, seed=0):
-  rng = np.random.RandomState(seed)
-  return Data(
-    image=rng.randn(batch, _SIZE, _SIZE, _CHANNELS).astype(np.float32),
-    mean=rng.randn(batch, _CHANNELS).astype(np.float32),
-    ids=np.arange(batch, dtype=np.int32),
-    labels=rng.randint(_CLASSES, size=batch).astype(np.int64),
-    weights=rng.choice([0.5, 1.0, 2.0], size=batch).astype(np.float32),
-  )
+def data(batch=BATCH):
+  return Data(batch)
 
 
 def cluster(num_devices, **kwargs):

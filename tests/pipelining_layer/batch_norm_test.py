@@ -66,16 +66,20 @@ def _updated(num_cells=2, compute=inside, **kwargs):
   return tiny_pipeline.run(build, num_devices=num_cells)
 
 
-def test_first_layer_moves_by_the_mean_of_micro_batches_weighted_by_size():
+def _of_first_layer(statistic):
+  """The mean of the micro-batches' statistics, weighted by their sizes."""
   x = tiny_pipeline.inputs(sum(_SIZES))
   parts = np.split(x, np.cumsum(_SIZES)[:-1])
-  shares = np.array(_SIZES) / sum(_SIZES)
+  return np.average([statistic(p, axis=0) for p in parts], 0, _SIZES)
+
+
+def test_first_layer_moves_by_the_mean_of_micro_batches_weighted_by_size():
   got = _updated()
   for name, start, statistic in (
-    ('moving_mean', np.zeros(3), [p.mean(axis=0) for p in parts]),
-    ('moving_variance', np.ones(3), [p.var(axis=0) for p in parts]),
+    ('moving_mean', np.zeros(3), np.mean),
+    ('moving_variance', np.ones(3), np.var),
   ):
-    expected = start - (start - shares @ np.array(statistic)) * (1 - _DECAY)
+    expected = start - (start - _of_first_layer(statistic)) * (1 - _DECAY)
     np.testing.assert_allclose(
       got[f'net/l0/bn/{name}/var'], expected, rtol=1e-5, atol=1e-7
     )
@@ -123,10 +127,5 @@ def test_lingvos_learner_applies_each_update_once_a_step():
         sess.run(task.train_op)
       got = sess.run(mean)
   # The first layer's input does not change, so its mean is a geometric series.
-  x = tiny_pipeline.inputs(7)
-  parts = np.split(x, np.cumsum(_SIZES)[:-1])
-  shares = np.array(_SIZES) / 7
-  statistic = shares @ np.array([p.mean(axis=0) for p in parts])
-  np.testing.assert_allclose(
-    got, statistic * (1 - _DECAY**steps), rtol=1e-4, atol=1e-6
-  )
+  expected = _of_first_layer(np.mean) * (1 - _DECAY**steps)
+  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)

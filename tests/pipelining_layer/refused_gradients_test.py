@@ -4,6 +4,7 @@
 
 import lingvo.compat as tf
 import numpy as np
+import pipeline_testing as pt
 import pytest
 import tiny_pipeline
 from example_model import Batch, inside, outside
@@ -40,14 +41,12 @@ _REFUSED = 'A gradient is to go through .*second-order.*FetchLayer.*evaluation'
 @pytest.mark.parametrize('compute', [outside, inside])
 @pytest.mark.parametrize('of', ['inputs', 'weights'])
 def test_gradients_of_gradients_are_refused(compute, of, num_cells):
-  def second_order():
+  with pt.graph(1):
     layer, x, loss = _build(compute, num_cells)
     variables = layer.vars.Flatten()
     penalty = _penalty(loss, x if of == 'inputs' else variables)
-    return tf.gradients(penalty, variables)
-
-  with pytest.raises(ValueError, match=_REFUSED):
-    tiny_pipeline.run(second_order)
+    with pytest.raises(ValueError, match=_REFUSED):
+      tf.gradients(penalty, variables)
 
 
 def test_the_norm_of_gradients_is_no_gradient_of_them():
@@ -87,9 +86,7 @@ def test_gradients_of_what_is_fetched_are_refused(compute, num_cells):
 
 
 def test_gradients_in_evaluation_are_refused():
-  def gradients():
+  with pt.graph(1, do_eval=True):
     layer, _, loss = _build(outside, 2)
-    return tf.gradients(loss, layer.vars.Flatten())
-
-  with pytest.raises(ValueError, match=_REFUSED):
-    tiny_pipeline.run(gradients, do_eval=True)
+    with pytest.raises(ValueError, match=_REFUSED):
+      tf.gradients(loss, layer.vars.Flatten())

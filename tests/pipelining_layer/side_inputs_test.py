@@ -41,15 +41,12 @@ def test_a_side_input_is_sent_once_to_each_device_and_not_relayed():
   ('name', 'what'), [('weights', "side input 'weights'"), (None, 'the targets')]
 )
 def test_a_gradient_of_data_is_refused_with_its_name(name, what):
-  def build():
+  with pt.graph(3):
     batch = _MODEL.batch()
     loss = inside(_MODEL.pipeline((1, 2)).Instantiate(), batch).loss[0]
-    return tf.gradients(
-      loss, batch.side_inputs[name] if name else batch.targets
-    )
-
-  with pytest.raises(ValueError, match=f'a gradient of {what} is asked for'):
-    tiny_pipeline.run(build, num_devices=3)
+    data = batch.side_inputs[name] if name else batch.targets
+    with pytest.raises(ValueError, match=f'a gradient of {what} is asked for'):
+      tf.gradients(loss, data)
 
 
 @pytest.mark.parametrize(
@@ -64,16 +61,15 @@ def test_a_gradient_of_data_is_refused_with_its_name(name, what):
   ],
 )
 def test_side_inputs_that_do_not_fit(given, message):
-  def build():
+  with pt.graph(1):
     layer = _MODEL.pipeline().Instantiate()
     x = tf.constant(tiny_pipeline.inputs(BATCH))
-    return layer.ComputeLoss(layer.theta, x, x, side_inputs=given)
-
-  with pytest.raises(ValueError, match=message):
-    tiny_pipeline.run(build)
+    with pytest.raises(ValueError, match=message):
+      layer.ComputeLoss(layer.theta, x, x, side_inputs=given)
 
 
 def test_wiring_errors_come_when_the_layer_is_built():
   params = _MODEL.pipeline(side_inputs=['segments'])
-  with pytest.raises(ValueError, match="loss takes 'weights', which no layer"):
-    tiny_pipeline.run(params.Instantiate)
+  message = "loss takes 'weights', which no layer"
+  with pt.graph(1), pytest.raises(ValueError, match=message):
+    params.Instantiate()

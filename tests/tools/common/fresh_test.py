@@ -63,7 +63,7 @@ def test_only_what_measures_memory_has_all_freed_blocks_go_back():
   key = 'MALLOC_MMAP_THRESHOLD_'
   assert fresh.call('os.getenv', key) is None
   with fresh.AliveOnly() as pool:
-    found = pool.submit(fresh.call, 'os.getenv', key).result()
+    found = pool.call('os.getenv', key)
   assert found == process_memory.ALIVE_ONLY_ENV[key]
   assert os.getenv(key) is None
 
@@ -111,7 +111,7 @@ def _wait_for_end(pid):
 _KILLED = """
 from tools.common import fresh
 with fresh.AliveOnly() as pool:
-  pool.submit(fresh.call, 'fresh_functions.tell_and_sleep', {!r}).result()
+  pool.call('fresh_functions.tell_and_sleep', {!r})
 """
 
 

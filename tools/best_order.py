@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Says how good the schedule 'auto' is on random pipelines; see --help."""
 
-import argparse
 import pathlib
 import statistics
 import sys
@@ -15,24 +14,30 @@ sys.path[:0] = [str(_ROOT), str(_ROOT / 'tests' / 'helpers')]
 import random_orders  # noqa: E402
 
 from lingvo_gpipe import schedules  # noqa: E402
+from tools.common import command  # noqa: E402
+
+_DESCRIPTION = (
+  "Compares the schedule 'auto' with the named ones that fit, and with a "
+  'time that no order can go below, on random pipelines: uneven cells, '
+  'transfers, one or two cells a device, limits of memory.'
+)
 
 
 def main() -> None:
-  """Prints the gaps to the bound, the gain over named schedules, and times."""
-  parser = argparse.ArgumentParser(
-    description=(
-      "Compares the schedule 'auto' with the named ones that fit, and with a "
-      'time that no order can go below, on random pipelines: uneven cells, '
-      'transfers, one or two cells a device, limits of memory.'
-    )
-  )
-  parser.add_argument(
-    '--problems', type=int, default=500, help='How many. Default: 500.'
-  )
-  parser.add_argument('--first', type=int, default=0, help='The first seed.')
+  """Runs the program."""
+  example = '  tools/best_order.py --problems 20 --first 7\n'
+  parser = command.Parser('tools/best_order.py', _DESCRIPTION, example)
+  parser.flag('problems', 500, 'How many.')
+  parser.flag('first', 0, 'The first seed.')
   args = parser.parse_args()
+  _compare(range(args.first, args.first + args.problems))
+  _time_many()
+
+
+def _compare(seeds: range) -> None:
+  """Prints the gaps to the bound, the gain over named schedules, and times."""
   gaps, gains, seconds = [], [], []
-  for seed in range(args.first, args.first + args.problems):
+  for seed in seeds:
     problem = random_orders.problem(seed, 6, 16)
     times = [
       problem.simulate(schedule).step_time
@@ -61,6 +66,10 @@ def main() -> None:
     f'CPU seconds: mean {statistics.mean(seconds):.2f}, most '
     f'{max(seconds):.1f}.'
   )
+
+
+def _time_many() -> None:
+  """Prints how long it takes for many cells and micro-batches."""
   start = time.process_time()
   best = schedules.find_best_order(
     schedules.OrderProblem(

@@ -12,13 +12,7 @@ import sys
 
 
 def arguments(root: pathlib.Path, file: str, *more: str) -> list[str]:
-  """Arguments for pytest.
-
-  Args:
-    root: the repository's root.
-    file: the test file, relative to the root.
-    *more: further arguments for pytest.
-  """
+  """Arguments for pytest, to run a file of the repository at `root`."""
   result = [str(root / file)]
   result += [f'--rootdir={root}', f'--config-file={root / "pyproject.toml"}']
   result += ['-p', 'no:cacheprovider']

@@ -21,13 +21,7 @@ _FILE = re.compile(r'# (\w+\.py)\n')
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-  """One code block.
-
-  Attributes:
-    language: As the page has it; '' if it names none.
-    code: The lines, each with its newline.
-    line: The page's line of the first of them, from 1.
-  """
+  """One code block, of a language or ''; `line` is the page's, from 1."""
 
   language: str
   code: str

@@ -22,8 +22,6 @@ class Curve:
 
   Attributes:
     label: What it is, for a legend.
-    num_cells: K.
-    num_micro_batches: M.
     losses: The loss of each step, as float32 has it.
   """
 

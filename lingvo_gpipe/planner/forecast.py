@@ -10,6 +10,7 @@
 """
 
 import dataclasses
+import functools
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import partitioner, step_time
@@ -96,34 +97,71 @@ class DeviceBytes:
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-  """What a setting will take.
+  """What a setting will take. Times are simulated when first asked for.
 
   Attributes:
+    workload: The model.
     setting: The setting.
+    speeds: Of devices and links.
     partition: How the layers are cut: the best cut that fits, or if none does
       the one whose largest cell needs least.
     devices: Each device's memory.
     fits: Whether every device fits its limit; True if there is none.
-    step_time: Of one step, in seconds, or as `Speeds` says.
-    speedup: How many times faster than one device without recomputation.
-    bubble: The share of device time, from the first task to the last, in which
-      no task runs.
-    recomputation: The share of that time in which forward passes run again.
   """
 
+  workload: Workload
   setting: Setting
+  speeds: Speeds
   partition: Partition
   devices: tuple[DeviceBytes, ...]
   fits: bool
-  step_time: float
-  speedup: float
-  bubble: float
-  recomputation: float
 
   @property
   def fullest(self) -> int:
     """What the fullest device needs."""
     return max(device.total for device in self.devices)
+
+  @functools.cached_property
+  def _simulated(self) -> tuple[float, float]:
+    """The time from the first task to the last, and the bubble."""
+    timeline = simulate(
+      self.workload, self.setting, self.partition, self.speeds
+    )
+    return float(timeline.step_time), float(timeline.bubble)
+
+  @property
+  def step_time(self) -> float:
+    """Of one step, in seconds, or as `Speeds` says."""
+    return self._simulated[0] + self.speeds.step_overhead
+
+  @property
+  def speedup(self) -> float:
+    """How many times faster than one device without recomputation."""
+    alone = float(self.workload.one_device_cost) * self._unit
+    alone += self.speeds.step_overhead
+    return alone / self.step_time if self.step_time else 1.0
+
+  @property
+  def bubble(self) -> float:
+    """The share of device time in which no task runs.
+
+    It counts from the first task to the last.
+    """
+    return self._simulated[1]
+
+  @property
+  def recomputation(self) -> float:
+    """The share of that time in which forward passes run again."""
+    cut, time = self.partition, self._simulated[0] / self._unit
+    again = sum(
+      count * float(cut.spec.forward_again(cell.layers))
+      for cell, count in _trained(cut)
+    )
+    return again / (time * cut.spec.num_devices) if time else 0.0
+
+  @property
+  def _unit(self) -> float:
+    return _unit(self.workload, self.speeds)
 
 
 def forecast(
@@ -133,7 +171,7 @@ def forecast(
   device_memory: int | None = None,
   splits: tuple[int, ...] | None = None,
 ) -> Forecast:
-  """Cuts a workload for a setting and simulates a step.
+  """Cuts a workload for a setting.
 
   Args:
     workload: The model.
@@ -148,20 +186,13 @@ def forecast(
   """
   cut = _cut(workload, setting, device_memory, splits)
   devices = tuple(device_bytes(cut, d) for d in range(setting.num_devices))
-  speeds = speeds or Speeds()
-  unit = _unit(workload, speeds)
-  one_step = float(workload.one_device_cost) * unit + speeds.step_overhead
-  timeline = simulate(workload, setting, cut, speeds)
-  step_time = float(timeline.step_time) + speeds.step_overhead
   return Forecast(
+    workload=workload,
     setting=setting,
+    speeds=speeds or Speeds(),
     partition=cut,
     devices=devices,
     fits=_fits(cut, device_memory),
-    step_time=step_time,
-    speedup=one_step / step_time if step_time else 1.0,
-    bubble=float(timeline.bubble),
-    recomputation=_recomputation(cut, float(timeline.step_time) / unit),
   )
 
 
@@ -187,20 +218,6 @@ def _cut(
 
 def _fits(cut: Partition, device_memory: int | None) -> bool:
   return device_memory is None or max(cut.device_memory) <= device_memory
-
-
-def _recomputation(cut: Partition, step_time: float) -> float:
-  """The share of device time in which forward passes run again.
-
-  Args:
-    cut: The cells.
-    step_time: From the first task to the last, in the unit of the costs.
-  """
-  again = sum(
-    count * float(cut.spec.forward_again(cell.layers))
-    for cell, count in _trained(cut)
-  )
-  return again / (step_time * cut.spec.num_devices) if step_time else 0.0
 
 
 def _trained(cut: Partition) -> list[tuple[PartitionCell, int]]:

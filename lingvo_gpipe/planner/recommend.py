@@ -150,7 +150,10 @@ def _rank(schedule: str) -> int:
 
 def smallest(forecasts: Sequence[Forecast]) -> Forecast:
   """The setting that needs least, where none fits."""
-  return min(forecasts, key=lambda one: (one.fullest, one.step_time))
+  least = min(one.fullest for one in forecasts)
+  alike = [one for one in forecasts if one.fullest == least]
+  # Times take a simulation each.
+  return min(alike, key=lambda one: one.step_time) if alike[1:] else alike[0]
 
 
 def reason(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:

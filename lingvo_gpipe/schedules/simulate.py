@@ -3,6 +3,7 @@
 """Times a schedule: when each task runs, the bubble, and what is stashed."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -34,9 +35,6 @@ class Timeline:
     device_busy: For each device, the time in which it runs a task.
     bubble: The share of device time in which no task runs, over the devices
       that hold a cell: exact if all durations are, 0 if the step takes no time.
-    peak_stash: For each cell, the most micro-batches it ever stashes.
-    device_peak_stash: For each device, the most (cell, micro-batch) pairs it
-      stashes at once.
     critical_path: Tasks that the step time is the sum of, with the transfers
       between them: each but the first starts as soon as the one before it has
       ended and, between cells, its result has arrived.
@@ -48,9 +46,17 @@ class Timeline:
   step_time: Time
   device_busy: tuple[Time, ...]
   bubble: Fraction | float
-  peak_stash: tuple[int, ...]
-  device_peak_stash: tuple[int, ...]
   critical_path: tuple[task_lib.Task, ...]
+
+  @functools.cached_property
+  def peak_stash(self) -> tuple[int, ...]:
+    """For each cell, the most micro-batches it ever stashes."""
+    return stash.peak_stash(self.schedule)
+
+  @functools.cached_property
+  def device_peak_stash(self) -> tuple[int, ...]:
+    """For each device, the most (cell, micro-batch) pairs stashed at once."""
+    return stash.device_peak_stash(self.schedule)
 
 
 def simulate(
@@ -111,8 +117,6 @@ def simulate(
     step_time=step_time,
     device_busy=tuple(busy),
     bubble=_bubble(schedule, busy, step_time),
-    peak_stash=stash.peak_stash(schedule),
-    device_peak_stash=stash.device_peak_stash(schedule),
     critical_path=_critical_path(end, waited_for),
   )
 

@@ -123,7 +123,7 @@ class Schedule:
       for task in tasks
     )
 
-  @property
+  @functools.cached_property
   def is_split(self) -> bool:
     """Whether weight gradients are tasks of their own."""
     return any(
@@ -204,7 +204,7 @@ class Schedule:
     Raises:
       ScheduleError: No device can go on: the schedule would deadlock.
     """
-    order = tuple(task for slot in self.in_slots() for task in slot)
+    order = self._order
     num_tasks = sum(len(tasks) for tasks in self.device_tasks)
     if len(order) < num_tasks:
       raise ScheduleError(
@@ -213,3 +213,7 @@ class Schedule:
         'lingvo_gpipe.schedules.validate() shows where.'
       )
     return order
+
+  @functools.cached_property
+  def _order(self) -> tuple[Task, ...]:
+    return tuple(task for slot in self.in_slots() for task in slot)

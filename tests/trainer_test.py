@@ -85,6 +85,7 @@ _PLAIN = '--model=stand_in_model.TwoDevices'
       'nothing is written, the model has no inference graph',
     ),
     (['--logdir=/dev/null/x'], 'x: Not a directory; name a directory that can'),
+    (['--worker_split_size=0'], '=0: a pipeline needs at least one device'),
     (['--use_eager'], 'leave it out; this trainer runs graphs'),
     pytest.param(
       ['--worker_split_size=2', '--run_locally=gpu'],

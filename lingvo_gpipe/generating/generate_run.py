@@ -86,7 +86,7 @@ def _params():
     logdir.check_model(os.path.expanduser(FLAGS.logdir), model)
   py_utils.SetEagerMode(False)
   cluster.install()
-  manager = runner_manager.RunnerManager(model)
+  manager = runner_manager.RunnerManager(model, devices_flag='devices')
   manager.MaybeConfigRunLocally()
   params = manager.GetParamsForDataset('decoder', _DATASET)
   if not issubclass(params.task.cls, language_model.LanguageModel):

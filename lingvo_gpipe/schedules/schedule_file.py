@@ -59,6 +59,10 @@ def read(path: str) -> Schedule:
   Raises:
     ScheduleError: There is no such file, or it is no schedule.
   """
+  if not path:
+    raise ScheduleError(
+      f'{PREFIX!r} names no file; give {PREFIX}PATH, such as {PREFIX}a.json.'
+    )
   try:
     with open(path, encoding='utf-8', newline='') as file:
       text = file.read()

@@ -209,6 +209,12 @@ class RunnerManager(inspection.InspectingManager):
 
   def UpdateClusterParamsFromFlags(self, cluster_params, job_name):
     """Sets Params of the cluster, as seen from `job_name`, from the flags."""
+    size = FLAGS.worker_split_size
+    if size < 1:
+      raise user_error.UserError(
+        f'--{self._devices_flag}={size}: a pipeline needs at least one device; '
+        'give 1 or more.'
+      )
     super().UpdateClusterParamsFromFlags(cluster_params, job_name)
     if FLAGS.tpu or FLAGS.xla_device == 'tpu':
       return

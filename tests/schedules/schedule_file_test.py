@@ -107,9 +107,16 @@ def test_one_that_cannot_run_is_refused_with_a_drawing(tmp_path):
     schedules.make_schedule(f'file:{path}', (0,), 1)
 
 
-@pytest.mark.parametrize('name', ['file:/no/such.json', 'file:', 'file:a.txt'])
-def test_a_file_that_there_is_not_is_named(name):
-  with pytest.raises(schedules.ScheduleError, match=name.removeprefix('file:')):
+@pytest.mark.parametrize(
+  'name, words',
+  [
+    ('file:/no/such.json', '/no/such.json'),
+    ('file:', "'file:' names no file; give file:PATH"),
+    ('file:a.txt', 'a.txt'),
+  ],
+)
+def test_a_file_that_there_is_not_is_named(name, words):
+  with pytest.raises(schedules.ScheduleError, match=words):
     schedules.check_name(name)
 
 

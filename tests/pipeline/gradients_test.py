@@ -39,24 +39,22 @@ def _attach(log):
 
 
 def test_gradients_are_those_of_the_sources():
-  with tf.Graph().as_default():
-    log = []
-    y, a, b, unused = _attach(log)
-    found = tf.gradients(5 * y, [a, b, unused])
-    assert found[2] is None
-    assert log[0] == 'backward'
-    assert sorted(log[1:]) == ['/cpu:1', '/cpu:2']
-    with tf.Session(config=tf.ConfigProto(device_count={'CPU': 4})) as sess:
-      np.testing.assert_array_equal(sess.run(found[:2]), [100, 150])
-      assert sess.run(y) == 8
+  log = []
+  y, a, b, unused = _attach(log)
+  found = tf.gradients(5 * y, [a, b, unused])
+  assert found[2] is None
+  assert log[0] == 'backward'
+  assert sorted(log[1:]) == ['/cpu:1', '/cpu:2']
+  with tf.Session(config=tf.ConfigProto(device_count={'CPU': 4})) as sess:
+    np.testing.assert_array_equal(sess.run(found[:2]), [100, 150])
+    assert sess.run(y) == 8
 
 
 def test_only_the_sources_that_are_asked_for_are_called():
-  with tf.Graph().as_default():
-    log = []
-    y, a, _, _ = _attach(log)
-    tf.gradients(y, a)
-    assert log == ['backward', '/cpu:1']
+  log = []
+  y, a, _, _ = _attach(log)
+  tf.gradients(y, a)
+  assert log == ['backward', '/cpu:1']
 
 
 def test_tensors_do_not_leave_their_device():
@@ -70,25 +68,24 @@ def test_tensors_do_not_leave_their_device():
 
 
 def test_inside_tf_function_a_tape_finds_them_too():
-  with tf.Graph().as_default():
-    a = tf.constant(1.0)
+  a = tf.constant(1.0)
 
-    @tf.function(autograph=False)
-    def fn():
-      with tf.GradientTape() as tape:
-        tape.watch(a)
-        [y] = gradients.attach(
-          [2 * tf.stop_gradient(a)],
-          [gradients.Source('', [a], lambda given: [given * 20.0])],
-          '',
-          lambda d_outputs: d_outputs[0],
-        )
-        y *= 5
-      return tape.gradient(y, a)
+  @tf.function(autograph=False)
+  def fn():
+    with tf.GradientTape() as tape:
+      tape.watch(a)
+      [y] = gradients.attach(
+        [2 * tf.stop_gradient(a)],
+        [gradients.Source('', [a], lambda given: [given * 20.0])],
+        '',
+        lambda d_outputs: d_outputs[0],
+      )
+      y *= 5
+    return tape.gradient(y, a)
 
-    gradient = fn()
-    with tf.Session() as sess:
-      assert sess.run(gradient) == 100
+  gradient = fn()
+  with tf.Session() as sess:
+    assert sess.run(gradient) == 100
 
 
 def test_gradient_functions_die_with_their_graph():

@@ -11,12 +11,6 @@ from lingvo.core import py_utils
 from lingvo_gpipe.pipeline import loss
 
 
-@pytest.fixture(autouse=True)
-def graph():
-  with tf.Graph().as_default():
-    yield
-
-
 @pytest.fixture
 def loss_layer():
   return tiny_pipeline.MeanSquare.Params().Set(name='loss').Instantiate()

@@ -3,17 +3,10 @@
 """Updates of moving averages: packed by micro-batch, applied together."""
 
 import lingvo.compat as tf
-import pytest
 
 from lingvo_gpipe.engine.cell_function import Context
 from lingvo_gpipe.pipeline import moving_averages
 from lingvo_gpipe.pipeline.variable_stand_in import MovingAverageUpdate
-
-
-@pytest.fixture(autouse=True)
-def graph():
-  with tf.Graph().as_default() as graph:
-    yield graph
 
 
 def test_double_precision_stays():

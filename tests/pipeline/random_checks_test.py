@@ -14,10 +14,8 @@ from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 
 
 @pytest.fixture(autouse=True)
-def graph():
-  with tf.Graph().as_default():
-    py_utils.GetOrCreateGlobalStepVar()
-    yield
+def global_step(graph):
+  py_utils.GetOrCreateGlobalStepVar()
 
 
 class Random(declared.Layer):

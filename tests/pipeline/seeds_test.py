@@ -14,12 +14,6 @@ from lingvo_gpipe.engine.cell_function import Context
 from lingvo_gpipe.pipeline import seeds
 
 
-@pytest.fixture(autouse=True)
-def graph():
-  with tf.Graph().as_default() as graph:
-    yield graph
-
-
 def _context(micro_batch, seed=0):
   return Context(tf.constant([100, seed, micro_batch, 1, 4], tf.int64))
 

@@ -3,16 +3,9 @@
 """Summaries taken out of a traced graph and made again outside."""
 
 import lingvo.compat as tf
-import pytest
 
 from lingvo_gpipe.engine import graph_function
 from lingvo_gpipe.pipeline import summaries
-
-
-@pytest.fixture(autouse=True)
-def graph():
-  with tf.Graph().as_default() as graph:
-    yield graph
 
 
 def _trace(body):

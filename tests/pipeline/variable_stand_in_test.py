@@ -12,12 +12,6 @@ from lingvo_gpipe.pipeline.variable_stand_in import VariableStandIn
 _VALUE = np.array([[1.0, -2.0], [3.0, 4.0]], np.float32)
 
 
-@pytest.fixture(autouse=True)
-def graph():
-  with tf.Graph().as_default() as graph:
-    yield graph
-
-
 @pytest.fixture
 def stand_in():
   return _stand_in()

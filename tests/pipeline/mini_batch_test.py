@@ -49,9 +49,8 @@ def test_numbers_arrays_and_lists_of_numbers_become_tensors():
     ['a', 'b'],
     None,
   )
-  with tf.Graph().as_default():
-    nested = py_utils.NestedMap(x=[*nest, tf.zeros([7])])
-    found = mini_batch.to_tensors(nested, 'inputs', 'net').x
+  nested = py_utils.NestedMap(x=[*nest, tf.zeros([7])])
+  found = mini_batch.to_tensors(nested, 'inputs', 'net').x
   assert [None if t is None else (t.dtype, t.shape) for t in found] == [
     (tf.bool, []),
     (tf.int32, []),
@@ -80,8 +79,5 @@ def test_numbers_arrays_and_lists_of_numbers_become_tensors():
   ],
 )
 def test_what_cannot_be_a_tensor_is_named(make, message):
-  with (
-    tf.Graph().as_default(),
-    pytest.raises(ValueError, match=rf'^net: targets\.x {message}'),
-  ):
+  with pytest.raises(ValueError, match=rf'^net: targets\.x {message}'):
     mini_batch.to_tensors({'x': make()}, 'targets', 'net')

@@ -28,8 +28,8 @@ def test_gradients_through_puts_and_takes_are_right():
   np.testing.assert_array_equal(tiny_pipeline.run(build), [[16.0, 16.0]])
 
 
-def test_no_gradient_is_a_sum_of_more_than_two_terms():
-  with tf.Graph().as_default() as graph, named_values.scope():
+def test_no_gradient_is_a_sum_of_more_than_two_terms(graph):
+  with named_values.scope():
     x = tf.constant([2.0, 3.0])
     y = named_values.put('a', x)
     for _ in range(4):
@@ -40,7 +40,7 @@ def test_no_gradient_is_a_sum_of_more_than_two_terms():
 
 
 def test_none_and_integers_pass():
-  with tf.Graph().as_default(), named_values.scope({'none': None}):
+  with named_values.scope({'none': None}):
     nest = {'ids': tf.constant([1]), 'none': None}
     named_values.put('nest', nest)
     tf.nest.assert_same_structure(named_values.take('nest'), nest)
@@ -48,7 +48,7 @@ def test_none_and_integers_pass():
 
 
 def test_a_scope_tells_what_was_put_and_taken():
-  with tf.Graph().as_default(), named_values.scope({'given': None}) as values:
+  with named_values.scope({'given': None}) as values:
     named_values.put('b', tf.zeros([]))
     named_values.put('a', tf.zeros([]))
     for name in ('given', 'b', 'given'):
@@ -82,15 +82,12 @@ def test_layers_inside_of_a_layer_have_values_of_their_own():
 def test_errors_of_scopes():
   with pytest.raises(ValueError, match='outside of a pipeline'):
     named_values.take('a')
-  with tf.Graph().as_default(), named_values.scope({'a': None}):
+  with named_values.scope({'a': None}):
     with pytest.raises(ValueError, match=r"no value 'b' to take; .*'a'"):
       named_values.take('b')
     with pytest.raises(ValueError, match="'a' is put aside a second time"):
       named_values.put('a', tf.zeros([]))
-    with (
-      named_values.scope(),
-      pytest.raises(ValueError, match='no value'),
-    ):
+    with named_values.scope(), pytest.raises(ValueError, match='no value'):
       named_values.take('a')
 
 

@@ -293,18 +293,19 @@ def _not_dominated(ways: _Ways) -> IntArray:
   One does that is not larger in lexicographic order of its values, and that
   needs no more of any device.
   """
-  _, order = np.unique(ways.values, axis=0, return_inverse=True)
-  table = np.concatenate(
-    [order.reshape(-1, 1), ways.held, ways.transient], axis=1
-  )
-  _, rows = np.unique(table, axis=0, return_index=True)
-  rows = np.sort(rows)
-  covers = np.ones((len(rows), len(rows)), np.bool_)
-  for column in table[rows].T:
+  count = len(ways.positions)
+  covers = np.ones((count, count), np.bool_)
+  for column in ways.values.T[::-1]:
+    row, other = column[:, None], column[None, :]
+    covers = (row < other) | ((row == other) & covers)
+  needs = np.concatenate([ways.held, ways.transient], axis=1)
+  # Most devices have the same in all ways.
+  for column in needs.T[(needs != needs[:1]).any(axis=0)]:
     covers &= column[:, None] <= column[None, :]
-  np.fill_diagonal(covers, False)
-  needed: IntArray = rows[~covers.any(axis=0)]
-  return needed
+  # Of equal rows the first is needed.
+  is_before = np.triu(np.ones_like(covers), 1)
+  covers &= is_before | ~covers.T
+  return np.flatnonzero(~covers.any(axis=0))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@
 
 import bisect
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from fractions import Fraction
@@ -116,7 +117,7 @@ class Partition:
     """Bytes of a micro-batch that cross between devices on its way forward."""
     return sum(cell.crossing_bytes for cell in self.cells)
 
-  @property
+  @functools.cached_property
   def device_memory(self) -> tuple[int, ...]:
     """Bytes that each device needs."""
     return memory_model.device_bytes(

@@ -44,17 +44,20 @@ class _Request:
 
   Attributes:
     args: The flags.
-    overrides: Params of the GPipeSequentialLayer to set.
+    registered: Params of the GPipeSequentialLayer, with what flags set in them.
+      Those of a large model take seconds to make, and to copy.
+    overrides: What that is.
     device_memory: Bytes, or None.
   """
 
   args: argparse.Namespace
+  registered: Any
   overrides: dict[str, Any]
   device_memory: int | None
 
   def params(self, balance: str = '') -> Any:
-    params = pipeline_params(self.args.model).Set(**self.overrides)
-    return params.Set(balance=balance) if balance else params
+    """Params of the layer, the last that were asked for changed in place."""
+    return self.registered.Set(balance=balance) if balance else self.registered
 
   def workload(self, params: Any) -> Any:
     """What there is to plan for."""
@@ -131,7 +134,8 @@ def _request(args: argparse.Namespace) -> _Request:
   params = pipeline_params(args.model).Set(**overrides)
   if args.device_memory is not None:
     params.device_memory = args.device_memory
-  return _Request(args, overrides, pipeline_plan.device_memory(params))
+  memory = pipeline_plan.device_memory(params)
+  return _Request(args, params, overrides, memory)
 
 
 def _plan(request: _Request) -> None:

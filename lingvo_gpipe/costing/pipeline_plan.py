@@ -234,18 +234,17 @@ def _spec(
     )
   if rest or num_cells < num_devices:
     per_device = 1
+  recompute, kept = params.recompute, frozenset[str]()
+  if not isinstance(recompute, str):
+    recompute, kept = 'always', frozenset(recompute)
   return PipelineSpec(
     num_devices=num_cells // per_device,
     cells_per_device=per_device,
     num_micro_batches=_num_micro_batches(params, num_cells),
     micro_batch_size=_micro_batch_size(params),
     schedule=schedule,
-    recompute=params.recompute
-    if isinstance(params.recompute, str)
-    else 'always',
-    kept=frozenset()
-    if isinstance(params.recompute, str)
-    else frozenset(params.recompute),
+    recompute=recompute,
+    kept=kept,
     input_bytes=input_bytes,
     device_memory=device_memory(params),
     skips=skips,

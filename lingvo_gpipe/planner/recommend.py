@@ -58,6 +58,8 @@ def settings(
     # FIT is the last: where it comes to a policy, that is named instead.
     can_fit = device_memory is not None
     recompute = (*RECOMPUTE_POLICIES, FIT) if can_fit else RECOMPUTE_POLICIES
+    if workload.kept:
+      recompute = (workload.recompute, *recompute)
   placed = {
     schedule: cells
     for schedule in schedules or workload.schedules

@@ -23,7 +23,7 @@ from lingvo_gpipe.costing import model_costs, pipeline_plan
 from lingvo_gpipe.costing.weights import equal_but_name
 from lingvo_gpipe.cutting.cost_model import LayerCost, Number
 from lingvo_gpipe.pipeline import flat_layers
-from lingvo_gpipe.planner.workload import Workload
+from lingvo_gpipe.planner.workload import AS_LISTED, Workload
 from lingvo_gpipe.training import model_lookup, pipeline_params, user_error
 
 # So many tell a polynomial of degree two.
@@ -131,7 +131,8 @@ def workload(
     num_micro_batches=num_micro_batches,
     micro_batch_size=spec.micro_batch_size,
     schedule=spec.schedule,
-    recompute=spec.recompute,
+    recompute=AS_LISTED if spec.kept else spec.recompute,
+    kept=spec.kept,
     schedules=(
       tuple(n for n in schedules.schedule_names() if n != 'auto')
       if params.loss_tpl is not None

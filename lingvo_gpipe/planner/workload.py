@@ -10,6 +10,8 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import PipelineSpec, Skip
 
+# The recompute policy of a model that lists the layers that it keeps.
+AS_LISTED = 'as listed'
 # How many numbers of micro-batches are considered if none are given.
 _MOST_CHOICES = 8
 # More micro-batches for each cell than this gain next to nothing.
@@ -24,7 +26,7 @@ class Setting:
     num_devices: D.
     num_micro_batches: M.
     schedule: A schedule's name.
-    recompute: A recompute policy.
+    recompute: A recompute policy, FIT or AS_LISTED.
     cells_per_device: Cells on each device; K = D times that.
   """
 
@@ -60,6 +62,7 @@ class Workload:
     micro_batch_size: Examples in a micro-batch as registered; None if unknown.
     schedule: The schedule as registered.
     recompute: The recompute policy as registered.
+    kept: Names of the layers that are kept, if that is AS_LISTED.
     schedules: The schedules to consider: without a loss in the pipeline
       GPipe's alone; otherwise all but 'auto', which takes long to find.
     knows_activations: Whether the bytes of activations are known.
@@ -75,6 +78,7 @@ class Workload:
   micro_batch_size: int | None = None
   schedule: str = 'gpipe'
   recompute: str = 'always'
+  kept: frozenset[str] = frozenset()
   schedules: tuple[str, ...] = schedules.SCHEDULE_NAMES[:-1]
   knows_activations: bool = True
   min_examples: int = 1
@@ -134,13 +138,15 @@ class Workload:
       device_memory: Bytes that a device may hold; None for no limit.
     """
     self.micro_batch(setting.num_micro_batches)
+    is_listed = setting.recompute == AS_LISTED
     spec = PipelineSpec(
       num_devices=setting.num_devices,
       cells_per_device=setting.cells_per_device,
       num_micro_batches=self.num_micro_batches,
       micro_batch_size=self.micro_batch_size,
       schedule=setting.schedule,
-      recompute=setting.recompute,
+      recompute='always' if is_listed else setting.recompute,
+      kept=self.kept if is_listed else frozenset(),
       input_bytes=self.input_bytes,
       device_memory=device_memory,
       skips=self.skips,

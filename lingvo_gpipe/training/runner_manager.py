@@ -40,6 +40,7 @@ _PIPELINE_FLAGS = {
   'micro_batches': 'num_micro_batches',
   'schedule': 'schedule',
   'recompute': 'recompute',
+  'device_memory': 'device_memory',
 }
 _LOCAL_JOB = '/job:localhost'
 

@@ -64,8 +64,14 @@ flags.DEFINE_enum(
   None,
   [*schedules.RECOMPUTE_POLICIES, schedules.FIT],
   'Which micro-batches have their forward pass recomputed in the backward '
-  'pass, to save memory; fit: none of the layers that device_memory has room '
-  'to keep. Default: as the model says.',
+  'pass, to save memory; fit: none of the layers that --device_memory has '
+  'room to keep. Default: as the model says.',
+)
+flags.DEFINE_string(
+  'device_memory',
+  None,
+  "What a device may hold, such as '8GiB': no cell is cut that needs more. "
+  'Default: as the model says.',
 )
 flags.DEFINE_integer(
   'worker_cpus',

@@ -25,6 +25,8 @@ class TwoDeviceTask(base_model.BaseTask):
     p.Define('hidden', 32, 'Units of the first layer.')
     p.Define('num_micro_batches', 4, 'Read by nobody: for flags and reports.')
     p.Define('schedule', 'gpipe', 'Likewise.')
+    p.Define('recompute', 'always', 'Likewise.')
+    p.Define('device_memory', 0, 'Likewise.')
     p.Define('fail_at_step', -1, 'Raise InvalidArgument at this step.')
     return p
 

@@ -1,11 +1,13 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import costed_layers
 import pytest
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.planner import registered
+from lingvo_gpipe.planner import recommend, registered
 from lingvo_gpipe.planner.registered import Family
 from lingvo_gpipe.training import user_error
 
@@ -56,6 +58,20 @@ def test_short_models_are_costed_themselves():
 
 def test_three_widths_are_traced():
   assert len(registered.AMOEBANET.traced) == 3
+
+
+def test_listed_layers_are_kept_where_the_way_is_as_listed():
+  model = 'lm.paper.Transformer3'
+  params = registered.layer_params(model).Set(
+    **_PARAMETERS, recompute=['layer_1'], num_micro_batches=2
+  )
+  work = registered.workload(model, params)
+  ways = recommend.settings(work, 2, micro_batches=[2], schedules=['gpipe'])
+  [listed] = [way for way in ways if way.recompute == work.recompute]
+  assert work.spec(listed).kept == {'layer_1'}
+  assert work.spec(listed).recompute == 'always'
+  always = dataclasses.replace(listed, recompute='always')
+  assert not work.spec(always).kept
 
 
 def test_models_without_a_size_are_of_no_family():

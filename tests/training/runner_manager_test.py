@@ -133,10 +133,14 @@ def test_flags_reach_the_params(local_run):
   FLAGS.max_steps = 7
   FLAGS.micro_batches = 16
   FLAGS.schedule = '1f1b'
+  FLAGS.recompute = 'fit'
+  FLAGS.device_memory = '8GiB'
   cfg = manager.GetParamsForDataset('trainer_client', 'Train')
   assert cfg.train.max_steps == cfg.task.train.max_steps == 7
   assert cfg.task.num_micro_batches == 16
   assert cfg.task.schedule == '1f1b'
+  assert cfg.task.recompute == 'fit'
+  assert cfg.task.device_memory == '8GiB'
   assert cfg.cluster.worker.cpus_per_replica == 2
 
 

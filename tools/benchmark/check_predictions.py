@@ -138,8 +138,8 @@ def _check(
   case: Case, timed_steps: int, alive: futures.Executor
 ) -> list[Checked]:
   # The layers' times do not depend on the policy.
-  work = _workload(dataclasses.replace(case, recompute='always'))
-  latency, bytes_a_second = _call('link_speed.measure', case.num_devices)
+  work = workload(dataclasses.replace(case, recompute='always'))
+  latency, bytes_a_second = call('link_speed.measure', case.num_devices)
   plans = _plans(case, work, Speeds(1.0, bytes_a_second, latency))
   cuts = [plan.partition for _, plan in plans]
   runs = [
@@ -149,14 +149,14 @@ def _check(
     for cut in cuts
   ]
   splits = [cut.splits for cut in cuts]
-  update = _call('worker_run.update_seconds', runs[0], splits[0], timed_steps)
-  times: list[list[float]] = _call(
+  update = call('worker_run.update_seconds', runs[0], splits[0], timed_steps)
+  times: list[list[float]] = call(
     'worker_run.take_turns', runs, splits, timed_steps
   )
   # On workers of its own: those keep some of what was there before.
   sized: list[WorkerRun] = [
     alive.submit(
-      _call, 'worker_run.run', *run, pinned=True, warm_up=True
+      call, 'worker_run.run', *run, pinned=True, warm_up=True
     ).result()
     for run in zip(runs, splits, strict=True)
   ]
@@ -197,13 +197,13 @@ def _plans(
   ]
 
 
-def _workload(case: Case) -> Workload:
+def workload(case: Case) -> Workload:
   """A case's layers, timed on as many cores at once as it has workers."""
   num_cores = min(case.num_devices, cores.num_usable())
   with futures.ThreadPoolExecutor() as pool:
     cuts: list[Partition] = list(
       pool.map(
-        lambda core: _call('case_cut.measured', case, core), range(num_cores)
+        lambda core: call('case_cut.measured', case, core), range(num_cores)
       )
     )
   layers = [
@@ -228,7 +228,7 @@ def _workload(case: Case) -> Workload:
   )
 
 
-def _call(function: str, *args: Any, **kwargs: Any) -> Any:
+def call(function: str, *args: Any, **kwargs: Any) -> Any:
   """Calls a function of this package in a process of its own."""
   return fresh.call(
     f'tools.benchmark.{function}', *args, timeout=_TIMEOUT, **kwargs

@@ -21,6 +21,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import tqdm
+
 from lingvo_gpipe.cutting import units
 from lingvo_gpipe.planner import plan_flags, schedule_command
 
@@ -151,9 +153,13 @@ def _plan(request: _Request) -> None:
     speeds = request.speeds(work.basis)
     for cells in args.num_partitions or (_default_cells(args, params),):
       splits = pipeline_plan.splits_of(params)
+      # Only a terminal shows it.
+      ways = tqdm.tqdm(
+        request.ways(work, cells), 'Planning', delay=5, disable=None
+      )
       forecasts = recommend.forecasts(
         work,
-        request.ways(work, cells),
+        ways,
         speeds,
         request.device_memory,
         splits or None,

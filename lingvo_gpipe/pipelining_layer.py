@@ -244,8 +244,8 @@ class PipeliningLayer(base_layer.BaseLayer):
     p = self.params
     if p.recompute == FIT:
       raise ValueError(
-        f"{p.name}.recompute is '{FIT}', for which it must be known what each "
-        'layer costs. Use a GPipeSequentialLayer, or give the names of the '
+        f"{p.name}.recompute is '{FIT}', which needs the cost of each layer. "
+        'Use a GPipeSequentialLayer, which finds it, or give the names of the '
         'layers whose activations are to be kept.'
       )
     return p.recompute
@@ -258,8 +258,8 @@ class PipeliningLayer(base_layer.BaseLayer):
     unknown = sorted(set(self.recompute) - set(by_name))
     if unknown:
       raise ValueError(
-        f'{self.path}.recompute names {unknown}, which are no layers of it. '
-        f'Its layers are {", ".join(by_name)}.'
+        f'{self.path}.recompute names {unknown}, but the pipeline has no such '
+        f'layers. Its layers are {", ".join(by_name)}.'
       )
     return frozenset(by_name[name] for name in self.recompute)
 
@@ -287,9 +287,9 @@ class PipeliningLayer(base_layer.BaseLayer):
       seen |= names
     if shared:
       tf.logging.warning(
-        '%s: layers of different cells have the same names, %s; their '
-        'variables are named by cell as well, so a checkpoint fits only the '
-        'same cut.',
+        '%s: layers of different cells have the same names, %s. So the names '
+        'of their variables contain the cell, and a checkpoint fits only the '
+        'same cut. Give each layer a name of its own.',
         self.path,
         sorted(shared),
       )

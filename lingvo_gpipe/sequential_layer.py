@@ -127,7 +127,7 @@ class GPipeSequentialLayer(PipeliningLayer):
     check_layers(params.sub, f'{params.name}.sub', nested=True)
     super().__init__(params)
     self._table = self._plan.table(self.cell_devices)
-    tf.logging.info('%s is cut so:\n%s', self.path, self._table.to_text())
+    tf.logging.info('The cut of %s:\n%s', self.path, self._table.to_text())
     for warning in self._table.warnings():
       tf.logging.warning('%s: %s', self.path, warning)
 

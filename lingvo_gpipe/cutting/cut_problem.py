@@ -116,7 +116,7 @@ class PipelineSpec:
     """What is recomputed, in words."""
     if not self.kept:
       return self.recompute
-    return f'{self.recompute}, but for {len(self.kept)} layers that are kept'
+    return f'{self.recompute} except {len(self.kept)} kept layers'
 
   @functools.cached_property
   def num_recomputed(self) -> tuple[int, ...]:

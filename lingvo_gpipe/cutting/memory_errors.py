@@ -44,13 +44,16 @@ def does_not_fit(
     is_proven: Whether it is known that no cut fits.
   """
   memory = cell_memory(layers, spec)
-  what, which = 'The layers do not fit with the given splits.', 'With them'
+  what, which = (
+    'The layers do not fit with the given splits.',
+    'With these splits,',
+  )
   if positions is None:
     what = 'The layers do not fit, however they are cut.'
     if not is_proven:
       what = (
-        'The layers do not fit in any cut that was tried (there are too many '
-        'to try all while cells share devices).'
+        'The layers do not fit in any cut that was tried. (Where cells share '
+        'devices there are too many cuts to try them all.)'
       )
     which = 'In the cut that needs the least,'
     positions = (0, *least_memory_splits(layers, spec), len(layers))
@@ -157,7 +160,7 @@ def _remedies(layers: Sequence[LayerCost], spec: PipelineSpec) -> str:
   if finer is not None and finer.micro_batch_size is not None:
     options.append(
       f'with micro-batches of {finer.micro_batch_size} examples (the largest '
-      f'that divide the mini-batch; now {spec.micro_batch_size})'
+      f'that fit; now {spec.micro_batch_size})'
     )
   elif finer is not None:
     options.append(

@@ -178,11 +178,17 @@ def reason(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:
     ),
   ]
   text = '; '.join(
-    f'{what}, because {" and ".join(parts)}' for what, parts in reasons if parts
+    f'{what}, because {_and(parts)}' for what, parts in reasons if parts
   )
   if not text:
     return 'It is the only setting considered.'
   return text[0].upper() + text[1:] + '.'
+
+
+def _and(parts: Sequence[str]) -> str:
+  """'a', 'a and b', 'a, b and c'."""
+  *first, last = parts
+  return f'{", ".join(first)} and {last}' if first else last
 
 
 def _others(
@@ -217,8 +223,9 @@ def _why_recompute(chosen: Forecast, others: Sequence[Forecast]) -> list[str]:
       parts.append(f'{name!r} would take {_longer(one, chosen):.1%} longer')
     elif one.fullest > chosen.fullest:
       parts.append(
-        f'{name!r} would gain {max(_longer(chosen, one), 0):.1%} and need '
-        f'{format_bytes(one.fullest - chosen.fullest)} more'
+        f'{name!r} would need {format_bytes(one.fullest - chosen.fullest)} '
+        f'more and make the step only {max(_longer(chosen, one), 0):.1%} '
+        'shorter'
       )
   return parts
 
@@ -235,7 +242,9 @@ def _why_schedule(chosen: Forecast, others: Sequence[Forecast]) -> list[str]:
     if longer > 0.001:
       parts.append(f'{name} would take {longer:.1%} longer')
     elif longer < -0.001:
-      parts.append(f'{name} would gain only {-longer:.1%} and need {more}')
+      parts.append(
+        f'{name} would make the step only {-longer:.1%} shorter and need {more}'
+      )
     elif saved >= 0:
       parts.append(f'{name} would take as long and need {more}')
   too_large = [one for one in others if not one.fits]
@@ -265,7 +274,7 @@ def _why_micro_batches(
         f'instead of {chosen.bubble:.1%})'
       )
     else:
-      parts.append(f'{number} would gain only {-longer:.1%}')
+      parts.append(f'{number} would make it only {-longer:.1%} shorter')
   if fewer and not more:
     parts.append('there is no larger M to choose')
   return parts

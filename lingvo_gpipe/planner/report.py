@@ -115,8 +115,9 @@ class PlanReport:
     hidden = len(self.forecasts) - len(shown)
     if hidden:
       text += (
-        f'\n{hidden} more do not fit, or have with the same M and recompute '
-        'policy one that is no slower and no larger; --all shows them.'
+        f'\n{hidden} settings are hidden: they do not fit, or another one with '
+        'the same M and recompute policy is as fast and needs no more memory. '
+        '--all shows them.'
       )
     return text
 
@@ -199,8 +200,8 @@ class PlanReport:
       for layer in self.workload.layers
     ):
       lines.append(
-        'It is not known how backward passes divide into gradients of inputs '
-        'and of weights: half of their time counts as each.'
+        'It is not known how the time of backward passes divides into '
+        'gradients of inputs and gradients of weights: each counts as half.'
       )
     if self.workload.micro_batch(setting.num_micro_batches) == 1:
       lines.append(

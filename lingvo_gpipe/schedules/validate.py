@@ -55,8 +55,8 @@ def _check_shape(schedule: task_lib.Schedule) -> None:
     findings.append('cell_devices is empty; there must be at least one cell.')
   elif not 0 <= schedule.first_backward < schedule.num_cells:
     findings.append(
-      f'first_backward is {schedule.first_backward}; there are cells 0 to '
-      f'{schedule.num_cells - 1}.'
+      f'first_backward is {schedule.first_backward}; it must be one of the '
+      f'cells 0 to {schedule.num_cells - 1}.'
     )
   for cell, device in enumerate(schedule.cell_devices):
     if not 0 <= device < schedule.num_devices:
@@ -92,8 +92,8 @@ def _check_places(schedule: task_lib.Schedule) -> None:
         marks.append(places[task])
       elif task.kind != _FORWARD and task.cell < schedule.first_backward:
         findings.append(
-          f'{task} is a task of a cell that runs forward only: first_backward '
-          f'is {schedule.first_backward}.'
+          f'{task} is a task of cell {task.cell}, which has no backward pass: '
+          f'first_backward is {schedule.first_backward}.'
         )
       elif schedule.cell_devices[task.cell] != device:
         findings.append(

@@ -101,13 +101,14 @@ def check(pipelines, num_devices, given):
       remedy += ', or set num_partitions to 0, which is a cell for each device'
     if shares:
       remedy = (
-        f'Schedule {pipeline.schedule!r} takes as many cells on each device, '
-        'two under zb_v, v_half and v_min: change either number'
+        f'Schedule {pipeline.schedule!r} needs the same number of cells on '
+        'each device (exactly two under zb_v, v_half and v_min): change the '
+        'number of cells or of devices'
       )
     else:
       remedy += (
-        ', or let cells share devices by a schedule for it, such as '
-        '--schedule=interleaved_1f1b'
+        ', or choose a schedule that runs several cells on each device, such '
+        'as --schedule=interleaved_1f1b'
       )
     raise user_error.UserError(
       f'{given}: {name} has {pipeline.num_cells} cells ({pipeline.reason}), '

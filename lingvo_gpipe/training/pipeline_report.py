@@ -82,7 +82,8 @@ def constant_weight(weight):
   """What to say of a loss whose weight is a number, not computed."""
   return (
     f'the weight of the loss is the constant {weight:g}, so micro-batches of '
-    'different sizes count equally; use what the value was divided by'
+    'different sizes count equally. Return as the weight the number that the '
+    'loss was divided by; docs/check.md says more'
   )
 
 

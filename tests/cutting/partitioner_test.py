@@ -396,8 +396,8 @@ def test_an_error_says_what_is_too_large_and_what_would_fit():
     'weights, gradients and optimizer, 32 bytes for the stash and 240 bytes '
     'for the activations of a micro-batch. That is 172 bytes too much.\n'
     'It would fit with K = 3 cells on 3 devices (the smallest number; now 2 '
-    'devices), or with micro-batches of 2 examples (the largest that divide '
-    'the mini-batch; now 8).'
+    'devices), or with micro-batches of 2 examples (the largest that fit; '
+    'now 8).'
   )
 
 

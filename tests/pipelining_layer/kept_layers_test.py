@@ -73,7 +73,7 @@ def test_fit_keeps_what_there_is_memory_for():
   kept = net.plan.partition.spec.kept
   assert 0 < len(kept) < 5
   assert least < max(net.plan.partition.device_memory) <= limit
-  assert f'but for {len(kept)} layers' in net.table.to_text()
+  assert f'except {len(kept)} kept layers' in net.table.to_text()
   # The other device has room.
   assert len(_kept(recompute=schedules.FIT, device_memory=least)) < 5
   # With the last layer the loss is kept, whose costs are that layer's.

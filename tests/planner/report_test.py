@@ -69,7 +69,7 @@ def test_ways_that_do_not_fit_are_left_out_or_have_no_times(limited):
   assert 0 < len(rows) <= len(fit) + 1
   assert [row[-1] for row in rows].count('recommended') == 1
   assert 'as registered' in limited.ways_text()
-  assert 'more do not fit' in limited.ways_text()
+  assert 'settings are hidden: they do not fit' in limited.ways_text()
   everything = _rows(_plan(3500, show_all=True).ways_text())[2:]
   assert len(everything) == len(limited.forecasts)
   for row in everything:
@@ -78,7 +78,7 @@ def test_ways_that_do_not_fit_are_left_out_or_have_no_times(limited):
 
 def test_it_says_where_halves_of_the_backward_pass_are_not_known(limited):
   assert limited.chosen.setting.schedule not in WHOLE_NAMES
-  assert 'half of their time counts as each' in limited.verdict()
+  assert 'each counts as half' in limited.verdict()
   work = limited.workload
   known = tuple(
     dataclasses.replace(layer, weight_share=0.4) for layer in work.layers
@@ -86,7 +86,7 @@ def test_it_says_where_halves_of_the_backward_pass_are_not_known(limited):
   plan = dataclasses.replace(
     limited, workload=dataclasses.replace(work, layers=known)
   )
-  assert 'half of their time' not in plan.verdict()
+  assert 'counts as half' not in plan.verdict()
 
 
 def test_if_nothing_fits_the_least_is_named():

@@ -89,8 +89,8 @@ class _Request:
       schedules.check_name(name)
       if name != 'gpipe' and work.schedules == ('gpipe',):
         raise ValueError(
-          f'--schedule {name!r}: {work.name} can run with gpipe alone, as its '
-          'loss is not in the pipeline.'
+          f'--schedule {name!r}: {work.name} can only run gpipe, because its '
+          'loss is outside the pipeline. Use gpipe, or set loss_tpl.'
         )
     return recommend.settings(
       work,

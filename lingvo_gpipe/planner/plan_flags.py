@@ -30,7 +30,7 @@ _SUFFIXES = ('.md', '.csv', '.json', '.png')
 _ALL_FILES = ','.join(f'plan{suffix}' for suffix in _SUFFIXES)
 
 
-def _checked(
+def checked(
   parse: Callable[[str], _T], is_right: Callable[[_T], bool], what: str
 ) -> Callable[[str], _T]:
   """A type for argparse that says what it wants."""
@@ -61,28 +61,28 @@ def _list(text: str) -> tuple[int, ...]:
   return tuple(int(part) for part in text.split(','))
 
 
-_number = _checked(int, lambda n: n > 0, 'number of 1 or more')
-_numbers = _checked(
+_number = checked(int, lambda n: n > 0, 'number of 1 or more')
+_numbers = checked(
   _list, lambda ns: min(ns) > 0, 'list of numbers of 1 or more such as 2,4,8'
 )
 
 
 def _names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-  return _checked(
+  return checked(
     lambda text: tuple(text.split(',')),
     lambda names: set(names) <= set(allowed),
     f'list of {", ".join(allowed)}',
   )
 
 
-_files = _checked(
+_files = checked(
   lambda text: tuple(text.split(',')),
   lambda names: all(pathlib.Path(n).suffix in _SUFFIXES for n in names),
   f'list of files that end in {", ".join(_SUFFIXES)}',
 )
 
 
-_picture = _checked(
+_picture = checked(
   str, lambda name: name.endswith('.png'), 'file that ends in .png'
 )
 
@@ -233,7 +233,7 @@ def _add_more(group: argparse._ArgumentGroup) -> None:
   )
   add(
     '--lengths',
-    type=_checked(
+    type=checked(
       _list,
       lambda ns: all(n > 0 and n % 3 == 0 for n in ns),
       'list of multiples of 3',

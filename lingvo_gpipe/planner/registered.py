@@ -198,9 +198,9 @@ class Family:
     ]
     if not kinds:
       raise user_error.UserError(
-        f'--largest: {model} is in no family of models. The class of a model '
-        'in a family has LENGTH and DIM (as image.imagenet.AmoebaNetD18x256), '
-        'or NUM_LAYERS (as lm.paper.Transformer13).'
+        f'--largest: the size of {model} cannot be changed. Its class has '
+        'neither LENGTH and DIM (as image.imagenet.AmoebaNetD18x256 has) nor '
+        'NUM_LAYERS (as lm.paper.Transformer13 has).'
       )
     self.kind = kinds[0]
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from lingvo_gpipe import schedules
+from lingvo_gpipe.planner import plan_flags
 from lingvo_gpipe.schedules import comparison, schedule_file
 
 _PROGRAM = 'lingvo_gpipe_plan schedule'
@@ -25,15 +26,19 @@ examples:
 """
 
 
-def _times(text: str) -> tuple[float, ...]:
+def _list(text: str) -> tuple[float, ...]:
   """A number, or several with commas; whole ones stay exact."""
-  times = tuple(
+  return tuple(
     int(part) if part.strip().isdigit() else float(part)
     for part in text.split(',')
   )
-  if not all(0 <= time < float('inf') for time in times):
-    raise ValueError(text)
-  return times
+
+
+_times = plan_flags.checked(
+  _list,
+  lambda times: all(0 <= time < float('inf') for time in times),
+  'number of 0 or more, nor several with commas',
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,8 +101,9 @@ def _run(name: str, args: argparse.Namespace) -> comparison.Run:
   places = schedules.place(name, cells or devices * per_device, devices)
   if len(set(places)) < devices:
     raise ValueError(
-      f'{name} puts {len(places)} cells on {len(set(places))} of {devices} '
-      'devices: leave out --cells_per_device, or give fewer --devices.'
+      f'{name} has {len(places)} cells, which are on {len(set(places))} '
+      f'devices, but --devices is {devices}: leave out --cells_per_device, or '
+      'give fewer --devices.'
     )
   problem = _problem(args, places, args.num_micro_batches or num_micro_batches)
   schedule = schedules.make_schedule(

@@ -75,7 +75,7 @@ def test_listed_layers_are_kept_where_the_way_is_as_listed():
 
 
 def test_models_without_a_size_are_of_no_family():
-  with pytest.raises(user_error.UserError, match='is in no family'):
+  with pytest.raises(user_error.UserError, match='cannot be changed'):
     Family('image.digits.AmoebaNetD')
 
 

@@ -50,7 +50,10 @@ def test_costs_of_each_cell_and_modules(tmp_path, monkeypatch, capsys):
     (['file:no.json'], 'no.json: it cannot be read'),
     (['gpipe', '--forward=1,2'], '--forward has 2 numbers; give one, or 4.'),
     (['gpipe', '--module=no_such'], "No module named 'no_such'"),
-    (['zb_v', '--cells_per_device=1'], 'zb_v puts 4 cells on 2 of 4 dev'),
+    (
+      ['zb_v', '--cells_per_device=1'],
+      '4 cells, which are on 2 devices, but --devices is 4',
+    ),
   ],
 )
 def test_mistakes_end_with_a_line_and_status_2(argv, message, capsys):

@@ -153,7 +153,9 @@ class PipelineSpec:
     # A cell that recomputes runs its first layers again, too.
     share = Fraction(self.num_recomputed[cell], self.num_micro_batches)
     return cost + share * sum(
-      Fraction(layer.forward) for layer in layers if not layer.has_backward
+      Fraction(layer.forward)
+      for layer in layers
+      if not layer.has_backward and layer.name not in self.kept
     )
 
   def forward_again(self, layers: Sequence[LayerCost]) -> Fraction:

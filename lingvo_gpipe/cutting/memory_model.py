@@ -34,7 +34,8 @@ taken to be as large as all of its activations. So under recomputation each
 micro-batch that waits for its W adds its activations.
 
 Layers may be kept where others are recomputed: a stashed micro-batch then keeps
-their activations, and the output of each that is followed by a recomputed one.
+their activations, the values that they put for others, and the output of each
+that is followed by a recomputed one.
 
 Where a device holds several cells their stashes need not be largest at the
 same moment: the sum is then an upper bound.
@@ -134,7 +135,7 @@ def peak_stash(
   ):
     return tuple(limits)
   return stash.peak_stash(
-    schedules.make_schedule(schedule, cell_devices, num_micro_batches)
+    schedules.counted(schedule, cell_devices, num_micro_batches)
   )
 
 
@@ -154,7 +155,7 @@ def peak_handed(
     stashed = peak_stash(schedule, cell_devices, num_micro_batches)
     return tuple(n - 1 for n in stashed)
   return stash.peak_handed(
-    schedules.make_schedule(schedule, cell_devices, num_micro_batches)
+    schedules.counted(schedule, cell_devices, num_micro_batches)
   )
 
 
@@ -210,7 +211,7 @@ class CellMemory:
     )
     self._activations = _before(layer.activation_bytes for layer in layers)
     self._transient = _before(layer.transient_bytes for layer in layers)
-    own = [layer.name in kept and layer.has_backward for layer in layers]
+    own = [layer.name in kept for layer in layers]
     self._own = _before(
       layer.activation_bytes * k for layer, k in zip(layers, own, strict=True)
     )
@@ -219,6 +220,8 @@ class CellMemory:
       layer.output_bytes * (a and not b)
       for layer, (a, b) in zip(layers, itertools.pairwise(own), strict=False)
     )
+    put = skips_lib.put_bytes(skips, len(layers))
+    self._put = _before(n * k for n, k in zip(put, own, strict=True))
     self._state = _before(layer.state_bytes for layer in layers)
     self._gradients = _before(
       layer.gradient_sum_bytes if num_micro_batches > 1 else 0
@@ -265,7 +268,8 @@ class CellMemory:
     gradients = self._gradients[ends] - self._gradients[starts]
     own = self._own[ends] - self._own[starts]
     passed_on = self._passed_on[ends - 1] - self._passed_on[starts]
-    stash = self.input_bytes(starts, ends) + own + passed_on
+    put = self._put[ends] - self._put[starts]
+    stash = self.input_bytes(starts, ends) + own + passed_on + put
     stash = stash * self._stashed[cell]
     others = activations - own
     stash = stash + others * self._kept[cell]

@@ -64,6 +64,14 @@ class Skip:
     )
 
 
+def put_bytes(skips: Sequence[Skip], num_layers: int) -> list[int]:
+  """For each layer the bytes of the values that later ones take of it."""
+  put = [0] * num_layers
+  for skip in skips:
+    put[skip.from_layer] += skip.num_bytes
+  return put
+
+
 class SkipBytes:
   """The bytes that reach any cell by skips."""
 

@@ -245,7 +245,7 @@ def in_flight_limits(
   """
   devices, most = _checked(name, cell_devices, num_micro_batches)
   if name not in SCHEDULE_NAMES:
-    return list(peak_stash(_counted(name, devices, most)))
+    return list(peak_stash(counted(name, devices, most)))
   share = len(set(devices)) < len(devices)
   if name == 'gpipe' or (share and name not in ('1f1b', 'zb_h1')):
     return [most] * len(devices)
@@ -285,7 +285,7 @@ def count_recomputed(
   share = len(set(cell_devices)) < num_cells
   is_counted = name != 'auto' and num_cells * num_micro_batches <= _MAX_COUNTED
   if name not in SCHEDULE_NAMES or (share and is_counted):
-    schedule = _counted(name, cell_devices, num_micro_batches)
+    schedule = counted(name, cell_devices, num_micro_batches)
     return tuple(map(len, recomputed(schedule, policy)))
   # A cell with a device to itself, and room for one micro-batch between F and
   # B, has nothing to do but that one's backward after its forward.
@@ -294,10 +294,13 @@ def count_recomputed(
   return (most,) * (num_cells - 1) + (0 if is_direct else most,)
 
 
-def _counted(
+def counted(
   name: str, cell_devices: Sequence[int], num_micro_batches: int
 ) -> Schedule:
-  """A schedule to count in; one that is brought need not train all cells."""
+  """A schedule to count in, for names but 'auto'.
+
+  In one that is brought some cells need not be trained.
+  """
   if name in SCHEDULE_NAMES:
     return make_schedule(name, cell_devices, num_micro_batches)
   schedule = _brought(name, cell_devices, num_micro_batches)

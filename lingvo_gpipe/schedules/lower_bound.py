@@ -111,7 +111,8 @@ def _room(problem: OrderProblem) -> list[int | None]:
     if not is_limited or k < problem.first_backward:
       room.append(None)
     else:
-      room.append(int(limit // stash))  # type: ignore[operator]
+      # Without room for one there is no order at all.
+      room.append(max(int(limit // stash), 1))  # type: ignore[operator]
   return room
 
 

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from lingvo_gpipe.schedules import task as task_lib
 
 RECOMPUTE_POLICIES = ('always', 'except_last', 'never')
-# A choice for each layer, as many of them kept as fit; see `cutting.kept`.
+# A choice for each layer, as many of them kept as fit; see `cutting.fit`.
 FIT = 'fit'
 
 

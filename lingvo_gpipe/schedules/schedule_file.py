@@ -17,6 +17,7 @@ the device waits. Its B is a whole backward pass; I and W are one in two.
 
 import csv
 import json
+import operator
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -84,10 +85,10 @@ def from_json(path: str, text: str) -> Schedule:
     rows = fields['device_tasks']
     return Schedule(
       str(fields.get('name', path)),
-      int(fields['num_micro_batches']),
-      tuple(int(device) for device in fields['cell_devices']),
+      operator.index(fields['num_micro_batches']),
+      tuple(map(operator.index, fields['cell_devices'])),
       tuple(map(tuple, _tasks(path, _IN_JSON, rows))),
-      int(fields.get('first_backward', 0)),
+      operator.index(fields.get('first_backward', 0)),
     )
   except ScheduleError:
     raise
@@ -99,7 +100,9 @@ def from_json(path: str, text: str) -> Schedule:
 
 def _from_csv(path: str, text: str) -> Schedule:
   places = [
-    [place.strip() for place in row] for row in csv.reader(text.splitlines())
+    [place.strip() for place in row]
+    for row in csv.reader(text.splitlines())
+    if any(place.strip() for place in row)
   ]
   rows = _tasks(path, _IN_CSV, places)
   devices = {

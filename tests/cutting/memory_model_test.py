@@ -11,6 +11,7 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import memory_model
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.memory_model import CellBytes, CellMemory
+from lingvo_gpipe.cutting.skips import Skip
 from lingvo_gpipe.schedules import placement, stash
 
 LAYERS = [
@@ -138,6 +139,28 @@ def test_recomputed_activations_are_kept_until_the_weight_gradients():
   inner = sum(layer.activation_bytes for layer in LAYERS)
   more = memory.of_cell(0, 0, 3).total - without.of_cell(0, 0, 3).total
   assert more == 2 * inner
+
+
+@pytest.mark.parametrize('devices', [(0, 1, 2), (0, 1, 0)])
+def test_a_schedule_in_a_file_need_not_train_the_first_cells(tmp_path, devices):
+  schedule = schedules.make_schedule('1f1b', devices, 3, first_backward=1)
+  path = tmp_path / 'frozen.json'
+  path.write_text(schedules.to_json(schedule))
+  name = f'file:{path}'
+  peaks = memory_model.peak_stash(name, devices, 3)
+  assert peaks == stash.peak_stash(schedule)
+  assert memory_model.peak_handed(name, devices, 3) == (0, 0, 0)
+
+
+def test_values_that_kept_layers_put_are_stashed():
+  skips = [Skip(0, (2,), 13)]
+  plain = CellMemory(LAYERS, [4], 'always', kept={'a', 'b'})
+  memory = CellMemory(LAYERS, [4], 'always', kept={'a', 'b'}, skips=skips)
+  assert memory.of_cell(0, 0, 3).stash == plain.of_cell(0, 0, 3).stash + 4 * 13
+  # One that is recomputed puts it again.
+  memory = CellMemory(LAYERS, [4], 'always', kept={'b'}, skips=skips)
+  plain = CellMemory(LAYERS, [4], 'always', kept={'b'})
+  assert memory.of_cell(0, 0, 3) == plain.of_cell(0, 0, 3)
 
 
 def test_peak_stash_of_huge_schedules_is_the_limit():

@@ -46,7 +46,8 @@ def test_pytorchs_files_are_read(tmp_path):
   with pytest.raises(schedules.ScheduleError, match=r'lacks .*W'):
     # One cell has W for some micro-batches only.
     schedules.make_schedule(f'file:{path}', (0, 1), 2)
-  path = _file(tmp_path, '0F0,0F1,,0B0,,0B1\n,1F0,1B0,1F1,1B1\n', 'b.csv')
+  # An empty line is no device.
+  path = _file(tmp_path, '0F0,0F1,,0B0,,0B1\n\n,1F0,1B0,1F1,1B1\n\n', 'b.csv')
   found = schedules.make_schedule(f'file:{path}', (0, 1), 2)
   assert found.device_tasks == (
     schedules.make_schedule('1f1b', (0, 1), 2).device_tasks
@@ -58,6 +59,10 @@ def test_pytorchs_files_are_read(tmp_path):
   [
     ('', 'it is no schedule'),
     ('[]', 'it is no schedule'),
+    (
+      '{"num_micro_batches": 1.5, "cell_devices": [0], "device_tasks": []}',
+      'it is no schedule',
+    ),
     ('{"num_micro_batches": 1}', "it has no 'device_tasks'"),
     (
       '{"num_micro_batches": 1, "cell_devices": [0], "device_tasks": [["F0"]]}',

@@ -48,7 +48,7 @@ from lingvo_gpipe.cutting.memory_model import (
   peak_handed,
   peak_stash,
 )
-from lingvo_gpipe.cutting.skips import IntArray
+from lingvo_gpipe.cutting.skips import IntArray, put_bytes
 
 # How often devices with several cells are cut anew.
 _MOST_ROUNDS = 4
@@ -97,7 +97,8 @@ def fit(
     )
   cells = _Cells(layers, spec)
   if splits is not None:
-    choices = [cells.choice((0, *splits, len(layers)))]
+    # Of other cuts nothing is known.
+    choices = [cells.choice((0, *splits, len(layers)), is_proven=False)]
   elif spec.cells_per_device > 1:
     choices = _on_shared_devices(layers, spec, cells)
   else:
@@ -105,7 +106,7 @@ def fit(
     is_proven = not spec.skips
     choices = [Fit(None, is_proven=is_proven)]
     if positions is not None:
-      choices = [cells.choice(positions, is_proven)]
+      choices = [cells.choice(positions, is_proven=is_proven)]
   # Neither stands for a choice of layers: 'except_last' keeps all of one
   # micro-batch, and 'never' does not run layers again that nothing trains.
   others = [
@@ -131,7 +132,7 @@ def _on_shared_devices(
     positions = cut_search.spec_cut(layers, own).positions
     if positions is None:
       break
-    choice = cells.choice(positions)
+    choice = cells.choice(positions, is_proven=False)
     if choice in choices:
       break
     choices.append(choice)
@@ -220,6 +221,7 @@ class _Cells:
     )
     self._saved = np.array(forward, np.int64)
     self._bytes = np.array([x.activation_bytes for x in layers], np.int64)
+    self._put = np.array(put_bytes(spec.skips, len(layers)), np.int64)
     self._outputs = np.array([x.output_bytes for x in layers], np.int64)
     self._first = cost_model.first_with_backward(layers)
     self.inputs = np.array(
@@ -264,7 +266,7 @@ class _Cells:
     if whole > most:
       return False
     # What is surely had, and what surely cannot be, take less time to see.
-    saved, extra = self._of_layers(self._spared[cell], start, end)
+    saved, extra = self._of_layers(*self._in_flight[cell], start, end)
     if again * kept_layers.at_least(saved, extra, room) >= wanted:
       return True
     if again * kept_layers.at_most(saved, extra, room) < wanted:
@@ -272,7 +274,7 @@ class _Cells:
     time = self.time(cell, start, end)
     return time is not None and time <= most
 
-  def choice(self, positions: Sequence[int], is_proven: bool = True) -> Fit:
+  def choice(self, positions: Sequence[int], *, is_proven: bool) -> Fit:
     """What to keep in a cut.
 
     Args:
@@ -304,6 +306,9 @@ class _Cells:
     recompute is not counted.
     """
     needs = device_bytes(self._memory.of_cells(positions), self._cell_devices)
+    # Sums over all micro-batches have to stay below 2**63.
+    whole = self._forward[-1] * max(self._again)
+    shift = max(whole.bit_length() - 62, 0)
     kept = []
     for device, need in enumerate(needs):
       ranges: list[int] = []
@@ -313,8 +318,11 @@ class _Cells:
         if self._cell_devices[k] != device or start >= end:
           continue
         ranges += range(start, end)
-        saved.append(self._saved[start:end] * self._again[k])
-        extra.append(self._bytes[start:end] * (self._spared[k] + 1))
+        saved.append((self._saved[start:end] >> shift) * self._again[k])
+        extra.append(
+          self._bytes[start:end] * (self._spared[k] + 1)
+          + self._put[start:end] * self._stashed[k]
+        )
         outputs.append(self._outputs[start:end] * self._stashed[k])
         # No layer of the next cell is recomputed from the last of this one.
         outputs[-1][-1] = 0
@@ -330,22 +338,27 @@ class _Cells:
     return sorted(kept)
 
   def _of_layers(
-    self, spared: int, start: int, end: int
+    self, stashed: int, spared: int, start: int, end: int
   ) -> tuple[IntArray, IntArray]:
     """What each of a cell's layers saves if kept, and the bytes it costs.
 
-    `spared` micro-batches would have no activations if it were not.
+    Args:
+      stashed: The most micro-batches that the cell stashes.
+      spared: How many of them have no activations if the layer is not kept.
+      start: The cell's first layer.
+      end: The layer behind its last.
     """
     saved = self._saved[start:end].copy()
     saved[: max(0, self._first - start)] = 0
-    return saved, self._bytes[start:end] * spared
+    extra = self._bytes[start:end] * spared + self._put[start:end] * stashed
+    return saved, extra
 
   def _best_choice(
     self, stashed: int, spared: int, start: int, end: int, room: int
   ) -> kept_layers.Choice:
     """(1) The best choice in a cell; positions count from its start."""
     choice = kept_layers.choose(
-      *self._of_layers(spared, start, end),
+      *self._of_layers(stashed, spared, start, end),
       self._outputs[start:end] * stashed,
       room,
     )
@@ -365,7 +378,8 @@ def _best_positions(cells: _Cells) -> tuple[int, ...] | None:
     if positions is None:
       low = most + 1
     else:
-      best, high = positions, _largest_time(cells, positions)
+      # A choice that was thinned out may be worse than what is_within saw.
+      best, high = positions, min(_largest_time(cells, positions), most)
   return best
 
 

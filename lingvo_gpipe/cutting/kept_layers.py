@@ -132,7 +132,8 @@ def at_least(saved: IntArray, extra: IntArray, room: int) -> int:
 
 def at_most(saved: IntArray, extra: IntArray, room: int) -> float:
   """No less than can be saved: as if layers could be kept in part."""
-  order = np.argsort(extra / np.maximum(saved, 1), kind='stable')
+  price = np.where(saved > 0, extra / np.maximum(saved, 1), np.inf)
+  order = np.argsort(price, kind='stable')
   behind = extra[order].cumsum()
   count = int(np.searchsorted(behind, room, 'right'))
   total = float(saved[order[:count]].sum())

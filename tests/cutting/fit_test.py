@@ -33,7 +33,7 @@ def _layers(draw, least, most):
   return [
     LayerCost(
       f'l{i}',
-      forward=f + 1,
+      forward=f,
       backward=0 if i < frozen else b,
       weight_bytes=w,
       activation_bytes=a,
@@ -171,6 +171,29 @@ def test_on_shared_devices_another_cut_is_sought_for_what_is_kept(monkeypatch):
   assert max(found.device_memory) <= 20
   monkeypatch.setattr(fit, '_MOST_ROUNDS', 1)
   assert _step_time(found) < 0.9 * _step_time(partition(layers, spec))
+
+
+def test_times_of_many_bits_choose_the_same_layers_on_shared_devices():
+  def choose(unit):
+    layers = [
+      LayerCost(
+        f'l{i}', forward=unit * (1 + i % 3), backward=unit, activation_bytes=4
+      )
+      for i in range(8)
+    ]
+    spec = PipelineSpec(
+      2,
+      cells_per_device=2,
+      num_micro_batches=256,
+      schedule='interleaved_1f1b',
+      recompute=schedules.FIT,
+      device_memory=40,
+    )
+    return partition(layers, spec, [2, 4, 6]).spec.kept
+
+  # A third has 60 bits as a number of its own.
+  assert choose(1) == choose(1 / 3)
+  assert choose(1)
 
 
 def test_a_given_cut_is_kept_as_much_as_fits():

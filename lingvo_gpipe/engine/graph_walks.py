@@ -77,9 +77,9 @@ class Repeatable:
     self._definitions = definitions(graph)
     self._functions: dict[str, str] = {}
     self._written = {
-      id(t)
+      id(_handle(t))
       for op in graph.get_operations()
-      if op.type not in READS and not _only_calls_reads(op)
+      if self._may_write(op)
       for t in op.inputs
       if t.dtype == tf.resource
     }
@@ -88,10 +88,23 @@ class Repeatable:
     """The type of the op, or of one it calls, that does not; '' if it does."""
     if not op._is_stateful:
       return ''
-    if op.type in READS:
-      written = any(id(t) in self._written for t in op.inputs)
-      return op.type if written else ''
-    return self._culprit(op.type, op.node_def.attr)
+    if op.type not in READS:
+      found = self._culprit(op.type, op.node_def.attr)
+      if found or not self._is_call(op.type):
+        return found
+    # What it reads may be another value then.
+    written = any(id(_handle(t)) in self._written for t in op.inputs)
+    return op.type if written else ''
+
+  def _may_write(self, op: tf.Operation) -> bool:
+    if op.type in READS or op.type == 'Identity':
+      return False
+    # A call in which all is harmless only reads.
+    is_call = self._is_call(op.type)
+    return not is_call or bool(self._culprit(op.type, op.node_def.attr))
+
+  def _is_call(self, op_type: str) -> bool:
+    return op_type in _CALLS or op_type in self._definitions
 
   def _culprit(self, op_type: str, attributes: Any) -> str:
     if op_type in self._definitions:
@@ -111,6 +124,13 @@ class Repeatable:
           self._functions[name] = culprit
           break
     return self._functions[name]
+
+
+def _handle(tensor: tf.Tensor) -> tf.Tensor:
+  """The handle of a variable that this one is, too."""
+  while tensor.op.type == 'Identity':
+    tensor = tensor.op.inputs[0]
+  return tensor
 
 
 def called(attributes: Any) -> Iterator[Any]:
@@ -151,11 +171,6 @@ def _has_state(op_type: str) -> bool:
     return False
   definition = tf.get_default_graph().op_def_for_type(op_type)
   return bool(definition.is_stateful)
-
-
-def _only_calls_reads(op: tf.Operation) -> bool:
-  """Whether an op says that it only reads the resources it takes."""
-  return op.type in _CALLS and not op._is_stateful
 
 
 def unrepeatable(graph: tf.Graph) -> dict[tf.Operation, str]:

@@ -143,11 +143,12 @@ def before_copies(tensor: Any, device: str) -> Any:
 def device_indices(devices: Sequence[str]) -> tuple[int, ...]:
   """Numbers devices in the order in which they first appear.
 
-  `['/cpu:0', '/cpu:1', '/cpu:0']` gives `(0, 1, 0)`, the form in which a
+  `['/cpu:0', '/cpu:1', '/device:CPU:0']` gives `(0, 1, 0)`, the form in which a
   schedule names them.
   """
-  index: dict[str, int] = {}
-  return tuple(index.setdefault(device, len(index)) for device in devices)
+  index: dict[Any, int] = {}
+  specs = map(tf.DeviceSpec.from_string, devices)
+  return tuple(index.setdefault(spec, len(index)) for spec in specs)
 
 
 # -- Tables.

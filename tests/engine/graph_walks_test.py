@@ -88,6 +88,29 @@ def test_a_read_of_what_is_written_here_cannot_be_repeated():
   ]
 
 
+@pytest.mark.parametrize(
+  ('read', 'culprit'),
+  [
+    (lambda v: tf.function(v.read_value)(), 'StatefulPartitionedCall'),
+    (
+      lambda v: tf.raw_ops.ReadVariableOp(
+        resource=tf.identity(v.handle), dtype=tf.float32
+      ),
+      'ReadVariableOp',
+    ),
+  ],
+)
+def test_nor_can_one_in_a_function_or_by_another_handle(read, culprit):
+  def count(x):
+    variable = _variable()
+    y = x * read(variable)
+    variable.assign_add(1.0)
+    return y
+
+  assert set(_culprits(count)) == {'AssignAddVariableOp', culprit}
+  assert not _culprits(lambda x: x * read(_variable()))
+
+
 def _table():
   return tf.get_variable('v', [4, 2], use_resource=True)
 

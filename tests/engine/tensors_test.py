@@ -99,7 +99,7 @@ def test_an_empty_device_leaves_the_choice_open():
   ('devices', 'indices'),
   [
     (['/cpu:0', '/cpu:1', '/cpu:0'], (0, 1, 0)),
-    (['b', 'a', 'a'], (0, 1, 1)),
+    (['/cpu:1', '/cpu:0', '/device:CPU:0', ''], (0, 1, 1, 2)),
     ([], ()),
   ],
 )

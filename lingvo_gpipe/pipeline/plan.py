@@ -221,18 +221,25 @@ def make_plan(
   )
 
 
-@functools.lru_cache(maxsize=64)
 def _schedule(
+  name: str, *args: Any, **kwargs: Any
+) -> tuple[Schedule, tuple[Task, ...], tuple[frozenset[int], ...]]:
+  """As `_known_schedule`; each eager step needs it."""
+  # What others call a schedule may come to be another one.
+  is_lasting = name in schedules.SCHEDULE_NAMES
+  find = _known_schedule if is_lasting else _known_schedule.__wrapped__
+  return find(name, *args, **kwargs)
+
+
+@functools.lru_cache(maxsize=64)
+def _known_schedule(
   name: str,
   recompute: str,
   cell_devices: tuple[int, ...],
   num_micro_batches: int,
   **kwargs: Any,
 ) -> tuple[Schedule, tuple[Task, ...], tuple[frozenset[int], ...]]:
-  """A schedule, its tasks in order, and what is recomputed.
-
-  They are kept, because each eager step needs them.
-  """
+  """A schedule, its tasks in order, and what is recomputed."""
   schedule = schedules.make_schedule(
     name, cell_devices, num_micro_batches, **kwargs
   )

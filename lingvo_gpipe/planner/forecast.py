@@ -75,7 +75,8 @@ class DeviceBytes:
     slots: The optimizer's.
     stash: What is kept of micro-batches between forward and backward; without
       recomputation their activations are part of it.
-    activations: Of a micro-batch that is recomputed, in its largest cell.
+    activations: Of one micro-batch of its largest cell while its tasks run:
+      what is recomputed, and outputs that nothing keeps.
     kept: The share of all its micro-batches' activations that is not
       recomputed, from 0 to 1.
   """

@@ -56,7 +56,7 @@ def test_what_cannot_fit_is_an_error_with_the_numbers():
 
 def test_without_room_for_a_stash_there_is_a_bound_all_the_same():
   problem = OrderProblem((0,), 1, (1,), (1,), (1,), limits=(0.5,))
-  assert lower_bound(problem) == 3
+  assert lower_bound(problem) >= 3
 
 
 def _least(problem):

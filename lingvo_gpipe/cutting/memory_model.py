@@ -145,7 +145,8 @@ def peak_handed(
   """The most micro-batches of each cell that wait for their W beside a task.
 
   The arguments are those of `peak_stash`. Under 'auto', and where a schedule is
-  too long to be counted in, it is what the cell stashes besides one.
+  too long to be counted in, it is one less than what the cell stashes: an upper
+  bound.
   """
   num_cells = len(cell_devices)
   is_long = num_cells * num_micro_batches > _MAX_COUNTED

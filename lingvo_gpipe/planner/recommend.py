@@ -103,9 +103,9 @@ def with_auto(
   speeds: Speeds | None = None,
   device_memory: int | None = None,
 ) -> list[Forecast]:
-  """The forecasts, and one of 'auto' in place of the best one's schedule.
+  """The forecasts, and one more: the best one's with 'auto' as its schedule.
 
-  To look for an order takes seconds, too long for each M and each policy, or
+  To look for an order takes seconds: too long to do it for each M and policy, or
   where no order of the best one's tasks would be quicker by TOLERANCE.
   """
   chosen = best(forecasts)

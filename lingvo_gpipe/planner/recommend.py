@@ -105,7 +105,7 @@ def with_auto(
 ) -> list[Forecast]:
   """The forecasts, and one more: the best one's with 'auto' as its schedule.
 
-  To look for an order takes seconds: too long to do it for each M and policy, or
+  To look for an order takes seconds: too long for each M and each policy, or
   where no order of the best one's tasks would be quicker by TOLERANCE.
   """
   chosen = best(forecasts)

@@ -221,7 +221,9 @@ class CellMemory:
       layer.output_bytes * (a and not b)
       for layer, (a, b) in zip(layers, itertools.pairwise(own), strict=False)
     )
-    put = skips_lib.put_bytes(skips, len(layers))
+    put = [0] * len(layers)
+    if skips:
+      put = skips_lib.put_bytes(skips, len(layers))
     self._put = _before(n * k for n, k in zip(put, own, strict=True))
     self._state = _before(layer.state_bytes for layer in layers)
     self._gradients = _before(

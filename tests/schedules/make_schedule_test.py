@@ -234,7 +234,7 @@ def test_a_drawing():
 @pytest.mark.parametrize(
   ('first', 'message'),
   [
-    (2, r'B1\.0 is a task of a cell that runs forw'),
+    (2, r'B1\.0 is a task of cell 1, which has no backward'),
     (0, r'Device 0 lacks B0\.0'),
     (3, 'first_backward is 3'),
   ],

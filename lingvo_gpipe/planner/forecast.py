@@ -122,12 +122,42 @@ class Forecast:
     """What the fullest device needs."""
     return max(device.total for device in self.devices)
 
+  def simulate(self) -> schedules.Timeline:
+    """Times the schedule with the cells' own costs."""
+    cut, setting = self.partition, self.setting
+    first, devices = cut.first_backward, cut.spec.cell_devices
+    costs = None
+    if setting.schedule == 'auto' and first < len(devices):
+      costs = cut.order_problem(devices, setting.num_micro_batches, first)
+    schedule = schedules.make_schedule(
+      setting.schedule,
+      devices,
+      setting.num_micro_batches,
+      first_backward=first,
+      costs=costs,
+    )
+    cells = [cell.layers for cell in cut.cells]
+    return schedules.simulate(
+      schedule,
+      step_time.task_times(cells, cut.spec, schedule, self._unit),
+      [self.speeds.transfer(cell.crossing_bytes) for cell in cut.cells[1:]],
+    )
+
+  def least_step_time(self) -> float:
+    """What no order of its cells' tasks under 'auto' can be quicker than."""
+    cut, setting = self.partition, self.setting
+    first = cut.first_backward
+    if first == setting.num_cells:
+      return self.step_time
+    problem = cut.order_problem(
+      cut.spec.cell_devices, setting.num_micro_batches, first
+    )
+    return lower_bound(problem) * self._unit + self.speeds.step_overhead
+
   @functools.cached_property
   def _simulated(self) -> tuple[float, float]:
     """The time from the first task to the last, and the bubble."""
-    timeline = simulate(
-      self.workload, self.setting, self.partition, self.speeds
-    )
+    timeline = self.simulate()
     return float(timeline.step_time), float(timeline.bubble)
 
   @property
@@ -162,7 +192,11 @@ class Forecast:
 
   @property
   def _unit(self) -> float:
-    return _unit(self.workload, self.speeds)
+    """What one unit of the layers' times takes."""
+    if self.speeds.seconds_a_cost is not None:
+      return self.speeds.seconds_a_cost
+    one_device = float(self.workload.one_device_cost)
+    return 1 / one_device if one_device else 1.0
 
 
 def forecast(
@@ -266,58 +300,3 @@ def device_bytes(cut: Partition, device: int) -> DeviceBytes:
   )
   assert need.total == cut.device_memory[device]
   return need
-
-
-def _unit(workload: Workload, speeds: Speeds) -> float:
-  """What one unit of the layers' times takes."""
-  if speeds.seconds_a_cost is not None:
-    return speeds.seconds_a_cost
-  one_device = float(workload.one_device_cost)
-  return 1 / one_device if one_device else 1.0
-
-
-def least_step_time(workload: Workload, one: Forecast, speeds: Speeds) -> float:
-  """What no order of its cells' tasks under 'auto' can be quicker than."""
-  cut, setting = one.partition, one.setting
-  first = cut.first_backward
-  if first == setting.num_cells:
-    return one.step_time
-  problem = cut.order_problem(
-    cut.spec.cell_devices, setting.num_micro_batches, first
-  )
-  bound = lower_bound(problem) * _unit(workload, speeds)
-  return bound + speeds.step_overhead
-
-
-def simulate(
-  workload: Workload, setting: Setting, cut: Partition, speeds: Speeds
-) -> schedules.Timeline:
-  """Times the schedule with the cells' own costs.
-
-  Args:
-    workload: The model.
-    setting: How to run it.
-    cut: The cells.
-    speeds: Of devices and links.
-  """
-  first, devices = cut.first_backward, cut.spec.cell_devices
-  costs = None
-  if setting.schedule == 'auto' and first < len(devices):
-    costs = cut.order_problem(devices, setting.num_micro_batches, first)
-  schedule = schedules.make_schedule(
-    setting.schedule,
-    devices,
-    setting.num_micro_batches,
-    first_backward=first,
-    costs=costs,
-  )
-  return schedules.simulate(
-    schedule,
-    step_time.task_times(
-      [cell.layers for cell in cut.cells],
-      cut.spec,
-      schedule,
-      _unit(workload, speeds),
-    ),
-    [speeds.transfer(cell.crossing_bytes) for cell in cut.cells[1:]],
-  )

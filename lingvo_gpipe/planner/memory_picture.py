@@ -5,9 +5,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lingvo_gpipe.planner.forecast import Forecast, Speeds, simulate
+from lingvo_gpipe.planner.forecast import Forecast
 from lingvo_gpipe.planner.memory_over_time import KINDS, Held, memory_over_time
-from lingvo_gpipe.planner.workload import Workload
 
 _GIB = 2**30
 _WIDTH, _HEIGHT_A_DEVICE, _HEIGHT_MORE = 10.0, 1.25, 1.3  # Inches.
@@ -17,20 +16,12 @@ _MOST_DEVICES = 8
 _COLOURS = ('#b9bfc7', '#3b78b5', '#e8983a', '#6b4f8a')
 
 
-def draw(
-  path: str,
-  workload: Workload,
-  one: Forecast,
-  speeds: Speeds,
-  device_memory: int | None,
-) -> None:
+def draw(path: str, one: Forecast, device_memory: int | None) -> None:
   """Writes a PNG file: a row for each device, its memory over time.
 
   Args:
     path: The file.
-    workload: The model.
-    one: The way to run it.
-    speeds: Of devices and links.
+    one: The way to run a model.
     device_memory: Bytes that a device may hold; None for no limit.
   """
   import matplotlib
@@ -38,8 +29,7 @@ def draw(
   matplotlib.use('Agg')
   from matplotlib import pyplot
 
-  timeline = simulate(workload, one.setting, one.partition, speeds)
-  devices = memory_over_time(one.partition, timeline)
+  devices = memory_over_time(one.partition, one.simulate())
   shown = _shown(len(devices))
   figure, rows = pyplot.subplots(
     len(shown),
@@ -56,7 +46,7 @@ def draw(
     axes.set_ylabel(f'device {device}\nGiB')
   most = max(moment.total for held in devices for moment in held)
   axes.set_ylim(0, 1.1 * max(most, device_memory or 0) / _GIB)
-  unit = 'seconds' if speeds.are_absolute else 'of a step on one device'
+  unit = 'seconds' if one.speeds.are_absolute else 'of a step on one device'
   axes.set_xlabel(f'time, {unit}')
   figure.legend(
     *rows[0, 0].get_legend_handles_labels(),
@@ -66,7 +56,7 @@ def draw(
   )
   some = f' ({len(shown)} of {len(devices)} devices)'
   figure.suptitle(
-    f'{workload.name}: {one.setting}'
+    f'{one.workload.name}: {one.setting}'
     + (some if len(shown) < len(devices) else '')
   )
   figure.savefig(path, metadata={'Software': None})

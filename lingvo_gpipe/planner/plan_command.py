@@ -165,9 +165,7 @@ def _plan(request: _Request) -> None:
         splits or None,
       )
       if not (args.schedule or args.as_registered or splits):
-        forecasts = recommend.with_auto(
-          work, forecasts, speeds, request.device_memory
-        )
+        forecasts = recommend.with_auto(forecasts, request.device_memory)
       plan = report.PlanReport(
         work,
         tuple(forecasts),
@@ -177,9 +175,7 @@ def _plan(request: _Request) -> None:
       )
       print(f'\n{plan.to_text()}\n{_spent(started)}')
       if args.picture:
-        memory_picture.draw(
-          args.picture, work, plan.shown, speeds, request.device_memory
-        )
+        memory_picture.draw(args.picture, plan.shown, request.device_memory)
         print(f'Written: {args.picture}')
 
 

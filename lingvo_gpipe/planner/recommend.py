@@ -6,12 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from lingvo_gpipe.cutting.units import format_bytes
-from lingvo_gpipe.planner.forecast import (
-  Forecast,
-  Speeds,
-  forecast,
-  least_step_time,
-)
+from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
 from lingvo_gpipe.schedules import (
   FIT,
@@ -98,10 +93,7 @@ def forecasts(
 
 
 def with_auto(
-  workload: Workload,
-  forecasts: list[Forecast],
-  speeds: Speeds | None = None,
-  device_memory: int | None = None,
+  forecasts: list[Forecast], device_memory: int | None = None
 ) -> list[Forecast]:
   """The forecasts, and one more: the best one's with 'auto' as its schedule.
 
@@ -109,13 +101,13 @@ def with_auto(
   where no order of the best one's tasks would be quicker by TOLERANCE.
   """
   chosen = best(forecasts)
-  if chosen is None or workload.schedules == ('gpipe',):
+  if chosen is None or chosen.workload.schedules == ('gpipe',):
     return forecasts
-  least = least_step_time(workload, chosen, speeds or Speeds())
-  if chosen.step_time <= least * (1 + TOLERANCE):
+  if chosen.step_time <= chosen.least_step_time() * (1 + TOLERANCE):
     return forecasts
   way = dataclasses.replace(chosen.setting, schedule='auto')
-  return [*forecasts, forecast(workload, way, speeds, device_memory)]
+  auto = forecast(chosen.workload, way, chosen.speeds, device_memory)
+  return [*forecasts, auto]
 
 
 def best(forecasts: Sequence[Forecast]) -> Forecast | None:

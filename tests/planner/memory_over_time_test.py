@@ -4,7 +4,7 @@ import planner_testing
 import pytest
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.planner.forecast import Speeds, forecast, simulate
+from lingvo_gpipe.planner.forecast import Speeds, forecast
 from lingvo_gpipe.planner.memory_over_time import memory_over_time
 from lingvo_gpipe.planner.workload import Setting
 
@@ -17,8 +17,7 @@ def _over_time(schedule, recompute, cells_per_device=1):
   setting = Setting(_K, _M, schedule, recompute, cells_per_device)
   limit = 9000 if recompute == schedules.FIT else None
   one = forecast(work, setting, Speeds(1.0), limit)
-  timeline = simulate(work, setting, one.partition, Speeds(1.0))
-  return one, memory_over_time(one.partition, timeline)
+  return one, memory_over_time(one.partition, one.simulate())
 
 
 @pytest.mark.parametrize('recompute', _POLICIES)

@@ -79,14 +79,13 @@ def test_a_schedule_has_the_cells_on_each_device_that_it_wants():
 
 
 def test_the_order_found_is_one_of_the_ways():
-  work = planner_testing.workload()
   named = _forecasts(micro_batches=[8], schedules=PLAIN_NAMES)
   best = recommend.best(named)
-  *others, auto = recommend.with_auto(work, named)
+  *others, auto = recommend.with_auto(named)
   assert others == named
   assert auto.setting == dataclasses.replace(best.setting, schedule='auto')
   assert auto.bubble < 0.2
-  assert recommend.with_auto(work, []) == []
+  assert recommend.with_auto([]) == []
 
 
 def test_recomputation_is_not_weighed_against_unknown_activations():
@@ -169,4 +168,4 @@ def test_a_single_way_has_no_reason():
 
 def test_an_order_is_not_looked_for_where_none_can_gain(free):
   assert recommend.best(free).setting.schedule == 'zb_v'
-  assert recommend.with_auto(planner_testing.workload(), free) == free
+  assert recommend.with_auto(free) == free

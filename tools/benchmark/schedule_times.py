@@ -17,8 +17,7 @@ from typing import Any
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import text_table
-from lingvo_gpipe.planner import forecast
-from lingvo_gpipe.planner.forecast import Forecast, Speeds
+from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting
 from tools.benchmark import check_predictions
 from tools.benchmark.cases import Case
@@ -35,7 +34,7 @@ _NUM_DEVICES = 2
 
 def _case(num_micro_batches: int, scale: int) -> Case:
   return Case(
-    *('', 'transformer', 6, 256 // scale, 64, _NUM_DEVICES),
+    *('schedules', 'transformer', 6, 256 // scale, 64, _NUM_DEVICES),
     *(num_micro_batches, 64 // scale, '1f1b', 'never'),
     num_ids=8192 // scale,
   )
@@ -46,11 +45,9 @@ def _run(case: Case, plan: Forecast, directory: str) -> Case:
   setting = plan.setting
   name = setting.schedule
   if name == 'auto':
-    timeline = forecast.simulate(
-      plan.workload, setting, plan.partition, plan.speeds
-    )
     path = pathlib.Path(directory, f'{setting.num_micro_batches}.json')
-    path.write_text(schedules.to_json(timeline.schedule), encoding='utf-8')
+    text = schedules.to_json(plan.simulate().schedule)
+    path.write_text(text, encoding='utf-8')
     name = f'file:{path}'
   return dataclasses.replace(case, schedule=name, num_cells=setting.num_cells)
 
@@ -62,7 +59,7 @@ def _measure(
   work = check_predictions.workload(case)
   latency, bandwidth = check_predictions.call('link_speed.measure', 2)
   plans = [
-    forecast.forecast(
+    forecast(
       work,
       Setting(
         *(_NUM_DEVICES, case.num_micro_batches, name, 'never'),
@@ -131,10 +128,21 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = command.Parser('tools/schedule_times.py', __doc__, _EXAMPLES)
   parser.flag('steps', 12, 'Steps of each schedule.', command.positive)
   parser.flag('micro_batches', '4,8', 'M, with commas.', command.numbers)
-  parser.flag('scale', 1, 'Divides the sizes, for a quick look.')
+  parser.add_argument(
+    '--scale',
+    type=int,
+    choices=(1, 2, 4),
+    default=1,
+    help='Divides the sizes, for a quick look. Default: %(default)s.',
+  )
   parser.outputs()
   args = parser.parse_args(argv)
   parser.needs_linux()
+  for m in args.micro_batches:
+    try:
+      _case(m, args.scale).check_micro_batches(m)
+    except ValueError as error:
+      parser.error(f'--micro_batches: {error}')
 
   def found() -> tuple[str, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as directory:

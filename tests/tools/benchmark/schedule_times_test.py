@@ -1,5 +1,7 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import re
+
 import planner_testing
 import pytest
 
@@ -41,3 +43,16 @@ def test_ratios_are_medians_of_rounds_and_errors_of_the_forecast():
   assert other['over_1f1b'] == 0.5
   assert other['forecast_over_1f1b'] == pytest.approx(0.75)
   assert 'zb_h1' in schedule_times.as_text([first, other])
+
+
+@pytest.mark.parametrize(
+  'argv, words',
+  [
+    (['--scale=0'], '--scale'),
+    (['--micro_batches=4,5'], '--micro_batches: .*5, which does not divide'),
+  ],
+)
+def test_wrong_flags_are_refused(argv, words, capsys):
+  with pytest.raises(SystemExit):
+    schedule_times.main(argv)
+  assert re.search(words, capsys.readouterr().err)

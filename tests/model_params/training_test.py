@@ -65,13 +65,24 @@ def test_trains_and_evaluates_in_two_cells(params):
     steps = [
       session.run([task.eval_metrics, task.train_op])[0] for _ in range(8)
     ]
+    moving = [v for v in tf.global_variables() if 'moving_variance' in v.name]
+    assert bool(moving) == (params is _digits)
+    assert all((value != 1.0).any() for value in session.run(moving))
   losses = [step['loss'][0] for step in steps]
   assert np.mean(losses[4:]) < np.mean(losses[:4])
   size = params('Train').input.batch_size
   for step in steps:
     assert step['num_samples_in_batch'] == (size, 1.0)
+    if 'bits_per_byte' in step:
+      # A row of bytes stands for as many, but for marks.
+      tokens = step['num_tokens_in_batch'][0]
+      assert tokens - size <= step['bits_per_byte'][1] <= tokens <= size * 32
 
   with _built(params('Test')) as (task, session):
     metrics = session.run(task.eval_metrics)
   assert metrics['num_samples_in_batch'] == (size, 1.0)
   assert np.isfinite(metrics['loss'][0])
+  if params is _bytes:
+    assert 6.0 < metrics['bits_per_byte'][0] < 14.0
+  else:
+    assert metrics['accuracy'][1] == size

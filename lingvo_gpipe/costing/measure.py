@@ -94,12 +94,9 @@ def _passes(profile: LayerProfile, num_other: int) -> list[tf.Operation]:
     )
   if not gradients:
     return [sweep, forward]
+  passes = [sweep, forward, sweep_after([sweep]), tf.group(*gradients)]
   of_inputs = flat_tensors(d_inputs)
-  return [
-    *(sweep, forward, sweep_after([sweep]), tf.group(*gradients)),
-    # Without any, their time is that of the forward pass.
-    tf.group(*(of_inputs or [forward])),
-  ]
+  return [*passes, tf.group(*of_inputs)] if of_inputs else passes
 
 
 def _times(
@@ -107,13 +104,18 @@ def _times(
   sweep_and_forward: float,
   sweeps: float = 0.0,
   sweeps_and_both: float = 0.0,
-  without_weights: float = 0.0,
+  without_weights: float | None = None,
 ) -> Times:
-  """The passes alone, without sweeps and without starting a run."""
+  """The passes alone, without sweeps and without starting a run.
+
+  Where nothing is for the gradients of inputs all is for those of weights.
+  """
   forward = max(sweep_and_forward - sweep, 0.0)
   backward = max(sweeps_and_both - sweeps - forward, 0.0)
-  of_inputs = max(without_weights - sweeps - forward, 0.0)
-  share = max(1 - of_inputs / backward, 0.0) if backward else None
+  share: float | None = 1.0
+  if without_weights is not None:
+    of_inputs = max(without_weights - sweeps - forward, 0.0)
+    share = max(1 - of_inputs / backward, 0.0) if backward else None
   return Times(forward, backward, share)
 
 

@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from lingvo_gpipe import launch_local, trainer
-from lingvo_gpipe.tracing import picture
 from lingvo_gpipe.training import command, user_error
 
 _EXAMPLES = """
@@ -113,8 +112,6 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     trainer.check_flags(trainer_flags(args, args.out))
   except user_error.UserError as error:
     parser.error(str(error))
-  if not picture.available():
-    parser.error(picture.NEEDS_MATPLOTLIB)
   try:
     os.makedirs(args.out, exist_ok=True)
   except OSError as error:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 import pathlib
+import sys
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_a_mistake_is_told_in_one_line(argv, message, tmp_path, refused):
 
 
 def test_without_matplotlib_it_says_so(tmp_path, refused, monkeypatch):
-  monkeypatch.setattr(trace.picture, 'available', lambda: False)
+  monkeypatch.setitem(sys.modules, 'matplotlib', None)
   error = refused(trace.main, ['--model=x', f'--out={tmp_path}'], 'trace')
   assert 'lingvo_gpipe[pictures]' in error
 

@@ -8,17 +8,28 @@ change itself gains, while delays that the simulator does not know of stay.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.cutting.partitioner import PartitionError, partition
+from lingvo_gpipe.cutting.partitioner import (
+  Partition,
+  PartitionError,
+  partition,
+)
 from lingvo_gpipe.schedules import Schedule, TaskKind
 from lingvo_gpipe.schedules.placement import fits
 from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
 
+_F = TaskKind.FORWARD
+_B = TaskKind.BACKWARD
+_W = TaskKind.WEIGHT_GRADIENT
+
 # Proposals that gain less than this share of a step are not worth a change.
 WORTH = 0.01
+
+# Seconds that the tasks of a kind and cell take.
+_Times = Mapping[tuple[TaskKind, int], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +48,8 @@ class Proposal:
   change: str
   gain_seconds: float
   gain_share: float
-  condition: str = ''
-  setting: str | None = None
+  condition: str
+  setting: str | None
 
 
 def proposals(traced: TracedPipeline) -> list[Proposal]:
@@ -49,8 +60,7 @@ def proposals(traced: TracedPipeline) -> list[Proposal]:
     *adviser.micro_batches(),
     *adviser.other_schedules(),
     *adviser.recompute(),
-    *adviser.transfers(),
-    *adviser.waits(),
+    *adviser.bounds(),
   ]
   return sorted(found, key=lambda proposal: -proposal.gain_seconds)
 
@@ -60,38 +70,38 @@ class _Adviser:
 
   def __init__(self, traced: TracedPipeline):
     self._traced = traced
-    self._setup = traced.setup
-    self._schedule = traced.shown.measured.schedule
+    self._schedule = traced.shown.schedule
     self._times = traced.times
-    self._of = traced.times.of
-    self._delay = traced.median(lambda a: a.delay)
-    self._base = self._simulated()
+    self._delay = traced.median(lambda step: step.delay)
+    self._before = self._seconds()
 
-  def _simulated(
+  def _seconds(
     self,
-    of: dict[tuple[TaskKind, int], float] | None = None,
+    times: _Times | None = None,
     schedule: Schedule | None = None,
     transfer_times: Sequence[float] | None = None,
   ) -> float:
-    """The pipeline's seconds, with what is not given as it was."""
-    of = self._of if of is None else of
+    """The pipeline's simulated time, with what is not given as it was."""
     if transfer_times is None:
       transfer_times = self._traced.transfer_times
+    times = times or self._times
     return float(
       schedules.simulate(
         schedule or self._schedule,
-        {key: time + self._delay for key, time in of.items()},
-        list(transfer_times),
+        {key: time + self._delay for key, time in times.items()},
+        transfer_times,
       ).step_time
     )
 
   def _proposal(
     self,
     change: str,
-    gain: float,
-    condition: str = '',
+    seconds: float,
+    condition: str,
     setting: str | None = None,
   ) -> Proposal:
+    """A change that makes the pipeline take so long."""
+    gain = self._before - seconds
     share = gain / self._traced.step_seconds
     return Proposal(change, gain, share, condition, setting)
 
@@ -105,114 +115,98 @@ class _Adviser:
       first_backward=s.first_backward,
     )
 
-  def cuts(self) -> list[Proposal]:
-    """The best cut of the layers as measured, and the bound of equal cells."""
-    num_cells = self._times.num_cells
-    if num_cells == 1:
-      return []
+  def cuts(self) -> Iterator[Proposal]:
+    """The bound of equal cells, and the best cut with the measured times."""
+    cells = range(self._schedule.num_cells)
+    if len(cells) == 1:
+      return
     even = {
-      (kind, k): sum(self._of[kind, j] for j in range(num_cells)) / num_cells
-      for kind, k in self._of
+      (kind, k): sum(self._times[kind, j] for j in cells) / len(cells)
+      for kind, k in self._times
     }
-    bound = self._proposal(
+    yield self._proposal(
       'cells that all take equally long',
-      self._base - self._simulated(even),
+      self._seconds(even),
       'layers cannot be divided at will',
     )
-    best = self._best_cut()
-    return [bound] if best is None else [bound, best]
+    cut = self._traced.cut
+    best = self._best_cut(cut) if cut else None
+    if cut and best and best.splits != cut.splits:
+      yield self._proposal(
+        f'cut the layers at {list(best.splits)} instead of {list(cut.splits)}',
+        self._seconds(self._times_of(best)),
+        "within a cell, each layer's share is taken from the plan",
+        f'splits={list(best.splits)}',
+      )
 
-  def _best_cut(self) -> Proposal | None:
-    """The best cut, each layer's time being its share of its cell's."""
-    cut = self._setup.cut
-    if cut is None:
-      return None
-    layers: list[LayerCost] = []
-    for cell in cut.cells:
-      layers += self._measured(cut.layers[cell.start : cell.end], cell.index)
+  def _best_cut(self, cut: Partition) -> Partition | None:
+    """The best cut of the layers, each with its share of its cell's time."""
+    layers = [
+      layer
+      for cell in cut.cells
+      for layer in self._measured(cut.layers[cell.start : cell.end], cell.index)
+    ]
     spec = cut.spec
     if self._schedule.forward_only:
       spec = dataclasses.replace(spec, recompute='never')
     try:
-      best = partition(layers, spec)
+      return partition(layers, spec)
     except PartitionError:
       return None
-    if best.splits == cut.splits:
-      return None
-    of: dict[tuple[TaskKind, int], float] = {}
-    for cell in best.cells:
-      inside = layers[cell.start : cell.end]
-      forward = sum(float(layer.forward) for layer in inside)
-      of[TaskKind.FORWARD, cell.index] = forward
-      rest = float(cell.cost) - forward
-      if self._schedule.is_split:
-        weights = sum(float(layer.weight_gradient) for layer in inside)
-        of[TaskKind.WEIGHT_GRADIENT, cell.index] = weights
-        rest -= weights
-      of[TaskKind.BACKWARD, cell.index] = rest
-    return self._proposal(
-      f'cut the layers at {list(best.splits)} instead of {list(cut.splits)}',
-      self._base - self._simulated(of),
-      "within a cell, each layer's share is taken from the plan",
-      f'splits={list(best.splits)}',
-    )
 
   def _measured(
     self, layers: Sequence[LayerCost], cell: int
-  ) -> list[LayerCost]:
+  ) -> Iterator[LayerCost]:
     """Layers of a cell, each with its planned share of what was measured."""
-    forward = self._of[TaskKind.FORWARD, cell]
-    backward = self._of.get((TaskKind.BACKWARD, cell), 0.0)
-    backward -= min(backward, self._times.recompute[cell])
-    weights = self._of.get((TaskKind.WEIGHT_GRADIENT, cell), 0.0)
-    backward += weights
-    share = weights / backward if weights else None
-    return [
-      dataclasses.replace(
-        layer, forward=f * forward, backward=b * backward, weight_share=share
+    weights = self._times.get((_W, cell), 0.0)
+    rest = self._times.get((_B, cell), 0.0)
+    rest -= min(rest, self._traced.recompute_times[cell])
+    forward = _shares([float(layer.forward) for layer in layers])
+    backward = _shares([float(layer.backward) for layer in layers])
+    for layer, f, b in zip(layers, forward, backward, strict=True):
+      yield dataclasses.replace(
+        layer,
+        forward=f * self._times[_F, cell],
+        backward=b * (rest + weights),
+        weight_share=weights / (rest + weights) if weights else None,
       )
-      for layer, f, b in zip(
-        layers,
-        _shares([float(layer.forward) for layer in layers]),
-        _shares([float(layer.backward) for layer in layers]),
-        strict=True,
-      )
-    ]
 
-  def micro_batches(self) -> list[Proposal]:
+  def _times_of(self, cut: Partition) -> _Times:
+    s = self._schedule
+    problem = cut.order_problem(
+      s.cell_devices, s.num_micro_batches, s.first_backward
+    )
+    return {
+      (task.kind, task.cell): problem.duration(task, is_split=s.is_split)
+      for task in s.in_order()
+    }
+
+  def micro_batches(self) -> Iterator[Proposal]:
     """Twice and four times the micro-batches, as far as there are examples."""
     before = self._schedule.num_micro_batches
-    num_examples = self._setup.num_examples
-    found = []
+    num_examples = self._traced.num_examples
+    name = self._schedule.name
+    if name not in schedules.schedule_names():
+      name = schedules.SCHEDULE_NAMES[0]
     for factor in (2, 4):
       after = factor * before
-      if num_examples is not None and after > num_examples:
-        break
-      of = {key: time / factor for key, time in self._of.items()}
-      name = self._schedule.name
-      if name not in schedules.schedule_names():
-        name = schedules.SCHEDULE_NAMES[0]
-      simulated = self._simulated(
-        of,
-        self._made(name, after),
-        [time / factor for time in self._traced.transfer_times],
-      )
-      found.append(
-        self._proposal(
+      if num_examples is None or after <= num_examples:
+        yield self._proposal(
           f'{after} micro-batches instead of {before}',
-          self._base - simulated,
+          self._seconds(
+            {key: time / factor for key, time in self._times.items()},
+            self._made(name, after),
+            [time / factor for time in self._traced.transfer_times],
+          ),
           'if a task takes as much less time as it has fewer examples',
           f'--micro_batches={after}',
         )
-      )
-    return found
 
-  def other_schedules(self) -> list[Proposal]:
+  def other_schedules(self) -> Iterator[Proposal]:
     """The others that cells can have where they are, if the loss is inside."""
     s = self._schedule
-    if s.forward_only or not self._setup.loss_inside:
-      return []
-    found = []
+    if s.forward_only or not self._traced.loss_inside:
+      return
     for name in schedules.schedule_names():
       # To look for the order of 'auto' takes long.
       if name in (s.name, 'auto') or not fits(name, s.cell_devices):
@@ -220,112 +214,93 @@ class _Adviser:
       made = self._made(name, s.num_micro_batches)
       condition = ''
       if made.is_split and not s.is_split:
-        condition = 'if weight gradients take their planned part of a backward'
-        if self._setup.cut is None:
-          condition = 'if weight gradients take half of a backward'
-      found.append(
-        self._proposal(
-          f'schedule {name} instead of {s.name}',
-          self._base - self._simulated(self._times_in(made), made),
-          condition,
-          f'--schedule={name}',
-        )
+        part = 'their planned part' if self._traced.cut else 'half'
+        condition = f'if weight gradients take {part} of a backward'
+      yield self._proposal(
+        f'schedule {name} instead of {s.name}',
+        self._seconds(self._times_in(made), made),
+        condition,
+        f'--schedule={name}',
       )
-    return found
 
-  def _times_in(self, other: Schedule) -> dict[tuple[TaskKind, int], float]:
+  def _times_in(self, other: Schedule) -> _Times:
     """The times under a schedule that recomputes or splits otherwise.
 
     Recomputing a micro-batch takes as long as it did; as its forward, if none
     was recomputed.
     """
-    of = dict(self._of)
+    times = dict(self._times)
     before, after = (
-      schedules.recomputed(schedule, self._setup.recompute)
+      schedules.recomputed(schedule, self._traced.recompute)
       for schedule in (self._schedule, other)
     )
     for k in range(other.first_backward, other.num_cells):
-      again = self._times.recompute[k]
-      one = of[TaskKind.FORWARD, k] / other.num_micro_batches
+      again = self._traced.recompute_times[k]
+      one = times[_F, k] / other.num_micro_batches
       if before[k]:
         one = again / len(before[k])
       # What does not go into recomputing.
-      rest = max(of[TaskKind.BACKWARD, k] - again, 0.0)
+      rest = max(times[_B, k] - again, 0.0)
       again += one * (len(after[k]) - len(before[k]))
-      weights = of.pop((TaskKind.WEIGHT_GRADIENT, k), 0.0)
+      weights = times.pop((_W, k), 0.0)
+      if not other.is_split:
+        rest, weights = rest + weights, 0.0
+      elif not self._schedule.is_split:
+        weights = rest * self._weight_share(k)
+        rest -= weights
+      times[_B, k] = rest + again
       if other.is_split:
-        if not self._schedule.is_split:
-          weights = rest * self._weight_share(k)
-          rest -= weights
-        of[TaskKind.WEIGHT_GRADIENT, k] = weights
-      else:
-        rest += weights
-      of[TaskKind.BACKWARD, k] = rest + again
-    return of
+        times[_W, k] = weights
+    return times
 
   def _weight_share(self, cell: int) -> float:
     """The planned share of weight gradients in a cell's backward pass."""
-    cut = self._setup.cut
+    cut = self._traced.cut
     layers = cut.cells[cell].layers if cut else ()
     whole = float(sum(layer.backward for layer in layers))
     of_weights = float(sum(layer.weight_gradient for layer in layers))
     return of_weights / whole if whole else 0.5
 
-  def recompute(self) -> list[Proposal]:
+  def recompute(self) -> Iterator[Proposal]:
     """No recomputation, if there is any."""
-    again = self._times.recompute
-    if self._setup.recompute == 'never' or not any(again):
-      return []
-    of = {
-      (kind, k): max(
-        0.0, time - (again[k] if kind == TaskKind.BACKWARD else 0.0)
-      )
-      for (kind, k), time in self._of.items()
-    }
-    return [
-      self._proposal(
-        f'recompute never instead of {self._setup.recompute}',
-        self._base - self._simulated(of),
+    again, policy = self._traced.recompute_times, self._traced.recompute
+    if policy != 'never' and any(again):
+      times = {
+        (kind, k): max(0.0, time - again[k]) if kind == _B else time
+        for (kind, k), time in self._times.items()
+      }
+      yield self._proposal(
+        f'recompute never instead of {policy}',
+        self._seconds(times),
         'if the devices have enough memory for what the cells then keep',
         '--recompute=never',
       )
-    ]
 
-  def transfers(self) -> list[Proposal]:
-    """Links that take no time."""
-    times = self._traced.transfer_times
-    if not any(times):
-      return []
-    return [
-      self._proposal(
+  def bounds(self) -> Iterator[Proposal]:
+    """What lies outside of schedule and cells."""
+    traced, shown = self._traced, self._traced.shown
+    if any(traced.transfer_times):
+      yield self._proposal(
         'transfers that take no time',
-        self._base - self._simulated(transfer_times=[0.0] * len(times)),
+        self._seconds(transfer_times=[0.0] * len(traced.transfer_times)),
         'faster links, or cuts where less crosses',
       )
-    ]
-
-  def waits(self) -> list[Proposal]:
-    """What the schedule does not ask for."""
-    traced, shown = self._traced, self._traced.shown
-    waits = shown.measured.length - float(shown.predicted.step_time)
-    return [
-      self._proposal(
-        'tasks that start as soon as they can',
-        max(0.0, waits),
-        'what the simulator does not know, such as busy cores or threads',
-      ),
-      self._proposal(
-        'nothing outside of the pipeline',
-        max(0.0, traced.step_seconds - traced.pipeline_seconds),
-        'input, weight updates and all else before the first task and after '
-        'the last one',
-      ),
-    ]
+    waits = shown.length - float(shown.simulated.step_time)
+    yield self._proposal(
+      'tasks that start as soon as they can',
+      self._before - max(0.0, waits),
+      'what the simulator does not know, such as busy cores or threads',
+    )
+    outside = traced.step_seconds - traced.pipeline_seconds
+    yield self._proposal(
+      'nothing outside of the pipeline',
+      self._before - max(0.0, outside),
+      'input, weight updates and all else before the first task and after the '
+      'last one',
+    )
 
 
 def _shares(values: Sequence[float]) -> list[float]:
   """The values as shares of their sum; equal ones if that is 0."""
   total = sum(values)
-  if not total:
-    return [1 / len(values)] * len(values)
-  return [value / total for value in values]
+  return [value / total if total else 1 / len(values) for value in values]

@@ -2,36 +2,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """What TensorFlow recorded of one step, as plain data.
 
-Read from the step_stats of a `RunMetadata`, which have the same form in one
-process and over gRPC: for each device the ops that ran, with start and end by
-the clock of the device's process. Over gRPC there are also entries for the
-tensors that were fetched from other processes, told apart by their label:
+The step_stats of a `RunMetadata` have, for each device, the ops that ran, with
+start and end by the clock of the device's process. Over gRPC there are also
+entries for tensors from other processes, told apart by their label:
 
   [4096B] [812.3Mb/s] edge_84_net/cell_1_B1/PartitionedCall from A to B
   [0.8MB] [1.2Gb/s] edge_85_net/cell_1_B1/PartitionedCall from A to B
 """
 
-import dataclasses
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 _TRANSFER = re.compile(
   r'\[(?P<size>[\d.]+)(?P<unit>M?B)\] .*?edge_\d+_(?P<op>\S+) '
   r'from \S+ to (?P<target>\S+)'
 )
 _SIZES = {'B': 1, 'MB': 2**20}
-_RECV = 'RecvTensor'
-_NANO = 1e-9
+
+# For each process, at which times how many bytes were resident.
+Memory: TypeAlias = Mapping[str, Sequence[tuple[float, int]]]
 
 
 class TraceError(RuntimeError):
   """A trace that cannot be read."""
 
 
-@dataclasses.dataclass(frozen=True)
-class OpEvent:
-  """An op that ran. Times are in seconds, by the clock of its process."""
+class Op(NamedTuple):
+  """An op that ran."""
 
   name: str
   device: str
@@ -39,61 +37,40 @@ class OpEvent:
   end: float
 
 
-@dataclasses.dataclass(frozen=True)
-class TransferEvent:
-  """A tensor that went from one process to another.
-
-  Attributes:
-    op: The op that made it.
-    target: The device that it went to, whose process has the clock.
-    end: When it was there, in seconds.
-    num_bytes: Its size on the wire.
-  """
+class Transfer(NamedTuple):
+  """A result of `op` that came to `device` from another process."""
 
   op: str
-  target: str
+  device: str
   end: float
   num_bytes: int
 
 
-@dataclasses.dataclass(frozen=True)
-class MemorySample:
-  """The resident memory of a process at a time, in seconds as clients know."""
+class StepEvents(NamedTuple):
+  """All events of a step; in seconds after the client asked for the step."""
 
-  process: str
-  time: float
-  num_bytes: int
-
-
-@dataclasses.dataclass(frozen=True)
-class StepEvents:
-  """All events of one step, in no order.
-
-  Times are in seconds after the client asked for the step.
-  """
-
-  ops: tuple[OpEvent, ...]
-  transfers: tuple[TransferEvent, ...]
-  memory: tuple[MemorySample, ...] = ()
+  ops: Sequence[Op]
+  transfers: Sequence[Transfer]
+  memory: Memory = {}
 
   def moved(self, shifts: Mapping[str, float], by: float) -> 'StepEvents':
-    """The events in other times."""
+    """The same later: all by so much, and those of a process by its shift."""
 
     def shift(device: str) -> float:
       return by + shifts.get(process_of(device), 0.0)
 
     return StepEvents(
-      tuple(
-        dataclasses.replace(
-          op, start=op.start + shift(op.device), end=op.end + shift(op.device)
+      [
+        op._replace(
+          start=op.start + shift(op.device), end=op.end + shift(op.device)
         )
         for op in self.ops
-      ),
-      tuple(
-        dataclasses.replace(t, end=t.end + shift(t.target))
-        for t in self.transfers
-      ),
-      tuple(dataclasses.replace(s, time=s.time + by) for s in self.memory),
+      ],
+      [t._replace(end=t.end + shift(t.device)) for t in self.transfers],
+      {
+        process: [(time + by, num_bytes) for time, num_bytes in samples]
+        for process, samples in self.memory.items()
+      },
     )
 
 
@@ -109,19 +86,16 @@ def read(step_stats: Any, started: float) -> StepEvents:
     started: When the client asked for the step, in seconds of the epoch.
   """
   origin = round(started * 1e9)
-  ops: list[OpEvent] = []
-  transfers: list[TransferEvent] = []
+  ops, transfers = [], []
   for of_device in step_stats.dev_stats:
     for node in of_device.node_stats:
       start, end = _span(node, origin)
-      if node.node_name != _RECV:
-        ops.append(OpEvent(node.node_name, of_device.device, start, end))
-        continue
-      match = _TRANSFER.search(node.timeline_label)
-      if match:
+      if node.node_name != 'RecvTensor':
+        ops.append(Op(node.node_name, of_device.device, start, end))
+      elif match := _TRANSFER.search(node.timeline_label):
         size = round(float(match['size']) * _SIZES[match['unit']])
-        transfers.append(TransferEvent(match['op'], match['target'], end, size))
-  return StepEvents(tuple(ops), tuple(transfers))
+        transfers.append(Transfer(match['op'], match['target'], end, size))
+  return StepEvents(ops, transfers)
 
 
 def _span(node: Any, origin: int) -> tuple[float, float]:
@@ -133,4 +107,4 @@ def _span(node: Any, origin: int) -> tuple[float, float]:
     begin = 1000 * node.all_start_micros - origin
     first = 1000 * node.op_start_rel_micros
     last = 1000 * node.op_end_rel_micros
-  return (begin + first) * _NANO, (begin + max(first, last)) * _NANO
+  return (begin + first) * 1e-9, (begin + max(first, last)) * 1e-9

@@ -10,10 +10,10 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lingvo_gpipe.launching.local_cluster import WORKER_PIDS
-from lingvo_gpipe.tracing.events import MemorySample, process_of
+from lingvo_gpipe.tracing.events import process_of
 
 _SECONDS = 0.001
 
@@ -28,44 +28,43 @@ def local_pids(devices: Sequence[str], *, uses_servers: bool) -> dict[str, int]:
   processes = sorted({process_of(name) for name in devices if 'CPU' in name})
   if not uses_servers:
     return dict.fromkeys(processes, os.getpid())
-  workers = os.environ.get(WORKER_PIDS, '').split()
-  by_name = {
+  workers = {
     f'/job:worker/replica:0/task:{task}': int(pid)
-    for task, pid in enumerate(workers)
+    for task, pid in enumerate(os.environ.get(WORKER_PIDS, '').split())
   }
-  return {name: by_name[name] for name in processes if name in by_name}
+  return {name: workers[name] for name in processes if name in workers}
 
 
-class MemorySampler(contextlib.ExitStack):
-  """Reads until its with block ends.
+@contextlib.contextmanager
+def sampled(
+  pids: Mapping[str, int],
+) -> Iterator[dict[str, list[tuple[float, int]]]]:
+  """Reads the memory of processes until the block ends.
 
-  Attributes:
-    samples: What it has read; times are in seconds after the block began.
+  Yields:
+    An `events.Memory` that grows; times are seconds after the block began. A
+    process is left out that has ended, and all are where this is not Linux.
   """
+  samples: dict[str, list[tuple[float, int]]] = {}
+  over = threading.Event()
+  started, page = time.time(), os.sysconf('SC_PAGE_SIZE')
 
-  def __init__(self, pids: dict[str, int]):
-    super().__init__()
-    self.samples: list[MemorySample] = []
-    self._pids = pids
-    self._over = threading.Event()
-
-  def __enter__(self) -> 'MemorySampler':
-    files: dict[str, int] = {}
-    # Not on Linux, or ended: nothing is known of it.
-    with contextlib.suppress(OSError):
-      for process, pid in self._pids.items():
-        files[process] = os.open(f'/proc/{pid}/statm', os.O_RDONLY)
-        self.callback(os.close, files[process])
-    thread = threading.Thread(target=self._read, args=(files, time.time()))
-    self.callback(thread.join)
-    self.callback(self._over.set)
-    thread.start()
-    return self
-
-  def _read(self, files: dict[str, int], started: float) -> None:
-    page = os.sysconf('SC_PAGE_SIZE')
-    while files and not self._over.wait(_SECONDS):
+  def read() -> None:
+    while files and not over.wait(_SECONDS):
       for process, file in files.items():
         now = time.time() - started
         resident = int(os.pread(file, 100, 0).split()[1]) * page
-        self.samples.append(MemorySample(process, now, resident))
+        samples[process].append((now, resident))
+
+  with contextlib.ExitStack() as stack:
+    files = {}
+    for process, pid in pids.items():
+      with contextlib.suppress(OSError):
+        files[process] = os.open(f'/proc/{pid}/statm', os.O_RDONLY)
+        stack.callback(os.close, files[process])
+        samples[process] = []
+    thread = threading.Thread(target=read)
+    stack.callback(thread.join)
+    stack.callback(over.set)
+    thread.start()
+    yield samples

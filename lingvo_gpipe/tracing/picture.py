@@ -1,148 +1,237 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Draws a traced step as PNG: measured, simulated, memory, on one time axis.
+"""Draws a traced step: measured, simulated, memory, on one time axis.
 
-It needs matplotlib, which `pip install 'lingvo_gpipe[pictures]'` brings.
+The figure is a PNG file, and the SVG in a page that loads nothing else. It
+needs matplotlib, which `pip install 'lingvo_gpipe[pictures]'` brings.
 """
 
-import importlib.util
+import html
 import io
-from collections.abc import Sequence
+import re
+import string
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lingvo_gpipe.tracing import bars
-from lingvo_gpipe.tracing.events import MemorySample
+from lingvo_gpipe.schedules import Task, TaskKind, Timeline
+from lingvo_gpipe.tracing.measured_step import MeasuredStep
+from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
 
-NEEDS_MATPLOTLIB = (
-  "matplotlib is not installed, which pictures need: pip install 'matplotlib' "
-  "(or 'lingvo_gpipe[pictures]')"
-)
-_DPI = 120
+# Colours that differ in brightness too.
+KINDS = {
+  TaskKind.FORWARD: ('forward', '#5B9BD5'),
+  TaskKind.BACKWARD: ('backward', '#E8833A'),
+  TaskKind.WEIGHT_GRADIENT: ('weight gradient', '#63A563'),
+}
+RECOMPUTE = 'recomputation', '#F7C873'
 _WIDTH = 12.0  # Inches.
 _ROW = 0.52  # Inches of a device's row; less where there are many.
 _LEAST_ROW = 0.16
-_MOST_HEIGHT = 9.0  # Inches of the rows of both panels.
+_MOST_HEIGHT = 9.0  # Inches of the rows of both timelines.
 _MARGIN = 1.9  # Inches of titles, axis and legend.
 _MEMORY = 1.6  # Inches of the memory.
 _BAR = 0.78  # Of a row.
 _CHARACTER = 0.085  # Inches that a label's character needs.
 
+_PAGE = string.Template("""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Trace of $model</title>
+<style>
+body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5em; color: #222; }
+h1 { font-size: 1.3em; }
+svg { width: 100%; height: auto; border: 1px solid #ddd; cursor: grab; }
+svg [id^=text] { pointer-events: none; }
+pre { background: #f6f6f6; padding: .8em; white-space: pre-wrap; }
+</style></head><body>
+<h1>Trace of $model</h1>
+<p>Turn the mouse's wheel to zoom, drag to move, double-click to see all. Times
+of a task show when the mouse rests on it.</p>
+$svg
+<pre>$text</pre>
+<script>
+const svg = document.querySelector('svg'), box = svg.viewBox.baseVal;
+const whole = [box.x, box.y, box.width, box.height];
+const show = (x, y, w, h) => Object.assign(box, {x, y, width: w, height: h});
+svg.addEventListener('wheel', event => {
+  event.preventDefault();
+  const by = event.deltaY > 0 ? 1.25 : 0.8, at = svg.getBoundingClientRect();
+  const x = box.x + box.width * (event.clientX - at.left) / at.width;
+  const y = box.y + box.height * (event.clientY - at.top) / at.height;
+  show(x + (box.x - x) * by, y + (box.y - y) * by, box.width * by,
+    box.height * by);
+});
+svg.addEventListener('mousemove', event => {
+  if (!event.buttons) return;
+  const by = box.width / svg.clientWidth;
+  box.x -= event.movementX * by;
+  box.y -= event.movementY * by;
+});
+svg.addEventListener('dblclick', () => show(...whole));
+</script></body></html>
+""")
 
-def available() -> bool:
-  """Whether pictures can be drawn here."""
-  return importlib.util.find_spec('matplotlib') is not None
 
+def draw(traced: TracedPipeline) -> Any:
+  """The step of median length, as a matplotlib figure."""
+  from matplotlib import figure, ticker
 
-def png(
-  both: Sequence[bars.Panel], title: str, memory: Sequence[MemorySample] = ()
-) -> bytes:
-  """Draws panels above each other; returns the bytes of a PNG file."""
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
-
-  num_rows = sum(len(panel.row_labels) for panel in both)
-  row = max(_LEAST_ROW, min(_ROW, _MOST_HEIGHT / num_rows))
-  heights = [row * len(panel.row_labels) for panel in both]
-  heights += [_MEMORY] if memory else []
-  figure, all_axes = pyplot.subplots(
-    len(heights),
-    1,
-    sharex=True,
-    height_ratios=heights,
-    figsize=(_WIDTH, sum(heights) + _MARGIN),
-    dpi=_DPI,
-    layout='constrained',
+  step = traced.shown
+  schedule, simulated = step.schedule, step.simulated
+  num_rows = schedule.num_devices
+  rows = num_rows * max(_LEAST_ROW, min(_ROW, _MOST_HEIGHT / 2 / num_rows))
+  heights = [rows, rows, *([_MEMORY] if step.memory else [])]
+  drawn = figure.Figure(
+    (_WIDTH, sum(heights) + _MARGIN), dpi=120, layout='constrained'
   )
-  length = max(panel.length for panel in both)
-  size, unit = bars.unit_of(length)
-  for axes, panel in zip(all_axes, both, strict=False):
-    _draw_panel(axes, panel, length, size)
-  if memory:
-    _draw_memory(all_axes[-1], memory, length, size)
-  all_axes[-1].set_xlabel(f'time after the first task starts [{unit}]')
-  figure.suptitle(title, fontsize=11)
-  handles = [
-    matplotlib.patches.Patch(facecolor=colour, edgecolor='white', label=what)
-    for what, colour in bars.legend(both)
-  ]
-  handles.append(
-    matplotlib.patches.Patch(
-      facecolor='white', edgecolor='black', lw=1.3, label='critical path'
-    )
+  axes = drawn.subplots(len(heights), sharex=True, height_ratios=heights)
+  length = float(simulated.step_time)
+  axes[0].set_xlim(0, max(step.length, length))
+  time = ticker.EngFormatter('s', places=1)
+  _draw_timeline(axes[0], step, step, [p.task for p in step.critical_path])
+  _label(
+    axes[0],
+    f'Measured, step {traced.shown_step}: {time(step.length)}, bubble '
+    f'{step.bubble:.1%}',
+    _row_labels(step, step.utilisation),
   )
-  figure.legend(
-    handles=handles, loc='outside lower center', ncols=5, frameon=False
+  _draw_timeline(axes[1], step, simulated, simulated.critical_path)
+  _label(
+    axes[1],
+    f'Simulated with the durations above: {time(length)}, bubble '
+    f'{float(simulated.bubble):.1%}',
+    _row_labels(step, [float(b) / length for b in simulated.device_busy]),
   )
+  if step.memory:
+    _draw_memory(axes[2], step)
+  axes[-1].set_xlabel('time after the first task starts')
+  axes[-1].xaxis.set_major_formatter(ticker.EngFormatter('s'))
+  drawn.suptitle(
+    f'{traced.model}: {schedule.num_cells} cells, '
+    f'{schedule.num_micro_batches} micro-batches, schedule {schedule.name}, '
+    f'recompute {traced.recompute}',
+    fontsize=11,
+  )
+  _draw_legend(drawn, step)
+  return drawn
+
+
+def png(drawn: Any) -> bytes:
+  """What `draw` has drawn as a PNG file."""
   stream = io.BytesIO()
-  figure.savefig(stream, format='png')
-  pyplot.close(figure)
+  drawn.savefig(stream, format='png')
   return stream.getvalue()
 
 
-def _draw_panel(
-  axes: Any, panel: bars.Panel, length: float, size: float
+def page(traced: TracedPipeline, drawn: Any, text: str) -> str:
+  """The same as an HTML page, with a report below."""
+  stream = io.StringIO()
+  drawn.savefig(stream, format='svg', metadata={'Date': None})
+  svg = stream.getvalue()
+  # What a bar is shows as its tooltip.
+  svg = re.sub(r'<g id="task: (.*?)">', r'<g><title>\1</title>', svg)
+  return _PAGE.substitute(
+    model=html.escape(traced.model),
+    svg=svg[svg.index('<svg') :],
+    text=html.escape(text),
+  )
+
+
+def _draw_timeline(
+  axes: Any,
+  step: MeasuredStep,
+  shown: MeasuredStep | Timeline,
+  critical: Sequence[Task],
 ) -> None:
-  """Draws a timeline; `size` is how many seconds the axis's unit has."""
-  for bar in panel.bars:
-    low = bar.device - _BAR / 2
-    start, width = bar.start / size, (bar.end - bar.start) / size
-    again = bar.recompute / size
-    if again:
-      axes.broken_barh(
-        [(start, again)], (low, _BAR), color=bars.COLOURS[bars.RECOMPUTE], lw=0
+  """Draws `shown`, which has the tasks of `step`."""
+  from matplotlib import ticker
+
+  start = {task: float(time) for task, time in shown.start.items()}
+  widths = {task: float(shown.end[task]) - start[task] for task in start}
+  widths = {task: width for task, width in widths.items() if width > 0}
+  time = ticker.EngFormatter('s', places=3)
+
+  def bars(parts: Mapping[Task, float], **style: Any) -> Any:
+    drawn = axes.barh(
+      [step.device_of(task) for task in parts],
+      list(parts.values()),
+      _BAR,
+      [start[task] for task in parts],
+      **style,
+    )
+    for task, patch in zip(parts, drawn, strict=True):
+      again = step.recompute.get(task)
+      patch.set_gid(
+        f'task: {task}: {time(widths[task])} from {time(start[task])} on'
+        + (f', of which {time(again)} recomputation' if again else '')
       )
-    axes.broken_barh(
-      [(start + again, width - again)],
-      (low, _BAR),
-      color=bars.COLOURS[bar.kind],
-      lw=0,
-    )
-    axes.broken_barh(
-      [(start, width)],
-      (low, _BAR),
-      facecolors='none',
-      edgecolors='black' if bar.critical else 'white',
-      lw=1.3 if bar.critical else 0.6,
-      zorder=3 if bar.critical else 2,
-    )
-    inches = 0.82 * _WIDTH * (bar.end - bar.start) / length
-    if inches > _CHARACTER * len(bar.label):
-      axes.text(
-        start + width / 2,
-        bar.device,
-        bar.label,
-        ha='center',
-        va='center',
-        fontsize=8,
-        zorder=4,
-      )
-  axes.set_yticks(range(len(panel.row_labels)), panel.row_labels, fontsize=8)
-  axes.set_ylim(len(panel.row_labels) - 0.5, -0.5)
-  axes.set_xlim(0, length / size)
-  _finish(axes, panel.title)
+    return drawn
+
+  whole = bars(widths, color=[KINDS[task.kind][1] for task in widths])
+  bars(step.recompute, color=RECOMPUTE[1])
+  bars(widths, fill=False, edgecolor='white', lw=0.6)
+  path = {task: widths[task] for task in critical if task in widths}
+  bars(path, fill=False, edgecolor='black', lw=1.3)
+  room = 0.82 * _WIDTH / _CHARACTER / axes.get_xlim()[1]
+  labels = {task: _bar_label(step, task) for task in widths}
+  axes.bar_label(
+    whole,
+    [
+      label if widths[task] * room > len(label) else ''
+      for task, label in labels.items()
+    ],
+    label_type='center',
+    fontsize=8,
+    zorder=4,
+  )
 
 
-def _draw_memory(
-  axes: Any, memory: Sequence[MemorySample], length: float, size: float
-) -> None:
-  """Draws a line for each process."""
-  for process in sorted({sample.process for sample in memory}):
-    own = [s for s in memory if s.process == process and 0 <= s.time <= length]
-    axes.plot(
-      [sample.time / size for sample in own],
-      [sample.num_bytes / 2**20 for sample in own],
-      lw=1.2,
-      label=process,
-    )
-  axes.legend(fontsize=7, frameon=False)
-  _finish(axes, 'Measured: resident memory of the processes [MiB]')
+def _bar_label(step: MeasuredStep, task: Task) -> str:
+  """The micro-batch, after the cell where a device has several."""
+  several = len(step.cells_of(step.device_of(task))) > 1
+  return f'{task.cell}.{task.micro_batch}' if several else f'{task.micro_batch}'
 
 
-def _finish(axes: Any, title: str) -> None:
+def _row_labels(step: MeasuredStep, busy: Sequence[float]) -> list[str]:
+  """The devices, each with the share of its time in tasks."""
+  labels = []
+  for device, share in enumerate(busy):
+    cells = step.cells_of(device)
+    numbers = f'cell{"s" * (len(cells) > 1)} {", ".join(map(str, cells))}'
+    labels.append(f'device {device}\n{numbers}: {share:.0%} busy')
+  return labels
+
+
+def _label(axes: Any, title: str, rows: Sequence[str] = ()) -> None:
   axes.set_title(title, loc='left', fontsize=10)
   axes.grid(axis='x', alpha=0.35)
   axes.set_axisbelow(True)
-  for side in ('top', 'right'):
-    axes.spines[side].set_visible(False)
+  axes.spines[['top', 'right']].set_visible(False)
+  if rows:
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+
+
+def _draw_memory(axes: Any, step: MeasuredStep) -> None:
+  """Draws a line for each process."""
+  first, last = axes.get_xlim()
+  for process, samples in sorted(step.memory.items()):
+    shown = [sample for sample in samples if first <= sample[0] <= last]
+    sizes = [num_bytes / 2**20 for _, num_bytes in shown]
+    axes.plot([time for time, _ in shown], sizes, lw=1.2, label=process)
+  axes.legend(fontsize=7, frameon=False)
+  _label(axes, 'Measured: resident memory of the processes [MiB]')
+
+
+def _draw_legend(drawn: Any, step: MeasuredStep) -> None:
+  from matplotlib.patches import Patch
+
+  kinds = [KINDS[kind] for kind in sorted({task.kind for task in step.start})]
+  if step.recompute:
+    kinds.append(RECOMPUTE)
+  handles = [Patch(facecolor=colour, label=what) for what, colour in kinds]
+  critical = Patch(fill=False, lw=1.3, label='critical path')
+  drawn.legend(
+    handles=[*handles, critical],
+    loc='outside lower center',
+    ncols=5,
+    frameon=False,
+  )

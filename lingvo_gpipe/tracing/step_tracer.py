@@ -9,10 +9,10 @@
 ```
 """
 
-import dataclasses
 import json
 import os
 import pathlib
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,16 +21,15 @@ import lingvo.compat as tf
 
 from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.tracing import (
-  bars,
   chrome_trace,
   events,
-  html_page,
-  measured_step,
   memory_sampler,
   picture,
   report,
+  task_times,
 )
-from lingvo_gpipe.tracing.traced_pipeline import Setup, TracedPipeline
+from lingvo_gpipe.tracing.measured_step import MeasuredStep
+from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
 from lingvo_gpipe.training import (
   cores,
   pipeline_params,
@@ -110,147 +109,124 @@ class StepTracer(StepListener):
       result = run(*args, **kwargs)
       self._untraced.append(time.time() - started)
       return result
-    level = tf.RunOptions.FULL_TRACE
-    if not self._runner.uses_servers:
-      # Enough there, and it has no profiler running beside.
-      level = tf.RunOptions.SOFTWARE_TRACE
     metadata = tf.RunMetadata()
-    pids = memory_sampler.local_pids(
-      [device for p in self._pipelines for device in p.cell_devices],
-      uses_servers=self._runner.uses_servers,
-    )
+    uses_servers = self._runner.uses_servers
+    # Within a process the latter is enough, and runs no profiler beside.
+    options = tf.RunOptions
+    level = options.FULL_TRACE if uses_servers else options.SOFTWARE_TRACE
+    devices = [name for p in self._pipelines for name in p.cell_devices]
+    pids = memory_sampler.local_pids(devices, uses_servers=uses_servers)
     started = time.time()
-    with memory_sampler.MemorySampler(pids) as sampler:
+    with memory_sampler.sampled(pids) as memory:
       result = run(
         *args,
         **kwargs,
-        options=tf.RunOptions(trace_level=level),
+        options=options(trace_level=level),
         run_metadata=metadata,
       )
-    self._events[self._step] = dataclasses.replace(
-      events.read(metadata.step_stats, started), memory=tuple(sampler.samples)
-    )
+    found = events.read(metadata.step_stats, started)
+    self._events[self._step] = found._replace(memory=memory)
     return result
 
   def after_step(self, step: int, metrics: Any) -> None:
     del step, metrics
     if self._events and self._steps_run >= self._traced[-1]:
-      self._report()
+      self._find_pipelines()
+      for i, traced in enumerate(self.traced):
+        self._write(traced, f'_{i}' if len(self.traced) > 1 else '')
       self._events.clear()
 
-  # -- Reporting.
-
-  def _report(self) -> None:
-    untraced = self._untraced[-_COMPARED:] if self._traced[0] > 2 else []
+  def _find_pipelines(self) -> None:
+    passes = []
     for pipeline in self._pipelines:
-      passes = []
       for emitted in pipeline.emitted:
         steps = {
-          number: measured_step.measured_step(emitted, of_step)
-          for number, of_step in self._events.items()
-          if measured_step.ran(emitted, of_step)
+          number: task_times.measured_step(emitted, of_step)
+          for number, of_step in sorted(self._events.items())
+          if task_times.ran(emitted, of_step)
         }
         if steps:
-          passes.append(steps)
-      # Pipelines side by side share the mini-batch.
-      num_examples = _batch_size(self._runner.params)
-      if num_examples is not None:
-        num_examples //= max(len(passes), 1)
-      for steps in passes:
-        setup = _setup(self._model, pipeline, num_examples)
-        self.traced.append(TracedPipeline(setup, steps, untraced))
-    if not self.traced:
+          passes.append((pipeline, steps))
+    if not passes:
       raise events.TraceError(
         'TensorFlow recorded no task of a pipeline in the traced steps.'
       )
-    for i, traced in enumerate(self.traced):
-      self._write(traced, '' if len(self.traced) == 1 else f'_{i}')
+    # The examples that the input gives for a step, if its Params say so.
+    size = pipeline_params.find(self._runner.params, 'batch_size')
+    # Pipelines side by side share the mini-batch.
+    size = size // len(passes) if isinstance(size, int) else None
+    self.traced = [self._traced_pipeline(*found, size) for found in passes]
+
+  def _traced_pipeline(
+    self,
+    pipeline: Any,
+    steps: dict[int, MeasuredStep],
+    num_examples: int | None,
+  ) -> TracedPipeline:
+    cut = None
+    layers = [cell.params.name for cell in pipeline.cells]
+    if isinstance(pipeline, sequential_layer.GPipeSequentialLayer):
+      cut = pipeline.plan.partition
+      layers = [row.layers_text for row in pipeline.table.rows]
+    untraced = self._untraced[-_COMPARED:] if self._traced[0] > 2 else []
+    return TracedPipeline(
+      model=self._model,
+      name=pipeline.path,
+      layers=tuple(
+        text if len(text) <= _MAX_LAYERS else f'{text[: _MAX_LAYERS - 3]}...'
+        for text in layers
+      ),
+      recompute=pipeline.recompute_policy,
+      loss_inside=pipeline.params.loss_tpl is not None,
+      steps=steps,
+      num_examples=num_examples,
+      cut=cut,
+      num_cores=cores.num_usable(),
+      are_cpus=all('CPU' in device for device in pipeline.cell_devices),
+      untraced_seconds=statistics.median(untraced) if untraced else None,
+    )
 
   def _write(self, traced: TracedPipeline, suffix: str) -> None:
     os.makedirs(self._directory, exist_ok=True)
     figures = report.numbers(traced)
     text = report.text(traced, figures)
-    image = _png(traced)
+    drawn = picture.draw(traced)
+    image = picture.png(drawn)
     contents = {
       'trace.png': image,
-      'trace.html': html_page.page(traced, figures),
-      'trace.json': json.dumps(chrome_trace.chrome_trace(traced.analyses)),
+      'trace.html': picture.page(traced, drawn, text),
+      'trace.json': json.dumps(chrome_trace.chrome_trace(traced.steps)),
       'numbers.json': json.dumps(figures, indent=2) + '\n',
       'report.txt': text + '\n',
     }
+    directory = pathlib.Path(self._directory)
+    names = []
     for name, content in contents.items():
-      stem, dot, ending = name.partition('.')
-      path = os.path.join(self._directory, f'{stem}{suffix}{dot}{ending}')
+      path = directory / name
+      path = path.with_stem(path.stem + suffix)
+      names.append(path.name)
       data = content if isinstance(content, bytes) else content.encode()
-      pathlib.Path(path).write_bytes(data)
+      path.write_bytes(data)
     writer = self._runner.summary_writer
     if writer is not None:
       writer.add_summary(_summary(figures, suffix, image), self._step)
       writer.flush()
     print(
-      f'\n{text}\n\nWritten to {self._directory}: {", ".join(contents)}; '
-      'trace.json opens in https://ui.perfetto.dev.'
-      + (f' (Here with {suffix} in the names.)' if suffix else ''),
+      f'\n{text}\n\nWritten to {directory}: {", ".join(names)}; '
+      f'trace{suffix}.json opens in https://ui.perfetto.dev.',
       flush=True,
     )
-
-
-def _batch_size(params: Any) -> int | None:
-  """The examples that the input gives for a step, if its Params say so."""
-  size = pipeline_params.find(params, 'batch_size')
-  if isinstance(size, (list, tuple)):
-    size = size[0] if len(size) == 1 else None
-  return size if isinstance(size, int) else None
-
-
-def _setup(model: str, pipeline: Any, num_examples: int | None) -> Setup:
-  cut = None
-  if isinstance(pipeline, sequential_layer.GPipeSequentialLayer):
-    cut = pipeline.plan.partition
-    layers = tuple(row.layers_text for row in pipeline.table.rows)
-  else:
-    layers = tuple(cell.params.name for cell in pipeline.cells)
-  return Setup(
-    model=model,
-    name=pipeline.path,
-    layers=tuple(_shortened(text) for text in layers),
-    recompute=pipeline.recompute_policy,
-    loss_inside=pipeline.params.loss_tpl is not None,
-    num_examples=num_examples,
-    cut=cut,
-    num_cores=cores.num_usable(),
-    are_cpus=all('CPU' in device for device in pipeline.cell_devices),
-  )
-
-
-def _shortened(text: str) -> str:
-  if len(text) <= _MAX_LAYERS:
-    return text
-  return text[: _MAX_LAYERS - 3] + '...'
-
-
-def _png(traced: TracedPipeline) -> bytes:
-  schedule = traced.shown.measured.schedule
-  title = (
-    f'{traced.setup.model}: {schedule.num_cells} cells, '
-    f'{schedule.num_micro_batches} micro-batches, schedule {schedule.name}, '
-    f'recompute {traced.setup.recompute}'
-  )
-  return picture.png(
-    bars.panels(traced.shown, traced.shown_step),
-    title,
-    traced.shown.measured.memory,
-  )
 
 
 def _summary(figures: report.Figures, suffix: str, image: bytes) -> Any:
   """What TensorBoard shows: the picture, and the bubbles as scalars."""
   name = f'pipeline/{figures["pipeline"]}{suffix}'
+  scalars = {
+    'bubble_measured': figures['bubble']['measured'],
+    'bubble_simulated': figures['bubble']['simulated'],
+    'devices_busy_at_once': figures['devices_busy_at_once'],
+  }
   values = [summaries.image_value(f'{name}/trace', image)]
-  for what, value in (
-    ('bubble_measured', figures['bubble']['measured']),
-    ('bubble_simulated', figures['bubble']['simulated']),
-    ('devices_busy_at_once', figures['devices_busy_at_once']),
-  ):
+  for what, value in scalars.items():
     values.append(tf.Summary.Value(tag=f'{name}/{what}', simple_value=value))
   return tf.Summary(value=values)

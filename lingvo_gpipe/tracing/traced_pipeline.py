@@ -5,23 +5,27 @@
 import dataclasses
 import functools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from lingvo_gpipe.cutting.partitioner import Partition
-from lingvo_gpipe.tracing import analysis
-from lingvo_gpipe.tracing.analysis import Analysis, CellTimes
+from lingvo_gpipe.schedules import TaskKind
+from lingvo_gpipe.tracing import measured_step
 from lingvo_gpipe.tracing.measured_step import MeasuredStep
 
 
-@dataclasses.dataclass(frozen=True)
-class Setup:
-  """What is known of a pipeline besides its trace.
+@dataclasses.dataclass
+class TracedPipeline:
+  """Several traced steps of a pipeline. Figures are medians of the steps.
 
   Attributes:
     name: The pipeline's path in the model.
     layers: For each cell, what it is made of, as text.
+    recompute: The recompute policy.
+    steps: The steps by their numbers, ascending; at least one.
     cut: How the layers were cut, None if their costs are not known.
     num_cores: How many cores this machine lets the devices have.
+    untraced_seconds: The median of steps just before that were not traced;
+      None if there were none.
   """
 
   model: str
@@ -29,79 +33,66 @@ class Setup:
   layers: tuple[str, ...]
   recompute: str
   loss_inside: bool
+  steps: Mapping[int, MeasuredStep]
   num_examples: int | None = None
   cut: Partition | None = None
   num_cores: int = 1
   are_cpus: bool = True
+  untraced_seconds: float | None = None
 
-
-class TracedPipeline:
-  """Several traced steps of a pipeline. Figures are medians of the steps.
-
-  Attributes:
-    untraced_seconds: The median of steps just before that were not traced;
-      None if there were none.
-  """
-
-  def __init__(
-    self,
-    setup: Setup,
-    steps: Mapping[int, MeasuredStep],
-    untraced_seconds: Sequence[float] = (),
-  ):
-    self.setup = setup
-    self.steps = [step for _, step in sorted(steps.items())]
-    self.analyses = {
-      number: Analysis(step) for number, step in sorted(steps.items())
-    }
-    self.untraced_seconds = (
-      statistics.median(untraced_seconds) if untraced_seconds else None
-    )
-
-  def median(self, figure: Callable[[Analysis], float]) -> float:
+  def median(self, figure: Callable[[MeasuredStep], float]) -> float:
     """The median of a figure of the steps."""
-    return statistics.median(map(figure, self.analyses.values()))
+    return statistics.median(map(figure, self.steps.values()))
 
   @functools.cached_property
   def shown_step(self) -> int:
     """The number of the step of median length, which pictures show."""
-    numbers = sorted(
-      self.analyses, key=lambda n: self.analyses[n].measured.length
-    )
+    numbers = sorted(self.steps, key=lambda n: self.steps[n].length)
     return numbers[(len(numbers) - 1) // 2]
 
   @property
-  def shown(self) -> Analysis:
-    """That step."""
-    return self.analyses[self.shown_step]
+  def shown(self) -> MeasuredStep:
+    return self.steps[self.shown_step]
 
   @functools.cached_property
-  def times(self) -> CellTimes:
-    """What the cells cost."""
-    return analysis.cell_times(self.steps)
+  def times(self) -> dict[tuple[TaskKind, int], float]:
+    """What the tasks of a kind and cell take: the mean over micro-batches."""
+    durations: dict[tuple[TaskKind, int], list[float]] = {}
+    for task in self.shown.schedule.in_order():
+      durations.setdefault((task.kind, task.cell), []).append(
+        statistics.median(step.duration(task) for step in self.steps.values())
+      )
+    return {key: statistics.fmean(times) for key, times in durations.items()}
 
   @functools.cached_property
-  def transfer_times(self) -> tuple[float, ...]:
+  def recompute_times(self) -> list[float]:
+    """How much of that goes into running each cell's forward pass again."""
+    schedule = self.shown.schedule
+    sums = [0.0] * schedule.num_cells
+    for task in schedule.in_order():
+      sums[task.cell] += statistics.median(
+        step.recompute.get(task, 0.0) for step in self.steps.values()
+      )
+    return [total / schedule.num_micro_batches for total in sums]
+
+  @functools.cached_property
+  def cell_seconds(self) -> list[float]:
+    """All that a micro-batch costs in each cell."""
+    return [
+      sum(time for (_, cell), time in self.times.items() if cell == k)
+      for k in range(self.shown.schedule.num_cells)
+    ]
+
+  @functools.cached_property
+  def transfer_times(self) -> list[float]:
     """For each boundary, how long results travel."""
-    return analysis.transfer_times(self.steps)
-
-  @property
-  def concurrency(self) -> float:
-    """How many devices ran tasks at once, on average."""
-    return self.median(lambda a: a.concurrency)
-
-  @property
-  def utilisation(self) -> list[float]:
-    """The share of the time in which each device ran tasks."""
-    rows = zip(*(a.utilisation for a in self.analyses.values()), strict=True)
-    return [statistics.median(row) for row in rows]
+    return measured_step.transfer_times(list(self.steps.values()))
 
   @property
   def step_seconds(self) -> float:
-    """A traced step."""
-    return self.median(lambda a: a.measured.seconds)
+    return self.median(lambda step: step.seconds)
 
   @property
   def pipeline_seconds(self) -> float:
     """From the start of the first task to the end of the last."""
-    return self.median(lambda a: a.measured.length)
+    return self.median(lambda step: step.length)

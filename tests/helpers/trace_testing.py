@@ -8,7 +8,7 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.schedules import Task, TaskKind
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 from lingvo_gpipe.tracing import events
-from lingvo_gpipe.tracing.measured_step import measured_step
+from lingvo_gpipe.tracing.task_times import measured_step
 
 MS = 1e-3
 START = 1.7e9  # Seconds of the epoch.

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import dataclasses
-
 import pytest
 import trace_testing as tt
 
@@ -9,7 +7,7 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting.partitioner import LayerCost, PipelineSpec, partition
 from lingvo_gpipe.schedules import TaskKind
 from lingvo_gpipe.tracing import advice
-from lingvo_gpipe.tracing.traced_pipeline import Setup, TracedPipeline
+from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
 
 MS = tt.MS
 
@@ -29,7 +27,7 @@ def _traced(
   )
   step = tt.step(emitted, of, transfer=transfer, delay=delay)
   given = {'recompute': 'never', 'loss_inside': True, **setup}
-  return TracedPipeline(Setup('m', 'net', ('a', 'b'), **given), {1: step})
+  return TracedPipeline('m', 'net', ('a', 'b'), steps={1: step}, **given)
 
 
 def _changes(traced):
@@ -106,9 +104,7 @@ def test_recomputation_that_was_measured_could_be_left_out():
   of = tt.durations()
   traced = _traced(of, recompute='always')
   assert not any('recompute' in change for change in _changes(traced))
-  traced.times = dataclasses.replace(
-    traced.times, recompute=(0.5 * MS, 0.5 * MS)
-  )
+  traced.recompute_times = [0.5 * MS, 0.5 * MS]
   found = _gain(traced, 'recompute never')
   gain = _simulated(of) - _simulated(tt.durations(backward=(1.5, 1.5)))
   assert found.gain_seconds == pytest.approx(gain)
@@ -118,7 +114,7 @@ def test_under_fill_drain_the_last_cell_would_recompute_again():
   of = tt.durations()
   traced = _traced(of, recompute='always')
   # Under 1F1B only the first cell recomputes.
-  traced.times = dataclasses.replace(traced.times, recompute=(0.5 * MS, 0.0))
+  traced.recompute_times = [0.5 * MS, 0.0]
   slower = dict(of)
   slower[TaskKind.BACKWARD, 1] += of[TaskKind.FORWARD, 1]
   found = _gain(traced, 'schedule gpipe')

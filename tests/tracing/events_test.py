@@ -33,9 +33,9 @@ def test_tensors_from_other_processes_are_told_by_their_label(size, num_bytes):
     {tt.cpu(0, 0): [tt.node('RecvTensor', 0.1, 0.3, label, micros_only=True)]}
   )
   step = events.read(stats, tt.START)
-  assert step.ops == ()
+  assert step.ops == []
   [transfer] = step.transfers
   assert transfer.op == 'net/cell_1_B1/PartitionedCall'
-  assert transfer.target == tt.cpu(0, 0)
+  assert transfer.device == tt.cpu(0, 0)
   assert transfer.num_bytes == num_bytes
   assert transfer.end == pytest.approx(0.3)

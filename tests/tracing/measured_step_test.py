@@ -1,129 +1,50 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import dataclasses
-
 import pytest
 import trace_testing as tt
 
-from lingvo_gpipe import schedules
-from lingvo_gpipe.tracing.events import TraceError
-from lingvo_gpipe.tracing.measured_step import measured_step, ran
+from lingvo_gpipe.tracing.measured_step import transfer_times
 
 MS = tt.MS
 
 
-def _without(events, tasks):
-  """The events but those of some tasks."""
-  names = {tt.op_name(task) for task in tasks}
-  left = tuple(op for op in events.ops if op.name not in names)
-  return dataclasses.replace(events, ops=left)
+def _measured(of=None, **kwargs):
+  emitted = tt.emitted(workers='transfer' in kwargs)
+  return tt.step(emitted, of or tt.durations(), **kwargs)
 
 
-def test_tasks_are_found_by_the_names_of_their_ops():
-  emitted = tt.emitted()
-  of = tt.durations()
-  step = tt.step(emitted, of)
-  timeline = schedules.simulate(emitted.schedule, of)
-  assert step.start == pytest.approx(timeline.start, abs=1e-8)
-  assert step.end == pytest.approx(timeline.end, abs=1e-8)
-  assert step.length == pytest.approx(timeline.step_time)
-  assert step.before == pytest.approx(3 * MS)
-  assert step.seconds == pytest.approx(7 * MS + step.length)
-  assert step.devices == (tt.cpu(0), tt.cpu(1))
-  assert not step.arrival
-  assert not step.clock_shifts
-
-
-def test_a_task_that_was_not_recorded_is_named():
-  emitted = tt.emitted()
-  events = tt.run(emitted, tt.durations())
-  without = _without(events, [tt.backward(1, 2)])
-  with pytest.raises(TraceError, match=r'no event of task\(s\) B1\.2\.'):
-    measured_step(emitted, without)
-  with pytest.raises(TraceError, match='any task'):
-    measured_step(emitted, dataclasses.replace(events, ops=()))
-  assert ran(emitted, without)
-  assert not ran(emitted, dataclasses.replace(events, ops=()))
-
-
-def test_a_task_without_an_op_takes_no_time():
-  emitted = tt.emitted()
-  events = tt.run(emitted, tt.durations())
-  nothing = [tt.backward(0, m) for m in range(4)]
-  task_of_op = {
-    name: task
-    for name, task in emitted.task_of_op.items()
-    if task not in nothing
-  }
-  step = measured_step(
-    dataclasses.replace(emitted, task_of_op=task_of_op), events
+def test_without_delays_measured_and_simulated_agree():
+  found = _measured(tt.durations((1, 1.5), (2, 3)))
+  assert found.bubble == pytest.approx(found.simulated.bubble, abs=1e-6)
+  assert found.simulated.step_time == pytest.approx(found.length)
+  assert found.delay == pytest.approx(0, abs=1e-8)
+  assert [p.task for p in found.critical_path] == list(
+    found.simulated.critical_path
   )
-  for task in nothing:
-    assert step.duration(task) == 0
-    assert step.start[task] >= step.end[tt.backward(1, task.micro_batch)]
 
 
-def test_a_cells_backward_tasks_that_nobody_needs_take_no_time():
-  emitted = tt.emitted()
-  events = tt.run(emitted, tt.durations())
-  nothing = [tt.backward(0, m) for m in range(4)]
-  step = measured_step(emitted, _without(events, nothing))
-  assert [step.duration(task) for task in nothing] == [0] * 4
+def test_equal_tasks_have_the_bubble_of_the_schedule():
+  found = _measured(tt.durations((1, 1), (1, 1)))
+  assert found.bubble == pytest.approx(1 / 5)
+  assert found.utilisation == pytest.approx([0.8, 0.8])
+  assert found.concurrency == pytest.approx(1.6)
 
 
-def test_recomputation_is_told_from_the_rest_of_a_backward_task():
-  emitted = tt.emitted()
-  of = tt.durations()
-  plain = tt.step(emitted, of)
-  task = tt.backward(1, 2)
-  # Steps start 3 ms before their first task.
-  before = plain.start[task] + 2.5 * MS
-  after = plain.end[tt.backward(1, 3)] + 4 * MS
-  step = tt.step(
-    emitted,
-    of,
-    more={
-      tt.cpu(1): [
-        tt.node(tt.recompute_name(task), before, before + 0.25 * MS),
-        tt.node('conv/Conv2D', before, before + 0.1 * MS),
-        tt.node('apply', after, after + MS),
-      ]
-    },
+def test_delays_are_in_the_measured_bubble_and_not_in_the_simulated_one():
+  found = _measured(delay=0.25 * MS)
+  assert found.delay == pytest.approx(0.25 * MS)
+  assert found.bubble > found.simulated.bubble + 0.05
+  on_path = found.critical_path
+  total = sum(found.duration(p.task) + p.transfer + p.delay for p in on_path)
+  assert total == pytest.approx(found.length)
+  assert sum(p.delay for p in on_path[1:]) == pytest.approx(
+    0.25 * MS * (len(on_path) - 1)
   )
-  assert step.recompute == pytest.approx({task: 0.25 * MS})
-  assert step.start[task] == pytest.approx(plain.start[task] - 0.5 * MS)
-  assert step.end[task] == pytest.approx(plain.end[task])
-  assert {op.name for op in step.others} == {'apply', 'update'}
 
 
-def test_results_of_other_processes_arrive_later():
-  emitted = tt.emitted(workers=True)
-  step = tt.step(emitted, tt.durations(), transfer=0.5 * MS)
-  for m in range(4):
-    for pair in (
-      (tt.forward(0, m), tt.forward(1, m)),
-      (tt.backward(1, m), tt.backward(0, m)),
-    ):
-      travelled = step.arrived(*pair) - step.end[pair[0]]
-      assert travelled == pytest.approx(0.5 * MS, abs=2e-6)
-  own = (tt.forward(0, 1), tt.backward(0, 1))
-  assert step.arrived(*own) == step.end[own[0]]
-  assert step.transfer_bytes == 8 * 1024
-
-
-@pytest.mark.parametrize('ahead', [-40 * MS, 25 * MS])
-def test_the_clock_of_another_machine_is_set_right(ahead):
-  emitted = tt.emitted(workers=True)
-  of = tt.durations()
-  right = tt.step(emitted, of, transfer=0.5 * MS)
-  step = tt.step(
-    emitted,
-    of,
-    transfer=0.5 * MS,
-    clock=lambda device: ahead if device == tt.cpu(0, 1) else 0.0,
-  )
-  worker = '/job:worker/replica:0/task:1'
-  assert step.clock_shifts[worker] == pytest.approx(-ahead, abs=0.3 * MS)
-  assert step.start == pytest.approx(right.start, abs=0.3 * MS)
-  for needed, task in step.arrival:
-    assert step.start[task] >= step.arrived(needed, task) >= step.end[needed]
+def test_transfers_are_in_both_and_on_the_critical_path():
+  found = _measured(transfer=0.5 * MS)
+  assert transfer_times([found]) == pytest.approx([0.5 * MS], abs=2e-6)
+  assert found.bubble == pytest.approx(found.simulated.bubble, abs=1e-3)
+  # The first forward has to cross, and the last backward.
+  assert sum(p.transfer for p in found.critical_path) >= 0.99 * MS

@@ -7,26 +7,24 @@ import trace_testing as tt
 
 from lingvo_gpipe.launching.local_cluster import WORKER_PIDS
 from lingvo_gpipe.tracing.events import process_of
-from lingvo_gpipe.tracing.memory_sampler import MemorySampler, local_pids
+from lingvo_gpipe.tracing.memory_sampler import local_pids, sampled
 
 
 def test_memory_that_comes_while_it_reads_shows():
-  with MemorySampler({'here': os.getpid()}) as sampler:
+  with sampled({'here': os.getpid()}) as memory:
     time.sleep(0.05)
     data = b'x' * 2**26
     time.sleep(0.05)
-  times = [sample.time for sample in sampler.samples]
-  assert times == sorted(times)
+  times, sizes = zip(*memory['here'], strict=True)
+  assert sorted(times) == [*times]
   assert 0 <= times[0] <= times[-1] < 60
-  assert {sample.process for sample in sampler.samples} == {'here'}
-  sizes = [sample.num_bytes for sample in sampler.samples]
   assert max(sizes) - min(sizes) > 0.9 * len(data)
 
 
 def test_of_a_process_that_is_gone_nothing_is_known():
-  with MemorySampler({'gone': 2**22 + 1}) as sampler:
+  with sampled({'gone': 2**22 + 1}) as memory:
     time.sleep(0.01)
-  assert sampler.samples == []
+  assert memory == {}
 
 
 def test_workers_of_this_machine_are_known_by_their_tasks(monkeypatch):

@@ -14,14 +14,15 @@ in LOGDIR. If one dies or hangs, all are restarted from the last checkpoint.
 import argparse
 import difflib
 import functools
+import itertools
 import os
 import signal
 import sys
 import time
 
 from lingvo_gpipe import trainer
-from lingvo_gpipe.launching import child, local_cluster, private_network
-from lingvo_gpipe.training import command, jobs, logs, user_error
+from lingvo_gpipe.launching import local_cluster, private_network
+from lingvo_gpipe.training import command, logs, trainer_flags, user_error
 
 
 def _parser(name):
@@ -63,29 +64,22 @@ def _parser(name):
 def _parse(parser, argv):
   """Returns this command's arguments, and the trainer's flags."""
   argv = sys.argv[1:] if argv is None else list(argv)
-  behind = []
-  if '--' in argv:
-    at = argv.index('--')
-    argv, behind = argv[:at], argv[at + 1 :]
-  args, before = parser.parse_known_args(argv)
-  flags = [*before, *behind]
+  end = argv.index('--') if '--' in argv else len(argv)
+  args, before = parser.parse_known_args(argv[:end])
+  flags = [*before, *argv[end + 1 :]]
   for name in ('cluster_spec', 'job', 'task', 'run_locally', 'worker_cpus'):
     if _value(flags, name) is not None:
       parser.error(f'--{name} is set here; leave it out')
   try:
     for job in args.evaluate:
-      jobs.check_names(job, 'evaluate')
+      trainer_flags.check_jobs(job, 'evaluate')
     trainer.check_flags(flags)
   except user_error.UserError as error:
-    near = [
-      option
-      for flag in before
-      for option in difflib.get_close_matches(
-        flag.partition('=')[0], parser._option_string_actions, n=1, cutoff=0.8
-      )
-    ]
-    also = f' (this command has {", ".join(near)})' if near else ''
-    parser.error(f'{error}{also}')
+    own = parser._option_string_actions
+    names = [flag.partition('=')[0] for flag in before]
+    near = (difflib.get_close_matches(n, own, n=1, cutoff=0.8) for n in names)
+    also = ', '.join(itertools.chain(*near))
+    parser.error(f'{error} (this command has {also})' if also else str(error))
   return args, flags
 
 
@@ -99,31 +93,7 @@ def _value(flags, name):
   return value
 
 
-def _settings(parser, args, flags):
-  """What to start; leaves the program if the log directory can't be made."""
-  extra = [f'--worker_cpus={args.devices_per_worker}']
-  if _value(flags, 'worker_split_size') is None:
-    extra.append(
-      f'--worker_split_size={args.workers * args.devices_per_worker}'
-    )
-  logdir = os.path.abspath(os.path.expanduser(_value(flags, 'logdir')))
-  try:
-    os.makedirs(logdir, exist_ok=True)
-  except OSError as error:
-    parser.error(f'--logdir={logdir}: {error.strerror}')
-  return local_cluster.Settings(
-    num_workers=args.workers,
-    controller=args.controller,
-    evaluation_jobs=tuple(args.evaluate),
-    evaluation_devices=args.evaluation_devices,
-    logdir=logdir,
-    trainer_flags=(*flags, *extra),
-    max_restarts=args.max_restarts,
-    hang_seconds=args.hang_seconds,
-  )
-
-
-def _check_model(model, evaluation_jobs, log, say):
+def _check_model(args, flags, log, say):
   """Looks for the model and its datasets; returns an exit status.
 
   In a process of its own: what the model's module starts would not survive the
@@ -134,15 +104,15 @@ def _check_model(model, evaluation_jobs, log, say):
     from lingvo_gpipe.training import model_lookup
 
     try:
-      key = model_lookup.find_model(model)
-      for job in evaluation_jobs:
-        jobs.check_datasets(key, job, 'evaluate')
+      model = model_lookup.find_model(_value(flags, 'model'))
+      for job in args.evaluate:
+        trainer_flags.check_datasets(model, job, 'evaluate')
     except user_error.UserError as error:
       say(error)
       return error.exit_status
     return 0
 
-  process = child.Child('check', body, log, on_terminal=True)
+  process = local_cluster.Child('check', body, log, on_terminal=True)
   while process.poll():
     time.sleep(0.05)
   return process.status
@@ -153,14 +123,19 @@ def main(argv=None, name=None):
 
   Messages call it, and its trainer, by `name`, or each by its own.
   """
-  trainer_name, name = name or 'trainer', name or 'launch_local'
+  trainer_main = functools.partial(trainer.main, name=name or 'trainer')
+  name = name or 'launch_local'
   parser = _parser(name)
 
   def say(line):
     print(f'{name}: {line}', flush=True)
 
   args, flags = _parse(parser, argv)
-  settings = _settings(parser, args, flags)
+  logdir = os.path.abspath(os.path.expanduser(_value(flags, 'logdir')))
+  try:
+    os.makedirs(logdir, exist_ok=True)
+  except OSError as error:
+    parser.error(f'--logdir={logdir}: {error.strerror}')
   if not args.open_ports:
     try:
       private_network.enter()
@@ -175,19 +150,23 @@ def main(argv=None, name=None):
   say('Loading TensorFlow and Lingvo ...')
   log = logs.RunLog()
   try:
-    log.move_to(f'{settings.logdir}/log_launch_local.txt')
+    log.move_to(f'{logdir}/log_launch_local.txt')
     trainer.preload()
-    status = _check_model(_value(flags, 'model'), args.evaluate, log.path, say)
+    status = _check_model(args, flags, log.path, say)
   finally:
     log.close()
   if status:
     return status
   say(
     f'{args.workers} worker(s) with {args.devices_per_worker} device(s) each; '
-    f'logs: {settings.logdir}/log_*.txt'
+    f'logs: {logdir}/log_*.txt'
   )
-  trainer_main = functools.partial(trainer.main, name=trainer_name)
-  return local_cluster.LocalCluster(settings, trainer_main, say).run()
+  flags += [f'--worker_cpus={args.devices_per_worker}', f'--logdir={logdir}']
+  if _value(flags, 'worker_split_size') is None:
+    size = args.workers * args.devices_per_worker
+    flags.append(f'--worker_split_size={size}')
+  cluster = local_cluster.LocalCluster(args, flags, logdir, trainer_main, say)
+  return cluster.run()
 
 
 if __name__ == '__main__':

@@ -12,7 +12,20 @@ import contextlib
 import sys
 
 from lingvo_gpipe.tracing import trace_flags
-from lingvo_gpipe.training import command, jobs, trainer_flags, user_error
+from lingvo_gpipe.training import command, trainer_flags, user_error
+
+# Lingvo's flags that --help lists beside ours.
+_KEY_FLAGS = (
+  'model',
+  'logdir',
+  'mode',
+  'on_nan_loss',
+  'job',
+  'task',
+  'run_locally',
+  'worker_split_size',
+  'cluster_spec',
+)
 
 
 def _load(argv):
@@ -22,7 +35,7 @@ def _load(argv):
   from lingvo_gpipe.tracing import step_tracer
   from lingvo_gpipe.training import model_lookup, trainer_run
 
-  for name in trainer_run.KEY_FLAGS:
+  for name in _KEY_FLAGS:
     flags.declare_key_flag(name)
   flags.adopt_module_key_flags(trainer_flags)
   flags.adopt_module_key_flags(step_tracer)
@@ -46,9 +59,21 @@ def _check(values):
   for flag in ('model', 'logdir'):
     if not values[flag].value:
       raise user_error.UserError(f'--{flag}: give one; it has no default.')
-  jobs.check_mode(values['mode'].value)
-  jobs.check_names(values['job'].value)
+  jobs, size = values['job'].value, values['worker_split_size'].value
+  trainer_flags.check_mode(values['mode'].value)
+  trainer_flags.check_jobs(jobs)
+  if size < 1:
+    raise user_error.UserError(
+      f'--worker_split_size={size}: a pipeline needs at least one device; give '
+      '1 or more.'
+    )
   trace_flags.check(values)
+  if values['use_eager'].value and 'executor' not in jobs:
+    raise user_error.UserError(
+      "--use_eager: leave it out; this trainer runs graphs. Lingvo's eager "
+      'trainer makes one update more than it counts, and the protection '
+      'against kills and losses that are not finite needs a graph.'
+    )
 
 
 def preload():

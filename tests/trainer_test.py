@@ -7,7 +7,6 @@ import local_training
 import pytest
 
 from lingvo_gpipe import trainer
-from lingvo_gpipe.launching import private_network
 from lingvo_gpipe.training import logdir
 
 MODEL = '--model=stand_in_pipeline.Small'
@@ -73,7 +72,7 @@ _PLAIN = '--model=stand_in_model.TwoDevices'
     (['--model_params_file_override=/no/file'], 'there is no such file'),
     (
       ['--mode=inspect_params', '--inspect_params_dataset_name=Tset'],
-      'no such dataset. Nearest: Test.',
+      "no dataset 'Tset'. Nearest: Test.",
     ),
     (
       [_PLAIN, '--job=decoder_Test'],
@@ -123,7 +122,7 @@ CELLS = '--model_params_override=task.pipeline.num_partitions:'
 def test_more_cells_than_devices(refusal, tmp_path):
   start = [MODEL, f'--logdir={tmp_path}', CELLS + '4']
   local = [*start, '--run_locally=cpu']
-  remedy = 'Give it 4 devices, or set num_partitions to 0'
+  remedy = 'Give it 4 devices, fewer cells, or a schedule'
   for flag in ('worker_split_size', 'worker_cpus'):
     err = refusal(*local, f'--{flag}=2')
     assert f'--{flag}=2: the pipeline has 4 cells' in err
@@ -152,17 +151,3 @@ def test_a_pipeline_larger_than_all_workers_waits_for_none(refusal, tmp_path):
     '--worker_split_size=3',
   )
   assert '--worker_split_size=3: there are 1 worker(s) with 1 device(s)' in err
-
-
-def test_a_tpu_that_there_is_not(refusal, tmp_path, monkeypatch):
-  monkeypatch.setattr(private_network, 'is_private', lambda: True)
-  err = refusal(
-    MODEL,
-    f'--logdir={tmp_path}',
-    '--job=executor_tpu',
-    '--run_locally=tpu',
-    '--mode=sync',
-    '--worker_tpus=2',
-    '--worker_split_size=2',
-  )
-  assert '--job=executor_tpu: TensorFlow finds no TPU there (grpc://' in err

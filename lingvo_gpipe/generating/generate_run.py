@@ -12,7 +12,7 @@ from lingvo_gpipe import cluster
 from lingvo_gpipe.generating import text_generator
 from lingvo_gpipe.models import generation, language_model
 from lingvo_gpipe.training import (
-  checkpoint_files,
+  checkpoints,
   logdir,
   model_lookup,
   runner_manager,
@@ -70,7 +70,7 @@ def _checkpoint():
       '--logdir: give the log directory of a training, or a --checkpoint.'
     )
   train_dir = os.path.join(os.path.expanduser(FLAGS.logdir), 'train')
-  paths = checkpoint_files.newest_first(train_dir)
+  paths = checkpoints.newest_first(train_dir)
   if not paths:
     raise user_error.UserError(
       f'--logdir={FLAGS.logdir}: there is no checkpoint in {train_dir}. Train '

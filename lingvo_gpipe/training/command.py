@@ -24,8 +24,6 @@ from absl import flags
 from lingvo_gpipe.cutting.partitioner import PartitionError
 from lingvo_gpipe.training import logs, trainer_flags, user_error
 
-FLAGS = flags.FLAGS
-
 
 class ArgumentParser(argparse.ArgumentParser):
   """For commands with flags of argparse: says what is wrong in one line."""
@@ -54,15 +52,12 @@ def at_least(least: int) -> Callable[[str], int]:
   """The type of an argument that is a whole number, `least` or more."""
 
   def number(text: str) -> int:
-    try:
-      value = int(text)
-    except ValueError:
-      value = least - 1
-    if value < least:
-      raise argparse.ArgumentTypeError(
-        f'{text} must be a whole number, {least} or more'
-      )
-    return value
+    with contextlib.suppress(ValueError):
+      if int(text) >= least:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+      f'{text} must be a whole number, {least} or more'
+    )
 
   return number
 
@@ -91,13 +86,9 @@ def check_flags(name, argv, check=lambda values: None):
     _parse(name, argv, check, values)
 
 
-def _wants_help(argv):
-  return any(arg in ('-h', '-help', '--help', '--helpfull') for arg in argv[1:])
-
-
-def _print_help(doc, argv):
-  everything = '--helpfull' in argv
-  text = FLAGS.get_help() if everything else FLAGS.main_module_help()
+def _print_help(doc, everything):
+  values = flags.FLAGS
+  text = values.get_help() if everything else values.main_module_help()
   print(f'{doc}\n\nFlags:\n{text}')
   if not everything:
     print('\n--helpfull lists the flags of Lingvo as well.')
@@ -132,18 +123,19 @@ def run(
       without TensorFlow. Only what `load` imports may define others.
   """
   argv = sys.argv if argv is None else argv
+  wants_help = {'-h', '-help', '--help', '--helpfull'}.intersection(argv[1:])
   started = time.monotonic()
   log = logs.RunLog()
   keep = False
   try:
     define()
-    if not _wants_help(argv):
+    if not wants_help:
       check_flags(name, argv, check)
     body = load()
-    if _wants_help(argv):
-      _print_help(doc, argv)
+    if wants_help:
+      _print_help(doc, '--helpfull' in argv)
       return 0
-    _parse(name, argv, check, FLAGS)
+    _parse(name, argv, check, flags.FLAGS)
     with logs.warnings_shown_on(log.terminal):
       return body(log, time.monotonic() - started) or 0
   except (user_error.UserError, PartitionError) as error:

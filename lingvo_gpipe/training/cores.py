@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which cores a process may use, and does."""
+"""Which cores a process may use."""
 
 import contextlib
 import os
@@ -26,31 +26,3 @@ def bind_all_threads(cores: set[int], pid: int | str = 'self') -> None:
       with contextlib.suppress(ProcessLookupError):  # It has ended.
         os.sched_setaffinity(thread, cores)
     done |= new
-
-
-class OneCore:
-  """All threads of this process on one core, from `pin` to `release`.
-
-  TensorFlow's thread pools are bound as well, so the same session, graph and
-  schedule runs on one core without being built again.
-  """
-
-  def __init__(self) -> None:
-    self._cores = os.sched_getaffinity(0)
-    self.pinned = False
-
-  @property
-  def available(self) -> bool:
-    """Whether there is a choice of cores."""
-    return len(self._cores) > 1
-
-  def pin(self) -> None:
-    """Binds all threads to the first core. OSError: not allowed here."""
-    self.pinned = True
-    bind_all_threads({min(self._cores)})
-
-  def release(self) -> None:
-    """Gives all threads their cores back."""
-    if self.pinned:
-      bind_all_threads(self._cores)
-      self.pinned = False

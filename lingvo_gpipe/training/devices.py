@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Whether there are the devices and examples that a model's pipelines need.
+"""Whether there are the devices that a model's pipelines need.
 
     --worker_split_size   model's K    trains on
     not given             open         1 device, 1 cell
@@ -16,7 +16,7 @@ evaluates a model may have fewer devices.
 """
 
 import collections
-import dataclasses
+from typing import NamedTuple
 
 import lingvo.compat as tf
 
@@ -28,16 +28,10 @@ from lingvo_gpipe.training import pipeline_params, pipeline_report, user_error
 _MIB = 2**20
 
 
-@dataclasses.dataclass(frozen=True)
-class FixedPipeline:
-  """A pipeline whose number of cells its Params fix.
+class FixedPipeline(NamedTuple):
+  """A pipeline whose number of cells is known, and what fixes it."""
 
-  Attributes:
-    name: The layer's name; '' if the model names it later.
-    reason: What fixes K.
-  """
-
-  name: str
+  name: str  # '' if the model names it later.
   num_cells: int
   schedule: str
   reason: str
@@ -51,26 +45,23 @@ class FixedPipeline:
     return self.num_cells if rest else count
 
 
-def _fixed(params):
-  """The number of cells and what fixes it; (0, '') if it is open."""
-  if issubclass(params.cls, sequential_layer.GPipeSequentialLayer):
-    if params.num_partitions:
-      return params.num_partitions, f'num_partitions={params.num_partitions}'
-    splits = pipeline_plan.splits_of(params)
-    if splits:
-      return len(splits) + 1, f'splits={list(splits)}'
-    return 0, ''
-  return len(params.cell_tpl), 'cell_tpl'
-
-
 def fixed_pipelines(cfg, schedule=None):
   """The pipelines in a model's Params that fix their number of cells."""
-  found = [
-    FixedPipeline(p.name, num_cells, schedule or p.schedule, reason)
-    for p in pipeline_params.find_layers(cfg, pipelining_layer.PipeliningLayer)
-    for num_cells, reason in [_fixed(p)]
-  ]
-  return [pipeline for pipeline in found if pipeline.num_cells]
+  found = []
+  for p in pipeline_params.find_layers(cfg, pipelining_layer.PipeliningLayer):
+    if not issubclass(p.cls, sequential_layer.GPipeSequentialLayer):
+      num_cells, reason = len(p.cell_tpl), 'cell_tpl'
+    elif p.num_partitions:
+      num_cells = p.num_partitions
+      reason = f'num_partitions={num_cells}'
+    elif splits := pipeline_plan.splits_of(p):
+      num_cells, reason = len(splits) + 1, f'splits={list(splits)}'
+    else:
+      continue
+    found.append(
+      FixedPipeline(p.name, num_cells, schedule or p.schedule, reason)
+    )
+  return found
 
 
 def built_pipelines(model):
@@ -95,21 +86,17 @@ def check(pipelines, num_devices, given):
     fits = placement.fits(pipeline.schedule, places)
     if fits and (shares or pipeline.num_cells <= num_devices):
       continue
-    name = f'pipeline {pipeline.name!r}' if pipeline.name else 'the pipeline'
-    remedy = f'Give it {pipeline.num_cells} devices'
-    if 'num_partitions' in pipeline.reason:
-      remedy += ', or set num_partitions to 0, which is a cell for each device'
+    remedy = (
+      f'Give it {pipeline.num_cells} devices, fewer cells, or a schedule that '
+      'runs several on each device, such as --schedule=interleaved_1f1b'
+    )
     if shares:
       remedy = (
         f'Schedule {pipeline.schedule!r} needs the same number of cells on '
         'each device (exactly two under zb_v, v_half and v_min): change the '
         'number of cells or of devices'
       )
-    else:
-      remedy += (
-        ', or choose a schedule that runs several cells on each device, such '
-        'as --schedule=interleaved_1f1b'
-      )
+    name = f'pipeline {pipeline.name!r}' if pipeline.name else 'the pipeline'
     raise user_error.UserError(
       f'{given}: {name} has {pipeline.num_cells} cells ({pipeline.reason}), '
       f'but only {num_devices} device(s). {remedy}.'
@@ -134,50 +121,19 @@ def check_gpus(wanted, flag):
   )
 
 
-def check_buckets(model):
-  """Raises UserError if a bucket has fewer examples than M.
-
-  Sequences of different lengths come in buckets, each with a batch size of its
-  own, which is known only when a step runs.
-  """
-  for task in model.tasks:
-    p = task.params.input
-    if p is None or not ('bucket_batch_limit' in p and p.bucket_batch_limit):
-      continue
-    for pipeline in pipeline_report.pipelines(task):
-      # Where the batch is known when the graph is built, M fits already.
-      count = pipeline_report.num_micro_batches(pipeline) or 0
-      limit = min(p.bucket_batch_limit)
-      if limit >= count:
-        continue
-      bucket = p.bucket_batch_limit.index(limit)
-      raise user_error.UserError(
-        f'{pipeline.path}: num_micro_batches (--micro_batches) is {count}, but '
-        f'bucket {bucket} (bucket_upper_bound {p.bucket_upper_bound[bucket]}) '
-        f'of the input has batches of {limit} examples (bucket_batch_limit): '
-        f'too few to train with. Set num_micro_batches to {limit} or less, or '
-        f'that bucket_batch_limit to {count} or more.'
-      )
-
-
 def weights_text(graph):
-  """One line on the bytes of variables that each device or worker holds."""
+  """One line on the bytes of variables that each process holds."""
   with graph.as_default():
     variables = tf.global_variables()
     trainable = {v.ref() for v in tf.trainable_variables()}
-  specs = {v.ref(): tf.DeviceSpec.from_string(v.device) for v in variables}
-  several = len({(spec.job, spec.task) for spec in specs.values()}) > 1
-  totals = collections.defaultdict(lambda: [0, 0])
+  weights, total = collections.Counter(), collections.Counter()
   for variable in variables:
-    spec = specs[variable.ref()]
-    place = f'/job:{spec.job}/task:{spec.task}' if several else variable.device
+    spec = tf.DeviceSpec.from_string(variable.device)
+    place = f'/job:{spec.job}/task:{spec.task}'
     size = variable.shape.num_elements() * variable.dtype.size / _MIB
-    totals[place][0] += size if variable.ref() in trainable else 0
-    totals[place][1] += size
-  parts = [
-    f'{place} {weights:.3f} ({total:.3f})'
-    for place, (weights, total) in sorted(totals.items())
-  ]
-  return 'Weights in MiB (with optimizer slots and counters): ' + ', '.join(
-    parts
+    weights[place] += size * (variable.ref() in trainable)
+    total[place] += size
+  parts = [f'{p} {weights[p]:.3f} ({total[p]:.3f})' for p in sorted(total)]
+  return (
+    f'Weights in MiB (with optimizer slots and counters): {", ".join(parts)}'
   )

@@ -13,7 +13,9 @@ then has more to do than its cells, and an error says itself in the trainer.
 import os
 import re
 import socket
+import threading
 import time
+from concurrent import futures
 
 import tensorflow.compat.v1 as tf
 
@@ -29,7 +31,7 @@ SERVING = ('worker', 'ps', 'input')
 
 def parse_cluster_spec(text):
   """Reads 'job=host:port,host:port@job=host:port'; UserError if it is none."""
-  spec = {}
+  spec, seen = {}, set()
   for part in text.split('@'):
     job, equals, addresses = part.partition('=')
     if not job or not equals or job in spec:
@@ -38,17 +40,11 @@ def parse_cluster_spec(text):
         'a job of its own; separate jobs with @.'
       )
     spec[job] = addresses.split(',')
-  seen = set()
-  for job, addresses in spec.items():
-    for address in addresses:
-      if not re.fullmatch(r'\S+:\d+', address):
+    for address in spec[job]:
+      if not re.fullmatch(r'\S+:\d+', address) or address in seen:
         raise user_error.UserError(
-          f'--cluster_spec: {address!r} of job {job} is not host:port.'
-        )
-      if address in seen:
-        raise user_error.UserError(
-          f'--cluster_spec: {address} is there twice; each process needs a '
-          'port of its own.'
+          f'--cluster_spec: {address!r} of job {job} is not host:port, or is '
+          'there twice; each process needs a port of its own.'
         )
       seen.add(address)
   return spec
@@ -56,16 +52,15 @@ def parse_cluster_spec(text):
 
 def check_place(spec, job, task):
   """Raises UserError if --job and --task have no place in the cluster."""
+  needed = job
   if job in DRIVERS and 'worker' not in spec:
-    raise user_error.UserError(
-      f'--cluster_spec has jobs {", ".join(spec)}; --job={job} needs '
-      'worker=host:port,... in it.'
-    )
-  if job == 'trainer_client' and job not in spec:
+    needed = 'worker'
+  elif job == 'trainer_client' and job not in spec:
     return  # It needs no server of its own.
-  if job not in spec:
+  if needed not in spec:
     raise user_error.UserError(
-      f'--job={job}: --cluster_spec has {", ".join(spec)}; choose one of them.'
+      f'--job={job} needs {needed}=host:port,... in --cluster_spec, which has '
+      f'{", ".join(spec)}.'
     )
   if not 0 <= task < len(spec[job]):
     raise user_error.UserError(
@@ -109,13 +104,12 @@ def warn_of_open_port(target):
   TensorFlow's servers listen on every network interface, also where
   --cluster_spec has loopback addresses only.
   """
-  if private_network.is_private():
-    return
-  logs.warn(
-    f'port {target.rpartition(":")[2]} of this machine is open on every '
-    "network interface, and TensorFlow's server behind it has no "
-    'authentication; run this only in a network that you trust.'
-  )
+  if not private_network.is_private():
+    logs.warn(
+      f'port {target.rpartition(":")[2]} of this machine is open on every '
+      "network interface, and TensorFlow's server behind it has no "
+      'authentication; run this only in a network that you trust.'
+    )
 
 
 def restrict_session(config, job, task):
@@ -142,3 +136,108 @@ class ServingRunner:
     # Not Server.join, which no Ctrl-C interrupts.
     while self._server:
       time.sleep(1)
+
+
+# -- Lost workers.
+
+_INTERVAL = 5.0
+_DEADLINE = 15.0
+_QUESTION = '/tensorflow.MasterService/ListDevices'
+# A ListDevicesRequest: field 1, the session's handle, is 'watch'.
+_REQUEST = b'\x0a\x05watch'
+
+
+class WorkerLostError(user_error.UserError):
+  """A worker's process is gone or hangs; the training can be started again."""
+
+  exit_status = 3
+
+
+def _lost(problems):
+  return WorkerLostError(
+    f'{"; ".join(problems)}. The checkpoints are intact: start the workers and '
+    'the trainer again to resume from the last one.'
+  )
+
+
+class WorkerWatch:
+  """Notices when a worker's process is gone or hangs.
+
+  A session waits forever for a worker that hangs, and for one that has not
+  started. So each worker is asked a question now and then that needs none of
+  its threads for computing: what devices a session has that it can't know. Any
+  reply will do, "no such session" is one.
+
+      every _INTERVAL s --> worker 0 --> "no such session" --> lives
+                        --> worker 1 --> connection refused --> lost at once
+                        --> worker 2 --> no reply in _DEADLINE s --> lost
+
+  A lost worker is noticed in less than _INTERVAL + _DEADLINE seconds.
+  """
+
+  def __init__(self, addresses, interval=_INTERVAL, deadline=_DEADLINE):
+    self._addresses = {
+      f'worker {task} ({address})': address
+      for task, address in enumerate(addresses)
+    }
+    self._interval = interval
+    self._deadline = deadline
+    self._stopped = threading.Event()
+
+  def _problem(self, name, deadline=None):
+    """Asks a worker; returns what is wrong with it, '' if nothing is."""
+    # Not before it is needed: gRPC's threads would not survive a fork.
+    import grpc
+
+    deadline = deadline or self._deadline
+    with grpc.insecure_channel(
+      self._addresses[name], options=[('grpc.enable_http_proxy', 0)]
+    ) as channel:
+      try:
+        # Without serialisers, bytes go and come as they are.
+        channel.unary_unary(_QUESTION)(_REQUEST, timeout=deadline)
+      except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAVAILABLE:
+          return f'{name} does not accept connections: its process is gone'
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+          return f'{name} has not answered for {deadline:.0f} s: it hangs'
+    return ''
+
+  def wait_until_up(self, seconds, say=lambda line: None):
+    """Returns when all workers answer; WorkerLostError if one doesn't."""
+    end = time.monotonic() + seconds
+    for name in self._addresses:
+      said = False
+      while self._problem(name, min(5.0, self._deadline)):
+        if time.monotonic() > end:
+          raise WorkerLostError(
+            f'{name} has not started within {seconds:.0f} s; start it, or '
+            'correct its address in --cluster_spec.'
+          )
+        if not said:
+          say(f'Waiting for {name} to start ...')
+          said = True
+        time.sleep(0.2)
+
+  def watch(self, on_lost):
+    """Watches from now on, in a thread of its own for each worker."""
+
+    def loop(name):
+      while not self._stopped.wait(self._interval):
+        problem = self._problem(name)
+        if problem:
+          on_lost(_lost([problem]))
+          return
+
+    for name in self._addresses:
+      threading.Thread(target=loop, args=(name,), daemon=True).start()
+
+  def explain(self, error):
+    """What lies behind a session's error: a WorkerLostError, or the error."""
+    with futures.ThreadPoolExecutor(len(self._addresses)) as pool:
+      problems = list(filter(None, pool.map(self._problem, self._addresses)))
+    return _lost(problems) if problems else error
+
+  def stop(self):
+    """Ends the watch."""
+    self._stopped.set()

@@ -31,31 +31,17 @@ class Session(tf.Session):
   """A session that raises the first error of a step in place of the last."""
 
   def run(self, fetches, *args, **kwargs):
-    start = _log_size()
+    before = os.fstat(2)
     try:
       return super().run(fetches, *args, **kwargs)
     except tf.errors.CancelledError as error:
-      first = _first_logged(start)
-      if first is None:
+      if not stat.S_ISREG(before.st_mode):
         raise
-      raise first from error
-
-
-def _log_size():
-  """The size of the file that descriptor 2 goes to; None if it is none."""
-  status = os.fstat(2)
-  return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def _first_logged(start):
-  """The first error in the log from `start` on; None if there is none."""
-  if start is None:
-    return None
-  with open('/proc/self/fd/2', errors='replace') as log:
-    log.seek(start)
-    match = _LOGGED.search(log.read())
-  if not match:
-    return None
-  code = error_codes_pb2.Code.Value(match[1])
-  kind = errors_impl.exception_type_from_error_code(code)
-  return kind(None, None, match[2].strip())
+      with open('/proc/self/fd/2', errors='replace') as log:
+        log.seek(before.st_size)
+        first = _LOGGED.search(log.read())
+      if not first:
+        raise
+      code = error_codes_pb2.Code.Value(first[1])
+      kind = errors_impl.exception_type_from_error_code(code)
+      raise kind(None, None, first[2].strip()) from error

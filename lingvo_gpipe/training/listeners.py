@@ -37,7 +37,7 @@ class Evaluation:
 
   Attributes:
     step: The training steps behind the checkpoint.
-    metrics: {name: mean over the whole set}.
+    metrics: {name: mean over the whole set}, as far as they are numbers.
     checkpoint: The checkpoint's path, without a suffix; '' for a decoding.
   """
 
@@ -45,13 +45,6 @@ class Evaluation:
   metrics: dict[str, float]
   num_examples: int
   checkpoint: str
-
-
-def _numbers(metrics_dict):
-  """Yields the metrics that are numbers: a decoder's may be anything."""
-  for name, metric in metrics_dict.items():
-    with contextlib.suppress(TypeError, ValueError):
-      yield name, float(metric.value)
 
 
 class ObservingTrial(base_trial.NoOpTrial):
@@ -80,11 +73,12 @@ class ObservingTrial(base_trial.NoOpTrial):
 
   def ReportEvalMeasure(self, global_step, metrics_dict, checkpoint_path):
     """Called by evaler and decoder after each checkpoint that they did."""
-    metrics = dict(_numbers(metrics_dict))
-    num_examples = round(
-      float(metrics_dict['num_samples_in_batch'].total_value)
-    )
+    metrics = {}
+    for name, metric in metrics_dict.items():
+      with contextlib.suppress(TypeError, ValueError):  # It may be anything.
+        metrics[name] = float(metric.value)
+    count = round(float(metrics_dict['num_samples_in_batch'].total_value))
     self.evaluations.append(
-      Evaluation(int(global_step), metrics, num_examples, checkpoint_path)
+      Evaluation(int(global_step), metrics, count, checkpoint_path)
     )
     return False

@@ -11,40 +11,28 @@ import contextlib
 import errno
 import fcntl
 import os
+import pathlib
 import tempfile
 
-from lingvo_gpipe.training import checkpoint_files, user_error
-
-_MODEL_FILE = 'model.txt'
-_LOCK_FILE = '.lock'
-
-
-def _is_remote(logdir):
-  """Whether it is a URL, such as gs://..., which TensorFlow resolves."""
-  return '://' in logdir
-
-
-def _train_dir(logdir):
-  return os.path.join(logdir, 'train')
+from lingvo_gpipe.training import checkpoints, user_error
 
 
 def prepare(logdir):
   """Makes the log directory; UserError if it can't be made or written.
 
   Returns:
-    The directory's absolute path; a URL is left as it is, unchecked.
+    The directory's absolute path, that of a new one for ''. A URL, such as
+    gs://..., is left as it is, unchecked.
   """
-  try:
-    if not logdir:
-      return tempfile.mkdtemp(prefix='lingvo_gpipe_')
-    if _is_remote(logdir):
-      return logdir
-    logdir = os.path.abspath(os.path.expanduser(logdir))
+  if not logdir:
+    return tempfile.mkdtemp(prefix='lingvo_gpipe_')
+  if '://' in logdir:
+    return logdir
+  logdir = os.path.abspath(os.path.expanduser(logdir))
+  with _writable(logdir):
     os.makedirs(logdir, exist_ok=True)
-    with tempfile.TemporaryFile(dir=logdir):
-      return logdir
-  except OSError as error:
-    raise _not_writable(logdir, error.strerror) from error
+    tempfile.TemporaryFile(dir=logdir).close()
+  return logdir
 
 
 def check_model(logdir, model):
@@ -54,13 +42,10 @@ def check_model(logdir, model):
   a checkpoint is restored. A directory that Lingvo's own trainer made names no
   model and passes.
   """
-  file = os.path.join(_train_dir(logdir), _MODEL_FILE)
-  try:
-    with open(file, encoding='utf-8') as stream:
-      other = stream.read().strip()
-  except FileNotFoundError:
-    return
-  if other != model and checkpoint_files.newest_first(_train_dir(logdir)):
+  train = os.path.join(logdir, 'train')
+  file = pathlib.Path(train, 'model.txt')
+  other = file.read_text(encoding='utf-8').strip() if file.exists() else ''
+  if other not in ('', model) and checkpoints.newest_first(train):
     raise user_error.UserError(
       f'--logdir={logdir} has checkpoints of {other}, not of {model}. Choose '
       f'another --logdir. To continue from them anyway, remove {file}.'
@@ -70,27 +55,30 @@ def check_model(logdir, model):
 @contextlib.contextmanager
 def training(logdir, model):
   """Inside, only this process trains in the log directory; else a UserError."""
-  if _is_remote(logdir):
+  if '://' in logdir:
     yield
     return
   check_model(logdir, model)
-  directory = _train_dir(logdir)
-  try:
+  directory = os.path.join(logdir, 'train')
+  with _writable(logdir):
     os.makedirs(directory, exist_ok=True)
-    path = os.path.join(directory, _LOCK_FILE)
+    path = os.path.join(directory, '.lock')
     lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), 'r+')
-  except OSError as error:
-    raise _not_writable(logdir, f'{directory}: {error.strerror}') from error
   with lock:
     _lock(lock, logdir)
-    _write(os.path.join(directory, _MODEL_FILE), model)
+    pathlib.Path(directory, 'model.txt').write_text(f'{model}\n')
     yield
 
 
-def _not_writable(logdir, reason):
-  return user_error.UserError(
-    f'--logdir={logdir}: {reason}; name a directory that can be written.'
-  )
+@contextlib.contextmanager
+def _writable(logdir):
+  try:
+    yield
+  except OSError as error:
+    raise user_error.UserError(
+      f'--logdir={logdir}: {error.strerror}; name a directory that can be '
+      'written.'
+    ) from error
 
 
 def _lock(lock, logdir):
@@ -107,11 +95,3 @@ def _lock(lock, logdir):
   lock.truncate(0)
   lock.write(str(os.getpid()))
   lock.flush()
-
-
-def _write(file, text):
-  """Replaces `file` in one piece."""
-  temporary = f'{file}.{os.getpid()}'
-  with open(temporary, 'w', encoding='utf-8') as stream:
-    stream.write(text + '\n')
-  os.replace(temporary, file)

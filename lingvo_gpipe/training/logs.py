@@ -38,7 +38,7 @@ class RunLog:
     )
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    self._temporary = True
+    self._temporary = self.path
 
   def move_to(self, path):
     """Continues in the file `path`, after what has been logged so far.
@@ -51,8 +51,8 @@ class RunLog:
       shutil.copyfileobj(old, new)
       new.flush()
       os.dup2(new.fileno(), 2)
-    self._remove_temporary()
     self.path = path
+    os.remove(self._temporary)
 
   def close(self, keep=True):
     """Leads descriptor 2 back; a file still temporary goes unless `keep`."""
@@ -61,14 +61,8 @@ class RunLog:
     self.terminal.flush()
     os.dup2(self.terminal.fileno(), 2)
     self.terminal.close()
-    if not keep:
-      self._remove_temporary()
-
-  def _remove_temporary(self):
-    if self._temporary:
-      self._temporary = False
-      with contextlib.suppress(FileNotFoundError):
-        os.remove(self.path)
+    if self.path == self._temporary and not keep:
+      os.remove(self.path)
 
 
 @contextlib.contextmanager

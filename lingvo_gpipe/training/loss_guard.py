@@ -14,7 +14,9 @@ Then the step's forward pass is searched for where the numbers cease to be
 finite, see `non_finite`, and --on_nan_loss says what is next.
 """
 
+import functools
 import re
+from typing import Any, NamedTuple
 
 import lingvo.compat as tf
 import numpy as np
@@ -40,7 +42,7 @@ FLAGS = tf.flags.FLAGS
 
 _CHECKS = ('CheckNumerics', 'CheckNumericsV2', 'Assert')
 # So many steps skipped one after the other mean that training is broken.
-MAX_SKIPPED = 10
+_MAX_SKIPPED = 10
 _CONDITIONALS = ('If', 'Case')
 _READS = ('VarHandleOp', 'ReadVariableOp', 'Identity', 'Const')
 
@@ -49,61 +51,62 @@ class NonFiniteLossError(RuntimeError):
   """The loss is NaN or infinite."""
 
 
-class _Writers:
-  """Tells the ops of a graph that can change a variable from the others.
+def _writes_in(graph):
+  """A function that tells whether an op of the graph may change a variable.
 
-  A cell's tasks cannot, though they may be given a table whose rows they read.
+  A cell's tasks do not, though they may be given a table whose rows they read.
   """
+  definitions = graph_walks.definitions(graph)
 
-  def __init__(self, graph):
-    self._definitions = graph_walks.definitions(graph)
-    self._functions = {}
+  @functools.cache
+  def function_writes(name):
+    definition = definitions.get(name)
+    return definition is None or any(map(node_writes, definition.node_def))
 
-  def __contains__(self, op):
-    if op.type in graph_walks.READS:
-      return False
-    if op.type in non_finite.CALLS:
-      return self._in_function(op.get_attr('f').name)
-    return any(
-      t.dtype == tf.resource or t.dtype._is_ref_dtype for t in op.inputs
-    )
-
-  def _in_function(self, name):
-    if name not in self._functions:
-      self._functions[name] = False
-      definition = self._definitions.get(name)
-      self._functions[name] = definition is None or any(
-        self._in_body(node) for node in definition.node_def
-      )
-    return self._functions[name]
-
-  def _in_body(self, node):
+  def node_writes(node):
     if node.op in graph_walks.READS:
       return False
-    called = graph_walks.called(node.attr)
-    if any(self._in_function(function.name) for function in called):
+    if any(function_writes(f.name) for f in graph_walks.called(node.attr)):
       return True
     known = op_def_registry.get(node.op)
     if known is None:
-      return self._in_function(node.op)
+      return function_writes(node.op)
     return any(
       arg.type == types_pb2.DT_RESOURCE or arg.is_ref for arg in known.input_arg
     )
 
+  def op_writes(op):
+    if op.type in non_finite.CALLS:
+      return function_writes(op.get_attr('f').name)
+    return op.type not in graph_walks.READS and any(
+      t.dtype == tf.resource or t.dtype._is_ref_dtype for t in op.inputs
+    )
 
-def _gate(train_op, loss, name):
-  """Lets what writes to variables in a training step wait for all checks.
+  return op_writes
 
-  Returns the checks, Lingvo's too, and what is due even if the step is skipped.
+
+class _Step(NamedTuple):
+  """A task's training step: its loss, its checks, and what a skipped one runs.
+
+  The checks are Lingvo's too.
   """
+
+  loss: Any
+  checks: list[Any]
+  skip: Any
+
+
+def _gate(task):
+  """Lets what writes to variables in a task's training step wait for checks."""
+  loss, name = task.eval_metrics['loss'][0], f'check_loss_of_{task.params.name}'
   with non_finite.beside(loss.op):
     check = tf.debugging.check_numerics(loss, 'The loss is not finite', name)
   forward = set(non_finite.in_order([loss.op]))
-  all_writers = _Writers(loss.graph)
+  writes = _writes_in(loss.graph)
   checks, writers, behind = [check.op], [], set()
-  for op in non_finite.in_order([train_op]):
+  for op in non_finite.in_order([task.train_op]):
     needs = [t.op for t in op.inputs] + list(op.control_inputs)
-    if op not in forward and op in all_writers:
+    if op not in forward and writes(op):
       writers.append(op)
       behind.add(op)
     elif not behind.isdisjoint(needs):
@@ -118,27 +121,27 @@ def _gate(train_op, loss, name):
     # An edge into a loop's frame is not allowed; Lingvo makes no such loops.
     if not control_flow_util.IsInWhileLoop(op):
       op._add_control_input(fine)
-  return checks, due
-
-
-# -- What is due at a step even if the step itself is skipped.
-#
-# Some updates are made at given steps, whatever the batch: an accumulator of
-# gradients is applied and emptied every few steps, a layer copies its weights.
-# If they were skipped with a step whose loss is not finite they would come one
-# period late:
-#
-#     steps of an accumulator   0  1  NaN | 3  4  5
-#     with the third skipped    +  +  apply and empty: two batches, then three
-#     left out                  +  +      | +  +  +  apply: five batches at once
-#
-# Such an update is a conditional that depends on variables alone, among them
-# the global step. Here it is put into the graph once more, free of all that
-# waits for the loss.
+  steps = [py_utils.GetOrCreateGlobalStepVar(), task.global_step]
+  with tf.control_dependencies(None), tf.control_dependencies(due):
+    skip = tf.group(
+      *(v.deref().assign_add(1) for v in {s.ref() for s in steps})
+    )
+  return _Step(loss, checks, skip)
 
 
 def _due_again(writers, of_batch):
-  """Puts a training step's due updates into the graph once more.
+  """Copies a training step's due updates, free of all that waits for the loss.
+
+  Some updates are made at given steps, whatever the batch: an accumulator of
+  gradients is applied and emptied every few steps. Skipped with a step, they
+  would come one period late:
+
+      steps of an accumulator   0  1  NaN | 3  4  5
+      with the third skipped    +  +  apply and empty: two batches, then three
+      left out                  +  +      | +  +  +  apply: five batches at once
+
+  Such an update is a conditional that depends on variables alone, among them
+  the global step.
 
   Args:
     writers: Ops of the step that write to variables, each after what it needs.
@@ -151,11 +154,10 @@ def _due_again(writers, of_batch):
   tainted = {op for op in of_batch if op.type not in _READS}
   copies = []
   for op in writers:
-    if op.type not in _CONDITIONALS:
-      continue
-    needs = non_finite.in_order([op], control_inputs=False)
-    if tainted.isdisjoint(needs):
-      copies.append(_copy(op, needs, after=copies[-1:]))
+    if op.type in _CONDITIONALS:
+      needs = non_finite.in_order([op], control_inputs=False)
+      if tainted.isdisjoint(needs):
+        copies.append(_copy(op, needs, after=copies[-1:]))
   return copies
 
 
@@ -189,37 +191,25 @@ class LossGuard:
 
   def __init__(self, model, policy):
     self._policy = policy
-    self._losses = {}
-    self._checks = {}
-    self._skip = {}
+    self._global_step = model.global_step
+    self._steps = {task.train_op: _gate(task) for task in model.tasks}
     self._last_skipped = None
     self._in_a_row = 0
-    self._global_step = model.global_step
-    for task in model.tasks:
-      loss = task.eval_metrics['loss'][0]
-      self._losses[task.train_op] = loss
-      self._checks[task.train_op], due = _gate(
-        task.train_op, loss, f'check_loss_of_{task.params.name}'
-      )
-      steps = [py_utils.GetOrCreateGlobalStepVar()]
-      if task.global_step is not steps[0]:
-        steps.append(task.global_step)
-      with tf.control_dependencies(None), tf.control_dependencies(due):
-        self._skip[task.train_op] = tf.group(
-          *(tf.assign_add(step, 1) for step in steps)
-        )
 
   def session(self, around_step, *args, **kwargs):
-    """Returns a session whose training steps are guarded."""
+    """A session whose training steps are guarded.
+
+    `around_step`, if it is given, is called in place of `run` for such a step,
+    with `run` before its arguments.
+    """
     return _GuardedSession(self, around_step, *args, **kwargs)
 
   def train_op_of(self, fetches):
     """The train op among `fetches`, None if there is none."""
-    if isinstance(fetches, (list, tuple)):
-      for fetch in fetches:
-        if isinstance(fetch, tf.Operation) and fetch in self._losses:
-          return fetch
-    return None
+    if not isinstance(fetches, (list, tuple)):
+      return None
+    ops = (fetch for fetch in fetches if isinstance(fetch, tf.Operation))
+    return next((op for op in ops if op in self._steps), None)
 
   def handle(self, session, fetches, error):
     """Deals with a step for which the session raised `error`.
@@ -233,7 +223,8 @@ class LossGuard:
     """
     train_op = self.train_op_of(fetches)
     step = int(session.run(self._global_step))
-    text = f'Step {step + 1}: {self._what(session, train_op, error)}.'
+    what = _what_is_not_finite(session, self._steps[train_op], error)
+    text = f'Step {step + 1}: {what}.'
     if self._policy == 'stop':
       raise NonFiniteLossError(
         f'{text} No weight was updated; --on_nan_loss=skip leaves such steps '
@@ -241,30 +232,19 @@ class LossGuard:
       ) from error
     self._in_a_row = self._in_a_row + 1 if self._last_skipped == step - 1 else 1
     self._last_skipped = step
-    if self._in_a_row >= MAX_SKIPPED:
+    if self._in_a_row >= _MAX_SKIPPED:
       raise NonFiniteLossError(
-        f'{text} No weight was updated, in {MAX_SKIPPED} steps in a row.'
+        f'{text} No weight was updated, in {_MAX_SKIPPED} steps in a row.'
       ) from error
     logs.warn(f'{text} The step is skipped.')
     results = [
-      None if fetch is train_op else _what_can_be_had(session, fetch)
+      None
+      if fetch is train_op
+      else tf.nest.map_structure(functools.partial(_value, session), fetch)
       for fetch in fetches
     ]
-    session.run(self._skip[train_op])
+    session.run(self._steps[train_op].skip)
     return results
-
-  def _what(self, session, train_op, error):
-    """What is not finite, and where; raises an `error` of something else."""
-    origin = non_finite.find(session, [self._losses[train_op]])
-    if origin is not None:
-      return f'the loss is not finite; {origin}'
-    line = _failed_check(error)
-    if not line and isinstance(error, tf.errors.CancelledError):
-      # That a check on another device failed is all that the error says.
-      line = _first_failed(session, self._checks[train_op])
-    if not line:
-      raise error
-    return f'{line}; the loss was finite when the step was run again'
 
 
 class _GuardedSession(first_error.Session):
@@ -277,14 +257,28 @@ class _GuardedSession(first_error.Session):
 
   def run(self, fetches, *args, **kwargs):
     run = super().run
+    if self._guard.train_op_of(fetches) is None:
+      return run(fetches, *args, **kwargs)
     try:
-      if self._around_step and self._guard.train_op_of(fetches):
+      if self._around_step:
         return self._around_step(run, fetches, *args, **kwargs)
       return run(fetches, *args, **kwargs)
     except non_finite.CHECK_ERRORS as error:
-      if self._guard.train_op_of(fetches) is None:
-        raise
       return self._guard.handle(self, fetches, error)
+
+
+def _what_is_not_finite(session, step, error):
+  """In words, and where; raises an `error` of something else."""
+  origin = non_finite.find(session, [step.loss])
+  if origin is not None:
+    return f'the loss is not finite; {origin}'
+  line = _failed_check(error)
+  if not line and isinstance(error, tf.errors.CancelledError):
+    # That a check on another device failed is all that the error says.
+    line = _first_failed(session, step.checks)
+  if not line:
+    raise error
+  return f'{line}; the loss was finite when the step was run again'
 
 
 def _failed_check(error):
@@ -303,19 +297,13 @@ def _first_failed(session, checks):
   return ''
 
 
-def _what_can_be_had(session, fetch):
-  """Runs `fetch`, a nest of tensors; NaN for what needs a check that fails."""
-  values = []
-  for tensor in tf.nest.flatten(fetch):
-    try:
-      values.append(session.run(tensor))
-    except non_finite.CHECK_ERRORS:
-      values.append(_nan(tensor))
-  return tf.nest.pack_sequence_as(fetch, values)
-
-
-def _nan(tensor):
-  shape = tensor.shape.as_list() if tensor.shape.is_fully_defined() else []
-  dtype = tensor.dtype.as_numpy_dtype
-  value = np.full(shape, np.nan if tensor.dtype.is_floating else 0, dtype)
-  return value[()]  # A scalar, not an array without dimensions.
+def _value(session, tensor):
+  """A tensor's value; NaN if it needs a check that fails."""
+  try:
+    return session.run(tensor)
+  except non_finite.CHECK_ERRORS:
+    known = tensor.shape.is_fully_defined()
+    shape = tensor.shape.as_list() if known else []
+    dtype = tensor.dtype.as_numpy_dtype
+    value = np.full(shape, np.nan if tensor.dtype.is_floating else 0, dtype)
+    return value[()]  # A scalar, not an array without dimensions.

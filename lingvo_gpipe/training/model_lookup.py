@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Finds a registered model by its name.
+"""Finds a registered model by its name, and explains mistakes in overrides.
 
 `image.digits.AmoebaNetD` is class `AmoebaNetD` in
 `model_params/image/digits.py`, a package `model_params` on the Python path or
@@ -23,19 +23,6 @@ from lingvo_gpipe import model_registration
 from lingvo_gpipe.training import user_error
 
 FLAGS = tf.flags.FLAGS
-
-
-def _all_modules():
-  """The modules of all packages, of those with the same name the first."""
-  modules = {}
-  for package in model_registration.PACKAGES:
-    if not model_registration.import_if_there(package):
-      continue
-    path = sys.modules[package].__path__
-    for module in pkgutil.walk_packages(path, f'{package}.'):
-      if not module.ispkg:
-        modules.setdefault(module.name.removeprefix(package), module.name)
-  return sorted(modules.values())
 
 
 def _keys_by_file():
@@ -83,13 +70,22 @@ def find_model(name):
     ) from error
   key = _key_of(name)
   if not key:
-    raise user_error.UserError(_unknown(name))
+    raise user_error.UserError(
+      f'--model={name}: no such model. {_why_unknown(name)}'
+    )
   return key
 
 
 def known_models():
   """Imports all of the model packages and returns the names of its models."""
-  for module in _all_modules():
+  modules = {}  # Of those with the same name the first.
+  for package in model_registration.PACKAGES:
+    if model_registration.import_if_there(package):
+      path = sys.modules[package].__path__
+      for module in pkgutil.walk_packages(path, f'{package}.'):
+        if not module.ispkg:
+          modules.setdefault(module.name.removeprefix(package), module.name)
+  for module in sorted(modules.values()):
     try:
       importlib.import_module(module)
     except Exception as error:
@@ -98,51 +94,45 @@ def known_models():
   return sorted(_keys_by_file())
 
 
-def _unknown(name):
-  """The message for a model that there isn't."""
+def _why_unknown(name):
+  """What to say of a model that there isn't."""
   module, _, cls = name.rpartition('.')
-  start = f'--model={name}: no such model.'
   places = [*(f'{p}.{module}' for p in model_registration.PACKAGES), module]
   for place in places:
     if isinstance(getattr(sys.modules.get(place), cls, None), type):
       return (
-        f'{start} Class {cls} of {place} is not registered: put '
+        f'Class {cls} of {place} is not registered: put '
         '@model_registry.RegisterSingleTaskModel before it.'
       )
   names = known_models()
   near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-  classes = {full.rpartition('.')[2] for full in names}
+  classes = {n.rpartition('.')[2] for n in names}
   for match in difflib.get_close_matches(cls, classes):
-    near += [
-      full for full in names if full.endswith('.' + match) and full not in near
-    ]
+    near += [n for n in names if n.endswith(f'.{match}') and n not in near]
   if near:
-    start += f' Nearest: {", ".join(near)}.'
-  elif not module:
-    start += ' A name is MODULE.CLASS.'
+    return f'Nearest: {", ".join(near)}.'
   if not module:
-    return start
+    return 'A name is MODULE.CLASS.'
   if any(place in sys.modules for place in places):
-    has = [full for full in names if full.startswith(module + '.')]
-    return (
-      start if near else f'{start} {module} has {", ".join(has) or "none"}.'
-    )
+    has = [n for n in names if n.startswith(f'{module}.')]
+    return f'{module} has {", ".join(has) or "none"}.'
   return (
-    f'{start} There is no module {module} in model_params or on the Python '
-    'path: is the directory that it is in part of PYTHONPATH?'
+    f'There is no module {module} in model_params or on the Python path: is '
+    'the directory that it is in part of PYTHONPATH?'
   )
 
 
 # -- Mistakes in --model_params_override, each in one line.
-#
-# Lingvo sets Params by such text wherever a model's Params are made, and raises
-# what comes of it: for a misspelt name a list of all Params at the root.
 
 _TEXT, _FILE = 'model_params_override', 'model_params_file_override'
 
 
 def explain_overrides():
-  """Has them told as UserErrors from now on."""
+  """Has them told as UserErrors from now on.
+
+  Lingvo sets Params by such text wherever a model's Params are made, and raises
+  what comes of it: for a misspelt name a list of all Params at the root.
+  """
   registry = model_registry._ModelRegistryHelper
   lingvos = registry.MaybeUpdateParamsFromFlags
   if hasattr(lingvos, '__wrapped__'):
@@ -150,7 +140,12 @@ def explain_overrides():
 
   @functools.wraps(lingvos)
   def update(cfg):
-    _check_file()
+    file = FLAGS[_FILE].value
+    if file and FLAGS[_TEXT].value:
+      raise user_error.UserError(f'--{_FILE}, --{_TEXT}: give one of them.')
+    # Lingvo would go on without it.
+    if file and not tf.io.gfile.exists(file):
+      raise user_error.UserError(f'--{_FILE}={file}: there is no such file.')
     try:
       lingvos(cfg)
     # AttributeError, ValueError, TypeError, SyntaxError, AssertionError, ...
@@ -160,39 +155,25 @@ def explain_overrides():
   registry.MaybeUpdateParamsFromFlags = staticmethod(update)
 
 
-def _check_file():
-  file = FLAGS[_FILE].value
-  if file and FLAGS[_TEXT].value:
-    raise user_error.UserError(f'--{_FILE}, --{_TEXT}: give one of them.')
-  # Lingvo would go on without it.
-  if file and not tf.io.gfile.exists(file):
-    raise user_error.UserError(f'--{_FILE}={file}: there is no such file.')
-
-
 def _what_is_wrong(cfg, error):
   """The line for `error`, which Params `cfg` raised at what the flags give."""
-  flag, text = _TEXT, FLAGS[_TEXT].value
-  if text:
-    text = text.replace(';', '\n')
-  else:
+  flag, text = _TEXT, FLAGS[_TEXT].value.replace(';', '\n')
+  if not text:
     flag = _FILE
     with tf.io.gfile.GFile(FLAGS[_FILE].value) as file:
       text = file.read()
-  for name, value in re.findall(
-    r'^\s*([^\s#:]+)\s*:\s*(.*)$', text, re.MULTILINE
-  ):
-    try:
-      now = cfg.Get(name)
-    except Exception:
-      # What ToText writes, FromText reads: 'name : value'.
-      names = re.findall(r'^(\S+) : ', cfg.ToText(), re.MULTILINE)
-      near = user_error.nearest(name, names)
+  settings = re.findall(r'^\s*([^\s#:]+)\s*:\s*(.*)$', text, re.MULTILINE)
+  # What ToText writes, FromText reads: 'name : value'.
+  values = dict(re.findall(r'^(\S+) : (.*)', cfg.ToText(), re.MULTILINE))
+  for name, value in settings:
+    if name not in values:
+      near = user_error.nearest(name, values)
       return f'--{flag}={name}:{value}: there is no such Param. {near}'.strip()
     try:
       cfg.Copy().FromText(f'{name}:{value}')
     except Exception as of_this:
       why = str(of_this).partition('\n')[0]
-      if now is None:
+      if values[name] == 'NoneType':
         why = 'its value is None, so its type is not known here; set it in code'
       return f'--{flag}={name}:{value}: {why}.'
   return f'--{flag}: {error}'

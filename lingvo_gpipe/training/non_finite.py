@@ -72,21 +72,25 @@ def find(session, tensors, prefix=''):
     if op.name.startswith(prefix)
   ]
   states, complete = _states(session, order)
-  tensor = _start(order, tensors, states, complete)
-  if tensor is None:
+  bad = [t for op in order for t in op.outputs if states.get(t.ref())]
+  if complete:
+    bad = [t for t in tensors if states.get(t.ref())]
+  if not bad:
     return None
+  # Where a check ended the computation, the first NaN is not made of others.
+  nan = [t for t in bad if states[t.ref()] == _NAN]
+  tensor = bad[0] if complete else nan[0] if nan else bad[-1]
   position = {op: number for number, op in enumerate(order)}
-  while True:
-    before = [t for t in tensor.op.inputs if states.get(t.ref(), _FINITE)]
-    if not before:
-      break
+  while before := [t for t in tensor.op.inputs if states.get(t.ref())]:
     tensor = min(before, key=lambda t: (-states[t.ref()], position[t.op]))
   op, name = tensor.op, tensor.op.name.removeprefix(prefix)
-  if op.type in CALLS:
-    inside = _search_call(session, tensor)
-    if inside is not None:
-      return dataclasses.replace(inside, ops=(name, *inside.ops))
-  return Origin((name,), op.type, states[tensor.ref()] == _NAN, _variable(op))
+  inside = _search_call(session, tensor) if op.type in CALLS else None
+  if inside is not None:
+    return dataclasses.replace(inside, ops=(name, *inside.ops))
+  variable = ''
+  if op.type in ('ReadVariableOp', 'ResourceGather'):
+    variable = op.inputs[0].op.name
+  return Origin((name,), op.type, states[tensor.ref()] == _NAN, variable)
 
 
 def _search_call(session, result):
@@ -127,17 +131,6 @@ def beside(op):
     yield
 
 
-def _start(order, tensors, states, complete):
-  """The tensor that the search starts from, None if all are finite."""
-  if complete:
-    starts = _starts(order, tensors)
-    return next((t for t in starts if states.get(t.ref(), _FINITE)), None)
-  # A check ended the computation. The first NaN is not made of others.
-  bad = [t for op in order for t in op.outputs if states.get(t.ref(), _FINITE)]
-  nan = [t for t in bad if states[t.ref()] == _NAN]
-  return nan[0] if nan else bad[-1] if bad else None
-
-
 def in_order(ops, *, control_inputs=True):
   """`ops` and all that they need, each after what it needs itself."""
   done = {}
@@ -157,37 +150,15 @@ def in_order(ops, *, control_inputs=True):
   return list(done)
 
 
-def _behind_checks(order):
-  """The CheckNumerics ops in `order` and all that need one; they may fail."""
-  behind = set()
-  for op in order:
-    needs = [t.op for t in op.inputs] + list(op.control_inputs)
-    if op.type.startswith('CheckNumerics') or not behind.isdisjoint(needs):
-      behind.add(op)
-  return behind
-
-
-def _starts(order, tensors):
-  """`tensors`, or in their place what a check before them looks at."""
-  behind = _behind_checks(order)
-  starts = {}
-  for op in order:
-    if op in behind:
-      starts.update((t.ref(), t) for t in op.inputs if t.op not in behind)
-  starts.update((t.ref(), t) for t in tensors if t.op not in behind)
-  return list(starts.values())
-
-
 def _states(session, order):
   """The {ref: state} of ops' float outputs, and whether all are in it.
 
-  Some are not if a check hidden in a function fails.
+  If a check fails, in the graph or in a function, only those before it are.
   """
-  behind = _behind_checks(order)
   definitions = graph_walks.definitions(session.graph)
   tensors, flags = [], []
   for op in order:
-    if op in behind or op._get_control_flow_context() is not None:
+    if op._get_control_flow_context() is not None:
       continue
     with beside(op):
       for tensor in list(op.outputs):
@@ -205,12 +176,10 @@ def _states(session, order):
 
 def _parts(tensor, definitions):
   """The float tensors that a tensor is, or that are packed in it."""
-  if tensor.dtype != tf.variant:
-    return [tensor] if tensor.dtype.is_floating else []
-  dtypes = packing.packed_dtypes(tensor, definitions)
-  if not dtypes:
-    return []
-  parts = packing.components(tensor, dtypes)
+  parts = [tensor]
+  if tensor.dtype == tf.variant:
+    dtypes = packing.packed_dtypes(tensor, definitions)
+    parts = packing.components(tensor, dtypes) if dtypes else []
   return [part for part in parts if part.dtype.is_floating]
 
 
@@ -225,10 +194,3 @@ def _longest_run(session, fetches):
       limit = trial
     trial = (len(values) + limit) // 2
   return values
-
-
-def _variable(op):
-  """The name of the variable that `op` reads, '' if it reads none."""
-  if op.type not in ('ReadVariableOp', 'ResourceGather'):
-    return ''
-  return op.inputs[0].op.name

@@ -13,24 +13,21 @@ from lingvo_gpipe.training import user_error
 
 def walk(value):
   """Yields all Params in `value`, outermost first."""
+  children = ()
   if isinstance(value, hyperparams.Params):
     yield value
-    for _, child in value.IterParams():
-      yield from walk(child)
+    children = (child for _, child in value.IterParams())
   elif isinstance(value, (list, tuple)):
-    for child in value:
-      yield from walk(child)
+    children = value
   elif isinstance(value, dict):
-    for child in value.values():
-      yield from walk(child)
+    children = value.values()
+  for child in children:
+    yield from walk(child)
 
 
 def find(params, name):
   """Returns the value of the outermost Param `name`, None if there is none."""
-  for p in walk(params):
-    if name in p:
-      return p.Get(name)
-  return None
+  return next((p.Get(name) for p in walk(params) if name in p), None)
 
 
 def find_layers(params, cls):

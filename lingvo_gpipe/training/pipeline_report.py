@@ -23,21 +23,17 @@ def pipelines(layer):
 def cut_text(pipeline):
   """The table of a pipeline's cells, or their devices if it has none."""
   if isinstance(pipeline, sequential_layer.GPipeSequentialLayer):
-    lines = [pipeline.table.to_text()]
+    text = pipeline.table.to_text()
   else:
-    lines = [
-      f'{cell.params.name}  {device}'
-      for cell, device in zip(
-        pipeline.cells, pipeline.cell_devices, strict=True
-      )
-    ]
+    devices = zip(pipeline.cells, pipeline.cell_devices, strict=True)
+    text = '\n'.join(f'{cell.params.name}  {on}' for cell, on in devices)
   asked, count = pipeline.params.num_micro_batches, num_micro_batches(pipeline)
   if count is not None and count < asked:
-    lines.append(
-      f'num_micro_batches (--micro_batches) is {asked}, but the mini-batch has '
-      f'{count} examples: M = {count}, with one example each.'
+    text += (
+      f'\nnum_micro_batches (--micro_batches) is {asked}, but the mini-batch '
+      f'has {count} examples: M = {count}, with one example each.'
     )
-  return '\n'.join(lines)
+  return text
 
 
 def num_micro_batches(pipeline):

@@ -4,16 +4,18 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
+import statistics
 import sys
 import time
 
 import lingvo.compat as tf
+import tqdm
 from absl import logging
 
 from lingvo_gpipe.training import (
   cores,
-  efficiency,
   listeners,
   pipeline_params,
   pipeline_report,
@@ -25,8 +27,90 @@ from lingvo_gpipe.training import (
 FLAGS = tf.flags.FLAGS
 
 _HELD_OUT = 'Test'
-# With less than this of a core, times say more about other programs.
-_BUSY_SHARE = 0.9
+
+_WARM_UP_STEPS = 5
+_NUM_STRETCHES = 3
+_STRETCH_STEPS = 5
+# With fewer steps than this the medians would mean little.
+MIN_STEPS = _WARM_UP_STEPS + 2 * _NUM_STRETCHES * (_STRETCH_STEPS + 3)
+
+
+class StepTimes(listeners.StepListener):
+  """Times steps, on all cores and on one.
+
+  How efficient a pipeline is can only be said against the same work done
+  without one. A few short stretches of the training therefore run with the
+  whole process bound to one core: the same graph, session, schedule and input,
+  so one core does all that otherwise K cores do between them.
+
+      steps   0 ...... | warm-up, not counted
+                       | all cores: T_K
+              n/4      | one core for a few steps: T_1
+                       | all cores
+              n/2      | one core
+                       | ...
+
+      efficiency = T_1 / (K * T_K)           (1: no core ever waits)
+      bound      = M / (M + K - 1)           (the bubble of M micro-batches)
+
+  A step lasts until the trainer is ready for the next one: input, forward,
+  backward, update and the writing of metrics. The steps at the edges of a
+  stretch are not counted, since caches and clocks follow slowly.
+  """
+
+  def __init__(self, last_step, clock=time.perf_counter):
+    self._last_step = last_step
+    self._clock = clock
+    self._cores = os.sched_getaffinity(0)
+    self._one_core_steps = None  # Known when the first step is.
+    self._steps = []  # (seconds, whether on one core) of every step, in order.
+    self._on_one_core = False
+    self._started = None
+
+  def before_step(self, step):
+    if self._one_core_steps is None:
+      self._one_core_steps = set()
+      if len(self._cores) > 1:
+        self._one_core_steps.update(one_core_steps(self._last_step - step))
+    self._bind(len(self._steps) in self._one_core_steps)
+    self._started = self._clock()
+
+  def after_step(self, step, metrics):
+    self._steps.append((self._clock() - self._started, self._on_one_core))
+
+  def close(self):
+    """Ends the measurement, wherever it stands."""
+    self._bind(False)
+
+  def _bind(self, on_one_core):
+    """Binds TensorFlow's threads as well, so nothing is built again."""
+    if on_one_core == self._on_one_core:
+      return
+    chosen = {min(self._cores)} if on_one_core else self._cores
+    try:
+      cores.bind_all_threads(chosen)
+      self._on_one_core = on_one_core
+    except OSError:
+      # Not allowed here, in a sandbox for instance: train on without it.
+      self._one_core_steps = set()
+
+  def seconds(self):
+    """Seconds of the steps that count: on all cores, and on one."""
+    found = {False: [], True: []}
+    pairs = itertools.pairwise(self._steps)
+    for (_, before), (seconds, on_one) in list(pairs)[_WARM_UP_STEPS - 1 :]:
+      if before == on_one:
+        found[on_one].append(seconds)
+    return found[False], found[True]
+
+
+def one_core_steps(num_steps):
+  """The steps of so many, counted from 0, that run on one core, in order."""
+  if num_steps < MIN_STEPS:
+    return []
+  spacing = (num_steps - _WARM_UP_STEPS) // (_NUM_STRETCHES + 1)
+  firsts = (_WARM_UP_STEPS + i * spacing for i in range(1, _NUM_STRETCHES + 1))
+  return [first + i for first in firsts for i in range(_STRETCH_STEPS)]
 
 
 @dataclasses.dataclass
@@ -36,8 +120,7 @@ class Run:
   Attributes:
     stages: {name: seconds} of the run's parts, in order.
     num_micro_batches: M, None for a model without a pipeline.
-    per_step: What a mini-batch has, {'examples': number, 'tokens': number},
-      as far as the model says.
+    seconds: What `StepTimes.seconds` returns.
   """
 
   model: str
@@ -49,8 +132,7 @@ class Run:
   num_weights: int = 0
   num_micro_batches: int | None = None
   schedule: str | None = None
-  times: efficiency.StepTimeSummary | None = None
-  per_step: dict[str, float] = dataclasses.field(default_factory=dict)
+  seconds: tuple[list[float], list[float]] = ((), ())
   evaluation: listeners.Evaluation | None = None
 
   @contextlib.contextmanager
@@ -65,7 +147,8 @@ def train_evaluate_report(log, loading_seconds, more_listeners):
   """Trains, evaluates and reports; raises what `trainer_run.run` does."""
   with trainer_run.prepared(log) as model:
     logging.set_verbosity(logging.INFO)
-    manager = runner_manager.RunnerManager(model, devices_flag='devices')
+    trial = listeners.ObservingTrial()
+    manager = runner_manager.RunnerManager(model, trial, 'devices')
     manager.MaybeConfigRunLocally()
     run = Run(
       model=FLAGS.model,
@@ -81,10 +164,12 @@ def train_evaluate_report(log, loading_seconds, more_listeners):
       'Building the graph; the first step optimises it ...',
       flush=True,
     )
-    cfg = manager.GetParamsForDataset('trainer_client', 'Train')
-    _train(model, cfg, run, more_listeners())
+    _train(manager, trial, run, more_listeners())
     print('Evaluating on held-out data ...', flush=True)
-    _evaluate(model, run)
+    with run.stage('evaluation'):
+      (evaler,) = manager.CreateRunners([f'evaler_{_HELD_OUT}'], FLAGS.logdir)
+      evaler.EvalLatestCheckpoint()
+    run.evaluation = trial.evaluations[-1]
     print('\n' + report(run))
 
 
@@ -96,42 +181,27 @@ def _command_line():
   return f'{python} -m lingvo_gpipe.first_run{model}'
 
 
-def _train(model, cfg, run, more_listeners):
-  times = efficiency.StepTimes(cfg.train.max_steps)
-  bar = progress.Progress(
-    sys.stdout,
-    lambda: cfg.train.max_steps,
-    note=lambda: 'timing one core' if times.on_one_core else '',
-  )
-  trial = listeners.ObservingTrial([times, bar, *more_listeners])
-  manager = runner_manager.RunnerManager(model, trial)
+def _train(manager, trial, run, more_listeners):
+  cfg = manager.GetParamsForDataset('trainer_client', 'Train')
+  times = StepTimes(cfg.train.max_steps)
+  bar = progress.Progress(sys.stdout, lambda: cfg.train.max_steps)
+  trial.listeners += [times, bar, *more_listeners]
   with run.stage('graph'):
-    runners = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
+    (trainer,) = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
   with run.stage('training'):
     try:
-      manager.StartRunners(runners)
+      manager.StartRunners([trainer])
     finally:
       times.close()
       bar.close()
-  run.num_weights = runners[0].num_weights
+  run.num_weights = trainer.num_weights
   run.schedule = pipeline_params.find(cfg, 'schedule')
   # A model may have a pipeline of its own kind.
   run.num_micro_batches = pipeline_params.find(cfg, 'num_micro_batches')
-  for pipeline in pipeline_report.pipelines(runners[0].model):
+  for pipeline in pipeline_report.pipelines(trainer.model):
     run.num_micro_batches = pipeline_report.num_micro_batches(pipeline)
     break
-  run.times = times.summary()
-  run.per_step = bar.last_counts
-
-
-def _evaluate(model, run):
-  """Evaluates the newest checkpoint."""
-  trial = listeners.ObservingTrial()
-  manager = runner_manager.RunnerManager(model, trial)
-  with run.stage('evaluation'):
-    (evaler,) = manager.CreateRunners([f'evaler_{_HELD_OUT}'], FLAGS.logdir)
-    evaler.EvalLatestCheckpoint()
-  run.evaluation = trial.evaluations[-1]
+  run.seconds = times.seconds()
 
 
 # -- The report.
@@ -139,63 +209,47 @@ def _evaluate(model, run):
 
 def _evaluation_line(evaluation):
   metrics = evaluation.metrics
+  text = f'loss {metrics["loss"]:.4g}'
   if 'accuracy' in metrics:
     text = f'{metrics["accuracy"]:.2%}'
-    if 'bits_per_byte' in metrics:
-      text = f'{metrics["bits_per_byte"]:.3f} bits a byte, {text} of the tokens'
-  else:
-    text = f'loss {metrics["loss"]:.4g}'
+  if 'bits_per_byte' in metrics:
+    text = f'{metrics["bits_per_byte"]:.3f} bits a byte, {text} of the tokens'
   return f'{text} of {evaluation.num_examples} held-out examples'
-
-
-def _step_time_line(run):
-  seconds = run.times.seconds
-  if not seconds:
-    return 'not measured: no step after the warm-up'
-  text = f'{seconds * 1e3:.1f} ms, median of {run.times.num_steps} steps'
-  for name in ('tokens', 'examples'):
-    if run.per_step.get(name):
-      return f'{text} ({run.per_step[name] / seconds:.0f} {name}/s)'
-  return text
 
 
 def _efficiency_lines(run):
   """Lines on the pipeline's efficiency, or on why it wasn't measured."""
-  times, measured = run.times, run.times.efficiency(run.num_devices)
-  num_cores = cores.num_usable()
-  if run.num_devices == 1:
+  all_cores, one_core = run.seconds
+  num_cores, k, m = cores.num_usable(), run.num_devices, run.num_micro_batches
+  if k == 1:
     return ['one device: nothing to compare']
-  if num_cores < run.num_devices:
+  if num_cores < k:
     return [
-      f'not measured: {run.num_devices} devices, but this process may use '
-      f'only {num_cores} core(s)'
+      f'not measured: {k} devices, but this process may use only {num_cores} '
+      'core(s)'
     ]
-  if measured is None:
+  if not all_cores or not one_core:
     return [
-      f'not measured: that takes {efficiency.MIN_STEPS} steps and Linux, where '
-      'a process can be bound to one core'
+      f'not measured: that takes {MIN_STEPS} steps and Linux, where a process '
+      'can be bound to one core'
     ]
+  alone = statistics.median(one_core)
+  measured = alone / (k * statistics.median(all_cores))
   lines = [
     f'{measured:.1%} = T_1 / (K T_K); one core alone took T_1 = '
-    f'{times.one_core_seconds * 1e3:.1f} ms',
-    f'for the same steps (median of {times.num_one_core_steps})',
+    f'{alone * 1e3:.1f} ms',
+    f'for the same steps (median of {len(one_core)})',
   ]
-  if run.num_micro_batches:
-    bound = efficiency.bound(run.num_micro_batches, run.num_devices)
+  if m:
+    # Huang et al., "GPipe", NeurIPS 2019, section 2.3.
+    bound = m / (m + k - 1)
     lines[1] += f'; the bubble allows M/(M+K-1) = {bound:.1%},'
     lines.append(f'of which this is {measured / bound:.0%}')
-  share = times.one_core_share
-  if share is not None and share < _BUSY_SHARE:
-    lines.append(
-      f'Other programs were running: this one had {share:.0%} of its core. '
-      'Compare on an idle machine.'
-    )
   return lines
 
 
 def _next_lines(run):
   """Commands worth trying next, each with what it shows."""
-  other = 'gpipe' if run.schedule == '1f1b' else '1f1b'
   more_steps = 2 * run.evaluation.step
   lines = [
     f'{run.command} --logdir={run.logdir} --max_steps={more_steps}',
@@ -204,6 +258,7 @@ def _next_lines(run):
     '  the same model and the same numbers on one device',
   ]
   if run.schedule:
+    other = 'gpipe' if run.schedule == '1f1b' else '1f1b'
     lines += [
       f'{run.command} --schedule={other}',
       '  the other order of tasks: the same numbers, another memory use',
@@ -213,28 +268,32 @@ def _next_lines(run):
 
 def report(run):
   """Returns the report on a `Run`, several lines of text."""
-  evaluation = run.evaluation
+  step_time = 'not measured: no step after the warm-up'
+  all_cores, _ = run.seconds
+  if all_cores:
+    step_time = (
+      f'{statistics.median(all_cores) * 1e3:.1f} ms, median of '
+      f'{len(all_cores)} steps'
+    )
   pipeline = f'K = {run.num_devices} devices'
   if run.num_micro_batches:
     pipeline += (
       f', M = {run.num_micro_batches} micro-batches, schedule {run.schedule}'
     )
-  stages = ', '.join(
-    f'{name} {progress.format_duration(seconds)}'
-    for name, seconds in run.stages.items()
-  )
-  total = progress.format_duration(sum(run.stages.values()))
-  model = f'{run.model}, {run.num_weights:,} weights, {evaluation.step} steps'
+  duration = tqdm.tqdm.format_interval
+  stages = [f'{name} {duration(s)}' for name, s in run.stages.items()]
+  total = duration(sum(run.stages.values()))
+  step = run.evaluation.step
   lines = []
   for title, texts in (
-    ('Model', [model]),
-    ('Accuracy', [_evaluation_line(evaluation)]),
-    ('Step time', [_step_time_line(run)]),
+    ('Model', [f'{run.model}, {run.num_weights:,} weights, {step} steps']),
+    ('Accuracy', [_evaluation_line(run.evaluation)]),
+    ('Step time', [step_time]),
     ('Pipeline', [pipeline]),
     ('Efficiency', _efficiency_lines(run)),
-    ('Time', [f'{total}: {stages}']),
+    ('Time', [f'{total}: {", ".join(stages)}']),
     ('Log', [run.log]),
-    ('Checkpoint', [evaluation.checkpoint]),
+    ('Checkpoint', [run.evaluation.checkpoint]),
     ('Next', _next_lines(run)),
   ):
     lines += [

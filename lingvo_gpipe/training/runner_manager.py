@@ -12,25 +12,24 @@ own that no port leads to.
 """
 
 import functools
+import os
 import queue
 import threading
 
 import lingvo.compat as tf
+from lingvo import datasets
+from lingvo import trainer as lingvo_trainer
 
 from lingvo_gpipe import cluster, cpu_devices
 from lingvo_gpipe.training import (
   devices,
   distributed,
-  evaluation,
-  inspection,
-  jobs,
   listeners,
   model_lookup,
   pipeline_params,
   runners,
-  trainer_flags,  # noqa: F401  (it defines flags)
+  trainer_flags,
   user_error,
-  worker_watch,
 )
 
 FLAGS = tf.flags.FLAGS
@@ -45,49 +44,32 @@ _PIPELINE_FLAGS = {
 _LOCAL_JOB = '/job:localhost'
 
 
-class RunnerManager(inspection.InspectingManager):
+class RunnerManager(lingvo_trainer.RunnerManager):
   """Creates and starts the runners of a model.
 
   Args:
     devices_flag: What the user knows --worker_split_size as.
+
+  Attributes:
+    max_train_steps: The step at which the training ends; None as long as the
+      Params are not made.
   """
 
   Controller = runners.Controller
   Trainer = runners.Trainer
-  Evaler = evaluation.Evaler
-  Decoder = evaluation.Decoder
+  Evaler = runners.Evaler
+  Decoder = runners.Decoder
 
   def __init__(self, model, trial=None, devices_flag='worker_split_size'):
     super().__init__(model)
     model_lookup.explain_overrides()
     self._devices_flag = devices_flag
     self._trial = trial or listeners.ObservingTrial()
-    # The step at which the training ends; known once its Params are.
     self.max_train_steps = None
     self._cluster_spec = None
     self._watch = None
 
-  def Start(self):
-    """Does what --mode and --job ask for; returns when it is done."""
-    executes = all('executor' in job for job in FLAGS.job.split(','))
-    if FLAGS.use_eager and FLAGS.mode in ('sync', 'async') and not executes:
-      raise user_error.UserError(
-        "--use_eager: leave it out; this trainer runs graphs. Lingvo's eager "
-        'trainer makes one update more than it counts, and the protection '
-        'against kills and losses that are not finite needs a graph.'
-      )
-    super().Start()
-
-  def RunEvalerOnce(self):
-    """Evaluates the checkpoint that --job=evaler_once_DATASET@STEP names."""
-    evaler = self._CreateRunner(
-      f'evaler_{jobs.dataset_of(FLAGS.job)}',
-      FLAGS.model_task_name,
-      FLAGS.logdir,
-      FLAGS.tf_master,
-      self._trial,
-    )
-    evaler.EvalCheckpoint(int(FLAGS.job.rpartition('@')[2]))
+  # -- Flags.
 
   def MaybeConfigRunLocally(self):
     """Sets the flags of a run in this process, on CPU devices or GPUs."""
@@ -126,9 +108,8 @@ class RunnerManager(inspection.InspectingManager):
 
   def _num_cpus(self):
     """CPU devices of a worker."""
-    if FLAGS.worker_cpus:
-      return FLAGS.worker_cpus
-    return FLAGS.worker_split_size if FLAGS.run_locally else 1
+    default = FLAGS.worker_split_size if FLAGS.run_locally else 1
+    return FLAGS.worker_cpus or default
 
   def _MatchDevices(self):
     """Has a pipeline's devices match its cells, if the model fixes these."""
@@ -136,7 +117,12 @@ class RunnerManager(inspection.InspectingManager):
     fixed = devices.fixed_pipelines(cfg, FLAGS.schedule)
     if fixed and FLAGS['worker_split_size'].using_default_value:
       FLAGS.worker_split_size = max(p.num_devices for p in fixed)
-      devices.check(fixed, *self._TotalDevices())
+      each, flag = FLAGS.worker_gpus, 'worker_gpus'
+      if not each:
+        each, flag = self._num_cpus(), 'worker_cpus'
+      workers = len(self._cluster_spec['worker']) if self._cluster_spec else 1
+      given = f'{workers} worker(s) with --{flag}={each}'
+      devices.check(fixed, workers * each, given)
     self._CheckDevices(fixed)
 
   def _CheckDevices(self, pipelines):
@@ -144,17 +130,6 @@ class RunnerManager(inspection.InspectingManager):
     size = FLAGS.worker_split_size
     if not FLAGS['worker_split_size'].using_default_value:
       devices.check(pipelines, size, f'--{self._devices_flag}={size}')
-
-  def _TotalDevices(self):
-    """How many devices all workers have, and which flag says so."""
-    each, flag = FLAGS.worker_gpus, 'worker_gpus'
-    if not each:
-      each, flag = self._num_cpus(), 'worker_cpus'
-    workers = 1
-    if self._cluster_spec is not None:
-      workers = len(self._cluster_spec['worker'])
-    given = f'{workers} worker(s) with --{flag}={each}'
-    return workers * each, given if workers > 1 else f'--{flag}={each}'
 
   def MaybeConfigRunDistributed(self):
     """Sets the flags of a run of several processes."""
@@ -183,39 +158,29 @@ class RunnerManager(inspection.InspectingManager):
       return
     spec, job = self._cluster_spec, FLAGS.job
     if job in spec:
-      num_cpus, num_gpus = self._server_devices(job)
       self._tf_server = distributed.start_server(
-        spec, job, FLAGS.task, num_cpus, num_gpus
+        spec, job, FLAGS.task, *self._server_devices(job)
       )
       FLAGS.tf_master = FLAGS.tf_master or self._tf_server.target
     if job in distributed.DRIVERS:
-      self._watch = worker_watch.WorkerWatch(spec['worker'])
+      self._watch = distributed.WorkerWatch(spec['worker'])
       self._watch.wait_until_up(
         FLAGS.worker_wait_seconds, lambda line: print(line, flush=True)
       )
 
   def _server_devices(self, job):
     """How many CPU devices and GPUs this process's server has."""
-    if job == 'worker':
-      if FLAGS.worker_gpus:
-        devices.check_gpus(
-          FLAGS.worker_gpus, f'--worker_gpus={FLAGS.worker_gpus}'
-        )
-      return self._num_cpus(), FLAGS.worker_gpus
-    if job.startswith('evaler'):
-      return FLAGS.worker_split_size, FLAGS.evaler_gpus
-    if job.startswith('decoder'):
-      return FLAGS.worker_split_size, FLAGS.decoder_gpus
-    return 1, 0
+    kind = job.partition('_')[0]
+    if kind not in ('worker', 'evaler', 'decoder'):
+      return 1, 0
+    gpus = FLAGS[f'{kind}_gpus'].value
+    if kind != 'worker':
+      return FLAGS.worker_split_size, gpus
+    devices.check_gpus(gpus, f'--worker_gpus={gpus}')
+    return self._num_cpus(), gpus
 
   def UpdateClusterParamsFromFlags(self, cluster_params, job_name):
     """Sets Params of the cluster, as seen from `job_name`, from the flags."""
-    size = FLAGS.worker_split_size
-    if size < 1:
-      raise user_error.UserError(
-        f'--{self._devices_flag}={size}: a pipeline needs at least one device; '
-        'give 1 or more.'
-      )
     super().UpdateClusterParamsFromFlags(cluster_params, job_name)
     if FLAGS.tpu or FLAGS.xla_device == 'tpu':
       return
@@ -231,28 +196,6 @@ class RunnerManager(inspection.InspectingManager):
       except ValueError as error:
         raise user_error.UserError(str(error)) from error
 
-  def _CreateRunner(self, job, model_task_name, logdir, tf_master, trial):
-    if job in distributed.SERVING and self._tf_server:
-      return distributed.ServingRunner(self._tf_server)
-    try:
-      runner = super()._CreateRunner(
-        job, model_task_name, logdir, tf_master, trial
-      )
-    except tf.errors.OpError as error:
-      if 'ConfigureDistributedTPU' not in str(error):
-        raise
-      raise user_error.UserError(
-        f'--job={job}: TensorFlow finds no TPU there '
-        f'({tf_master or "in this process"}); name one with --tpu, or train '
-        'with --run_locally=cpu.'
-      ) from error
-    if isinstance(runner, runners.Trainer):
-      self._CheckDevices(devices.built_pipelines(runner.model))
-      devices.check_buckets(runner.model)
-    if job == 'trainer_client' and self._watch is not None:
-      print(devices.weights_text(runner._graph), flush=True)
-    return runner
-
   def GetParamsForDataset(self, job_name, dataset_name):
     """Returns the model's Params with the flags' values set in them."""
     cfg = super().GetParamsForDataset(job_name, dataset_name)
@@ -265,9 +208,23 @@ class RunnerManager(inspection.InspectingManager):
     self.max_train_steps = cfg.train.max_steps
     return cfg
 
+  # -- Runners.
+
   def CreateRunners(self, jobs, logdir, trial=None):
     """Returns a list with the runner of each job."""
     return super().CreateRunners(jobs, logdir, trial or self._trial)
+
+  def _CreateRunner(self, job, model_task_name, logdir, tf_master, trial):
+    if job in distributed.SERVING and self._tf_server:
+      return distributed.ServingRunner(self._tf_server)
+    runner = super()._CreateRunner(
+      job, model_task_name, logdir, tf_master, trial
+    )
+    if isinstance(runner, runners.Trainer):
+      self._CheckDevices(devices.built_pipelines(runner.model))
+    if job == 'trainer_client' and self._watch is not None:
+      print(devices.weights_text(runner._graph), flush=True)
+    return runner
 
   def StartRunners(self, all_runners):
     """Runs `all_runners`; returns when all are done, or raises what one did."""
@@ -290,6 +247,48 @@ class RunnerManager(inspection.InspectingManager):
         writer = getattr(runner, '_summary_writer', None)
         if writer is not None:
           writer.flush()
+
+  def RunEvalerOnce(self):
+    """Evaluates the checkpoint that --job=evaler_once_DATASET@STEP names."""
+    evaler = self._CreateRunner(
+      f'evaler_{trainer_flags.dataset_of(FLAGS.job)}',
+      FLAGS.model_task_name,
+      FLAGS.logdir,
+      FLAGS.tf_master,
+      self._trial,
+    )
+    evaler.EvalCheckpoint(int(FLAGS.job.rpartition('@')[2]))
+
+  # -- Modes that train nothing. Lingvo's say what they wrote in the log only.
+
+  def InspectParams(self):
+    """Writes the Params of all datasets or the flag's; UserError if unknown."""
+    names = datasets.GetDatasets(self.model_registry.GetClass(self._model_name))
+    chosen = FLAGS.inspect_params_dataset_name or names
+    for name in chosen:
+      if name not in names:
+        raise trainer_flags.no_dataset(
+          'inspect_params_dataset_name', name, name, names
+        )
+    super().InspectParams()
+    for name in chosen:
+      file = os.path.join(FLAGS.logdir, f'{name.lower()}-params.txt')
+      print(f'Params for {name}: {file}', flush=True)
+
+  def WriteInferenceGraph(self, cfg=None, prune_graph=True):
+    """Writes the model's inference graphs; UserError if it has none."""
+    graph = super().WriteInferenceGraph(cfg, prune_graph)
+    if graph is None:
+      raise user_error.UserError(
+        '--mode=write_inference_graph: nothing is written, the model has no '
+        'inference graph; its task would have to define Inference().'
+      )
+    directory = os.path.join(FLAGS.logdir, 'inference_graphs')
+    for file in sorted(tf.io.gfile.listdir(directory)):
+      print(f'Inference graph: {os.path.join(directory, file)}', flush=True)
+    for file in FLAGS.graph_def_filename or []:
+      print(f'Inference graph: {file}', flush=True)
+    return graph
 
 
 def _run_side_by_side(loops, watch=None):

@@ -12,14 +12,16 @@ What they do stays Lingvo's; what differs:
 - The last step is saved.
 - With random_seed set, in the task's or the model's Params, initial weights are
   the same in each run; Lingvo has that only where a test seeds the graph.
+- Evaler and decoder pass over damaged checkpoints, and look for new ones often.
 """
 
 import functools
+import os
 import time
 
 import lingvo.compat as tf
 from lingvo import runners
-from lingvo.core import py_utils, summary_utils
+from lingvo.core import base_model, py_utils, summary_utils
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe import cpu_devices
@@ -28,29 +30,28 @@ from lingvo_gpipe.training import (
   distributed,
   first_error,
   listeners,
+  logs,
   loss_guard,
   summaries,
+  user_error,
 )
 
 FLAGS = tf.flags.FLAGS
 
 _INIT_POLL_SECONDS = 0.2
-
-
-def _random_seed(params):
-  """The seed for initial weights that Params ask for, None if they don't."""
-  for p in (params, params.task) if 'task' in params else (params,):
-    if p.random_seed is not None:
-      return p.random_seed
-  return None
+_CHECKPOINT_POLL_SECONDS = 1.0
 
 
 class PipelineRunner:
   """What all runners share; stands before Lingvo's class among the bases."""
 
   def _GetSession(self, **kwargs):
+    params = self.params
+    seeds = [params.random_seed]
+    if 'task' in params:
+      seeds.append(params.task.random_seed)
     # The first session is made to look at devices, before the model is built.
-    self._graph.seed = _random_seed(self.params)
+    self._graph.seed = next((s for s in seeds if s is not None), None)
     graph = kwargs.pop('graph', self._graph)
     config = py_utils.SessionConfig(**kwargs)
     # It makes a copy of a cell for each micro-batch that brings a constant, a
@@ -77,17 +78,14 @@ class PipelineRunner:
     return checkpoints.TrainingCheckpointer(train_dir, model)
 
   def _WaitUntilInit(self, sess=None, start_up_delay_steps=None):
-    """Waits for another runner to initialise the variables; returns the step.
-
-    Lingvo sleeps for 30 seconds before it looks.
-    """
+    """As Lingvo's, which sleeps for 30 seconds before it looks."""
     while True:
       try:
         step = sess.run(py_utils.GetGlobalStep())
         if step >= (start_up_delay_steps or 0):
           return step
       except tf.errors.FailedPreconditionError:
-        pass  # Not yet.
+        pass  # Not initialised yet.
       time.sleep(_INIT_POLL_SECONDS)
 
   def _RunLoop(self, job_name, loop_func, loop_args=(), cleanup_func=None):
@@ -103,11 +101,15 @@ class Controller(PipelineRunner, runners.Controller):
 
 
 class Trainer(PipelineRunner, runners.Trainer):
-  """Lingvo's trainer, which no loss that is not finite can harm."""
+  """Lingvo's trainer, which no loss that is not finite can harm.
+
+  Attributes:
+    around_step: See `LossGuard.session`; a listener may set it.
+    num_weights: How many the model has.
+  """
 
   def __init__(self, *args, **kwargs):
     self._guard = None
-    # A listener may set it, see `LossGuard.session`.
     self.around_step = None
     super().__init__(*args, **kwargs)
     with self._graph.as_default():
@@ -140,3 +142,142 @@ class Trainer(PipelineRunner, runners.Trainer):
     if self._guard is None:  # To look at the devices; the graph is empty.
       return super()._MakeSession(*args, **kwargs)
     return self._guard.session(self.around_step, *args, **kwargs)
+
+
+class CheckpointFollower:
+  """Finds the checkpoints that a job is to run on, while a training writes.
+
+      in the directory    10  20  30, damaged
+      the newest          30 can't be read: a warning, then 20
+      every one           10, 20; of 30 a warning
+
+  One that was damaged is looked at again once it has been replaced: a training
+  that continues from an earlier one writes its step anew.
+
+  Args:
+    processed: Paths of those that the job has run on before; the directory may
+      have been moved since.
+    every: Whether to take all, the oldest first, or only the newest.
+  """
+
+  def __init__(self, directory, processed=(), every=False):
+    self._directory = directory
+    self._processed = {os.path.basename(path) for path in processed}
+    self._every = every
+    self._damaged = {}
+
+  @property
+  def newest_step(self):
+    """The step of the newest checkpoint, damaged or not; 0 if there is none."""
+    paths = checkpoints.newest_first(self._directory)
+    return checkpoints.step_of(paths[0]) if paths else 0
+
+  def next(self):
+    """The path to run on next, None for now; UserError if all are damaged."""
+    paths = checkpoints.newest_first(self._directory)
+    whole = [p for p in paths if self._damaged.get(p, -1) != _written_at(p)]
+    if paths and not whole:
+      raise user_error.UserError(
+        f'Every checkpoint in {self._directory} is damaged; copy a whole one '
+        'there, or train again in another --logdir.'
+      )
+    wanted = whole[::-1] if self._every else whole[:1]
+    return next(
+      (p for p in wanted if os.path.basename(p) not in self._processed), None
+    )
+
+  def done(self, path):
+    """The job has run on a checkpoint."""
+    self._processed.add(os.path.basename(path))
+
+  def leave_out(self, path, problem):
+    """A checkpoint could not be read; `problem` says why, without full stop."""
+    self._damaged[path] = _written_at(path)
+    # The training may just have removed it.
+    if path in checkpoints.newest_first(self._directory):
+      otherwise = 'it is left out' if self._every else 'trying an older one'
+      logs.warn(f'{problem}; {otherwise}.')
+
+
+def _written_at(path):
+  try:
+    return tf.io.gfile.stat(path + '.index').mtime_nsec
+  except tf.errors.OpError:
+    return None
+
+
+class EvaluationRunner(PipelineRunner):
+  """What evaler and decoder share: they follow a training's checkpoints."""
+
+  def _RunOnLatestCheckpoints(self, sess=None, runner_fn=None, runner_dir=None):
+    self._Follow(sess, runner_fn, runner_dir, every=False)
+
+  def _RunOnAllCheckpoints(self, sess=None, runner_fn=None, runner_dir=None):
+    self._Follow(sess, runner_fn, runner_dir, every=True)
+
+  def _Follow(self, sess, run, directory, *, every):
+    """Runs on checkpoints until that of the last step has had its turn."""
+    follower = CheckpointFollower(
+      self._train_dir, py_utils.GetProcessedCheckpoints(directory), every
+    )
+    waited = ran = False
+    while True:
+      path = follower.next()
+      if path is not None:
+        try:
+          run(sess, path)
+        except checkpoints.DamagedCheckpointError as error:
+          follower.leave_out(path, error.problem)
+          continue
+        py_utils.UpdateProcessedCheckpoints(directory, path)
+        follower.done(path)
+        ran = True
+      elif self._ShouldStop(sess, step=follower.newest_step):
+        break
+      else:
+        if not (waited or ran):
+          print(
+            f'{self._job_name}: waiting for a new checkpoint in '
+            f'{self._train_dir} ...',
+            flush=True,
+          )
+        waited = True
+        time.sleep(_CHECKPOINT_POLL_SECONDS)
+    if not ran:
+      logs.warn(
+        f'{self._job_name} has already processed the last checkpoint; to '
+        f'repeat it, remove {directory}/processed_ckpts.txt.'
+      )
+
+
+class Evaler(EvaluationRunner, runners.Evaler):
+  """Lingvo's evaler."""
+
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, **kwargs)
+    if isinstance(self._trial, listeners.ObservingTrial):
+      # Which prints them, whatever --vizier_reporting_job is.
+      self._should_report_metrics = True
+
+
+class Decoder(EvaluationRunner, runners.Decoder):
+  """Lingvo's decoder; UserError if the task decodes nothing."""
+
+  def __init__(self, decoder_type, params, *args, **kwargs):
+    # Before the graph is built, which may fail at what is missing then.
+    none = base_model.BaseTask.CreateDecoderMetrics
+    if 'task' in params and params.task.cls.CreateDecoderMetrics is none:
+      raise user_error.UserError(
+        f'--job=decoder_{decoder_type}: task {params.task.cls.__name__} '
+        'decodes nothing, its CreateDecoderMetrics() has no metrics. To '
+        'evaluate it: --job=evaler_...'
+      )
+    super().__init__(decoder_type, params, *args, **kwargs)
+
+  def _ExportMetrics(self, **kwargs):
+    # Lingvo tells a trial of the evaler's metrics only.
+    if not self._should_report_metrics and 'dec_metrics' in kwargs:
+      self._trial.ReportEvalMeasure(
+        kwargs['decode_checkpoint'], kwargs['dec_metrics'], ''
+      )
+    super()._ExportMetrics(**kwargs)

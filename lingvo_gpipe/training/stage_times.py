@@ -9,21 +9,13 @@ command                                                            end
 """
 
 import dataclasses
+import json
 import re
 import resource
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
-
-_MIB = 2**20
-_TEXT = (
-  'Times: loading {loading:.2f} s, graph {graph:.2f} s, first step '
-  '{first_step:.2f} s, then {more_steps:d} more, median {median_step:.4f} s, '
-  'all {total:.2f} s; memory {loaded_mib:.1f} MiB after loading, '
-  '{peak_mib:.1f} MiB at most'
-)
-_LINE = re.compile(re.sub(r'\{(\w+):[^}]*\}', r'(?P<\1>[\\d.]+)', _TEXT))
 
 
 def peak_memory_bytes() -> int:
@@ -37,9 +29,8 @@ class StageTimes:
 
   Attributes:
     loading: Imports and the reading of flags.
-    graph: Building model and graph.
     first_step: The first step, in which TensorFlow optimises the graph.
-    median_step: The median of these; 0 if there are none.
+    median_step: The median of the others; 0 if there are none.
     loaded_memory: Resident after loading.
   """
 
@@ -55,34 +46,21 @@ class StageTimes:
   @property
   def needed(self) -> float:
     """What loading, building and the steps take, without all else."""
-    return (
-      self.loading
-      + self.graph
-      + self.first_step
-      + self.more_steps * self.median_step
-    )
+    steps = self.first_step + self.more_steps * self.median_step
+    return self.loading + self.graph + steps
 
   def to_text(self) -> str:
     """The line."""
-    return _TEXT.format(
-      **dataclasses.asdict(self),
-      loaded_mib=self.loaded_memory / _MIB,
-      peak_mib=self.peak_memory / _MIB,
-    )
+    values = dataclasses.asdict(self)
+    return f'Times: {json.dumps({n: round(v, 4) for n, v in values.items()})}'
 
 
 def from_text(text: str) -> StageTimes:
   """The times of the last such line in a log; ValueError if there is none."""
-  found = list(_LINE.finditer(text))
+  found = re.findall(r'Times: (\{.*\})', text)
   if not found:
     raise ValueError('no times in the log: the training did not get that far')
-  values = {name: float(value) for name, value in found[-1].groupdict().items()}
-  return StageTimes(
-    more_steps=int(values.pop('more_steps')),
-    loaded_memory=values.pop('loaded_mib') * _MIB,
-    peak_memory=values.pop('peak_mib') * _MIB,
-    **values,
-  )
+  return StageTimes(**json.loads(found[-1]))
 
 
 class StageListener:
@@ -92,15 +70,11 @@ class StageListener:
   """
 
   def __init__(
-    self,
-    loading_seconds: float,
-    clock: Callable[[], float] = time.monotonic,
-    memory: Callable[[], int] = peak_memory_bytes,
+    self, loading_seconds: float, clock: Callable[[], float] = time.monotonic
   ):
     self._clock = clock
-    self._memory = memory
     self._loading = loading_seconds
-    self._loaded_memory = memory()
+    self._loaded_memory = peak_memory_bytes()
     self._loaded = self._built = self._started = clock()
     self._steps: list[float] = []
 
@@ -126,5 +100,5 @@ class StageListener:
       median_step=statistics.median(more) if more else 0.0,
       total=self._clock() - self._loaded + self._loading,
       loaded_memory=self._loaded_memory,
-      peak_memory=self._memory(),
+      peak_memory=peak_memory_bytes(),
     )

@@ -14,6 +14,7 @@ run/core_share           core time used over K times the time that passed:
 run/peak_memory_bytes    the process's peak resident memory
 """
 
+import textwrap
 import time
 
 import lingvo.compat as tf
@@ -88,15 +89,8 @@ class SummaryWriter:
 class RunSummaries(listeners.StepListener):
   """Writes summaries into the file that the trainer has its own in."""
 
-  def __init__(
-    self,
-    interval=_INTERVAL,
-    clock=time.perf_counter,
-    cpu_clock=time.process_time,
-  ):
-    self._interval = interval
-    self._clock = clock
-    self._cpu_clock = cpu_clock
+  def __init__(self, clock=time.perf_counter, cpu_clock=time.process_time):
+    self._now = lambda: (clock(), cpu_clock())
     self._writer = None
     self._num_devices = 1
     self._last_step = None
@@ -113,22 +107,22 @@ class RunSummaries(listeners.StepListener):
     self._writer.flush()
 
   def after_step(self, step, metrics):
-    now = (self._clock(), self._cpu_clock())
+    now, cpu_now = self._now()
     if self._last is None:
-      self._last = now  # The first step also optimises the graph.
-    seconds = now[0] - self._last[0]
+      self._last = now, cpu_now  # The first step also optimises the graph.
+    seconds = now - self._last[0]
     if self._writer is None or not seconds:
       return
-    if seconds < self._interval and step != self._last_step:
-      return
-    share = (now[1] - self._last[1]) / (seconds * self._num_devices)
-    self._last = now
-    values = [
-      _scalar('run/core_share', share),
-      _scalar('run/peak_memory_bytes', float(stage_times.peak_memory_bytes())),
-    ]
-    self._writer.add_summary(tf.Summary(value=values), step)
-    self._writer.flush()
+    if seconds >= _INTERVAL or step == self._last_step:
+      share = (cpu_now - self._last[1]) / (seconds * self._num_devices)
+      self._last = now, cpu_now
+      memory = float(stage_times.peak_memory_bytes())
+      values = [
+        _scalar('run/core_share', share),
+        _scalar('run/peak_memory_bytes', memory),
+      ]
+      self._writer.add_summary(tf.Summary(value=values), step)
+      self._writer.flush()
 
 
 def _scalar(tag, value):
@@ -140,25 +134,21 @@ def _of_pipeline(pipeline):
   name = f'pipeline/{pipeline.path}'
   cut = pipeline_report.cut_text(pipeline)
   # TensorBoard's Markdown shows what is indented as it is.
-  text = '\n'.join('    ' + line for line in cut.splitlines())
-  values = [
-    tf.Summary.Value(tag=f'{name}/cut', tensor=tf.make_tensor_proto([text]))
-  ]
+  text = tf.make_tensor_proto([textwrap.indent(cut, '    ')])
+  values = [tf.Summary.Value(tag=f'{name}/cut', tensor=text)]
   values[0].metadata.plugin_data.plugin_name = 'text'
   schedule = pipeline_report.schedule_that_runs(pipeline)
   if schedule is not None:
+    planned = isinstance(pipeline, sequential_layer.GPipeSequentialLayer)
+    if planned and not schedule.forward_only:
+      bubble = pipeline.table.bubble
+    else:
+      bubble = float(schedules.simulate(schedule).bubble)
     values += [
       image_value(f'{name}/schedule', draw(schedule)),
-      _scalar(f'{name}/bubble_planned', _bubble(pipeline, schedule)),
+      _scalar(f'{name}/bubble_planned', bubble),
     ]
   return tf.Summary(value=values)
-
-
-def _bubble(pipeline, schedule):
-  planned = isinstance(pipeline, sequential_layer.GPipeSequentialLayer)
-  if planned and not schedule.forward_only:
-    return pipeline.table.bubble
-  return float(schedules.simulate(schedule).bubble)
 
 
 def image_value(tag, png):
@@ -180,6 +170,10 @@ def draw(schedule):
   shade goes from light to dark with the micro-batch. White is the bubble.
   """
   timeline = schedules.simulate(schedule)
+  shades = {
+    kind: np.linspace(*ends, schedule.num_micro_batches).round()
+    for kind, ends in _COLOURS.items()
+  }
   slots = int(max(timeline.end.values()))
   slot = max(1, min(_MAX_SLOT, _MAX_WIDTH // slots))
   pixels = np.full(
@@ -192,13 +186,8 @@ def draw(schedule):
     for task in tasks:
       start = int(timeline.start[task]) * slot
       end = int(timeline.end[task]) * slot
-      pixels[rows, start + line : end] = _colour(task, schedule)
+      colour = shades[task.kind][task.micro_batch]
+      pixels[rows, start + line : end] = colour
   config = cpu_devices.session_config(1)
   with tf.Graph().as_default(), tf.Session(config=config) as session:
     return session.run(tf.io.encode_png(pixels))
-
-
-def _colour(task, schedule):
-  light, dark = (np.array(colour) for colour in _COLOURS[task.kind])
-  share = task.micro_batch / max(schedule.num_micro_batches - 1, 1)
-  return np.round(light + (dark - light) * share).astype(np.uint8)

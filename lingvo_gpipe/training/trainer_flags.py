@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The trainer's flags: ours, and how all are known without TensorFlow.
+"""The trainer's flags and what they may be, known without TensorFlow.
 
 Most flags are defined in modules that import TensorFlow, which takes seconds.
 So `read` reads their definitions off the sources, and makes them again where
@@ -17,15 +17,16 @@ left for later.
 import ast
 import copy
 import importlib.util
-import modulefinder
+import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from absl import flags
 
 from lingvo_gpipe import schedules
+from lingvo_gpipe.training import user_error
 
 flags.DEFINE_integer(
   'max_steps',
@@ -90,12 +91,37 @@ flags.DEFINE_integer(
 
 # Once these are imported, all flags are defined.
 _DEFINE_FLAGS = {'lingvo.trainer', 'lingvo_gpipe.tracing.step_tracer'}
+_DEFINITION = r'DEFINE_\w+\(\s*[\'"]%s[\'"]'
 # What is searched as a whole for a flag.
 _SEARCHED = ('absl', 'lingvo', 'tensorflow')
-_NOT_FOLLOWED = [*sys.stdlib_module_names, *_SEARCHED, 'lingvo_gpipe', 'numpy']
-_DEFINITION = r'DEFINE_\w+\(\s*[\'"]%s[\'"]'
-# What such a module imports or defines can't be read off it.
-_DYNAMIC = re.compile(r'importlib|pkgutil|__import__|\bexec\(')
+
+_MODES = (
+  'sync',
+  'async',
+  'inspect_params',
+  'inspect_model',
+  'inspect_evaler',
+  'inspect_decoder',
+  'write_inference_graph',
+  'shell',
+)
+_JOBS = (
+  'trainer_client',
+  'controller',
+  'worker',
+  'evaler_Test',
+  'decoder_Test',
+  'evaler_once_Test@100',
+  'trainer',
+  'train_summaries',
+  'ps',
+  'input',
+  'executor_tpu',
+  'host_driven_executor_tpu',
+)
+_JOB_OF_A_DATASET = re.compile(
+  r'evaler_once_([^_@]+)@\d+|(?!evaler_once_)(?:evaler|decoder)_(.+)'
+)
 
 
 def read(argv: list[str]) -> flags.FlagValues | None:
@@ -120,7 +146,13 @@ def read(argv: list[str]) -> flags.FlagValues | None:
     if _may_be_defined(error.flagname, values['model'].value or ''):
       return None
   except flags.IllegalFlagValueError:
-    if _may_be_registered(values):
+    # The model's module may register the schedule.
+    name, model = (
+      values['schedule'].value or 'auto',
+      values['model'].value or '',
+    )
+    is_known = name in schedules.schedule_names()
+    if not is_known and _is_mentioned(re.escape(name), model):
       return None
   except (flags.Error, ValueError):
     pass  # The caller says that.
@@ -134,11 +166,10 @@ def _definitions() -> Iterator[ast.Call]:
   for directory in (lingvo, lingvo / 'core', own / 'training', own / 'tracing'):
     for file in sorted(directory.glob('*.py')):
       source = file.read_text(encoding='utf-8')
-      if not re.search(_DEFINITION % r'\w+', source):
-        continue
-      for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and _kind(node):
-          yield node
+      if re.search(_DEFINITION % r'\w+', source):
+        for node in ast.walk(ast.parse(source)):
+          if isinstance(node, ast.Call) and _kind(node):
+            yield node
 
 
 def _kind(call: ast.Call) -> str:
@@ -157,74 +188,106 @@ def _define(call: ast.Call, values: flags.FlagValues) -> None:
 
 
 def _package(name: str) -> pathlib.Path:
-  """The directory of a package, which isn't imported for that."""
+  """A package's directory, or a module's file; nothing is imported."""
   spec = importlib.util.find_spec(name)
-  assert spec and spec.submodule_search_locations, name
-  return pathlib.Path(spec.submodule_search_locations[0])
+  if spec and spec.submodule_search_locations:
+    return pathlib.Path(spec.submodule_search_locations[0])
+  return pathlib.Path((spec and spec.origin) or os.devnull)
+
+
+def _sources(name: str) -> Iterator[str]:
+  place = _package(name)
+  for file in [place, *place.rglob('*.py')]:
+    if file.is_file():
+      yield file.read_text(encoding='utf-8', errors='replace')
 
 
 def _may_be_defined(flag: str, model: str) -> bool:
   """Whether a module that is going to be imported may define `flag`."""
-  names = re.escape(flag)
-  if flag.startswith('no'):  # As a boolean flag is negated.
-    names = f'(?:{names}|{re.escape(flag[2:])})'
+  # A boolean flag may be negated.
+  names = rf'(?:{re.escape(flag)}|{re.escape(flag.removeprefix("no"))})'
   definition = re.compile(_DEFINITION % names)
-  if any(
-    definition.search(file.read_text(encoding='utf-8', errors='replace'))
+  return _is_mentioned(names, model) or any(
+    definition.search(source)
     for package in _SEARCHED
-    for file in _package(package).rglob('*.py')
-  ):
-    return True
-  return _is_mentioned(names, model)
+    for source in _sources(package)
+  )
 
 
 def _is_mentioned(names: str, model: str) -> bool:
-  """Whether the sources of a model's module may have a text that matches."""
-  mention = re.compile(rf'[\'"]{names}[\'"]')
-  try:
-    return any(
-      mention.search(source) or _DYNAMIC.search(source)
-      for source in _sources_of(model)
-    )
-  except SyntaxError:
-    return True  # The import says that, and where.
+  """Whether sources that the model's module may import have such a text.
 
-
-def _may_be_registered(values: flags.FlagValues) -> bool:
-  """Whether the model's module may register the schedule that is asked for."""
-  name, model = values['schedule'].value, values['model'].value
-  if not name or not model or name in schedules.schedule_names():
-    return False
-  return _is_mentioned(re.escape(name), model)
-
-
-def _sources_of(model: str) -> Iterator[str]:
-  """The sources of a model's module and of what it imports; imports nothing."""
-  parts = model.split('.')[:-1]
-  if not parts or not all(parts):
-    return
-  # Lingvo also looks for a package 'params' on the way.
-  places = [
-    [*parts[:end], 'params', *parts[end:]] for end in range(1, len(parts) + 1)
-  ]
-  places += [parts, ['model_params', *parts]]
-  finder = modulefinder.ModuleFinder(
-    [*sys.path, *_other_directories(places)], excludes=_NOT_FOLLOWED
+  These are the module's package, and the packages that it imports.
+  """
+  mention = re.compile(
+    rf'[\'"]{names}[\'"]|\b(?:importlib|pkgutil|__import__|exec)\b'
   )
-  for place in places:
+  seen = {
+    *sys.stdlib_module_names,
+    *_SEARCHED,
+    'lingvo_gpipe',
+    'numpy',
+    '',
+    '__main__',
+  }
+  packages = [model.partition('.')[0], 'model_params'] if model else []
+  while packages:
+    name = packages.pop()
+    if name not in seen:
+      seen.add(name)
+      for source in _sources(name):
+        if mention.search(source):
+          return True
+        packages += re.findall(r'^\s*(?:from|import) (\w+)', source, re.M)
+  return False
+
+
+# -- Modes and jobs.
+
+
+def check_mode(mode: str) -> None:
+  """Raises UserError if there is no --mode like `mode`."""
+  if mode not in _MODES:
+    raise user_error.UserError(
+      f'--mode={mode}: no such mode. {user_error.nearest(mode, _MODES)}'
+    )
+
+
+def dataset_of(job: str) -> str:
+  """The dataset that a job such as 'evaler_Test' evaluates; '' if none."""
+  match = _JOB_OF_A_DATASET.fullmatch(job)
+  return (match[1] or match[2]) if match else ''
+
+
+def check_jobs(jobs: str, flag: str = 'job') -> None:
+  """Raises UserError if one of the flag's `jobs`, with commas, is none."""
+  for job in filter(None, jobs.split(',')):
+    if job not in _JOBS and not dataset_of(job):
+      raise user_error.UserError(
+        f'--{flag}={jobs}: no such job as {job!r}. '
+        f'{user_error.nearest(job, _JOBS)}'
+      )
+
+
+def check_datasets(model: str, jobs: str, flag: str = 'job') -> None:
+  """Raises UserError if a model lacks the dataset of one of the flag's jobs."""
+  from lingvo import datasets, model_registry
+  from lingvo.core import base_model_params
+
+  params = model_registry.GetClass(model)()
+  for dataset in filter(None, map(dataset_of, jobs.split(','))):
     try:
-      finder.import_hook('.'.join(place))
-    except ImportError:
-      continue
-  for module in finder.modules.values():
-    file = getattr(module, '__file__', None) or ''
-    if file.endswith('.py'):
-      yield pathlib.Path(file).read_text(encoding='utf-8')
+      params.GetDatasetParams(dataset)
+    except base_model_params.DatasetError as error:
+      names = datasets.GetDatasets(params)
+      raise no_dataset(flag, jobs, dataset, names) from error
 
 
-def _other_directories(places: list[list[str]]) -> Iterator[str]:
-  """Directories of packages that are not on the path: editable installs."""
-  for top in {place[0] for place in places}:
-    spec = importlib.util.find_spec(top)
-    for directory in (spec and spec.submodule_search_locations) or ():
-      yield str(pathlib.Path(directory).parent)
+def no_dataset(
+  flag: str, value: str, dataset: str, names: Iterable[str]
+) -> user_error.UserError:
+  """What to say of a flag's value whose dataset is none of `names`."""
+  return user_error.UserError(
+    f'--{flag}={value}: the model has no dataset {dataset!r}. '
+    f'{user_error.nearest(dataset, names)}'
+  )

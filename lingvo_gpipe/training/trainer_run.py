@@ -12,7 +12,6 @@ from lingvo.core import py_utils, tpu_embedding_layers_v2, tpu_embedding_manager
 
 from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (
-  jobs,
   listeners,
   logdir,
   model_lookup,
@@ -21,22 +20,10 @@ from lingvo_gpipe.training import (
   runner_manager,
   stage_times,
   summaries,
+  trainer_flags,
 )
 
 FLAGS = tf.flags.FLAGS
-
-# Lingvo's flags that --help lists beside ours.
-KEY_FLAGS = (
-  'model',
-  'logdir',
-  'mode',
-  'on_nan_loss',
-  'job',
-  'task',
-  'run_locally',
-  'worker_split_size',
-  'cluster_spec',
-)
 
 
 @contextlib.contextmanager
@@ -48,20 +35,16 @@ def prepared(log):
       process has the directory.
   """
   model = model_lookup.find_model(FLAGS.model)
-  jobs.check_datasets(model, FLAGS.job)
+  trainer_flags.check_datasets(model, FLAGS.job)
   FLAGS.logdir = logdir.prepare(FLAGS.logdir)
   with _claimed_logdir(model):
-    log.move_to(os.path.join(FLAGS.logdir, _log_name()))
+    name = 'log.txt'
+    if FLAGS.job and not FLAGS.run_locally:  # Processes share the directory.
+      name = f'log_{FLAGS.job.replace(",", "_")}_{FLAGS.task}.txt'
+    log.move_to(os.path.join(FLAGS.logdir, name))
     logging.use_absl_handler()  # Each line with its time and place.
     _prepare_lingvo()
     yield model
-
-
-def _log_name():
-  """The log's file in the log directory; processes that share it differ."""
-  if FLAGS.run_locally or not FLAGS.job:
-    return 'log.txt'
-  return f'log_{FLAGS.job.replace(",", "_")}_{FLAGS.task}.txt'
 
 
 def _prepare_lingvo():
@@ -80,15 +63,14 @@ def _prepare_lingvo():
 
 def _claimed_logdir(model):
   """Inside, the log directory is this process's, if it writes checkpoints."""
-  jobs = set(FLAGS.job.split(',')) - {''}
-  checkpoints = (
+  in_trainer = (
     FLAGS.checkpoint_in_trainer_cpu or FLAGS.checkpoint_in_trainer_tpu
   )
-  writes = not jobs or any(
-    (job == 'controller' and not checkpoints)
+  writes = any(
+    (job == 'controller' and not in_trainer)
     or 'executor' in job
-    or (job.startswith('trainer') and (FLAGS.run_locally or checkpoints))
-    for job in jobs
+    or (job.startswith('trainer') and (FLAGS.run_locally or in_trainer))
+    for job in (FLAGS.job or 'executor').split(',')
   )
   if writes and FLAGS.task == 0 and FLAGS.mode in ('sync', 'async'):
     return logdir.training(FLAGS.logdir, model)

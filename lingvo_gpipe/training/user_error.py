@@ -9,6 +9,8 @@ import sysconfig
 import traceback
 
 _OWN = pathlib.Path(__file__).parents[1]
+# More names than that are not worth reading.
+_MAX_NAMES = 20
 
 
 class UserError(Exception):
@@ -40,9 +42,12 @@ def reason(error):
 
 
 def nearest(wrong, names):
-  """'Nearest: a, b.' of `names`, or '' if none is near."""
+  """'Nearest: a, b.' of `names`; all if none is near, but '' if too many."""
+  names = list(names)
   near = difflib.get_close_matches(wrong, names, n=3, cutoff=0.5)
-  return f'Nearest: {", ".join(near)}.' if near else ''
+  if near:
+    return f'Nearest: {", ".join(near)}.'
+  return f'There are: {", ".join(names)}.' if len(names) < _MAX_NAMES else ''
 
 
 def place_in_users_code(error):

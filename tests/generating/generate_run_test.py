@@ -7,7 +7,7 @@ import types
 import pytest
 
 from lingvo_gpipe.generating import generate_run, text_generator
-from lingvo_gpipe.training import checkpoint_files, user_error
+from lingvo_gpipe.training import checkpoints, user_error
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_the_newest_checkpoint_serves_unless_another_is_named(
   flags, monkeypatch, tmp_path
 ):
   monkeypatch.setattr(
-    checkpoint_files, 'newest_first', lambda path: [f'{path}/c2', f'{path}/c1']
+    checkpoints, 'newest_first', lambda path: [f'{path}/c2', f'{path}/c1']
   )
   assert generate_run._checkpoint() == f'{tmp_path}/train/c2'
   (tmp_path / 'c1.index').write_text('')

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The launcher's rules, with processes that do nothing but live and die."""
 
+import argparse
 import contextlib
 import os
 import pathlib
@@ -71,17 +72,19 @@ _kill_self = _signal_self(signal.SIGKILL)
 def _run(roles, **settings):
   said = []
   defaults = {
-    'num_workers': 2,
+    'workers': 2,
     'controller': False,
-    'evaluation_jobs': (),
+    'evaluate': [],
     'evaluation_devices': 1,
-    'logdir': str(roles.directory),
-    'trainer_flags': ('--model=a.B',),
     'max_restarts': 2,
     'hang_seconds': 30.0,
   }
   cluster = local_cluster.LocalCluster(
-    local_cluster.Settings(**{**defaults, **settings}), roles.main, said.append
+    argparse.Namespace(**{**defaults, **settings}),
+    ['--model=a.B'],
+    str(roles.directory),
+    roles.main,
+    said.append,
   )
   return cluster.run(), '\n'.join(said)
 
@@ -122,7 +125,7 @@ def test_the_trainer_knows_the_workers_processes(tmp_path):
 
 def test_all_agree_on_a_cluster_on_loopback_ports(tmp_path):
   roles = _Roles(tmp_path, trainer=_after(0.5), controller=_after(0.8))
-  _run(roles, controller=True, num_workers=3)
+  _run(roles, controller=True, workers=3)
   flags = {
     path.stem: path.read_text().split('\n') for path in tmp_path.glob('*.flags')
   }
@@ -208,7 +211,7 @@ def test_evaluation_ends_by_itself_and_starts_again_alone(tmp_path):
   roles = _Roles(
     tmp_path, trainer=trainer, evaler_Test=[_kill_self, _after(0.5)]
   )
-  status, said = _run(roles, evaluation_jobs=('evaler_Test',))
+  status, said = _run(roles, evaluate=['evaler_Test'])
   assert status == 0
   assert 'evaler_Test was killed by SIGKILL; it starts again' in said
   assert roles.starts('evaler_Test', 'trainer') == [2, 1]
@@ -216,7 +219,7 @@ def test_evaluation_ends_by_itself_and_starts_again_alone(tmp_path):
 
 def test_evaluation_that_fails_by_itself_is_left_out(tmp_path):
   roles = _Roles(tmp_path, trainer=_after(0.8), evaler_Test=_after(0.1, 2))
-  status, said = _run(roles, evaluation_jobs=('evaler_Test',))
+  status, said = _run(roles, evaluate=['evaler_Test'])
   assert status == 0
   assert 'evaler_Test ended with status 2; continuing without it' in said
   assert roles.starts('evaler_Test') == [1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from lingvo.core import base_model, py_utils
 
-from lingvo_gpipe.training import checkpoint_files, checkpoints, user_error
+from lingvo_gpipe.training import checkpoints, user_error
 
 MAX_STEPS = 9
 
@@ -68,8 +68,8 @@ def trained(tmp_path, graph_mode):
 
 def _steps(directory):
   return [
-    checkpoint_files.step_of(path)
-    for path in checkpoint_files.newest_first(str(directory))
+    checkpoints.step_of(path)
+    for path in checkpoints.newest_first(str(directory))
   ]
 
 

@@ -8,54 +8,27 @@ import pytest
 
 from lingvo_gpipe.training import cores
 
-needs_two_cores = pytest.mark.skipif(
-  not cores.OneCore().available, reason='there is only one core'
+pytestmark = pytest.mark.skipif(
+  cores.num_usable() < 2, reason='there is only one core'
 )
 
 
-class _Waiter(threading.Thread):
-  """A thread that waits until it is told to end."""
-
-  def __init__(self):
-    super().__init__(daemon=True)
-    self._end = threading.Event()
-    self.start()
-
-  def run(self):
-    self._end.wait(60)
-
-  def cores(self):
-    return os.sched_getaffinity(self.native_id)
-
-  def end(self):
-    self._end.set()
-    self.join()
-
-
-@needs_two_cores
-def test_all_threads_share_one_core_and_get_theirs_back():
+def test_all_threads_are_bound_and_those_that_they_start():
   before = os.sched_getaffinity(0)
-  older = _Waiter()
-  core = cores.OneCore()
-  core.release()  # Without a pin it changes nothing.
-  assert os.sched_getaffinity(0) == before
+  end = threading.Event()
+  threads = [threading.Thread(target=end.wait, args=(60,)) for _ in range(2)]
+  threads[0].start()
   try:
-    core.pin()
-    younger = _Waiter()
-    assert core.pinned
-    for thread in (older, younger):
-      assert thread.cores() == {min(before)}
-    assert os.sched_getaffinity(0) == {min(before)}
+    cores.bind_all_threads({min(before)})
+    threads[1].start()
+    for thread in (0, *(t.native_id for t in threads)):
+      assert os.sched_getaffinity(thread) == {min(before)}
   finally:
-    core.release()
-  assert not core.pinned
-  for thread in (older, younger):
-    assert thread.cores() == before
-    thread.end()
-  assert os.sched_getaffinity(0) == before
+    cores.bind_all_threads(before)
+  assert os.sched_getaffinity(threads[0].native_id) == before
+  end.set()
 
 
-@needs_two_cores
 def test_threads_of_another_process_are_bound_as_well():
   process = subprocess.Popen(['sleep', '60'])
   try:

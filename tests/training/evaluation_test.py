@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lingvo_gpipe.training import checkpoint_files, evaluation, user_error
+from lingvo_gpipe.training import checkpoints, runners, user_error
 
 
 class _Directory:
@@ -26,7 +26,7 @@ class _Directory:
     (self._path / 'checkpoint').write_text('\n'.join(lines))
 
   def follower(self, done=(), every=False):
-    return evaluation.CheckpointFollower(
+    return runners.CheckpointFollower(
       str(self._path), [f'elsewhere/ckpt-{s:08d}' for s in done], every
     )
 
@@ -40,7 +40,7 @@ def _steps(follower):
   """The steps of all checkpoints that are to be run on now."""
   steps = []
   while (path := follower.next()) is not None:
-    steps.append(checkpoint_files.step_of(path))
+    steps.append(checkpoints.step_of(path))
     follower.done(path)
   return steps
 

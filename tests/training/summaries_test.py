@@ -113,11 +113,11 @@ def test_two_pipelines_of_one_name_have_tags_of_their_own(runner):
 def test_core_share_and_memory_are_of_the_time_in_between(runner):
   now = [0.0]
   listener = summaries.RunSummaries(
-    interval=10, clock=lambda: now[0], cpu_clock=lambda: 0.75 * now[0]
+    clock=lambda: now[0], cpu_clock=lambda: 0.75 * now[0]
   )
   listener.trainer_built(runner)
   values = runner.summary_writer.values
-  for step, seconds in ((1, 100), (2, 4), (3, 7), (4, 2), (7, 1)):
+  for step, seconds in ((1, 100), (2, 2), (3, 4), (4, 1), (7, 1)):
     now[0] += seconds
     listener.after_step(step, {})
     expected = {1: None, 2: None, 3: 3, 4: 3, 7: 7}[step]

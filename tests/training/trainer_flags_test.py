@@ -119,7 +119,7 @@ def test_reading_a_command_line_leaves_the_flags_of_the_process():
 
 def test_flags_of_tensorflow_and_absl_are_not_refused():
   trainer.preload()
-  read = set(_read())
+  read = _read()
   for module, defined in flags.FLAGS.flags_by_module_dict().items():
     # absl.logging is there before the command line is read.
     if module.startswith(('tensorflow.', 'absl.')) and 'logging' not in module:
@@ -130,39 +130,33 @@ def test_flags_of_tensorflow_and_absl_are_not_refused():
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):
-  """A model in a package, a module of which defines flags."""
+  """A model that imports a package, a module of which defines flags."""
+  (tmp_path / 'their_models.py').write_text('from their_package import x\n')
   package = tmp_path / 'their_package'
-  (package / 'deep').mkdir(parents=True)
-  (package / '__init__.py').write_text('')
-  (package / 'deep' / '__init__.py').write_text('')
-  (package / 'models.py').write_text('import math\nfrom .deep import settings')
-  (package / 'deep' / 'settings.py').write_text(
-    'from absl import flags\n'
-    "flags.DEFINE_bool(name='their_flag', default=False, help='')"
+  package.mkdir()
+  (package / 'settings.py').write_text(
+    "flags.DEFINE_bool(name='their_flag', default=False, help='')\n"
+    "register_schedule('theirs', build)\n"
   )
   monkeypatch.syspath_prepend(tmp_path)
-  return package / 'models.py'
+  return package.parent / 'their_models.py'
 
 
-def test_a_flag_of_the_model_is_not_refused(model):
-  may_be = trainer_flags._may_be_defined
-  assert may_be('their_flag', 'their_package.models.Model')
-  assert may_be('notheir_flag', 'their_package.models.Model')
-  assert not may_be('their_flog', 'their_package.models.Model')
-  assert not may_be('their_flag', 'no_package.models.Model')
-  assert 'their_package' not in sys.modules
-
-
-def test_a_schedule_that_the_model_may_register_is_not_refused(model):
-  model.write_text("register_schedule('theirs', build)")
-  argv = ['trainer', '--model=their_package.models.Model', '--logdir=x']
-  command.check_flags('trainer', [*argv, '--schedule=theirs'])
-  with pytest.raises(user_error.UserError, match="no schedule 'other'; it mus"):
-    command.check_flags('trainer', [*argv, '--schedule=other'])
-  assert 'their_package' not in sys.modules
-
-
-@pytest.mark.parametrize('line', ['importlib.import_module(x)', 'def'])
-def test_what_cannot_be_read_is_left_to_the_import(model, line):
-  model.write_text(line)
-  assert trainer_flags._may_be_defined('a_flag', 'their_package.models.Model')
+@pytest.mark.parametrize(
+  ('flag', 'refused'),
+  [
+    ('--their_flag', ''),
+    ('--notheir_flag', ''),
+    ('--their_flog', 'their_flog'),
+    ('--schedule=theirs', ''),
+    ('--schedule=other', "no schedule 'other'; it mus"),
+  ],
+)
+def test_what_the_model_may_define_is_left_to_its_import(model, flag, refused):
+  argv = ['trainer', '--model=their_models.Model', '--logdir=x', flag]
+  if refused:
+    with pytest.raises(user_error.UserError, match=refused):
+      command.check_flags('trainer', argv)
+    model.write_text('importlib.import_module(x)')  # It cannot be read off.
+  command.check_flags('trainer', argv)
+  assert 'their_models' not in sys.modules

@@ -17,7 +17,6 @@ TensorFlow is imported once; each run is a fork made before TensorFlow starts a
 thread.
 """
 
-import argparse
 import os
 import pathlib
 import random
@@ -28,15 +27,15 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from tools.common import command
+
 
 def _train(args, logdir, record):
   """Runs the trainer; never returns.
 
-  Args:
-    args: The command's.
-    logdir: The log directory.
-    record: A file to which 'step loss' is added after each step; the loss is
-      exact.
+  After each step 'step loss' is added to the file `record`; the loss is exact.
   """
   from lingvo_gpipe import trainer
   from lingvo_gpipe.tracing import step_tracer
@@ -68,16 +67,11 @@ def _train(args, logdir, record):
 def _run(args, logdir, record, kill_after=None, training=False):
   """Trains in a process of its own; kills it after `kill_after` seconds.
 
-  Args:
-    args: The command's.
-    logdir: The log directory.
-    record: The file for the losses, a path; it is not there yet.
-    kill_after: Seconds, None for never.
-    training: Whether they count from the first step on.
+  These count from the first step on if `training`; None is never.
 
   Returns:
-    A tuple: its exit status, negative if killed, the seconds before its first
-    step, and those since.
+    Its exit status, negative if killed, the seconds before its first step, and
+    those since.
   """
   started = time.monotonic()
   first_step = None
@@ -93,11 +87,9 @@ def _run(args, logdir, record, kill_after=None, training=False):
     if done:
       since = now - (first_step or now)
       return os.waitstatus_to_exitcode(status), seconds - since, since
-    counted = seconds if not training else now - (first_step or now)
+    counts_from = first_step if training else started
     if (
-      kill_after is not None
-      and counted >= kill_after
-      and (first_step or not training)
+      None not in (kill_after, counts_from) and now - counts_from >= kill_after
     ):
       os.kill(pid, signal.SIGKILL)
       kill_after = None
@@ -223,23 +215,18 @@ class _Trainings:
     ]
 
 
-def _parser():
-  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  add = parser.add_argument
-  add('--model', default='image.digits.AmoebaNetD', help='A registered model.')
-  add('--moments', type=int, default=20, help='Kills.')
-  add('--steps', type=int, default=60, help='Steps of each training.')
-  add('--devices', type=int, default=2, help='CPU devices of the pipeline.')
-  add('--seed', type=int, default=0, help='Of the moments.')
-  add(
-    '--timeout', type=float, default=600.0, help='Seconds that a run may take.'
-  )
-  add('flags', nargs='*', help='Flags of the trainer, after --')
-  return parser
-
-
 def main():
-  parser = _parser()
+  example = '  tools/kill_trainer.py --moments 5 -- --schedule=1f1b\n'
+  parser = command.Parser('tools/kill_trainer.py', __doc__, example)
+  flag = parser.flag
+  flag('model', 'image.digits.AmoebaNetD', 'A registered model.')
+  flag('moments', 20, 'Kills.')
+  flag('steps', 60, 'Steps of each training.')
+  flag('devices', 2, 'CPU devices of the pipeline.')
+  flag('seed', 0, 'Of the moments.')
+  flag('timeout', 600.0, 'Seconds that a run may take.')
+  what = 'Flags of the trainer, after --.'
+  parser.add_argument('flags', nargs='*', help=what)
   args = parser.parse_args()
   from lingvo_gpipe import trainer
   from lingvo_gpipe.training import user_error

@@ -29,7 +29,6 @@ class WeightedSquares(base_layer.BaseLayer):
 
 
 def pipeline_params(draw: Draw, variant: Variant) -> Any:
-  """Params of the draw's layers as a pipeline, run as the variant says."""
   p = sequential_layer.GPipeSequentialLayer.Params().Set(
     name='net',
     sub=layer_params(draw),
@@ -63,7 +62,6 @@ def num_layers(layers: tuple[Layer, ...]) -> int:
 
 
 def layer_params(draw: Draw) -> list[Any]:
-  """Params of the draw's layers."""
   form, is_open = catalogue.ROWS, False
   params = []
   for i, layer in enumerate(draw.layers):

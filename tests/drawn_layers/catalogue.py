@@ -11,10 +11,12 @@ forms:
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from drawn_layers import own_layers, tuple_layers
+from drawn_layers.draws import DTYPES
 from lingvo.core import (
   batch_major_attention,
   bn_layers,
@@ -60,12 +62,10 @@ class Kind:
 
   form: str
   make: Callable[..., Any]
-  options: Mapping[str, Sequence[Any] | Some] = dataclasses.field(
-    default_factory=dict
-  )
-  plain: bool = True
-  dtypes: Sequence[str] = ('float32', 'bfloat16', 'float16')
-  is_rare: bool = False
+  options: Mapping[str, Sequence[Any] | Some]
+  plain: bool
+  dtypes: Sequence[str]
+  is_rare: bool
 
 
 def shape_of(form: str, time: int, width: int) -> tuple[int, ...]:
@@ -79,7 +79,6 @@ def shape_of(form: str, time: int, width: int) -> tuple[int, ...]:
 
 VOCAB_SIZE = 7
 _BOOL = (False, True)
-_FLOAT32 = ('float32',)
 _ACTIVATIONS = ('NONE', 'RELU', 'TANH', 'SWISH', 'GELU')
 _DROPOUT = layers.DeterministicDropoutLayer.Params()
 
@@ -92,6 +91,16 @@ def _projection(width: int, **options: Any) -> Any:
   return layers.ProjectionLayer.Params().Set(
     input_dim=width, output_dim=width, **options
   )
+
+
+def _dropout(width: int, keep_prob: float) -> Any:
+  del width
+  return _DROPOUT.Copy().Set(keep_prob=keep_prob)
+
+
+def _pool(width: int, **options: Any) -> Any:
+  del width
+  return image_layers.PoolLayer.Params().Set(**options)
 
 
 def _feed_forward(width: int, dropout: bool, batch_norm: bool) -> Any:
@@ -137,9 +146,8 @@ def _batch_norm(width: int, cls: str) -> Any:
 
 
 def _group_norm(width: int, groups: int) -> Any:
-  return bn_layers.GroupNormLayer.Params().Set(
-    dim=width, num_groups=groups, input_rank=4
-  )
+  p = bn_layers.GroupNormLayer.Params()
+  return p.Set(dim=width, num_groups=groups, input_rank=4)
 
 
 def _layer_norm(width: int, **options: Any) -> Any:
@@ -152,12 +160,9 @@ def _lstm(width: int, cell: str, reverse: bool) -> Any:
     'layer_norm': rnn_cell.LayerNormalizedLSTMCellSimple,
     'gru': rnn_cell.GRUCell,
   }
-  body = rnn_layers.FRNN.Params().Set(
-    cell=cells[cell]
-    .Params()
-    .Set(num_input_nodes=width, num_output_nodes=width),
-    reverse=reverse,
-  )
+  p = cells[cell].Params()
+  p.Set(num_input_nodes=width, num_output_nodes=width)
+  body = rnn_layers.FRNN.Params().Set(cell=p, reverse=reverse)
   return tuple_layers.WithPaddings.Params().Set(body=body, time_major=True)
 
 
@@ -235,156 +240,109 @@ def _embedding(width: int, simple: bool) -> Any:
   )
 
 
-KINDS = {
+def _norm(is_normed: bool, factory: Callable[..., Any]) -> Callable[..., Any]:
+  return functools.partial(factory, batch_norm=is_normed)
+
+
+_OF_CONVOLUTIONS = {'separable': _BOOL, 'activation': _ACTIVATIONS}
+_OF_CHAINS = {
+  'ops': Some(tuple(own_layers.ELEMENTWISE)),
+  'combine': ('sum', 'nest', 'product'),
+}
+# Form, Params and options of each.
+_KINDS: dict[str, tuple[str, Callable[..., Any], Mapping[str, Any]]] = {
   # Made for the test.
-  'dense': Kind(ANY, _own(own_layers.Dense)),
-  'chain': Kind(
-    ANY,
-    _own(own_layers.Chain),
-    {
-      'ops': Some(tuple(own_layers.ELEMENTWISE)),
-      'combine': ('sum', 'nest', 'product'),
-    },
-  ),
-  'many_uses': Kind(ANY, _own(own_layers.ManyUses)),
-  'loop': Kind(ANY, _own(own_layers.Loop), {'trips': (1, 2, 3)}),
-  'branch': Kind(ANY, _own(own_layers.Branch), {'by_data': (False,)}),
-  'branch_by_data': Kind(
-    ANY, _own(own_layers.Branch), {'by_data': (True,)}, plain=False
-  ),
-  'frozen': Kind(ANY, _own(own_layers.Frozen)),
-  'stopped': Kind(ANY, _own(own_layers.Stopped), is_rare=True),
-  'lookup': Kind(ANY, _own(own_layers.Lookup), {'twice': _BOOL}),
-  'pieces': Kind(ANY, _own(own_layers.Pieces)),
-  'windows': Kind(
-    IMAGE,
-    _own(own_layers.Windows),
-    {'op': own_layers.WINDOW_OPS},
-    dtypes=_FLOAT32,
-  ),
-  'reduced': Kind(ANY, _own(own_layers.Reduced)),
-  'transposed': Kind(ANY, _own(own_layers.Transposed)),
-  'adds_loss': Kind(ANY, _own(own_layers.AddsLoss), plain=False),
+  'dense': (ANY, _own(own_layers.Dense), {}),
+  'chain': (ANY, _own(own_layers.Chain), _OF_CHAINS),
+  'many_uses': (ANY, _own(own_layers.ManyUses), {}),
+  'loop': (ANY, _own(own_layers.Loop), {'trips': (1, 2, 3)}),
+  'branch': (ANY, _own(own_layers.Branch), {'by_data': (False,)}),
+  'branch_by_data': (ANY, _own(own_layers.Branch), {'by_data': (True,)}),
+  'frozen': (ANY, _own(own_layers.Frozen), {}),
+  'stopped': (ANY, _own(own_layers.Stopped), {}),
+  'lookup': (ANY, _own(own_layers.Lookup), {'twice': _BOOL}),
+  'pieces': (ANY, _own(own_layers.Pieces), {}),
+  'windows': (IMAGE, _own(own_layers.Windows), {'op': own_layers.WINDOW_OPS}),
+  'reduced': (ANY, _own(own_layers.Reduced), {}),
+  'transposed': (ANY, _own(own_layers.Transposed), {}),
+  'adds_loss': (ANY, _own(own_layers.AddsLoss), {}),
   # Lingvo's.
-  'projection': Kind(
-    ANY,
-    _projection,
-    {
-      'activation': _ACTIVATIONS,
-      'has_bias': _BOOL,
-      'weight_norm': _BOOL,
-      'batch_norm': (False,),
-    },
+  'projection': (
+    *(ANY, _norm(False, _projection)),
+    {'activation': _ACTIVATIONS, 'has_bias': _BOOL, 'weight_norm': _BOOL},
   ),
-  'projection_batch_norm': Kind(
-    ANY,
-    _projection,
-    {
-      'activation': _ACTIVATIONS,
-      'has_bias': _BOOL,
-      'affine_last': _BOOL,
-      'batch_norm': (True,),
-    },
-    plain=False,
+  'projection_batch_norm': (
+    *(ANY, _norm(True, _projection)),
+    {'activation': _ACTIVATIONS, 'has_bias': _BOOL, 'affine_last': _BOOL},
   ),
-  'feed_forward': Kind(
-    ANY,
-    _feed_forward,
-    {'dropout': _BOOL, 'batch_norm': _BOOL},
-    plain=False,
-    is_rare=True,
-  ),
-  'batch_norm': Kind(
+  'feed_forward': (ANY, _feed_forward, {'dropout': _BOOL, 'batch_norm': _BOOL}),
+  'batch_norm': (
     IMAGE,
     _batch_norm,
     {'cls': ('lingvo', 'no_padding', 'fused')},
-    plain=False,
-    dtypes=_FLOAT32,
   ),
-  'batch_norm_rows': Kind(
-    ROWS, _batch_norm, {'cls': ('lingvo',)}, plain=False, dtypes=_FLOAT32
-  ),
-  'group_norm': Kind(IMAGE, _group_norm, {'groups': (1, 2)}),
-  'layer_norm': Kind(
-    ANY,
-    _layer_norm,
+  'batch_norm_rows': (ROWS, _batch_norm, {'cls': ('lingvo',)}),
+  'group_norm': (IMAGE, _group_norm, {'groups': (1, 2)}),
+  'layer_norm': (
+    *(ANY, _layer_norm),
     {'bias': (True, False), 'center': (True, False)},
   ),
-  'dropout': Kind(
-    ANY,
-    lambda width, keep_prob: _DROPOUT.Copy().Set(keep_prob=keep_prob),
-    {'keep_prob': (0.5, 0.9)},
-    plain=False,
+  'dropout': (ANY, _dropout, {'keep_prob': (0.5, 0.9)}),
+  'convolution': (
+    *(IMAGE, _norm(False, _convolution)),
+    {**_OF_CONVOLUTIONS, 'bias': _BOOL, 'weight_norm': _BOOL},
   ),
-  'convolution': Kind(
-    IMAGE,
-    _convolution,
-    {
-      'separable': _BOOL,
-      'activation': _ACTIVATIONS,
-      'bias': _BOOL,
-      'batch_norm': (False,),
-      'weight_norm': _BOOL,
-    },
-    dtypes=_FLOAT32,
+  'convolution_batch_norm': (
+    *(IMAGE, _norm(True, _convolution)),
+    {**_OF_CONVOLUTIONS, 'conv_last': _BOOL},
   ),
-  'convolution_batch_norm': Kind(
-    IMAGE,
-    _convolution,
-    {
-      'separable': _BOOL,
-      'activation': _ACTIVATIONS,
-      'batch_norm': (True,),
-      'conv_last': _BOOL,
-    },
-    plain=False,
-    dtypes=_FLOAT32,
-    is_rare=True,
-  ),
-  'padded_convolution': Kind(
-    SEQUENCE,
-    _padded_convolution,
+  'padded_convolution': (
+    *(SEQUENCE, _padded_convolution),
     {'depthwise': _BOOL, 'causal': _BOOL},
-    dtypes=_FLOAT32,
   ),
-  'pool': Kind(
-    IMAGE,
-    lambda width, **options: image_layers.PoolLayer.Params().Set(**options),
-    {'pooling': ('max', 'avg')},
-    dtypes=_FLOAT32,
-  ),
-  'lstm': Kind(
-    SEQUENCE,
-    _lstm,
+  'pool': (IMAGE, _pool, {'pooling': ('max', 'avg')}),
+  'lstm': (
+    *(SEQUENCE, _lstm),
     {'cell': ('simple', 'layer_norm', 'gru'), 'reverse': _BOOL},
-    dtypes=_FLOAT32,
-    is_rare=True,
   ),
-  'attention': Kind(
-    SEQUENCE, _attention, {'heads': (1, 2), 'dropout': (False,)}, is_rare=True
-  ),
-  'attention_dropout': Kind(
-    SEQUENCE,
-    _attention,
+  'attention': (SEQUENCE, _attention, {'heads': (1, 2), 'dropout': (False,)}),
+  'attention_dropout': (
+    *(SEQUENCE, _attention),
     {'heads': (1, 2), 'dropout': (True,)},
-    plain=False,
-    is_rare=True,
   ),
-  'lingvo_transformer': Kind(
-    SEQUENCE,
-    _lingvo_transformer,
+  'lingvo_transformer': (
+    *(SEQUENCE, _lingvo_transformer),
     {'dropout': _BOOL, 'mask': _BOOL},
-    plain=False,
-    is_rare=True,
   ),
-  'lingvo_feed_forward': Kind(
-    SEQUENCE,
-    _lingvo_feed_forward,
+  'lingvo_feed_forward': (
+    *(SEQUENCE, _lingvo_feed_forward),
     {'activation': _ACTIVATIONS[1:]},
-    is_rare=True,
   ),
-  'transformer': Kind(SEQUENCE, _transformer, is_rare=True),
-  'glu': Kind(SEQUENCE, _glu, is_rare=True),
-  'embedding': Kind(IDS, _embedding, {'simple': _BOOL}),
-  'repeat': Kind(ANY, _repeat, {'trips': (1, 2), 'separate': _BOOL}),
+  'transformer': (SEQUENCE, _transformer, {}),
+  'glu': (SEQUENCE, _glu, {}),
+  'embedding': (IDS, _embedding, {'simple': _BOOL}),
+  'repeat': (ANY, _repeat, {'trips': (1, 2), 'separate': _BOOL}),
+}
+_NOT_PLAIN = {
+  *('branch_by_data', 'adds_loss', 'projection_batch_norm', 'feed_forward'),
+  *('batch_norm', 'batch_norm_rows', 'dropout', 'convolution_batch_norm'),
+  *('attention_dropout', 'lingvo_transformer'),
+}
+_FLOAT32_ONLY = {
+  *('windows', 'batch_norm', 'batch_norm_rows', 'convolution', 'pool', 'lstm'),
+  *('convolution_batch_norm', 'padded_convolution'),
+}
+_RARE = {
+  *('stopped', 'feed_forward', 'convolution_batch_norm', 'lstm', 'attention'),
+  *('attention_dropout', 'lingvo_transformer', 'lingvo_feed_forward'),
+  *('transformer', 'glu'),
+}
+KINDS = {
+  name: Kind(
+    *what,
+    plain=name not in _NOT_PLAIN,
+    dtypes=DTYPES[:1] if name in _FLOAT32_ONLY else DTYPES,
+    is_rare=name in _RARE,
+  )
+  for name, what in _KINDS.items()
 }

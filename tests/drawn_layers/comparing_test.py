@@ -3,11 +3,9 @@
 """The smallest difference is found, and nothing else."""
 
 import numpy as np
-import pytest
 from drawn_layers import comparing, running
 from drawn_layers.draws import Draw, Variant, layer
 
-_NAN = np.float32('nan')
 _DROPOUT, _DENSE = layer('dropout', keep_prob=0.5), layer('dense')
 
 
@@ -24,32 +22,24 @@ def _problem(monkeypatch, first, second, only_layer=_DROPOUT):
   return comparing.problem(Draw(layers=(only_layer,), variants=variants))
 
 
-@pytest.mark.parametrize(
-  ('first', 'second'),
-  [
+def test_values_that_are_not_the_same_bits_differ(monkeypatch):
+  ones = np.ones(2, np.float32)
+  assert not _problem(monkeypatch, ones * np.nan, ones * np.nan)
+  assert not _problem(monkeypatch, None, None)
+  for first, second in (
     (np.float32(1), np.nextafter(np.float32(1), np.float32(2))),
     (np.float32(0), np.float32(-0.0)),
-    (np.array([1.0, 2.0], np.float16), np.array([1.0, 2.001], np.float16)),
-    (np.zeros(2, np.float32), np.zeros([2, 1], np.float32)),
+    (ones, ones[None]),
     (np.float32(1), np.float64(1)),
-    (np.float32(1), _NAN),
+    (np.float32(1), np.float32('nan')),
     (np.float32(1), None),
-  ],
-)
-def test_values_that_are_not_the_same_bits_differ(monkeypatch, first, second):
-  problem = _problem(monkeypatch, first, second)
-  assert 'Variant(cuts=(1,))' in problem and 'loss: ' in problem
-
-
-def test_the_same_values_do_not_differ(monkeypatch):
-  values = np.array([1.5, _NAN], np.float32)
-  assert not _problem(monkeypatch, values, values.copy())
-  assert not _problem(monkeypatch, None, None)
+  ):
+    problem = _problem(monkeypatch, first, second)
+    assert 'Variant(cuts=(1,))' in problem and 'loss: ' in problem
 
 
 def test_the_plain_model_may_differ_by_rounding_alone(monkeypatch):
   ones = np.ones(3, np.float32)
   assert not _problem(monkeypatch, ones, ones * 1.00001, _DENSE)
-  assert 'without a pipeline' in _problem(
-    monkeypatch, ones, ones * 1.01, _DENSE
-  )
+  problem = _problem(monkeypatch, ones, ones * 1.01, _DENSE)
+  assert 'without a pipeline' in problem

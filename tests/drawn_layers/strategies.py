@@ -4,7 +4,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection
 from typing import Any
 
 from drawn_layers import building, catalogue, draws, fitting
@@ -13,33 +12,27 @@ from hypothesis import strategies as st
 
 from lingvo_gpipe import schedules
 
-# To leave out sessions without TensorFlow's graph optimiser, and gradients of
-# the input.
-NOT_OPTIMISED, INPUT_GRADIENT = 'not_optimised', 'input_gradient'
 # Not all layers can have others than float32.
 _DTYPES = (*draws.DTYPES[:1] * 3, *draws.DTYPES[1:])
 _MOST_LAYERS = 4
 _MOST_CELLS = 4
-EMBEDDING = 'embedding'
 _RARELY = st.sampled_from((False,) * 5 + (True,))
 _TUPLE_LAYERS = (fitting.FORK, fitting.TURN, fitting.PUT, fitting.TAKE)
 
 
 @st.composite
-def random_draws(draw: Any, without: Collection[str] = ()) -> Draw:
-  """Draws of layers of all kinds, without some kinds or other things."""
+def random_draws(draw: Any) -> Draw:
+  """Draws of layers of all kinds."""
   dtype = draw(st.sampled_from(_DTYPES))
-  middle = draw(_lists(dtype, frozenset(without)))
+  middle = draw(_lists(dtype))
   start = catalogue.ROWS
-  if EMBEDDING not in without and draw(_RARELY):
+  if draw(_RARELY):
     start = catalogue.SEQUENCE
-    middle = [draw(_layer_of(EMBEDDING)), *middle]
+    middle = [draw(_layer_of('embedding')), *middle]
   layers = fitting.fit(middle, start) or (draws.layer('dense'),)
   loss_inside = draw(st.sampled_from((True, False)))
   first = Variant(recompute=draw(st.sampled_from(('never', 'always'))))
-  others = _variants(
-    building.num_layers(layers), loss_inside, NOT_OPTIMISED not in without
-  )
+  others = _variants(building.num_layers(layers), loss_inside)
   time, width = draw(st.sampled_from(((1, 8), (2, 4), (4, 8))))
   return Draw(
     layers=layers,
@@ -54,42 +47,31 @@ def random_draws(draw: Any, without: Collection[str] = ()) -> Draw:
     dtype=dtype,
     weights=draw(st.sampled_from(draws.WEIGHTS)),
     loss_inside=loss_inside,
-    input_gradient=(
-      start == catalogue.ROWS
-      and INPUT_GRADIENT not in without
-      and draw(st.booleans())
-    ),
+    input_gradient=start == catalogue.ROWS and draw(st.booleans()),
   )
 
 
 @functools.cache
-def _lists(
-  dtype: str, without: frozenset[str]
-) -> st.SearchStrategy[list[Layer]]:
+def _lists(dtype: str) -> st.SearchStrategy[list[Layer]]:
   """Lists of layers that do not fit together yet."""
   kinds = {
     name: kind
     for name, kind in catalogue.KINDS.items()
-    if name not in without and dtype in kind.dtypes and name != EMBEDDING
+    if dtype in kind.dtypes and kind.form != catalogue.IDS
   }
   choices = [_layer_of(n) for n, kind in kinds.items() if not kind.is_rare]
-  choices += [
-    st.just(draws.layer(kind)) for kind in _TUPLE_LAYERS if kind not in without
-  ]
+  choices += [st.just(draws.layer(kind)) for kind in _TUPLE_LAYERS]
   rare = [_layer_of(n) for n, kind in kinds.items() if kind.is_rare]
-  choices += [st.one_of(rare)] * min(2, len(rare))
+  choices += [st.one_of(rare)] * 2
   subs = [_layer_of(n) for n, k in kinds.items() if k.form == catalogue.ANY]
-  if subs and fitting.SEQUENTIAL not in without:
-    choices.append(
-      st.builds(
-        lambda subs, repeat: draws.layer(
-          fitting.SEQUENTIAL, *subs, repeat=repeat
-        ),
-        st.lists(st.one_of(subs), min_size=1, max_size=2),
-        st.sampled_from((1, 2)),
-      )
-    )
-  return st.lists(st.one_of(choices), min_size=2, max_size=_MOST_LAYERS)
+  sequential = st.builds(
+    lambda subs, repeat: draws.layer(fitting.SEQUENTIAL, *subs, repeat=repeat),
+    st.lists(st.one_of(subs), min_size=1, max_size=2),
+    st.sampled_from((1, 2)),
+  )
+  return st.lists(
+    st.one_of(*choices, sequential), min_size=2, max_size=_MOST_LAYERS
+  )
 
 
 @functools.cache
@@ -105,9 +87,7 @@ def _layer_of(name: str) -> st.SearchStrategy[Layer]:
 
 
 @st.composite
-def _variants(
-  draw: Any, num_layers: int, loss_inside: bool, not_optimised: bool
-) -> Variant:
+def _variants(draw: Any, num_layers: int, loss_inside: bool) -> Variant:
   cuts = st.lists(
     st.integers(1, max(1, num_layers - 1)),
     min_size=min(1, num_layers - 1),
@@ -125,7 +105,7 @@ def _variants(
       .map(tuple)
     ),
     num_devices=draw(st.sampled_from((0, 0, 1, 2))),
-    optimised=not not_optimised or draw(st.sampled_from((True, True, False))),
+    optimised=draw(st.sampled_from((True, True, False))),
   )
   if not variant.is_possible:
     variant = dataclasses.replace(variant, schedule='zb_h1')

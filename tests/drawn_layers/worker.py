@@ -1,43 +1,83 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A program that runs some draws, and makes those that fail smaller.
-
-It prints a dict, as JSON, from each draw to its problem.
-"""
+"""Runs random draws, and makes those that fail smaller."""
 
 import faulthandler
-import json
+import itertools
 import sys
 import time
 
 import hypothesis
 from absl import logging
-from drawn_layers import comparing, sampling, strategies
+from drawn_layers import comparing, strategies
 from drawn_layers.draws import Draw
 
+# How many draws to ask hypothesis for, for each that is run: to make one costs
+# next to nothing, to run it seconds.
+_MADE_FOR_EACH = 20
 _DRAW_SECONDS = 600
-_SHRINK_SECONDS = 120  # Of the CPU.
+
+
+class _Sample:
+  """Up to so many draws that are worth running.
+
+  Each has a layer that the one before has not, and two neighbours that none
+  before has: hypothesis follows each draw up by some that repeat parts of it,
+  and often comes back to small ones.
+  """
+
+  def __init__(self, size: int):
+    self._left = size
+    self._last: set[str] = set()
+    self._neighbours: set[tuple[str, str]] = set()
+
+  def takes(self, draw: Draw) -> bool:
+    """Whether to run a draw."""
+    layers = list(map(repr, draw.layers))
+    neighbours = set(itertools.pairwise(layers))
+    is_new = not (
+      self._last.issuperset(layers) or neighbours <= self._neighbours
+    )
+    if not self._left or not is_new:
+      return False
+    self._left -= 1
+    self._last = set(layers)
+    self._neighbours |= neighbours
+    return True
 
 
 class _Enough(BaseException):
   """Ends the search; Hypothesis takes it for none of the draw's errors."""
 
 
-def run(seed: int, num_draws: int, without: list[str]) -> dict[str, str]:
-  """Runs draws up to the first that fails: the smallest of each kind."""
-  sample = sampling.Sample(num_draws)
+def run(
+  num_draws: int, seed: int | None = None, shrink_seconds: int = 120
+) -> dict[str, str]:
+  """Runs draws up to the first that fails, and makes that smaller.
+
+  Args:
+    num_draws: How many at most.
+    seed: Which draws; by default always the same.
+    shrink_seconds: Of the CPU.
+
+  Returns:
+    The problem of each draw that fails: the smallest of each kind.
+  """
+  # Of a crash the last lines are shown.
+  logging.set_verbosity(logging.ERROR)
+  sample = _Sample(num_draws)
   smallest: dict[str, tuple[str, str]] = {}
   end_of_shrinking = None
 
-  @hypothesis.seed(seed)
   @hypothesis.settings(
-    max_examples=num_draws * sampling.MADE_FOR_EACH,
+    max_examples=num_draws * _MADE_FOR_EACH,
+    derandomize=seed is None,
     deadline=None,
     database=None,
     phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
     suppress_health_check=list(hypothesis.HealthCheck),
   )
-  @hypothesis.given(strategies.random_draws(without))
+  @hypothesis.given(strategies.random_draws())
   def check(draw: Draw) -> None:
     nonlocal end_of_shrinking
     if end_of_shrinking is None:
@@ -54,20 +94,12 @@ def run(seed: int, num_draws: int, without: list[str]) -> dict[str, str]:
       # Hypothesis tries smaller and smaller ones: the last is the smallest.
       smallest[problem.partition(':')[0]] = (repr(draw), problem)
       if end_of_shrinking is None:
-        end_of_shrinking = time.process_time() + _SHRINK_SECONDS
+        end_of_shrinking = time.process_time() + shrink_seconds
       raise AssertionError
 
   try:
-    check()
+    (check if seed is None else hypothesis.seed(seed)(check))()
   except (_Enough, AssertionError, hypothesis.errors.HypothesisException):
     if not smallest:
       raise
   return dict(smallest.values())
-
-
-def main() -> None:
-  """Runs draws; the arguments are those of `run`."""
-  # Of a crash the last lines are shown.
-  logging.set_verbosity(logging.ERROR)
-  seed, num_draws, *without = sys.argv[1:]
-  print(json.dumps(run(int(seed), int(num_draws), without)))

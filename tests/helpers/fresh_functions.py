@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of `fresh` run in other processes."""
 
+import math
 import os
 import sys
 import time
@@ -34,8 +35,8 @@ def peak():
   return process_memory.peak_bytes()
 
 
-def grow(size, seconds=0):
-  fresh.announce([os.getpid()])
+def grow(size, budget, seconds=0):
+  fresh.watch([os.getpid()], budget)
   data = b'x' * size
   time.sleep(seconds)
   del data
@@ -46,7 +47,7 @@ def _worker(seconds):
   if not pid:
     time.sleep(seconds)
     os._exit(1)
-  fresh.announce([pid])
+  fresh.watch([pid], math.inf)
   return pid
 
 

@@ -16,7 +16,6 @@ from lingvo_gpipe.schedules import PLAIN_NAMES
 from tools.benchmark import case_model, servers
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import Cut
-from tools.benchmark.variants import Method
 
 # In images this small much of the time is for starting ops.
 _BALANCE = {'amoebanet': 'measured'}
@@ -38,7 +37,7 @@ def find(case: Case, num_cells: int) -> Cut:
     spec = dataclasses.replace(found.spec, schedule=how[0], recompute=how[1])
     other = _cut(partition(found.layers, spec), plan.basis)
     if other.splits != cut.splits:
-      cut.own[Method('ours', *how).name] = other
+      cut.own['-'.join(('ours', *how))] = other
   return cut
 
 
@@ -77,11 +76,12 @@ def _plan(case: Case, balance: str) -> Any:
 
 def _cut(found: Partition, basis: str) -> Cut:
   layers = found.layers
+  cells = [layers[cell.start : cell.end] for cell in found.cells]
   costs = [
     (
-      float(sum(layer.forward for layer in layers[cell.start : cell.end])),
-      float(sum(layer.backward for layer in layers[cell.start : cell.end])),
+      float(sum(layer.forward for layer in cell)),
+      float(sum(layer.backward for layer in cell)),
     )
-    for cell in found.cells
+    for cell in cells
   ]
   return Cut(list(found.splits), [layer.name for layer in layers], costs, basis)

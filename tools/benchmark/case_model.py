@@ -111,21 +111,19 @@ def make(case: Case, batch_norm: Any = None) -> CaseModel:
     return _transformer(case)
   # An MLP, or bottlenecks.
   is_mlp = case.model == 'mlp'
-  input_dim = case.dim if is_mlp else case.input_dim
-  widths = [input_dim] + [case.dim] * (case.num_layers - 1)
+  layer = FeedForward.Params().Set(
+    input_dim=case.dim,
+    hidden_dim=4 * case.dim if is_mlp else case.hidden_dim,
+    output_dim=case.dim,
+    has_bias=is_mlp,
+  )
+  layers = [layer.Copy().Set(name=f'l{i}') for i in range(case.num_layers)]
+  if not is_mlp:
+    layers[0].input_dim = case.input_dim
   return CaseModel(
-    [
-      FeedForward.Params().Set(
-        name=f'l{i}',
-        input_dim=width,
-        hidden_dim=4 * case.dim if is_mlp else case.hidden_dim,
-        output_dim=case.dim,
-        has_bias=is_mlp,
-      )
-      for i, width in enumerate(widths)
-    ],
+    layers,
     MeanSquare.Params().Set(name='loss'),
-    Field((input_dim,)),
+    Field((layers[0].input_dim,)),
     {} if is_mlp else {'mean': Field(())},
   )
 

@@ -1,8 +1,10 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The models that are measured, how large they are, and how they are run."""
+"""The models that are measured, their sizes, and the ways to run them."""
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 from lingvo_gpipe import schedules
 
@@ -16,11 +18,21 @@ _TITLES = {
 _EXAMPLES = {'amoebanet': 'pixels a side', 'transformer': 'tokens a row'}
 # Of an attention head. D of a Transformer is a multiple of it.
 HEAD_DIM = 16
+# What each engine is, for reports.
+ENGINES = {
+  'ours': 'lingvo_gpipe.PipeliningLayer, with the loss in its last cell',
+  'lingvo': 'lingvo.core.gpipe.PipeliningLayer, which recomputes always',
+  'naive': 'naive model parallelism: ours with M = 1, nothing recomputed',
+  'plain': 'no pipeline, on one device with one thread',
+  'plain-all_cores': 'no pipeline, with a thread on every core for each op',
+  'torch': "PyTorch's torch.distributed.pipelining, one process a cell, each "
+  'pinned to a core',
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model, its mini-batch, and how it is run unless flags say otherwise.
+  """A model, its mini-batch, and a way to run it.
 
   Attributes:
     name: For flags and reports.
@@ -43,6 +55,7 @@ class Case:
     num_ids: Classes of an AmoebaNet, words of a Transformer.
     dropout: Of a Transformer.
     optimizer: 'sgd' without slots, or with two: 'rmsprop', 'adam'.
+    engine: One of ENGINES.
   """
 
   name: str
@@ -61,6 +74,7 @@ class Case:
   num_ids: int = 10
   dropout: float = 0.0
   optimizer: str = 'sgd'
+  engine: str = 'ours'
 
   def __post_init__(self) -> None:
     schedules.check_name(self.schedule)
@@ -86,9 +100,31 @@ class Case:
     return self.num_cells // schedules.cells_per_device(self.schedule)
 
   @property
+  def cell_devices(self) -> tuple[int, ...]:
+    """The device of each cell."""
+    return schedules.place(self.schedule, self.num_cells, self.num_devices)
+
+  @property
+  def has_pipeline(self) -> bool:
+    """Whether it has several cells or micro-batches to be efficient with."""
+    return not self.engine.startswith('plain')
+
+  @property
   def micro_batch_size(self) -> int:
     """Examples in a micro-batch."""
     return self.batch // self.num_micro_batches
+
+  @property
+  def method(self) -> str:
+    """The engine and how it is run: one of METHODS."""
+    if self.engine in _FIXED:
+      return self.engine
+    return f'{self.engine}-{self.schedule}-{self.recompute}'
+
+  @property
+  def variant(self) -> str:
+    """The method, with K and M."""
+    return f'{self.method} K={self.num_cells} M={self.num_micro_batches}'
 
   @property
   def title(self) -> str:
@@ -121,3 +157,63 @@ TINY_CASES = (
   Case('tiny-transformer', 'transformer', 2, 8, 4, 2, 2, 4, num_ids=1024),
 )
 BY_NAME = {case.name: case for case in (*CASES, *TINY_CASES)}
+
+# Engines without a choice of schedule and policy.
+_FIXED = {
+  'lingvo': ('gpipe', 'always'),
+  'naive': ('gpipe', 'never'),
+  'plain': ('gpipe', 'never'),
+  'plain-all_cores': ('gpipe', 'never'),
+}
+# Engine, schedule and policy by name. PyTorch recomputes always or never, here
+# with a cell a device.
+METHODS = {
+  **{engine: (engine, *how) for engine, how in _FIXED.items()},
+  **{
+    '-'.join(how): how
+    for how in (
+      *itertools.product(
+        ('ours',), schedules.SCHEDULE_NAMES, schedules.RECOMPUTE_POLICIES
+      ),
+      *itertools.product(
+        ('torch',), schedules.PLAIN_NAMES, ('always', 'never')
+      ),
+    )
+  },
+}
+
+
+def variants(
+  case: Case,
+  methods: Sequence[str],
+  cells: Sequence[int] = (),
+  micro_batches: Sequence[int] = (),
+) -> list[Case]:
+  """The case by each method for each K and M, without repetitions.
+
+  Its own K and M stand in where none are given. Without a pipeline both are 1,
+  naive model parallelism has M = 1. PyTorch is left out where it has no such
+  model.
+
+  Raises:
+    ValueError: K is less than 1, or an M does not divide the mini-batch.
+  """
+  cells = cells or [case.num_cells]
+  micro_batches = micro_batches or [case.num_micro_batches]
+  for number in micro_batches:
+    case.check_micro_batches(number)
+  found: dict[Case, None] = {}
+  for name, k, m in itertools.product(methods, cells, micro_batches):
+    engine, schedule, recompute = METHODS[name]
+    if engine == 'torch' and case.model != 'mlp':
+      continue
+    one = dataclasses.replace(
+      case,
+      engine=engine,
+      schedule=schedule,
+      recompute=recompute,
+      num_cells=1 if engine.startswith('plain') else k,
+      num_micro_batches=m if engine in ('ours', 'lingvo', 'torch') else 1,
+    )
+    found[one] = None
+  return list(found)

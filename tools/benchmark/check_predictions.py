@@ -11,9 +11,8 @@ Peaks are those above what a tiny model with the same graph leaves. The status
 is 1 if a prediction is off by more than --tolerance.
 
 Layers are timed on as many cores at once as workers will be busy, for each case
-anew and right before its steps: machines are not always equally fast. Memory
-and time are measured in different processes: what shows the memory that is
-really alive slows steps down.
+anew and right before its steps. Memory and time are measured in different
+processes: what shows the memory that is really alive slows steps down.
 
 Cases 1 to 6 are both families, one and two workers, all policies; 7 to 12 are
 schedules. From 13 on each is recompute='fit' at five limits between what
@@ -23,7 +22,7 @@ same workers. These last need as many cores as cells for times that mean much.
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -100,18 +99,14 @@ def default_cases(scale: int = 1) -> list[Case]:
     case('transformer', 2, 6, '1f1b', 'except_last'),
     case('transformer', 2, 8, 'gpipe', 'never'),
     *(
-      case('transformer', 2 * schedules.cells_per_device(schedule), 8, *how)
-      for schedule in ('1f1b', 'zb_h1', 'v_half')
-      for how in ((schedule, 'never'), (schedule, 'always'))
+      case('transformer', 2 * schedules.cells_per_device(name), 8, name, policy)
+      for name in ('1f1b', 'zb_h1', 'v_half')
+      for policy in ('never', 'always')
     ),
     *(
-      case(model, k, 8, schedule, schedules.FIT)
-      for model, k, schedule in (
-        ('amoebanet', 2, 'gpipe'),
-        ('amoebanet', 4, '1f1b'),
-        ('transformer', 2, 'gpipe'),
-        ('transformer', 4, '1f1b'),
-      )
+      case(model, *how, schedules.FIT)
+      for model in ('amoebanet', 'transformer')
+      for how in ((2, 8, 'gpipe'), (4, 8, '1f1b'))
     ),
   ]
 
@@ -149,15 +144,10 @@ def _check(
     for cut in cuts
   ]
   splits = [cut.splits for cut in cuts]
-  update = call('worker_run.update_seconds', runs[0], splits[0], timed_steps)
-  times: list[list[float]] = call(
-    'worker_run.take_turns', runs, splits, timed_steps
-  )
+  update, times = call('worker_run.take_turns', runs, splits, timed_steps)
   # On workers of its own: those keep some of what was there before.
   sized: list[WorkerRun] = [
-    alive.submit(
-      call, 'worker_run.run', *run, pinned=True, warm_up=True
-    ).result()
+    alive.submit(call, 'worker_run.run', *run, warm_up=True).result()
     for run in zip(runs, splits, strict=True)
   ]
   return [
@@ -175,14 +165,14 @@ def _check(
   ]
 
 
-def _plans(
-  case: Case, work: Workload, speeds: Speeds
-) -> list[tuple[int | None, Forecast]]:
-  """Limit and forecast of a case; for 'fit' those of all policies first."""
+# A limit, and what the planner says.
+_Plan = tuple[int | None, Forecast]
 
-  def plan(
-    recompute: str, limit: int | None = None
-  ) -> tuple[int | None, Forecast]:
+
+def _plans(case: Case, work: Workload, speeds: Speeds) -> list[_Plan]:
+  """The plan of a case; for 'fit' those of all policies first."""
+
+  def plan(recompute: str, limit: int | None = None) -> _Plan:
     how = case.num_devices, case.num_micro_batches, case.schedule, recompute
     setting = Setting(*how, case.num_cells // case.num_devices)
     return limit, forecast(work, setting, speeds, limit)
@@ -201,11 +191,11 @@ def workload(case: Case) -> Workload:
   """A case's layers, timed on as many cores at once as it has workers."""
   num_cores = min(case.num_devices, cores.num_usable())
   with futures.ThreadPoolExecutor() as pool:
-    cuts: list[Partition] = list(
-      pool.map(
-        lambda core: call('case_cut.measured', case, core), range(num_cores)
-      )
-    )
+    timed = [
+      pool.submit(call, 'case_cut.measured', case, core)
+      for core in range(num_cores)
+    ]
+    cuts: list[Partition] = [one.result() for one in timed]
   layers = [
     dataclasses.replace(
       same[0],
@@ -297,11 +287,8 @@ def _gains(found: Sequence[Checked]) -> list[str]:
   return ['', *lines] if lines else []
 
 
-def _parser() -> command.Parser:
-  parser = command.Parser('tools/check_predictions.py', __doc__, _EXAMPLES)
-  parser.flag(
-    'steps', 10, 'Steps of which the median counts.', command.positive
-  )
+def scale_flag(parser: command.Parser) -> None:
+  """Adds --scale."""
   parser.add_argument(
     '--scale',
     type=int,
@@ -310,42 +297,36 @@ def _parser() -> command.Parser:
     help='Divides the sizes of the models, for a quick look: small models say '
     'little. Default: %(default)s.',
   )
-  parser.flag(
-    'cases',
-    '1,2,3,4,5,6',
-    'Which, as numbers from 1 with commas.',
-    command.numbers,
-  )
-  parser.flag('tolerance', 0.15, 'How far a prediction may be off.')
-  parser.outputs()
-  return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = _parser()
+  parser = command.Parser('tools/check_predictions.py', __doc__, _EXAMPLES)
+  flag = parser.flag
+  flag('steps', 10, 'Steps of which the median counts.', command.positive)
+  scale_flag(parser)
+  which = 'Which, as numbers from 1 with commas.'
+  flag('cases', '1,2,3,4,5,6', which, command.numbers)
+  flag('tolerance', 0.15, 'How far a prediction may be off.')
+  parser.outputs()
   args = parser.parse_args(argv)
   parser.needs_linux()
   cases = parser.chosen('cases', args.cases, default_cases(args.scale))
-  worst = [0.0]
+  worst = 0.0
 
-  def found() -> tuple[str, dict[str, Any]]:
+  def found() -> Iterator[tuple[str, dict[str, Any]]]:
+    nonlocal worst
     checked = check(cases, args.steps)
-    errors = [abs(e) for x in checked for e in (x.memory_error, x.time_error)]
-    worst[0] = max(errors)
-    figures = [
-      {
-        **dataclasses.asdict(one),
-        'memory_error': one.memory_error,
-        'time_error': one.time_error,
-      }
-      for one in checked
-    ]
+    figures = []
+    for one in checked:
+      errors = {'memory_error': one.memory_error, 'time_error': one.time_error}
+      figures.append({**dataclasses.asdict(one), **errors})
+      worst = max(worst, *map(abs, errors.values()))
     text = (
       f'{as_text(checked)}\n\nThe prediction furthest off is off by '
-      f'{worst[0]:.0%}; {args.tolerance:.0%} is allowed.'
+      f'{worst:.0%}; {args.tolerance:.0%} is allowed.'
     )
-    return text, {'cases': figures}
+    yield text, {'cases': figures}
 
-  status = command.report(parser, args, found)
-  return status or int(worst[0] > args.tolerance)
+  status = command.report(parser, args, found())
+  return status or int(worst > args.tolerance)

@@ -2,21 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A case's model for Lingvo's own PipeliningLayer, and what that asks for.
 
-- Every layer must say its output shapes (`FPropMeta`); ours do not, so the
-  shapes are found by tracing once, outside of what is timed.
-- All that passes a boundary has one dtype, and gradients: token ids cannot, so
-  the embedding runs before the pipeline, on the first device, which Lingvo's
-  engine does with the whole mini-batch.
-- Variables of a cell cannot be assigned in it, so batch norm keeps no moving
-  averages. Training computes the same, and a little less.
-- Its channels say that every device is in its 0th incarnation, which holds
-  within one process only: a server refuses to send to a device of another one.
-- Variables are named by cell; they are given the model's own names, so that
-  they start alike.
+docs/benchmark.md ("Fairness") says what it cannot do. Besides, its channels say
+that every device is in its 0th incarnation, which holds within one process
+only: a server refuses to send to a device of another one. And its variables are
+named by cell; they are given the model's own names, so that they start alike.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from unittest import mock
 
@@ -56,9 +49,7 @@ class BatchNormOfTheBatch(batch_norm.FusedBatchNormLayer):
     return outputs
 
 
-def pipelining_params(
-  case: Case, splits: list[int], num_micro_batches: int, name: str
-) -> Any:
+def pipelining_params(case: Case, splits: Sequence[int], name: str) -> Any:
   """Params of Lingvo's PipeliningLayer for a case.
 
   Raises:
@@ -66,7 +57,7 @@ def pipelining_params(
   """
   model = case_model.make(case, BatchNormOfTheBatch.Params())
   layers = model.layers
-  shapes = _output_shapes(model, case.batch // num_micro_batches)
+  shapes = _output_shapes(model, case.micro_batch_size)
   num_before = 1 if model.inputs.dtype.is_integer else 0
   ends = [num_before, *splits, len(layers)]
   if ends[1] <= num_before:
@@ -87,7 +78,7 @@ def pipelining_params(
 
   return gpipe.PipeliningLayer.Params().Set(
     name=name,
-    num_micro_batches=num_micro_batches,
+    num_micro_batches=case.num_micro_batches,
     state_dtype=tf.float32,
     before_tpl=[cell('before', 0, num_before)] if num_before else [],
     cell_tpl=[
@@ -109,16 +100,6 @@ def _output_shapes(
       args = to_tuple(layer.FProp(layer.theta, *args))
       shapes.append([x.shape.as_list() for x in args])
   return shapes
-
-
-def _incarnations(target: str) -> dict[str, int]:
-  """By device, the incarnation as an op's attribute has it, signed."""
-  with tf.Graph().as_default(), tf.compat.v1.Session(target) as session:
-    devices = session.list_devices()
-  return {
-    device.name: (device.incarnation + 2**63) % 2**64 - 2**63
-    for device in devices
-  }
 
 
 def _channel_class(incarnations: Mapping[str, int]) -> type[sendrecv.Channel]:
@@ -146,5 +127,10 @@ def _channel_class(incarnations: Mapping[str, int]) -> type[sendrecv.Channel]:
 
 def known_to_channels(target: str) -> Any:
   """Tells Lingvo's channels of sessions' processes, while the block runs."""
-  channel = _channel_class(_incarnations(target))
-  return mock.patch.object(sendrecv, 'Channel', channel)
+  with tf.Graph().as_default(), tf.compat.v1.Session(target) as session:
+    incarnations = {
+      # As an op's attribute has it, signed.
+      device.name: (device.incarnation + 2**63) % 2**64 - 2**63
+      for device in session.list_devices()
+    }
+  return mock.patch.object(sendrecv, 'Channel', _channel_class(incarnations))

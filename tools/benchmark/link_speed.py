@@ -36,7 +36,7 @@ def measure(num_workers: int) -> tuple[float, float | None]:
   if num_workers == 1:
     return 0.0, None
   tf.disable_eager_execution()
-  with servers.worker_servers(num_workers, pinned=True) as (_, target):
+  with servers.worker_servers(num_workers) as (_, target):
     empty = _seconds(target, num_workers)
     small = _seconds(target, num_workers, tf.float32.size)
     large = _seconds(target, num_workers, _LARGE_BYTES)

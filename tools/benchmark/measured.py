@@ -17,7 +17,7 @@ class Cut:
     layers: The layers' names.
     costs: For each cell, what forward and backward of a micro-batch take.
     basis: The unit of costs: 'flops', or 'measured' for seconds.
-    own: Other cuts, by the names of the methods that they are best for.
+    own: Other cuts, by the methods that they are best for.
   """
 
   splits: list[int]
@@ -25,10 +25,6 @@ class Cut:
   costs: list[tuple[float, float]]
   basis: str
   own: dict[str, 'Cut'] = field(default_factory=dict)
-
-  def of(self, method: str) -> 'Cut':
-    """The cut for a method of this name."""
-    return self.own.get(method, self)
 
 
 # All layers are one cell, whatever they cost.
@@ -88,15 +84,13 @@ class Measured:
   @property
   def above_idle(self) -> float:
     """The peak above the level before building."""
-    return statistics.median(
-      peak - idle
-      for peak, idle in zip(self.peak_bytes, self.idle_bytes, strict=True)
-    )
+    pairs = zip(self.peak_bytes, self.idle_bytes, strict=True)
+    return statistics.median(peak - idle for peak, idle in pairs)
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkerRun:
-  """What some steps took; lists have an entry a worker, in bytes.
+  """What a step took; lists have an entry a worker, in bytes.
 
   Attributes:
     peaks: The most resident memory.
@@ -104,8 +98,7 @@ class WorkerRun:
     data: The most without pages of code, above what there was of it before.
     parameters: Of the model.
     build_seconds: Starting workers, building the graph, initialising weights.
-    step_seconds: The median of timed steps.
-    loss: Of the last step.
+    step_seconds: The first step.
   """
 
   peaks: list[int]
@@ -114,7 +107,6 @@ class WorkerRun:
   parameters: int
   build_seconds: float
   step_seconds: float
-  loss: float
 
   @property
   def above_idle(self) -> list[int]:

@@ -10,7 +10,7 @@ back at once, so the peak is what is really alive, and the steps are slow.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lingvo_gpipe import schedules
@@ -83,12 +83,10 @@ def bottlenecks(
 # + what it has sent and the neighbour has not received yet: one output (unless
 #     it is the last cell), one input gradient (unless it is the first)
 #
-# Inputs at hand: the stash, and what has come for tasks that have not started.
-# A cell sends as soon as it has something, and cell k - 1 stashes a micro-batch
-# from before it sends it until after cell k is through with it. So cell k never
-# has more inputs at hand than the larger of both stashes: M under fill-drain,
-# K - k + 1 under 1F1B, one more than it stashes. The first cell has the whole
-# mini-batch's input from the start.
+# Inputs at hand: a cell sends as soon as it has something, and cell k - 1
+# stashes a micro-batch until after cell k is through with it. So cell k has no
+# more than the larger of both stashes: M under fill-drain, K - k + 1 under
+# 1F1B. The first cell has the whole mini-batch's input from the start.
 
 
 def predict(case: Case) -> list[dict[str, int]]:
@@ -101,32 +99,28 @@ def predict(case: Case) -> list[dict[str, int]]:
     one micro-batch, with their gradients; what is 'in_transit', sent and still
     kept; and the 'total'.
   """
-  last = case.num_cells - 1
+  cells = range(case.num_cells)
   schedule = schedules.make_schedule(
-    case.schedule, range(case.num_cells), case.num_micro_batches
+    case.schedule, cells, case.num_micro_batches
   )
   stash = schedules.simulate(schedule).peak_stash
   boundary = case.micro_batch_size * case.dim * _FLOAT_BYTES
   inner = case.micro_batch_size * case.hidden_dim * _FLOAT_BYTES
   predictions = []
-  for k in range(case.num_cells):
+  for k in cells:
     at_hand = max(stash[k], stash[k - 1]) if k else case.num_micro_batches
+    inputs = at_hand * boundary
+    if not k:
+      inputs = case.batch * case.input_dim * _FLOAT_BYTES
+    neighbours = int(k > 0) + int(k + 1 < case.num_cells)
     parts = {
       'state': _state_bytes(case, k),
-      'inputs': at_hand * boundary
-      if k
-      else case.batch * case.input_dim * _FLOAT_BYTES,
+      'inputs': inputs,
       'activations': (1 + int(k > 0)) * boundary + 2 * inner,
-      'in_transit': (int(k > 0) + int(k < last)) * boundary,
+      'in_transit': neighbours * boundary,
     }
-    predictions.append(
-      {
-        'peak_stash': stash[k],
-        'at_hand': at_hand,
-        **parts,
-        'total': sum(parts.values()),
-      }
-    )
+    counts = {'peak_stash': stash[k], 'at_hand': at_hand}
+    predictions.append({**counts, **parts, 'total': sum(parts.values())})
   return predictions
 
 
@@ -160,27 +154,20 @@ def measure(cases: Sequence[Case]) -> list[MemoryResult]:
 
 def as_text(results: Sequence[MemoryResult]) -> str:
   """A table with a cell of a case a row; also Markdown."""
-  rows = [
-    _row(result, cell)
-    for result in results
-    for cell in range(result.case.num_cells)
-  ]
+  rows = []
+  for one in results:
+    cells = zip(one.predictions, one.peaks, one.errors, strict=True)
+    for k, (predicted, peak, error) in enumerate(cells):
+      stash, at_hand, *parts = predicted.values()
+      counts = one.case.num_micro_batches, k, stash, at_hand
+      sizes = [f'{part / 2**20:.1f}' for part in (*parts, peak)]
+      off = text_table.signed_percent(error)
+      rows.append([one.case.schedule, *map(str, counts), *sizes, off])
   return text_table.table(_HEADER, rows)
 
 
-def _row(result: MemoryResult, cell: int) -> list[str]:
-  case, predicted = result.case, result.predictions[cell]
-  stash, at_hand, *parts = predicted.values()
-  counts = case.num_micro_batches, cell, stash, at_hand
-  return [
-    case.schedule,
-    *map(str, counts),
-    *(f'{part / 2**20:.1f}' for part in (*parts, result.peaks[cell])),
-    text_table.signed_percent(result.errors[cell]),
-  ]
-
-
-def _parser() -> command.Parser:
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
   parser = command.Parser('tools/measure_memory.py', __doc__, _EXAMPLES)
   flag = parser.flag
   names = ','.join(PLAIN_NAMES)
@@ -189,12 +176,6 @@ def _parser() -> command.Parser:
   flag('batch', 32768, 'Examples in a mini-batch.', command.positive)
   flag('num_cells', 4, 'K.', command.positive)
   parser.outputs()
-  return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit status."""
-  parser = _parser()
   args = parser.parse_args(argv)
   parser.needs_linux()
   try:
@@ -206,11 +187,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   except ValueError as error:
     parser.error(str(error))
 
-  def found() -> tuple[str, dict[str, Any]]:
+  def found() -> Iterator[tuple[str, dict[str, Any]]]:
     results = measure(cases)
     figures = [
       {**dataclasses.asdict(one), 'errors': one.errors} for one in results
     ]
-    return as_text(results), {'cases': figures}
+    yield as_text(results), {'cases': figures}
 
-  return command.report(parser, args, found)
+  return command.report(parser, args, found())

@@ -12,7 +12,7 @@ import dataclasses
 import pathlib
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lingvo_gpipe import schedules
@@ -57,24 +57,21 @@ def _measure(
 ) -> list[tuple[Forecast, float, list[float]]]:
   """For each schedule its forecast, with the update, and steps' seconds."""
   work = check_predictions.workload(case)
-  latency, bandwidth = check_predictions.call('link_speed.measure', 2)
+  call = check_predictions.call
+  latency, bandwidth = call('link_speed.measure', _NUM_DEVICES)
+  speeds = Speeds(1.0, bandwidth, latency)
+  how = _NUM_DEVICES, case.num_micro_batches
   plans = [
     forecast(
       work,
-      Setting(
-        *(_NUM_DEVICES, case.num_micro_batches, name, 'never'),
-        schedules.cells_per_device(name),
-      ),
-      Speeds(1.0, bandwidth, latency),
+      Setting(*how, name, 'never', schedules.cells_per_device(name)),
+      speeds,
     )
     for name in _NAMES
   ]
   splits = [plan.partition.splits for plan in plans]
-  update = check_predictions.call(
-    'worker_run.update_seconds', case, splits[0], steps
-  )
   runs = [_run(case, plan, directory) for plan in plans]
-  seconds = check_predictions.call('worker_run.take_turns', runs, splits, steps)
+  update, seconds = call('worker_run.take_turns', runs, splits, steps)
   return [
     (plan, plan.step_time + update, of_plan)
     for plan, of_plan in zip(plans, seconds, strict=True)
@@ -109,18 +106,13 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
   """A table for people, also Markdown."""
   header = ['M', 'schedule', 'K', 'step, s', 'over 1f1b']
   header += ['forecast, s', 'over 1f1b', 'error']
-  return text_table.table(
-    header,
-    [
-      [
-        *(str(row['M']), row['schedule'], str(row['K'])),
-        *(f'{row["step_seconds"]:.3f}', f'{row["over_1f1b"]:.3f}'),
-        *(f'{row["forecast_seconds"]:.3f}', f'{row["forecast_over_1f1b"]:.3f}'),
-        text_table.signed_percent(row['error']),
-      ]
-      for row in rows
-    ],
-  )
+  cells = []
+  for row in rows:
+    m, schedule, k, *times, error = row.values()
+    texts = [f'{value:.3f}' for value in times]
+    signed = text_table.signed_percent(error)
+    cells.append([str(m), schedule, str(k), *texts, signed])
+  return text_table.table(header, cells)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,13 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = command.Parser('tools/schedule_times.py', __doc__, _EXAMPLES)
   parser.flag('steps', 12, 'Steps of each schedule.', command.positive)
   parser.flag('micro_batches', '4,8', 'M, with commas.', command.numbers)
-  parser.add_argument(
-    '--scale',
-    type=int,
-    choices=(1, 2, 4),
-    default=1,
-    help='Divides the sizes, for a quick look. Default: %(default)s.',
-  )
+  check_predictions.scale_flag(parser)
   parser.outputs()
   args = parser.parse_args(argv)
   parser.needs_linux()
@@ -144,13 +130,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
       parser.error(f'--micro_batches: {error}')
 
-  def found() -> tuple[str, dict[str, Any]]:
+  def found() -> Iterator[tuple[str, dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as directory:
       rows = [
         row
         for m in args.micro_batches
         for row in _rows(_measure(_case(m, args.scale), args.steps, directory))
       ]
-    return as_text(rows), {'schedules': rows}
+    yield as_text(rows), {'schedules': rows}
 
-  return command.report(parser, args, found)
+  return command.report(parser, args, found())

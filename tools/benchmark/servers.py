@@ -24,10 +24,8 @@ def worker_device(task: int) -> str:
 
 
 @contextlib.contextmanager
-def worker_servers(
-  num_workers: int, *, pinned: bool = False
-) -> Iterator[tuple[list[int], str]]:
-  """Runs workers while the block does; pinned ones have a core each, in turn.
+def worker_servers(num_workers: int) -> Iterator[tuple[list[int], str]]:
+  """Runs workers while the block does; they have a core each, in turn.
 
   Yields:
     The workers' process ids, and the target of sessions that use them. The
@@ -40,7 +38,7 @@ def worker_servers(
   jobs = {'client': addresses[:1], 'worker': addresses[1:]}
   fork = multiprocessing.get_context('fork')
   workers = [
-    fork.Process(target=_serve, args=(jobs, task, os.getpid(), pinned))
+    fork.Process(target=_serve, args=(jobs, task, os.getpid()))
     for task in range(num_workers)
   ]
   try:
@@ -61,12 +59,9 @@ def pin(core: int) -> None:
   os.sched_setaffinity(0, {cores[core % len(cores)]})
 
 
-def _serve(
-  jobs: dict[str, list[str]], task: int, parent: int, pinned: bool
-) -> None:
+def _serve(jobs: dict[str, list[str]], task: int, parent: int) -> None:
   """Runs a worker in a forked process, until its parent is gone."""
-  if pinned:
-    pin(task)
+  pin(task)
   server = _server(jobs, 'worker', task)
   # The server runs for as long as it is referred to.
   while server and os.getppid() == parent:

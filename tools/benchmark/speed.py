@@ -25,7 +25,6 @@ from tools.benchmark import workers
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import UNCUT, Cut, Measured
 from tools.benchmark.speed_report import CaseReport
-from tools.benchmark.variants import Variant
 from tools.benchmark.workers import Worker
 from tools.common import command, fresh, process_memory
 
@@ -38,13 +37,17 @@ class Plan:
   rounds: int = 3
   steps: int = 2
   one_core_steps: int = 1
-  memory: bool = True
+  no_memory: bool = False
   torch_python: str = ''
+
+
+# What was measured of a variant that is being run, and its processes.
+_Started = dict[Case, tuple[Measured, Worker]]
 
 
 def measure(
   case: Case,
-  variants: Sequence[Variant],
+  variants: Sequence[Case],
   plan: Plan,
   alive_only: futures.Executor,
 ) -> CaseReport:
@@ -63,50 +66,37 @@ def measure(
   )
   for run in range(plan.runs):
     command.say(f'  {case.name}: run {run + 1} of {plan.runs}')
-    with _started(report, plan.torch_python) as started:
-      _build(started)
-      _take_turns(started, plan)
-      for _, own, worker in started:
+    with _built(report, plan.torch_python) as built:
+      _take_turns(built, plan)
+      for own, worker in built.values():
         own.peak_bytes.append(sum(map(process_memory.peak_bytes, worker.pids)))
-  if plan.memory:
+  if not plan.no_memory:
     _measure_memory(report, plan.torch_python, alive_only)
   return report
 
 
-# What is run, what was measured of it, and its processes.
-_Started = list[tuple[Variant, Measured, Worker]]
-
-
 @contextlib.contextmanager
-def _started(report: CaseReport, torch_python: str) -> Iterator[_Started]:
-  """Starts what has not failed, until the block ends."""
-  started: _Started = []
+def _built(report: CaseReport, torch_python: str) -> Iterator[_Started]:
+  """Starts and builds what has not failed; it lives until the block ends."""
+  started: _Started = {}
   with contextlib.ExitStack() as stack:
     for variant, own in report.run.items():
-      with _noting_errors(own):
-        worker = workers.start(
-          report.case, variant, report.cut(variant), torch_python
-        )
+      with _noting_errors(variant, own):
+        worker = workers.start(variant, report.cut(variant), torch_python)
         stack.callback(worker.stop)
-        started.append((variant, own, worker))
+        started[variant] = own, worker
         own.version = worker.version
-    yield started
+    for variant, (own, worker) in started.items():
+      command.say(f'  building {variant.variant}')
+      idle = sum(map(process_memory.resident_bytes, worker.pids))
+      with _noting_errors(variant, own):
+        own.losses.clear()
+        own.extend(worker.ask('build'))
+        own.idle_bytes.append(idle)
+    yield {variant: started[variant] for variant in report.run}
 
 
-def _build(started: _Started) -> None:
-  for variant, own, worker in list(started):
-    command.say(f'  building {variant.name}')
-    idle = sum(map(process_memory.resident_bytes, worker.pids))
-    with _noting_errors(own):
-      own.losses.clear()
-      own.extend(worker.ask('build'))
-      own.idle_bytes.append(idle)
-    if own.error:
-      command.say(f'  {variant.name} cannot be run: {own.error}')
-      started.remove((variant, own, worker))
-
-
-def _take_turns(started: _Started, plan: Plan) -> None:
+def _take_turns(built: _Started, plan: Plan) -> None:
   begun = time.monotonic()
   # The first is not counted: caches, allocators.
   for turn in range(plan.rounds + 1):
@@ -115,14 +105,12 @@ def _take_turns(started: _Started, plan: Plan) -> None:
       command.say(
         f'  round {turn} of {plan.rounds}, {left:.0f} s to go or less'
       )
-    for variant, own, worker in started:
+    for variant, (own, worker) in built.items():
       alone = plan.one_core_steps if variant.has_pipeline else 0
       if turn:
         _turn(worker, own, plan.steps, alone)
       else:
-        unused = Measured()
-        _turn(worker, unused, 1, min(alone, 1))
-        own.losses += unused.losses
+        _turn(worker, Measured(losses=own.losses), 1, min(alone, 1))
 
 
 def _turn(worker: Worker, own: Measured, steps: int, alone: int) -> None:
@@ -139,16 +127,17 @@ def _turn(worker: Worker, own: Measured, steps: int, alone: int) -> None:
 def _measure_memory(
   report: CaseReport, torch_python: str, alive_only: futures.Executor
 ) -> None:
-  wanted = {v: own for v, own in report.run.items() if v.has_memory}
-  case = report.case
-  command.say(f'  {case.name}: memory of {len(wanted)} variants')
+  # The memory of the device of 'plain-all_cores' is that of 'plain'.
+  wanted = [v for v in report.run if v.engine != 'plain-all_cores']
+  command.say(f'  {report.case.name}: memory of {len(wanted)} variants')
   found = [
     alive_only.submit(
-      workers.device_bytes, case, variant, report.cut(variant), torch_python
+      workers.device_bytes, variant, report.cut(variant), torch_python
     )
     for variant in wanted
   ]
-  for own, future in zip(wanted.values(), found, strict=True):
+  for variant, future in zip(wanted, found, strict=True):
+    own = report.measured[variant]
     try:
       own.device_bytes = future.result()
     except fresh.ProcessError as error:
@@ -156,9 +145,10 @@ def _measure_memory(
 
 
 @contextlib.contextmanager
-def _noting_errors(own: Measured) -> Iterator[None]:
+def _noting_errors(variant: Case, own: Measured) -> Iterator[None]:
   """Keeps why a variant cannot be run, so that the others can."""
   try:
     yield
   except fresh.ProcessError as error:
     own.error = str(error)
+    command.say(f'  {variant.variant} cannot be run: {error}')

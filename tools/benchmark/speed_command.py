@@ -11,15 +11,17 @@ docs/benchmark.md says what the columns mean.
 """
 
 import argparse
+import dataclasses
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from lingvo_gpipe.training import cores
 from lingvo_gpipe.training.command import at_least
-from tools.benchmark import cases, speed, speed_report, variants
-from tools.common import command, conditions, fresh
+from tools.benchmark import cases, speed, speed_report
+from tools.common import command, fresh
 
 _PROGRAM = 'tools/benchmark.py'
 # What fits into some six minutes, and shows each model and engine.
@@ -36,6 +38,11 @@ _EXAMPLES = f"""\
       --variants=lingvo,ours-1f1b-never --json=/tmp/lm.json
   {_PROGRAM} --case=wide,long --variants=lingvo,ours-gpipe-always --runs=3
 """
+_NO_TORCH = (
+  "PyTorch's pipelining is left out: it takes an interpreter with torch. "
+  'python -m venv ENV && ENV/bin/pip install torch, then '
+  '--torch_python=ENV/bin/python.'
+)
 
 
 def _parser() -> command.Parser:
@@ -55,16 +62,10 @@ def _parser() -> command.Parser:
     'ours-SCHEDULE-RECOMPUTE, torch-SCHEDULE-RECOMPUTE. Default: '
     f'{",".join(_DEFAULT_VARIANTS)}.'
   )
-  flag('variants', (), what, one_of(tuple(variants.METHODS)))
+  flag('variants', (), what, one_of(cases.METHODS))
   what = 'An interpreter that has torch. Without it PyTorch is left out.'
   flag('torch_python', '', what)
-  _add_amounts(result)
-  result.outputs('tables')
-  return result
-
-
-def _add_amounts(result: command.Parser) -> None:
-  flag, positive = result.flag, command.positive
+  positive = command.positive
   flag('runs', 1, 'How often all processes are started anew.', positive)
   flag('rounds', 3, 'How often the variants take turns.', positive)
   flag('steps', 2, 'Steps a turn.', positive)
@@ -75,27 +76,25 @@ def _add_amounts(result: command.Parser) -> None:
     action='store_true',
     help="Do not measure the devices' memory, which takes as long as the rest.",
   )
+  result.outputs('tables')
+  return result
 
 
-def _methods(args: argparse.Namespace) -> tuple[list[variants.Method], str]:
-  """The methods, and a line on those that are left out.
+def _variants(args: argparse.Namespace) -> dict[cases.Case, list[cases.Case]]:
+  """The variants of each case.
 
   Raises:
-    ValueError: PyTorch is asked for, and cannot be run.
+    ValueError: PyTorch is asked for and cannot be run, or K or M do not fit.
   """
-  names = args.variants or _DEFAULT_VARIANTS
-  methods = [variants.METHODS[name] for name in names]
-  own = [m for m in methods if m.engine != 'torch']
-  if args.torch_python or own == methods:
-    return methods, ''
-  why = (
-    "PyTorch's pipelining is left out: it takes an interpreter with torch. "
-    'python -m venv ENV && ENV/bin/pip install torch, then '
-    '--torch_python=ENV/bin/python.'
-  )
-  if args.variants:
-    raise ValueError(why)
-  return own, why
+  methods = args.variants or _DEFAULT_VARIANTS
+  if not args.torch_python:
+    methods = [name for name in methods if not name.startswith('torch')]
+    if args.variants and len(methods) < len(args.variants):
+      raise ValueError(_NO_TORCH)
+  return {
+    case: cases.variants(case, methods, args.cells, args.micro_batches)
+    for case in (cases.BY_NAME[name] for name in args.case)
+  }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,39 +104,28 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = parser.parse_args(arguments)
   parser.needs_linux()
   try:
-    methods, left_out = _methods(args)
-    wanted = {
-      case: variants.expand(case, methods, args.cells, args.micro_batches)
-      for case in (cases.BY_NAME[name] for name in args.case)
-    }
+    wanted = _variants(args)
   except ValueError as error:
     parser.error(str(error))
-  machine = conditions.now()
   typed = shlex.join([_PROGRAM, *arguments])
   typed = re.sub(r'(--torch_python[= ])\S+', r'\1PYTHON', typed)
-  parts = [conditions.describe(machine), f'`{typed}`']
-  parts += filter(None, [left_out])
-  print('\n\n'.join(parts), flush=True)
-  plan = speed.Plan(
-    *(args.runs, args.rounds, args.steps, args.one_core_steps),
-    memory=not args.no_memory,
-    torch_python=args.torch_python,
-  )
-  reports = []
-  try:
+  names = [field.name for field in dataclasses.fields(speed.Plan)]
+  plan = speed.Plan(**{name: getattr(args, name) for name in names})
+  reports: list[speed_report.CaseReport] = []
+
+  def found() -> Iterator[tuple[str, dict[str, Any]]]:
+    figures: dict[str, Any] = {'command': typed, 'cases': []}
     with fresh.AliveOnly(cores.num_usable()) as alive_only:
       for case, of_case in wanted.items():
         reports.append(speed.measure(case, of_case, plan, alive_only))
-        parts.append(speed_report.as_text(reports[-1]))
-        print(f'\n{parts[-1]}', flush=True)
-  except command.MeasuringError as error:
-    return parser.failed(error)
-  parts.append(speed_report.legend(reports))
-  print(f'\n{parts[-1]}', flush=True)
-  figures = {
-    'conditions': machine,
-    'command': typed,
-    'cases': [*map(speed_report.as_json, reports)],
-  }
-  command.write(args, '\n\n'.join(parts), figures)
-  return int(any(m.error for r in reports for m in r.measured.values()))
+        figures['cases'].append(speed_report.as_json(reports[-1]))
+        yield speed_report.as_text(reports[-1]), figures
+    yield speed_report.legend(reports), figures
+
+  note = f'\n\n`{typed}`'
+  if not (args.variants or args.torch_python):
+    note += f'\n\n{_NO_TORCH}'
+  status = command.report(parser, args, found(), note)
+  return status or int(
+    any(own.error for report in reports for own in report.measured.values())
+  )

@@ -12,25 +12,20 @@ from typing import Any
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.schedules import Task, TaskKind
-from tools.benchmark.cases import Case
+from tools.benchmark.cases import ENGINES, Case
 from tools.benchmark.measured import Cut, Measured
-from tools.benchmark.variants import ENGINES, METHODS, Method, Variant
 
 _HEADER = (
   *('variant', 'K', 'M', 'step s', 'spread', 'speed-up', '/lingvo'),
   *('efficiency', 'of bound', 'device MB', 'process MB', 'graph s'),
   'first step s',
 )
-_PLAIN = Variant(METHODS['plain'], 1, 1)
 
 
 def bound(
-  costs: Sequence[tuple[float, float]],
-  method: Method,
-  num_micro_batches: int,
-  num_cores: int,
+  costs: Sequence[tuple[float, float]], variant: Case, num_cores: int
 ) -> float:
-  """The highest efficiency that a method's schedule allows.
+  """The highest efficiency that a variant's schedule allows.
 
   Fill and drain, unequal cells, and M too small keep it below 1 however good an
   engine is: it is the efficiency of the simulated schedule, each task lasting
@@ -39,9 +34,9 @@ def bound(
   K <= C that is M / (M + K - 1).
   """
   schedule = schedules.make_schedule(
-    method.schedule, range(len(costs)), num_micro_batches
+    variant.schedule, range(len(costs)), variant.num_micro_batches
   )
-  again = schedules.recomputed(schedule, method.recompute)
+  again = schedules.recomputed(schedule, variant.recompute)
 
   def duration(task: Task) -> float:
     forward, backward = costs[task.cell]
@@ -63,29 +58,32 @@ class CaseReport:
   """One case's figures: by variant, and cuts by K."""
 
   case: Case
-  measured: Mapping[Variant, Measured]
+  measured: Mapping[Case, Measured]
   cuts: Mapping[int, Cut]
   num_cores: int
 
   @property
-  def run(self) -> dict[Variant, Measured]:
+  def run(self) -> dict[Case, Measured]:
     """The variants that could be run."""
     return {v: own for v, own in self.measured.items() if not own.error}
 
-  def cut(self, variant: Variant) -> Cut:
-    return self.cuts[variant.num_cells].of(variant.method.name)
+  def cut(self, variant: Case) -> Cut:
+    cut = self.cuts[variant.num_cells]
+    return cut.own.get(variant.method, cut)
 
-  def speed_up(self, variant: Variant) -> float | None:
-    """How much faster it is than one device without a pipeline."""
-    plain = self.run.get(_PLAIN)
-    return plain.step / self.run[variant].step if plain else None
+  def ratio(self, variant: Case, method: str) -> float | None:
+    """Its step time over another method's, of the same K and M if it has them.
 
-  def to_lingvo(self, variant: Variant) -> float | None:
-    """Its step time over that of Lingvo's engine for the same K and M."""
-    base = self.run.get(dataclasses.replace(variant, method=METHODS['lingvo']))
-    return self.run[variant].step / base.step if base else None
+    None if that was not run.
+    """
+    how = variant.num_cells, variant.num_micro_batches
+    for other, own in self.run.items():
+      same = (other.num_cells, other.num_micro_batches) == how
+      if other.method == method and (same or method == 'plain'):
+        return self.run[variant].step / own.step
+    return None
 
-  def efficiency(self, variant: Variant) -> tuple[float, float] | None:
+  def efficiency(self, variant: Case) -> tuple[float, float] | None:
     """How well a variant uses the cores, and how well it could at best.
 
     With T1 the time of a step on one core and TK that on K devices, each a
@@ -96,10 +94,9 @@ class CaseReport:
     if not own.one_core_seconds:
       return None
     usable = min(variant.num_cells, self.num_cores)
-    costs = self.cut(variant).costs
     alone = statistics.median(own.one_core_seconds)
     return alone / (usable * own.step), bound(
-      costs, variant.method, variant.num_micro_batches, self.num_cores
+      self.cut(variant).costs, variant, self.num_cores
     )
 
   def loss_spreads(self) -> dict[int, float]:
@@ -112,7 +109,7 @@ class CaseReport:
     all_losses = [
       (variant.num_micro_batches, own.losses)
       for variant, own in self.run.items()
-      if variant.method.engine != 'torch'
+      if variant.engine != 'torch'
     ]
     last = min((len(losses) for _, losses in all_losses), default=0) - 1
     by_m: dict[int, list[float]] = {}
@@ -133,19 +130,21 @@ def as_text(report: CaseReport) -> str:
   return '\n'.join(lines)
 
 
-def _row(report: CaseReport, variant: Variant) -> list[str]:
-  own = report.run[variant]
-  value, at_best = report.efficiency(variant) or (None, 1.0)
+def _row(report: CaseReport, variant: Case) -> list[str]:
+  own, found = report.run[variant], _derived(report, variant)
+  efficiency = ['', '']
+  if found['efficiency'] is not None:
+    values = found['efficiency'], found['efficiency'] / found['bound']
+    efficiency = [*map(text_table.percent, values)]
   return [
-    variant.method.name,
+    variant.method,
     str(variant.num_cells),
     str(variant.num_micro_batches),
     f'{own.step:.3f}',
     f'±{100 * own.spread:.1f}%',
-    _number(report.speed_up(variant)),
-    _number(report.to_lingvo(variant)),
-    '' if value is None else text_table.percent(value),
-    '' if value is None else text_table.percent(value / at_best),
+    _number(found['speed_up']),
+    _number(found['to_lingvo']),
+    *efficiency,
     text_table.megabytes(max(own.device_bytes)) if own.device_bytes else '',
     text_table.megabytes(own.above_idle),
     f'{statistics.median(own.graph_seconds):.2f}',
@@ -166,19 +165,20 @@ def _notes(report: CaseReport) -> list[str]:
     if k > 1:
       notes.append(f'K={k}: {_cut_note(cut)}')
     for variant in report.run:
-      other = cut.own.get(variant.method.name)
-      if other is not None and variant.num_cells == k:
-        notes.append(f'{variant.method.name} K={k}: {_cut_note(other)}')
+      if variant.num_cells == k and report.cut(variant) is not cut:
+        own = _cut_note(report.cut(variant))
+        notes.append(f'{variant.method} K={k}: {own}')
   notes += sorted({own.version for own in report.run.values()} - {''})
-  for variant, own in report.measured.items():
-    if own.error:
-      why = _telling_line(own.error)
-      notes.append(f'{variant.name} could not be run: {why}')
-    if own.memory_error:
-      notes.append(
-        f"the memory of {variant.name}'s devices could not be measured: "
-        f'{_telling_line(own.memory_error)}'
-      )
+  for variant, found in report.measured.items():
+    for what, error in (
+      (f'{variant.variant} could not be run', found.error),
+      (
+        f"the memory of {variant.variant}'s devices could not be measured",
+        found.memory_error,
+      ),
+    ):
+      if error:
+        notes.append(f'{what}: {_telling_line(error)}')
   return notes
 
 
@@ -209,11 +209,7 @@ def _telling_line(text: str) -> str:
 
 def legend(reports: Sequence[CaseReport]) -> str:
   """What the variants in the tables are, a line each; also Markdown."""
-  engines = {
-    variant.method.engine: None
-    for report in reports
-    for variant in report.measured
-  }
+  engines = {variant.engine: 0 for one in reports for variant in one.measured}
   return '\n'.join(f'- {engine}: {ENGINES[engine]}' for engine in engines)
 
 
@@ -227,7 +223,7 @@ def as_json(report: CaseReport) -> dict[str, Any]:
     'variants': [
       {
         **dataclasses.asdict(variant),
-        'name': variant.method.name,
+        'name': variant.method,
         **dataclasses.asdict(own),
         **(_derived(report, variant) if not own.error else {}),
       }
@@ -236,15 +232,16 @@ def as_json(report: CaseReport) -> dict[str, Any]:
   }
 
 
-def _derived(report: CaseReport, variant: Variant) -> dict[str, Any]:
+def _derived(report: CaseReport, variant: Case) -> dict[str, Any]:
   own = report.run[variant]
-  value, at_best = report.efficiency(variant) or (None, None)
+  efficiency, at_best = report.efficiency(variant) or (None, None)
+  to_plain = report.ratio(variant, 'plain')
   return {
     'step_median': own.step,
     'spread': own.spread,
     'above_idle': own.above_idle,
-    'speed_up': report.speed_up(variant),
-    'to_lingvo': report.to_lingvo(variant),
-    'efficiency': value,
+    'speed_up': 1 / to_plain if to_plain else None,
+    'to_lingvo': report.ratio(variant, 'lingvo'),
+    'efficiency': efficiency,
     'bound': at_best,
   }

@@ -11,12 +11,12 @@ drops.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting.text_table import table
+from tools.benchmark import cases
 from tools.benchmark.cases import Case
-from tools.benchmark.variants import METHODS, Method, Variant, expand
 from tools.common import command, fresh
 
 _EXAMPLES = """\
@@ -26,17 +26,16 @@ _EXAMPLES = """\
 
 _SMALL = Case('small', 'mlp', 4, 16, 16, 2, 4)
 
-# A model with one K and M, and the ways to run it; ours first.
-Row = tuple[Case, Sequence[Variant]]
-# By the names of case and variant, what `start_up_worker.start` found.
-Starts = Mapping[tuple[str, str], Mapping[str, float]]
+# Ways to run a model with one K and M; ours first.
+Row = Sequence[Case]
+# What `start_up_worker.start` found of each.
+Starts = Mapping[Case, Mapping[str, float]]
 
 
-def row(case: Case, *engines: str) -> Row:
-  """A row of a case by these engines."""
-  ours = Method('ours', '1f1b', 'never')
-  methods = {**METHODS, 'ours': ours}
-  return case, expand(case, [methods[engine] for engine in engines])
+def row(case: Case, *methods: str) -> Row:
+  """A row of a case by these methods; 'ours' stands for 'ours-1f1b-never'."""
+  known = {'ours': 'ours-1f1b-never'}
+  return cases.variants(case, [known.get(name, name) for name in methods])
 
 
 def all_rows() -> list[Row]:
@@ -58,19 +57,17 @@ def all_rows() -> list[Row]:
 
 
 def measure(rows: Sequence[Row], rounds: int) -> Starts:
-  """Starts each variant in a process of its own, all in turn, several times."""
-  found: dict[tuple[str, str], list[Mapping[str, float]]] = {}
+  """Starts each case in a process of its own, all in turn, several times."""
+  found: dict[Case, list[Mapping[str, float]]] = {}
   for number in range(rounds):
-    for case, variants in rows:
-      for variant in variants:
-        command.say(f'round {number + 1}: {case.name}, {variant.name}')
-        start = _ask('start', case, variant)
-        found.setdefault((case.name, variant.name), []).append(start)
+    for case in (case for row in rows for case in row):
+      command.say(f'round {number + 1}: {case.name}, {case.variant}')
+      found.setdefault(case, []).append(_ask('start', case))
   return {
-    key: {
+    case: {
       name: statistics.median(s[name] for s in starts) for name in starts[0]
     }
-    for key, starts in found.items()
+    for case, starts in found.items()
   }
 
 
@@ -80,8 +77,7 @@ def measure_kept(number: int) -> list[float]:
   They are of a small model, with a pipeline and without.
   """
   command.say(f'{number} graphs')
-  _, variants = row(_SMALL, 'ours', 'plain')
-  return [_ask('graph', _SMALL, variant, number) for variant in variants]
+  return [_ask('graph', case, number) for case in row(_SMALL, 'ours', 'plain')]
 
 
 def _ask(what: str, *args: Any) -> Any:
@@ -102,12 +98,12 @@ def as_text(rows: Sequence[Row], starts: Starts, kept: Sequence[float]) -> str:
 
 
 def _row(row: Row, starts: Starts) -> list[str]:
-  case, (first, *_) = row
-  found = [starts[case.name, variant.name] for variant in row[1]]
-  size = [str(first.num_cells), str(first.num_micro_batches)]
+  case = row[0]
+  found = [starts[one] for one in row]
+  size = [str(case.num_cells), str(case.num_micro_batches)]
   return [
     case.name,
-    *(size if first.has_pipeline else ['none', '']),
+    *(size if case.has_pipeline else ['none', '']),
     _compared([s['building'] for s in found], 1),
     _compared([s['first'] for s in found], 1),
     _compared([s['building'] + s['first'] for s in found], 1),
@@ -117,40 +113,29 @@ def _row(row: Row, starts: Starts) -> list[str]:
 
 def _compared(values: Sequence[float], digits: int) -> str:
   text = ' / '.join(f'{value:.{digits}f}' for value in values)
-  if len(values) == 1:
-    return text
-  return f'{text} = {values[0] / values[1]:.2f}'
-
-
-def _parser() -> command.Parser:
-  parser = command.Parser('tools/start_up.py', __doc__, _EXAMPLES)
-  flag = parser.flag
-  numbers = ','.join(str(i + 1) for i in range(len(all_rows())))
-  what = 'Which rows of the table, as numbers from 1 with commas.'
-  flag('rows', numbers, what, command.numbers)
-  flag('graphs', 200, 'Graphs in one process; 0 for none.')
-  flag('rounds', 3, 'How often each start is measured.')
-  parser.outputs()
-  return parser
+  return text if len(values) == 1 else f'{text} = {values[0] / values[1]:.2f}'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  parser = _parser()
+  parser = command.Parser('tools/start_up.py', __doc__, _EXAMPLES)
+  numbers = ','.join(str(i + 1) for i in range(len(all_rows())))
+  what = 'Which rows of the table, as numbers from 1 with commas.'
+  parser.flag('rows', numbers, what, command.numbers)
+  parser.flag('graphs', 200, 'Graphs in one process; 0 for none.')
+  parser.flag('rounds', 3, 'How often each start is measured.')
+  parser.outputs()
   args = parser.parse_args(argv)
   parser.needs_linux()
   rows = parser.chosen('rows', args.rows, all_rows())
 
-  def found() -> tuple[str, dict[str, Any]]:
+  def found() -> Iterator[tuple[str, dict[str, Any]]]:
     starts = measure(rows, args.rounds)
     kept = measure_kept(args.graphs) if args.graphs else []
-    figures = {
-      'starts': [
-        {'model': model, 'variant': variant, **start}
-        for (model, variant), start in starts.items()
-      ],
-      'kept': kept,
-    }
-    return as_text(rows, starts, kept), figures
+    figures = [
+      {'model': case.name, 'variant': case.variant, **start}
+      for case, start in starts.items()
+    ]
+    yield as_text(rows, starts, kept), {'starts': figures, 'kept': kept}
 
-  return command.report(parser, args, found)
+  return command.report(parser, args, found())

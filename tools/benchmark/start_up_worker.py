@@ -12,22 +12,21 @@ import lingvo.compat as tf
 
 from tools.benchmark import case_model, train_step
 from tools.benchmark.cases import Case
-from tools.benchmark.variants import Variant
 from tools.common import process_memory
 
 _STEPS = 5
 
 
-def start(case: Case, variant: Variant) -> dict[str, float]:
+def start(case: Case) -> dict[str, float]:
   """CPU seconds of a start, in graph mode.
 
   'building' is from nothing to a session with initialised weights, 'first' the
   first step, 'step' one after that.
   """
   tf.disable_eager_execution()
-  splits = _splits(case, variant.num_cells)
+  splits = _splits(case)
   begun = time.process_time()
-  step = train_step.TrainStep(case, variant, splits)
+  step = train_step.TrainStep(case, splits)
   return {
     'building': time.process_time() - begun,
     'first': _seconds(step.run),
@@ -35,16 +34,16 @@ def start(case: Case, variant: Variant) -> dict[str, float]:
   }
 
 
-def graph(case: Case, variant: Variant, number: int) -> float:
+def graph(case: Case, number: int) -> float:
   """By how many bytes the process grows with each graph of the last half."""
   tf.disable_eager_execution()
-  splits = _splits(case, variant.num_cells)
+  splits = _splits(case)
   first = number // 2
   for i in range(number):
     if i == first:
       gc.collect()
       before = process_memory.anonymous_bytes()
-    train_step.TrainStep(case, variant, splits).run()
+    train_step.TrainStep(case, splits).run()
   gc.collect()
   return (process_memory.anonymous_bytes() - before) / (number - first)
 
@@ -56,7 +55,8 @@ def _seconds(action: Callable[[], Any]) -> float:
   return time.process_time() - begun
 
 
-def _splits(case: Case, num_cells: int) -> list[int]:
+def _splits(case: Case) -> list[int]:
   """Cells of about the same number of layers."""
   number = len(case_model.make(case).layers)
-  return [round(k * number / num_cells) for k in range(1, num_cells)]
+  ends = range(1, case.num_cells)
+  return [round(k * number / case.num_cells) for k in ends]

@@ -1,9 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A training step of a case: graph, session, steps.
-
-Each weight is updated on its own device.
-"""
+"""A training step of a case: graph, session, steps."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,14 +8,12 @@ from typing import Any
 
 import lingvo.compat as tf
 from lingvo.core import builder_layers, cluster_factory, py_utils
-from tensorflow.core.protobuf import rewriter_config_pb2
 
 from lingvo_gpipe import cluster, cpu_devices, pipelining_layer
 from lingvo_gpipe.training import cores
 from tools.benchmark import case_model, lingvo_engine
 from tools.benchmark.cases import Case
 from tools.benchmark.step_worker import StepWorker
-from tools.benchmark.variants import Variant
 
 _SEED = 1
 _NAME = 'net'
@@ -32,12 +27,11 @@ _OPTIMIZERS = {
 
 
 class TrainStep:
-  """Runs training steps of one variant of one case, in graph mode."""
+  """Runs training steps of a case, in graph mode."""
 
   def __init__(
     self,
     case: Case,
-    variant: Variant,
     splits: Sequence[int],
     workers: str | None = None,
     *,
@@ -47,7 +41,8 @@ class TrainStep:
     """Builds the graph and initialises the weights; `run` does a step.
 
     Args:
-      case, variant, splits: What to train, and how; 'torch' is not run here.
+      case: What to train, and how; the engine is not 'torch'.
+      splits: The first layer of each cell but the first.
       workers: The target of sessions whose workers have a CPU device each; by
         default this process has K.
       data_is_kept: Whether each step has the same data; they take no time then.
@@ -55,17 +50,11 @@ class TrainStep:
         are there already, and applies them: what a step does besides its tasks.
     """
     self._case = case
-    self._variant = variant
     self._splits = splits
     self._workers = workers
-    self._graph = tf.Graph()
-    # On how many threads an op may run.
-    self._threads_in_ops = 1
-    if variant.method.engine == 'plain-all_cores':
-      self._threads_in_ops = cores.num_usable()
-    else:
+    if case.engine != 'plain-all_cores':
       cpu_devices.keep_ops_on_one_thread()
-    with self._cluster(), self._graph.as_default():
+    with self._cluster(), tf.Graph().as_default():
       tf.random.set_seed(_SEED)
       step = py_utils.GetOrCreateGlobalStepVar()
       model = case_model.make(case)
@@ -98,8 +87,7 @@ class TrainStep:
     ).params.Copy()
     p.cls = cluster.PipelineCluster
     in_one = self._workers is None
-    variant = self._variant
-    num_devices = variant.num_cells if in_one else variant.num_devices
+    num_devices = self._case.num_cells if in_one else self._case.num_devices
     for job in (p.worker, p.ps, p.controller):
       job.name = '/job:localhost' if in_one else '/job:worker'
       job.replicas = 1 if in_one else num_devices
@@ -107,18 +95,18 @@ class TrainStep:
     return p.Instantiate()
 
   def _device(self, cell: int) -> Any:
-    place = self._variant.cell_devices[cell]
+    place = self._case.cell_devices[cell]
     return cluster_factory.Current().WorkerDeviceInModelSplit(place)
 
   def _pipeline(self, model: case_model.CaseModel) -> Any:
     """Our pipeline of the case's model, with the loss in it."""
-    variant = self._variant
+    case = self._case
     ends = [0, *self._splits, len(model.layers)]
     params = pipelining_layer.PipeliningLayer.Params().Set(
       name=_NAME,
-      num_micro_batches=variant.num_micro_batches,
-      schedule=variant.method.schedule,
-      recompute=self._case.kept or variant.method.recompute,
+      num_micro_batches=case.num_micro_batches,
+      schedule=case.schedule,
+      recompute=case.kept or case.recompute,
       loss_tpl=model.loss,
       # Or it would compute gradients of the data.
       bprop_variable_exclusion=f'^{case_model.DATA}',
@@ -134,14 +122,11 @@ class TrainStep:
   def _compute_loss(
     self, model: case_model.CaseModel, inputs: Any, targets: Any
   ) -> Any:
-    engine = self._variant.method.engine
-    if engine in ('ours', 'naive'):
+    if self._case.engine in ('ours', 'naive'):
       layer = self._pipeline(model)
       return layer.ComputeLoss(layer.theta, inputs, targets)['loss'][0]
-    if engine == 'lingvo':
-      params = lingvo_engine.pipelining_params(
-        self._case, self._splits, self._variant.num_micro_batches, _NAME
-      )
+    if self._case.engine == 'lingvo':
+      params = lingvo_engine.pipelining_params(self._case, self._splits, _NAME)
     else:
       params = builder_layers.SequentialLayer.Params().Set(
         name=_NAME, sub=model.layers
@@ -181,17 +166,21 @@ class TrainStep:
     if self._case.optimizer != 'sgd':
       return _OPTIMIZERS[self._case.optimizer]().apply_gradients(pairs)
     updates = []
+    # Each weight is updated on its own device.
     for gradient, variable in pairs:
       with tf.device(variable.device):
         updates.append(tf.assign_sub(variable, _SGD_RATE * gradient))
     return tf.group(*updates)
 
   def _new_session(self) -> Any:
-    config = session_config(is_rewritten=self._case.optimizer == 'sgd')
-    config.intra_op_parallelism_threads = self._threads_in_ops
+    case = self._case
+    config = session_config(is_rewritten=case.optimizer == 'sgd')
+    config.intra_op_parallelism_threads = (
+      cores.num_usable() if case.engine == 'plain-all_cores' else 1
+    )
     if self._workers is None:
-      config.device_count['CPU'] = self._variant.num_cells
-    if self._variant.method.engine == 'plain':
+      config.device_count['CPU'] = case.num_cells
+    if case.engine == 'plain':
       # Or two ops that do not wait for each other would run on two cores.
       config.inter_op_parallelism_threads = 1
     return tf.compat.v1.Session(self._workers or '', config=config)
@@ -207,9 +196,7 @@ def session_config(*, is_rewritten: bool) -> Any:
   if not is_rewritten:
     options = config.graph_options
     options.optimizer_options.opt_level = tf.compat.v1.OptimizerOptions.L0
-    options.rewrite_options.CopyFrom(
-      rewriter_config_pb2.RewriterConfig(disable_meta_optimizer=True)
-    )
+    options.rewrite_options.disable_meta_optimizer = True
   return config
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import pathlib
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting import text_table
@@ -95,7 +95,8 @@ def as_text(found: Mapping[str, Sequence[Training]]) -> str:
   return text_table.table(['', *(_TITLES[name] for name in found)], rows)
 
 
-def _parser() -> command.Parser:
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
   parser = command.Parser('tools/training_times.py', __doc__, _EXAMPLES)
   flag, positive = parser.flag, command.positive
   flag('model', 'image.digits.AmoebaNetD', 'A registered model.')
@@ -105,15 +106,9 @@ def _parser() -> command.Parser:
   kind = command.one_of(TRAINERS)
   flag('trainers', ','.join(TRAINERS), 'Which trainers, with commas.', kind)
   parser.outputs()
-  return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit status."""
-  parser = _parser()
   args = parser.parse_args(argv)
 
-  def measure() -> tuple[str, dict[str, Any]]:
+  def measure() -> Iterator[tuple[str, dict[str, Any]]]:
     found: dict[str, list[Training]] = {t: [] for t in args.trainers}
     for number in range(1, args.rounds + 1):
       for name, trainings in found.items():
@@ -124,10 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
       name: [{**dataclasses.asdict(t), 'ratio': t.ratio} for t in trainings]
       for name, trainings in found.items()
     }
-    return as_text(found), {'trainings': figures}
+    yield as_text(found), {'trainings': figures}
 
   note = (
     f'\n\n{args.model}, {args.steps} steps, {args.devices} device(s) '
     f'(Lingvo 1), medians of {args.rounds}:'
   )
-  return command.report(parser, args, measure, note)
+  return command.report(parser, args, measure(), note)

@@ -13,7 +13,6 @@ from typing import Any
 from lingvo_gpipe.training.cores import bind_all_threads
 from tools.benchmark.cases import Case
 from tools.benchmark.measured import Cut, WorkerRun
-from tools.benchmark.variants import Variant
 from tools.common import fresh, process_memory
 
 _TORCH = pathlib.Path(__file__).with_name('torch_worker.py')
@@ -26,9 +25,9 @@ class OwnWorker:
 
   version = ''
 
-  def __init__(self, case: Case, variant: Variant, cut: Cut):
+  def __init__(self, case: Case, cut: Cut):
     self._process = fresh.Process(
-      'tools.benchmark.train_step.worker', case, variant, cut.splits
+      'tools.benchmark.train_step.worker', case, cut.splits
     )
     self._cores = sorted(os.sched_getaffinity(0))
     self.pids = [self._process.pid]
@@ -44,32 +43,31 @@ class OwnWorker:
 class TorchWorker:
   """PyTorch's ranks; each has a core. The rest is as of `OwnWorker`."""
 
-  def __init__(self, case: Case, variant: Variant, cut: Cut, python: str):
+  def __init__(self, case: Case, cut: Cut, python: str):
     """Starts them, of an interpreter that sees none of this one's packages.
 
     Raises:
       ProcessError: There is no such interpreter, or it has no torch.
     """
     self._cores = sorted(os.sched_getaffinity(0))
-    self._directory = tempfile.TemporaryDirectory()
-    config = {
-      'layers': case.num_layers,
-      'dim': case.dim,
-      'batch': case.batch,
-      'micro_batches': variant.num_micro_batches,
-      'schedule': variant.method.schedule,
-      'recompute': variant.method.recompute,
-      'splits': cut.splits,
-      'store': os.path.join(self._directory.name, 'store'),
-    }
-    self._ranks: list[_Rank] = []
-    try:
+    with contextlib.ExitStack() as stack:
+      directory = stack.enter_context(tempfile.TemporaryDirectory())
+      config = {
+        'layers': case.num_layers,
+        'dim': case.dim,
+        'batch': case.batch,
+        'micro_batches': case.num_micro_batches,
+        'schedule': case.schedule,
+        'recompute': case.recompute,
+        'splits': cut.splits,
+        'store': os.path.join(directory, 'store'),
+      }
+      self._ranks = []
       for rank in range(len(cut.splits) + 1):
         self._ranks.append(_Rank(python, {**config, 'rank': rank}))
+        stack.callback(self._ranks[-1].stop)
       [version, *_] = [rank.receive() for rank in self._ranks]
-    except fresh.ProcessError:
-      self.stop()
-      raise
+      self.stop = stack.pop_all().close
     self.version = f'PyTorch {version}'
     self.pids = [rank.pid for rank in self._ranks]
     self.pin(one_core=False)
@@ -85,11 +83,6 @@ class TorchWorker:
     for i, pid in enumerate(self.pids):
       core = 0 if one_core else i % len(self._cores)
       bind_all_threads({self._cores[core]}, pid)
-
-  def stop(self) -> None:
-    for rank in self._ranks:
-      rank.stop()
-    self._directory.cleanup()
 
 
 class _Rank:
@@ -143,23 +136,21 @@ class _Rank:
 Worker = OwnWorker | TorchWorker
 
 
-def start(case: Case, variant: Variant, cut: Cut, torch_python: str) -> Worker:
-  """Starts what trains a variant."""
-  if variant.method.engine == 'torch':
-    return TorchWorker(case, variant, cut, torch_python)
-  return OwnWorker(case, variant, cut)
+def start(case: Case, cut: Cut, torch_python: str) -> Worker:
+  """Starts what trains a case."""
+  if case.engine == 'torch':
+    return TorchWorker(case, cut, torch_python)
+  return OwnWorker(case, cut)
 
 
-def device_bytes(
-  case: Case, variant: Variant, cut: Cut, torch_python: str
-) -> list[int]:
+def device_bytes(case: Case, cut: Cut, torch_python: str) -> list[int]:
   """What each device needs; called in a process of `fresh.AliveOnly`."""
-  if variant.method.engine != 'torch':
+  if case.engine != 'torch':
     run: WorkerRun = fresh.call(
-      'tools.benchmark.worker_run.run', case, cut.splits, variant
+      'tools.benchmark.worker_run.run', case, cut.splits
     )
     return run.data
-  worker = TorchWorker(case, variant, cut, torch_python)
+  worker = TorchWorker(case, cut, torch_python)
   try:
     idle = [process_memory.anonymous_bytes(pid) for pid in worker.pids]
     worker.ask('build')

@@ -4,11 +4,12 @@
 
 import argparse
 import json
-import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
+
+from absl import flags
 
 from lingvo_gpipe.training.command import at_least
 from tools.common import conditions, process_memory
@@ -71,32 +72,30 @@ class Parser(argparse.ArgumentParser):
     if not process_memory.available():
       self.error('/proc/self/status is needed, so Linux.')
 
-  def failed(self, error: Exception) -> int:
-    """Tells of an error that is not the user's; returns the exit status."""
-    print(f'{self.prog}: {error}', file=sys.stderr)
-    return 1
-
 
 def report(
   parser: Parser,
   args: argparse.Namespace,
-  measure: Callable[[], tuple[str, Mapping[str, Any]]],
+  found: Iterable[tuple[str, Mapping[str, Any]]],
   note: str = '',
 ) -> int:
-  """Measures; prints and writes what was found, under which conditions.
+  """Prints and writes what is found, under which conditions.
 
-  `measure` returns text and figures; a MeasuringError makes the status 1.
-  `note` stands above the text, behind the conditions.
+  `found` yields text, and all figures so far, each of which is kept whatever
+  comes later; a MeasuringError makes the status 1. `note` stands above the
+  text, behind the conditions.
   """
   machine = conditions.now()
-  head = conditions.describe(machine) + note
-  print(head, flush=True)
+  parts = [conditions.describe(machine) + note]
+  print(parts[0], flush=True)
   try:
-    text, figures = measure()
+    for text, figures in found:
+      parts.append(text)
+      print(f'\n{text}', flush=True)
+      write(args, '\n\n'.join(parts), {'conditions': machine, **figures})
   except MeasuringError as error:
-    return parser.failed(error)
-  print(f'\n{text}')
-  write(args, f'{head}\n\n{text}', {'conditions': machine, **figures})
+    print(f'{parser.prog}: {error}', file=sys.stderr)
+    return 1
   return 0
 
 
@@ -120,23 +119,13 @@ def say(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
 
 
-def import_lingvo() -> None:
-  """Imports Lingvo, which reads absl's flags everywhere, with their defaults.
-
-  TensorFlow's own lines are left out if it is not imported yet; they would be
-  more than the program's.
-  """
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  from absl import flags
-
-  import lingvo_gpipe  # noqa: F401  (before Lingvo)
-
+def parse_no_flags() -> None:
+  """Lets Lingvo read absl's flags, which it does everywhere: their defaults."""
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(sys.argv[:1])
 
 
 # -- Kinds of flags.
-
 
 positive = at_least(1)
 

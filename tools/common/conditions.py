@@ -18,10 +18,13 @@ QUIET_LOAD = 0.5
 
 def now() -> dict[str, Any]:
   """The machine, the versions, and how busy the machine is."""
+  info = pathlib.Path('/proc/cpuinfo')
+  text = info.read_text(errors='replace') if info.is_file() else ''
+  cpu = re.search(r'^model name\s*: (.*)', text, re.MULTILINE)
   return {
     'cores': cores.num_usable(),
     'machine': platform.machine(),
-    'cpu': _cpu(),
+    'cpu': cpu[1].strip() if cpu else '',
     'system': platform.platform(),
     'python': platform.python_version(),
     **{
@@ -30,14 +33,6 @@ def now() -> dict[str, Any]:
     },
     'load': round(os.getloadavg()[0], 2),
   }
-
-
-def _cpu() -> str:
-  """The processor's name as Linux tells it, or ''."""
-  info = pathlib.Path('/proc/cpuinfo')
-  text = info.read_text(errors='replace') if info.is_file() else ''
-  found = re.search(r'^model name\s*: (.*)', text, re.MULTILINE)
-  return found[1].strip() if found else ''
 
 
 def describe(conditions: Mapping[str, Any]) -> str:

@@ -5,9 +5,9 @@
 ```
   this process --> server --fork--> function --fork--> worker 0, worker 1, ...
        |                               |                  ^
-       |  <--- ids of workers, result -'                  |
-       |---------------- reads their peaks ---------------'
-       '-- kills them all at the end, or if one passes its budget
+       |                               |--- reads their peaks
+       |  <--- result, or an error ----'
+       '-- kills them all at the end
 ```
 
 The server, of `multiprocessing`, has imported everything, and each process
@@ -15,7 +15,6 @@ starts from its memory: nothing is left over from the one before.
 """
 
 import multiprocessing
-import multiprocessing.connection
 import os
 import pkgutil
 import signal
@@ -48,6 +47,10 @@ class ProcessError(command.MeasuringError):
   """A process failed, or ended before it replied."""
 
 
+class OverBudgetError(ProcessError):
+  """A worker took more memory than it may."""
+
+
 def run_module(module: str, *args: str) -> tuple[str, float]:
   """Runs `python -m` a module; returns what it printed, and the seconds.
 
@@ -76,15 +79,18 @@ def failed(why: str, output: str) -> ProcessError:
   return ProcessError(f'{why}\n{last}')
 
 
+def ended(status: int | None, log: Any) -> ProcessError:
+  """The error of a process that ended, with the last lines of a file."""
+  log.seek(0)
+  why = f'The process ended with status {status}:'
+  return failed(why, log.read().decode(errors='replace'))
+
+
 def _environment() -> dict[str, str]:
   return {
     'CUDA_VISIBLE_DEVICES': '',
     'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
   }
-
-
-class OverBudgetError(ProcessError):
-  """A worker took more memory than it may."""
 
 
 class Process:
@@ -113,76 +119,31 @@ class Process:
       target=_serve,
       args=(theirs, self._log.name, make, args, kwargs),
     )
-    environment = {**_environment(), 'TF_CPP_MIN_LOG_LEVEL': '2'}
-    with _STARTING, mock.patch.dict(os.environ, environment):
+    with _STARTING, mock.patch.dict(os.environ, _environment()):
       if not spawned:
         context.set_forkserver_preload(['tools.benchmark.preload'])
       self._process.start()
     theirs.close()
     self.pid: int = self._process.pid
 
-  def ask(
-    self,
-    method: str,
-    *args: Any,
-    budget: int | None = None,
-    timeout: float = _TIMEOUT,
-  ) -> Any:
+  def ask(self, method: str, *args: Any, timeout: float = _TIMEOUT) -> Any:
     """Calls a method of the object, or gets what it is made of for ''.
 
     Raises:
-      OverBudgetError: An announced worker's peak exceeded the budget of bytes.
+      OverBudgetError: See `watch`.
       ProcessError: It failed, took too long, or the process ended.
     """
-    with suppress(BrokenPipeError):
+    try:
       self._channel.send((method, args))
-    deadline = time.monotonic() + timeout
-    workers: Sequence[int] = ()
-    while time.monotonic() < deadline:
-      message = self._receive(_POLL_SECONDS)
-      if message is None and workers:
-        message = self._watch(workers, budget)
-      match message:
-        case 'result', value:
-          return value
-        case 'error', why:
-          raise ProcessError(why)
-        case 'workers', workers:
-          pass
-    raise ProcessError(f'It took more than {timeout:.0f} s.')
-
-  def _receive(self, seconds: float) -> tuple[str, Any] | None:
-    """A message, if one comes in so many seconds."""
-    ready = multiprocessing.connection.wait(
-      [self._channel, self._process.sentinel], seconds
-    )
-    if not ready:
-      return None
-    try:
-      if self._channel.poll():
-        message: tuple[str, Any] = self._channel.recv()
-        return message
+      if not self._channel.poll(timeout):
+        raise ProcessError(f'It took more than {timeout:.0f} s.')
+      error, result = self._channel.recv()
     except (EOFError, ConnectionError):
-      pass
-    self._process.join()
-    raise ended(self._process.exitcode, self._log)
-
-  def _watch(
-    self, workers: Sequence[int], budget: int | None
-  ) -> tuple[str, Any] | None:
-    """Looks at the workers' memory; a message, if that is what has come."""
-    try:
-      peak = max(map(process_memory.peak_bytes, workers))
-    except (OSError, ValueError):
-      # Either all is over, or a worker was killed.
-      message = self._receive(_GRACE_SECONDS)
-      if message is None:
-        why = 'A worker ended, perhaps for lack of memory.'
-        raise ProcessError(why) from None
-      return message
-    if budget is not None and peak > budget:
-      raise OverBudgetError(f'A peak is {peak} bytes.')
-    return None
+      self._process.join()
+      raise ended(self._process.exitcode, self._log) from None
+    if error:
+      raise error(result)
+    return result
 
   def stop(self) -> None:
     """Ends the process and what it started."""
@@ -201,27 +162,15 @@ class Process:
     self.stop()
 
 
-def ended(status: int | None, log: Any) -> ProcessError:
-  """The error of a process that ended, with the last lines it printed."""
-  log.seek(0)
-  why = f'The process ended with status {status}:'
-  return failed(why, log.read().decode(errors='replace'))
-
-
 def call(
-  function: str,
-  *args: Any,
-  spawned: bool = False,
-  budget: int | None = None,
-  timeout: float = _TIMEOUT,
-  **kwargs: Any,
+  function: str, *args: Any, timeout: float = _TIMEOUT, **kwargs: Any
 ) -> Any:
   """Calls a function of this full name in a process of its own.
 
   For the other arguments see `Process` and its `ask`.
   """
-  with Process(function, *args, spawned=spawned, **kwargs) as process:
-    return process.ask('', budget=budget, timeout=timeout)
+  with Process(function, *args, **kwargs) as process:
+    return process.ask('', timeout=timeout)
 
 
 class AliveOnly(futures.ProcessPoolExecutor):
@@ -251,12 +200,32 @@ def _begin(environment: dict[str, str]) -> None:
 # -- In the process.
 
 _channel: Any = None
+# A result, or the text of an error.
+_Reply = tuple[type[ProcessError] | None, Any]
 
 
-def announce(pids: Sequence[int]) -> None:
-  """Tells the process that called this one whose memory to watch."""
-  if _channel is not None:
-    _channel.send(('workers', list(pids)))
+def watch(pids: Sequence[int], budget: float) -> None:
+  """Ends the call that this process is for if a worker has more than a budget.
+
+  Args:
+    pids: The workers.
+    budget: Bytes that the peak of each may reach.
+  """
+
+  def run() -> None:
+    what: _Reply
+    try:
+      while (peak := max(map(process_memory.peak_bytes, pids))) <= budget:
+        time.sleep(_POLL_SECONDS)
+      what = OverBudgetError, f'A peak is {peak} bytes.'
+    except (OSError, ValueError):
+      # Either all is over, or a worker was killed.
+      time.sleep(_GRACE_SECONDS)
+      what = ProcessError, 'A worker ended, perhaps for lack of memory.'
+    with suppress(OSError):
+      _channel.send(what)
+
+  threading.Thread(target=run, daemon=True).start()
 
 
 def _end_with_parent(end: Callable[[], None]) -> None:
@@ -283,7 +252,7 @@ def _serve(
   stream = os.open(log, os.O_WRONLY | os.O_APPEND)
   for printed in (1, 2):
     os.dup2(stream, printed)
-  command.import_lingvo()
+  command.parse_no_flags()
   target = None
   with suppress(EOFError, ConnectionError):
     while True:
@@ -291,8 +260,8 @@ def _serve(
       try:
         target = target or pkgutil.resolve_name(make)(*args, **kwargs)
         result = getattr(target, method)(*given) if method else target
-        reply = 'result', result
+        reply: _Reply = None, result
       except Exception as error:
         traceback.print_exc()
-        reply = 'error', f'{type(error).__name__}: {error}'[-_SHOWN:]
+        reply = ProcessError, f'{type(error).__name__}: {error}'[-_SHOWN:]
       channel.send(reply)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Held-out accuracy with batch norm: pipelined, and plain Lingvo layers.
+"""Compares held-out accuracy with batch norm, pipelined and not.
 
 ```
   pipelined    mini-batch 128 = 8 micro-batches of 16, through 2 cells;
@@ -10,12 +10,12 @@
 ```
 
 Both normalise by statistics of 16 images, see the same images in the same order
-and take the same steps. They differ in how moving averages are kept: the
-pipeline adds the statistics of a mini-batch once, with `decay`; the plain model
-those of 16 images at a time, with the eighth root of `decay`.
+and take the same steps, several times each from different weights. They differ
+in how moving averages are kept: the pipeline adds the statistics of a
+mini-batch once, with `decay`; the plain model those of 16 images at a time,
+with the eighth root of `decay`.
 """
 
-import dataclasses
 import math
 import os
 import statistics
@@ -29,40 +29,15 @@ from lingvo.core import base_model, optimizer, py_utils
 
 from lingvo_gpipe.models import losses
 from model_params.image import digits
+from tools.common import command
 from tools.paper import convergence
 
+_EXAMPLES = """\
+  tools/batch_norm.py
+  tools/batch_norm.py --runs 3 --steps 100
+"""
 NUM_CELLS = 2
 NUM_MICRO_BATCHES = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-  """Accuracies of several runs of both kinds: of a seed each."""
-
-  pipelined: tuple[float, ...]
-  plain: tuple[float, ...]
-
-  @property
-  def difference(self) -> float:
-    """How much better the pipelined runs are, in the mean."""
-    return statistics.mean(self.pipelined) - statistics.mean(self.plain)
-
-  @property
-  def standard_error(self) -> float:
-    """The standard error of the difference, runs taken as independent."""
-    return math.sqrt(
-      sum(statistics.variance(a) / len(a) for a in (self.pipelined, self.plain))
-    )
-
-  @property
-  def within_noise(self) -> bool:
-    """Whether the difference is less than two standard errors."""
-    return abs(self.difference) <= 2 * self.standard_error
-
-
-def spread(values: Sequence[float]) -> float:
-  """The standard deviation of some runs, at least two."""
-  return statistics.stdev(values)
 
 
 class PlainClassifier(base_model.BaseTask):
@@ -141,15 +116,12 @@ def _seeded(p: Any, seed: int) -> Any:
 
 
 def accuracy(pipelined: bool, seed: int, num_steps: int) -> float:
-  """Trains on the digits, then evaluates on those held out.
+  """Trains on the digits; the share of those held out that are told right.
 
   Args:
     pipelined: With a pipeline, or the layers called one after the other.
     seed: Of weights and of the order of images.
     num_steps: How many mini-batches of 128.
-
-  Returns:
-    The share of held-out images that are told right.
   """
   make = _pipelined_params if pipelined else _plain_params
   num_cells = NUM_CELLS if pipelined else 1
@@ -184,3 +156,43 @@ def _evaluate(params: Any, num_cells: int, path: str) -> float:
         return float(right / total)
       right += value * weight
       total += weight
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+  """By how much the mean of `a` is larger, and the standard error of that.
+
+  Runs are taken as independent.
+  """
+  errors = (statistics.variance(runs) / len(runs) for runs in (a, b))
+  return statistics.mean(a) - statistics.mean(b), math.sqrt(sum(errors))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the program; 0 if the accuracies differ by no more than noise."""
+  parser = command.Parser('tools/batch_norm.py', __doc__, _EXAMPLES)
+  parser.flag('runs', 5, 'Of each kind.')
+  parser.flag('steps', 250, 'Steps of each training.', command.positive)
+  parser.add_argument('--json', help='A file for the accuracies.')
+  args = parser.parse_args(argv)
+  if args.runs < 2:
+    parser.error(f'--runs {args.runs} must be at least 2, for a spread')
+  command.parse_no_flags()
+  found: dict[str, list[float]] = {'pipelined': [], 'plain': []}
+  for seed in range(1, args.runs + 1):
+    for kind, values in found.items():
+      values.append(accuracy(kind == 'pipelined', seed, args.steps))
+      print(f'run {seed}, {kind}: {values[-1]:.2%}', flush=True)
+  for kind, values in found.items():
+    print(
+      f'{kind}: mean {statistics.mean(values):.2%}, standard deviation '
+      f'{statistics.stdev(values):.2%}, {min(values):.2%} to '
+      f'{max(values):.2%} in {len(values)} runs'
+    )
+  better, error = difference(found['pipelined'], found['plain'])
+  is_noise = abs(better) <= 2 * error
+  print(
+    f'difference {better:+.2%} with a standard error of {error:.2%}: '
+    + ('within noise' if is_noise else 'more than noise')
+  )
+  command.write_json(args.json, found)
+  return int(not is_noise)

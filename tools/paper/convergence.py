@@ -1,11 +1,16 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Losses of the same training, cut into different numbers of cells."""
+"""Trains a model with several numbers of cells and compares the losses.
+
+The pipelined runs have the same micro-batches, so their losses must agree in
+every bit, dropout included. The run without a pipeline has the mini-batch in
+one piece, and other dropout masks; its curve lies beside theirs.
+"""
 
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -13,64 +18,25 @@ from lingvo import model_registry
 from lingvo.core import cluster_factory
 
 from lingvo_gpipe import cluster, cpu_devices
-from lingvo_gpipe.training import model_lookup, pipeline_params
+from lingvo_gpipe.training import model_lookup, pipeline_params, user_error
+from tools.common import command
+
+_EXAMPLES = """\
+  tools/convergence.py --steps 200 --picture curves.png
+  tools/convergence.py --model image.digits.AmoebaNetD --cells 1,2,3
+"""
+# Weights start alike however many cells there are.
+_SEED = 1234
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-  """One training run.
-
-  Attributes:
-    label: What it is, for a legend.
-    losses: The loss of each step, as float32 has it.
-  """
+  """A training: what it is, and the loss of each step, as float32 has it."""
 
   label: str
   num_cells: int
   num_micro_batches: int
   losses: tuple[float, ...]
-
-
-def losses(
-  model: str,
-  num_cells: int,
-  num_steps: int,
-  num_micro_batches: int | None = None,
-  after_step: Callable[[int], None] | None = None,
-) -> tuple[float, ...]:
-  """The loss of each step of a training on as many CPU devices as cells.
-
-  Args:
-    model: A registered name.
-    num_cells: K.
-    num_steps: How many steps to train.
-    num_micro_batches: M; None for the model's own.
-    after_step: Called with the number of each step when it is done.
-
-  Raises:
-    UserError: There is no such model, or it has no pipeline.
-  """
-  params = model_registry.GetParams(model_lookup.find_model(model), 'Train')
-  # Weights start alike however many cells there are.
-  params.random_seed = params.task.random_seed = 1234
-  if num_micro_batches is not None:
-    pipeline_params.set_all(
-      params.task, 'num_micro_batches', num_micro_batches, 'num_micro_batches'
-    )
-  found = []
-  with session_of(num_cells, 'trainer_client') as session:
-    tf.random.set_seed(1234)
-    trained = params.Instantiate()
-    trained.ConstructFPropBPropGraph()
-    task = trained.GetTask()
-    session.run(tf.global_variables_initializer())
-    task.input.Initialize(session)
-    for step in range(num_steps):
-      metrics, _ = session.run([task.eval_metrics, task.train_op])
-      found.append(float(metrics['loss'][0]))
-      if after_step is not None:
-        after_step(step + 1)
-  return tuple(found)
 
 
 @contextlib.contextmanager
@@ -90,30 +56,43 @@ def session_of(num_devices: int, job: str) -> Iterator[Any]:
     yield session
 
 
-def compare(
-  model: str,
-  cells: Sequence[int],
-  num_steps: int,
-  report: Callable[[str], None],
-) -> list[Curve]:
+def train(
+  model: str, num_cells: int, num_micro_batches: int, num_steps: int
+) -> Curve:
+  """Trains a registered model on as many CPU devices as cells."""
+  label = f'K = {num_cells}, M = {num_micro_batches}'
+  params = model_registry.GetParams(model_lookup.find_model(model), 'Train')
+  params.random_seed = params.task.random_seed = _SEED
+  name = 'num_micro_batches'
+  pipeline_params.set_all(params.task, name, num_micro_batches, name)
+  losses = []
+  with session_of(num_cells, 'trainer_client') as session:
+    tf.random.set_seed(_SEED)
+    trained = params.Instantiate()
+    trained.ConstructFPropBPropGraph()
+    task = trained.GetTask()
+    session.run(tf.global_variables_initializer())
+    task.input.Initialize(session)
+    for step in range(1, num_steps + 1):
+      metrics, _ = session.run([task.eval_metrics, task.train_op])
+      losses.append(float(metrics['loss'][0]))
+      if step % 50 == 0:
+        print(f'{label}: step {step} of {num_steps}')
+  return Curve(label, num_cells, num_micro_batches, tuple(losses))
+
+
+def compare(model: str, cells: Sequence[int], num_steps: int) -> list[Curve]:
   """Trains a model for each K, then in one cell and one micro-batch.
 
-  `report` is called with a line of text now and then.
+  Raises:
+    UserError: There is no such model, or it has no pipeline.
   """
   params = model_registry.GetParams(model_lookup.find_model(model), 'Train')
   own = pipeline_params.find(params.task, 'num_micro_batches')
-  runs = [(f'K = {k}, M = {own}', k, own) for k in cells]
-  runs.append(('unpipelined (K = 1, M = 1)', 1, 1))
-  curves = []
-  for label, num_cells, num_micro_batches in runs:
-
-    def after_step(step: int, label: str = label) -> None:
-      if step % 50 == 0:
-        report(f'{label}: step {step} of {num_steps}')
-
-    found = losses(model, num_cells, num_steps, num_micro_batches, after_step)
-    curves.append(Curve(label, num_cells, num_micro_batches, found))
-  return curves
+  curves = [train(model, k, own, num_steps) for k in cells]
+  plain = train(model, 1, 1, num_steps)
+  label = f'unpipelined ({plain.label})'
+  return [*curves, dataclasses.replace(plain, label=label)]
 
 
 def num_differences(curves: Sequence[Curve]) -> int:
@@ -124,26 +103,55 @@ def num_differences(curves: Sequence[Curve]) -> int:
 
 def draw(curves: Sequence[Curve], title: str, path: str | os.PathLike) -> None:
   """Draws curves into a PNG file, each dashed so that all can be seen."""
-  import matplotlib
+  from matplotlib import figure
 
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
-
-  figure, axes = pyplot.subplots(figsize=(9, 5), dpi=120)
-  pipelined = len(curves) - 1
-  for i, curve in enumerate(curves):
-    steps = range(1, len(curve.losses) + 1)
-    if i == pipelined:
-      axes.plot(steps, curve.losses, color='0.6', lw=1, label=curve.label)
-      continue
+  picture = figure.Figure(figsize=(9, 5), dpi=120, layout='tight')
+  axes = picture.subplots()
+  *pipelined, plain = curves
+  others = len(pipelined) - 1
+  for i, curve in enumerate(pipelined):
     # Equal curves lie on each other: each shows in the others' gaps.
-    dashes = (i * 4, (4, 4 * (pipelined - 1))) if pipelined > 1 else (0, ())
-    axes.plot(
-      steps, curve.losses, color=f'C{i}', lw=2, ls=dashes, label=curve.label
-    )
+    dashes = (i * 4, (4, 4 * others) if others else ())
+    look = {'color': f'C{i}', 'lw': 2, 'ls': dashes, 'label': curve.label}
+    axes.plot(range(1, len(curve.losses) + 1), curve.losses, **look)
+  steps = range(1, len(plain.losses) + 1)
+  axes.plot(steps, plain.losses, color='0.6', lw=1, label=plain.label, zorder=1)
   axes.set(xlabel='step', ylabel='loss', title=title)
   axes.grid(alpha=0.3)
   axes.legend()
-  figure.tight_layout()
-  figure.savefig(path)
-  pyplot.close(figure)
+  picture.savefig(path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the program; 0 if the pipelined runs agree in every bit."""
+  parser = command.Parser('tools/convergence.py', __doc__, _EXAMPLES)
+  parser.flag('model', 'lm.pydoc.TransformerBytes', 'A registered model.')
+  parser.flag('cells', '1,2,4', 'K, with commas.', command.numbers)
+  parser.flag('steps', 200, 'Steps of each training.', command.positive)
+  parser.add_argument('--picture', help='A PNG file to draw the curves into.')
+  parser.add_argument('--json', help='A file for the losses.')
+  args = parser.parse_args(argv)
+  if not args.cells or min(args.cells) < 1:
+    parser.error('--cells must be numbers such as 1,2,4')
+  command.parse_no_flags()
+  try:
+    curves = compare(args.model, args.cells, args.steps)
+  except (user_error.UserError, ValueError) as error:
+    parser.error(str(error))
+  *piped, plain = curves
+  for curve in curves:
+    first, last = curve.losses[0], curve.losses[-1]
+    print(f'{curve.label}: loss {first!r} at step 1, {last!r} at {args.steps}')
+  different = num_differences(piped)
+  verdict = f'all losses of {args.steps} steps are bit-identical.'
+  if different:
+    verdict = f'losses differ in {different} of {args.steps} steps.'
+  print(f'{len(piped)} pipelined runs: {verdict}')
+  pairs = zip(piped[0].losses, plain.losses, strict=True)
+  gap = max(abs(a - b) for a, b in pairs)
+  print(f'The unpipelined run is at most {gap:.3f} away.')
+  command.write_json(args.json, [dataclasses.asdict(curve) for curve in curves])
+  if args.picture:
+    title = f'{args.model}: the same losses however the model is cut'
+    draw(curves, title, args.picture)
+  return int(different > 0)

@@ -9,7 +9,6 @@ Pipeline Parallelism", arXiv:1811.06965v5: Table 1 (largest models), Table 2
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 # "Each model parameter needs 12 bytes since we applied RMSProp", Table 1.
@@ -25,10 +24,8 @@ class LargestModel:
     name: The model's name, as in the paper.
     model: The name it is registered under here.
     setting: 'Naive-1' (no pipeline, no recomputation) or 'Pipeline-K'.
-    num_devices: K.
-    mini_batch: Examples in a mini-batch.
     device_gigabytes: What a device has.
-    parameters: The number of parameters, rounded as it is there.
+    parameters: Their number, rounded as it is there.
     parameter_memory: Gigabytes of parameters, over all devices, as printed.
     activation_memory: The same of activations at their peak.
     is_swapped: Whether the two memories stand in each other's row; see
@@ -38,14 +35,18 @@ class LargestModel:
   family: str
   name: str
   model: str
-  setting: str
-  num_devices: int
   mini_batch: int
   device_gigabytes: int
+  setting: str
   parameters: float
   parameter_memory: float
   activation_memory: float
   is_swapped: bool = False
+
+  @property
+  def num_devices(self) -> int:
+    """K."""
+    return int(self.setting.split('-')[1])
 
   @property
   def memories(self) -> tuple[float, float]:
@@ -59,26 +60,15 @@ class LargestModel:
     return (found[1], found[0]) if self.is_swapped else found
 
 
-# What is published of a model comes last: the parameters, and both memories.
-
-
-def _amoebanet(
-  length: int, dim: int, setting: str, *published: Any
-) -> LargestModel:
+def _amoebanet(length: int, dim: int, *published: Any) -> LargestModel:
   name = f'AmoebaNet-D({length}, {dim})'
   model = f'image.imagenet.AmoebaNetD{length}x{dim}'
-  devices = int(setting.split('-')[1])
-  return LargestModel(
-    'AmoebaNet-D', name, model, setting, devices, 128, 8, *published
-  )
+  return LargestModel('AmoebaNet-D', name, model, 128, 8, *published)
 
 
-def _transformer(length: int, setting: str, *published: Any) -> LargestModel:
+def _transformer(length: int, *published: Any) -> LargestModel:
   name, model = f'Transformer-{length}', f'lm.paper.Transformer{length}'
-  devices = int(setting.split('-')[1])
-  return LargestModel(
-    'Transformer', name, model, setting, devices, 32, 16, *published
-  )
+  return LargestModel('Transformer', name, model, 32, 16, *published)
 
 
 TABLE_1 = (
@@ -87,9 +77,7 @@ TABLE_1 = (
   _amoebanet(18, 544, 'Pipeline-2', 542e6, 6.45, 8.11),
   _amoebanet(36, 544, 'Pipeline-4', 1.05e9, 12.53, 15.21),
   _amoebanet(72, 512, 'Pipeline-8', 1.8e9, 24.62, 26.24),
-  dataclasses.replace(
-    _transformer(3, 'Naive-1', 282.2e6, 11.7, 3.15), is_swapped=True
-  ),
+  _transformer(3, 'Naive-1', 282.2e6, 11.7, 3.15, True),
   _transformer(13, 'Pipeline-1', 785.8e6, 8.8, 6.4),
   _transformer(103, 'Pipeline-8', 5.3e9, 59.5, 50.9),
   _transformer(415, 'Pipeline-32', 21.0e9, 235.1, 199.9),
@@ -105,7 +93,6 @@ class Device:
     flops: FLOPs a second, at most.
     memory_bandwidth: Bytes a second of its own memory, at most.
     link_bandwidth: Bytes a second to a neighbour, in one direction.
-    memory: Bytes of its own memory.
     sources: Where these figures are from.
   """
 
@@ -113,7 +100,6 @@ class Device:
   flops: float
   memory_bandwidth: float
   link_bandwidth: float
-  memory: int
   sources: str
 
 
@@ -127,7 +113,6 @@ TPU_V2 = Device(
   flops=46e12 / 2,
   memory_bandwidth=700e9 / 2,
   link_bandwidth=496e9 / 8,
-  memory=8 * 2**30,
   sources='half a chip of 46 TFLOP/s (bfloat16) and 700 GB/s, links of 496 '
   f'Gbit/s: {_TPU_SOURCES}',
 )
@@ -137,7 +122,6 @@ TPU_V3 = Device(
   flops=123e12 / 2,
   memory_bandwidth=900e9 / 2,
   link_bandwidth=656e9 / 8,
-  memory=16 * 2**30,
   sources='half a chip of 123 TFLOP/s (bfloat16) and 900 GB/s: '
   'cloud.google.com/tpu/docs/v3; links of 656 Gbit/s: Jouppi et al., 2020',
 )
@@ -150,7 +134,6 @@ P100 = Device(
   flops=9.3e12,
   memory_bandwidth=732e9,
   link_bandwidth=_P100_LINK,
-  memory=16 * 10**9,
   sources='9.3 TFLOP/s (float32) and 732 GB/s: NVIDIA; 12.9 GB/s to the host '
   'and 11.7 GB/s from it, one after the other, as the paper says transfers '
   'went: measured by Microway, "NVIDIA Tesla P100 PCI-E 16GB GPU Accelerator '
@@ -192,50 +175,32 @@ def _grid(
   rows: Mapping[int, tuple[float, float, float]],
 ) -> Mapping[tuple[int, int], float]:
   """{M: throughputs for K = 2, 4, 8} by (M, K)."""
-  return MappingProxyType(
-    {
-      (num_micro_batches, num_cells): value
-      for num_micro_batches, values in rows.items()
-      for num_cells, value in zip((2, 4, 8), values, strict=True)
-    }
-  )
+  return {
+    (m, k): value
+    for m, values in rows.items()
+    for k, value in zip((2, 4, 8), values, strict=True)
+  }
 
 
 TABLES_2_AND_3 = (
   Throughputs(
-    'Table 2',
-    'AmoebaNet-D(18, 256)',
-    'image.imagenet.AmoebaNetD18x256',
-    128,
-    'bfloat16',
-    TPU_V2,
+    *('Table 2', 'AmoebaNet-D(18, 256)', 'image.imagenet.AmoebaNetD18x256'),
+    *(128, 'bfloat16', TPU_V2),
     _grid({1: (1, 1.13, 1.38), 4: (1.07, 1.26, 1.72), 32: (1.21, 1.84, 3.48)}),
   ),
   Throughputs(
-    'Table 2',
-    'Transformer-48',
-    'lm.paper.Transformer48',
-    32,
-    'bfloat16',
-    TPU_V3,
+    *('Table 2', 'Transformer-48', 'lm.paper.Transformer48'),
+    *(32, 'bfloat16', TPU_V3),
     _grid({1: (1, 1.07, 1.3), 4: (1.7, 3.2, 4.8), 32: (1.8, 3.4, 6.3)}),
   ),
   Throughputs(
-    'Table 3',
-    'AmoebaNet-D(18, 128)',
-    'image.imagenet.AmoebaNetD18x128',
-    128,
-    'float32',
-    P100,
+    *('Table 3', 'AmoebaNet-D(18, 128)', 'image.imagenet.AmoebaNetD18x128'),
+    *(128, 'float32', P100),
     _grid({32: (1, 1.7, 2.7)}),
   ),
   Throughputs(
-    'Table 3',
-    'Transformer-24',
-    'lm.paper.Transformer24',
-    32,
-    'float32',
-    P100,
+    *('Table 3', 'Transformer-24', 'lm.paper.Transformer24'),
+    *(32, 'float32', P100),
     _grid({32: (1, 1.8, 3.3)}),
   ),
 )

@@ -14,8 +14,6 @@ from lingvo_gpipe.cutting.partitioner import (
 )
 from tools.benchmark.cases import Case
 
-SCHEDULE = '1f1b'
-
 # The memory limit of the cut found is within this share of the least one.
 _PRECISION = 0.01
 # Normal cells of an AmoebaNet run: the third is like all that follow.
@@ -58,11 +56,8 @@ class Reference:
 
 def reference_case(case: Case) -> Case:
   """The model whose costs tell those of all sizes of a family."""
-  return dataclasses.replace(
-    case,
-    num_layers=3 * _DISTINCT if case.model == 'amoebanet' else 1,
-    num_cells=1,
-  )
+  num_layers = 3 * _DISTINCT if case.model == 'amoebanet' else 1
+  return dataclasses.replace(case, num_layers=num_layers, num_cells=1)
 
 
 def guess_cut(reference: Reference, case: Case) -> Partition:
@@ -72,23 +67,31 @@ def guess_cut(reference: Reference, case: Case) -> Partition:
   D, activations with D.
   """
   examples = case.micro_batch_size / reference.case.micro_batch_size
-  layers = _guessed_layers(reference, case)
+  dim = case.dim / reference.case.dim
+  scales = {
+    'parameters': dim * dim,
+    'weight_bytes': dim * dim,
+    'optimizer_bytes': dim * dim,
+    'activation_bytes': dim * examples,
+    'transient_bytes': dim * examples,
+    'output_bytes': dim * examples,
+  }
+  layers = [
+    dataclasses.replace(
+      layer,
+      gradient_bytes=None,
+      **{n: round(getattr(layer, n) * by) for n, by in scales.items()},
+    )
+    for layer in _lengthened(reference, case)
+  ]
   spec = PipelineSpec(
     num_devices=case.num_cells,
     num_micro_batches=case.num_micro_batches,
-    schedule=SCHEDULE,
+    schedule=case.schedule,
     recompute=case.recompute,
     input_bytes=round(reference.input_bytes * examples),
   )
   return least_memory_cut(layers, spec)
-
-
-def _guessed_layers(reference: Reference, case: Case) -> list[LayerCost]:
-  examples = case.micro_batch_size / reference.case.micro_batch_size
-  scale = case.dim / reference.case.dim
-  return [
-    _scaled(layer, scale, examples) for layer in _lengthened(reference, case)
-  ]
 
 
 def _lengthened(reference: Reference, case: Case) -> list[LayerCost]:
@@ -106,17 +109,3 @@ def _lengthened(reference: Reference, case: Case) -> list[LayerCost]:
     result.append(layers[start + _DISTINCT])
     start += _DISTINCT + 1
   return result
-
-
-def _scaled(layer: LayerCost, dim: float, examples: float) -> LayerCost:
-  squared = dim * dim
-  return dataclasses.replace(
-    layer,
-    parameters=round(layer.parameters * squared),
-    weight_bytes=round(layer.weight_bytes * squared),
-    gradient_bytes=round(layer.weight_bytes * squared),
-    optimizer_bytes=round(layer.optimizer_bytes * squared),
-    activation_bytes=round(layer.activation_bytes * dim * examples),
-    transient_bytes=round(layer.transient_bytes * dim * examples),
-    output_bytes=round(layer.output_bytes * dim * examples),
-  )

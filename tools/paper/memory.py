@@ -55,49 +55,22 @@ class MemoryRow:
   state_bytes: int
   stash_bytes: int
   activation_bytes: int
-  device_bytes: int = 0
-  steps: tuple[float, ...] = ()
-
-  @property
-  def is_naive(self) -> bool:
-    """Whether it is neither pipelined nor recomputed."""
-    return self.published.setting == 'Naive-1'
-
-  def in_unit(self, num_bytes: float) -> float:
-    """Bytes in the unit."""
-    return num_bytes / UNITS[self.unit]
-
-  @property
-  def parameter_difference(self) -> float:
-    """By how much it has more parameters, as a share of the published."""
-    return self.parameters / self.published.parameters - 1
-
-  @property
-  def parameter_memory(self) -> float:
-    """12 bytes a parameter, in the unit."""
-    return self.in_unit(facts.BYTES_A_PARAMETER * self.parameters)
-
-  @property
-  def parameter_memory_difference(self) -> float:
-    """By how much that is more than published, as a share of it."""
-    return self.parameter_memory / self.published.memories[0] - 1
+  device_bytes: int
+  steps: tuple[float, ...]
 
   @property
   def gradient_bytes(self) -> int:
-    """Bytes of the gradients."""
     return _GRADIENT_BYTES * self.parameters
 
   @property
-  def activation_memory(self) -> float:
-    """Stash, activations and gradients, in the unit."""
-    return self.in_unit(
-      self.stash_bytes + self.activation_bytes + self.gradient_bytes
-    )
+  def memories(self) -> tuple[float, float]:
+    """Parameters; stash, activations and gradients: in the unit."""
+    activations = self.stash_bytes + self.activation_bytes + self.gradient_bytes
+    parameters = facts.BYTES_A_PARAMETER * self.parameters
+    return self.in_unit(parameters), self.in_unit(activations)
 
-  @property
-  def activation_difference(self) -> float:
-    """By how much that is more than published, as a share of it."""
-    return self.activation_memory / self.published.memories[1] - 1
+  def in_unit(self, num_bytes: float) -> float:
+    return num_bytes / UNITS[self.unit]
 
 
 def memory_row(
@@ -119,16 +92,14 @@ def memory_row(
     input_bytes=costs.input_bytes,
   )
   cut = partitioner.partition(costs.layers, spec)
-  cells = cut.cells
-  stash = sum(cell.memory.stash for cell in cells)
-  activations = sum(cell.memory.activations for cell in cells)
+  needs = [cell.memory for cell in cut.cells]
+  stash = sum(need.stash for need in needs)
+  activations = sum(need.activations for need in needs)
   return MemoryRow(
     published=published,
     unit=unit,
     parameters=costs.parameters,
-    state_bytes=sum(
-      cell.memory.state + cell.memory.new_gradients for cell in cells
-    ),
+    state_bytes=sum(need.state + need.new_gradients for need in needs),
     stash_bytes=0 if is_naive else stash,
     activation_bytes=stash + activations if is_naive else activations,
     device_bytes=max(cut.device_memory),
@@ -139,18 +110,17 @@ def memory_row(
 def _steps(cut: partitioner.Partition) -> tuple[float, ...]:
   """Times of a step in OTHER_WAYS and the same memory, over that of a cut."""
   limit = max(cut.device_memory)
-  others = [
-    dataclasses.replace(
+  cuts = [cut]
+  for schedule, recompute in OTHER_WAYS:
+    spec = dataclasses.replace(
       cut.spec, schedule=schedule, recompute=recompute, device_memory=limit
     )
-    for schedule, recompute in OTHER_WAYS
-  ]
-  cuts = [cut, *(partitioner.partition(cut.layers, other) for other in others)]
-  times = [
+    cuts.append(partitioner.partition(cut.layers, spec))
+  first, *others = (
     step_time.step_time([cell.layers for cell in one.cells], one.spec)
     for one in cuts
-  ]
-  return tuple(time / times[0] for time in times[1:])
+  )
+  return tuple(time / first for time in others)
 
 
 def family_units(
@@ -162,16 +132,17 @@ def family_units(
   `parameters` are those of each model, by its registered name; models without
   are left out.
   """
-  differences: dict[str, dict[str, list[float]]] = {}
-  for column in table:
-    if column.model not in parameters:
-      continue
-    for unit, size in UNITS.items():
-      ours = facts.BYTES_A_PARAMETER * parameters[column.model] / size
-      differences.setdefault(column.family, {}).setdefault(unit, []).append(
-        abs(ours / column.memories[0] - 1)
-      )
+  table = [column for column in table if column.model in parameters]
+
+  def difference(family: str, unit: str) -> float:
+    size = facts.BYTES_A_PARAMETER / UNITS[unit]
+    return statistics.median(
+      abs(size * parameters[column.model] / column.memories[0] - 1)
+      for column in table
+      if column.family == family
+    )
+
   return {
-    family: min(by_unit, key=lambda unit: statistics.median(by_unit[unit]))
-    for family, by_unit in differences.items()
+    family: min(UNITS, key=lambda unit: difference(family, unit))
+    for family in {column.family for column in table}
   }

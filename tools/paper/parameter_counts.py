@@ -8,7 +8,6 @@ graph, where its variables take no memory: the largest model, of 84 billion
 parameters, is counted on any machine.
 """
 
-import time
 from collections.abc import Sequence
 
 from lingvo_gpipe.cutting import text_table
@@ -65,11 +64,8 @@ def as_text(counted: Sequence[tuple[Published, int]]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; returns its exit status."""
   parser = command.Parser('tools/parameter_counts.py', __doc__, _EXAMPLES)
-  parser.add_argument(
-    '--models',
-    default='',
-    help='Count only models whose registered name contains this.',
-  )
+  what = 'Count only models whose registered name contains this.'
+  parser.flag('models', '', what)
   parser.outputs()
   args = parser.parse_args(argv)
   chosen = [one for one in PUBLISHED if args.models in one[1]]
@@ -78,11 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       f'--models={args.models}: no name contains that; there are '
       f'{", ".join(model for _, model, _ in PUBLISHED)}.'
     )
-  started = time.monotonic()
   counted = [(one, count_registered(one[1])) for one in chosen]
   text = as_text(counted)
   print(text)
-  command.say(f'\nCounted in {time.monotonic() - started:.0f} s.')
   figures = [
     {
       'name': name,

@@ -2,24 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published and planned figures of the GPipe paper as a picture."""
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 from tools.paper.memory import MemoryRow
 from tools.paper.report import Half
 
-NOT_AVAILABLE = (
-  'pictures need matplotlib; install it with '
-  "pip install 'lingvo_gpipe[pictures]'."
-)
-
 _PUBLISHED, _OURS, _OTHERS, _BOUND = '#222222', '#1f77b4', '#9ecae1', '#999999'
-
-
-def is_available() -> bool:
-  """Whether pictures can be drawn."""
-  return importlib.util.find_spec('matplotlib') is not None
 
 
 def draw(
@@ -45,44 +34,21 @@ def draw(
 
 
 def _draw_memory(axes: Any, rows: Sequence[MemoryRow]) -> None:
-  places = range(len(rows))
   for offset, index, kind in ((-0.2, 0, 'parameters'), (0.2, 1, 'activations')):
-    ours = [
-      (row.parameter_memory, row.activation_memory)[index] for row in rows
+    places = [place + offset for place in range(len(rows))]
+    ours = [row.memories[index] / row.published.num_devices for row in rows]
+    published = [
+      row.published.memories[index] / row.published.num_devices for row in rows
     ]
-    axes.bar(
-      [place + offset for place in places],
-      [
-        value / row.published.num_devices
-        for value, row in zip(ours, rows, strict=True)
-      ],
-      0.36,
-      color=(_OTHERS, _OURS)[index],
-      label=f'{kind}, planner',
-    )
-    axes.scatter(
-      [place + offset for place in places],
-      [
-        row.published.memories[index] / row.published.num_devices
-        for row in rows
-      ],
-      marker='_',
-      s=260,
-      linewidths=2.5,
-      color=_PUBLISHED,
-      zorder=3,
-      label='published' if index else None,
-    )
-  axes.set_xticks(
-    list(places),
-    [
-      row.published.name.replace('AmoebaNet-D', 'A').replace('Transformer', 'T')
-      for row in rows
-    ],
-    rotation=30,
-    ha='right',
-    fontsize=8,
-  )
+    color = (_OTHERS, _OURS)[index]
+    axes.bar(places, ours, 0.36, color=color, label=f'{kind}, planner')
+    label = 'published' if index else None
+    _mark(axes, places, published, marker='_', color=_PUBLISHED, label=label)
+  names = [
+    row.published.name.replace('AmoebaNet-D', 'A').replace('Transformer', 'T')
+    for row in rows
+  ]
+  axes.set_xticks(range(len(rows)), names, rotation=30, ha='right', fontsize=8)
   axes.set_yscale('log')
   axes.set_yticks([1, 2, 5, 10, 20, 50], ['1', '2', '5', '10', '20', '50'])
   axes.set_ylabel('GB or GiB a device')
@@ -98,26 +64,21 @@ def _draw_throughputs(axes: Any, half: Half) -> None:
     ('o', _OURS, 'simulated', [row.simulated for row in rows]),
     ('D', _PUBLISHED, 'published', [row.published for row in rows]),
   ):
-    axes.scatter(
-      places,
-      heights,
-      marker=marker,
-      s=200 if marker == '_' else 36,
-      linewidths=2 if marker == '_' else 1,
-      color=color,
-      label=label,
-      zorder=3,
-    )
-  axes.set_xticks(
-    places,
-    [f'M={row.num_micro_batches}\nK={row.num_cells}' for row in rows],
-    fontsize=8,
-  )
+    _mark(axes, places, heights, marker=marker, color=color, label=label)
+  names = [f'M={row.num_micro_batches}\nK={row.num_cells}' for row in rows]
+  axes.set_xticks(places, names, fontsize=8)
   axes.set_xlim(-0.5, len(rows) - 0.5)
   axes.set_ylim(bottom=0)
   axes.set_ylabel('relative throughput')
-  axes.set_title(
-    f'{what.table}: {what.name} on {what.device.name}', fontsize=10
-  )
+  title = f'{what.table}: {what.name} on {what.device.name}'
+  axes.set_title(title, fontsize=10)
   axes.grid(axis='y', alpha=0.3)
   axes.legend(fontsize=8, loc='upper left')
+
+
+def _mark(
+  axes: Any, x: Sequence[float], y: Sequence[float], **how: Any
+) -> None:
+  """Marks points; '_' is a bar."""
+  size, width = (220, 2.2) if how['marker'] == '_' else (36, 1)
+  axes.scatter(x, y, s=size, linewidths=width, zorder=3, **how)

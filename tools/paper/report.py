@@ -108,11 +108,11 @@ def _parameters(rows: Iterable[MemoryRow]) -> str:
         row.published.setting,
         text_table.short_count(row.published.parameters),
         f'{row.parameters:,}',
-        signed(row.parameter_difference),
+        signed(row.parameters / row.published.parameters - 1),
         row.unit,
         f'{row.published.memories[0]:g}',
-        f'{row.parameter_memory:.2f}',
-        signed(row.parameter_memory_difference),
+        f'{row.memories[0]:.2f}',
+        signed(row.memories[0] / row.published.memories[0] - 1),
         f'{row.in_unit(row.state_bytes):.2f}',
       )
       for row in rows
@@ -132,8 +132,8 @@ def _activations(rows: Iterable[MemoryRow]) -> str:
         f'{row.in_unit(row.stash_bytes):.2f}',
         f'{row.in_unit(row.activation_bytes):.2f}',
         f'{row.in_unit(row.gradient_bytes):.2f}',
-        f'{row.activation_memory:.2f}',
-        signed(row.activation_difference),
+        f'{row.memories[1]:.2f}',
+        signed(row.memories[1] / row.published.memories[1] - 1),
       )
       for row in rows
     ],
@@ -180,9 +180,12 @@ def _throughputs(rows: Iterable[ThroughputRow]) -> str:
         str(row.num_cells),
         f'{row.published:.2f}',
         f'{row.simulated:.2f}',
-        signed(row.difference),
+        signed(row.simulated / row.published - 1),
         f'{row.bound:.2f}',
-        *(f'{row.step.shares[name]:.1%}' for name in throughput.SHARES),
+        *(
+          f'{row.step.parts[name] / row.step.time:.1%}'
+          for name in throughput.SHARES
+        ),
         f'{1000 * row.step.time:,.0f} ms',
         ' '.join(map(str, row.step.sizes)),
       )

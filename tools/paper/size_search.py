@@ -19,6 +19,7 @@ is the largest that the corrected guess lets fit, between the largest that is
 known to fit and the smallest that is known not to.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -32,46 +33,27 @@ _CORRECTION = 1.04
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial(Generic[_T]):
-  """A measurement.
-
-  Attributes:
-    size: What was measured.
-    peak: Its peak, above what is there without any model, bytes; None if it
-      was stopped at the budget.
-    fits: Whether it stayed within the budget.
-    result: What the measurement returned.
-  """
-
-  size: int
-  peak: int | None
-  fits: bool
-  result: _T
-
-
-@dataclasses.dataclass(frozen=True)
 class Found(Generic[_T]):
   """What a search found.
 
   Attributes:
-    best: The largest size that fits; None if none does.
+    best: The largest size that fits, and what its measurement returned; None
+      if none does.
     too_large: The smallest measured size that does not; None if the search
       ended because the best one fills the budget.
     factor: How much larger measured peaks are than guesses.
-    trials: All measurements, in order.
   """
 
-  best: Trial[_T] | None
-  too_large: Trial[_T] | None
+  best: tuple[int, _T] | None
+  too_large: int | None
   factor: float
-  trials: tuple[Trial[_T], ...]
 
 
 def largest(
   sizes: Sequence[int],
   budget: int,
   predict: Callable[[int], int],
-  measure: Callable[[int], Trial[_T]],
+  measure: Callable[[int], tuple[int | None, _T]],
   *,
   factor: float = 1.0,
   filled: float = 0.95,
@@ -87,44 +69,39 @@ def largest(
     sizes: The sizes to choose from, ascending.
     budget: Bytes that the peak may reach.
     predict: A guess of a size's peak, bytes.
-    measure: Measures a size.
+    measure: Measures a size: its peak, None if it was stopped at the budget,
+      and a result.
     factor: How much larger measured peaks are expected than guesses.
     filled: See above, in (0, 1]; 1 looks for the very largest size.
     max_trials: See above.
   """
-  trials: list[Trial[_T]] = []
   # Positions of the largest that fits and of the smallest that does not.
   low, high = -1, len(sizes)
-  best = too_large = None
-  while high - low > 1 and len(trials) < max_trials:
+  best = None
+  for _ in range(max_trials):
+    if high - low == 1:
+      break
     margin = _MARGIN if best is None else 0.0
     position = largest_guess(sizes, budget * (1 - margin) / factor, predict)
     position = min(max(position, low + 1), high - 1)
-    trial = measure(sizes[position])
-    trials.append(trial)
-    guess = max(predict(trial.size), 1)
-    if trial.peak is not None:
-      factor = trial.peak / guess
+    size = sizes[position]
+    peak, result = measure(size)
+    guess = max(predict(size), 1)
+    if peak is not None:
+      factor = peak / guess
     else:
-      factor = max(factor * _CORRECTION, _CORRECTION * budget / guess)
-    if not trial.fits:
-      high, too_large = position, trial
+      factor = _CORRECTION * max(factor, budget / guess)
+    if peak is None or peak > budget:
+      high = position
       continue
-    low, best = position, trial
-    if trial.peak is not None and trial.peak >= filled * budget:
+    low, best = position, (size, result)
+    if peak >= filled * budget:
       break
-  return Found(best, too_large, factor, tuple(trials))
+  return Found(best, sizes[high] if high < len(sizes) else None, factor)
 
 
 def largest_guess(
   sizes: Sequence[int], limit: float, predict: Callable[[int], int]
 ) -> int:
   """The position of the largest size whose guess is within a limit, or 0."""
-  low, high = 0, len(sizes)
-  while high - low > 1:
-    middle = (low + high) // 2
-    if predict(sizes[middle]) <= limit:
-      low = middle
-    else:
-      high = middle
-  return low
+  return max(bisect.bisect_right(sizes, limit, key=predict) - 1, 0)

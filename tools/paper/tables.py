@@ -10,16 +10,15 @@ three tables take a few minutes of one core.
 
 import argparse
 import dataclasses
+import importlib.util
 import pathlib
 import shlex
-import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tools.common import command
 from tools.paper import facts, memory, picture, report, throughput
-from tools.paper.model_costs import CostsFile, ModelCosts, registered_costs
+from tools.paper.model_costs import ModelCosts, registered_costs
 
 _PROGRAM = 'tools/paper_tables.py'
 _ALL_TABLES = '1,2,3'
@@ -28,44 +27,7 @@ _EXAMPLES = """\
   tools/paper_tables.py
   tools/paper_tables.py --tables 1 --models lm.
   tools/paper_tables.py --markdown paper.md --picture paper.png
-  tools/paper_tables.py --tables 2,3 --costs costs.json
 """
-
-# From a registered name and a precision to costs.
-CostsOf = Callable[[str, str], ModelCosts]
-
-
-def memory_rows(
-  columns: Sequence[facts.LargestModel], costs_of: CostsOf
-) -> list[memory.MemoryRow]:
-  """Plans models of Table 1."""
-  found = {column.model: costs_of(column.model, '') for column in columns}
-  units = memory.family_units(
-    {model: of_model.parameters for model, of_model in found.items()}
-  )
-  return [
-    memory.memory_row(column, found[column.model], units[column.family])
-    for column in columns
-  ]
-
-
-def _parser() -> command.Parser:
-  parser = command.Parser(_PROGRAM, __doc__, _EXAMPLES)
-  parser.flag('tables', _ALL_TABLES, 'Which of the tables, with commas.')
-  add = parser.add_argument
-  add(
-    '--models',
-    default='',
-    help='Only models whose registered name contains this.',
-  )
-  add(
-    '--costs',
-    help='A file that keeps what was traced, for the next run. Delete it when '
-    'models change.',
-  )
-  parser.outputs('page')
-  add('--picture', help='A PNG of published and planned figures.')
-  return parser
 
 
 def _chosen(
@@ -95,30 +57,36 @@ def _check_files(
   parser: argparse.ArgumentParser, args: argparse.Namespace
 ) -> None:
   """Fails now, not after minutes, if a file cannot be written."""
-  for name in ('costs', 'markdown', 'json', 'picture'):
+  for name in ('markdown', 'json', 'picture'):
     path = getattr(args, name)
     if path and not pathlib.Path(path).resolve().parent.is_dir():
       parser.error(f'--{name}={path}: there is no such folder; make it first.')
-  if args.picture and not picture.is_available():
-    parser.error(f'--picture={args.picture}: {picture.NOT_AVAILABLE}')
+  if args.picture and not importlib.util.find_spec('matplotlib'):
+    parser.error(
+      f'--picture={args.picture}: pictures need matplotlib; install it with '
+      "pip install 'lingvo_gpipe[pictures]'."
+    )
 
 
-def _costs_of(stored: CostsFile | None) -> CostsOf:
-  """Costs from the file or traced, saying so: a model takes half a minute."""
+def _costs_of(model: str, precision: str = '') -> ModelCosts:
+  """Traces a model, and says so: it takes half a minute."""
+  started = time.monotonic()
+  found = registered_costs(model, precision)
+  command.say(f'{model}: traced in {time.monotonic() - started:.0f} s')
+  return found
 
-  def costs_of(model: str, precision: str) -> ModelCosts:
-    known = stored.get(model, precision) if stored else None
-    if known is not None:
-      return known
-    started = time.monotonic()
-    found = registered_costs(model, precision)
-    seconds = time.monotonic() - started
-    print(f'{model}: traced in {seconds:.0f} s', file=sys.stderr)
-    if stored:
-      stored.add(model, precision, found)
-    return found
 
-  return costs_of
+def _memory_rows(
+  columns: Sequence[facts.LargestModel],
+) -> list[memory.MemoryRow]:
+  found = {column.model: _costs_of(column.model) for column in columns}
+  units = memory.family_units(
+    {model: costs.parameters for model, costs in found.items()}
+  )
+  return [
+    memory.memory_row(column, found[column.model], units[column.family])
+    for column in columns
+  ]
 
 
 def _command(args: argparse.Namespace) -> str:
@@ -133,45 +101,35 @@ def _command(args: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; returns its exit status."""
-  parser = _parser()
+  parser = command.Parser(_PROGRAM, __doc__, _EXAMPLES)
+  parser.flag('tables', _ALL_TABLES, 'Which of the tables, with commas.')
+  parser.flag('models', '', 'Only models whose registered name contains this.')
+  parser.outputs('page')
+  what = 'A PNG of published and planned figures.'
+  parser.add_argument('--picture', help=what)
   args = parser.parse_args(argv)
   columns, halves = _chosen(parser, args.tables, args.models)
   _check_files(parser, args)
-  try:
-    stored = CostsFile(args.costs) if args.costs else None
-  except ValueError as error:
-    parser.error(f'--costs={error}')
-
-  costs_of = _costs_of(stored)
-  rows = memory_rows(columns, costs_of)
-  simulated = [
-    (
-      half,
-      throughput.throughput_rows(half, costs_of(half.model, half.precision)),
-    )
-    for half in halves
-  ]
+  rows = _memory_rows(columns)
+  simulated = []
+  for half in halves:
+    costs = _costs_of(half.model, half.precision)
+    simulated.append((half, throughput.throughput_rows(half, costs)))
   shown = pathlib.Path(args.picture).name if args.picture else ''
   text = report.report(rows, simulated, _command(args), shown)
   print(text)
-  command.write(args, text, _figures(rows, simulated))
-  if args.picture:
-    picture.draw(rows, simulated, args.picture)
-  return 0
-
-
-def _figures(
-  rows: Sequence[memory.MemoryRow], halves: Sequence[report.Half]
-) -> dict[str, Any]:
-  """All figures, for JSON; memory in bytes, times in seconds."""
-  return {
+  figures = {
     'table_1': [
       {**dataclasses.asdict(row), 'gradient_bytes': row.gradient_bytes}
       for row in rows
     ],
     'throughput': [
       {'table': half.table, 'model': half.model, **dataclasses.asdict(row)}
-      for half, of_half in halves
+      for half, of_half in simulated
       for row in of_half
     ],
   }
+  command.write(args, text, figures)
+  if args.picture:
+    picture.draw(rows, simulated, args.picture)
+  return 0

@@ -30,7 +30,7 @@ without it:
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import partitioner
@@ -44,39 +44,25 @@ from tools.paper.model_costs import ModelCosts
 _UPDATE_BYTES_A_PARAMETER = 28
 
 
+SHARES = ('compute', 'recompute', 'bubble', 'imbalance', 'transfer', 'update')
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
-  """A simulated training step. Times are in seconds.
+  """A simulated training step.
 
   Attributes:
     sizes: How many layers each cell has.
-    compute, recompute, bubble, imbalance, transfer, update: See the module.
+    parts: Seconds of each of SHARES.
   """
 
   sizes: tuple[int, ...]
-  compute: float
-  recompute: float
-  bubble: float
-  imbalance: float
-  transfer: float
-  update: float
-
-  @property
-  def shares(self) -> dict[str, float]:
-    """What the step's time is spent on; the values add up to 1."""
-    total = self.time
-    return {name: value / total for name, value in self._parts().items()}
+  parts: Mapping[str, float]
 
   @property
   def time(self) -> float:
-    """How long the step takes."""
-    return sum(self._parts().values())
-
-  def _parts(self) -> dict[str, float]:
-    return {name: getattr(self, name) for name in SHARES}
-
-
-SHARES = ('compute', 'recompute', 'bubble', 'imbalance', 'transfer', 'update')
+    """Seconds of all."""
+    return sum(self.parts.values())
 
 
 def simulate_step(
@@ -86,19 +72,8 @@ def simulate_step(
   num_micro_batches: int,
   mini_batch: int,
 ) -> Step:
-  """Cuts a model, and times a step of fill-drain with recomputation.
-
-  Raises:
-    ValueError: M does not divide the examples of the mini-batch.
-  """
-  size, rest = divmod(mini_batch, num_micro_batches)
-  if rest:
-    raise ValueError(
-      f'num_micro_batches is {num_micro_batches}, which does not divide a '
-      f'mini_batch of {mini_batch}.'
-    )
-  costs = costs.with_examples(size)
-  times = _times(costs.layers, device)
+  """Cuts a model, and times a step of fill-drain with recomputation."""
+  costs = costs.with_examples(mini_batch // num_micro_batches)
   spec = partitioner.PipelineSpec(
     num_devices=num_cells,
     num_micro_batches=num_micro_batches,
@@ -107,38 +82,28 @@ def simulate_step(
     input_bytes=costs.input_bytes,
   )
   cells = partitioner.partition(costs.layers, spec).cells
+  layers = [costs.layers[cell.start : cell.end] for cell in cells]
+  times = [[_times(layer, device) for layer in cell] for cell in layers]
   forwards, backwards = (
-    [sum(time[i] for time in times[cell.start : cell.end]) for cell in cells]
-    for i in (0, 1)
+    [sum(both[i] for both in cell) for cell in times] for i in (0, 1)
   )
   transfers = [
     cell.crossing_bytes / device.link_bandwidth for cell in cells[1:]
   ]
-  parameters = [
-    sum(layer.parameters for layer in costs.layers[cell.start : cell.end])
-    for cell in cells
-  ]
-  update = max(parameters) * _UPDATE_BYTES_A_PARAMETER
-  return Step(
-    sizes=tuple(cell.end - cell.start for cell in cells),
-    update=update / device.memory_bandwidth,
-    **_split_step(forwards, backwards, transfers, num_micro_batches),
+  parts = _split_step(forwards, backwards, transfers, num_micro_batches)
+  most = max(sum(layer.parameters for layer in cell) for cell in layers)
+  update = most * _UPDATE_BYTES_A_PARAMETER / device.memory_bandwidth
+  return Step(tuple(map(len, layers)), {**parts, 'update': update})
+
+
+def _times(layer: LayerCost, device: facts.Device) -> tuple[float, float]:
+  """Seconds of a layer's forward and backward pass."""
+  made = layer.activation_bytes + layer.transient_bytes
+  moving = (2 * made + layer.weight_bytes) / device.memory_bandwidth
+  return (
+    max(float(layer.forward) / device.flops, moving),
+    max(float(layer.backward) / device.flops, 2 * moving),
   )
-
-
-def _times(
-  layers: Sequence[LayerCost], device: facts.Device
-) -> list[tuple[float, float]]:
-  """Seconds of each layer's forward and backward pass."""
-  found = []
-  for layer in layers:
-    made = layer.activation_bytes + layer.transient_bytes
-    moved = 2 * made + layer.weight_bytes
-    moving = moved / device.memory_bandwidth
-    forward = max(float(layer.forward) / device.flops, moving)
-    backward = max(float(layer.backward) / device.flops, 2 * moving)
-    found.append((forward, backward))
-  return found
 
 
 def _split_step(
@@ -150,24 +115,19 @@ def _split_step(
   """Simulates equal cells, the cells, and the cells with links."""
   num_cells = len(forwards)
   with_again = [a + b for a, b in zip(forwards, backwards, strict=True)]
-  mean_forward = sum(forwards) / num_cells
-  mean_backward = sum(backwards) / num_cells
-  none = [0.0] * (num_cells - 1)
-
-  def step_time(
-    forward: Sequence[float], back: Sequence[float], links: Sequence[float]
-  ) -> float:
-    return _step_time(forward, back, links, num_micro_batches)
-
-  equal = step_time(
-    [mean_forward] * num_cells,
-    [mean_forward + mean_backward] * num_cells,
-    none,
+  mean = sum(forwards) / num_cells
+  mean_with_again = sum(with_again) / num_cells
+  none = [0.0] * len(transfers)
+  equal, unequal, linked = (
+    _step_time(*times, num_micro_batches)
+    for times in (
+      ([mean] * num_cells, [mean_with_again] * num_cells, none),
+      (forwards, with_again, none),
+      (forwards, with_again, transfers),
+    )
   )
-  unequal = step_time(forwards, with_again, none)
-  linked = step_time(forwards, with_again, transfers)
-  compute = num_micro_batches * (mean_forward + mean_backward)
-  recompute = num_micro_batches * mean_forward
+  compute = num_micro_batches * mean_with_again
+  recompute = num_micro_batches * mean
   return {
     'compute': compute,
     'recompute': recompute,
@@ -186,14 +146,12 @@ def _step_time(
 ) -> float:
   """The time of a schedule in which each link is a cell between two others."""
   durations: dict[tuple[TaskKind, int], float] = {}
-  for i, (forward, backward) in enumerate(
-    zip(forwards, backwards, strict=True)
+  for kind, times in (
+    (TaskKind.FORWARD, forwards),
+    (TaskKind.BACKWARD, backwards),
   ):
-    durations[TaskKind.FORWARD, 2 * i] = forward
-    durations[TaskKind.BACKWARD, 2 * i] = backward
-  for i, time in enumerate(links):
-    durations[TaskKind.FORWARD, 2 * i + 1] = time
-    durations[TaskKind.BACKWARD, 2 * i + 1] = time
+    durations |= {(kind, 2 * i): time for i, time in enumerate(times)}
+    durations |= {(kind, 2 * i + 1): time for i, time in enumerate(links)}
   schedule = _fill_drain(2 * len(forwards) - 1, num_micro_batches)
   return float(schedules.simulate(schedule, durations).step_time)
 
@@ -218,11 +176,6 @@ class ThroughputRow:
   simulated: float
   bound: float
   step: Step
-
-  @property
-  def difference(self) -> float:
-    """By how much more is simulated than published, as a share of it."""
-    return self.simulated / self.published - 1
 
 
 def throughput_rows(

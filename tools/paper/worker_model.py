@@ -16,16 +16,9 @@ class _Transformer(pydoc.TransformerBytes):
 
   def Network(self):
     """Params of the network."""
-    return (
-      super()
-      .Network()
-      .Set(
-        num_layers=self.LAYERS,
-        model_dim=self.DIM,
-        hidden_dim=4 * self.DIM,
-        num_heads=max(1, self.DIM // 64),
-      )
-    )
+    p = super().Network()
+    p.Set(num_layers=self.LAYERS, model_dim=self.DIM, hidden_dim=4 * self.DIM)
+    return p.Set(num_heads=max(1, self.DIM // 64))
 
   def Task(self):
     """Params of the task."""

@@ -15,11 +15,10 @@ write is read:
 """
 
 import dataclasses
-import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting import text_table
@@ -37,20 +36,6 @@ _CELL_ROW = re.compile(r'^\| \d+ (?:[^|]*\|){4} +([\d,]+) \|', re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Worker:
-  """What a worker process holds.
-
-  Attributes:
-    weights_mib: Its weights, in MiB to three places, as the trainer says; ''
-      if it says nothing.
-    peak_mib: The most memory it had, without what imports take, in MiB.
-  """
-
-  weights_mib: str
-  peak_mib: float
-
-
-@dataclasses.dataclass(frozen=True)
 class Run:
   """One training.
 
@@ -58,14 +43,18 @@ class Run:
     num_workers: Worker processes; 0: all in the trainer's process.
     losses: {step: loss}.
     stages: The trainer's times.
-    workers: The workers; for num_workers=0 only memory, of the one process.
+    held: The MiB of weights that each worker holds, to three places, as the
+      trainer says; '' of the one process.
+    peaks: The most memory that each process had, without what imports take, in
+      MiB.
     cells: Bytes of each cell's weights.
   """
 
   num_workers: int
   losses: dict[int, float]
   stages: stage_times.StageTimes
-  workers: tuple[Worker, ...]
+  held: tuple[str, ...]
+  peaks: tuple[float, ...]
   cells: tuple[int, ...]
 
   @property
@@ -73,22 +62,14 @@ class Run:
     """How many processes, in words."""
     return f'{self.num_workers} workers' if self.num_workers else '1 process'
 
+  def cells_of(self, worker: int) -> range:
+    """The cells of a worker."""
+    each = NUM_CELLS // max(1, self.num_workers)
+    return range(worker * each, (worker + 1) * each)
 
-def _command(
-  num_workers: int, model: str, steps: int, logdir: pathlib.Path
-) -> list[str]:
-  flags = [f'--model={model}', f'--logdir={logdir}', f'--max_steps={steps}']
-  if not num_workers:
-    return [
-      *('lingvo_gpipe.trainer', *flags, '--run_locally=cpu'),
-      f'--worker_split_size={NUM_CELLS}',
-    ]
-  return [
-    'lingvo_gpipe.launch_local',
-    f'--workers={num_workers}',
-    f'--devices_per_worker={NUM_CELLS // num_workers}',
-    *('--no-controller', '--max_restarts=0', '--', *flags),
-  ]
+  def share(self, worker: int) -> str:
+    """What a worker's cells weigh, as the trainer would say it."""
+    return f'{sum(self.cells[k] for k in self.cells_of(worker)) / _MIB:.3f}'
 
 
 def run(
@@ -106,49 +87,54 @@ def run(
     ProcessError: It failed.
   """
   logdir = directory / f'workers_{num_workers}'
-  module, *args = _command(num_workers, model, steps, logdir)
-  output, _ = fresh.run_module(module, *args)
-  log = logdir / ('log_trainer_client_0.txt' if num_workers else 'log.txt')
+  flags = [f'--model={model}', f'--logdir={logdir}', f'--max_steps={steps}']
+  if num_workers:
+    module, log = 'lingvo_gpipe.launch_local', 'log_trainer_client_0.txt'
+    devices = f'--devices_per_worker={NUM_CELLS // num_workers}'
+    options = [f'--workers={num_workers}', devices, '--no-controller']
+    flags = [*options, '--max_restarts=0', '--', *flags]
+  else:
+    module, log = 'lingvo_gpipe.trainer', 'log.txt'
+    flags += ['--run_locally=cpu', f'--worker_split_size={NUM_CELLS}']
+  output, _ = fresh.run_module(module, *flags)
   try:
-    stages = stage_times.from_text(log.read_text(errors='replace'))
-    workers = _workers(num_workers, output, stages)
+    text = (logdir / log).read_text(errors='replace')
+    stages = stage_times.from_text(text)
+    held, peaks = _processes(num_workers, output, stages)
     cells = cell_weight_bytes(output)
   except (OSError, ValueError) as error:
-    raise fresh.failed(f'{module} {args}: {error}', output) from error
-  return Run(num_workers, losses(logdir / 'train'), stages, workers, cells)
+    raise fresh.failed(f'{module} {flags}: {error}', output) from error
+  found = losses(logdir / 'train')
+  return Run(num_workers, found, stages, held, peaks, cells)
 
 
-def _workers(
+def _processes(
   num_workers: int, output: str, stages: stage_times.StageTimes
-) -> tuple[Worker, ...]:
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+  """Weights and peak of each."""
   if not num_workers:
-    own = stages.peak_memory - stages.loaded_memory
-    return (Worker('', own / _MIB),)
+    return ('',), ((stages.peak_memory - stages.loaded_memory) / _MIB,)
   weights = re.findall(r'/job:worker/task:\d+ ([\d.]+) \(', output)
   peaks = re.findall(r'\bworker \d+ (\d+)', output.splitlines()[-1])
   if not len(weights) == len(peaks) == num_workers:
     raise ValueError('it does not say what the workers hold')
   # The launcher names those first that it ended first, the last worker.
-  return tuple(
-    Worker(mib, float(peak))
-    for mib, peak in zip(weights, reversed(peaks), strict=True)
-  )
+  return tuple(weights), tuple(map(float, reversed(peaks)))
 
 
 def losses(train_dir: pathlib.Path) -> dict[int, float]:
   """The loss of each step, a float32, of TensorBoard's events."""
-  # TensorFlow greets, and calls what reads events an old way to do it.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   import tensorflow.compat.v1 as tf
 
+  # It calls what reads events an old way to do it.
   tf.logging.set_verbosity(tf.logging.ERROR)
-  found = {}
-  for path in sorted(train_dir.glob('events*')):
-    for event in tf.train.summary_iterator(str(path)):
-      for value in event.summary.value:
-        if value.tag == 'loss':
-          found[event.step] = value.simple_value
-  return found
+  return {
+    event.step: value.simple_value
+    for path in sorted(train_dir.glob('events*'))
+    for event in tf.train.summary_iterator(str(path))
+    for value in event.summary.value
+    if value.tag == 'loss'
+  }
 
 
 def cell_weight_bytes(output: str) -> tuple[int, ...]:
@@ -163,17 +149,6 @@ def cell_weight_bytes(output: str) -> tuple[int, ...]:
   return tuple(4 * int(row.replace(',', '')) for row in rows)
 
 
-def _cells_of(num_workers: int, worker: int) -> range:
-  each = NUM_CELLS // max(1, num_workers)
-  return range(worker * each, (worker + 1) * each)
-
-
-def share_mib(found: Run, worker: int) -> str:
-  """What a worker's cells weigh, as the trainer would say it."""
-  cells = _cells_of(found.num_workers, worker)
-  return f'{sum(found.cells[k] for k in cells) / _MIB:.3f}'
-
-
 def problems(runs: Sequence[Run], steps: int) -> list[str]:
   """What is not as it must be, in words."""
   found = []
@@ -183,12 +158,11 @@ def problems(runs: Sequence[Run], steps: int) -> list[str]:
     different = [s for s in r.losses if r.losses[s] != runs[0].losses.get(s)]
     if different:
       found.append(f'{r.name}: other losses at steps {different}')
-    for w in range(r.num_workers):
-      held, share = r.workers[w].weights_mib, share_mib(r, w)
-      if held != share:
+    for w, held in enumerate(r.held):
+      if held not in ('', r.share(w)):
         found.append(
           f'{r.name}: worker {w} holds {held} MiB of weights, its cells have '
-          f'{share}'
+          f'{r.share(w)}'
         )
   return found
 
@@ -212,39 +186,27 @@ def as_text(runs: Sequence[Run]) -> str:
     [
       [
         f'{r.name}: {w}' if r.num_workers else r.name,
-        ', '.join(map(str, _cells_of(r.num_workers, w))),
-        worker.weights_mib,
-        share_mib(r, w),
-        f'{worker.peak_mib:.0f}',
+        ', '.join(map(str, r.cells_of(w))),
+        r.held[w],
+        r.share(w),
+        f'{peak:.0f}',
       ]
       for r in runs
-      for w, worker in enumerate(r.workers)
+      for w, peak in enumerate(r.peaks)
     ],
   )
   return f'{steps}\n\n{held}'
 
 
-def _parser() -> command.Parser:
-  parser = command.Parser('tools/worker_table.py', __doc__, _EXAMPLES)
-  parser.flag(
-    'model',
-    'tools.paper.worker_model.Wide',
-    'A registered model, its random_seed set and its cut left open.',
-  )
-  parser.flag('steps', 10, 'Steps of each training.')
-  parser.flag(
-    'workers',
-    '0,2,4',
-    'Worker processes, with commas; 0: one process.',
-    command.numbers,
-  )
-  parser.outputs('tables')
-  return parser
-
-
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; 0 if all is as it must be."""
-  parser = _parser()
+  parser = command.Parser('tools/worker_table.py', __doc__, _EXAMPLES)
+  what = 'A registered model, its random_seed set and its cut left open.'
+  parser.flag('model', 'tools.paper.worker_model.Wide', what)
+  parser.flag('steps', 10, 'Steps of each training.')
+  what = 'Worker processes, with commas; 0: one process.'
+  parser.flag('workers', '0,2,4', what, command.numbers)
+  parser.outputs('tables')
   args = parser.parse_args(argv)
   if not args.workers or not set(args.workers) <= {0, 1, 2, NUM_CELLS}:
     parser.error(
@@ -255,13 +217,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.error(f'--steps {args.steps}: 2 or more, the first is not timed')
   wrong: list[str] = []
 
-  def measure() -> tuple[str, dict[str, Any]]:
+  def measure() -> Iterator[tuple[str, dict[str, Any]]]:
     runs = []
     with tempfile.TemporaryDirectory(prefix='worker_table_') as directory:
       for number in args.workers:
-        runs.append(
-          run(number, args.model, args.steps, pathlib.Path(directory))
-        )
+        path = pathlib.Path(directory)
+        runs.append(run(number, args.model, args.steps, path))
         command.say(f'  {runs[-1].name}: {runs[-1].stages.total:.0f} s')
     wrong.extend(problems(runs, args.steps))
     verdict = '\n'.join(wrong) or (
@@ -270,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     figures = [dataclasses.asdict(found) for found in runs]
     text = f'{as_text(runs)}\n\n{verdict}'
-    return text, {'runs': figures, 'problems': wrong}
+    yield text, {'runs': figures, 'problems': wrong}
 
   note = f'\n\n{args.model}, {args.steps} steps:'
-  return command.report(parser, args, measure, note) or int(bool(wrong))
+  return command.report(parser, args, measure(), note) or int(bool(wrong))

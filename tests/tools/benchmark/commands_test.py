@@ -49,7 +49,7 @@ def test_speed_is_shown_and_written(asked, capsys, files):
   arguments += ['--rounds=2', '--cells=2,4', '--no_memory', *files]
   assert speed_command.main(arguments) == 0
   [(name, plan, of_case)] = asked
-  assert (name, plan.rounds, plan.memory) == ('wide', 2, False)
+  assert (name, plan.rounds, plan.no_memory) == ('wide', 2, True)
   assert len(of_case) == 4
   found, text = _read(files)
   first = found['cases'][0]['variants'][0]
@@ -64,7 +64,7 @@ def test_the_peer_takes_an_interpreter_that_is_not_shown(
 ):
   assert speed_command.main(['--case=tiny']) == 0
   assert 'pip install torch' in capsys.readouterr().out
-  assert all(v.method.engine != 'torch' for v in asked[0][2])
+  assert all(v.engine != 'torch' for v in asked[0][2])
   with pytest.raises(SystemExit):
     speed_command.main(['--variants=torch-gpipe-never'])
   found = tmp_path / 'found.json'
@@ -72,7 +72,7 @@ def test_the_peer_takes_an_interpreter_that_is_not_shown(
   assert speed_command.main(arguments) == 0
   # A path of this machine is nothing to show.
   assert '--torch_python PYTHON --case=tiny' in found.read_text()
-  assert any(v.method.engine == 'torch' for v in asked[1][2])
+  assert any(v.engine == 'torch' for v in asked[1][2])
   assert asked[1][1].torch_python == 'python'
 
 
@@ -95,34 +95,21 @@ def test_memory_is_shown_and_written(monkeypatch, capsys, files):
 
 
 @pytest.mark.parametrize(
-  ('command', 'arguments', 'message'),
+  ('command', 'argument', 'message'),
   [
-    (speed_command, ['--case', 'none'], 'none is none of wide, long'),
-    (speed_command, ['--variants', 'none'], 'none is none of lingvo'),
-    (
-      speed_command,
-      ['--rounds', '0'],
-      '--rounds: 0 must be a whole',
-    ),
-    (
-      speed_command,
-      ['--one_core_steps=-1'],
-      'number, 0 or more',
-    ),
-    (speed_command, ['--cells=2,x'], '--cells: 2,x: use whole numbers'),
-    (speed_command, ['--micro_batches=7'], 'micro_batches has 7'),
-    (memory, ['--schedules', 'none'], 'none is none of gpipe'),
-    (memory, ['--micro_batches', '5'], 'not divide'),
-    (memory, ['--micro_batches', '0'], 'num_micro_batches is 0'),
-    (
-      memory,
-      ['--num_cells', '0'],
-      '--num_cells: 0 must be',
-    ),
+    (speed_command, '--case=none', 'none is none of wide, long'),
+    (speed_command, '--variants=none', 'none is none of lingvo'),
+    (speed_command, '--rounds=0', '--rounds: 0 must be a whole'),
+    (speed_command, '--one_core_steps=-1', 'number, 0 or more'),
+    (speed_command, '--cells=2,x', '--cells: 2,x: use whole numbers'),
+    (speed_command, '--micro_batches=7', 'micro_batches has 7'),
+    (memory, '--schedules=none', 'none is none of gpipe'),
+    (memory, '--micro_batches=5', 'not divide'),
+    (memory, '--num_cells=0', '--num_cells: 0 must be'),
   ],
 )
-def test_mistakes_end_with_status_2(command, arguments, message, refused):
-  assert message in refused(command.main, arguments)
+def test_mistakes_end_with_status_2(command, argument, message, refused):
+  assert message in refused(command.main, [argument])
 
 
 def test_a_failed_process_ends_with_status_1(monkeypatch, capsys):

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Real memory of real processes: four workers, one for each cell."""
+"""Predictions, and real memory of four workers, one for each cell."""
 
 import dataclasses
 import statistics
@@ -14,6 +14,25 @@ _BATCH = 16384
 _MIDDLE = (1, 2)
 # What the heap keeps, and how far the network runs ahead, vary between runs.
 _RUNS = 3
+
+
+def test_predictions_are_of_what_each_cell_has():
+  # What crosses a boundary, and what is within a cell, of 1024 examples.
+  unit, inner = 1024 * 1024 * 4, 1024 * 256 * 4
+  for predicted in memory.predict(bottlenecks('gpipe', 32)):
+    assert predicted['peak_stash'] == predicted['at_hand'] == 32
+  found = memory.predict(bottlenecks('1f1b', 32))
+  assert [p['peak_stash'] for p in found] == [4, 3, 2, 1]
+  assert [p['at_hand'] for p in found] == [32, 4, 3, 2]
+  inputs = [32768 * 128 * 4, 4 * unit, 3 * unit, 2 * unit]
+  assert [p['inputs'] for p in found] == inputs
+  assert [p['in_transit'] // unit for p in found] == [1, 2, 2, 1]
+  assert found[0]['activations'] == unit + 2 * inner
+  p = found[2]
+  assert p['activations'] == 2 * unit + 2 * inner
+  assert p['state'] == 3 * 2 * 1024 * 256 * 4
+  parts = ('state', 'inputs', 'activations', 'in_transit')
+  assert p['total'] == sum(p[part] for part in parts)
 
 
 @pytest.fixture(scope='module')

@@ -3,15 +3,14 @@
 import os
 from concurrent import futures
 
-from tools.benchmark import cases, speed, variants
+from tools.benchmark import cases, speed
 from tools.benchmark.measured import Cut
 from tools.benchmark.speed import Plan
 from tools.common.fresh import ProcessError
 
 _CASE = cases.TINY_CASES[0]
-_LINGVO, _OURS, _PLAIN = variants.expand(
-  _CASE,
-  [variants.METHODS[n] for n in ('lingvo', 'ours-1f1b-never', 'plain')],
+_LINGVO, _OURS, _PLAIN = cases.variants(
+  _CASE, ['lingvo', 'ours-1f1b-never', 'plain']
 )
 
 
@@ -60,13 +59,13 @@ class _Pool:
 def _measure(monkeypatch, plan, failing=()):
   log = []
 
-  def start(case, variant, cut, torch_python):
-    name = variant.method.name
+  def start(variant, cut, torch_python):
+    name = variant.method
     log.append(('start', name))
     return _Worker(name, log, name in failing)
 
-  def device_bytes(case, variant, cut, torch_python):
-    log.append(('memory', variant.method.name))
+  def device_bytes(variant, cut, torch_python):
+    log.append(('memory', variant.method))
     if variant is _LINGVO:
       raise ProcessError('no memory')
     return [5, 25]
@@ -81,7 +80,7 @@ def _measure(monkeypatch, plan, failing=()):
 
 def test_variants_take_turns_while_all_are_alive(monkeypatch):
   _, log = _measure(monkeypatch, Plan(rounds=2, steps=3))
-  name = _OURS.method.name
+  name = _OURS.method
   assert [what for what, of in log if of == name] == [
     *('start', 'build'),
     *['steps', 'steps alone'] * 3,
@@ -112,7 +111,7 @@ def test_counts_all_runs_and_not_the_warm_up(monkeypatch):
   assert len(own.peak_bytes) == len(own.idle_bytes) == 2
   assert own.graph_seconds == [7.0, 7.0]
   assert own.device_bytes == [5, 25]
-  assert max(own.step_seconds) < 100 - log.index(('steps', _OURS.method.name))
+  assert max(own.step_seconds) < 100 - log.index(('steps', _OURS.method))
   # The first step, one of both kinds that do not count, and two rounds.
   assert len(own.losses) == 1 + 2 + 2 * (3 + 1)
   assert (own.losses[0], own.losses[-1]) == (9.0, min(own.one_core_seconds))
@@ -127,13 +126,12 @@ def test_what_cannot_be_run_does_not_stop_the_others(monkeypatch):
   assert {own.version for own in report.run.values()} == {'Some 1.0'}
 
 
-def test_memory_that_cannot_be_measured_is_noted(monkeypatch):
+def test_memory_that_cannot_be_measured_is_noted_and_may_be_left_out(
+  monkeypatch,
+):
   report, _ = _measure(monkeypatch, Plan())
   assert report.measured[_LINGVO].memory_error == 'no memory'
   assert not report.measured[_LINGVO].error
-
-
-def test_memory_is_left_out_on_demand(monkeypatch):
-  report, log = _measure(monkeypatch, Plan(memory=False))
+  report, log = _measure(monkeypatch, Plan(no_memory=True))
   assert 'memory' not in [what for what, _ in log]
   assert not report.measured[_OURS].device_bytes

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 
-import pytest
-
 from tools.benchmark import start_up
 from tools.benchmark.cases import Case
 
@@ -39,7 +37,7 @@ def test_a_small_model_without_a_pipeline_keeps_next_to_nothing_of_a_graph():
 def test_the_report_compares_with_what_comes_second():
   row, *others = (start_up.all_rows()[i] for i in (0, -2, -1))
   times = [(3, 2, 0.5), (2, 4, 0.25), (1, 1.5, 0.125), (0.5, 1, 0.0625)]
-  ways = [(case.name, v.name) for case, vs in (row, *others) for v in vs]
+  ways = [case for one in (row, *others) for case in one]
   starts = {
     way: dict(zip(('building', 'first', 'step'), seconds, strict=True))
     for way, seconds in zip(ways, times, strict=True)
@@ -59,6 +57,5 @@ def test_the_report_compares_with_what_comes_second():
   assert 'Kept of each graph: 2.00 MB, without a pipeline 0.50 MB.' in text
 
 
-@pytest.mark.parametrize('argument', ['--rows=8', '--rows=x', '--graphs=x'])
-def test_what_cannot_be_measured_is_refused(argument, refused):
-  assert 'start_up.py: error:' in refused(start_up.main, [argument])
+def test_what_cannot_be_measured_is_refused(refused):
+  assert 'numbers from 1 to 7' in refused(start_up.main, ['--rows=8'])

@@ -5,17 +5,16 @@ import re
 
 import pytest
 
-from tools.benchmark import cases, train_step, variants
+from tools.benchmark import cases, train_step
 
 _MLP = cases.TINY_CASES[0]
 _LANGUAGE_MODEL = dataclasses.replace(cases.TINY_CASES[2], num_layers=1)
-_SPLITS = {_MLP: [2], _LANGUAGE_MODEL: [2]}
 
 
 def _step(case, name):
-  [variant] = variants.expand(case, [variants.METHODS[name]])
-  splits = _SPLITS[case] if variant.num_cells > 1 else []
-  return train_step.TrainStep(case, variant, splits)
+  [variant] = cases.variants(case, [name])
+  splits = [2] if variant.num_cells > 1 else []
+  return train_step.TrainStep(variant, splits)
 
 
 def _losses(case, name, num_steps=3):

@@ -6,16 +6,13 @@ import sys
 
 import pytest
 
-from tools.benchmark import cases, variants, workers
-from tools.benchmark.measured import Cut, WorkerRun
+from tools.benchmark import cases, workers
+from tools.benchmark.measured import Cut
 from tools.common import process_memory
 from tools.common.fresh import ProcessError
 
 _CASE = cases.TINY_CASES[0]
-_OURS, _TORCH = variants.expand(
-  _CASE,
-  [variants.METHODS[n] for n in ('ours-1f1b-never', 'torch-gpipe-always')],
-)
+_OURS, _TORCH = cases.variants(_CASE, ['ours-1f1b-never', 'torch-gpipe-always'])
 _CUT = Cut([2], ['a'] * 4, [(1.0, 2.0)] * 2, 'flops')
 _HAS_TORCH = importlib.util.find_spec('torch') is not None
 
@@ -42,7 +39,7 @@ def ranks(tmp_path, monkeypatch):
   file = tmp_path / 'ranks.py'
   file.write_text(_STAND_IN)
   monkeypatch.setattr(workers, '_TORCH', file)
-  worker = workers.start(_CASE, _TORCH, _CUT, sys.executable)
+  worker = workers.start(_TORCH, _CUT, sys.executable)
   yield worker
   worker.stop()
 
@@ -98,23 +95,19 @@ def test_ranks_have_a_core_each(ranks):
   assert bound() == [cores[:1]] * 2
 
 
-def test_an_interpreter_that_is_not_there_is_named():
-  with pytest.raises(ProcessError, match='/no/python cannot be started'):
-    workers.start(_CASE, _TORCH, _CUT, '/no/python')
-
-
 @pytest.mark.skipif(_HAS_TORCH, reason='torch is installed')
 def test_without_torch_it_says_so():
+  with pytest.raises(ProcessError, match='/no/python cannot be started'):
+    workers.start(_TORCH, _CUT, '/no/python')
   with pytest.raises(ProcessError, match="No module named 'torch'"):
-    workers.start(_CASE, _TORCH, _CUT, sys.executable)
+    workers.start(_TORCH, _CUT, sys.executable)
 
 
 @pytest.mark.skipif(not _HAS_TORCH, reason='takes torch')
 @pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
 def test_the_peer_trains_over_two_processes(schedule):
-  method = variants.METHODS[f'torch-{schedule}-always']
-  [variant] = variants.expand(_CASE, [method])
-  worker = workers.start(_CASE, variant, _CUT, sys.executable)
+  [variant] = cases.variants(_CASE, [f'torch-{schedule}-always'])
+  worker = workers.start(variant, _CUT, sys.executable)
   try:
     built = worker.ask('build')
     steps = worker.ask('steps', 2)
@@ -124,24 +117,21 @@ def test_the_peer_trains_over_two_processes(schedule):
   assert steps['losses'][-1] < built['losses'][0]
 
 
-def test_a_device_needs_what_its_process_had_beyond_idle_and_code(
+def test_a_device_needs_what_its_rank_had_beyond_idle_and_code(
   ranks, monkeypatch
 ):
-  run = WorkerRun([9], [1], [3, 4], 5, 1.0, 1.0, 1.0)
-  monkeypatch.setattr(workers.fresh, 'call', lambda *args: run)
-  assert workers.device_bytes(_CASE, _OURS, _CUT, '') == [3, 4]
   for name, value in (
     ('anonymous_bytes', 5),
     ('peak_bytes', 100),
     ('file_bytes', 20),
   ):
     monkeypatch.setattr(process_memory, name, lambda pid, value=value: value)
-  found = workers.device_bytes(_CASE, _TORCH, _CUT, sys.executable)
+  found = workers.device_bytes(_TORCH, _CUT, sys.executable)
   assert found == [100 - 20 - 5] * 2
 
 
 def test_a_variant_of_ours_is_built_run_bound_and_ended():
-  worker = workers.start(_CASE, _OURS, _CUT, '')
+  worker = workers.start(_OURS, _CUT, '')
   try:
     built = worker.ask('build')
     assert len(built['losses']) == 1

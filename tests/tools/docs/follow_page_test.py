@@ -18,6 +18,11 @@ cat hello.py
 not run
 ```
 
+```python
+# No file: a comment.
+print(1)
+```
+
 ```sh
 test -e hello.py
 echo end
@@ -39,7 +44,7 @@ def _follow(page, directory):
 def test_the_script_saves_files_and_runs_commands_in_order(tmp_path):
   result = _follow(_PAGE, tmp_path)
   assert result.returncode == 0, result.stderr
-  assert result.stdout == "# hello.py\nprint('it\\'s', \"here\")\nend\n"
+  assert result.stdout == "# hello.py\nprint('it\\'s', \"here\")\n1\nend\n"
 
 
 def test_the_script_ends_at_the_first_failure(tmp_path):

@@ -5,24 +5,29 @@
 import numpy as np
 import pytest
 
-from tools.paper import batch_norm, batch_norm_command
+from tools.paper import batch_norm
 
 
 def test_the_standard_error_is_that_of_a_difference_of_means():
   pipelined, plain = (0.9, 0.94, 0.95), (0.91, 0.97)
-  result = batch_norm.Comparison(pipelined, plain)
-  assert result.difference == pytest.approx(np.mean(pipelined) - np.mean(plain))
-  assert result.standard_error == pytest.approx(
+  better, error = batch_norm.difference(pipelined, plain)
+  assert better == pytest.approx(np.mean(pipelined) - np.mean(plain))
+  assert error == pytest.approx(
     np.sqrt(np.var(pipelined, ddof=1) / 3 + np.var(plain, ddof=1) / 2)
   )
-  assert batch_norm.spread(pipelined) == pytest.approx(
-    np.std(pipelined, ddof=1)
-  )
 
 
-def test_noise_is_two_standard_errors():
-  assert batch_norm.Comparison((0.9, 0.92), (0.91, 0.93)).within_noise
-  assert not batch_norm.Comparison((0.9, 0.9001), (0.93, 0.9301)).within_noise
+@pytest.mark.parametrize(
+  ('values', 'more'),
+  [((0.9, 0.91, 0.92, 0.93), 0), ((0.9, 0.93, 0.9001, 0.9301), 1)],
+)
+def test_noise_is_two_standard_errors(values, more, monkeypatch, capsys):
+  found = iter(values)
+  monkeypatch.setattr(batch_norm, 'accuracy', lambda *unused: next(found))
+  # Each kind has two runs, by turns.
+  assert batch_norm.main(['--runs=2']) == more
+  text = 'more than noise' if more else 'within noise'
+  assert text in capsys.readouterr().out
 
 
 def test_both_kinds_see_the_same_images_and_take_the_same_steps():
@@ -39,4 +44,4 @@ def test_both_kinds_see_the_same_images_and_take_the_same_steps():
 
 @pytest.mark.parametrize('wrong', [['--runs=1'], ['--steps=0']])
 def test_a_mistake_is_said(wrong, refused):
-  assert wrong[0].partition('=')[0] in refused(batch_norm_command.main, wrong)
+  assert wrong[0].partition('=')[0] in refused(batch_norm.main, wrong)

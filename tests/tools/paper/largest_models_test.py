@@ -13,7 +13,7 @@ from tools.benchmark.cases import Case
 from tools.benchmark.measured import WorkerRun
 from tools.common import fresh
 from tools.paper import largest_models
-from tools.paper.largest_models import Family, Search, settings
+from tools.paper.largest_models import Family, Search
 
 _MB = 2**20
 _BUDGET = 600 * _MB
@@ -48,7 +48,6 @@ class _Processes:
       parameters=case.num_layers * _STATE // 16,
       build_seconds=1.0,
       step_seconds=2.5,
-      loss=3.0,
     )
 
 
@@ -85,27 +84,18 @@ def _transformers():
 @pytest.fixture(scope='module')
 def columns(processes):
   search = Search(processes, _BUDGET, filled=1.0)
-  return search.family(_transformers(), settings([1, 2, 4]))
+  return search.family(_transformers(), [1, 2, 4])
 
 
-def test_each_setting_has_its_largest_model(columns):
+def test_each_setting_has_its_largest_model(columns, processes):
   # 300 MB are left: for 16 + 16 a layer, then for 20 + 4.
   assert [c.case.num_layers for c in columns] == [9, 12, 24, 48]
   assert [c.too_large.num_layers for c in columns] == [10, 13, 25, 49]
-  assert [c.setting.name for c in columns] == [
-    'Naive-1', 'Pipeline-1', 'Pipeline-2', 'Pipeline-4',
-  ]  # fmt: skip
-
-
-def test_only_pipelines_have_micro_batches_and_recomputation(
-  columns, processes
-):
-  naive, *pipelines = (column.case for column in columns)
-  assert (naive.num_micro_batches, naive.recompute) == (1, 'never')
-  for case in pipelines:
-    assert (case.num_micro_batches, case.recompute) == (_M, 'always')
-  assert [case.num_cells for case in pipelines] == [1, 2, 4]
-  assert len(processes.measured) == sum(c.num_trials for c in columns) <= 16
+  assert [
+    (c.case.num_cells, c.case.num_micro_batches, c.case.recompute)
+    for c in columns
+  ] == [(1, 1, 'never'), *((k, _M, 'always') for k in (1, 2, 4))]
+  assert len(processes.measured) <= 16
 
 
 def test_the_table_says_it(columns):
@@ -126,7 +116,7 @@ def test_the_table_says_it(columns):
 
 def test_a_model_that_never_fits_has_dashes():
   search = Search(_Processes(), _IDLE)
-  columns = search.family(_transformers(), settings([1]))
+  columns = search.family(_transformers(), [1])
   assert columns[0].case is None
   assert '-' in largest_models.as_text(columns)
 
@@ -138,7 +128,7 @@ def test_a_failure_is_no_misfit():
     raise fresh.ProcessError('broken')
 
   with pytest.raises(fresh.ProcessError, match='broken'):
-    Search(fail, _BUDGET).family(_transformers(), settings([1]))
+    Search(fail, _BUDGET).family(_transformers(), [1])
 
 
 @pytest.mark.parametrize(

@@ -68,24 +68,16 @@ def test_transformers_repeat_their_layer():
   assert found == 1000 + 7 * 1001 + 1002
 
 
-def test_a_guess_without_micro_batches_has_all_activations_and_one_gradient():
-  reference = _reference('transformer', 3)
-  case = dataclasses.replace(
-    reference.case, num_layers=1, num_micro_batches=1, recompute='never'
-  )
-  # Four times the reference's micro-batch, and its input.
-  expected = 16 * (1000 + 1001 + 1002) + 4 * 3 * 100 + 4 * 8
-  assert list(least_memory.guess_cut(reference, case).device_memory) == [
-    expected
-  ]
-
-
-def test_with_micro_batches_a_weight_has_20_bytes():
+def test_a_guess_has_weights_gradients_and_activations():
   reference = _reference('transformer', 3)
   case = dataclasses.replace(reference.case, num_layers=1)
   # The reference's micro-batch, its activations and all its inputs.
   (need,) = least_memory.guess_cut(reference, case).device_memory
   assert need == 20 * (1000 + 1001 + 1002) + 3 * 100 + 8
+  whole = dataclasses.replace(case, num_micro_batches=1, recompute='never')
+  # One gradient; four times the reference's micro-batch, and its input.
+  (need,) = least_memory.guess_cut(reference, whole).device_memory
+  assert need == 16 * (1000 + 1001 + 1002) + 4 * 3 * 100 + 4 * 8
 
 
 def test_a_wider_model_has_the_square_of_weights():

@@ -13,32 +13,11 @@ from tools.paper.facts import LargestModel
 _GB = 10**9
 
 
-def _column(setting='Pipeline-2', memories=(1.2, 1.0), **others):
-  return LargestModel(
-    family='Stated',
-    name='Stated-4',
-    model='a.Stated4',
-    setting=setting,
-    num_devices=int(setting.split('-')[1]),
-    mini_batch=128,
-    device_gigabytes=8,
-    parameters=1e8,
-    parameter_memory=memories[0],
-    activation_memory=memories[1],
-    **others,
+def _column(setting='Pipeline-2', memories=(1.2, 1.0), **changes):
+  column = LargestModel(
+    *('Stated', 'Stated-4', 'a.Stated4', 128, 8, setting, 1e8, *memories)
   )
-
-
-def _row(**fields):
-  row = memory.MemoryRow(
-    published=_column(),
-    unit='GB',
-    parameters=10**8,
-    state_bytes=0,
-    stash_bytes=_GB // 10,
-    activation_bytes=_GB // 2,
-  )
-  return dataclasses.replace(row, **fields)
+  return dataclasses.replace(column, **changes)
 
 
 def test_a_pipeline_stashes_all_inputs_and_makes_one_micro_batch_anew():
@@ -62,28 +41,23 @@ def test_without_a_pipeline_the_mini_batch_keeps_all_activations():
   assert row.state_bytes == 16 * 4000
 
 
-def test_memories_and_differences_are_in_the_papers_unit():
-  row = _row()
-  assert row.parameter_memory == pytest.approx(1.2)
-  assert row.parameter_memory_difference == pytest.approx(0)
-  assert row.activation_memory == pytest.approx(0.1 + 0.5 + 0.4)
-  assert row.activation_difference == pytest.approx(0)
+def test_memories_are_in_the_papers_unit():
+  row = memory.MemoryRow(
+    *(_column(), 'GB', 10**8, 0, _GB // 10, _GB // 2, 0), steps=()
+  )
+  assert row.memories == pytest.approx((1.2, 0.1 + 0.5 + 0.4))
   in_gib = dataclasses.replace(row, unit='GiB')
-  assert in_gib.parameter_memory == pytest.approx(1.2 * _GB / 2**30)
+  assert in_gib.memories[0] == pytest.approx(1.2 * _GB / 2**30)
 
 
 def test_each_family_has_the_unit_in_which_12_bytes_fit_best():
-  in_gb = [
-    dataclasses.replace(_column(), model=f'a.{i}', family='A') for i in range(3)
-  ]
+  in_gb = [_column(model=f'a.{i}', family='A') for i in range(3)]
+  memories = 1.2 * _GB / 2**30, 1.0
   in_gib = [
-    dataclasses.replace(
-      _column(memories=(1.2 * _GB / 2**30, 1.0)), model=f'b.{i}', family='B'
-    )
-    for i in range(3)
+    _column(memories=memories, model=f'b.{i}', family='B') for i in range(3)
   ]
   # One column that fits neither does not decide.
-  odd = dataclasses.replace(_column(memories=(9, 1)), model='a.3', family='A')
+  odd = _column(memories=(9, 1), model='a.3', family='A')
   table = [*in_gb, odd, *in_gib]
   units = memory.family_units({column.model: 10**8 for column in table}, table)
   assert units == {'A': 'GB', 'B': 'GiB'}

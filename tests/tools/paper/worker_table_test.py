@@ -62,18 +62,16 @@ def _two(monkeypatch, tmp_path, second='7.000'):
 def test_workers_are_told_apart(monkeypatch, tmp_path):
   found, command = _two(monkeypatch, tmp_path)
   assert found.cells == (1 * MIB, 2 * MIB, 3 * MIB, 4 * MIB)
-  assert found.workers == (
-    worker_table.Worker('3.000', 45.0),
-    worker_table.Worker('7.000', 123.0),
-  )
+  assert found.held == ('3.000', '7.000')
+  assert found.peaks == (45.0, 123.0)
   assert found.stages == STAGES
   assert '--workers=2' in command and '--devices_per_worker=2' in command
 
 
 def test_one_process_has_all_cells(monkeypatch, tmp_path):
   found, command = _run(monkeypatch, tmp_path, 0, CUT)
-  assert found.workers == (worker_table.Worker('', 512.0),)
-  assert worker_table.share_mib(found, 0) == '10.000'
+  assert (found.held, found.peaks) == (('',), (512.0,))
+  assert found.share(0) == '10.000'
   assert '--worker_split_size=4' in command
 
 

@@ -10,7 +10,7 @@ from lingvo_gpipe import first_run
 def test_trains_evaluates_and_reports(tmp_path):
   result = child_process.run(
     'first_run',
-    '--model=stand_in_model.TwoDevices',
+    '--model=stand_in_pipeline.TwoDevices',
     f'--logdir={tmp_path}',
     '--max_steps=60',
     '--micro_batches=8',
@@ -33,14 +33,19 @@ def test_trains_evaluates_and_reports(tmp_path):
 @pytest.mark.parametrize(
   ('flag', 'message'),
   [
-    ('--model=stand_in_model.TwoDevises', 'Nearest: stand_in_model.TwoDevices'),
+    (
+      '--model=stand_in_pipeline.TwoDevises',
+      'Nearest: stand_in_pipeline.TwoDevices',
+    ),
     ('--devices=0', 'flag --devices=0'),
     ('--schedule=zigzag', 'gpipe'),
   ],
 )
 def test_a_mistake_is_one_line_and_status_2(flag, message, monkeypatch, capfd):
   # A wrong model is found once the module of the right one is known.
-  model = ['--model=stand_in_model.TwoDevices'] if 'model' not in flag else []
+  model = (
+    ['--model=stand_in_pipeline.TwoDevices'] if 'model' not in flag else []
+  )
   argv = ['first_run', *model, flag]
   _, err = local_training.refused(first_run.main, argv, capfd)
   assert message in err
@@ -48,7 +53,7 @@ def test_a_mistake_is_one_line_and_status_2(flag, message, monkeypatch, capfd):
 
 def test_steps_are_traced_if_the_model_has_a_pipeline(tmp_path, capfd):
   pytest.importorskip('matplotlib')
-  model = '--model=stand_in_model.TwoDevices'
+  model = '--model=stand_in_pipeline.TwoDevices'
   argv = ['first_run', model, f'--logdir={tmp_path}', '--trace_step=3']
   _, err = local_training.refused(first_run.main, argv, capfd)
   assert 'it has no PipeliningLayer' in err

@@ -45,7 +45,7 @@ def test_a_model_that_there_is_not_with_the_nearest_names(refusal, tmp_path):
 
 
 # A model that lacks what is asked for.
-_PLAIN = '--model=stand_in_model.TwoDevices'
+_PLAIN = '--model=stand_in_pipeline.TwoDevices'
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps of pipelines in eager mode, and in tf.functions.
 
-Lingvo's eager mode is a switch of the whole process, so `main` is for a process
-of its own: it reads weights, and writes results, as pickles.
+Lingvo's eager mode is a switch of the whole process, so `run` is for a process
+of its own.
 """
 
 import dataclasses
 import gc
-import pickle
 import sys
 import weakref
 
@@ -145,17 +144,13 @@ class _Runner:
 _traced = []
 
 
-def _count_traces():
-  body = lingvo_cell.LingvoCell.body
+def run(values):
+  """Runs all cases; `values` are the weights' by model.
 
-  def counted(self, inputs):
-    _traced.append(self.name)
-    return body(self, inputs)
-
-  lingvo_cell.LingvoCell.body = counted
-
-
-def main():
+  Returns:
+    By case, the eager steps; and metrics and gradients of a function; and how
+    many functions and layers are kept that were dropped.
+  """
   flags.FLAGS(sys.argv[:1])
   tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices('CPU')[0],
@@ -163,8 +158,13 @@ def main():
   )
   py_utils.SetEagerMode(True)
   tf.enable_v2_behavior()
-  _count_traces()
-  values = pickle.load(sys.stdin.buffer)
+  body = lingvo_cell.LingvoCell.body
+
+  def counted(self, inputs):
+    _traced.append(self.name)
+    return body(self, inputs)
+
+  lingvo_cell.LingvoCell.body = counted
   eager, functions, dropped = {}, {}, []
   for i, case in enumerate(CASES):
     with pt.cluster(len(case.params().cell_tpl)):
@@ -175,5 +175,4 @@ def main():
       dropped += [graph, weakref.ref(runner.layer)]
       del runner
   gc.collect()
-  kept = sum(ref() is not None for ref in dropped)
-  sys.stdout.buffer.write(b'RESULT' + pickle.dumps((eager, functions, kept)))
+  return eager, functions, sum(ref() is not None for ref in dropped)

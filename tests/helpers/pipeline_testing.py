@@ -8,6 +8,7 @@ crosses every boundary; cut into up to four cells, evenly or not.
 
 import contextlib
 import dataclasses
+import itertools
 
 import declared
 import lingvo.compat as tf
@@ -32,14 +33,12 @@ class ConvLayer(declared.Layer):
   def __init__(self, params):
     super().__init__(params)
     p = self.params
-    self.CreateChild(
-      'conv',
-      layers.Conv2DLayerNoPadding.Params().Set(
-        filter_shape=(3, 3, _CHANNELS, _CHANNELS),
-        filter_stride=(1, 1),
-        params_init=py_utils.WeightInit.Gaussian(0.2),
-      ),
+    conv = layers.Conv2DLayerNoPadding.Params().Set(
+      filter_shape=(3, 3, _CHANNELS, _CHANNELS),
+      filter_stride=(1, 1),
+      params_init=py_utils.WeightInit.Gaussian(0.2),
     )
+    self.CreateChild('conv', conv)
     self.CreateVariable(
       'scale', py_utils.WeightParams([4], py_utils.WeightInit.Constant(1.0))
     )
@@ -93,12 +92,12 @@ def cells(subs, cut):
   """
   if isinstance(cut, int):
     cut = [round(k * len(subs) / cut) for k in range(1, cut)]
-  bounds = [0, *cut, len(subs)]
+  bounds = itertools.pairwise([0, *cut, len(subs)])
   return [
     pipelining_layer.FeatureExtractionLayer.Params().Set(
-      name=f'd{k}', sub=subs[bounds[k] : bounds[k + 1]]
+      name=f'd{k}', sub=subs[start:end]
     )
-    for k in range(len(bounds) - 1)
+    for k, (start, end) in enumerate(bounds)
   ]
 
 
@@ -115,7 +114,7 @@ def pipeline_params(num_cells, num_micro_batches=4, keep_prob=0.8, **kwargs):
 class Data:
   """A mini-batch, whose tensors are in the graph where they are asked for."""
 
-  def __init__(self, batch):
+  def __init__(self, batch=BATCH):
     rng = np.random.RandomState(0)
     image = rng.randn(batch, _SIZE, _SIZE, _CHANNELS).astype(np.float32)
     mean = rng.randn(batch, _CHANNELS).astype(np.float32)
@@ -134,8 +133,7 @@ class Data:
     return self._targets.Transform(tf.constant)
 
 
-def data(batch=BATCH):
-  return Data(batch)
+data = Data
 
 
 def cluster(num_devices, **kwargs):
@@ -157,12 +155,9 @@ def graph(num_devices, **kwargs):
 
 def session(num_devices, graph=None, **kwargs):
   """A session with CPU devices, TensorFlow's graph optimisations on."""
-  return tf.compat.v1.Session(
-    graph=graph,
-    config=tf.compat.v1.ConfigProto(
-      device_count={'CPU': num_devices}, **kwargs
-    ),
-  )
+  devices = {'CPU': num_devices}
+  config = tf.compat.v1.ConfigProto(device_count=devices, **kwargs)
+  return tf.compat.v1.Session(graph=graph, config=config)
 
 
 @dataclasses.dataclass
@@ -175,11 +170,11 @@ class Result:
 
 def run_step(params, examples=None, *, compute=None, **kwargs):
   """Builds a pipeline in a graph and runs one step of it."""
-  compute = compute or (
-    lambda layer: layer.ComputeLoss(
-      layer.theta, examples.inputs, examples.targets
-    )
-  )
+
+  def loss(layer):
+    return layer.ComputeLoss(layer.theta, examples.inputs, examples.targets)
+
+  compute = compute or loss
   return run_steps(params, lambda layer: [compute(layer)], **kwargs)[0]
 
 

@@ -3,18 +3,16 @@
 """In eager mode, inside tf.function, results are those of graph mode."""
 
 import functools
-import pickle
-import subprocess
-import sys
+import importlib
+import multiprocessing
+from concurrent import futures
 
-import child_process
+import eager_steps
 import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline
 from eager_steps import CASES, Case, name_in
-
-_PROGRAM = 'import lingvo_gpipe, eager_steps; eager_steps.main()'
 
 
 @functools.cache
@@ -30,15 +28,10 @@ def _initial_values(model):
 def eager_results():
   """Of steps in eager mode, of functions, and how much is kept."""
   values = {case.model: _initial_values(case.model) for case in CASES}
-  done = subprocess.run(
-    [sys.executable, '-c', _PROGRAM],
-    input=pickle.dumps(values),
-    env=child_process.environment(),
-    capture_output=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr.decode()[-3000:]
-  return pickle.loads(done.stdout.partition(b'RESULT')[2])
+  spawn = multiprocessing.get_context('spawn')
+  first = importlib.import_module, ('lingvo_gpipe',)  # Before Lingvo.
+  with futures.ProcessPoolExecutor(1, spawn, *first) as process:
+    return process.submit(eager_steps.run, values).result()
 
 
 @pytest.mark.parametrize('case', CASES)

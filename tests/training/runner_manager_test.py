@@ -16,12 +16,12 @@ DEVICE = '/job:localhost/replica:0/task:0/device:CPU:'
 
 def _manager():
   trial = listeners.ObservingTrial()
-  return local_training.manager('stand_in_model.TwoDevices', trial), trial
+  return local_training.manager('stand_in_pipeline.TwoDevices', trial), trial
 
 
 def _train(max_steps, model='TwoDevices'):
   FLAGS.max_steps = max_steps
-  return local_training.train(f'stand_in_model.{model}')
+  return local_training.train(f'stand_in_pipeline.{model}')
 
 
 @pytest.fixture(scope='module')

@@ -35,7 +35,7 @@ def test_values_that_are_not_the_same_bits_differ(monkeypatch):
     (np.float32(1), None),
   ):
     problem = _problem(monkeypatch, first, second)
-    assert 'Variant(cuts=(1,))' in problem and 'loss: ' in problem
+    assert 'Variant(cuts=(1,)' in problem and 'loss: ' in problem
 
 
 def test_the_plain_model_may_differ_by_rounding_alone(monkeypatch):

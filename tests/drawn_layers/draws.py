@@ -16,7 +16,7 @@ WEIGHTS = ('random', 'some_zero', 'first_zero', 'all_zero')
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True)
 class Layer:
   """A layer of the list; see `layer`.
 
@@ -27,13 +27,8 @@ class Layer:
   """
 
   kind: str
-  options: dict[str, Any]
+  options: dict[str, Any] = dataclasses.field(default_factory=dict)
   sub: tuple['Layer', ...] = ()
-
-  def __repr__(self) -> str:
-    parts = [repr(self.kind), *map(repr, self.sub)]
-    parts += [f'{name}={value!r}' for name, value in self.options.items()]
-    return f'layer({", ".join(parts)})'
 
 
 def layer(kind: str, *sub: Layer, **options: Any) -> Layer:
@@ -41,20 +36,8 @@ def layer(kind: str, *sub: Layer, **options: Any) -> Layer:
   return Layer(kind, options, sub)
 
 
-class _Short:
-  """A dataclass whose repr leaves out what has its default."""
-
-  def __repr__(self) -> str:
-    parts = [
-      f'{field.name}={value!r}'
-      for field in dataclasses.fields(self)  # type: ignore[arg-type]
-      if (value := getattr(self, field.name)) != field.default
-    ]
-    return f'{type(self).__name__}({", ".join(parts)})'
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Variant(_Short):
+@dataclasses.dataclass(frozen=True)
+class Variant:
   """A way to run the layers that must not change a bit of the results.
 
   Attributes:
@@ -83,8 +66,8 @@ class Variant(_Short):
     return placement.fits(self.schedule, devices)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Draw(_Short):
+@dataclasses.dataclass(frozen=True)
+class Draw:
   """Layers, data, and the variants to compare.
 
   Attributes:

@@ -22,7 +22,7 @@ same workers. These last need as many cores as cells for times that mean much.
 
 import dataclasses
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -130,7 +130,7 @@ def check(cases: Sequence[Case], timed_steps: int) -> list[Checked]:
 
 
 def _check(
-  case: Case, timed_steps: int, alive: futures.Executor
+  case: Case, timed_steps: int, alive: fresh.AliveOnly
 ) -> list[Checked]:
   # The layers' times do not depend on the policy.
   work = workload(dataclasses.replace(case, recompute='always'))
@@ -147,7 +147,7 @@ def _check(
   update, times = call('worker_run.take_turns', runs, splits, timed_steps)
   # On workers of its own: those keep some of what was there before.
   sized: list[WorkerRun] = [
-    alive.submit(call, 'worker_run.run', *run, warm_up=True).result()
+    call('worker_run.run', *run, warm_up=True, by=alive.call)
     for run in zip(runs, splits, strict=True)
   ]
   return [
@@ -218,11 +218,15 @@ def workload(case: Case) -> Workload:
   )
 
 
-def call(function: str, *args: Any, **kwargs: Any) -> Any:
+def call(
+  function: str,
+  *args: Any,
+  by: Callable[..., Any] | None = None,
+  **kwargs: Any,
+) -> Any:
   """Calls a function of this package in a process of its own."""
-  return fresh.call(
-    f'tools.benchmark.{function}', *args, timeout=_TIMEOUT, **kwargs
-  )
+  function = f'tools.benchmark.{function}'
+  return (by or fresh.call)(function, *args, timeout=_TIMEOUT, **kwargs)
 
 
 def describe(case: Case) -> str:

@@ -11,6 +11,7 @@ drops.
 """
 
 import statistics
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,11 +25,13 @@ _EXAMPLES = """\
   tools/start_up.py --rows 1 --graphs 0 --rounds 5
 """
 
+_STEP = 'tools.benchmark.train_step'
+_STEPS = 5
 _SMALL = Case('small', 'mlp', 4, 16, 16, 2, 4)
 
 # Ways to run a model with one K and M; ours first.
 Row = Sequence[Case]
-# What `start_up_worker.start` found of each.
+# CPU seconds of each, see `_start`.
 Starts = Mapping[Case, Mapping[str, float]]
 
 
@@ -58,11 +61,11 @@ def all_rows() -> list[Row]:
 
 def measure(rows: Sequence[Row], rounds: int) -> Starts:
   """Starts each case in a process of its own, all in turn, several times."""
-  found: dict[Case, list[Mapping[str, float]]] = {}
+  found: dict[Case, list[dict[str, float]]] = {}
   for number in range(rounds):
     for case in (case for row in rows for case in row):
       command.say(f'round {number + 1}: {case.name}, {case.variant}')
-      found.setdefault(case, []).append(_ask('start', case))
+      found.setdefault(case, []).append(_start(case))
   return {
     case: {
       name: statistics.median(s[name] for s in starts) for name in starts[0]
@@ -71,19 +74,34 @@ def measure(rows: Sequence[Row], rounds: int) -> Starts:
   }
 
 
+def _start(case: Case) -> dict[str, float]:
+  """CPU seconds: 'building', 'first' step, and 'step', one after that."""
+  with fresh.Process(f'{_STEP}.worker', *_cut(case), time.process_time) as one:
+    built, steps = one.ask('build'), one.ask('steps', _STEPS)
+  return {
+    'building': built['graph_seconds'][0],
+    'first': built['first_step_seconds'][0],
+    'step': statistics.median(steps['step_seconds']),
+  }
+
+
+def _cut(case: Case) -> tuple[Case, list[int]]:
+  """A case, and cells of about the same number of layers."""
+  ends = 2 if case.model == 'transformer' else 0  # Embedding and softmax.
+  each = (case.num_layers + ends) / case.num_cells
+  return case, [round(k * each) for k in range(1, case.num_cells)]
+
+
 def measure_kept(number: int) -> list[float]:
   """Bytes that a process keeps of each of many graphs, 2 or more.
 
   They are of a small model, with a pipeline and without.
   """
   command.say(f'{number} graphs')
-  return [_ask('graph', case, number) for case in row(_SMALL, 'ours', 'plain')]
-
-
-def _ask(what: str, *args: Any) -> Any:
-  """What a new process finds, which shares no memory with this one."""
-  function = f'tools.benchmark.start_up_worker.{what}'
-  return fresh.call(function, *args, spawned=True)
+  return [
+    fresh.call(f'{_STEP}.kept_bytes', *_cut(case), number)
+    for case in row(_SMALL, 'ours', 'plain')
+  ]
 
 
 def as_text(rows: Sequence[Row], starts: Starts, kept: Sequence[float]) -> str:

@@ -13,15 +13,20 @@ from typing import Any
 class StepWorker:
   """Builds a step, and times it; replies are dicts of `Measured`'s lists."""
 
-  def __init__(self, make: Callable[[], Any]):
+  def __init__(
+    self,
+    make: Callable[[], Any],
+    clock: Callable[[], float] = time.perf_counter,
+  ):
     """`make` returns a step, with a method `run` that returns the loss."""
     self._make = make
+    self._clock = clock
 
   def build(self) -> dict[str, list[float]]:
     """Builds the graph, and runs the first step."""
-    started = time.perf_counter()
+    started = self._clock()
     self._step = self._make()
-    built = time.perf_counter() - started
+    built = self._clock() - started
     first, losses = self.steps(1).values()
     return {
       'graph_seconds': [built],
@@ -33,7 +38,7 @@ class StepWorker:
     """Runs so many steps, and times each."""
     seconds, losses = [], []
     for _ in range(count):
-      started = time.perf_counter()
+      started = self._clock()
       losses.append(self._step.run())
-      seconds.append(time.perf_counter() - started)
+      seconds.append(self._clock() - started)
     return {'step_seconds': seconds, 'losses': losses}

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training step of a case: graph, session, steps."""
 
+import gc
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from lingvo_gpipe.training import cores
 from tools.benchmark import case_model, lingvo_engine
 from tools.benchmark.cases import Case
 from tools.benchmark.step_worker import StepWorker
+from tools.common import process_memory
 
 _SEED = 1
 _NAME = 'net'
@@ -200,6 +202,18 @@ def session_config(*, is_rewritten: bool) -> Any:
   return config
 
 
-def worker(*args: Any) -> StepWorker:
-  """Builds and times a `TrainStep` of these arguments."""
-  return StepWorker(lambda: TrainStep(*args))
+def worker(case: Case, splits: Sequence[int], *clock: Any) -> StepWorker:
+  """Builds and times a `TrainStep`."""
+  return StepWorker(lambda: TrainStep(case, splits), *clock)
+
+
+def kept_bytes(case: Case, splits: Sequence[int], number: int) -> float:
+  """By how much the process grows with each graph of the last half of many."""
+  first = number // 2
+  for i in range(number):
+    if i == first:
+      gc.collect()
+      before = process_memory.anonymous_bytes()
+    TrainStep(case, splits).run()
+  gc.collect()
+  return (process_memory.anonymous_bytes() - before) / (number - first)

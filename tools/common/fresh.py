@@ -96,22 +96,16 @@ def _environment() -> dict[str, str]:
 class Process:
   """A process with an object in it, whose methods are called from here."""
 
-  def __init__(
-    self, make: str, *args: Any, spawned: bool = False, **kwargs: Any
-  ):
+  def __init__(self, make: str, *args: Any, **kwargs: Any):
     """Starts the process; `stop` ends it, or the end of a with block.
 
     Args:
       make: What makes the object, called in the process for the first command;
         by name, so that this process need not import it.
       args: Its arguments.
-      spawned: Whether the process imports everything itself. What it then
-        takes is not for pages that are copied after a fork.
       kwargs: More arguments.
     """
-    context: Any = multiprocessing.get_context(
-      'spawn' if spawned else 'forkserver'
-    )
+    context: Any = multiprocessing.get_context('forkserver')
     # What the process prints, for errors.
     self._log = tempfile.NamedTemporaryFile()  # noqa: SIM115
     self._channel, theirs = context.Pipe()
@@ -120,8 +114,7 @@ class Process:
       args=(theirs, self._log.name, make, args, kwargs),
     )
     with _STARTING, mock.patch.dict(os.environ, _environment()):
-      if not spawned:
-        context.set_forkserver_preload(['tools.benchmark.preload'])
+      context.set_forkserver_preload(['tools.benchmark.preload'])
       self._process.start()
     theirs.close()
     self.pid: int = self._process.pid

@@ -7,25 +7,8 @@ import numpy as np
 import pytest
 
 from tools.benchmark import case_cut, case_model, cases
-from tools.benchmark.case_model import Field
 
-_MLP, _AMOEBANET, _LANGUAGE_MODEL = cases.TINY_CASES
-
-
-@pytest.mark.parametrize(
-  ('field', 'dtype', 'least', 'most'),
-  [
-    (Field((50,)), np.float32, -8, 8),
-    (Field((50,), 7), np.int32, 0, 6),
-    (Field((50,), 0), np.float32, 1, 1),
-  ],
-)
-def test_data_are_determined_and_of_their_kind(field, dtype, least, most):
-  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    made, again = session.run([field.tensor(4, [1, 2]) for _ in range(2)])
-  np.testing.assert_array_equal(made, again)
-  assert (made.shape, made.dtype) == ((4, 50), dtype)
-  assert least <= made.min() <= made.max() <= most
+_MLP, _, _LANGUAGE_MODEL = cases.TINY_CASES
 
 
 @pytest.mark.parametrize('kept', [False, True])

@@ -24,12 +24,6 @@ def test_an_order_that_was_sought_is_run_from_a_file(tmp_path):
   assert (run.num_cells, run.num_devices) == (2, 2)
 
 
-def test_a_schedule_for_two_cells_a_device_has_them(tmp_path):
-  case = schedule_times._case(8, 4)
-  run = schedule_times._run(case, _plan('zb_v'), str(tmp_path))
-  assert (run.schedule, run.num_cells, run.num_devices) == ('zb_v', 4, 2)
-
-
 def test_ratios_are_medians_of_rounds_and_errors_of_the_forecast():
   first, other = schedule_times._rows(
     [

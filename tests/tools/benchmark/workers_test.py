@@ -8,7 +8,6 @@ import pytest
 
 from tools.benchmark import cases, workers
 from tools.benchmark.measured import Cut
-from tools.common import process_memory
 from tools.common.fresh import ProcessError
 
 _CASE = cases.TINY_CASES[0]
@@ -40,11 +39,13 @@ def ranks(tmp_path, monkeypatch):
   file.write_text(_STAND_IN)
   monkeypatch.setattr(workers, '_TORCH', file)
   worker = workers.start(_TORCH, _CUT, sys.executable)
+  assert len(worker.pids) == 2
   yield worker
   worker.stop()
+  _assert_gone(worker.pids)
 
 
-def _are_gone(pids):
+def _assert_gone(pids):
   for pid in pids:
     with pytest.raises(ProcessLookupError):
       os.kill(pid, 0)
@@ -75,12 +76,6 @@ def test_a_rank_that_ended_is_told_with_its_last_words(ranks):
   for _ in range(2):
     with pytest.raises(ProcessError, match=r'status 1:\nno more beer on 0'):
       ranks.ask('fail')
-
-
-def test_stopped_ranks_are_gone(ranks):
-  assert len(ranks.pids) == 2
-  ranks.stop()
-  _are_gone(ranks.pids)
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='takes two cores')
@@ -117,19 +112,6 @@ def test_the_peer_trains_over_two_processes(schedule):
   assert steps['losses'][-1] < built['losses'][0]
 
 
-def test_a_device_needs_what_its_rank_had_beyond_idle_and_code(
-  ranks, monkeypatch
-):
-  for name, value in (
-    ('anonymous_bytes', 5),
-    ('peak_bytes', 100),
-    ('file_bytes', 20),
-  ):
-    monkeypatch.setattr(process_memory, name, lambda pid, value=value: value)
-  found = workers.device_bytes(_TORCH, _CUT, sys.executable)
-  assert found == [100 - 20 - 5] * 2
-
-
 def test_a_variant_of_ours_is_built_run_bound_and_ended():
   worker = workers.start(_OURS, _CUT, '')
   try:
@@ -145,4 +127,4 @@ def test_a_variant_of_ours_is_built_run_bound_and_ended():
     assert steps['losses'][-1] < built['losses'][0]
   finally:
     worker.stop()
-  _are_gone(worker.pids)
+  _assert_gone(worker.pids)

@@ -61,13 +61,6 @@ def test_amoebanets_of_any_length_have_their_layers(length):
   assert _parameters(reference, case) == expected
 
 
-def test_transformers_repeat_their_layer():
-  reference = _reference('transformer', 3)
-  case = dataclasses.replace(reference.case, num_layers=7)
-  found = _parameters(reference, case)
-  assert found == 1000 + 7 * 1001 + 1002
-
-
 def test_a_guess_has_weights_gradients_and_activations():
   reference = _reference('transformer', 3)
   case = dataclasses.replace(reference.case, num_layers=1)
@@ -78,9 +71,3 @@ def test_a_guess_has_weights_gradients_and_activations():
   # One gradient; four times the reference's micro-batch, and its input.
   (need,) = least_memory.guess_cut(reference, whole).device_memory
   assert need == 16 * (1000 + 1001 + 1002) + 4 * 3 * 100 + 4 * 8
-
-
-def test_a_wider_model_has_the_square_of_weights():
-  reference = _reference('transformer', 3)
-  wide = dataclasses.replace(reference.case, num_layers=1, dim=128)
-  assert _parameters(reference, wide) == 4 * 3003

@@ -63,11 +63,6 @@ def test_each_family_has_the_unit_in_which_12_bytes_fit_best():
   assert units == {'A': 'GB', 'B': 'GiB'}
 
 
-def test_swapped_cells_are_read_the_other_way_round():
-  column = _column(memories=(1.0, 1.2), is_swapped=True)
-  assert column.memories == (1.2, 1.0)
-
-
 def test_what_fits_beside_is_kept_and_saves_time():
   costs = equal_layers(4, examples=8, output_bytes=50)
   row = memory.memory_row(_column(), costs, 'GB')

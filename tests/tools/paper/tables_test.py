@@ -9,7 +9,7 @@ import sys
 import pytest
 from stated_costs import equal_layers
 
-from tools.paper import facts, model_costs, report, tables
+from tools.paper import facts, model_costs, tables
 
 _COLUMNS = {column.model: column for column in facts.TABLE_1}
 
@@ -115,12 +115,6 @@ def test_a_picture_has_all_that_was_planned(stated, capsys, tmp_path):
   argv = ['--models', 'Transformer24', '--picture', str(file)]
   assert tables.main(argv) == 0
   assert file.read_bytes().startswith(b'\x89PNG')
-
-
-def test_differences_have_a_sign_but_where_there_is_none():
-  assert report.signed(0.0123) == '+1.2%'
-  assert report.signed(-0.0123) == '-1.2%'
-  assert report.signed(-0.0001) == '0.0%'
 
 
 def test_a_registered_model_has_the_costs_of_its_micro_batch():

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from stated_costs import equal_layers
 
-from tools.paper.facts import Device, Throughputs
-from tools.paper.throughput import ideal, simulate_step, throughput_rows
+from tools.paper.facts import Device
+from tools.paper.throughput import ideal, simulate_step
 
 # 10 GFLOP take 10 ms; memory and links are no limit.
 _DEVICE = Device(
@@ -79,20 +79,3 @@ def test_a_layer_takes_the_longer_of_flops_and_bytes():
   assert step.parts['compute'] == pytest.approx(0.052 + 2 * 0.052)
   assert step.parts['recompute'] == pytest.approx(0.052)
   assert step.parts['update'] == pytest.approx(1000 * 28 / 1e5)
-
-
-def test_rows_are_in_the_tables_order_and_relative_to_its_first():
-  half = Throughputs(
-    *('Table 2', 'Stated-8', 'a.Stated8', 32, 'float32', _DEVICE),
-    {(1, 2): 1.0, (4, 2): 1.6, (32, 4): 3.0},
-  )
-  rows = throughput_rows(half, equal_layers(8))
-  assert [(row.num_micro_batches, row.num_cells) for row in rows] == [
-    (1, 2),
-    (4, 2),
-    (32, 4),
-  ]
-  assert rows[0].simulated == rows[0].bound == 1
-  # Equal cells: the bound is reached, 1.6 and 3.66 times the first.
-  assert rows[1].simulated == pytest.approx(rows[1].bound) == pytest.approx(1.6)
-  assert rows[2].simulated == pytest.approx(rows[2].bound)

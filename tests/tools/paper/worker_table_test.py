@@ -99,10 +99,3 @@ def test_other_losses_and_other_weights_are_named(monkeypatch, tmp_path):
     '2 workers: worker 1 holds 7.001 MiB of weights, its cells have 7.000',
   ]
   assert 'steps [1, 2, 3] only' in worker_table.problems([found], 4)[0]
-
-
-@pytest.mark.parametrize(
-  'args', [['--workers', '3'], ['--workers', 'x'], ['--steps', '1']]
-)
-def test_a_mistake_is_said_at_once(args, refused):
-  assert ' '.join(args[:1]) in refused(worker_table.main, args)

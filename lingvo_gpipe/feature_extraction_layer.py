@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run of layers, and cutting a list of layers into such runs."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,18 +52,14 @@ def PartitionSequentialLayers(params, num_partitions, *shapes):
     layer.name = f'cell_{i:03d}'
   costs = _Costs(layers, shapes)
   sizes = partitioner.balance(costs, num_partitions)
-  cells, first = [], 0
-  for k, size in enumerate(sizes):
-    sub = layers[first : first + size]
-    tf.logging.info(
-      'Cell %d: %d layers, %.1f%% of the cost.',
-      k,
-      size,
-      100 * sum(costs[first : first + size]) / (sum(costs) or 1),
+  tf.logging.info('Layers of each cell: %s', sizes)
+  rest = iter(layers)
+  return [
+    FeatureExtractionLayer.Params().Set(
+      name=f'd{k}', sub=list(itertools.islice(rest, size))
     )
-    cells.append(FeatureExtractionLayer.Params().Set(name=f'd{k}', sub=sub))
-    first += size
-  return cells
+    for k, size in enumerate(sizes)
+  ]
 
 
 def _Flatten(params) -> list[Any]:

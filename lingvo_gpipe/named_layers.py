@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers that pass values to later layers, or use the weights of others.
 
-They are for what a plain sequence of layers cannot express: skip connections,
-inputs of layers in the middle, and tied weights. A layer declares in its Params
-which values it puts aside and takes, and whose weights it uses. So a pipeline
-can check all of this before anything is built, and sends each value directly
-to the device that takes it.
+They are for skip connections, inputs of layers in the middle, and tied weights.
+A layer declares in its Params which values it puts aside and takes, and whose
+weights it uses. So a pipeline can check this before anything is built, and
+sends each value directly to the device that takes it.
 
 ```
   conv --> PutLayer('a') --> ... --> TakeLayer('a', concat) --> conv
@@ -14,6 +13,8 @@ to the device that takes it.
 ```
 """
 
+import functools
+import operator
 from typing import Any
 
 import lingvo.compat as tf
@@ -54,9 +55,7 @@ class NamedValueLayer(base_layer.BaseLayer):
   @classmethod
   def NamedValues(cls, p) -> named_values.Declaration:
     """What Params `p` declare."""
-    return named_values.Declaration(
-      tuple(p.puts), tuple(p.takes), dict(p.weights_of)
-    )
+    return named_values.Declaration(p.puts, p.takes, p.weights_of)
 
   def Put(self, name: str, value: Any) -> Any:
     """Puts a nest of tensors aside; returns the nest to use from then on."""
@@ -94,10 +93,9 @@ class PutLayer(NamedValueLayer):
   def __init__(self, params):
     super().__init__(params)
     p = self.params
-    if len(p.puts) != 1 or p.takes or p.weights_of:
+    if len(p.puts) != 1:
       raise ValueError(
-        f'{p.name} is a PutLayer: puts must have one name, it has {p.puts}; '
-        'takes and weights_of must be empty.'
+        f'{p.name} is a PutLayer: puts must have one name, it has {p.puts}.'
       )
 
   def FProp(self, theta, *args):
@@ -111,9 +109,8 @@ class PutLayer(NamedValueLayer):
         f'{self.path}.params.argument is {argument}, but the layer is given '
         f'{len(args)} arguments.'
       )
-    args = list(args)
-    args[argument] = self.Put(name, args[argument])
-    return _OneOrTuple(args)
+    put = self.Put(name, args[argument])
+    return _OneOrTuple([*args[:argument], put, *args[argument + 1 :]])
 
 
 class TakeLayer(NamedValueLayer):
@@ -141,11 +138,8 @@ class TakeLayer(NamedValueLayer):
       raise ValueError(
         f'{p.name}.combine is {p.combine!r}; it must be one of {COMBINE}.'
       )
-    if not p.takes or p.puts or p.weights_of:
-      raise ValueError(
-        f'{p.name} is a TakeLayer: takes must have a name; puts and '
-        'weights_of must be empty.'
-      )
+    if not p.takes:
+      raise ValueError(f'{p.name} is a TakeLayer: takes must have a name.')
 
   def FProp(self, theta, *args):
     """Returns the combined arguments, one alone not as a tuple.
@@ -162,13 +156,11 @@ class TakeLayer(NamedValueLayer):
       if p.combine == 'concat':
         first = tf.concat([first, *values], axis=p.axis)
       else:
-        for value in values:
-          first = first + value
+        first = functools.reduce(operator.add, values, first)
     except (TypeError, ValueError) as error:
       raise ValueError(
-        f'{self.path} cannot {p.combine} {list(p.takes)}, '
-        f'{describe(values)}, to '
-        f'{describe(args[0])}: {error}'
+        f'{self.path} cannot {p.combine} {list(p.takes)}, {describe(values)}, '
+        f'to {describe(args[0])}: {error}'
       ) from error
     return _OneOrTuple([first, *others])
 
@@ -202,9 +194,7 @@ class WithNamedValues(NamedValueLayer):
   @classmethod
   def NamedValues(cls, p) -> named_values.Declaration:
     takes = [*p.takes, *p.keywords.values()]
-    return named_values.Declaration(
-      tuple(p.puts), tuple(takes), dict(p.weights_of)
-    )
+    return named_values.Declaration(p.puts, takes, p.weights_of)
 
   def __init__(self, params):
     if params.body is None:
@@ -219,11 +209,8 @@ class WithNamedValues(NamedValueLayer):
   def FProp(self, theta, *args):
     """What the body returns for the arguments and the values taken."""
     p = self.params
-    body_theta = theta.body
-    if p.weights_of:
-      body_theta = body_theta.copy()
-      for name in p.weights_of:
-        body_theta[name] = theta[name]
+    body_theta = theta.body.copy()
+    body_theta.update({name: theta[name] for name in p.weights_of})
     values = [self.Take(name) for name in p.takes]
     keywords = {key: self.Take(name) for key, name in p.keywords.items()}
     outputs = self.body.FProp(body_theta, *args, *values, **keywords)
@@ -236,8 +223,7 @@ class WithNamedValues(NamedValueLayer):
         f'{self.path}: puts has {len(p.puts)} names, but the body returns '
         f'{len(outputs)} outputs.'
       )
-    for i, name in enumerate(p.puts):
-      outputs[i] = self.Put(name, outputs[i])
+    outputs[: len(p.puts)] = map(self.Put, p.puts, outputs)
     return tuple(outputs) if several else outputs[0]
 
 

@@ -7,7 +7,6 @@ from lingvo.core import cluster_factory
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.costing import kept_orders, pipeline_plan
-from lingvo_gpipe.cutting.cut_table import CutTable
 from lingvo_gpipe.pipeline.param_values import check_layers
 from lingvo_gpipe.pipelining_layer import PipeliningLayer
 from lingvo_gpipe.schedules import FIT
@@ -36,6 +35,10 @@ class GPipeSequentialLayer(PipeliningLayer):
   devices, and changes neither the names of variables nor a bit of the result.
   Variables are named as in a `builder_layers.SequentialLayer` of the same name
   with the same `sub`, so checkpoints fit both.
+
+  Attributes:
+    plan: How the layers are cut, and what they cost.
+    table: The cut as a table: data, and text by its `to_text()`.
   """
 
   @classmethod
@@ -50,16 +53,14 @@ class GPipeSequentialLayer(PipeliningLayer):
     p.Define(
       'num_partitions',
       0,
-      'K, the number of cells. 0: cells_per_device for each device of a model '
-      'split (cluster.num_devices_per_split), or the number that splits '
-      'defines.',
+      'K, the number of cells. 0: what splits defines, or cells_per_device for '
+      'each device of a model split (cluster.num_devices_per_split).',
     )
     p.Define(
       'cells_per_device',
       0,
       'How many cells a device has where num_partitions and splits are unset. '
-      '0: as many as the schedule wants, 2 for zb_v, v_half, v_min and '
-      'interleaved_1f1b, 1 for others.',
+      '0: 2 for zb_v, v_half, v_min and interleaved_1f1b, 1 for others.',
     )
     p.Define(
       'balance',
@@ -67,8 +68,8 @@ class GPipeSequentialLayer(PipeliningLayer):
       'What the cut balances: "flops", counted by tracing each layer, forward, '
       'backward and recomputation; "params", the number of parameters, which '
       'also stands in where input_shapes is not set; "measured", the time of '
-      'each layer on this machine; or a list of numbers, the time that each '
-      'layer takes, forward and backward, in any unit.',
+      'each layer on this machine; or a list with the time of each layer, '
+      'forward and backward, in any unit.',
     )
     p.Define(
       'splits',
@@ -80,8 +81,8 @@ class GPipeSequentialLayer(PipeliningLayer):
     p.Define(
       'device_memory',
       '',
-      'The memory limit of a device, which the cut must respect: text such as '
-      '"8GiB", or a number of bytes. Empty or 0: no limit. Needs input_shapes.',
+      'The memory limit of a device: text such as "8GiB", or a number of '
+      'bytes. Empty or 0: no limit. Needs input_shapes.',
     )
     p.Define(
       'input_shapes',
@@ -91,30 +92,23 @@ class GPipeSequentialLayer(PipeliningLayer):
       'names: "ids=int32[16,32], paddings=float32[16,32]"), or a nest of '
       'tf.TensorSpec. Params.ToText keeps text, but not specs.',
     )
-    p.Define(
-      'side_input_shapes',
-      '',
-      'The same for side inputs, with their names.',
-    )
+    p.Define('side_input_shapes', '', 'The same for side inputs, with names.')
     p.Define(
       'target_shapes',
       '',
-      'The same for the targets of ComputeLoss; the cost of the loss is then '
-      'included.',
+      'The same for targets, to count the cost of the loss.',
     )
     p.Define(
       'optimizer_slots',
       2,
-      'How many float32 numbers the optimizer keeps for each weight (Adam: 2), '
-      'for the memory model.',
+      'How many float32 numbers the optimizer keeps for each weight (Adam: 2).',
     )
     p.Define(
       'costs_file',
       '',
       'A JSON file that keeps the costs measured for balance="measured", and '
-      'the orders found for schedule="auto". If '
-      'several processes build the model, they must share it; otherwise their '
-      'cuts may differ.',
+      'the orders found for schedule="auto". Processes that build one model '
+      'must share it; otherwise their cuts may differ.',
     )
     return p
 
@@ -126,31 +120,31 @@ class GPipeSequentialLayer(PipeliningLayer):
       )
     check_layers(params.sub, f'{params.name}.sub', nested=True)
     super().__init__(params)
-    self._table = self._plan.table(self.cell_devices)
-    tf.logging.info('The cut of %s:\n%s', self.path, self._table.to_text())
-    for warning in self._table.warnings():
+    self.table = self.plan.table(self.cell_devices)
+    tf.logging.info('The cut of %s:\n%s', self.path, self.table.to_text())
+    for warning in self.table.warnings():
       tf.logging.warning('%s: %s', self.path, warning)
 
   def _CellParams(self):
     num_devices = cluster_factory.Current().num_devices_per_split
-    self._plan = pipeline_plan.make_plan(
+    self.plan = pipeline_plan.make_plan(
       self.params, num_devices, self.trained_variables
     )
-    return self._plan.cell_params()
+    return self.plan.cell_params()
 
   def _Recompute(self):
-    spec = self._plan.partition.spec
+    spec = self.plan.partition.spec
     if not spec.kept:
       return spec.recompute
     kept = sorted(spec.kept)
     # Its costs are among those of the last layer.
-    if self.params.recompute == FIT and self._plan.layers[-1].name in kept:
+    if self.params.recompute == FIT and self.plan.layers[-1].name in kept:
       kept += ['loss'] if self.params.loss_tpl is not None else []
     return kept
 
   def OrderProblem(self, cell_devices, num_micro_batches, first_backward):
     problem = kept_orders.with_known_order(
-      self._plan.partition.order_problem(
+      self.plan.partition.order_problem(
         cell_devices, num_micro_batches, first_backward
       ),
       self.params.costs_file,
@@ -162,16 +156,6 @@ class GPipeSequentialLayer(PipeliningLayer):
       100 * best.gap,
     )
     return problem
-
-  @property
-  def plan(self) -> pipeline_plan.PipelinePlan:
-    """How the layers are cut, and what they cost."""
-    return self._plan
-
-  @property
-  def table(self) -> CutTable:
-    """The cut as a table: data, and text by its `to_text()`."""
-    return self._table
 
   @classmethod
   def Plan(cls, params, num_devices: int) -> pipeline_plan.PipelinePlan:

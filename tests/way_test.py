@@ -86,13 +86,12 @@ def test_from_the_loss_to_its_ops_and_gradients():
   params = _params().Set(
     balance='params', loss_tpl=tiny_pipeline.MeanSquare.Params()
   )
-  # Schedules are built once. What runs once does not count.
-  for _ in range(2):
-    with tf.Graph().as_default():
-      py_utils.GetOrCreateGlobalStepVar()
-      net = params.Instantiate()
-      theta, x, y = net.theta, tf.zeros([16, 6]), tf.ones([16, 6])
+  with tf.Graph().as_default():
+    py_utils.GetOrCreateGlobalStepVar()
+    net = params.Instantiate()
+    theta, x, y = net.theta, tf.zeros([16, 6]), tf.ones([16, 6])
+    for _ in range(2):  # The layer keeps its schedule.
       with files_passed() as passed:
         metrics = net.ComputeLoss(theta, x, y)
         tf.gradients(metrics.loss[0], net.vars.Flatten())
-  assert len(passed) <= 22, sorted(passed)
+  assert len(passed) <= 21, sorted(passed)

@@ -3,11 +3,11 @@
 """A run of layers."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lingvo.compat as tf
-from lingvo.core import base_layer, py_utils
+from lingvo.core import base_layer, builder_layers, py_utils
 
 from lingvo_gpipe.engine.tensors import barrier
 from lingvo_gpipe.pipeline import param_values, seeds
@@ -33,8 +33,7 @@ class PlacedKey(str):
 
   Lingvo sorts by key when it sums over all variables, such as for the norm that
   gradients are clipped by. Sorted by name, layers would be added cell by cell,
-  so the last bits of the sum would depend on the cut. Sorted by position they
-  do not.
+  so the last bits of the sum would depend on the cut.
   """
 
   place: int
@@ -98,8 +97,8 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
     param_values.check_layers(params.sub, f'{params.name}.sub')
     super().__init__(params)
     p = self.params
-    fetched = p.act_fetch_layers or []
-    _CheckActivations(p, fetched)
+    self._fetched = p.act_fetch_layers or []
+    _CheckActivations(p, self._fetched)
     self._seq = []
     for place, sub in enumerate(p.sub):
       if not sub.name:
@@ -115,22 +114,12 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
         )
       self.CreateChild(key, sub.Copy().Set(name=name))
       self._seq.append((key, self.children[key]))
-    self._CheckFetched(fetched)
-
-  def _CheckFetched(self, fetched: Sequence[str]) -> None:
-    p = self.params
-    missing = [name for name in fetched if name not in self.children]
-    if missing:
-      raise ValueError(
-        f'{p.name}.act_fetch_layers names {missing}, but sub has '
-        f'{[name for name, _ in self._seq]}.'
-      )
-    for name in fetched:
-      cls = type(self.children[name])
-      if not hasattr(cls, 'activation'):
+    for name in self._fetched:
+      if not hasattr(type(self.children.get(name)), 'activation'):
         raise ValueError(
-          f'{p.name}.act_fetch_layers names {name!r}, a {cls.__name__}; only a '
-          'FetchLayer has an activation to return. Put one after it.'
+          f'{p.name}.act_fetch_layers names {name!r}, but only a FetchLayer in '
+          f'sub, {[str(key) for key, _ in self._seq]}, has an activation to '
+          'return.'
         )
 
   def FProp(self, theta: Any, *args: Any) -> Any:
@@ -150,21 +139,19 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
         f'num_act_inputs, which is {p.num_act_inputs}.'
       )
     split = len(args) - p.num_act_inputs
-    outputs, activations = args[:split], list(args[split:])
+    outputs, activations = args[:split], args[split:]
     for name, layer in self._seq:
       layer_args = to_tuple(outputs)
       _CheckCall(layer, layer_args)
-      if not seeds.in_cell():
+      if seeds.current_scope() is None:
         outputs = layer.FProp(theta[name], *layer_args)
         continue
       with seeds.in_layer(layer.path), seeds.op_scope(layer.params.name):
         outputs = layer.FProp(theta[name], *layer_args)
       outputs = barrier(outputs)
-    for name in p.act_fetch_layers or []:
-      activations.append(to_tuple(self.children[name].activation)[0])
-    if activations:
-      outputs = to_tuple(outputs) + tuple(activations)
-    return outputs
+    for name in self._fetched:
+      activations += to_tuple(self.children[name].activation)[:1]
+    return to_tuple(outputs) + activations if activations else outputs
 
   @property
   def sequence(self) -> list[base_layer.BaseLayer]:
@@ -180,31 +167,10 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
       found += layer.leaves if inside else [layer]
     return found
 
-  @classmethod
-  def FPropMeta(cls, p: Any, *args: Any) -> py_utils.NestedMap:
-    """FLOPs and output shapes, for Lingvo code that asks for them.
-
-    The pipeline itself never calls it.
-    """
-    split = len(args) - p.num_act_inputs
-    shapes, activations = args[:split], tuple(args[split:])
-    flops = 0
-    fetched = {}
-    for sub in p.sub:
-      meta = sub.cls.FPropMeta(sub, *shapes)
-      flops += meta.flops
-      shapes = meta.out_shapes
-      if sub.name in (p.act_fetch_layers or []):
-        fetched[sub.name] = shapes[0]
-    activations += tuple(fetched[name] for name in p.act_fetch_layers or [])
-    return py_utils.NestedMap(
-      flops=flops, out_shapes=tuple(shapes) + activations
-    )
-
 
 def _Key(name: str) -> str:
   """Under which name theta has a layer: not all names can be keys there."""
-  return name if name[0].isalpha() or name[0] == '_' else f'layer_{name}'
+  return name if name[:1].isalpha() or name[:1] == '_' else f'layer_{name}'
 
 
 def _CheckActivations(p: Any, fetched: Sequence[str]) -> None:
@@ -242,3 +208,36 @@ def describe(nest: Any) -> str:
     return f'{x.dtype.name}{shape}'
 
   return str(tf.nest.map_structure(leaf, nest)).replace("'", '')
+
+
+# -- By Params alone.
+
+_SEQUENCES = (FeatureExtractionLayer, builder_layers.SequentialLayer)
+
+
+def layers_in(
+  params: Any, name: str, keys: tuple[Any, ...] = ()
+) -> Iterator[tuple[str, tuple[Any, ...], Any]]:
+  """The layers in nested sequences; what is no sequence is itself the only one.
+
+  Yields:
+    The name that its variables have, where it is in theta, and its Params.
+  """
+  if not issubclass(params.cls, _SEQUENCES):
+    yield name, keys, params
+    return
+  before = f'{name}/' if name else ''
+  runs, prefix = [(before, keys)], ''
+  is_cell = issubclass(params.cls, FeatureExtractionLayer)
+  if is_cell:
+    prefix = params.variable_name_prefix
+  elif params.repeat > 1:
+    # The names and keys that SequentialLayer gives its repetitions.
+    runs = [
+      (f'{before}{i:03d}/', (*keys, 'rep', i)) for i in range(params.repeat)
+    ]
+  for before, around in runs:
+    for sub in params.sub:
+      own = f'{prefix}{sub.name}'
+      key = _Key(own) if is_cell else own
+      yield from layers_in(sub, before + own, (*around, key))

@@ -25,39 +25,26 @@ from lingvo.core import base_layer, builder_layers
 
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
+  layers_in,
 )
 from lingvo_gpipe.pipeline.param_values import check_layers
 
-
-@dataclasses.dataclass(frozen=True)
-class _Container:
-  """A sequence that layers were in.
-
-  Attributes:
-    name: Its name, part of its variables' names.
-    base: Params whose base Params (dtypes and the like) its layers inherit.
-  """
-
-  name: str
-  base: Any
+# The sequences that a layer is in, outermost first: the name of each, and
+# Params whose base Params (dtypes and the like) the layers in it inherit.
+_Containers = tuple[tuple[str, Any], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class FlatLayer:
-  """One layer of the list.
-
-  Attributes:
-    params: Its Params, a copy, with a name.
-    containers: The sequences that it is in, outermost first.
-  """
+  """One layer of the list: a copy of its Params, and the sequences it is in."""
 
   params: Any
-  containers: tuple[_Container, ...] = ()
+  containers: _Containers = ()
 
   @property
   def name(self) -> str:
     """Its name as variables have it, without the pipeline's own."""
-    return '/'.join([*(c.name for c in self.containers), self.params.name])
+    return '/'.join([*(name for name, _ in self.containers), self.params.name])
 
 
 def flatten(sub: Any, owner: Any) -> list[FlatLayer]:
@@ -68,17 +55,12 @@ def flatten(sub: Any, owner: Any) -> list[FlatLayer]:
     owner: Params of the layer that they belong to, whose base Params they
       inherit; its name is in errors.
 
-  Returns:
-    All layers. One without a name is called layer_N, after its place.
-
   Raises:
     ValueError: There is no layer, something is no Params of one, or two have
-      the same name.
+      the same name. One without a name is called layer_N, after its place.
   """
   check_layers(sub, f'{owner.name}.sub', nested=True)
-  base = base_layer.BaseLayer.Params()
-  base_layer.BaseLayer.CopyBaseParams(owner, base)
-  layers = list(_flatten(sub, (), base, owner.name))
+  layers = list(_flatten(sub, (), _base_of(owner), owner.name))
   if not layers:
     raise ValueError(
       f'{owner.name}.sub has no layer; set a list of layer Params.'
@@ -95,39 +77,35 @@ def flatten(sub: Any, owner: Any) -> list[FlatLayer]:
 
 
 def _flatten(
-  sub: Any, containers: tuple[_Container, ...], base: Any, owner: str
+  sub: Any, containers: _Containers, base: Any, owner: str
 ) -> Iterator[FlatLayer]:
   for number, params in enumerate(tf.nest.flatten([sub])):
     params = base_layer.BaseLayer.CopyBaseParams(base, params.Copy())
     if not params.name:
       params.name = f'layer_{number}'
+    inner = _base_of(params)
+    here = (*containers, (params.name, inner))
     if params.cls is builder_layers.SequentialLayer:
-      yield from _flatten_sequential(params, containers, owner)
+      _check_output(params, owner)
+      runs = [here]
+      if params.repeat > 1:
+        # The names that SequentialLayer gives its repetitions.
+        runs = [(*here, (f'{i:03d}', inner)) for i in range(params.repeat)]
+      for run in runs:
+        yield from _flatten(params.sub, run, params, owner)
     elif params.cls is FeatureExtractionLayer and not params.num_act_outputs:
-      inside = (*containers, _Container(params.name, _base_of(params)))
-      yield from _flatten(params.sub, inside, params, owner)
+      yield from _flatten(params.sub, here, params, owner)
     else:
       yield FlatLayer(params, containers)
 
 
-def _flatten_sequential(
-  params: Any, containers: tuple[_Container, ...], owner: str
-) -> Iterator[FlatLayer]:
+def _check_output(params: Any, owner: str) -> None:
   if params.save_output:
     raise ValueError(
       f'{owner}.sub: SequentialLayer {params.name!r} has save_output, but in '
       'a pipeline its layers may lie in several cells. Use a FetchLayer, or '
       'put the value aside with a PutLayer.'
     )
-  base = _base_of(params)
-  here = (*containers, _Container(params.name, base))
-  if params.repeat <= 1:
-    yield from _flatten(params.sub, here, params, owner)
-    return
-  for i in range(params.repeat):
-    # The names that SequentialLayer gives its repetitions.
-    repetition = (*here, _Container(f'{i:03d}', base))
-    yield from _flatten(params.sub, repetition, params, owner)
 
 
 def _base_of(params: Any) -> Any:
@@ -136,31 +114,55 @@ def _base_of(params: Any) -> Any:
   )
 
 
-def cell_params(name: str, layers: Sequence[FlatLayer]) -> Any:
-  """Params of a cell that runs consecutive layers of the list."""
-  return FeatureExtractionLayer.Params().Set(
-    name=name, sub=_nested(layers, depth=0)
-  )
+def cell_params(name: str, layers: Sequence[FlatLayer], depth: int = 0) -> Any:
+  """Params of a cell that runs consecutive layers of the list.
 
-
-def _nested(layers: Sequence[FlatLayer], depth: int) -> list[Any]:
-  """The layers' Params, those of one container together in it again."""
-  nested = []
-  for name, group in itertools.groupby(
-    layers, lambda layer: _container_name(layer, depth)
+  It is what `depth` containers of all these layers have in them.
+  """
+  sub = []
+  for container, group in itertools.groupby(
+    layers, lambda layer: [n for n, _ in layer.containers[depth : depth + 1]]
   ):
     members = list(group)
-    if name is None:
-      nested += [layer.params for layer in members]
+    if not container:
+      sub += [layer.params for layer in members]
       continue
-    container = FeatureExtractionLayer.Params().Set(
-      name=name, sub=_nested(members, depth + 1)
+    nested = cell_params(container[0], members, depth + 1)
+    _, base = members[0].containers[depth]
+    sub.append(base_layer.BaseLayer.CopyBaseParams(base, nested))
+  return FeatureExtractionLayer.Params().Set(name=name, sub=sub)
+
+
+def without_cell_names(cells: Sequence[Any], what: str) -> list[Any]:
+  """Params of cells, the names of whose layers' variables have no cell's.
+
+  Where layers of different cells have the same names, all keep the cell's.
+  A warning calls the pipeline `what`.
+  """
+  is_run = [issubclass(cell.cls, FeatureExtractionLayer) for cell in cells]
+  names = collections.Counter(
+    name
+    for run in itertools.compress(cells, is_run)
+    for name, *_ in layers_in(run, '')
+  )
+  shared = sorted(name for name, count in names.items() if count > 1)
+  if shared:
+    tf.logging.warning(
+      '%s: layers of different cells have the same names, %s. So the names of '
+      'their variables contain the cell, and a checkpoint fits only the same '
+      'cut. Give each layer a name of its own.',
+      what,
+      shared,
     )
-    base = members[0].containers[depth].base
-    nested.append(base_layer.BaseLayer.CopyBaseParams(base, container))
-  return nested
-
-
-def _container_name(layer: FlatLayer, depth: int) -> str | None:
-  containers = layer.containers
-  return containers[depth].name if depth < len(containers) else None
+    return list(cells)
+  return [
+    cell.Copy().Set(
+      child_variable_scope_override={
+        f'{cell.variable_name_prefix}{sub.name}': [] for sub in cell.sub
+      }
+      | cell.child_variable_scope_override
+    )
+    if run
+    else cell
+    for cell, run in zip(cells, is_run, strict=True)
+  ]

@@ -2,11 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gradient of a pipeline's outputs, as TensorFlow finds it.
 
-With the loss outside, the backward tasks run when TensorFlow asks for
-gradients; with the loss inside they are already in the graph, for the sum of
-loss x weight, and are only scaled. Half-precision gradients are still float32
-then: the sum may be too large or too small for them, where the mean is not.
-
 `tf.custom_gradient` passes all arguments through one op on one device, so the
 weights of every cell would travel there each step. Here each device has an op
 for its own weights; what crosses is a scalar, the token:
@@ -18,15 +13,12 @@ for its own weights; what crosses is a scalar, the token:
 ```
 
 TensorFlow reaches the outputs' gradient function first, which runs the
-backward pass; the tokens' functions then hand out the gradients. The function
-of a token is called only if something before its tensors needs gradients.
-
-`tf.custom_gradient` also adds each gradient function to TensorFlow's registry,
-forever, and with it the layers, the engine and the graph. Here the registry has
-one function, which finds the op's own where it is kept: on the op.
+backward pass; the tokens' functions then hand out what is asked for. Functions
+are kept on their op, not in TensorFlow's registry, which keeps them forever.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -48,7 +40,7 @@ from lingvo_gpipe.engine.tensors import (
   sum_dtype,
   value_dtype,
 )
-from lingvo_gpipe.pipeline.mini_batch import Leaf
+from lingvo_gpipe.pipeline.mini_batch import Leaf, MiniBatch
 from lingvo_gpipe.schedules import TaskKind
 
 Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | None
@@ -60,26 +52,26 @@ _ATTRIBUTE = '_lingvo_gpipe_gradient'
 
 @dataclasses.dataclass(frozen=True)
 class BackwardPass:
-  """A backward pass that is in the graph; what it left is to be scaled."""
+  """A backward pass that is in the graph; what it left is to be scaled.
+
+  Half-precision gradients are float32 until then: a sum may be too large or too
+  small for them, where the mean is not.
+  """
 
   gradients: Gradients
   scale: tf.Tensor | None = None
 
-  def scaled(self, gradient: Any, dtype: tf.DType, device: str) -> Any:
+  def scaled(self, gradient: Any, dtype: tf.DType) -> Any:
     """One of the gradients, multiplied by the scale, of some dtype."""
     if gradient is None:
       return None
-    with on_device(device):
-      if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(
-          self.scaled(gradient.values, dtype, device),
-          gradient.indices,
-          gradient.dense_shape,
-        )
-      if self.scale is not None:
-        wide = sum_dtype(gradient.dtype)
-        gradient = tf.cast(gradient, wide) * tf.cast(self.scale, wide)
-      return tf.cast(gradient, dtype.base_dtype)
+    if isinstance(gradient, tf.IndexedSlices):
+      values = self.scaled(gradient.values, dtype)
+      return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    if self.scale is not None:
+      wide = sum_dtype(gradient.dtype)
+      gradient = tf.cast(gradient, wide) * tf.cast(self.scale, wide)
+    return tf.cast(gradient, dtype.base_dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +79,8 @@ class Source:
   """Float tensors on one device that the outputs depend on.
 
   Attributes:
-    device: The device.
-    tensors: The tensors.
-    gradients: Called, if they are needed, with the backward pass once it has
-      run; returns a gradient, or None, for each tensor.
+    gradients: Called with the backward pass once it has run, if something needs
+      them; returns a gradient, or None, for each tensor.
   """
 
   device: str
@@ -109,40 +99,41 @@ def of_leaves(
 ) -> Source:
   """Inputs or side inputs as a source; those that are not float are left out.
 
-  They are on the device of the first cell that takes them. The gradients of all
-  of them for a micro-batch are what `get` gives.
+  The gradients of all of them for a micro-batch are what `get` gives.
   """
-  kept = [i for i, leaf in enumerate(leaves) if differentiable(leaf.tensor)]
-  tensors = [leaves[i].tensor for i in kept]
+  kept = [differentiable(leaf.tensor) for leaf in leaves]
+  floats = list(itertools.compress(leaves, kept))
 
   def merged(backward: BackwardPass) -> list[Any]:
-    of_all = [get(backward.gradients, m) for m in range(num_micro_batches)]
+    rows = [get(backward.gradients, m) for m in range(num_micro_batches)]
     with on_device(device):
       whole = micro_batches.merge_gradients(
-        [[row[i] for i in kept] for row in of_all],
-        [leaves[i].dim for i in kept],
+        [list(itertools.compress(row, kept)) for row in rows],
+        [leaf.dim for leaf in floats],
       )
-    return [
-      backward.scaled(d, t.dtype, device)
-      for d, t in zip(whole, tensors, strict=True)
-    ]
+      return [
+        backward.scaled(d, leaf.tensor.dtype)
+        for d, leaf in zip(whole, floats, strict=True)
+      ]
 
-  return Source(device, tensors, merged)
+  return Source(device, [leaf.tensor for leaf in floats], merged)
 
 
 def of_weights(engine: Engine, k: int) -> Source:
   """The trained weights of cell `k` as a source."""
   weights = engine.weights(k)
-  kept = [i for i, w in enumerate(weights) if differentiable(w)]
+  kept = [differentiable(w) for w in weights]
   device = engine.traced.cells[k].device
 
   def gradients(backward: BackwardPass) -> list[Any]:
-    of_all = backward.gradients.of_weights(k)
-    return [
-      backward.scaled(of_all[i], value_dtype(weights[i]), device) for i in kept
-    ]
+    pairs = zip(backward.gradients.of_weights(k), weights, strict=True)
+    with on_device(device):
+      return [
+        backward.scaled(d, value_dtype(w))
+        for d, w in itertools.compress(pairs, kept)
+      ]
 
-  return Source(device, [weights[i] for i in kept], gradients)
+  return Source(device, list(itertools.compress(weights, kept)), gradients)
 
 
 def refusing(device: str, tensors: Sequence[tf.Tensor], message: str) -> Source:
@@ -151,6 +142,7 @@ def refusing(device: str, tensors: Sequence[tf.Tensor], message: str) -> Source:
   It is an error, not None, which a learner would skip. A gradient tape asks for
   all that there is: it gets NaN inside of `tf.function`, None outside of it.
   """
+  tensors = [t for t in tensors if differentiable(t)]
 
   def refuse(backward: BackwardPass) -> list[tf.Tensor | None]:
     del backward
@@ -158,10 +150,8 @@ def refusing(device: str, tensors: Sequence[tf.Tensor], message: str) -> Source:
       return [None] * len(tensors)
     if not tf.get_default_graph().building_function:
       raise ValueError(message)
-    # A tape asks for all that there is; what it does not use is not computed.
-    return [
-      tf.fill(tf.shape(t), tf.constant(float('nan'), t.dtype)) for t in tensors
-    ]
+    nan = float('nan')
+    return [tf.fill(tf.shape(t), tf.constant(nan, t.dtype)) for t in tensors]
 
   return Source(device, tensors, refuse)
 
@@ -175,9 +165,11 @@ def with_loss_outside(
   outputs: Sequence[tf.Tensor],
   parts: Sequence[Sequence[tf.Tensor]],
   dims: micro_batches.Dims,
-  shares: Callable[[], list[tf.Tensor]],
+  batch: MiniBatch,
 ) -> list[tf.Tensor]:
   """Attaches the gradient where the loss is outside of the pipeline.
+
+  Backward tasks run when TensorFlow asks for it.
 
   Args:
     engine: The engine, with all forward tasks emitted.
@@ -186,41 +178,30 @@ def with_loss_outside(
       the auxiliary losses of all cells.
     parts: For each micro-batch, what was joined to the last cell's outputs.
     dims: Along which dimension each was joined.
-    shares: Gives each micro-batch's share of the examples.
+    batch: The mini-batch.
   """
-  num_outputs = len(dims)
-  device = engine.traced.cells[-1].device
+  cells = engine.traced.cells
+  device = cells[-1].device
 
   def run_backward(d_outputs: list[tf.Tensor]) -> BackwardPass:
+    d_losses = d_outputs[len(dims) :]
     with on_device(device):
-      split = micro_batches.split_gradients(
-        d_outputs[:num_outputs], parts, dims
-      )
-    start = LossGradients(lambda m: split[m])
-    if len(outputs) > num_outputs:
-      losses = _aux_gradients(engine, d_outputs[num_outputs:], shares())
-      start = dataclasses.replace(start, losses=losses)
+      split = micro_batches.split_gradients(d_outputs[: len(dims)], parts, dims)
+
+    def of_losses(k: int, m: int) -> list[tf.Tensor]:
+      counts = [len(engine.results(j, m).losses) for j in range(k + 1)]
+      with on_device(cells[k].device):
+        return [
+          tf.cast(batch.shares[m], d.dtype) * d
+          for d in d_losses[sum(counts[:k]) : sum(counts)]
+        ]
+
     tasks = engine.traced.schedule.in_order()
     backward = [task for task in tasks if task.kind != TaskKind.FORWARD]
+    start = LossGradients(lambda m: split[m], of_losses)
     return BackwardPass(run_tasks(engine, backward, start))
 
   return attach(outputs, sources, device, run_backward)
-
-
-def _aux_gradients(
-  engine: Engine,
-  d_losses: Sequence[tf.Tensor],
-  shares: Sequence[tf.Tensor],
-) -> Callable[[int, int], list[tf.Tensor]]:
-  """Gradients of each cell's auxiliary losses, for each micro-batch."""
-
-  def gradients(k: int, m: int) -> list[tf.Tensor]:
-    first = sum(len(engine.results(j, m).losses) for j in range(k))
-    end = first + len(engine.results(k, m).losses)
-    with on_device(engine.traced.cells[k].device):
-      return [tf.cast(shares[m], d.dtype) * d for d in d_losses[first:end]]
-
-  return gradients
 
 
 def with_loss_inside(
@@ -232,12 +213,8 @@ def with_loss_inside(
 ) -> tf.Tensor:
   """Attaches the gradient to the loss inside, or another metric.
 
-  Args:
-    sources: What the loss depends on.
-    device: The last cell's device.
-    loss: The loss of the mini-batch.
-    weight: Its weight.
-    run: Gives the backward pass, from gradients of `scale` x weight.
+  The gradients of the backward pass that `run` gives are those of its `scale`
+  x `weight` x `loss`, each of the mini-batch.
   """
 
   def run_backward(d_outputs: list[tf.Tensor]) -> BackwardPass:
@@ -260,14 +237,18 @@ def attach(
 ) -> list[tf.Tensor]:
   """Returns float tensors with a gradient.
 
-  Args:
-    outputs: The tensors, computed outside of any gradient tape.
-    sources: What they depend on.
-    device: Where they are.
-    run_backward: Called with a gradient for each output.
+  They are on a device, and were computed outside of any gradient tape. The
+  backward pass is given a gradient for each.
   """
   done: list[BackwardPass] = []
-  tokens = [_token(source, done) for source in sources if source.tensors]
+  tokens = []
+  for source in (source for source in sources if source.tensors):
+    with on_device(source.device):
+      tokens += _with_gradient(
+        [tf.zeros([])],
+        source.tensors,
+        lambda unused_d_token, source=source: source.gradients(done[0]),
+      )
 
   def gradient(*d_outputs: tf.Tensor | None) -> list[Gradient]:
     _check_loops()
@@ -283,17 +264,6 @@ def attach(
 
   with on_device(device):
     return _with_gradient(outputs, tokens, gradient)
-
-
-def _token(source: Source, done: Sequence[BackwardPass]) -> tf.Tensor:
-  """A scalar that depends on a source and passes on its gradients."""
-  with on_device(source.device):
-    [token] = _with_gradient(
-      [tf.zeros([])],
-      source.tensors,
-      lambda unused_d_token: source.gradients(done[0]),
-    )
-  return token
 
 
 def _with_gradient(
@@ -340,24 +310,23 @@ def _gradient_of_op(op: tf.Operation, *d_results: tf.Tensor) -> list[Gradient]:
 def _check_loops() -> None:
   """Raises ValueError in a loop whose gradient TensorFlow cannot place.
 
-  Where gradients are colocated with ops, it colocates zeros for each variable
-  that a `tf.while_loop` reads with the variable and with the loop.
+  Where gradients are colocated with ops, zeros for each variable that a
+  `tf.while_loop` reads are colocated with the variable and with the loop.
   """
   graph = tf.get_default_graph()
   while isinstance(graph, func_graph.FuncGraph):
-    outer = graph.outer_graph
-    if isinstance(graph, while_v2._WhileBodyGradFuncGraph) and any(
-      outer._colocation_stack.peek_objs()
+    loop, graph = graph, graph.outer_graph
+    if not isinstance(loop, while_v2._WhileBodyGradFuncGraph) or not any(
+      graph._colocation_stack.peek_objs()
     ):
-      captures = graph._forward_graph.external_captures
-      resources = (t for t in captures if t.dtype == tf.resource)
-      devices = {t.device for t in resources if t.device}
-      if len(devices) > 1:
-        raise ValueError(
-          'A pipeline in a tf.while_loop has weights on several devices, '
-          f'{sorted(devices)}, and gradients are to be colocated with ops. '
-          'TensorFlow cannot do that in a loop, whatever the layers are. Set '
-          "the learner's colocate_gradients_with_ops to False, or that of "
-          'tf.gradients: a pipeline places its gradients itself.'
-        )
-    graph = outer
+      continue
+    captures = loop._forward_graph.external_captures
+    devices = {t.device for t in captures if t.dtype == tf.resource} - {''}
+    if len(devices) > 1:
+      raise ValueError(
+        'A pipeline in a tf.while_loop has weights on several devices, '
+        f'{sorted(devices)}, and gradients are to be colocated with ops. '
+        'TensorFlow cannot do that in a loop, whatever the layers are. Set '
+        "the learner's colocate_gradients_with_ops to False, or that of "
+        'tf.gradients: a pipeline places its gradients itself.'
+      )

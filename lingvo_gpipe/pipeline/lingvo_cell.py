@@ -10,10 +10,10 @@ a traced function each of these would be lost, or would happen once too often.
 """
 
 import contextlib
-import copy
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -26,16 +26,23 @@ from tensorflow.python.ops import (
 
 from lingvo_gpipe.engine.cell_function import CellInputs, CellOutputs
 from lingvo_gpipe.engine.tensors import may_be_read_by_rows, read_by_rows
-from lingvo_gpipe.pipeline import moving_averages, seeds, summaries
+from lingvo_gpipe.pipeline import seeds, summaries, variable_stand_in
 from lingvo_gpipe.pipeline.feature_extraction_layer import descendants
-from lingvo_gpipe.pipeline.variable_stand_in import (
-  MovingAverageUpdate,
-  VariableStandIn,
-)
+from lingvo_gpipe.pipeline.variable_stand_in import MovingAverageUpdate
 
 # What a cell computes of its theta and inputs; of the outputs only `outputs`,
 # `put`, `rests`, `values` and `notes` are set.
 ComputeCell = Callable[[Any, CellInputs], CellOutputs]
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+  """The values of one call of a cell, told apart."""
+
+  own: list[Any]
+  moving_averages: list[Any]
+  summaries: list[list[Any]]
+  fetched: list[list[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +56,6 @@ class TraceNotes:
     num_own_values: How many values `ComputeCell` itself returned.
     own: The notes that it returned.
     layer_ops: See `seeds.LayerScope`, as for `seed_ops`.
-    seed_ops: See there.
   """
 
   updates: list[MovingAverageUpdate]
@@ -60,7 +66,7 @@ class TraceNotes:
   layer_ops: list[tuple[str, int, int]]
   seed_ops: list[tf.Operation]
 
-  def split(self, values: Sequence[Any]) -> 'Values':
+  def split(self, values: Sequence[Any]) -> Values:
     """Tells the values of one call apart."""
     rest = iter(values)
 
@@ -75,100 +81,58 @@ class TraceNotes:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Values:
-  """The values of one call, told apart."""
-
-  own: list[Any]
-  moving_averages: list[Any]
-  summaries: list[list[Any]]
-  fetched: list[list[Any]]
-
-
+@dataclasses.dataclass
 class LingvoCell:
   """Traces layers as one cell.
 
   Attributes:
-    name: The cell's name.
+    pipeline: The PipeliningLayer.
     layers: The layers that it uses.
     theta: Their weights, a nest.
+    compute: What the cell computes.
+    collect_aux_losses: Whether auxiliary losses are wanted. Layers find no
+      AuxLossContext if not.
     trained: For each leaf of theta, whether it is trained; None if all are.
-    tables: For each leaf of theta, whether it is read by rows alone.
+    by_rows_at: The cell's device, if gathers from trained variables are to read
+      their rows alone; see `tensors.read_by_rows`.
   """
 
-  def __init__(
-    self,
-    name: str,
-    layers: Sequence[base_layer.BaseLayer],
-    theta: Any,
-    compute: ComputeCell,
-    numbers: Mapping[str, int],
-    *,
-    collect_aux_losses: bool,
-    trained: Sequence[bool] | None = None,
-    is_trained: Callable[[tf.Variable], bool] = lambda variable: True,
-    by_rows_at: str | None = None,
-    kept: Container[str] = (),
-  ):
-    """Prepares the cell.
+  pipeline: Any
+  layers: Sequence[base_layer.BaseLayer]
+  theta: Any
+  compute: ComputeCell
+  collect_aux_losses: bool
+  trained: Sequence[bool] | None
+  by_rows_at: str | None
 
-    Args:
-      name: See above, as for all that is not here.
-      layers: See above.
-      theta: See above.
-      compute: What the cell computes.
-      numbers: The number of each layer of the pipeline, by its path.
-      collect_aux_losses: Whether auxiliary losses are wanted. Layers find no
-        AuxLossContext if not.
-      trained: See above.
-      is_trained: The same of a variable, for those that layers read themselves.
-      by_rows_at: The cell's device, if gathers from trained variables are to
-        read their rows alone; see `tensors.read_by_rows`.
-      kept: Paths of layers that are not recomputed.
-    """
-    self.name = name
-    self.theta = theta
-    self.layers = layers
-    self.trained = trained
+  def __post_init__(self) -> None:
+    self.name: str = self.layers[0].params.name
+    # The leaves of theta, and which of them are read by rows alone.
+    self.weights: list[Any] = tf.nest.flatten(self.theta)
     self.tables = [
-      by_rows_at is not None
-      and (trained is None or trained[i])
-      and may_be_read_by_rows(leaf, by_rows_at)
+      self.by_rows_at is not None
+      and (self.trained is None or self.trained[i])
+      and may_be_read_by_rows(leaf, self.by_rows_at)
       for i, leaf in enumerate(self.weights)
-    ]
-    self._compute = compute
-    self._numbers = numbers
-    self._is_trained = is_trained
-    self._kept = kept
-    self._collect_aux_losses = collect_aux_losses
-    self._accumulators = [
-      accumulator
-      for layer in layers
-      for accumulator in layer.accumulators.Flatten()
     ]
     self._outer_values: dict[int, tf.Tensor] = {}
     self._outer_graph = (
       None if tf.executing_eagerly() else tf.get_default_graph()
     )
 
-  def computing(self, compute: ComputeCell) -> 'LingvoCell':
-    """The same cell, which computes something else."""
-    other = copy.copy(self)
-    other._compute = compute
-    return other
-
-  @property
-  def weights(self) -> list[Any]:
-    """The leaves of theta, in order."""
-    return tf.nest.flatten(self.theta)
+  @functools.cached_property
+  def _accumulators(self) -> list[base_layer.Accumulator]:
+    return [x for layer in self.layers for x in layer.accumulators.Flatten()]
 
   @property
   def carry(self) -> list[tf.Tensor]:
     """The accumulators' values now."""
-    return [
-      tf.convert_to_tensor(accumulator.GetValue())
-      for accumulator in self._accumulators
-    ]
+    return [tf.convert_to_tensor(a.GetValue()) for a in self._accumulators]
+
+  @functools.cached_property
+  def _fetch_layers(self) -> list[lingvo_layers.FetchLayer]:
+    inside = [layer for root in self.layers for layer in descendants(root)]
+    return [x for x in inside if isinstance(x, lingvo_layers.FetchLayer)]
 
   def set_carry(self, carry: Sequence[tf.Tensor]) -> None:
     """Sets the accumulators, outside of the cell."""
@@ -180,37 +144,36 @@ class LingvoCell:
     updates: list[MovingAverageUpdate] = []
     with (
       py_utils.GlobalStepContext(inputs.context.step),
-      seeds.layer_scope(inputs.context, self._numbers) as scope,
+      seeds.layer_scope(inputs.context, self.pipeline.layer_numbers) as scope,
       _placed_assertions(self.name, scope),
       summaries.traced()
       if tf.executing_eagerly_outside_functions()
       else contextlib.nullcontext(),
       self._aux_losses() as losses,
       self._variables_in_trace(inputs, updates),
-      self._accumulators_in_trace(inputs.carry),
-      self._activations_in_trace(),
+      self._state_in_trace(inputs.carry),
     ):
       theta = tf.nest.pack_sequence_as(self.theta, inputs.weights)
-      outputs = self._compute(theta, inputs)
+      outputs = self.compute(theta, inputs)
       carry = self.carry
       fetched = self._fetched()
     added = []
     if tf.get_collection(tf.GraphKeys.SUMMARIES):
       added = summaries.collect(tf.get_default_graph())
+    values = list(outputs.values)
+    if updates:
+      values += variable_stand_in.pack(updates, inputs.context)
+    values += [t for summary in added for t in summary.tensors]
+    values += [t for _, tensors in fetched for t in tensors]
     return dataclasses.replace(
       outputs,
       losses=losses,
       carry=carry,
-      values=[
-        *outputs.values,
-        *(moving_averages.pack(updates, inputs.context) if updates else ()),
-        *(t for summary in added for t in summary.tensors),
-        *(t for _, tensors in fetched for t in tensors),
-      ],
+      values=values,
       kept=[
         range(start, end)
         for path, start, end in scope.ops
-        if path in self._kept
+        if path in self.pipeline.kept_paths
       ],
       notes=TraceNotes(
         updates=updates,
@@ -227,7 +190,7 @@ class LingvoCell:
   def _aux_losses(self) -> Iterator[list[tf.Tensor]]:
     """Yields a list that has the auxiliary losses when the context is left."""
     losses: list[tf.Tensor] = []
-    if not self._collect_aux_losses:
+    if not self.collect_aux_losses:
       yield losses
       return
     with py_utils.AuxLossContext(reentrant=True) as aux:
@@ -242,20 +205,26 @@ class LingvoCell:
         )
 
   @contextlib.contextmanager
-  def _accumulators_in_trace(
-    self, carry: Sequence[tf.Tensor]
-  ) -> Iterator[None]:
-    """Inside, the accumulators hold values of the traced graph."""
-    before = [(a, a._value, a._disable_count) for a in self._accumulators]
+  def _state_in_trace(self, carry: Sequence[tf.Tensor]) -> Iterator[None]:
+    """Inside, layers may hold tensors of the traced graph.
+
+    Accumulators begin with those of `carry`. Fetch layers keep the activations
+    that were handed out before: for gradients of the pipeline's inputs a cell
+    is traced again.
+    """
+    accumulated = [(a, a._value, a._disable_count) for a in self._accumulators]
+    fetched = [(fetch, fetch._activations) for fetch in self._fetch_layers]
     for accumulator, value in zip(self._accumulators, carry, strict=True):
       accumulator._disable_count = 0
       accumulator._value = value
     try:
       yield
     finally:
-      for accumulator, value, disabled in before:
+      for accumulator, value, disabled in accumulated:
         accumulator._value = value
         accumulator._disable_count = disabled
+      for fetch, activations in fetched:
+        fetch._activations = activations
 
   def _fetched(
     self,
@@ -263,7 +232,7 @@ class LingvoCell:
     """The fetch layers of the cell, with what they fetched in this trace."""
     graph = tf.get_default_graph()
     found = []
-    for layer in self._fetch_layers():
+    for layer in self._fetch_layers:
       tensors = [
         tf.stop_gradient(t)
         for t in layer._activations or []
@@ -273,51 +242,30 @@ class LingvoCell:
         found.append((layer, tensors))
     return found
 
-  def _fetch_layers(self) -> list[lingvo_layers.FetchLayer]:
-    return [
-      layer
-      for root in self.layers
-      for layer in descendants(root)
-      if isinstance(layer, lingvo_layers.FetchLayer)
-    ]
-
-  @contextlib.contextmanager
-  def _activations_in_trace(self) -> Iterator[None]:
-    """Inside, fetch layers may hold activations of the traced graph.
-
-    A cell can be traced again after its activations have been handed out, when
-    gradients of the pipeline's inputs are asked for.
-    """
-    before = [(fetch, fetch._activations) for fetch in self._fetch_layers()]
-    try:
-      yield
-    finally:
-      for fetch, activations in before:
-        fetch._activations = activations
-
   @contextlib.contextmanager
   def _variables_in_trace(
     self, inputs: CellInputs, updates: list[MovingAverageUpdate]
   ) -> Iterator[None]:
     """Inside, layers find stand-ins in place of their variables."""
+    given = {}
     for weight, leaf, is_table in zip(
       inputs.weights, self.weights, self.tables, strict=True
     ):
+      given[id(leaf)] = weight
       if is_table:
         read_by_rows(weight, leaf)
-    given = {
-      id(leaf): weight
-      for leaf, weight in zip(self.weights, inputs.weights, strict=True)
-    }
 
-    def stand_in(variable: tf.Variable) -> VariableStandIn:
+    def stand_in(variable: tf.Variable) -> variable_stand_in.VariableStandIn:
       def read() -> tf.Tensor:
         if id(variable) in given:
           return given[id(variable)]
         value = self._outer_value(variable)
-        return value if self._is_trained(variable) else tf.stop_gradient(value)
+        is_trained = self.pipeline.trained_variables(variable)
+        return value if is_trained else tf.stop_gradient(value)
 
-      return VariableStandIn(variable, read, updates, self.name)
+      return variable_stand_in.VariableStandIn(
+        variable, read, updates, self.name
+      )
 
     with contextlib.ExitStack() as stack:
       for layer in self.layers:
@@ -327,14 +275,10 @@ class LingvoCell:
   def _outer_value(self, variable: tf.Variable) -> tf.Tensor:
     """The variable's value, read once outside of the cell."""
     if id(variable) not in self._outer_values:
-      with contextlib.ExitStack() as stack:
-        if self._outer_graph is None:
-          stack.enter_context(tf.init_scope())
-        else:
-          stack.enter_context(self._outer_graph.as_default())
-        stack.enter_context(tf.device(variable.device))
-        value = tf.identity(variable)
-      self._outer_values[id(variable)] = value
+      graph = self._outer_graph
+      outside = tf.init_scope() if graph is None else graph.as_default()
+      with outside, tf.device(variable.device):
+        self._outer_values[id(variable)] = tf.identity(variable)
     return self._outer_values[id(variable)]
 
 

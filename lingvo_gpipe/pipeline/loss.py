@@ -5,15 +5,15 @@
 With l_m the loss of micro-batch m and w_m its weight (examples, tokens), that
 of the mini-batch is L = sum_m l_m w_m / W, W = sum_m w_m. W is known only when
 the last micro-batch has gone forward, after the first backward tasks. So each
-backward task starts from dL / dl_m = s w_m, with s a power of two, about
-1 / (M w_0), and the sum is divided by s W once. Without s each task's gradients
-would be W times those of a model without a pipeline, too much for half
-precision.
+backward task starts from dL / dl_m = s w_m, and the sum is divided by s W once.
+Without s, a power of two near 1 / (M w_0), each task's gradients would be W
+times those of a model without a pipeline, too much for half precision.
 """
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -54,11 +54,11 @@ class TracedLoss:
   def scale(
     self, values: Sequence[tf.Tensor], examples: Any, count: int
   ) -> tf.Tensor:
-    """The power of two s, float32.
+    """The power of two s, float32, for M `count`.
 
     It goes by the first micro-batch's values: with some schedules no others are
     known before the first backward task. If that has no weight, its examples
-    stand for it. `count` is M.
+    stand for it.
     """
     weight = tf.abs(self.weight(values))
     weight = tf.where(weight > 0, weight, tf.cast(examples, tf.float32))
@@ -71,17 +71,12 @@ class TracedLoss:
 def in_cell(
   layer: base_layer.BaseLayer, metrics: Any, metric: str = 'loss'
 ) -> tuple[Any, list[tf.Tensor], TracedLoss]:
-  """Called while the last cell is traced.
-
-  Args:
-    layer: The loss layer, for messages.
-    metrics: What its FProp returned.
-    metric: The one that is differentiated. The auxiliary losses have no part
-      in the loss layer.
+  """Called while the last cell is traced, with what the loss layer returned.
 
   Returns:
-    The cell's output, l_m of the metric that is differentiated; values: each
-    metric's value and weight, float32, by ascending name; and what is known.
+    The cell's output, l_m of the metric that is differentiated (the auxiliary
+    losses have no part in it); each metric's value and weight, float32, by
+    ascending name; and what is known.
 
   Raises:
     ValueError: These are not Lingvo metrics with a 'loss'.
@@ -91,21 +86,17 @@ def in_cell(
   values = [
     tf.stop_gradient(_float32(part)) for name in names for part in metrics[name]
   ]
+  others = [
+    name
+    for name in names
+    if name != 'loss' and _may_have_gradient(metrics[name][0])
+  ]
   weight = tf.get_static_value(tf.convert_to_tensor(metrics['loss'][1]))
-  traced = TracedLoss(
-    metric,
-    names,
-    tuple(
-      name
-      for name in names
-      if name != 'loss' and _may_have_gradient(metrics[name][0])
-    ),
-    None if weight is None else float(weight),
-  )
+  known_weight = None if weight is None else float(weight)
   outputs = py_utils.NestedMap()
   if metric != AUX:
     outputs.loss = _float32(metrics[metric][0])
-  return outputs, values, traced
+  return outputs, values, TracedLoss(metric, names, tuple(others), known_weight)
 
 
 def constant_weight(
@@ -123,47 +114,37 @@ def constant_weight(
   return weight
 
 
-class LossStart:
-  """What the backward tasks start from, with the loss in the last cell."""
+def start(
+  loss: TracedLoss, engine: Engine, first_size: Any
+) -> tuple[LossGradients, Callable[[], tf.Tensor]]:
+  """What the backward tasks start from, and what gives the scale s.
 
-  def __init__(self, loss: TracedLoss, engine: Engine, first_size: Any):
-    """The engine runs the forward tasks; the size is that of micro-batch 0."""
-    self._loss = loss
-    self._engine = engine
-    self._first_size = first_size
-    self._seed = functools.cache(self._seed_of)
+  The size is that of micro-batch 0.
+  """
+  cells = engine.traced.cells
 
-  def gradients(self) -> LossGradients:
-    """What the engine needs to know."""
-    return LossGradients(self._outputs, self._losses)
+  @functools.cache
+  def scale() -> tf.Tensor:
+    with on_device(cells[-1].device):
+      count = engine.traced.schedule.num_micro_batches
+      return loss.scale(values_of(engine, 0), first_size, count)
 
-  @functools.cached_property
-  def scale(self) -> tf.Tensor:
-    """By what gradients are scaled until the loss's weight is known."""
-    traced = self._engine.traced
-    with on_device(traced.cells[-1].device):
-      return self._loss.scale(
-        values_of(self._engine, 0),
-        self._first_size,
-        traced.schedule.num_micro_batches,
-      )
-
-  def _outputs(self, m: int) -> list[tf.Tensor]:
-    return [] if self._loss.metric == AUX else [self._seed(m)]
-
-  def _seed_of(self, m: int) -> tf.Tensor:
+  @functools.cache
+  def seed(m: int) -> tf.Tensor:
     """The gradient of a micro-batch's loss, scaled."""
-    scale = self.scale
-    with on_device(self._engine.traced.cells[-1].device):
-      return self._loss.weight(values_of(self._engine, m)) * scale
+    factor = scale()
+    with on_device(cells[-1].device):
+      return loss.weight(values_of(engine, m)) * factor
 
-  def _losses(self, k: int, m: int) -> list[tf.Tensor]:
-    """The gradients of cell `k`'s auxiliary losses."""
-    seed = self._seed(m)
-    with on_device(self._engine.traced.cells[k].device):
-      return [
-        tf.cast(seed, loss.dtype) for loss in self._engine.results(k, m).losses
-      ]
+  def of_aux_losses(k: int, m: int) -> list[tf.Tensor]:
+    d_loss = seed(m)
+    with on_device(cells[k].device):
+      return [tf.cast(d_loss, x.dtype) for x in engine.results(k, m).losses]
+
+  def of_outputs(m: int) -> list[tf.Tensor]:
+    return [] if loss.metric == AUX else [seed(m)]
+
+  return LossGradients(of_outputs, of_aux_losses), scale
 
 
 def values_of(engine: Engine, m: int) -> list[tf.Tensor]:
@@ -185,32 +166,25 @@ def combine(
   Args:
     loss: The loss.
     values: For each micro-batch, the values that `in_cell` returned.
-    aux_losses: For each micro-batch, its auxiliary losses in the order of the
-      layers; float scalars.
+    aux_losses: For each micro-batch, its auxiliary losses; float scalars.
     known: Functions made before; a new one is added.
   """
-  num_values, num_aux = len(values[0]), len(aux_losses[0])
-  flat = [
-    tensor
-    for row, aux in zip(values, aux_losses, strict=True)
-    for tensor in (*row, *aux)
-  ]
+  rows = [[*v, *a] for v, a in zip(values, aux_losses, strict=True)]
+  flat = [tensor for row in rows for tensor in row]
 
   def combine_flat(*tensors: tf.Tensor) -> list[tf.Tensor]:
-    width = num_values + num_aux
-    rows = [
-      tensors[start : start + width] for start in range(0, len(tensors), width)
-    ]
-    return _combine_rows(loss, rows, num_values)
+    pending = iter(tensors)
+    again = [[next(pending) for _ in row] for row in rows]
+    return _combine_rows(loss, again, len(values[0]))
 
   specs = tuple(spec(t) for t in flat)
   key = 'combine_metrics', specs
   if key not in known:
     known[key] = graph_function.as_function(key[0], combine_flat, specs)
-  results = known[key](flat)
-  names = [*loss.names, *([AUX] if num_aux else [])]
+  results = iter(known[key](flat))
+  names = [*loss.names, *([AUX] if aux_losses[0] else [])]
   return py_utils.NestedMap(
-    {name: (results[2 * i], results[2 * i + 1]) for i, name in enumerate(names)}
+    {name: (next(results), next(results)) for name in names}
   )
 
 
@@ -221,32 +195,34 @@ def _combine_rows(
   results: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
   for i, name in enumerate(loss.names):
     pairs = [(row[2 * i], row[2 * i + 1]) for row in rows]
-    weight = _chain([w for _, w in pairs])
-    total = _chain([_weigh(v, w) for v, w in pairs])
-    results[name] = (tf.math.divide_no_nan(total, weight), weight)
+    results[name] = _mean(pairs)
   if len(rows[0]) > num_values:
-    value, weight = results['loss']
-    weighted = [
-      _weigh(_chain([_float32(a) for a in row[num_values:]]), w)
-      for row, w in ((row, loss.weight(row)) for row in rows)
-    ]
-    aux = tf.math.divide_no_nan(_chain(weighted), weight)
-    results['loss'] = (value + aux, weight)
+    aux, weight = _mean(
+      [
+        (_chain([_float32(a) for a in row[num_values:]]), loss.weight(row))
+        for row in rows
+      ]
+    )
+    results['loss'] = (results['loss'][0] + aux, weight)
     results[AUX] = (aux, weight)
   return [part for pair in results.values() for part in pair]
 
 
+def _mean(
+  pairs: Sequence[tuple[tf.Tensor, tf.Tensor]],
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """The weighted mean of (value, weight), and the total weight.
+
+  A value without weight adds 0, though it may be NaN, as a mean of nothing.
+  """
+  weight = _chain([w for _, w in pairs])
+  total = _chain([tf.math.multiply_no_nan(v, w) for v, w in pairs])
+  return tf.math.divide_no_nan(total, weight), weight
+
+
 def _chain(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
   """The sum, added from the first to the last."""
-  total = tensors[0]
-  for tensor in tensors[1:]:
-    total = total + tensor
-  return total
-
-
-def _weigh(value: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-  """value x weight; 0 where the weight is, though the value is a mean of 0."""
-  return tf.math.multiply_no_nan(value, weight)
+  return functools.reduce(operator.add, tensors)
 
 
 def _may_have_gradient(tensor: Any) -> bool:
@@ -276,23 +252,22 @@ def _float32(x: Any) -> tf.Tensor:
 
 def check_metrics(layer: base_layer.BaseLayer, metrics: Any) -> None:
   """Raises ValueError if these are not Lingvo metrics with a 'loss'."""
-  what = f'loss_tpl: FProp of {layer.path} ({type(layer).__name__})'
+  what = f'loss_tpl: FProp of {layer.path} ({type(layer).__name__}) returned'
   expected = 'it must return metrics {name: (value, weight)} with a "loss".'
   if not isinstance(metrics, Mapping) or 'loss' not in metrics:
     found = sorted(metrics) if isinstance(metrics, Mapping) else metrics
-    raise ValueError(f'{what} returned {found}; {expected}')
+    raise ValueError(f'{what} {found}; {expected}')
   if AUX in metrics:
     raise ValueError(
-      f'{what} returned a metric {AUX!r}, a name kept for the auxiliary '
-      'losses of layers; use another.'
+      f'{what} a metric {AUX!r}, a name kept for the auxiliary losses of '
+      'layers; use another.'
     )
   for name, pair in metrics.items():
     if not isinstance(pair, list | tuple) or len(pair) != 2:
-      raise ValueError(f'{what} returned {pair} for {name!r}; {expected}')
-    for part in pair:
-      rank = tf.convert_to_tensor(part).shape.rank
-      if rank not in (None, 0):
-        raise ValueError(
-          f'{what} returned a value or weight of rank {rank} for {name!r}; '
-          'both must be scalars.'
-        )
+      raise ValueError(f'{what} {pair} for {name!r}; {expected}')
+    ranks = [tf.convert_to_tensor(part).shape.rank for part in pair]
+    if set(ranks) - {None, 0}:
+      raise ValueError(
+        f'{what} a value and weight of ranks {ranks} for {name!r}; both must '
+        'be scalars.'
+      )

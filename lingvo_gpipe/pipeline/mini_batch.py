@@ -5,22 +5,18 @@
 import copy
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import lingvo.compat as tf
 import numpy as np
 from lingvo.core import py_utils
+from tensorflow.python.util import nest as nest_lib
 
 from lingvo_gpipe.engine import micro_batches
 from lingvo_gpipe.engine.graph_walks import may_need_gradients
 from lingvo_gpipe.engine.micro_batches import Clock
-from lingvo_gpipe.engine.tensors import (
-  differentiable,
-  flat_tensors,
-  on_device,
-  spec,
-)
+from lingvo_gpipe.engine.tensors import flat_tensors, on_device, spec
 from lingvo_gpipe.pipeline import seeds
 from lingvo_gpipe.pipeline.param_values import GIVEN
 
@@ -42,11 +38,13 @@ class MiniBatch:
   """Cuts the tensors of a mini-batch into micro-batches.
 
   Attributes:
+    inputs: Its leaves, or None: of the inputs, a tuple of arguments.
+    sides: The same of the targets and side inputs, by name.
+    cut: Those of them that are cut.
+    count: M.
+    size: Its examples, None where the graph does not know.
+    sizes: The same of each micro-batch.
     clock: Where in the training it is.
-    batch_dim: The dimension that counts the examples, where it is not said
-      otherwise.
-    given: Its leaves, or None, by `GIVEN`: the inputs are a tuple of arguments,
-      the side inputs a dict.
   """
 
   def __init__(
@@ -58,15 +56,10 @@ class MiniBatch:
     *,
     training: bool,
   ):
-    """Decides how to cut.
+    """Decides how to cut what is `given`, nests by `GIVEN`.
 
-    Args:
-      params: The PipeliningLayer's Params.
-      path: Its path, for messages.
-      given: Nests by `GIVEN`; what is to be cut must have the same number of
-        examples.
-      device: Where to compute sizes, if they are known at run time only.
-      training: Whether a micro-batch may not be empty.
+    Sizes that are known only at run time are computed on the device. In
+    training no micro-batch may be empty. Errors call the pipeline by its path.
     """
     self._path = path
     self._device = device
@@ -75,61 +68,36 @@ class MiniBatch:
       tensors = {name: to_tensors(given[name], name, path) for name in GIVEN}
     names = _names(tensors)
     shared = _shared(params, path, names)
-    self.given = tf.nest.pack_sequence_as(
-      tensors,
-      [
-        None
-        if tensor is None
-        else Leaf(name, tensor, None if name in shared else self.batch_dim)
-        for name, tensor in zip(names, tf.nest.flatten(tensors), strict=True)
-      ],
-    )
-    self._sizes, batch = self._choose_sizes(params)
-    self.clock = self._make_clock(batch, training)
+    leaves = [
+      None
+      if tensor is None
+      else Leaf(name, tensor, None if name in shared else self.batch_dim)
+      for name, tensor in zip(names, tf.nest.flatten(tensors), strict=True)
+    ]
+    packed = tf.nest.pack_sequence_as(tensors, leaves)
+    self.inputs = packed[INPUTS]
+    self.sides = {**packed[SIDE_INPUTS], TARGETS_VALUE: packed[TARGETS]}
+    self.cut = [leaf for leaf in leaves if leaf and leaf.dim is not None]
+    self._sizes, self._counted = self._choose_sizes(params)
+    self.count = self._sizes.count
+    self.size = self._sizes.batch
+    self.sizes = self._sizes.sizes
+    self._run_time_sizes: tf.Tensor | None = None
+    with on_device(device):
+      self.clock = self._make_clock(training)
 
-  @property
-  def count(self) -> int:
-    """M."""
-    return self._sizes.count
-
-  @property
-  def sizes(self) -> tuple[int | None, ...]:
-    """The examples of each micro-batch, None where the graph does not know."""
-    return self._sizes.sizes
-
-  @property
-  def size(self) -> int | None:
-    """The examples of the mini-batch, None where the graph does not know."""
-    return self._sizes.batch
-
-  @property
-  def cut_names(self) -> list[str]:
-    """The names of the leaves that are cut."""
-    leaves = flat_tensors(self.given)
-    return [leaf.name for leaf in leaves if leaf.dim is not None]
-
-  def _choose_sizes(
-    self, p: Any
-  ) -> tuple[micro_batches.MicroBatchSizes, tf.Tensor]:
-    """The micro-batches' sizes, and the mini-batch's, an int64 scalar."""
+  def _choose_sizes(self, p: Any) -> tuple[micro_batches.MicroBatchSizes, Leaf]:
+    """The micro-batches' sizes, and the leaf that gives the mini-batch's."""
     by_size = p.micro_batch_size is not None and p.num_micro_batches == 1
     count = None if by_size else p.num_micro_batches
-    cut = [
-      (leaf.name, leaf.tensor, leaf.dim)
-      for leaf in flat_tensors(self.given)
-      if leaf.dim is not None
-    ]
+    leaves = {leaf.name: leaf for leaf in self.cut}
     try:
-      known, (self._counted, tensor, dim) = micro_batches.batch_size(cut)
+      known, (counted, *_) = micro_batches.batch_size(
+        [(leaf.name, leaf.tensor, self.batch_dim) for leaf in self.cut]
+      )
       sizes = micro_batches.choose_sizes(known, count, p.micro_batch_size)
     except ValueError as error:
       raise ValueError(f'{self._path}: {error}') from error
-    self._unsized = {
-      leaf.ref(): name
-      for name, leaf, dim in cut
-      if name != self._counted
-      and (leaf.shape.rank is None or leaf.shape.as_list()[dim] is None)
-    }
     if count is not None and sizes.count < count:
       tf.logging.warning(
         '%s: num_micro_batches is %d, but the mini-batch has %d examples; it '
@@ -139,29 +107,28 @@ class MiniBatch:
         known,
         sizes.count,
       )
-    with on_device(self._device):
-      if known is not None:
-        return sizes, tf.constant(known, tf.int64)
-      return sizes, tf.shape(tensor, out_type=tf.int64)[dim]
+    return sizes, leaves[counted]
 
-  def _make_clock(self, batch: tf.Tensor, training: bool) -> Clock:
+  def _make_clock(self, training: bool) -> Clock:
     step = py_utils.GetGlobalStep()
     if step is None:
       step = py_utils.GetOrCreateGlobalStepVar()
-    with on_device(self._device):
-      sizes = self._sizes.sizes
-      self._run_time_sizes = None
-      if not self._sizes.known:
-        self._run_time_sizes = micro_batches.sizes_at_run_time(
-          self.count, batch, may_be_empty=not training, what=self._path
-        )
-        sizes = tf.unstack(self._run_time_sizes, num=self.count)
-      return Clock(
-        step=tf.cast(tf.convert_to_tensor(step), tf.int64),
-        seed=seeds.next_seed(),
-        sizes=sizes,
-        batch=batch,
+    sizes = self.sizes
+    if self.size is not None:
+      batch = tf.constant(self.size, tf.int64)
+    else:
+      counted = tf.shape(self._counted.tensor, out_type=tf.int64)
+      batch = counted[self.batch_dim]
+      self._run_time_sizes = micro_batches.sizes_at_run_time(
+        self.count, batch, may_be_empty=not training, what=self._path
       )
+      sizes = tf.unstack(self._run_time_sizes, num=self.count)
+    return Clock(
+      step=tf.cast(tf.convert_to_tensor(step), tf.int64),
+      seed=seeds.next_seed(),
+      sizes=sizes,
+      batch=batch,
+    )
 
   def split(self, nest: Any, device: str) -> list[Any]:
     """Cuts a nest of leaves into M, on a device."""
@@ -180,14 +147,13 @@ class MiniBatch:
     """
     if leaf is None:
       return None
-    if leaf.dim is None or leaf.tensor.ref() not in self._unsized:
+    if leaf.dim is None or leaf is self._counted or _size(leaf) is not None:
       return leaf.tensor
-    name = self._unsized[leaf.tensor.ref()]
     size = tf.shape(leaf.tensor, out_type=tf.int64)[leaf.dim]
     batch = self.clock.batch
     said = (
       f'{self._path}: the tensors differ in dimension {leaf.dim} (batch_dim); '
-      f'examples in {name} and in {self._counted}:'
+      f'examples in {leaf.name} and in {self._counted.name}:'
     )
     check = tf.raw_ops.Assert(
       condition=tf.equal(size, batch), data=[said, size, batch]
@@ -195,22 +161,13 @@ class MiniBatch:
     with tf.control_dependencies([check]):
       return tf.identity(leaf.tensor)
 
-  def leaves_by_size(self, nest: Any) -> Any:
-    """Other tensors as leaves, to be cut as far as their shapes say so."""
+  def specs(
+    self, size: int | None, uncut: Collection[str] = ()
+  ) -> tuple[Any, dict[str, Any]]:
+    """Specs of `inputs` and `sides` in a micro-batch of a size.
 
-    def leaf(tensor: tf.Tensor | None) -> Leaf | None:
-      if tensor is None:
-        return None
-      dim: int | None = self.batch_dim
-      if tensor.shape.rank is not None:
-        length = tensor.shape.as_list()[self.batch_dim :][:1]
-        dim = self.batch_dim if length in ([None], [self.size]) else None
-      return Leaf('', tensor, dim)
-
-    return tf.nest.map_structure(leaf, nest)
-
-  def specs(self, size: int | None, uncut: Collection[str] = ()) -> Any:
-    """Specs of `given` in a micro-batch of a size, some leaves left uncut."""
+    The leaves named in `uncut` are as in the mini-batch.
+    """
 
     def spec_of(leaf: Leaf | None) -> tf.TensorSpec | None:
       if leaf is None:
@@ -222,8 +179,10 @@ class MiniBatch:
       lengths[leaf.dim] = size
       return tf.TensorSpec(lengths, leaf.tensor.dtype.base_dtype)
 
-    return tf.nest.map_structure(spec_of, self.given)
+    inputs, sides = tf.nest.map_structure(spec_of, (self.inputs, self.sides))
+    return inputs, sides
 
+  @functools.cached_property
   def shares(self) -> list[tf.Tensor]:
     """Each micro-batch's share of the examples, float32."""
     with on_device(self._device):
@@ -239,8 +198,8 @@ class SideInputs:
   cut.
 
   Attributes:
+    first_takers: The first cell that takes each.
     given: The names of those with gradients.
-    data: In training, the float tensors of the others.
   """
 
   def __init__(
@@ -252,60 +211,47 @@ class SideInputs:
     self._names = [list(wiring.side_inputs) for wiring in layer.cell_wiring]
     if with_loss:
       self._names[-1].append(TARGETS_VALUE)
-    self._first_takers: dict[str, int] = {}
-    for k, names in enumerate(self._names):
-      for name in names:
-        self._first_takers.setdefault(name, k)
-    self.given: list[str] = []
-    self.data: dict[str, list[tf.Tensor]] = {}
-    for name in sorted(self._first_takers) if training else ():
-      tensors = [leaf.tensor for leaf in self.leaves(name)]
-      if may_need_gradients(tensors, layer.trained_variables.by_name):
-        self.given.append(name)
-      else:
-        self.data[name] = [t for t in tensors if differentiable(t)]
+    self.first_takers = {
+      name: k
+      for k in reversed(range(len(self._names)))
+      for name in self._names[k]
+    }
+    is_trained = layer.trained_variables.by_name
+    self.given = [
+      name
+      for name in sorted(self.first_takers)
+      if training
+      and may_need_gradients([t.tensor for t in self.leaves(name)], is_trained)
+    ]
 
   def leaves(self, name: str) -> list[Leaf]:
     """The leaves of one of them."""
-    return flat_tensors(_pick(self._batch.given, name))
+    return flat_tensors(self._batch.sides[name])
 
   def taken_as_values(self, k: int) -> list[str]:
     """The names of those with gradients that a cell takes."""
     return [name for name in self._names[k] if name in self.given]
 
-  def of_cell(self, k: int, nests: Mapping[str, Any]) -> Any:
-    """Those without gradients: (targets, others by name) of cell `k`."""
-    found = {
-      name: _pick(nests, name)
-      for name in self._names[k]
-      if name not in self.given
-    }
-    return found.pop(TARGETS_VALUE, None), found
+  def of_cell(self, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, by name, of those without gradients that a cell takes."""
+    return {n: values[n] for n in self._names[k] if n not in self.given}
 
-  def values(self, nests: Mapping[str, Any]) -> dict[str, Any]:
-    """Those with gradients, by name, of nests by `mini_batch.GIVEN`."""
-    return {name: _pick(nests, name) for name in self.given}
-
-  def split(self) -> list[list[Any]]:
+  def split(self) -> list[list[dict[str, Any]]]:
     """What `of_cell` is for each cell and micro-batch.
 
     What several cells on a device take is sent there and cut once.
     """
     split = functools.cache(self._split)
     rows = []
-    for names, device in zip(self._names, self._devices, strict=True):
-      cut = {n: split(n, device) for n in names if n not in self.given}
-      targets = cut.pop(TARGETS_VALUE, [None] * self._batch.count)
+    for k, device in enumerate(self._devices):
+      parts = {n: split(n, device) for n in self.of_cell(k, self._batch.sides)}
       rows.append(
-        [
-          (targets[m], {name: parts[m] for name, parts in cut.items()})
-          for m in range(self._batch.count)
-        ]
+        [{n: parts[n][m] for n in parts} for m in range(self._batch.count)]
       )
     return rows
 
   def _split(self, name: str, device: str) -> list[Any]:
-    return self._batch.split(_pick(self._batch.given, name), device)
+    return self._batch.split(self._batch.sides[name], device)
 
   def split_values(self) -> dict[str, list[Any]]:
     """Those with gradients, cut into micro-batches, by name."""
@@ -313,11 +259,13 @@ class SideInputs:
 
   def first_device(self, name: str) -> str:
     """That of the first cell that takes one of them."""
-    return self._devices[self._first_takers[name]]
+    return self._devices[self.first_takers[name]]
 
 
-def _pick(nests: Mapping[str, Any], name: str) -> Any:
-  return nests[TARGETS] if name == TARGETS_VALUE else nests[SIDE_INPUTS][name]
+def _size(leaf: Leaf) -> int | None:
+  """How many examples a leaf that is cut has, as far as the graph knows."""
+  shape = leaf.tensor.shape
+  return None if shape.rank is None else shape.as_list()[leaf.dim]
 
 
 def _names(given: Mapping[str, Any]) -> list[str]:
@@ -355,21 +303,11 @@ def leaf_names(nest: Any, name: str) -> list[str]:
 
   That of the nest itself is `name`; '' if its keys are to stand alone.
   """
-  if isinstance(nest, Mapping):
-    dot = '.' if name else ''
-    parts = [(nest[key], f'{name}{dot}{key}') for key in sorted(nest)]
-  elif isinstance(nest, tuple) and hasattr(nest, '_fields'):
-    parts = [
-      (part, f'{name}.{field}')
-      for part, field in zip(nest, nest._fields, strict=True)
-    ]
-  elif isinstance(nest, list | tuple):
-    parts = [(part, f'{name}[{i}]') for i, part in enumerate(nest)]
-  elif tf.nest.is_nested(nest):
-    return [f'{name}#{i}' for i in range(len(tf.nest.flatten(nest)))]
-  else:
-    return [name]
-  return [found for part in parts for found in leaf_names(*part)]
+  names = [
+    name + ''.join(f'[{k}]' if isinstance(k, int) else f'.{k}' for k in path)
+    for path, _ in nest_lib.flatten_with_tuple_paths(nest)
+  ]
+  return names if name else [found.removeprefix('.') for found in names]
 
 
 def matches(name: str, entry: str) -> bool:
@@ -380,58 +318,46 @@ def matches(name: str, entry: str) -> bool:
 def to_tensors(nest: Any, name: str, what: str) -> Any:
   """Returns the nest with tensors for its leaves; a None stays None.
 
-  numpy arrays, variables and Python's numbers become tensors, of the dtype that
-  TensorFlow gives them. So does a list that has only numbers in it, as a whole.
-  Errors name the nest, and who is given it.
+  A list that has only numbers in it becomes one tensor. Errors name the nest,
+  and who is given it.
 
   Raises:
     ValueError: A leaf cannot be a tensor: it is a RaggedTensor, say.
   """
-  nest = _join_numbers(nest)
-  flat = [
-    None if leaf is None else _to_tensor(leaf, f'{what}: {leaf_name}')
-    for leaf, leaf_name in zip(
-      tf.nest.flatten(nest), leaf_names(nest, name), strict=True
-    )
-  ]
-  return tf.nest.pack_sequence_as(nest, flat)
-
-
-def _join_numbers(nest: Any) -> Any:
-  """The nest with an array in place of each list of numbers."""
-  if isinstance(nest, list) and nest:
-    if all(isinstance(leaf, _NUMBERS) for leaf in tf.nest.flatten(nest)):
-      return _Numbers(nest)
-    return [_join_numbers(part) for part in nest]
+  if _is_of_numbers(nest):
+    return _to_tensor(nest, name, what)
   if isinstance(nest, Mapping):
-    joined: Any = copy.copy(nest)
+    made: Any = copy.copy(nest)
     for key in nest:
-      joined[key] = _join_numbers(nest[key])
-    return joined
-  if type(nest) is tuple:
-    return tuple(_join_numbers(part) for part in nest)
-  return nest
+      made[key] = to_tensors(nest[key], f'{name}.{key}', what)
+    return made
+  if isinstance(nest, list) or type(nest) is tuple:
+    parts = [
+      to_tensors(part, f'{name}[{i}]', what) for i, part in enumerate(nest)
+    ]
+    return parts if isinstance(nest, list) else tuple(parts)
+  return tf.nest.map_structure(lambda leaf: _to_tensor(leaf, name, what), nest)
 
 
-class _Numbers:
-  """A list that is one leaf."""
+def _is_of_numbers(nest: Any) -> bool:
+  """Whether it is a list that is one tensor."""
+  if not isinstance(nest, list) or not nest:
+    return False
+  return all(isinstance(leaf, _NUMBERS) for leaf in tf.nest.flatten(nest))
 
-  def __init__(self, value: Sequence[Any]):
-    self.value = value
 
-
-def _to_tensor(leaf: Any, name: str) -> tf.Tensor:
-  if isinstance(leaf, _Numbers):
-    leaf = leaf.value
+def _to_tensor(leaf: Any, name: str, what: str) -> tf.Tensor | None:
+  if leaf is None:
+    return None
   kind = type(leaf).__name__
   if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices):
     raise ValueError(
-      f'{name} is a {kind}; a pipeline takes only dense tensors. Give it the '
-      'dense tensor, or one dense tensor for each component.'
+      f'{what}: {name} is a {kind}; a pipeline takes only dense tensors. Give '
+      'it the dense tensor, or one dense tensor for each component.'
     )
   try:
     return tf.convert_to_tensor(leaf)
   except (TypeError, ValueError, RuntimeError) as error:
     raise ValueError(
-      f'{name} is a {kind} that cannot be made a tensor: {error}'
+      f'{what}: {name} is a {kind} that cannot be made a tensor: {error}'
     ) from error

@@ -33,11 +33,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lingvo.compat as tf
-from lingvo.core import builder_layers, py_utils
+from lingvo.core import py_utils
 
 from lingvo_gpipe.engine.tensors import barrier
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
+  layers_in,
 )
 
 
@@ -59,27 +60,22 @@ class Declaration:
 
 
 def declared(params: Any) -> Declaration:
-  """What a layer's Params declare: nothing for layers without named values.
-
-  The class declares by a class method `NamedValues(params)`; see
-  `named_layers.NamedValueLayer`.
-  """
+  """What a layer's class declares by a class method `NamedValues(params)`."""
   declare = getattr(params.cls, 'NamedValues', None)
   return Declaration() if declare is None else declare(params)
 
 
 class Scope:
-  """The values that are there while layers run."""
+  """The values that are there while layers run.
+
+  Attributes:
+    put_names: The names put so far, in order.
+  """
 
   def __init__(self, given: Mapping[str, Any]):
     """Starts with the given values: nests of tensors or None, by name."""
     self._values = dict(given)
-    self._put: list[str] = []
-
-  @property
-  def put_names(self) -> tuple[str, ...]:
-    """The names put so far, in order."""
-    return tuple(self._put)
+    self.put_names: list[str] = []
 
   def rest(self, name: str) -> Any:
     """The value that the next taker would get a part of."""
@@ -91,9 +87,9 @@ class Scope:
       raise ValueError(
         f'The value {name!r} is put aside a second time; give each its name.'
       )
-    goes_on, self._values[name] = split(value)
-    self._put.append(name)
-    return goes_on
+    self.put_names.append(name)
+    self._values[name] = value
+    return self._part(name)
 
   def take(self, name: str) -> Any:
     """See the function `take`."""
@@ -103,13 +99,14 @@ class Scope:
         f'{sorted(self._values)}. In a pipeline the Params of a layer must '
         'declare what it puts and takes.'
       )
-    mine, self._values[name] = split(self._values[name])
+    return self._part(name)
+
+  def _part(self, name: str) -> Any:
+    """Splits a value in two nodes; keeps one."""
+    value = self._values[name]
+    mine = barrier(value, dense=True)
+    self._values[name] = barrier(value, dense=True)
     return mine
-
-
-def split(value: Any) -> tuple[Any, Any]:
-  """A nest twice, as two nodes: its gradient is a sum of two terms."""
-  return barrier(value, dense=True), barrier(value, dense=True)
 
 
 _SCOPES = py_utils.ThreadLocalStack()
@@ -155,8 +152,7 @@ def _innermost(purpose: str) -> Scope:
   if not _SCOPES.stack:
     raise ValueError(
       f'Cannot {purpose} outside of a pipeline: run the layers inside '
-      '`with lingvo_gpipe.pipeline.named_values.scope(side_inputs):`. In a '
-      'pipeline the Params of a layer must declare what it puts and takes.'
+      '`with lingvo_gpipe.pipeline.named_values.scope(side_inputs):`.'
     )
   return _SCOPES.stack[-1]
 
@@ -169,11 +165,11 @@ NamedParams = tuple[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class CellWiring:
-  """The named values that reach or leave a cell.
+  """The names of values that reach or leave a cell.
 
   Attributes:
-    puts: Names that the cell puts aside for later cells.
-    takes: Names that it takes from earlier cells.
+    puts: Those that it puts aside for later cells.
+    takes: Those that it takes from earlier cells.
     side_inputs: Side inputs that it takes.
   """
 
@@ -184,32 +180,9 @@ class CellWiring:
 
 def layers_of_cell(params: Any) -> list[NamedParams]:
   """The layers of a cell, in order, named as their variables are."""
-  if issubclass(params.cls, FeatureExtractionLayer):
-    return list(_inside(params, ''))
-  return list(_layers(params, params.name))
-
-
-def _layers(params: Any, name: str) -> Iterator[NamedParams]:
-  if issubclass(
-    params.cls, (FeatureExtractionLayer, builder_layers.SequentialLayer)
-  ):
-    yield from _inside(params, f'{name}/')
-  else:
-    yield name, params
-
-
-def _inside(params: Any, prefix: str) -> Iterator[NamedParams]:
-  """The layers in a sequence."""
-  if issubclass(params.cls, FeatureExtractionLayer):
-    prefixes = [prefix + params.variable_name_prefix]
-  elif params.repeat > 1:
-    # The names that SequentialLayer gives its repetitions.
-    prefixes = [f'{prefix}{i:03d}/' for i in range(params.repeat)]
-  else:
-    prefixes = [prefix]
-  for before in prefixes:
-    for sub in params.sub:
-      yield from _layers(sub, f'{before}{sub.name}')
+  is_run = issubclass(params.cls, FeatureExtractionLayer)
+  layers = layers_in(params, '' if is_run else params.name)
+  return [(name, layer) for name, _, layer in layers]
 
 
 def check(
@@ -226,96 +199,63 @@ def check(
   Args:
     layers: All layers, in the order in which they run.
     side_inputs: Names of the side inputs that the pipeline is given.
-    weights_only: Further layers, whose weights can be used but which can put
-      or take nothing.
+    weights_only: Further layers, which can put or take nothing.
     what: What they are the layers of, for messages.
 
   Raises:
-    ValueError: A name is taken that is never put, put twice, or taken before
-      it is put; or weights of an unknown layer are used. One error lists all.
+    ValueError: Some are not; it lists all that are wrong.
   """
-  problems: list[str] = []
-  for name, params in weights_only:
-    if declared(params) != Declaration():
-      problems.append(
-        f'{name} is not one of the cells; only layers in them can put or take '
-        'values and use the weights of others'
-      )
-  problems += _misplaced_values(layers, side_inputs)
   owners = [name for name, _ in (*weights_only, *layers)]
-  problems += _unknown_owners(layers, owners)
+  problems = [
+    f'{name} is not one of the cells; only layers in them can put or take '
+    'values and use the weights of others'
+    for name, params in weights_only
+    if any(dataclasses.astuple(declared(params)))
+  ]
+  there = dict.fromkeys(side_inputs, 'the side inputs')
+  taken: set[str] = set()
+  for layer, params in layers:
+    says = declared(params)
+    problems += [
+      f'{layer} takes {name!r}, which no layer before it puts and which is not '
+      f'among side_inputs, {list(side_inputs)}'
+      for name in dict.fromkeys(says.takes)
+      if name not in there
+    ]
+    problems += [
+      f'{layer} puts {name!r}, as {there[name]} did: each value needs a name '
+      'of its own'
+      for name in says.puts
+      if name in there
+    ]
+    there |= dict.fromkeys(says.puts, layer)
+    taken.update(says.takes)
+    for reference in says.weights_of.values():
+      problems += _wrong_reference(layer, reference, owners)
   if problems:
     raise ValueError(
       f'{what} has named values or weights that do not fit together:'
       + ''.join(f'\n  {problem}' for problem in problems)
     )
-  taken = {n for _, p in layers for n in declared(p).takes}
-  put = [(n, by) for by, p in layers for n in declared(p).puts]
-  unused = [f'{name!r}, put by {by}' for name, by in put if name not in taken]
-  unused += [f'{n!r}, a side input' for n in side_inputs if n not in taken]
+  unused = [f'{n!r}, put by {by}' for n, by in there.items() if n not in taken]
   if unused:
     tf.logging.warning('%s: no layer takes %s.', what, '; '.join(unused))
 
 
-def _misplaced_values(
-  layers: Sequence[NamedParams], side_inputs: Sequence[str]
-) -> list[str]:
-  """What is wrong with names that are put or taken."""
-  putters = collections.defaultdict(list)
-  for name in side_inputs:
-    putters[name].append('the side inputs')
-  for layer, params in layers:
-    for name in declared(params).puts:
-      putters[name].append(layer)
-  problems = [
-    f'{name!r} is put twice or more, by {" and ".join(by)}: each value needs '
-    'a name of its own'
-    for name, by in putters.items()
-    if len(by) > 1
-  ]
-  there = set(side_inputs)
-  for layer, params in layers:
-    says = declared(params)
-    for name in dict.fromkeys(says.takes):
-      if name not in putters:
-        problems.append(
-          f'{layer} takes {name!r}, which no layer puts and which is not '
-          f'among side_inputs, {list(side_inputs)}'
-        )
-      elif name not in there:
-        problems.append(
-          f'{layer} takes {name!r} before it is put, by {putters[name][0]}'
-        )
-    there.update(says.puts)
-  return problems
-
-
-def _unknown_owners(
-  layers: Sequence[NamedParams], owners: Sequence[str]
-) -> list[str]:
-  """What is wrong with references to the weights of other layers."""
-  problems = []
-  for layer, params in layers:
-    for reference in declared(params).weights_of.values():
-      owner, _ = find_owner(reference, owners)
-      if owner is None:
-        problems.append(
-          f'{layer} uses the weights of {reference!r}, but the layers are '
-          f'{_some(owners)}'
-        )
-      elif owner == layer:
-        problems.append(f'{layer} uses the weights of itself, {reference!r}')
-      elif owners.count(owner) > 1:
-        problems.append(
-          f'{layer} uses the weights of {reference!r}, but '
-          f'{owners.count(owner)} layers have that name'
-        )
-  return problems
-
-
-def _some(names: Sequence[str]) -> str:
-  shown = ', '.join(names[:20])
-  return f'{shown}, ... ({len(names)})' if len(names) > 20 else shown
+def _wrong_reference(
+  layer: str, reference: str, owners: Sequence[str]
+) -> Iterator[str]:
+  """What is wrong with a reference to the weights of another layer."""
+  owner, _ = find_owner(reference, owners)
+  wrong = ''
+  if owner is None:
+    wrong = f'the layers are {", ".join(owners)}'
+  elif owner == layer:
+    wrong = 'that is itself'
+  elif owners.count(owner) > 1:
+    wrong = f'{owners.count(owner)} layers have that name'
+  if wrong:
+    yield f'{layer} uses the weights of {reference!r}, but {wrong}'
 
 
 def find_owner(reference: str, names: Sequence[str]) -> tuple[str | None, str]:
@@ -323,9 +263,8 @@ def find_owner(reference: str, names: Sequence[str]) -> tuple[str | None, str]:
 
   A layer's name may itself have dots. The part is '' for all of its theta.
   """
-  known = set(names)
   owner = reference
-  while owner not in known:
+  while owner not in names:
     owner, dot, _ = owner.rpartition('.')
     if not dot:
       return None, ''
@@ -337,26 +276,18 @@ def wire(
 ) -> list[CellWiring]:
   """Which values cross between cells, whose layers `check` has checked."""
   home: dict[str, int] = {}
-  takers: dict[str, list[int]] = collections.defaultdict(list)
+  takers: dict[str, set[int]] = collections.defaultdict(set)
   for k, layers in enumerate(cells):
     for _, params in layers:
       says = declared(params)
-      home.update((name, k) for name in says.puts)
+      home |= dict.fromkeys(says.puts, k)
       for name in says.takes:
-        if k not in takers[name]:
-          takers[name].append(k)
-  crossing = {
-    name: k for name, k in home.items() if any(j > k for j in takers[name])
-  }
+        takers[name].add(k)
   return [
     CellWiring(
-      puts=tuple(name for name, home_k in crossing.items() if home_k == k),
-      takes=tuple(
-        name
-        for name, home_k in crossing.items()
-        if k in takers[name] and home_k < k
-      ),
-      side_inputs=tuple(name for name in side_inputs if k in takers[name]),
+      tuple(n for n, j in home.items() if j == k < max(takers[n], default=k)),
+      tuple(n for n, j in home.items() if j < k and k in takers[n]),
+      tuple(n for n in side_inputs if k in takers[n]),
     )
     for k in range(len(cells))
   ]

@@ -9,25 +9,16 @@ size anyway: forward only, to see the shapes of what they return.
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lingvo.compat as tf
 
 from lingvo_gpipe.engine.cell_function import CellFunction
 from lingvo_gpipe.engine.tensors import flat_tensors, signature
-from lingvo_gpipe.engine.traced_cells import (
-  Cell,
-  Functions,
-  TracedCells,
-  trace_all,
-)
-from lingvo_gpipe.pipeline.mini_batch import (
-  INPUTS,
-  MiniBatch,
-  SideInputs,
-  leaf_names,
-)
+from lingvo_gpipe.engine.traced_cells import TracedCells, trace_all
+from lingvo_gpipe.pipeline.mini_batch import leaf_names
+from lingvo_gpipe.pipeline.plan import Plan
 
 # What a trace raises where shapes do not fit.
 _DOES_NOT_FIT = (ValueError, TypeError, tf.errors.InvalidArgumentError)
@@ -36,30 +27,24 @@ _DOES_NOT_FIT = (ValueError, TypeError, tf.errors.InvalidArgumentError)
 class OutputDims:
   """The dimensions that count examples in what a pipeline's cells return."""
 
-  def __init__(
-    self,
-    path: str,
-    batch: MiniBatch,
-    cells: Sequence[Cell],
-    side_inputs: SideInputs,
-    functions: Functions,
-    traced: TracedCells | None,
-  ):
+  def __init__(self, plan: Plan, traced: TracedCells | None):
     """Prepares the checks.
 
-    Traces are added to `functions`. Those for this mini-batch are `traced`, or
-    None if they failed.
+    The cells were traced for this mini-batch to `traced`, or None if it failed.
+    Further traces are added to those of the plan.
     """
-    self._path = path
-    self._batch = batch
-    self._cells = cells
-    self._side_inputs = side_inputs
-    self._known = functions
+    self._path = plan.layer.path
+    self._batch = batch = plan.batch
+    self._cells = plan.cells
+    self._side_inputs = plan.side_inputs
+    self._known = plan.traces.functions
+    # Traces of all cells, and the number of examples in each.
     self._traces: list[list[CellFunction]] = []
     self._sizes: list[int | None] = []
     if traced is not None:
       for m in (0, -1) if batch.sizes[0] != batch.sizes[-1] else (0,):
-        self._traces.append([traced.function(k, m) for k in range(len(cells))])
+        cells = range(len(plan.cells))
+        self._traces.append([traced.function(k, m) for k in cells])
         self._sizes.append(batch.sizes[m])
 
   # -- What is cut.
@@ -71,7 +56,7 @@ class OutputDims:
 
   def _find_shared(self, size: int | None, error: Exception) -> None:
     """Raises ValueError if the cells fit once one leaf is not cut."""
-    names = self._batch.cut_names
+    names = [leaf.name for leaf in self._batch.cut]
     for name in names if len(names) > 1 else ():
       try:
         self._trace(size, uncut=[name])
@@ -87,27 +72,24 @@ class OutputDims:
   def _trace(
     self, size: int | None, uncut: Sequence[str] = ()
   ) -> list[CellFunction]:
-    specs = self._batch.specs(size, uncut)
-    sides = [
-      self._side_inputs.of_cell(k, specs) for k in range(len(self._cells))
+    inputs, sides = self._batch.specs(size, uncut)
+    values = {name: sides[name] for name in self._side_inputs.given}
+    of_cells = [
+      self._side_inputs.of_cell(k, sides) for k in range(len(self._cells))
     ]
-    values = self._side_inputs.values(specs)
-    key = ('forward', signature([specs[INPUTS], values, sides]))
+    key = ('forward', signature([inputs, values, of_cells]))
     if key not in self._known:
-      self._known[key] = trace_all(self._cells, specs[INPUTS], sides, values)
+      self._known[key] = trace_all(self._cells, inputs, of_cells, values)
     return self._known[key]
 
   # -- What is joined.
 
-  def check_single_examples(self) -> None:
-    """Checks cells that are traced for micro-batches of one example alone.
+  def second_trace(self) -> None:
+    """Traces the cells for another number of examples, if they can be.
 
-    TensorFlow broadcasts a dimension of 1, so what is cut by mistake would fit.
+    In micro-batches of one example alone what is cut by mistake may fit,
+    because TensorFlow broadcasts a dimension of 1.
     """
-    self._second_trace()
-
-  def _second_trace(self) -> None:
-    """Traces the cells for another number of examples, if they can be."""
     if len(self._sizes) > 1:
       return
     sizes = self._batch.sizes
@@ -134,29 +116,17 @@ class OutputDims:
     """The dimensions for each leaf of the last cell's outputs.
 
     None for what is no tensor, and for what is the same in all micro-batches.
-
-    Raises:
-      ValueError: An output cannot be joined.
     """
-    function = self._traces[0][-1]
-    names = leaf_names(function.outputs, 'outputs')
-    flat = tf.nest.flatten(function.outputs)
+    outputs = self._traces[0][-1].outputs
+    names = leaf_names(outputs, 'outputs')
+    flat = tf.nest.flatten(outputs)
     there = [name for name, s in zip(names, flat, strict=True) if s is not None]
-    found = iter(
-      self._find(
-        len(self._cells) - 1,
-        range(len(there)),
-        [f'{name} of the last cell' for name in there],
-      )
-    )
+    what = [f'{name} of the last cell' for name in there]
+    found = iter(self._find(len(self._cells) - 1, range(len(there)), what))
     return [None if spec is None else next(found) for spec in flat]
 
   def of_fetched(self, k: int) -> list[list[int | None]]:
-    """The dimensions of what each fetch layer of cell `k` fetched.
-
-    Raises:
-      ValueError: It cannot be joined.
-    """
+    """The dimensions of what each fetch layer of cell `k` fetched."""
     function = self._traces[0][k]
     end = len(function.graph.outputs)
     values = function.notes.split(range(end - function.num_values, end))
@@ -174,7 +144,7 @@ class OutputDims:
     if self._batch.count == 1:
       return [None] * len(indices)
     if indices:
-      self._second_trace()
+      self.second_trace()
     return [
       self._dim(k, index, name)
       for index, name in zip(indices, names, strict=True)
@@ -182,15 +152,15 @@ class OutputDims:
 
   def _dim(self, k: int, index: int, name: str) -> int | None:
     shapes = [trace[k].graph.outputs[index].shape for trace in self._traces]
-    batch_dim = self._batch.batch_dim
+    sizes = self._sizes[: len(shapes)]
     try:
-      dim = find(shapes, self._sizes[: len(shapes)], batch_dim)
+      dim = find(shapes, sizes, self._batch.batch_dim)
       if dim is None and self._varying[k][index]:
         raise ValueError('no dimension grows with the number of examples')
     except ValueError as error:
       found = ' and '.join(
         f'{shape} for {size or "any number of"} example(s)'
-        for shape, size in zip(shapes, self._sizes, strict=False)
+        for shape, size in zip(shapes, sizes, strict=True)
       )
       raise ValueError(
         f'{self._path}: {name} does not have one value for each example: its '
@@ -204,31 +174,30 @@ class OutputDims:
   @functools.cached_property
   def _varying(self) -> list[list[bool]]:
     """Which results of each cell may differ between micro-batches."""
-    given = self._batch.given
-    put = {
-      name: _is_cut(nest)
-      for name, nest in self._side_inputs.values(given).items()
-    }
-    inputs = _is_cut(given[INPUTS])
+    sides = self._batch.sides
+    values = {name: _is_cut(sides[name]) for name in self._side_inputs.given}
+    inputs = _is_cut(self._batch.inputs)
     results: list[list[bool]] = []
     for k, (cell, function) in enumerate(
       zip(self._cells, self._traces[0], strict=True)
     ):
-      taken = [flag for name in sorted(cell.takes) for flag in put[name]]
-      side = _is_cut(self._side_inputs.of_cell(k, given))
+      taken = [flag for name in sorted(cell.takes) for flag in values[name]]
+      side = _is_cut(self._side_inputs.of_cell(k, sides))
       results.append(varying_outputs(function, [*inputs, *taken, *side]))
       flags = iter(results[-1])
-      inputs = list(
-        itertools.islice(flags, len(flat_tensors(function.outputs)))
-      )
+      inputs = _take(flags, function.outputs)
       for name in sorted(function.put):
-        count = len(flat_tensors(function.put[name]))
-        put[name] = list(itertools.islice(flags, count))
+        values[name] = _take(flags, function.put[name])
     return results
 
 
 def _is_cut(nest: Any) -> list[bool]:
   return [leaf.dim is not None for leaf in flat_tensors(nest)]
+
+
+def _take(flags: Iterator[bool], nest: Any) -> list[bool]:
+  """The next flags, as many as a nest has tensors."""
+  return list(itertools.islice(flags, len(flat_tensors(nest))))
 
 
 def find(
@@ -253,17 +222,17 @@ def find(
   for dim, lengths in enumerate(
     zip(*(s.as_list() for s in shapes), strict=True)
   ):
-    known = [
-      (length, size)
+    rows = {
+      _rows(length, size)
       for length, size in zip(lengths, sizes, strict=True)
       if length is not None
-    ]
-    if not known:
+    }
+    if not rows:
       unknown.append(dim)
-    elif len(known) == len(lengths) and len(set(lengths)) == 1:
-      if len(lengths) == 1 and dim == batch_dim and _multiple(*known[0]):
+    elif None not in lengths and len(set(lengths)) == 1:
+      if len(lengths) == 1 and dim == batch_dim and rows != {None}:
         found.append(dim)
-    elif all(_multiple(*pair) for pair in known) and _same_rows(known):
+    elif len(rows) == 1 and rows != {None}:
       found.append(dim)
     else:
       raise ValueError(
@@ -276,12 +245,9 @@ def find(
   return batch_dim if batch_dim in unknown else None
 
 
-def _multiple(length: int, size: int | None) -> bool:
-  return size is not None and length > 0 and length % size == 0
-
-
-def _same_rows(known: Sequence[tuple[int, Any]]) -> bool:
-  return len({length // size for length, size in known}) == 1
+def _rows(length: int, size: int | None) -> int | None:
+  """How many rows an example has; None if a dimension is no multiple."""
+  return length // size if size and length and length % size == 0 else None
 
 
 def varying_outputs(

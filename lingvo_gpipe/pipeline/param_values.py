@@ -2,30 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of Params, and shapes and dtypes as text in them."""
 
+import ast
 import inspect
 import numbers
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import lingvo.compat as tf
 from lingvo.core import base_layer, builder_layers, hyperparams, py_utils
 
-from lingvo_gpipe.schedules import (
-  FIT,
-  RECOMPUTE_POLICIES,
-  check_name,
-  schedule_file,
-  schedule_names,
-)
-
-_ENTRY = re.compile(
-  r'\s*(?:(?P<name>[A-Za-z]\w*)\s*=\s*)?'
-  r'(?:(?P<none>None)|(?P<dtype>\w+)\s*\[(?P<shape>[\w?,\s]*)\])\s*(?:,|$)'
-)
-# How a dimension that is not known is written; `specs` refuses it by name.
-_UNKNOWN = ('None', '?')
-
+from lingvo_gpipe.schedules import FIT, RECOMPUTE_POLICIES, check_name
 
 # What a mini-batch is made of, and what names in shared_inputs begin with.
 GIVEN = ('inputs', 'targets', 'side_inputs')
@@ -36,32 +21,24 @@ def of_schedule(params: Any) -> None:
   whole_number(params, 'num_micro_batches', 1)
   whole_number(params, 'micro_batch_size', 1, or_none=True)
   whole_number(params, 'batch_dim', 0)
-  if str(params.schedule).startswith(schedule_file.PREFIX):
-    try:
-      check_name(params.schedule)
-    except ValueError as error:
-      raise ValueError(
-        f'{params.name}.schedule is {params.schedule!r}: {error}'
-      ) from error
-  else:
-    one_of(params, 'schedule', schedule_names())
-  _check_recompute(params)
-
-
-def _check_recompute(params: Any) -> None:
-  """Raises ValueError if `recompute` is no policy and no list of names."""
-  value = params.recompute
-  is_list = isinstance(value, list | tuple)
-  if not (
-    all(isinstance(name, str) for name in value)
-    if is_list
-    else value in (*RECOMPUTE_POLICIES, FIT)
-  ):
+  try:
+    check_name(params.schedule)
+  except ValueError as error:
     raise ValueError(
-      f'{params.name}.recompute is {value!r}; it must be one of '
-      f'{(*RECOMPUTE_POLICIES, FIT)}, or a list with the names of the layers '
-      'whose activations are kept.'
+      f'{params.name}.schedule is {params.schedule!r}: {error}'
+    ) from error
+  value, policies = params.recompute, (*RECOMPUTE_POLICIES, FIT)
+  if value not in policies and not _is_names(value):
+    raise ValueError(
+      f'{params.name}.recompute is {value!r}; it must be one of {policies}, or '
+      'a list with the names of the layers whose activations are kept.'
     )
+
+
+def _is_names(value: Any) -> bool:
+  return isinstance(value, list | tuple) and all(
+    isinstance(name, str) for name in value
+  )
 
 
 def whole_number(
@@ -74,11 +51,8 @@ def whole_number(
   value = params.Get(name)
   if value is None and or_none:
     return
-  if (
-    not isinstance(value, numbers.Integral)
-    or isinstance(value, bool)
-    or value < least
-  ):
+  is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  if not is_whole or value < least:
     none = ', or None' if or_none else ''
     raise ValueError(
       f'{what or params.name}.{name} is {value!r}; it must be a whole number '
@@ -89,21 +63,10 @@ def whole_number(
 def names(params: Any, name: str) -> None:
   """Raises ValueError if a Param is no list of names, but one name, say."""
   value = params.Get(name)
-  if not isinstance(value, list | tuple) or not all(
-    isinstance(entry, str) for entry in value
-  ):
+  if not _is_names(value):
     example = f', as in [{value!r}]' if isinstance(value, str) else ''
     raise ValueError(
       f'{params.name}.{name} is {value!r}; it must be a list of names{example}.'
-    )
-
-
-def one_of(params: Any, name: str, allowed: Sequence[str]) -> None:
-  """Raises ValueError if a Param is none of the names allowed."""
-  value = params.Get(name)
-  if value not in allowed:
-    raise ValueError(
-      f'{params.name}.{name} is {value!r}; it must be one of {allowed}.'
     )
 
 
@@ -118,11 +81,13 @@ def text(
     )
 
 
-def specs(value: Any, what: str) -> Any:
-  """Returns a nest of tensor specs.
+# -- Shapes as text.
 
-  Lingvo writes Params to text and reads them back, from a command line too, but
-  reads no tensor specs. So Params that name shapes take text as well:
+
+def specs(value: Any, what: str) -> Any:
+  """Returns a nest of tensor specs, from itself or from text.
+
+  Lingvo writes Params to text and reads them back, but reads no tensor specs:
 
   ```
     'float32[16,8,8,1]'                       one tensor
@@ -130,73 +95,58 @@ def specs(value: Any, what: str) -> Any:
     'ids=int32[16,32], paddings=float32[16,32]'   a NestedMap
   ```
 
-  A nest of `tf.TensorSpec`s is returned as it is. Errors call the Param `what`.
+  Errors call the Param `what`.
 
   Raises:
     ValueError: The text is not of this form, or a shape is not fully known.
   """
-  given = value
-  if isinstance(value, str):
-    value = _parse_text(value, what)
-  for spec in tf.nest.flatten(value):
+  nest = _parse(value, what) if isinstance(value, str) else value
+  for spec in tf.nest.flatten(nest):
     if spec is None:
       continue
     if not isinstance(spec, tf.TensorSpec):
       raise ValueError(
-        f'{what} is {given!r}; {spec!r} in it is not a tf.TensorSpec. Write '
+        f'{what} is {value!r}; {spec!r} in it is not a tf.TensorSpec. Write '
         "text such as 'float32[16,8,8,1]', or tensor specs."
       )
     if not spec.shape.is_fully_defined():
       raise ValueError(
-        f'{what} is {given!r}; every dimension must be known, '
+        f'{what} is {value!r}; every dimension must be known, '
         'that of the batch too: the number of examples in a micro-batch.'
       )
-  return value
+  return nest
 
 
-def _parse_text(text: str, what: str) -> Any:
-  entries: list[tuple[str | None, tf.TensorSpec | None]] = []
-  position = 0
-  while position < len(text):
-    match = _ENTRY.match(text, position)
-    if match is None:
-      raise ValueError(
-        f'{what} is {text!r}, which cannot be read from {text[position:]!r} '
-        "on. Write it like 'float32[16,8,8,1]', several tensors with commas "
-        "between them, names like 'ids=int32[16,32]'."
-      )
-    entries.append((match['name'], _spec(match, what)))
-    position = match.end()
-  names = [name for name, _ in entries]
-  if any(names):
-    if not all(names) or len(set(names)) < len(names):
-      raise ValueError(
-        f'{what} is {text!r}; either all of its tensors have names, which '
-        'differ, or none has one.'
-      )
-    return py_utils.NestedMap(dict(entries))
-  specs = tuple(spec for _, spec in entries)
-  return specs[0] if len(specs) == 1 else specs
-
-
-def _spec(match: re.Match[str], what: str) -> tf.TensorSpec | None:
-  if match['none']:
-    return None
+def _parse(text: str, what: str) -> Any:
+  """Reads the text as the arguments of a call in Python."""
   try:
-    dtype = tf.as_dtype(match['dtype'])
-  except TypeError as error:
+    call = ast.parse(f'f({text.replace("[]", "[()]")})', mode='eval').body
+    assert isinstance(call, ast.Call)
+    unnamed = tuple(map(_spec, call.args))
+    named = {str(k.arg): _spec(k.value) for k in call.keywords}
+    if len(named) < len(call.keywords) or (unnamed and named):
+      raise ValueError(
+        'either all of its tensors have names, which differ, or none has one'
+      )
+  except (AssertionError, SyntaxError, TypeError, ValueError) as error:
     raise ValueError(
-      f'{what} has the dtype {match["dtype"]!r}, which TensorFlow does not '
-      "know; use 'float32', 'bfloat16', 'int32' and the like."
+      f'{what} is {text!r}, which cannot be read: {error}. Write it like '
+      "'float32[16,8,8,1]', several tensors with commas between them, names "
+      "like 'ids=int32[16,32]'."
     ) from error
-  sizes = [size.strip() for size in match['shape'].split(',') if size.strip()]
-  if not all(size.isdecimal() or size in _UNKNOWN for size in sizes):
-    raise ValueError(
-      f'{what} has the shape [{match["shape"]}]; write whole numbers.'
-    )
-  return tf.TensorSpec(
-    [None if size in _UNKNOWN else int(size) for size in sizes], dtype
-  )
+  if named:
+    return py_utils.NestedMap(named)
+  return unnamed[0] if len(unnamed) == 1 else unnamed
+
+
+def _spec(node: ast.expr) -> tf.TensorSpec | None:
+  if isinstance(node, ast.Constant) and node.value is None:
+    return None
+  if not isinstance(node, ast.Subscript):
+    raise ValueError(f'{ast.unparse(node)} has no shape')
+  shape = ast.literal_eval(node.slice)
+  shape = shape if isinstance(shape, tuple) else (shape,)
+  return tf.TensorSpec(shape, tf.as_dtype(ast.unparse(node.value)))
 
 
 # -- Layers.
@@ -205,22 +155,16 @@ def _spec(match: re.Match[str], what: str) -> tf.TensorSpec | None:
 def check_layers(value: Any, what: str, *, nested: bool = False) -> None:
   """Checks that a Param is a list of layers' Params, and sequences in it, too.
 
-  Call it before Params are copied, because layers with variables cannot be.
-
-  Args:
-    value: The Param's value.
-    what: The Param, for errors.
-    nested: Whether lists may be in it, to any depth, or one layer in its place.
+  Call it before Params are copied, because layers with variables cannot be. If
+  `nested`, lists may be in it to any depth, or one layer in its place.
 
   Raises:
     ValueError: It has something else in it, such as a layer.
   """
   if isinstance(value, list | tuple):
+    check = check_layers if nested else check_layer
     for i, layer in enumerate(value):
-      if nested:
-        check_layers(layer, f'{what}[{i}]', nested=True)
-      else:
-        check_layer(layer, f'{what}[{i}]')
+      check(layer, f'{what}[{i}]', nested=nested)
   elif nested:
     check_layer(value, what, nested=True)
   else:
@@ -283,7 +227,13 @@ def check_pipeline(p: Any) -> None:
       'loss outside of the pipeline no backward task can run before all '
       "forward tasks have. Set loss_tpl, or schedule to 'gpipe'."
     )
-  _check_shared_inputs(p)
+  for entry in p.shared_inputs:
+    if entry.replace('[', '.').split('.')[0] not in GIVEN:
+      raise ValueError(
+        f'{p.name}.shared_inputs has {entry!r}; names begin with one of '
+        f"{GIVEN}, as in 'inputs[1]', 'targets.class_weights' or "
+        "'side_inputs.mask'."
+      )
 
 
 def _check_loss_call(p: Any) -> None:
@@ -305,25 +255,8 @@ def check_cells(p: Any) -> None:
   if not p.cell_tpl:
     raise ValueError(f'{p.name}.cell_tpl is empty; set at least one cell.')
   names = [layer.name for layer in [*p.before_tpl, *p.cell_tpl]]
-  if not all(names):
+  if not all(names) or len(set(names)) < len(names):
     raise ValueError(
-      f'{p.name}: every layer of before_tpl and cell_tpl needs a name; they '
-      f'have {names}.'
+      f'{p.name}: every layer of before_tpl and cell_tpl needs a name of its '
+      f'own; they have {names}.'
     )
-  if len(set(names)) < len(names):
-    raise ValueError(
-      f'{p.name}: the names of before_tpl and cell_tpl must differ; they are '
-      f'{names}.'
-    )
-
-
-def _check_shared_inputs(params: Any) -> None:
-  """Raises ValueError if Params name something that cannot be an input."""
-  for entry in params.shared_inputs:
-    root = str(entry).replace('[', '.').split('.')[0]
-    if root not in GIVEN:
-      raise ValueError(
-        f'{params.name}.shared_inputs has {entry!r}; names begin with one of '
-        f"{GIVEN}, as in 'inputs[1]', 'targets.class_weights' or "
-        "'side_inputs.mask'."
-      )

@@ -20,12 +20,21 @@ from lingvo_gpipe.pipeline.mini_batch import (
   INPUTS,
   SIDE_INPUTS,
   TARGETS,
+  TARGETS_VALUE,
+  Leaf,
   MiniBatch,
 )
 
 
 class PlainRun:
-  """Runs a mini-batch; `outputs` or `metrics` then gives the result."""
+  """A mini-batch that has run; `outputs` or `metrics` gives the result.
+
+  Attributes:
+    own_metrics: What its loss layer returned, in float32; None without a loss.
+    constant_loss_weight: None: one mini-batch has one weight.
+  """
+
+  constant_loss_weight: None = None
 
   def __init__(
     self,
@@ -37,12 +46,11 @@ class PlainRun:
     *,
     with_loss: bool,
   ):
-    """Runs the layers; the arguments are those of `run.PipelineRun`."""
     self.layer = layer
     self._theta = tied_weights.tie(layer, theta)
-    self._inputs = args, side_inputs
-    self._targets = targets
+    self._given = {INPUTS: args, TARGETS: targets, SIDE_INPUTS: side_inputs}
     self._aux_losses: list[tf.Tensor] = []
+    self.own_metrics: Any = None
     with contextlib.ExitStack() as stack:
       stack.enter_context(named_values.scope(side_inputs))
       if with_loss:
@@ -54,12 +62,10 @@ class PlainRun:
         cell_theta = self._theta[cell.params.name]
         outputs = cell.FProp(cell_theta, *to_tuple(outputs))
       self._outputs = outputs
-      self.own_metrics: Any = None
       if with_loss:
         self.own_metrics = self._loss(outputs, targets)
 
   def _loss(self, outputs: Any, targets: Any) -> py_utils.NestedMap:
-    """What the loss layer returns, in float32."""
     layer = self.layer.loss
     metrics = layer.FProp(self._theta.loss, outputs, targets)
     pipeline_loss.check_metrics(layer, metrics)
@@ -69,10 +75,6 @@ class PlainRun:
         for name, pair in metrics.items()
       }
     )
-
-  @property
-  def constant_loss_weight(self) -> None:
-    """One mini-batch has one weight; see `PipeliningLayer`."""
 
   def outputs(self) -> Any:
     """What the last cell returns."""
@@ -97,20 +99,22 @@ class PlainRun:
     p = self.layer.params
     if self.own_metrics is None or named_values.declared(p.loss_tpl).takes:
       return []
-    args, side_inputs = self._inputs
-    batch = MiniBatch(
-      p,
-      self.layer.path,
-      {INPUTS: args, TARGETS: self._targets, SIDE_INPUTS: side_inputs},
-      '',
-      training=True,
-    )
-    parts = zip(
-      batch.split(batch.leaves_by_size(self._outputs), ''),
-      batch.split(batch.given[TARGETS], ''),
-      strict=True,
-    )
-    return [self._loss(outputs, targets) for outputs, targets in parts]
+    batch = MiniBatch(p, self.layer.path, self._given, '', training=True)
+
+    def leaf(tensor: tf.Tensor | None) -> Leaf | None:
+      if tensor is None:
+        return None
+      # As far as its shape says so it is cut.
+      dim, shape = p.batch_dim, tensor.shape
+      is_whole = shape.rank is not None and (
+        shape.rank <= dim or shape[dim] not in (None, batch.size)
+      )
+      return Leaf('outputs', tensor, None if is_whole else dim)
+
+    outputs = tf.nest.map_structure(leaf, self._outputs)
+    targets = batch.sides[TARGETS_VALUE]
+    parts = zip(batch.split(outputs, ''), batch.split(targets, ''), strict=True)
+    return [self._loss(*part) for part in parts]
 
 
 # The runs of each `without_pipeline` that is open in this thread.

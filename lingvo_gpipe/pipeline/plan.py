@@ -29,7 +29,6 @@ from lingvo_gpipe.engine.traced_cells import Cell, Functions, TracedCells
 from lingvo_gpipe.pipeline import (
   loss,
   named_values,
-  random_checks,
   seeds,
   tied_weights,
   trained_variables,
@@ -45,7 +44,6 @@ from lingvo_gpipe.pipeline.mini_batch import (
   MiniBatch,
   SideInputs,
 )
-from lingvo_gpipe.pipeline.output_dims import OutputDims
 from lingvo_gpipe.schedules import Schedule, Task
 
 # What a layer raises if it is given something else than it is written for.
@@ -57,8 +55,7 @@ class Traces:
   """What calls of one kind have traced.
 
   In a graph a pipeline is built once. Eagerly its FProp is called for each
-  step, and to trace the cells takes many times as long as to run them. So the
-  layer keeps the traces.
+  step, and to trace the cells takes many times as long as to run them.
 
   Attributes:
     variables: The weights that the traces know by their identity.
@@ -72,6 +69,15 @@ class Traces:
 
 
 @dataclasses.dataclass(frozen=True)
+class Order:
+  """A schedule, its tasks in one order, and what each cell recomputes."""
+
+  schedule: Schedule
+  tasks: tuple[Task, ...]
+  recomputed: tuple[frozenset[int], ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
   """What is to be run.
 
@@ -79,13 +85,8 @@ class Plan:
     layer: The PipeliningLayer.
     training: Whether there are to be gradients.
     with_loss: Whether the loss is in the last cell.
-    batch: The mini-batch.
     input_gradients: Whether backward tasks compute gradients of the inputs.
-    side_inputs: The side inputs.
     lingvo_cells: The cells, as made of layers.
-    schedule: The schedule.
-    tasks: Its tasks, in one order.
-    recomputed: For each cell, which micro-batches are recomputed.
     traces: What such cells were traced to before.
     cells: The cells, as the engine takes them.
     micro_batches: The inputs of each micro-batch.
@@ -99,9 +100,7 @@ class Plan:
   input_gradients: bool
   side_inputs: SideInputs
   lingvo_cells: list[LingvoCell]
-  schedule: Schedule
-  tasks: tuple[Task, ...]
-  recomputed: tuple[frozenset[int], ...]
+  order: Order
   traces: Traces
   cells: list[Cell]
   micro_batches: list[Any]
@@ -110,7 +109,7 @@ class Plan:
   @property
   def inputs(self) -> list[Leaf]:
     """The pipeline's inputs."""
-    return flat_tensors(self.batch.given[INPUTS])
+    return flat_tensors(self.batch.inputs)
 
   @property
   def devices(self) -> list[str]:
@@ -120,7 +119,7 @@ class Plan:
   @property
   def num_frozen(self) -> int:
     """How many cells run forward only, in training too."""
-    schedule = self.schedule
+    schedule = self.order.schedule
     if schedule.forward_only:
       return schedule.num_cells
     return schedule.first_backward
@@ -131,23 +130,12 @@ class Plan:
     """Traces the cells, or others in their place."""
     return TracedCells(
       cells,
-      self.schedule,
+      self.order.schedule,
       self.micro_batches,
       self.given,
       input_gradients=self.input_gradients,
       weighted=self.with_loss,
       functions=functions,
-    )
-
-  def output_dims(self, traced: TracedCells | None) -> OutputDims:
-    """Where what the cells return counts the examples."""
-    return OutputDims(
-      self.layer.path,
-      self.batch,
-      self.cells,
-      self.side_inputs,
-      self.traces.functions,
-      traced,
     )
 
 
@@ -162,48 +150,25 @@ def make_plan(
 ) -> Plan:
   """Splits a mini-batch, and makes the cells and the schedule for it.
 
-  Args:
-    layer: The PipeliningLayer.
-    theta: Its weights.
-    args: The first cell's arguments.
-    targets: What the loss takes besides, if it is in the pipeline.
-    side_inputs: Values that layers take, by name.
-    with_loss: Whether it is.
+  The arguments are those of FProp, or of ComputeLoss if `with_loss`.
   """
-  p = layer.params
-  training = not layer.do_eval and not p.is_inference
-  devices = layer.cell_devices
+  training = not layer.do_eval and not layer.params.is_inference
+  first_device = layer.cell_devices[0]
   given = {INPUTS: args, TARGETS: targets, SIDE_INPUTS: dict(side_inputs)}
-  batch = MiniBatch(p, layer.path, given, devices[0], training=training)
-  seeds.check_capacity(len(layer.layer_numbers), batch.count)
+  batch = MiniBatch(
+    layer.params, layer.path, given, first_device, training=training
+  )
   wants_aux = with_loss or py_utils.AuxLossContext.Current() is not None
   lingvo_cells = _lingvo_cells(layer, theta, training, with_loss, wants_aux)
+  is_trained = layer.trained_variables
   input_gradients = graph_walks.may_need_gradients(
-    [leaf.tensor for leaf in flat_tensors(batch.given[INPUTS])],
-    layer.trained_variables.by_name,
+    [leaf.tensor for leaf in flat_tensors(batch.inputs)], is_trained.by_name
   )
   sides = SideInputs(layer, batch, training=training, with_loss=with_loss)
   first = 0
-  if layer.trained_variables.filters and not input_gradients:
+  if is_trained.filters and not input_gradients:
     values = sides.taken_as_values
     first = trained_variables.first_trained(layer, lingvo_cells, values)
-  name = p.schedule if with_loss else 'gpipe'
-  places = device_indices(devices)
-  costs = None
-  if name == 'auto' and training and first < len(devices):
-    costs = layer.OrderProblem(places, batch.count, first)
-  try:
-    scheduled = _schedule(
-      name,
-      layer.recompute_policy,
-      places,
-      batch.count,
-      forward_only=not training,
-      first_backward=first,
-      costs=costs,
-    )
-  except ValueError as error:
-    raise ValueError(f'{layer.path}.schedule is {name!r}: {error}') from error
   kind = training, with_loss, wants_aux, input_gradients, first
   return Plan(
     layer,
@@ -213,38 +178,42 @@ def make_plan(
     input_gradients,
     sides,
     lingvo_cells,
-    *scheduled,
+    _order(layer, batch.count, training, with_loss, first),
     traces=_known_traces(layer, lingvo_cells, sides, *kind),
-    micro_batches=batch.split(batch.given[INPUTS], devices[0]),
+    micro_batches=batch.split(batch.inputs, first_device),
     given=sides.split_values(),
     cells=_cells(layer, lingvo_cells, sides),
   )
 
 
-def _schedule(
-  name: str, *args: Any, **kwargs: Any
-) -> tuple[Schedule, tuple[Task, ...], tuple[frozenset[int], ...]]:
-  """As `_known_schedule`; each eager step needs it."""
-  # What others call a schedule may come to be another one.
-  is_lasting = name in schedules.SCHEDULE_NAMES
-  find = _known_schedule if is_lasting else _known_schedule.__wrapped__
-  return find(name, *args, **kwargs)
-
-
-@functools.lru_cache(maxsize=64)
-def _known_schedule(
-  name: str,
-  recompute: str,
-  cell_devices: tuple[int, ...],
-  num_micro_batches: int,
-  **kwargs: Any,
-) -> tuple[Schedule, tuple[Task, ...], tuple[frozenset[int], ...]]:
-  """A schedule, its tasks in order, and what is recomputed."""
-  schedule = schedules.make_schedule(
-    name, cell_devices, num_micro_batches, **kwargs
-  )
-  recomputed = schedules.recomputed(schedule, recompute)
-  return schedule, schedule.in_order(), recomputed
+def _order(
+  layer: Any, count: int, training: bool, with_loss: bool, first: int
+) -> Order:
+  """The schedule for M micro-batches; the layer keeps it for further calls."""
+  key = count, training, with_loss, first
+  if key in layer.known_orders:
+    known: Order = layer.known_orders[key]
+    return known
+  name = layer.params.schedule if with_loss else 'gpipe'
+  places = device_indices(layer.cell_devices)
+  try:
+    costs = None
+    if name == 'auto' and training and first < len(places):
+      costs = layer.OrderProblem(places, count, first)
+    schedule = schedules.make_schedule(
+      name,
+      places,
+      count,
+      forward_only=not training,
+      first_backward=first,
+      costs=costs,
+    )
+  except ValueError as error:
+    raise ValueError(f'{layer.path}.schedule is {name!r}: {error}') from error
+  recomputed = schedules.recomputed(schedule, layer.recompute_policy)
+  order = Order(schedule, schedule.in_order(), recomputed)
+  layer.known_orders[key] = order
+  return order
 
 
 def _lingvo_cells(
@@ -254,35 +223,30 @@ def _lingvo_cells(
   is_trained = layer.trained_variables
   flags = None
   if is_trained.filters:
-    flags = trained_variables.flags(theta, layer.vars, is_trained)
+    flags = is_trained.flags(theta, layer.vars)
   if layer.has_tied_weights:
     flags = flags and tied_weights.tie(layer, flags)
     theta = tied_weights.tie(layer, theta, layer.device_of)
   # What one learner updates must not reach another's backward pass.
   by_rows = training and is_trained.num_learners < 2
   cells = []
-  for k, (cell, device) in enumerate(
-    zip(layer.cells, layer.cell_devices, strict=True)
-  ):
+  for k, device in enumerate(layer.cell_devices):
+    layers = {layer.cells[k].params.name: layer.cells[k]}
     has_loss = with_loss and k == len(layer.cells) - 1
-    layers, names = [cell], [cell.params.name]
     if has_loss:
-      layers, names = [cell, layer.loss], [cell.params.name, 'loss']
+      layers['loss'] = layer.loss
     cells.append(
       LingvoCell(
-        cell.params.name,
-        layers,
+        layer,
+        list(layers.values()),
         tf.nest.map_structure(
           functools.partial(before_copies, device=device),
-          [theta[name] for name in names],
+          [theta[name] for name in layers],
         ),
         functools.partial(compute, layer, k, 'loss' if has_loss else None),
-        layer.layer_numbers,
-        collect_aux_losses=wants_aux,
-        trained=flags and tf.nest.flatten([flags[name] for name in names]),
-        is_trained=is_trained,
-        by_rows_at=device if by_rows else None,
-        kept=layer.kept_paths,
+        wants_aux,
+        flags and tf.nest.flatten([flags[name] for name in layers]),
+        device if by_rows else None,
       )
     )
   return cells
@@ -339,23 +303,18 @@ def compute(
 ) -> CellOutputs:
   """Called while cell `k` is traced; see `lingvo_cell.ComputeCell`.
 
-  Args:
-    layer: The PipeliningLayer.
-    k: The cell's number.
-    metric: The metric that is differentiated, if the loss is in the cell.
-    theta: The cell's weights, then the loss's if it is in the cell.
-    given: Its inputs; the side inputs are (targets, values by name). What of
-      these has a gradient is among the values taken instead.
+  `theta` has the cell's weights, then the loss's if a metric is differentiated
+  in the cell. The targets are among the side inputs given, or, if they have a
+  gradient, among the values taken.
   """
-  targets, side_inputs = given.side_inputs
-  taken = dict(given.taken)
-  targets = taken.pop(TARGETS_VALUE, targets)
+  there = {**given.side_inputs, **given.taken}
+  targets = there.pop(TARGETS_VALUE, None)
+  rests = [name for name in given.taken if name != TARGETS_VALUE]
   own: list[tf.Tensor] = []
   notes = None
   with contextlib.ExitStack() as stack:
     if layer.has_named_values:
-      scope = named_values.scope({**side_inputs, **taken})
-      values = stack.enter_context(scope)
+      values = stack.enter_context(named_values.scope(there))
     outputs = _run_layers(layer, k, theta[0], given.inputs)
     if metric is not None:
       metrics = _run_loss(layer, theta[1], outputs, targets)
@@ -371,7 +330,7 @@ def compute(
     outputs,
     values=own,
     put={name: values.rest(name) for name in puts},
-    rests={name: values.rest(name) for name in taken},
+    rests={name: values.rest(name) for name in rests},
     notes=notes,
   )
 
@@ -410,69 +369,3 @@ def _on_dicts(nest: Any) -> str:
     return ' (a dict is given; what reads `inputs.x` needs a NestedMap)'
   parts = nest if isinstance(nest, list | tuple) else ()
   return next(filter(None, map(_on_dicts, parts)), '')
-
-
-# -- Tracing.
-
-
-def trace(plan: Plan) -> TracedCells:
-  """Traces the cells, and checks what is in them.
-
-  Raises:
-    ValueError: A layer does not fit the others, or cannot be in a pipeline.
-  """
-  functions = plan.traces.functions
-  num_known = len(functions)
-  try:
-    traced = plan.trace(plan.cells, functions)
-  except Exception as error:
-    plan.output_dims(None).explain(error)
-    raise
-  if plan.batch.count > 1 and plan.batch.sizes[0] == 1:
-    plan.output_dims(traced).check_single_examples()
-  if any(f.captures for row in functions.values() for f in row):
-    _forget(plan)
-  if plan.training and len(functions) > num_known:
-    _check_random_ops(plan, traced)
-    for k in range(plan.num_frozen):
-      captures = traced.function(k).captures
-      trained_variables.check_captures(plan.layer, k, captures)
-  return traced
-
-
-def _forget(plan: Plan) -> None:
-  """Drops traces that hold a value of the call that they were made in."""
-  kept = plan.layer.eager_traces
-  for kind in [kind for kind, other in kept.items() if other is plan.traces]:
-    del kept[kind]
-
-
-def _check_random_ops(plan: Plan, traced: TracedCells) -> None:
-  """Refuses seeds that are all the same; says what is not recomputed."""
-  if plan.batch.count > 1:
-    for k, cell in enumerate(plan.lingvo_cells):
-      function = traced.function(k)
-      op = graph_walks.unseeded(function.graph, function.notes.seed_ops)
-      if op is not None:
-        random_checks.refuse_unseeded(cell, function, op)
-  if plan.layer.recompute_policy == 'never':
-    return
-  for what in unrepeatable(plan, traced, first=plan.num_frozen):
-    tf.logging.warning(
-      '%s: %s. What it returned is kept in memory for the backward pass.',
-      plan.layer.path,
-      what,
-    )
-
-
-def unrepeatable(
-  plan: Plan, traced: TracedCells, first: int = 0, end: int | None = None
-) -> list[str]:
-  """What recomputation cannot repeat in cells `first` to `end`, in words."""
-  by_layer: dict[str, str] = {}
-  for k, cell in list(enumerate(plan.lingvo_cells))[first:end]:
-    function = traced.function(k)
-    culprits = graph_walks.unrepeatable(function.graph)
-    if culprits:
-      by_layer |= random_checks.explain(cell, function, culprits)
-  return list(by_layer.values())

@@ -27,7 +27,7 @@ def explain(
   cell: LingvoCell,
   function: CellFunction,
   culprits: Mapping[tf.Operation, str],
-) -> dict[str, str]:
+) -> list[str]:
   """For each layer with ops that cannot be repeated, what can be done.
 
   The ops come with the types of op that are why.
@@ -36,7 +36,7 @@ def explain(
   for op, culprit in culprits.items():
     layer = _layer_of(cell, function, op)
     texts.setdefault(layer.path, _describe(layer, culprit))
-  return texts
+  return list(texts.values())
 
 
 def refuse_unseeded(
@@ -75,7 +75,13 @@ def _describe(layer: base_layer.BaseLayer, op_type: str) -> str:
     f'layer {layer.path} ({type(layer).__name__}) uses {op_type}, which gives '
     'something else when it runs again'
   )
-  templates = _dropout_templates(layer)
+  templates = [
+    f'{inner.path}.params.{name}'
+    for inner in descendants(layer)
+    for name, value in inner.params.IterParams()
+    if isinstance(value, hyperparams.InstantiableParams)
+    and value.cls is lingvo_layers.DropoutLayer
+  ]
   if templates:
     return (
       f'{what}; set {" and ".join(templates)} to '
@@ -87,16 +93,3 @@ def _describe(layer: base_layer.BaseLayer, op_type: str) -> str:
       'of py_utils.GenerateStepSeedPair'
     )
   return what
-
-
-def _dropout_templates(layer: base_layer.BaseLayer) -> list[str]:
-  """Params that make a layer use DropoutLayer, as paths."""
-  paths = []
-  for inner in descendants(layer):
-    for name, value in inner.params.IterParams():
-      if (
-        isinstance(value, hyperparams.InstantiableParams)
-        and value.cls is lingvo_layers.DropoutLayer
-      ):
-        paths.append(f'{inner.path}.params.{name}')
-  return paths

@@ -2,11 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step seeds for the random ops of layers inside cells.
 
-Lingvo's deterministic random ops take a pair of seeds: the global step and a
-step seed, which counts the random ops of one graph. A cell is a graph of its
-own and runs once for each micro-batch, so left alone two cells, or two
-micro-batches, would draw the same random numbers. Here each layer has a range
-of step seeds of its own for each micro-batch, by its place in the pipeline:
+Lingvo's deterministic random ops take the global step and a step seed, which
+counts the random ops of one graph. A cell is a graph of its own and runs once
+for each micro-batch. So each layer has a range of seeds for each micro-batch:
 
 ```
   step seed =  seed around the pipeline
@@ -19,6 +17,7 @@ import dataclasses
 import functools
 import weakref
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import lingvo.compat as tf
 from lingvo.core import py_utils
@@ -29,17 +28,16 @@ from lingvo_gpipe.engine.cell_function import Context
 OP_SCOPE = '.in_cell'
 
 
-@dataclasses.dataclass(frozen=True)
-class _Fields:
-  """How many bits of a step seed each field has."""
+class _Bits(NamedTuple):
+  """How many bits of a step seed each part has."""
 
   layer: int
   micro_batch: int
   op: int
 
 
-_FIELDS = _Fields(layer=22, micro_batch=24, op=16)
-_FIELDS_TPU = _Fields(layer=13, micro_batch=11, op=7)
+def _bits() -> _Bits:
+  return _Bits(13, 11, 7) if py_utils.use_tpu() else _Bits(22, 24, 16)
 
 
 class _SeedsByGraph(weakref.WeakValueDictionary[int, tf.Tensor]):
@@ -72,24 +70,6 @@ def next_seed() -> tf.Tensor:
   return tf.cast(py_utils.GetIncStepSeed(), tf.int64)
 
 
-def _fields() -> _Fields:
-  return _FIELDS_TPU if py_utils.use_tpu() else _FIELDS
-
-
-def check_capacity(num_layers: int, num_micro_batches: int) -> None:
-  """Raises ValueError if there are more layers or micro-batches than seeds."""
-  fields = _fields()
-  for what, number, bits in (
-    ('layers', num_layers + 1, fields.layer),
-    ('micro-batches', num_micro_batches, fields.micro_batch),
-  ):
-    if number > 2**bits:
-      raise ValueError(
-        f'The pipeline has {number} {what}; random seeds can tell at most '
-        f'{2**bits} apart{" on TPU" if py_utils.use_tpu() else ""}.'
-      )
-
-
 @dataclasses.dataclass
 class LayerScope:
   """The layers of a cell while it is traced.
@@ -112,7 +92,7 @@ class LayerScope:
   @functools.cached_property
   def seed(self) -> tf.Tensor:
     """What the step seeds of all layers of the micro-batch share."""
-    return self.context.seed + self.context.micro_batch * 2 ** _fields().op
+    return self.context.seed + self.context.micro_batch * 2 ** _bits().op
 
 
 _SCOPES = py_utils.ThreadLocalStack()
@@ -132,13 +112,8 @@ def layer_scope(
 
 
 def current_scope() -> LayerScope | None:
-  """That of the cell which this thread traces."""
+  """That of the cell which this thread traces; None outside of cells."""
   return _SCOPES.stack[-1] if _SCOPES.stack else None
-
-
-def in_cell() -> bool:
-  """Whether a cell is being traced."""
-  return bool(_SCOPES.stack)
 
 
 def op_scope(name: str) -> contextlib.AbstractContextManager[str]:
@@ -152,10 +127,8 @@ def op_scope(name: str) -> contextlib.AbstractContextManager[str]:
 
 
 def without_op_scopes(name: str) -> str:
-  """A name as it would be without the scopes of `op_scope`."""
-  return '/'.join(
-    part for part in name.split('/') if not part.endswith(OP_SCOPE)
-  )
+  parts = name.split('/')
+  return '/'.join(part for part in parts if not part.endswith(OP_SCOPE))
 
 
 @contextlib.contextmanager
@@ -165,13 +138,13 @@ def in_layer(path: str) -> Iterator[None]:
   A layer without a number of its own, such as a layer in a layer, goes on with
   the seeds that are in force.
   """
-  scope = _SCOPES.stack[-1] if _SCOPES.stack else None
+  scope = current_scope()
   if scope is None or path not in scope.numbers:
     yield
     return
-  fields = _fields()
-  first = (scope.numbers[path] + 1) << (fields.micro_batch + fields.op)
-  seed = scope.seed + first
+  bits = _bits()
+  number = scope.numbers[path] + 1
+  seed = scope.seed + (number << (bits.micro_batch + bits.op))
   py_utils.ResetStepSeed(seed)
   scope.seed_ops.append(seed.op)
   graph = tf.get_default_graph()

@@ -32,7 +32,6 @@ class Summary:
   """A summary op of a traced graph.
 
   Attributes:
-    op: The op.
     tensors: Its data inputs; constants, such as the tag, are left out.
     slots: At which of the op's inputs each of `tensors` stands.
   """
@@ -65,11 +64,8 @@ def collect(graph: tf.Graph) -> list[Summary]:
     op = tensor.op
     if op.graph is not graph:
       continue
-    slots = [
-      i
-      for i, value in enumerate(op.inputs)
-      if tf.get_static_value(value) is None
-    ]
+    inputs = enumerate(op.inputs)
+    slots = [i for i, x in inputs if tf.get_static_value(x) is None]
     tensors = tuple(tf.stop_gradient(op.inputs[i]) for i in slots)
     found.append(Summary(op, tensors, tuple(slots)))
   graph.clear_collection(tf.GraphKeys.SUMMARIES)
@@ -94,15 +90,11 @@ def emit(
   for i, summary in enumerate(summaries):
     tag = _unique_tag(_tag(summary.op), taken)
     taken.add(tag)
-    rows = [tensors[i] for tensors in micro_batches]
+    columns = zip(*(tensors[i] for tensors in micro_batches), strict=True)
     with on_device(device):
-      merged = [
-        _merge(summary.op.type, [row[j] for row in rows], shares)
-        for j in range(len(summary.slots))
-      ]
-      tf.add_to_collection(
-        tf.GraphKeys.SUMMARIES, _recreate(summary, merged, tag)
-      )
+      merged = [_merge(summary.op.type, column, shares) for column in columns]
+      again = _recreate(summary, merged, tag)
+    tf.add_to_collection(tf.GraphKeys.SUMMARIES, again)
 
 
 def _merge(
@@ -130,32 +122,26 @@ def _unique_tag(tag: str | None, taken: set[str | None]) -> str | None:
     return None
   scope = tf.get_default_graph().get_name_scope()
   tag = f'{scope}/{tag}' if scope else tag
-  candidates = itertools.chain(
-    [tag], (f'{tag}_{i}' for i in itertools.count(1))
-  )
-  return next(c for c in candidates if c not in taken)
+  numbered = (f'{tag}_{i}' for i in itertools.count(1))
+  return next(t for t in itertools.chain([tag], numbered) if t not in taken)
 
 
 def _recreate(
   summary: Summary, tensors: Sequence[tf.Tensor], tag: str | None
 ) -> tf.Tensor:
   """The summary's op again, in the current graph, on other data."""
-  inputs: list[tf.Tensor] = []
   given = dict(zip(summary.slots, tensors, strict=True))
   if tag is not None:
     given[0] = tf.constant(tag)
-  for i, value in enumerate(summary.op.inputs):
-    inputs.append(
-      given[i] if i in given else tf.constant(tf.get_static_value(value))
-    )
-  graph = tf.get_default_graph()
-  op = graph.create_op(
+  inputs = [
+    given[i] if i in given else tf.constant(tf.get_static_value(value))
+    for i, value in enumerate(summary.op.inputs)
+  ]
+  op = tf.get_default_graph().create_op(
     summary.op.type,
     inputs,
     [output.dtype for output in summary.op.outputs],
-    attrs={
-      name: summary.op.node_def.attr[name] for name in summary.op.node_def.attr
-    },
+    attrs=dict(summary.op.node_def.attr),
     name=summary.op.name.rpartition('/')[2],
   )
   return op.outputs[0]

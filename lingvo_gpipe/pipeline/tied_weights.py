@@ -13,6 +13,7 @@ so the order of summation does not depend on the cut:
 ```
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,12 +30,8 @@ from lingvo_gpipe.engine.tensors import (
 from lingvo_gpipe.pipeline import named_values
 from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
+  layers_in,
 )
-
-# Where a layer's theta is in that of a layer around it.
-_Keys = tuple[Any, ...]
-
-_SEQUENCES = (FeatureExtractionLayer, builder_layers.SequentialLayer)
 
 
 def tie(
@@ -64,20 +61,14 @@ def tie(
   Raises:
     ValueError: The owner is unknown, or has no such weights.
   """
-  layers = list(_layers_in(root))
-  users = [
-    (name, keys, layer)
-    for name, keys, layer in layers
-    if named_values.declared(layer.params).weights_of
-  ]
-  if not users:
-    return theta
+  layers = list(_layers_of(root))
   places = {name: keys for name, keys, _ in layers}
-  uses = _Uses(theta, device_of)
+  rests: dict[int, tf.Tensor] = {}
   tied = tf.nest.map_structure(lambda weight: weight, theta)
-  for name, keys, layer in users:
-    declared = named_values.declared(layer.params)
-    for local, reference in declared.weights_of.items():
+  has_uses = False
+  for name, keys, params in layers:
+    for local, reference in named_values.declared(params).weights_of.items():
+      has_uses = True
       owner, part = named_values.find_owner(reference, list(places))
       if owner is None:
         raise ValueError(
@@ -86,86 +77,52 @@ def tie(
         )
       source = (*places[owner], *filter(None, part.split('.')))
       try:
-        value = uses.of(source, keys[0])
+        value = _at(theta, source)
       except (KeyError, TypeError) as error:
         raise ValueError(
           f'{name} uses the weights {reference!r}, but {owner} has only '
           f'{[key for key, _ in _at(theta, places[owner]).FlattenItems()]}.'
         ) from error
+      if device_of is not None:
+        devices = device_of(source[0]), device_of(keys[0])
+        copy = functools.partial(_copy, rests, *devices)
+        value = tf.nest.map_structure(copy, value)
       _at(tied, keys)[local] = value
-  return tied
+  return tied if has_uses else theta
 
 
-class _Uses:
-  """Hands out weights, once for each use."""
+def _copy(
+  rests: dict[int, tf.Tensor], owner_device: str, device: str, weight: Any
+) -> tf.Tensor:
+  """A copy of a weight for one more use, on the user's device.
 
-  def __init__(self, theta: Any, device_of: Callable[[str], str] | None):
-    self._theta = theta
-    self._device_of = device_of
-    self._rests: dict[int, tf.Tensor] = {}
-
-  def of(self, source: _Keys, user: str) -> Any:
-    """Weights for one more use, in a child of the root."""
-    weights = _at(self._theta, source)
-    if self._device_of is None:
-      return weights
-    owner_device = self._device_of(source[0])
-    user_device = self._device_of(user)
-
-    def copy(weight: Any) -> tf.Tensor:
-      with on_device(owner_device):
-        value = self._rests.get(id(weight))
-        if value is None:
-          value = _read(weight, owner_device)
-        # A chain with a link for each use, so that no gradient is a sum of
-        # more than two terms: the layers' order decides, not TensorFlow.
-        mine, self._rests[id(weight)] = barrier(value), barrier(value)
-      with on_device(user_device):
-        return tf.identity(mine)
-
-    return tf.nest.map_structure(copy, weights)
-
-
-def _read(weight: Any, device: str) -> tf.Tensor:
-  """The value of a weight, on its own device."""
-  value = tf.convert_to_tensor(before_copies(weight, device))
-  if compiles_graph():
-    place_read(value, device)
-  return value
-
-
-def _layers_in(
-  root: base_layer.BaseLayer,
-) -> Iterator[tuple[str, _Keys, base_layer.BaseLayer]]:
-  """The layers in a sequence or a pipeline: name, place in theta, layer.
-
-  The names are those of `named_values.layers_of_cell`.
+  What is left of the weight for further uses is in `rests`, by its id.
   """
-  if isinstance(root, _SEQUENCES):
-    yield from _layers(root, '', ())
+  with on_device(owner_device):
+    value = rests.get(id(weight))
+    if value is None:
+      value = tf.convert_to_tensor(before_copies(weight, owner_device))
+      if compiles_graph():
+        place_read(value, owner_device)
+    # A chain with a link for each use, so that no gradient is a sum of more
+    # than two terms: the layers' order decides, not TensorFlow.
+    mine, rests[id(weight)] = barrier(value), barrier(value)
+  with on_device(device):
+    return tf.identity(mine)
+
+
+def _layers_of(
+  root: base_layer.BaseLayer,
+) -> Iterator[tuple[str, tuple[Any, ...], Any]]:
+  """As `layers_in`, of a sequence or of a pipeline."""
+  sequences = FeatureExtractionLayer, builder_layers.SequentialLayer
+  if isinstance(root, sequences):
+    yield from layers_in(root.params, '')
     return
   for key, child in root.children.items():
     name = '' if isinstance(child, FeatureExtractionLayer) else key
-    yield from _layers(child, name, (key,))
+    yield from layers_in(child.params, name, (key,))
 
 
-def _layers(
-  layer: base_layer.BaseLayer, name: str, keys: _Keys
-) -> Iterator[tuple[str, _Keys, base_layer.BaseLayer]]:
-  if not isinstance(layer, _SEQUENCES):
-    yield name, keys, layer
-    return
-  before = f'{name}/' if name else ''
-  for key, child in layer.children.items():
-    if not isinstance(child, list):
-      yield from _layers(child, before + key, (*keys, key))
-      continue
-    for i, repetition in enumerate(child):
-      inside = before + repetition.params.name
-      yield from _layers(repetition, inside, (*keys, key, i))
-
-
-def _at(theta: Any, keys: _Keys) -> Any:
-  for key in keys:
-    theta = theta[key]
-  return theta
+def _at(theta: Any, keys: tuple[Any, ...]) -> Any:
+  return functools.reduce(lambda nest, key: nest[key], keys, theta)

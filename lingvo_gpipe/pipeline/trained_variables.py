@@ -10,7 +10,7 @@ the pipeline's own Params or from the learners of the task that it is in.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -20,15 +20,15 @@ from lingvo_gpipe.engine.graph_walks import may_need_gradients
 from lingvo_gpipe.engine.tensors import differentiable
 from lingvo_gpipe.pipeline import gradients
 
+_FILTERS = ('bprop_variable_filter', 'bprop_variable_exclusion')
+
 
 @dataclasses.dataclass(frozen=True)
 class VariableFilter:
   """Lingvo's filter of variables by name: two regular expressions, or None.
 
-  Attributes:
-    owner: Whose it is, for messages.
-    wanted: A name must contain a match of it.
-    unwanted: A name must not contain a match of it.
+  Names contain a match of `wanted`, and none of `unwanted`. The owner is for
+  messages.
   """
 
   owner: str
@@ -42,14 +42,8 @@ class VariableFilter:
     return not (self.unwanted and re.search(self.unwanted, name))
 
   def __str__(self) -> str:
-    parts = [
-      f'{what}={value!r}'
-      for what, value in (
-        ('bprop_variable_filter', self.wanted),
-        ('bprop_variable_exclusion', self.unwanted),
-      )
-      if value
-    ]
+    values = zip(_FILTERS, (self.wanted, self.unwanted), strict=True)
+    parts = [f'{name}={value!r}' for name, value in values if value]
     return f'{self.owner} has {", ".join(parts) or "no filter of variables"}'
 
 
@@ -82,36 +76,46 @@ class TrainedVariables:
       return True
     return variable.trainable and self.by_name(variable.name)
 
-  def __str__(self) -> str:
-    return '; '.join(map(str, self.filters))
+  def flags(self, theta: Any, variables: Any) -> Any:
+    """For each weight, whether its variable, if it is known, is trained."""
+    known = dict(variables.FlattenItems())
+    return theta.TransformWithKey(
+      lambda key, _: key not in known or self(known[key])
+    )
+
+  def not_computed(self, path: str, what: str) -> str:
+    """Why something has no gradient: it is not needed for what is trained."""
+    return (
+      f'{path}: a gradient of {what} is asked for that the pipeline does not '
+      'compute, because it is not needed for what is trained: '
+      f'{"; ".join(map(str, self.filters))}. To have it, set '
+      f"{path}.bprop_variable_filter to find all that needs one ('.' finds "
+      'all).'
+    )
 
 
 def find(layer: base_layer.BaseLayer) -> TrainedVariables:
   """What is trained of a pipeline; its filters win over the learners."""
-  own = own_filter(layer.params, layer.path)
+  own = _own_filter(layer.params, layer.path)
   with layer._SelfVariableScope():
     scope = f'{tf.get_variable_scope().name}/'
-  learners = tuple(learner_filters(layer))
-  return TrainedVariables(
-    learners if own is None else (own,), scope, len(learners)
-  )
+  learners = tuple(_learner_filters(layer))
+  return TrainedVariables(own or learners, scope, len(learners))
 
 
 def of_params(params: Any) -> TrainedVariables:
   """What is trained of a pipeline that is in no task, by its Params."""
-  own = own_filter(params, params.name)
-  return TrainedVariables(() if own is None else (own,), f'{params.name}/')
+  return TrainedVariables(_own_filter(params, params.name), f'{params.name}/')
 
 
-def own_filter(params: Any, what: str) -> VariableFilter | None:
-  """The filter in a pipeline's Params; None if they have none.
+def _own_filter(params: Any, what: str) -> tuple[VariableFilter, ...]:
+  """The filter in a pipeline's Params; () if they have none.
 
   Raises:
     ValueError: It is not a regular expression.
   """
-  names = 'bprop_variable_filter', 'bprop_variable_exclusion'
-  values = [params.Get(name) for name in names]
-  for name, value in zip(names, values, strict=True):
+  values = [params.Get(name) for name in _FILTERS]
+  for name, value in zip(_FILTERS, values, strict=True):
     try:
       re.compile(value or '')
     except re.error as error:
@@ -119,21 +123,18 @@ def own_filter(params: Any, what: str) -> VariableFilter | None:
         f'{what}.{name} is {value!r}, which is not a regular expression: '
         f'{error}.'
       ) from error
-  return VariableFilter(what, *values) if any(values) else None
+  return (VariableFilter(what, *values),) if any(values) else ()
 
 
-def learner_filters(layer: base_layer.BaseLayer) -> Iterator[VariableFilter]:
+def _learner_filters(layer: base_layer.BaseLayer) -> Iterator[VariableFilter]:
   """The filters of the learners of all tasks that a layer is in."""
   while layer.parent is not None:
     layer = layer.parent
     if isinstance(layer, base_model.BaseTask):
       for learner in layer.children.get('learners', ()):
         p = learner.params
-        yield VariableFilter(
-          f'learner {p.name!r} of {layer.path}',
-          p.bprop_variable_filter,
-          p.bprop_variable_exclusion,
-        )
+        owner = f'learner {p.name!r} of {layer.path}'
+        yield VariableFilter(owner, *(p.Get(name) for name in _FILTERS))
 
 
 def check_learners(
@@ -145,39 +146,15 @@ def check_learners(
     ValueError: One does, with its filter and the pipeline's.
   """
   frozen = [v for v in layer.vars.Flatten() if not trained(v)]
-  for learner in learner_filters(layer):
+  for learner in _learner_filters(layer):
     lost = [v.name for v in frozen if v.trainable and learner.passes(v.name)]
     if lost:
       raise ValueError(
-        f'{layer.path} is not to train {first_of(lost)}, but a learner is: '
-        f'{trained}; {learner}. Let the pipeline train all that learners do, '
-        'or leave its own filters unset: it then takes those of the learners.'
+        f'{layer.path} is not to train {", ".join(lost[:3])}, but a learner '
+        f'is: {trained.filters[0]}; {learner}. Let the pipeline train all that '
+        'learners do, or leave its own filters unset: it then takes those of '
+        'the learners.'
       )
-
-
-def first_of(names: Iterable[str], most: int = 3) -> str:
-  """Some names as text, the first ones if there are many."""
-  names = list(names)
-  text = ', '.join(names[:most])
-  return text + (f' and {len(names) - most} more' if len(names) > most else '')
-
-
-def flags(theta: Any, variables: Any, is_trained: Callable[[Any], bool]) -> Any:
-  """For each weight, whether its variable is trained, as far as it is known."""
-  known = dict(variables.FlattenItems())
-  return theta.TransformWithKey(
-    lambda key, _: key not in known or is_trained(known[key])
-  )
-
-
-def not_trained(what: str, path: str, trained: TrainedVariables) -> str:
-  """Why something has no gradient: it is not needed for what is trained."""
-  return (
-    f'{path}: a gradient of {what} is asked for that the pipeline does not '
-    f'compute, because it is not needed for what is trained: {trained}. To '
-    f'have it, set {path}.bprop_variable_filter to find all that needs one '
-    "('.' finds all)."
-  )
 
 
 def first_trained(
@@ -204,49 +181,26 @@ def first_trained(
 
 
 def check_captures(layer: Any, k: int, captures: Sequence[tf.Tensor]) -> None:
-  """Checks that a cell without backward tasks needs none after all.
-
-  Raises:
-    ValueError: Some of what it uses of the graph around it comes from trained
-      weights.
-  """
-  floats = [t for t in captures if differentiable(t)]
-  is_trained = layer.trained_variables.by_name
-  if may_need_gradients(captures, is_trained):
+  """Raises ValueError if a cell without backward tasks needs one after all."""
+  if may_need_gradients(captures, layer.trained_variables.by_name):
+    floats = [t.name for t in captures if differentiable(t)]
     raise ValueError(
       f'{layer.path}: nothing up to cell {layer.cells[k].params.name!r} is '
       'trained, but its layers use tensors from outside that come from '
-      f'trained weights, among {[t.name for t in floats][:3]}; these would '
-      'get no gradient. Hand them to the pipeline as inputs.'
+      f'trained weights, among {floats[:3]}; these would get no gradient. Hand '
+      'them to the pipeline as inputs.'
     )
 
 
 def refused(
   layer: Any,
-  cells: Sequence[Sequence[base_layer.BaseLayer]],
-  weights: Sequence[Sequence[tf.Tensor]],
-  inputs: Sequence[tf.Tensor],
-) -> list[gradients.Source]:
-  """What has no gradient because it is not trained.
-
-  Args:
-    layer: The PipeliningLayer.
-    cells: The layers of each cell.
-    weights: The frozen weights of each cell, as tensors.
-    inputs: The pipeline's inputs, if the first cell is frozen.
-  """
+  k: int,
+  layers: Sequence[base_layer.BaseLayer],
+  weights: Sequence[tf.Tensor],
+) -> gradients.Source:
+  """The frozen weights of cell `k` and of its layers, without gradients."""
   trained = layer.trained_variables
-  rows = [(layer.cell_devices[0], inputs, 'an input')]
-  for k, device in enumerate(layer.cell_devices):
-    variables = [v for part in cells[k] for v in part.vars.Flatten()]
-    names = [v.name for v in variables if not trained(v)]
-    what = f'a weight, one of {first_of(names)},'
-    rows.append((device, weights[k], what))
-  return [
-    gradients.refusing(
-      device,
-      [t for t in tensors if differentiable(t)],
-      not_trained(what, layer.path, trained),
-    )
-    for device, tensors, what in rows
-  ]
+  variables = [v for part in layers for v in part.vars.Flatten()]
+  names = ', '.join([v.name for v in variables if not trained(v)][:3])
+  message = trained.not_computed(layer.path, f'a weight, one of {names},')
+  return gradients.refusing(layer.cell_devices[k], weights, message)

@@ -4,16 +4,22 @@
 
 A traced cell takes values, not variables: a variable read inside would be read
 again by each task, and one written inside would be written once for each
-micro-batch and once more when the micro-batch is recomputed. A stand-in gives
-its variable's value wherever TensorFlow wants a tensor, and notes what batch
-norm's moving averages are to become.
+micro-batch and once more when it is recomputed. A stand-in gives its variable's
+value wherever TensorFlow wants a tensor, and notes how batch norm would update
+its moving averages. They are updated once a mini-batch, outside, by the mean of
+what the micro-batches noted, weighted by their sizes.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lingvo.compat as tf
+from lingvo.core import py_utils
+
+from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine.cell_function import Context
+from lingvo_gpipe.engine.tensors import on_device, spec
 
 
 @dataclasses.dataclass
@@ -32,56 +38,38 @@ class MovingAverageUpdate:
   statistic: tf.Tensor
 
 
+@dataclasses.dataclass(eq=False)
 class VariableStandIn:
-  """Stands for a variable: reads its value, notes its updates."""
+  """Stands for a variable.
 
-  def __init__(
-    self,
-    variable: tf.Variable,
-    read: Callable[[], tf.Tensor],
-    updates: list[MovingAverageUpdate],
-    owner: str,
-  ):
-    """Makes a stand-in.
+  Attributes:
+    variable: The variable.
+    read: Returns its value, a tensor of the graph that is being traced.
+    updates: Where to put updates of it.
+    owner: The cell it is in, for messages.
+  """
 
-    Args:
-      variable: The variable.
-      read: Returns its value, a tensor of the graph that is being traced.
-      updates: Where to put updates of it.
-      owner: The cell it is in, for messages.
-    """
-    self._variable = variable
-    self._read = read
-    self._updates = updates
-    self._owner = owner
-    self._value: tf.Tensor | None = None
-    self._subtracted: Any = None
+  variable: tf.Variable
+  read: Callable[[], tf.Tensor]
+  updates: list[MovingAverageUpdate]
+  owner: str
+  _value: tf.Tensor | None = None
+  _subtracted: Any = None
 
   def value(self) -> tf.Tensor:
     if self._value is None:
-      self._value = self._read()
+      self._value = self.read()
     return self._value
 
   read_value = value
 
   @property
   def name(self) -> str:
-    return self._variable.name
-
-  @property
-  def dtype(self) -> tf.DType:
-    return self.value().dtype
-
-  @property
-  def shape(self) -> tf.TensorShape:
-    return self.value().shape
-
-  def get_shape(self) -> tf.TensorShape:
-    return self.shape
+    return self.variable.name
 
   @property
   def trainable(self) -> bool:
-    return self._variable.trainable
+    return self.variable.trainable
 
   @property
   def device(self) -> str:
@@ -100,11 +88,8 @@ class VariableStandIn:
     if self._subtracted is None:
       self._refuse('assign_sub')
     delta = tf.identity(delta)
-    self._updates.append(
-      MovingAverageUpdate(
-        self._variable, delta, tf.convert_to_tensor(self._subtracted)
-      )
-    )
+    statistic = tf.convert_to_tensor(self._subtracted)
+    self.updates.append(MovingAverageUpdate(self.variable, delta, statistic))
     return delta
 
   def assign(self, *unused_args: Any, **unused_kwargs: Any) -> None:
@@ -115,11 +100,11 @@ class VariableStandIn:
 
   def _refuse(self, method: str) -> None:
     raise ValueError(
-      f'Cell {self._owner!r}: a layer calls {method}() on variable '
-      f'{self._variable.name} in its FProp. In a pipeline that would happen '
-      'once for each micro-batch, and again when it is recomputed. Keep the '
-      'value in an accumulator (BaseLayer.RegisterAccumulator) and assign it '
-      'in PostTrainingStepUpdate; moving averages can use '
+      f'Cell {self.owner!r}: a layer calls {method}() on variable '
+      f'{self.name} in its FProp. In a pipeline that would happen once for '
+      'each micro-batch, and again when it is recomputed. Keep the value in an '
+      'accumulator (BaseLayer.RegisterAccumulator) and assign it in '
+      'PostTrainingStepUpdate; moving averages can use '
       'py_utils.UpdateBatchNormVars.'
     )
 
@@ -132,19 +117,10 @@ class VariableStandIn:
 
 
 def _delegate(name: str) -> Callable[..., Any]:
-  def operator(self: VariableStandIn, *args: Any) -> Any:
-    return getattr(self.value(), name)(*args)
-
-  return operator
+  return lambda self, *args: getattr(self.value(), name)(*args)
 
 
-for _name in (
-  *('__radd__', '__rsub__', '__rmul__', '__rtruediv__', '__rfloordiv__'),
-  *('__add__', '__mul__', '__truediv__', '__floordiv__', '__mod__'),
-  *('__rmod__', '__pow__', '__rpow__', '__matmul__', '__rmatmul__'),
-  *('__neg__', '__abs__', '__lt__', '__le__', '__gt__', '__ge__'),
-  '__getitem__',
-):
+for _name in tf.Tensor.OVERLOADABLE_OPERATORS - {'__eq__', '__ne__', '__sub__'}:
   setattr(VariableStandIn, _name, _delegate(_name))
 
 
@@ -155,12 +131,81 @@ def _to_tensor(
   as_ref: bool = False,
 ) -> tf.Tensor:
   del as_ref
-  value = stand_in.value()
-  if dtype is not None and not dtype.is_compatible_with(value.dtype):
-    raise ValueError(
-      f'Variable {stand_in.name} is {value.dtype.name}, not {dtype.name}.'
-    )
-  return value if name is None else tf.identity(value, name=name)
+  return tf.convert_to_tensor(stand_in.value(), dtype, name=name)
 
 
 tf.register_tensor_conversion_function(VariableStandIn, _to_tensor)
+
+
+# -- Moving averages, outside.
+
+
+def pack(
+  updates: Sequence[MovingAverageUpdate], context: Context
+) -> list[tf.Tensor]:
+  """A micro-batch's updates, weighted by its share, as two float vectors.
+
+  They are all deltas and all statistics, flattened and joined.
+  """
+  dtype = tf.float32
+  if any(u.delta.dtype == tf.float64 for u in updates):
+    dtype = tf.float64
+  share = tf.cast(context.share, dtype)
+  vectors = []
+  for parts in ([u.delta for u in updates], [u.statistic for u in updates]):
+    flat = [tf.reshape(tf.cast(part, dtype), [-1]) for part in parts]
+    vectors.append(tf.stop_gradient(share * tf.concat(flat, axis=0)))
+  return vectors
+
+
+def sum_in_order(
+  name: str, micro_batches: Sequence[Sequence[tf.Tensor]]
+) -> list[tf.Tensor]:
+  """Adds up the tensors of all micro-batches, by ascending micro-batch.
+
+  It is one function, whose order of summation TensorFlow does not change by
+  where the tensors come from.
+  """
+  count = len(micro_batches[0])
+  flat = [tensor for tensors in micro_batches for tensor in tensors]
+
+  def add(*args: tf.Tensor) -> list[tf.Tensor]:
+    sums = list(args[:count])
+    for i, part in enumerate(args[count:]):
+      sums[i % count] += part
+    return sums
+
+  return graph_function.as_function(name, add, list(map(spec, flat)))(flat)
+
+
+def update(
+  updates: Sequence[MovingAverageUpdate],
+  packed: Sequence[Sequence[tf.Tensor]],
+  device: str,
+) -> list[tf.Tensor]:
+  """Updates the moving averages of a cell, the way Lingvo's learner expects.
+
+  For each micro-batch there is what `pack` returned.
+
+  Returns:
+    The statistics of the mini-batch. Make the loss depend on them: Lingvo
+    drops updates whose statistic it does not find before the loss.
+  """
+  sizes = [u.delta.shape.num_elements() for u in updates]
+  with on_device(device):
+    deltas, statistics = (
+      tf.split(vector, sizes)
+      for vector in sum_in_order('moving_averages', packed)
+    )
+  for noted, delta, statistic in zip(updates, deltas, statistics, strict=True):
+    variable = noted.variable
+    with on_device(device):
+      delta = tf.reshape(delta, noted.delta.shape.as_list())
+      delta = tf.cast(delta, variable.dtype.base_dtype)
+    with on_device(variable.device):
+      assigned = tf.assign_sub(variable, delta)
+    tf.add_to_collection(py_utils.BATCH_NORM_UPDATES, assigned)
+    if not tf.executing_eagerly_outside_functions():
+      registered = py_utils._get_batch_norm_updates_dict()
+      registered[assigned.name] = (variable, statistic)
+  return list(statistics)

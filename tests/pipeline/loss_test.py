@@ -6,7 +6,6 @@ import lingvo.compat as tf
 import numpy as np
 import pytest
 import tiny_pipeline
-from lingvo.core import py_utils
 
 from lingvo_gpipe.pipeline import loss
 
@@ -76,15 +75,6 @@ def test_auxiliary_losses_are_weighted_as_the_loss_is(loss_layer):
   assert metrics == {'loss': (4.0, 4.0), 'aux_loss': (3.0, 4.0)}
 
 
-def test_weights_are_constants_for_the_gradient(loss_layer):
-  x = tf.constant(3.0)
-  output, values, _ = loss.in_cell(loss_layer, {'loss': (x * x, x)})
-  assert tf.gradients(values, x) == [None]
-  [gradient] = tf.gradients(output.loss, x)
-  with tf.Session() as sess:
-    assert sess.run(gradient) == 2 * 3.0
-
-
 @pytest.mark.parametrize(
   ('weight', 'expected'),
   [(8.0, 2**-5), (13.0, 2**-5), (3e5, 2**-20), (1e-3, 2**8), (-8.0, 2**-5)],
@@ -101,13 +91,6 @@ def test_the_scale_goes_by_the_examples_if_the_first_have_no_weight(loss_layer):
   _, values, traced = loss.in_cell(loss_layer, {'loss': (1.0, 0.0)})
   with tf.Session() as sess:
     assert sess.run(traced.scale(values, tf.constant(8, tf.int64), 4)) == 2**-5
-
-
-def test_the_loss_weight_of_a_micro_batch_is_found(loss_layer):
-  row = py_utils.NestedMap(a=(1.0, 2.0), loss=(3.0, 4.0), z=(5.0, 6.0))
-  _, values, traced = loss.in_cell(loss_layer, row)
-  with tf.Session() as sess:
-    assert sess.run(traced.weight(values)) == 4.0
 
 
 def _constant_weight(layer, weights, sizes):

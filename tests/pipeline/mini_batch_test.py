@@ -31,13 +31,6 @@ def test_names_are_in_the_order_of_flatten():
   assert mini_batch.leaf_names(1, 'targets') == ['targets']
 
 
-def test_an_entry_matches_a_leaf_and_the_nest_around_it():
-  for entry in ('inputs[1].a', 'inputs[1]', 'inputs'):
-    assert mini_batch.matches('inputs[1].a', entry)
-  for entry in ('inputs[1].', 'input', 'inputs[1].b'):
-    assert not mini_batch.matches('inputs[1].a', entry)
-
-
 def test_numbers_arrays_and_lists_of_numbers_become_tensors():
   nest = (
     True,

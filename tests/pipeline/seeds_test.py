@@ -6,7 +6,6 @@ import gc
 
 import lingvo.compat as tf
 import numpy as np
-import pytest
 from lingvo.core import py_utils
 from tensorflow.python.eager import context
 
@@ -42,38 +41,9 @@ def test_layers_micro_batches_and_ops_have_seeds_of_their_own():
   assert len(np.unique(found)) == found.size == 54
 
 
-def test_seeds_do_not_depend_on_which_layers_run_before():
-  np.testing.assert_array_equal(
-    _seeds(['b'], 3)[0], _seeds(['a', 'b'], 3, draws=5)[1][:2]
-  )
-
-
 def test_layers_without_a_number_go_on_with_the_seeds_in_force():
   inner = _seeds(['a', 'a.inner'], 0)
   np.testing.assert_array_equal(inner.ravel(), inner[0, 0] + np.arange(4))
-
-
-def test_outside_of_cells_nothing_is_touched():
-  assert not seeds.in_cell()
-  py_utils.ResetStepSeed(5)
-  with seeds.in_layer('a'):
-    assert tf.get_static_value(py_utils.GetStepSeed()) == 5
-
-
-def test_scopes_tell_which_ops_a_layer_made(graph):
-  with seeds.layer_scope(_context(0), {'a': 0, 'b': 1}) as scope:
-    assert seeds.in_cell()
-    with seeds.in_layer('a'):
-      first = tf.constant(1.0)
-    with seeds.in_layer('b'):
-      second = tf.constant(2.0)
-  ops = graph.get_operations()
-  for (path, start, end), tensor in zip(
-    scope.ops, (first, second), strict=True
-  ):
-    assert tensor.op in ops[start:end], path
-  assert len(scope.seed_ops) == 2
-  assert not seeds.in_cell()
 
 
 def test_the_seed_around_moves_on_and_dies_with_its_graph():
@@ -97,18 +67,6 @@ def test_an_eager_seed_is_kept(graph):
   py_utils._STEP_SEED_DICT.dict[id(graph)] = eager
   del eager
   assert py_utils.GetStepSeed().numpy() == 7
-
-
-def test_more_layers_or_micro_batches_than_seeds(monkeypatch):
-  seeds.check_capacity(2**22 - 1, 2**24)
-  with pytest.raises(ValueError, match='layers; random seeds can tell at most'):
-    seeds.check_capacity(2**22, 1)
-  with pytest.raises(ValueError, match='16777217 micro-batches'):
-    seeds.check_capacity(1, 2**24 + 1)
-  monkeypatch.setattr(py_utils, 'use_tpu', lambda: True)
-  seeds.check_capacity(2**13 - 1, 2**11)
-  with pytest.raises(ValueError, match=r'2049 micro-batches.*on TPU'):
-    seeds.check_capacity(1, 2**11 + 1)
 
 
 def test_seeds_on_tpu_fit_int32(monkeypatch):

@@ -49,10 +49,3 @@ def test_tags_get_the_scope_around_and_a_number_if_taken():
     got = _emit(body, [[3, 0]], [1.0])
   values = {tag: value.simple_value for tag, value in got.items()}
   assert values == {'a': 1.0, 'a_1': 2.0, 'tower/a': 3.0}
-
-
-def test_summaries_have_no_gradient():
-  found, _ = _trace(lambda x: tf.summary.histogram('h', x * x))
-  [traced] = found[0].tensors
-  with traced.graph.as_default():
-    assert tf.gradients(traced, traced.graph.inputs) == [None]

@@ -37,10 +37,8 @@ def _cell(name, *sub):
 @pytest.mark.parametrize(
   ('net', 'reference'),
   [
-    (lambda a, t: _sequence('net', a, t), 'a.w'),
     (lambda a, t: _sequence('net', _sequence('in', a), t), 'in/a.w'),
     (lambda a, t: _cell('net', _cell('in', a), _sequence('s', t)), 'in/a.w'),
-    (lambda a, t: _sequence('net', _sequence('in', a, repeat=1), t), 'in/a.w'),
   ],
 )
 def test_the_owners_weights_stand_in_the_users_theta(net, reference):
@@ -66,18 +64,10 @@ def test_a_repetition_is_an_owner_of_its_own():
     assert theta.t.w is layer.theta['in'].rep[1].a.w
 
 
-def test_theta_without_tied_weights_is_left_as_it_is():
-  with pt.graph(1):
-    layer = _sequence('net', *tiny_pipeline.linear('a', 'b')).Instantiate()
-    theta = layer.theta
-    assert tied_weights.tie(layer, theta) is theta
-
-
 @pytest.mark.parametrize(
   ('reference', 'message'),
   [
     ('b.w', r"t uses the weights of 'b.w', but the layers are \['a', 't'\]"),
-    ('a.v', r"t uses the weights 'a.v', but a has only \['w'\]"),
     ('a.w.x', r"t uses the weights 'a.w.x', but a has only \['w'\]"),
   ],
 )

@@ -150,18 +150,6 @@ def test_numbers_are_those_of_the_plain_model_with_the_same_filter(
       np.testing.assert_array_equal(value, reference[name], err_msg=name)
 
 
-def test_cells_before_the_first_that_is_trained_have_no_backward_tasks():
-  with pt.graph(4) as graph:
-    task = _build(_task(_LINEAR, 4, '/[cd]/'))
-    [emitted] = task.net.emitted
-    backward = {
-      t.cell for t in emitted.task_of_op.values() if t.kind.value == 'B'
-    }
-    assert backward == {2, 3}
-    names = {op.name.split('/')[0] for op in graph.get_operations()}
-    assert not any(name.startswith(('d0_B', 'd1_B')) for name in names)
-
-
 _EMBEDDING = layers.SimpleEmbeddingLayer.Params().Set(
   name='emb',
   vocab_size=5,

@@ -130,54 +130,6 @@ def test_gradient_if_only_the_auxiliary_losses_are_used():
   assert_close(*tiny_pipeline.run(build))
 
 
-@pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
-def test_the_loss_contains_them_weighted_by_its_weight(schedule):
-  # The weights are equal within a micro-batch.
-  weights = np.float32([1, 1, 0, 0, 4, 4, 2, 2])
-
-  def build():
-    layer = tiny_pipeline.pipeline(
-      layers_of(AuxLoss),
-      loss_tpl=WeightedMean.Params().Set(name='loss'),
-      schedule=schedule,
-    ).Instantiate()
-    batch = weighted_batch(weights)
-    metrics = example_model.inside(layer, batch)
-    assert sorted(metrics) == ['aux_loss', 'loss']
-    w0, w1, table = (v.read_value() for v in layer.vars.Flatten())
-    x = batch.inputs
-    hidden = x + tf.matmul(x, w0)
-    outputs = hidden + tf.matmul(hidden, w1)
-
-    def mean(each):
-      return tf.reduce_sum(each * weights) / weights.sum()
-
-    aux = mean(tf.reduce_sum(tf.square(tf.matmul(x, w0)), axis=-1))
-    aux += mean(tf.reduce_sum(tf.square(tf.matmul(hidden, w1)), axis=-1))
-    bias = tf.gather(table, batch.targets.ids)
-    return (metrics.aux_loss, metrics.loss), (
-      (aux, weights.sum()),
-      (mean(tf.reduce_sum(tf.square(outputs), -1) + bias) + aux, weights.sum()),
-    )
-
-  got, expected = tiny_pipeline.run(
-    lambda: tf.nest.map_structure(tf.convert_to_tensor, build()), num_devices=2
-  )
-  assert_close(got, expected)
-
-
-class _NeedsNoContext(tiny_pipeline.Linear):
-  def FProp(self, theta, x):
-    assert py_utils.AuxLossContext.Current() is None
-    return super().FProp(theta, x)
-
-
-def test_without_a_context_layers_find_none():
-  net = tiny_pipeline.pipeline(layers_of(_NeedsNoContext))
-  x = tiny_pipeline.inputs()
-  assert tiny_pipeline.outputs(net, x).shape == x.shape
-
-
 class _VectorAuxLoss(tiny_pipeline.Linear):
   def FProp(self, theta, x):
     py_utils.AuxLossContext.Current().AddLoss(tf.reduce_sum(x, axis=1))

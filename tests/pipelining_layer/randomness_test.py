@@ -83,17 +83,6 @@ def _numpy(x):
   return noise
 
 
-def _generator(x):
-  state = tf.get_variable(
-    'rng',
-    initializer=lambda: np.zeros([3], np.int64),
-    use_resource=True,
-    trainable=False,
-  )
-  generator = tf.random.Generator.from_state(state, alg='philox')
-  return generator.uniform(tf.shape(x))
-
-
 def _counter(x):
   count = tf.get_variable(
     'count', initializer=0.0, use_resource=True, trainable=False
@@ -116,12 +105,8 @@ def _stateful_loop(x):
 NOISES = {
   'numpy': _numpy,
   'random': lambda x: tf.random.uniform(tf.shape(x)),
-  'generator': _generator,
   'counter': _counter,
   'loop': _stateful_loop,
-  'time': lambda x: (
-    tf.zeros_like(x) + tf.cast(tf.timestamp() * 1e3 % 7.0, tf.float32)
-  ),
 }
 
 

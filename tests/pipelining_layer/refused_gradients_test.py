@@ -90,3 +90,14 @@ def test_gradients_in_evaluation_are_refused():
     layer, _, loss = _build(outside, 2)
     with pytest.raises(ValueError, match=_REFUSED):
       tf.gradients(loss, layer.vars.Flatten())
+
+
+def test_a_copied_graph_says_that_it_has_no_gradient():
+  with pt.graph(1) as graph:
+    _, x, loss = _build(outside, 2)
+  with tf.Graph().as_default():
+    loss, x = tf.import_graph_def(
+      graph.as_graph_def(), return_elements=[loss.name, x.name]
+    )
+    with pytest.raises(ValueError, match='its graph was written out and read'):
+      tf.gradients(loss, x)

@@ -5,7 +5,6 @@
 import dataclasses
 
 import lingvo.compat as tf
-import numpy as np
 import pipeline_testing as pt
 import pytest
 import tied_model
@@ -15,20 +14,13 @@ from example_model import inside
 _MODEL = tied_model.MODEL
 
 
-def test_there_is_one_variable_and_a_checkpoint_fits_every_cut(tmp_path):
-  path = tmp_path / 'ckpt'
-  tables = []
-  for cut in (1, (1, 2, 4)):
-    with pt.cluster(4), tf.Graph().as_default() as graph:
-      layer = _MODEL.pipeline(cut).Instantiate()
-      names = [v.op.name for v in tf.global_variables()]
-      assert names == ['net/embed/table/var', 'net/l0/w/var', 'net/l1/w/var']
-      assert layer.vars.Flatten() == tf.global_variables()
-      with pt.session(4, graph) as sess:
-        tiny_pipeline.save_or_restore(sess, path)
-        tables.append(sess.run(layer.vars.Flatten()[0]))
-  assert [name for name, _ in tf.train.list_variables(str(path))] == names
-  np.testing.assert_array_equal(*tables)
+@pytest.mark.parametrize('cut', [1, (1, 2, 4)])
+def test_there_is_one_variable_of_the_same_name_for_every_cut(cut):
+  with pt.cluster(4), tf.Graph().as_default():
+    layer = _MODEL.pipeline(cut).Instantiate()
+    assert layer.vars.Flatten() == tf.global_variables()
+    names = [v.op.name for v in tf.global_variables()]
+    assert names == ['net/embed/table/var', 'net/l0/w/var', 'net/l1/w/var']
 
 
 def test_weights_are_cast_on_their_owners_device_and_gradients_summed():

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training by Lingvo's learner, however the model is cut."""
 
-import copy
 import functools
 
 import lingvo.compat as tf
@@ -14,7 +13,6 @@ from example_models import table_batch, table_model
 from lingvo.core import builder_layers, optimizer, py_utils
 
 from lingvo_gpipe import sequential_layer
-from lingvo_gpipe.pipeline.feature_extraction_layer import PlacedKey
 
 # Sorted by name, neither the layers nor the cells are in their order.
 _LAYERS = ('l1', 'l10', 'l2', 'b', 'l11', 'a', 'l3', 'l20')
@@ -125,8 +123,3 @@ def test_variables_are_in_the_order_of_the_layers_wherever_containers_are_cut():
     with pt.cluster(num_cells), tf.Graph().as_default():
       variables = params.Copy().Set(splits=splits).Instantiate().vars.Flatten()
     assert [v.op.name for v in variables] == ['net/z/w/var', *names]
-
-
-def test_copies_of_keys_have_their_place():
-  first, last = copy.deepcopy([PlacedKey('b', 0), PlacedKey('a', 1)])
-  assert sorted([last, first, 'c']) == ['c', 'b', 'a']

@@ -22,23 +22,18 @@ __all__ = ['FeatureExtractionLayer', 'PartitionSequentialLayers']
 def PartitionSequentialLayers(params, num_partitions, *shapes):
   """Cuts a sequence of layers into cells whose costs are as equal as possible.
 
-  No cell is empty, and the largest is as small as possible. The cost of a layer
-  is its FLOPs if all layers give them for the given shapes (`FPropMeta`), and
-  otherwise its number of parameters.
+  The cost of a layer is its FLOPs if all layers give them for the given shapes
+  (`FPropMeta`), and otherwise its number of parameters.
 
   Args:
     params: Params of a SequentialLayer or FeatureExtractionLayer, or a list of
       layer Params; SequentialLayers in it are flattened.
-    num_partitions: The number of cells, K.
+    num_partitions: The number of cells, K. None is empty.
     *shapes: Optional: one tshape.Shape, of the first layer's input.
 
   Returns:
     A list of K FeatureExtractionLayer Params, named d0, d1, ... The layers in
     them are copies, named cell_000, cell_001, ... in order.
-
-  Raises:
-    ValueError: There are fewer layers than cells, or something in the list is
-      not Params of a layer.
   """
   check_layers(params, 'params', nested=True)
   layers = [layer.Copy() for layer in _Flatten(params)]
@@ -63,7 +58,6 @@ def PartitionSequentialLayers(params, num_partitions, *shapes):
 
 
 def _Flatten(params) -> list[Any]:
-  """The layers of nested sequences, repeats written out."""
   layers: list[Any] = []
   for layer in tf.nest.flatten([params]):
     if layer.cls in (builder_layers.SequentialLayer, FeatureExtractionLayer):

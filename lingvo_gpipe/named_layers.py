@@ -59,21 +59,11 @@ class NamedValueLayer(base_layer.BaseLayer):
 
   def Put(self, name: str, value: Any) -> Any:
     """Puts a nest of tensors aside; returns the nest to use from then on."""
-    self._CheckDeclared('puts', name)
     return named_values.put(name, value)
 
   def Take(self, name: str) -> Any:
     """Returns a value that was put aside or is a side input."""
-    self._CheckDeclared('takes', name)
     return named_values.take(name)
-
-  def _CheckDeclared(self, param: str, name: str) -> None:
-    names = getattr(self.NamedValues(self.params), param)
-    if name not in names:
-      raise ValueError(
-        f'{self.path}: FProp {param} {name!r}, but {self.params.name}.{param} '
-        f'has {list(names)}; every name must be declared there.'
-      )
 
 
 class PutLayer(NamedValueLayer):
@@ -176,8 +166,7 @@ class WithNamedValues(NamedValueLayer):
   ```
 
   Weights of `weights_of` are added to the body's theta. The body's variables
-  have the names that they would have without this layer; `weights_of` of other
-  layers finds them under 'name.body'.
+  are named as without this layer; for `weights_of` of others it is 'name.body'.
   """
 
   @classmethod

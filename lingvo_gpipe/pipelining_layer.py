@@ -182,11 +182,9 @@ class PipeliningLayer(base_layer.BaseLayer):
   # -- Construction.
 
   def _CellParams(self) -> list[Any]:
-    """Params of the K cells."""
     return self.params.cell_tpl
 
   def _CheckedWiring(self) -> list[named_values.CellWiring]:
-    """The cells' wiring; raises ValueError if it cannot work."""
     p = self.params
     cells = [named_values.layers_of_cell(cell) for cell in p.cell_tpl]
     if p.loss_tpl is not None:
@@ -273,11 +271,9 @@ class PipeliningLayer(base_layer.BaseLayer):
 
   @property
   def cells(self) -> list[base_layer.BaseLayer]:
-    """The K cells, in order."""
     return [self.children[cell.name] for cell in self.params.cell_tpl]
 
   def device_of(self, child: str) -> str:
-    """The device of one of the layer's children, by its name."""
     names = [cell.name for cell in self.params.cell_tpl]
     index = names.index(child) if child in names else -(child == 'loss')
     return self.cell_devices[index]

@@ -17,9 +17,6 @@ __all__ = ['GPipeSequentialLayer']
 class GPipeSequentialLayer(PipeliningLayer):
   """A pipeline made of a list of layers, with the best cut.
 
-  It needs the layers in order, K and M, and, to cut by FLOPs, the shape of the
-  input:
-
   ```
     p = GPipeSequentialLayer.Params().Set(
       name='net',
@@ -30,11 +27,10 @@ class GPipeSequentialLayer(PipeliningLayer):
     )
   ```
 
-  The cut minimises the cost of the largest cell; see
-  `lingvo_gpipe.partitioner`. It depends only on the Params and the number of
-  devices, and changes neither the names of variables nor a bit of the result.
-  Variables are named as in a `builder_layers.SequentialLayer` of the same name
-  with the same `sub`, so checkpoints fit both.
+  The cut minimises the cost of the largest cell. It depends only on the Params
+  and the number of devices, and changes no bit of the result. Variables are
+  named as in a `builder_layers.SequentialLayer` of the same name with the same
+  `sub`, so checkpoints fit both.
 
   Attributes:
     plan: How the layers are cut, and what they cost.
@@ -160,10 +156,6 @@ class GPipeSequentialLayer(PipeliningLayer):
   @classmethod
   def Plan(cls, params, num_devices: int) -> pipeline_plan.PipelinePlan:
     """The cut for a number of devices, without building the model.
-
-    Args:
-      params: Params of this class.
-      num_devices: Devices of a model split.
 
     Raises:
       PartitionError: There is no such cut of the layers.

@@ -113,16 +113,9 @@ def test_params_are_checked(params, message):
     _run([params], tiny_pipeline.inputs(2))
 
 
-class _Undeclared(named_layers.NamedValueLayer):
-  def FProp(self, theta, x):
-    return self.Put('a', x)
-
-
 def test_errors_of_layers_name_them():
   x = tiny_pipeline.inputs(2)
   with pytest.raises(ValueError, match=r'taker cannot add .*float32\[2, 4\]'):
     _run([_take('taker', 'a')], x, given={'a': np.zeros([2, 4], np.float32)})
-  with pytest.raises(ValueError, match=r"l: FProp puts 'a', but l.puts has"):
-    _run([_Undeclared.Params().Set(name='l')], x)
   with pytest.raises(ValueError, match=r'argument is 2, .* given 1 arguments'):
     _run([_put('p', 'a', argument=2)], x)

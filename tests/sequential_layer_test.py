@@ -114,19 +114,6 @@ def test_copies_pickles_and_texts_give_the_same_cut():
     assert other.ToText() == text
 
 
-def test_text_overrides_as_from_a_command_line_decide():
-  params = _params(2, input_shapes=_SHAPES)
-  params.FromText('num_partitions : 3\nsplits : [1, 2]')
-  assert _sizes(params) == (1, 1, 3)
-  params = _params(2).FromText(
-    "balance : [9, 1, 1, 1, 1]\ninput_shapes : 'float32[2,6,6,4], "
-    "float32[2,4], int32[2]'\ndevice_memory : 100000000"
-  )
-  assert _sizes(params) == (1, 4)
-  params = _params(2).FromText("balance : 'params'")
-  assert _sizes(params) in ((2, 3), (3, 2))
-
-
 def test_the_table_tells_cells_costs_and_memory():
   params = _params(2, input_shapes=_SHAPES, target_shapes=_TARGETS)
   with pt.graph(2):
@@ -147,16 +134,11 @@ def test_the_table_tells_cells_costs_and_memory():
 
 def test_the_cut_respects_the_devices_memory():
   params = _params(2, balance=[1, 1, 1, 1, 4], input_shapes=_SHAPES)
-  free = sequential_layer.GPipeSequentialLayer.Plan(params, 2)
-  needed = max(free.partition.device_memory)
-  params.device_memory = needed - 1
-  tight = sequential_layer.GPipeSequentialLayer.Plan(params, 2)
-  assert max(tight.partition.device_memory) < needed
-  for limit in (f'{needed - 1}', f'{(needed - 1) / 2**10}KiB'):
-    text = _params(2, balance=[1, 1, 1, 1, 4], input_shapes=_SHAPES)
-    text.FromText(f'device_memory : {limit}')
-    again = sequential_layer.GPipeSequentialLayer.Plan(text, 2)
-    assert again.partition.splits == tight.partition.splits
+  plan = sequential_layer.GPipeSequentialLayer.Plan
+  needed = max(plan(params, 2).partition.device_memory)
+  for limit in (needed - 1, f'{(needed - 1) / 2**10}KiB'):
+    params.FromText(f'device_memory : {limit}')
+    assert max(plan(params, 2).partition.device_memory) < needed
   params.device_memory = '1kB'
   with pytest.raises(PartitionError, match='net: The layers do not fit'):
     _sizes(params)
@@ -205,12 +187,13 @@ def test_cells_of_its_own_are_refused():
     params.Instantiate()
 
 
-def test_variables_are_those_of_the_plain_sequence():
+@pytest.mark.parametrize('splits', [[2], [1, 3], [1, 2, 3, 4]])
+def test_variables_are_those_of_the_plain_sequence(splits):
   """So a checkpoint fits it as well."""
   variables = []
   plain = builder_layers.SequentialLayer.Params().Set(name='net', sub=_blocks())
-  for params in (plain, _params(2, loss_tpl=None)):
-    with pt.cluster(2), tf.Graph().as_default():
+  for params in (plain, _params(0, loss_tpl=None, splits=splits)):
+    with pt.cluster(len(splits) + 1), tf.Graph().as_default():
       params.Instantiate()
       variables.append({v.name: v.shape for v in tf.global_variables()})
   assert variables[0] == variables[1]

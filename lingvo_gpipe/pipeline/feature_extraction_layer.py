@@ -125,12 +125,8 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
   def FProp(self, theta: Any, *args: Any) -> Any:
     """Runs the layers.
 
-    Args:
-      theta: A NestedMap of weights.
-      *args: The first layer's arguments, then `num_act_inputs` activations.
-
-    Returns:
-      What the last layer returns, in a tuple with activations if there are any.
+    The arguments are the first layer's, then `num_act_inputs` activations.
+    Those that are returned are in a tuple behind the last layer's outputs.
     """
     p = self.params
     if len(args) <= p.num_act_inputs:
@@ -155,7 +151,6 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
 
   @property
   def sequence(self) -> list[base_layer.BaseLayer]:
-    """The layers, in order."""
     return [layer for _, layer in self._seq]
 
   @property
@@ -188,7 +183,6 @@ def _CheckActivations(p: Any, fetched: Sequence[str]) -> None:
 
 
 def _CheckCall(layer: base_layer.BaseLayer, args: Sequence[Any]) -> None:
-  """Raises ValueError if the layer cannot be called with these arguments."""
   try:
     inspect.signature(layer.FProp).bind(None, *args)
   except TypeError as error:
@@ -199,7 +193,6 @@ def _CheckCall(layer: base_layer.BaseLayer, args: Sequence[Any]) -> None:
 
 
 def describe(nest: Any) -> str:
-  """A nest of tensors as text: shapes and dtypes."""
 
   def leaf(x: Any) -> str:
     if x is None:

@@ -120,7 +120,6 @@ def of_leaves(
 
 
 def of_weights(engine: Engine, k: int) -> Source:
-  """The trained weights of cell `k` as a source."""
   weights = engine.weights(k)
   kept = [differentiable(w) for w in weights]
   device = engine.traced.cells[k].device
@@ -296,7 +295,6 @@ def _with_gradient(
 
 @tf.RegisterGradient(_OP_TYPE)
 def _gradient_of_op(op: tf.Operation, *d_results: tf.Tensor) -> list[Gradient]:
-  """Calls the gradient function that is kept on an op."""
   if not hasattr(op, _ATTRIBUTE):
     raise ValueError(
       f'The op {op.name!r} passes on the gradient of a pipeline, but is a copy '

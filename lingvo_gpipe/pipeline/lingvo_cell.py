@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Lingvo layer as a cell of the engine.
 
-A layer's FProp does more than map inputs to outputs: it reads the global step
-and the step seed, moves accumulators on, updates moving averages, adds
-auxiliary losses and summaries, and leaves activations in fetch layers. Inside
-a traced function each of these would be lost, or would happen once too often.
-`LingvoCell` turns each into an input or an output of the cell.
+A layer's FProp reads the global step and the step seed, moves accumulators on,
+updates moving averages, adds auxiliary losses and summaries, and leaves
+activations in fetch layers. Inside a traced function each of these would be
+lost, or would happen once too often. `LingvoCell` turns each into an input or
+an output of the cell.
 """
 
 import contextlib
@@ -67,7 +67,6 @@ class TraceNotes:
   seed_ops: list[tf.Operation]
 
   def split(self, values: Sequence[Any]) -> Values:
-    """Tells the values of one call apart."""
     rest = iter(values)
 
     def take(count: int) -> list[Any]:
@@ -126,7 +125,6 @@ class LingvoCell:
 
   @property
   def carry(self) -> list[tf.Tensor]:
-    """The accumulators' values now."""
     return [tf.convert_to_tensor(a.GetValue()) for a in self._accumulators]
 
   @functools.cached_property
@@ -135,7 +133,6 @@ class LingvoCell:
     return [x for x in inside if isinstance(x, lingvo_layers.FetchLayer)]
 
   def set_carry(self, carry: Sequence[tf.Tensor]) -> None:
-    """Sets the accumulators, outside of the cell."""
     for accumulator, value in zip(self._accumulators, carry, strict=True):
       accumulator.SetValue(value)
 
@@ -229,7 +226,6 @@ class LingvoCell:
   def _fetched(
     self,
   ) -> list[tuple[lingvo_layers.FetchLayer, list[tf.Tensor]]]:
-    """The fetch layers of the cell, with what they fetched in this trace."""
     graph = tf.get_default_graph()
     found = []
     for layer in self._fetch_layers:
@@ -246,7 +242,6 @@ class LingvoCell:
   def _variables_in_trace(
     self, inputs: CellInputs, updates: list[MovingAverageUpdate]
   ) -> Iterator[None]:
-    """Inside, layers find stand-ins in place of their variables."""
     given = {}
     for weight, leaf, is_table in zip(
       inputs.weights, self.weights, self.tables, strict=True
@@ -273,7 +268,6 @@ class LingvoCell:
       yield
 
   def _outer_value(self, variable: tf.Variable) -> tf.Tensor:
-    """The variable's value, read once outside of the cell."""
     if id(variable) not in self._outer_values:
       graph = self._outer_graph
       outside = tf.init_scope() if graph is None else graph.as_default()

@@ -221,7 +221,6 @@ def _mean(
 
 
 def _chain(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-  """The sum, added from the first to the last."""
   return functools.reduce(operator.add, tensors)
 
 
@@ -251,7 +250,6 @@ def _float32(x: Any) -> tf.Tensor:
 
 
 def check_metrics(layer: base_layer.BaseLayer, metrics: Any) -> None:
-  """Raises ValueError if these are not Lingvo metrics with a 'loss'."""
   what = f'loss_tpl: FProp of {layer.path} ({type(layer).__name__}) returned'
   expected = 'it must return metrics {name: (value, weight)} with a "loss".'
   if not isinstance(metrics, Mapping) or 'loss' not in metrics:

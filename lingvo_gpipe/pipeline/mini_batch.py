@@ -225,7 +225,6 @@ class SideInputs:
     ]
 
   def leaves(self, name: str) -> list[Leaf]:
-    """The leaves of one of them."""
     return flat_tensors(self._batch.sides[name])
 
   def taken_as_values(self, k: int) -> list[str]:
@@ -281,7 +280,6 @@ def _names(given: Mapping[str, Any]) -> list[str]:
 
 
 def _shared(params: Any, path: str, names: list[str]) -> set[str]:
-  """The leaves that shared_inputs names."""
   shared: set[str] = set()
   for entry in params.shared_inputs:
     found = [name for name in names if matches(name, entry)]
@@ -340,7 +338,6 @@ def to_tensors(nest: Any, name: str, what: str) -> Any:
 
 
 def _is_of_numbers(nest: Any) -> bool:
-  """Whether it is a list that is one tensor."""
   if not isinstance(nest, list) or not nest:
     return False
   return all(isinstance(leaf, _NUMBERS) for leaf in tf.nest.flatten(nest))

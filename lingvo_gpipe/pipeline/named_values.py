@@ -82,7 +82,6 @@ class Scope:
     return self._values[name]
 
   def put(self, name: str, value: Any) -> Any:
-    """See the function `put`."""
     if name in self._values:
       raise ValueError(
         f'The value {name!r} is put aside a second time; give each its name.'
@@ -92,7 +91,6 @@ class Scope:
     return self._part(name)
 
   def take(self, name: str) -> Any:
-    """See the function `take`."""
     if name not in self._values:
       raise ValueError(
         f'There is no value {name!r} to take; there are '
@@ -152,7 +150,8 @@ def _innermost(purpose: str) -> Scope:
   if not _SCOPES.stack:
     raise ValueError(
       f'Cannot {purpose} outside of a pipeline: run the layers inside '
-      '`with lingvo_gpipe.pipeline.named_values.scope(side_inputs):`.'
+      '`with lingvo_gpipe.pipeline.named_values.scope(side_inputs):`. In a '
+      'pipeline the Params of a layer must declare what it puts and takes.'
     )
   return _SCOPES.stack[-1]
 
@@ -245,7 +244,6 @@ def check(
 def _wrong_reference(
   layer: str, reference: str, owners: Sequence[str]
 ) -> Iterator[str]:
-  """What is wrong with a reference to the weights of another layer."""
   owner, _ = find_owner(reference, owners)
   wrong = ''
   if owner is None:

@@ -140,7 +140,6 @@ class OutputDims:
   def _find(
     self, k: int, indices: Sequence[int], names: Sequence[str]
   ) -> list[int | None]:
-    """The dimensions of some outputs of cell `k`."""
     if self._batch.count == 1:
       return [None] * len(indices)
     if indices:
@@ -173,7 +172,6 @@ class OutputDims:
 
   @functools.cached_property
   def _varying(self) -> list[list[bool]]:
-    """Which results of each cell may differ between micro-batches."""
     sides = self._batch.sides
     values = {name: _is_cut(sides[name]) for name in self._side_inputs.given}
     inputs = _is_cut(self._batch.inputs)
@@ -196,7 +194,6 @@ def _is_cut(nest: Any) -> list[bool]:
 
 
 def _take(flags: Iterator[bool], nest: Any) -> list[bool]:
-  """The next flags, as many as a nest has tensors."""
   return list(itertools.islice(flags, len(flat_tensors(nest))))
 
 
@@ -207,10 +204,8 @@ def find(
 ) -> int | None:
   """The dimension of a tensor that counts the examples; None if none does.
 
-  Args:
-    shapes: Its static shape in one trace or two.
-    sizes: The number of examples in each; None if the trace did not know it.
-    batch_dim: Which dimension to take where shapes are not known.
+  Its static shapes are those of one trace or two, for some numbers of examples,
+  None if a trace did not know it. Where shapes are not known it is `batch_dim`.
 
   Raises:
     ValueError: Several dimensions depend on the number of examples, or one is

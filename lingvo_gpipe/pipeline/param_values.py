@@ -17,7 +17,6 @@ GIVEN = ('inputs', 'targets', 'side_inputs')
 
 
 def of_schedule(params: Any) -> None:
-  """Raises ValueError if Params of a schedule cannot be used."""
   whole_number(params, 'num_micro_batches', 1)
   whole_number(params, 'micro_batch_size', 1, or_none=True)
   whole_number(params, 'batch_dim', 0)
@@ -196,7 +195,6 @@ def check_layer(value: Any, what: str, *, nested: bool = False) -> None:
 
 
 def _kind(value: Any) -> str:
-  """A Param's value in a few words."""
   if isinstance(value, hyperparams.InstantiableParams):
     return f'Params of {value.cls.__name__}'
   if isinstance(value, type):
@@ -210,7 +208,6 @@ def _kind(value: Any) -> str:
 
 
 def check_pipeline(p: Any) -> None:
-  """Raises ValueError if Params of a pipeline are not usable."""
   for name in ('before_tpl', 'cell_tpl'):
     check_layers(p.Get(name), f'{p.name}.{name}')
   if p.loss_tpl is not None:
@@ -237,7 +234,6 @@ def check_pipeline(p: Any) -> None:
 
 
 def _check_loss_call(p: Any) -> None:
-  """Raises ValueError if loss_tpl takes no outputs and targets."""
   fprop = inspect.signature(p.loss_tpl.cls.FProp)
   try:
     fprop.bind(None, None, None, None)

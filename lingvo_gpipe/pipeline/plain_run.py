@@ -77,7 +77,6 @@ class PlainRun:
     )
 
   def outputs(self) -> Any:
-    """What the last cell returns."""
     return self._outputs
 
   def metrics(self) -> py_utils.NestedMap:

@@ -108,12 +108,10 @@ class Plan:
 
   @property
   def inputs(self) -> list[Leaf]:
-    """The pipeline's inputs."""
     return flat_tensors(self.batch.inputs)
 
   @property
   def devices(self) -> list[str]:
-    """The device of each cell."""
     return [cell.device for cell in self.cells]
 
   @property
@@ -219,7 +217,6 @@ def _order(
 def _lingvo_cells(
   layer: Any, theta: Any, training: bool, with_loss: bool, wants_aux: bool
 ) -> list[LingvoCell]:
-  """The cells, the last one with the loss if that is inside."""
   is_trained = layer.trained_variables
   flags = None
   if is_trained.filters:
@@ -277,7 +274,6 @@ def _known_traces(
 def _cells(
   layer: Any, lingvo_cells: Sequence[LingvoCell], sides: SideInputs
 ) -> list[Cell]:
-  """The cells as the engine takes them."""
   split = sides.split()
   return [
     Cell(
@@ -364,7 +360,6 @@ def _run_loss(layer: Any, theta: Any, outputs: Any, targets: Any) -> Any:
 
 
 def _on_dicts(nest: Any) -> str:
-  """What to do if a layer that takes a NestedMap was given a plain dict."""
   if type(nest) is dict:
     return ' (a dict is given; what reads `inputs.x` needs a NestedMap)'
   parts = nest if isinstance(nest, list | tuple) else ()

@@ -2,14 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which layers have ops that cannot be repeated, or masks that are all equal.
 
-Neither gives an error in TensorFlow; `graph_walks` finds the ops:
-
-* Ops with a state, such as the random ops of Lingvo's DropoutLayer: a
-  recomputed forward pass would draw other numbers than the first one did. The
-  engine keeps what they returned, which takes memory.
-* Stateless random ops whose seeds do not come from the cell's step seed:
-  layers built on Lingvo's Recurrent set them by the name of an op, so all
-  micro-batches get the same numbers. Such a cell is refused.
+Neither gives an error in TensorFlow; `graph_walks` finds the ops. Of those with
+a state, such as Lingvo's DropoutLayer, the engine keeps the results, which
+takes memory. Stateless random ops whose seeds do not come from the cell's step
+seed are refused: all micro-batches would get the same numbers.
 """
 
 from collections.abc import Mapping
@@ -57,7 +53,6 @@ def refuse_unseeded(
 def _layer_of(
   cell: LingvoCell, function: CellFunction, op: tf.Operation
 ) -> base_layer.BaseLayer:
-  """The layer that made an op; the innermost."""
   index = function.graph.get_operations().index(op)
   paths = [
     path

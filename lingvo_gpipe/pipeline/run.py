@@ -116,7 +116,6 @@ def _check_cells(plan: Plan, traced: TracedCells) -> None:
 def _unrepeatable(
   plan: Plan, traced: TracedCells, cells: slice = slice(None)
 ) -> list[str]:
-  """What recomputation cannot repeat in some cells, in words."""
   found = []
   for k, cell in list(enumerate(plan.lingvo_cells))[cells]:
     function = traced.function(k)
@@ -187,7 +186,6 @@ class PipelineRun:
 
   @property
   def constant_loss_weight(self) -> float | None:
-    """See `PipeliningLayer.constant_loss_weight`."""
     losses = [self._loss(m) for m in range(self.plan.batch.count)]
     return loss.constant_weight(losses, self.plan.batch.sizes)
 
@@ -197,7 +195,6 @@ class PipelineRun:
     return traced
 
   def _results(self, k: int) -> list[CellOutputs]:
-    """What cell `k` returned for each micro-batch."""
     return [self.engine.results(k, m) for m in range(self.plan.batch.count)]
 
   # -- The loss outside.
@@ -314,7 +311,6 @@ class PipelineRun:
   # -- Both.
 
   def _sources(self) -> list[gradients.Source]:
-    """What has a gradient, or is refused one."""
     plan, sides = self.plan, self.plan.side_inputs
     path, trained = plan.layer.path, plan.layer.trained_variables
     device, count = plan.devices[0], plan.batch.count
@@ -390,5 +386,4 @@ def _of_side_input(name: str, done: Gradients, m: int) -> list[Any]:
 def _without_losses(
   body: Callable[[CellInputs], CellOutputs], given: CellInputs
 ) -> CellOutputs:
-  """What a cell's body returns, but no auxiliary losses."""
   return dataclasses.replace(body(given), losses=[])

@@ -10,9 +10,8 @@ and tag is added outside:
   histogram  of the values of all micro-batches
   others     (image, audio, text, tensor) of the first micro-batch
 
-TensorFlow tells the summaries of one graph apart by name scopes: it puts the
-scope before the tag, and a number behind one that is taken. Each traced graph
-starts without either, so both are done here.
+As TensorFlow does within a graph, tags get the name scope around, and a number
+if they are taken.
 """
 
 import contextlib
@@ -129,7 +128,6 @@ def _unique_tag(tag: str | None, taken: set[str | None]) -> str | None:
 def _recreate(
   summary: Summary, tensors: Sequence[tf.Tensor], tag: str | None
 ) -> tf.Tensor:
-  """The summary's op again, in the current graph, on other data."""
   given = dict(zip(summary.slots, tensors, strict=True))
   if tag is not None:
     given[0] = tf.constant(tag)

@@ -48,8 +48,7 @@ def tie(
   ```
 
   Args:
-    root: A layer that the owners and the users are in: a sequence, or a
-      pipeline.
+    root: A sequence, or a pipeline, that the owners and the users are in.
     theta: Its weights.
     device_of: Maps a child of `root` to its device. Each use is then a separate
       copy of the weights on the device of the child that the user is in. If
@@ -57,9 +56,6 @@ def tie(
 
   Returns:
     The theta, a copy if anything is tied.
-
-  Raises:
-    ValueError: The owner is unknown, or has no such weights.
   """
   layers = list(_layers_of(root))
   places = {name: keys for name, keys, _ in layers}

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which variables are trained, known before any gradient is asked for.
 
-A pipeline emits its backward pass before, or without, knowing what Lingvo's
-learner will do with it. What the learner's filters leave out would be
-differentiated and summed for nothing, so the same filters are read here, from
-the pipeline's own Params or from the learners of the task that it is in.
+A pipeline emits its backward pass before Lingvo's learner says what it trains.
+So the learner's filters are read here, from the pipeline's own Params or from
+the learners of the task that it is in.
 """
 
 import dataclasses
@@ -36,7 +35,6 @@ class VariableFilter:
   unwanted: str | None
 
   def passes(self, name: str) -> bool:
-    """Whether it lets a variable of this name be trained."""
     if self.wanted and not re.search(self.wanted, name):
       return False
     return not (self.unwanted and re.search(self.unwanted, name))
@@ -71,7 +69,6 @@ class TrainedVariables:
     return self.by_name(self.scope + name)
 
   def __call__(self, variable: Any) -> bool:
-    """Whether a variable is trained."""
     if not self.filters:
       return True
     return variable.trainable and self.by_name(variable.name)
@@ -127,7 +124,6 @@ def _own_filter(params: Any, what: str) -> tuple[VariableFilter, ...]:
 
 
 def _learner_filters(layer: base_layer.BaseLayer) -> Iterator[VariableFilter]:
-  """The filters of the learners of all tasks that a layer is in."""
   while layer.parent is not None:
     layer = layer.parent
     if isinstance(layer, base_model.BaseTask):
@@ -181,7 +177,6 @@ def first_trained(
 
 
 def check_captures(layer: Any, k: int, captures: Sequence[tf.Tensor]) -> None:
-  """Raises ValueError if a cell without backward tasks needs one after all."""
   if may_need_gradients(captures, layer.trained_variables.by_name):
     floats = [t.name for t in captures if differentiable(t)]
     raise ValueError(

@@ -43,26 +43,6 @@ def test_sequences_repeats_and_lists_are_flattened():
   assert [layer.name for layer in layers] == _NAMES
 
 
-def test_runs_of_layers_keep_the_variables_names_of_the_whole():
-  sub = _sub()
-  sub[2] = tp.linear('d', 'e')
-  plain = _sequential('net', [*sub[0], sub[1], *sub[2]])
-  with tf.Graph().as_default():
-    plain.Instantiate()
-    expected = {v.name for v in tf.global_variables()}
-  layers = flat_layers.flatten(sub, _owner())
-  for cuts in ([7], [2, 5], [1, 2, 3, 4, 5, 6]):
-    bounds = [0, *cuts, len(layers)]
-    cells = [
-      flat_layers.cell_params(f'cell_{k}', layers[bounds[k] : bounds[k + 1]])
-      for k in range(len(bounds) - 1)
-      if bounds[k] < bounds[k + 1]
-    ]
-    with tf.Graph().as_default():
-      _owner().Set(cell_tpl=cells).Instantiate()
-      assert {v.name for v in tf.global_variables()} == expected, cuts
-
-
 def test_layers_inherit_what_their_sequence_says():
   blocks = _sequential('blocks', tp.linear('a')).Set(fprop_dtype=tf.bfloat16)
   owner = _owner().Set(random_seed=5)

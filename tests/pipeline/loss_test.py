@@ -75,24 +75,6 @@ def test_auxiliary_losses_are_weighted_as_the_loss_is(loss_layer):
   assert metrics == {'loss': (4.0, 4.0), 'aux_loss': (3.0, 4.0)}
 
 
-@pytest.mark.parametrize(
-  ('weight', 'expected'),
-  [(8.0, 2**-5), (13.0, 2**-5), (3e5, 2**-20), (1e-3, 2**8), (-8.0, 2**-5)],
-)
-def test_the_scale_is_a_power_of_two_near_one_over_all_weights(
-  loss_layer, weight, expected
-):
-  _, values, traced = loss.in_cell(loss_layer, {'loss': (1.0, weight)})
-  with tf.Session() as sess:
-    assert sess.run(traced.scale(values, examples=7, count=4)) == expected
-
-
-def test_the_scale_goes_by_the_examples_if_the_first_have_no_weight(loss_layer):
-  _, values, traced = loss.in_cell(loss_layer, {'loss': (1.0, 0.0)})
-  with tf.Session() as sess:
-    assert sess.run(traced.scale(values, tf.constant(8, tf.int64), 4)) == 2**-5
-
-
 def _constant_weight(layer, weights, sizes):
   traced = [loss.in_cell(layer, {'loss': (2.0, w)})[2] for w in weights]
   return loss.constant_weight(traced, sizes)

@@ -2,33 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leaves are named, and made tensors."""
 
-import collections
-
 import lingvo.compat as tf
 import numpy as np
 import pytest
 from lingvo.core import py_utils
 
 from lingvo_gpipe.pipeline import mini_batch
-
-_Pair = collections.namedtuple('_Pair', 'left right')
-
-
-def test_names_are_in_the_order_of_flatten():
-  nest = py_utils.NestedMap(
-    b=[1, (2, None)], a={'y': 3, 'x': _Pair(left=4, right=5)}, c=[]
-  )
-  assert mini_batch.leaf_names(nest, 'inputs') == [
-    'inputs.a.x.left',
-    'inputs.a.x.right',
-    'inputs.a.y',
-    'inputs.b[0]',
-    'inputs.b[1][0]',
-    'inputs.b[1][1]',
-  ]
-  assert tf.nest.flatten(nest) == [4, 5, 3, 1, 2, None]
-  assert mini_batch.leaf_names({'x': 1}, '') == ['x']
-  assert mini_batch.leaf_names(1, 'targets') == ['targets']
 
 
 def test_numbers_arrays_and_lists_of_numbers_become_tensors():

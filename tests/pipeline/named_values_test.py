@@ -6,14 +6,10 @@ import lingvo.compat as tf
 import numpy as np
 import pytest
 import tiny_pipeline
-from lingvo.core import base_layer, builder_layers
+from lingvo.core import base_layer
 
 from lingvo_gpipe import named_layers
 from lingvo_gpipe.pipeline import named_values
-from lingvo_gpipe.pipeline.feature_extraction_layer import (
-  FeatureExtractionLayer,
-)
-from lingvo_gpipe.pipeline.named_values import CellWiring
 
 
 def test_no_gradient_is_a_sum_of_more_than_two_terms(graph):
@@ -112,62 +108,3 @@ def test_what_no_layer_takes_is_a_warning(caplog):
     "net: no layer takes 'mask', put by the side inputs; 'x', put by a."
     in (caplog.text)
   )
-
-
-def test_a_sound_model_is_silent(caplog):
-  layers = _named(
-    _layer('a', puts=['x']),
-    _layer('b', takes=['x', 'mask'], w='c.part', v='embed'),
-    _layer('c', takes=['x']),
-  )
-  with caplog.at_level('WARNING'):
-    named_values.check(layers, ['mask'], weights_only=_named(_layer('embed')))
-  assert not caplog.text
-
-
-def test_weights_can_be_those_of_a_layer_with_dots_in_its_name():
-  names = ['a', 'a.b']
-  assert named_values.find_owner('a.c.d', names) == ('a', 'c.d')
-  assert named_values.find_owner('a.b.c', names) == ('a.b', 'c')
-  assert named_values.find_owner('a.b', names) == ('a.b', '')
-  assert named_values.find_owner('b', names) == (None, '')
-
-
-def test_values_cross_between_cells_only_if_they_must():
-  cells = [
-    _named(
-      _layer('a', puts=['x', 'inside', 'unused']), _layer('b', takes=['inside'])
-    ),
-    _named(_layer('c', takes=['x', 'mask'], puts=['y'])),
-    _named(_layer('d')),
-    _named(_layer('e', takes=['y', 'x']), _layer('f', takes=['x', 'mask'])),
-  ]
-  assert named_values.wire(cells, ['mask', 'other']) == [
-    CellWiring(puts=('x',)),
-    CellWiring(puts=('y',), takes=('x',), side_inputs=('mask',)),
-    CellWiring(),
-    CellWiring(takes=('x', 'y'), side_inputs=('mask',)),
-  ]
-
-
-def test_layers_of_a_cell_are_named_as_their_variables():
-  def sequence(name, *sub, **kwargs):
-    return builder_layers.SequentialLayer.Params().Set(
-      name=name, sub=list(sub), **kwargs
-    )
-
-  def cell(name, *sub, **kwargs):
-    return FeatureExtractionLayer.Params().Set(
-      name=name, sub=list(sub), **kwargs
-    )
-
-  def names(params):
-    return [name for name, _ in named_values.layers_of_cell(params)]
-
-  a, b = _layer('a'), _layer('b')
-  assert names(a) == ['a']
-  assert names(cell('d0', a, b)) == ['a', 'b']
-  assert names(cell('d0', a, variable_name_prefix='p_')) == ['p_a']
-  assert names(cell('d0', cell('blocks', a), b)) == ['blocks/a', 'b']
-  assert names(cell('d0', sequence('s', a, b))) == ['s/a', 's/b']
-  assert names(sequence('s', a, repeat=2)) == ['s/000/a', 's/001/a']

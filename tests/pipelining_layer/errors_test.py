@@ -11,6 +11,8 @@ import tiny_pipeline
 from lingvo.core import base_layer, layers, py_utils, recurrent
 from tiny_pipeline import refused
 
+from lingvo_gpipe import schedules
+
 
 def _pipeline(*args, **kwargs):
   return tiny_pipeline.pipeline(
@@ -195,14 +197,6 @@ def test_theta_that_is_forgotten(theta):
       layer.FProp(theta, tf.zeros([8, 3]))
 
 
-def test_side_inputs_without_names():
-  with pt.graph(1):
-    layer = _pipeline(side_inputs=['mask']).Instantiate()
-    x = tf.zeros([8, 3])
-    with refused('net is given side_inputs a SymbolicTensor', r"\['mask'\]"):
-      layer.FProp(layer.theta, x, side_inputs=x)
-
-
 class TakesMap(tiny_pipeline.Linear):
   def FProp(self, theta, inputs):
     return super().FProp(theta, inputs.x)
@@ -326,3 +320,27 @@ def test_random_ops_that_all_micro_batches_would_share_are_refused(
 def test_a_schedule_that_the_pipeline_cannot_have_is_named(schedule, words):
   with pytest.raises(ValueError, match=words):
     pt.run_step(pt.pipeline_params(3, schedule=schedule), pt.data())
+
+
+# -- Schedules.
+
+
+def test_a_layer_reads_the_file_of_its_schedule_once(tmp_path):
+  path = tmp_path / 'mine.json'
+  made = schedules.make_schedule('1f1b', (0, 1), 4)
+  path.write_text(schedules.to_json(made))
+  params = tiny_pipeline.with_loss(
+    tiny_pipeline.linear('a', 'b'), schedule=f'file:{path}'
+  )
+  with pt.graph(2):
+    net, other = (params.Copy().Set(name=n).Instantiate() for n in 'xy')
+    x = tf.ones([8, tiny_pipeline.WIDTH])
+    net.ComputeLoss(net.theta, x, x)
+    changed = schedules.make_schedule('gpipe', (0, 1), 4)
+    path.write_text(schedules.to_json(changed))
+    first = net.schedule
+    net.ComputeLoss(net.theta, x, x)
+    other.ComputeLoss(other.theta, x, x)
+  assert first.device_tasks == made.device_tasks
+  assert net.schedule is first
+  assert other.schedule.device_tasks == changed.device_tasks

@@ -181,3 +181,27 @@ def test_float16_overflows_no_earlier_than_the_plain_layers(weight, scale):
     )
     assert np.isfinite(plain.metrics['loss'][0])
     pt.assert_close(got, plain, 5e-3)
+
+
+# -- Without a pipeline.
+
+
+def test_the_loss_of_each_micro_batch_is_that_of_its_part():
+  def build():
+    net = tiny_pipeline.with_loss(
+      tiny_pipeline.linear('a', 'b'), num_micro_batches=3
+    )
+    net = net.Instantiate()
+    x = tf.constant(tiny_pipeline.inputs())
+    with plain_run.without_pipeline() as runs:
+      net.ComputeLoss(net.theta, x, tf.zeros_like(x))
+    [run] = runs
+    y = run.outputs()
+    return y, run.own_metrics.loss, [m.loss for m in run.metrics_of_parts()]
+
+  y, whole, parts = tiny_pipeline.run(build, num_devices=2)
+  squares = np.sum(np.square(y), axis=1) / 2
+  assert whole == (pytest.approx(np.mean(squares)), 8)
+  assert [weight for _, weight in parts] == [3, 3, 2]
+  for (value, _), part in zip(parts, np.split(squares, [3, 6]), strict=True):
+    assert value == pytest.approx(np.mean(part))

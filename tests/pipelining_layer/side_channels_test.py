@@ -4,6 +4,7 @@
 
 import lingvo.compat as tf
 import numpy as np
+import pipeline_testing as pt
 import pytest
 import tiny_pipeline
 from example_model import inside, outside, plain
@@ -175,3 +176,42 @@ def test_dropout_in_loops_differs_by_micro_batch_and_is_recomputed():
   assert len(np.unique(masks, axis=0)) > 1
   _, kept = run('never')
   np.testing.assert_array_equal(gradient, kept)
+
+
+# -- Assertions.
+
+
+class Bounded(base_layer.BaseLayer):
+  """Asserts that no input is large, and returns it."""
+
+  def FProp(self, theta, x):
+    del theta
+    largest = tf.reduce_max(tf.abs(x))
+    fine = tf.debugging.Assert(largest < 1000, ['too large', largest])
+    with tf.control_dependencies([fine]):
+      return tf.identity(x)
+
+
+@pytest.mark.parametrize('num_cells', [1, 2])
+def test_an_assertion_says_in_which_cell_layer_and_micro_batch_it_failed(
+  num_cells,
+):
+  with pt.cluster(num_cells), tf.Graph().as_default() as graph:
+    py_utils.GetOrCreateGlobalStepVar()
+    bounded = Bounded.Params().Set(name='bounded')
+    subs = [*tiny_pipeline.linear('a', 'b', 'c'), bounded]
+    layer = tiny_pipeline.pipeline(
+      subs, num_cells, num_micro_batches=4
+    ).Instantiate()
+    x = tf.placeholder(tf.float32, [8, tiny_pipeline.WIDTH])
+    outputs = layer.FProp(layer.theta, x)
+    values = tiny_pipeline.inputs()
+    values[5] = 1e6
+    with pt.session(num_cells, graph) as session:
+      session.run(tf.global_variables_initializer())
+      with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=r'\[too large\] \[\S+\] \[in cell \S+, layer \S*bounded, '
+        r'micro-batch\] \[2\]',
+      ):
+        session.run(outputs, {x: values})

@@ -54,6 +54,7 @@ def test_a_gradient_of_data_is_refused_with_its_name(name, what):
   [
     (None, r"given side_inputs \[\], but net.side_inputs names \['segments'"),
     ({'weights': None, 'mask': None}, r"given side_inputs \['mask', 'weights"),
+    (3, r'net is given side_inputs a int, but net.side_inputs names'),
     (
       {'segments': None, 'weights': np.zeros(BATCH + 1, np.float32)},
       r'differ in dimension 0 \(batch_dim\)',

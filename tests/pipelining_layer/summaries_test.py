@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Summaries that layers in cells add come out once, with the right values."""
 
+import contextlib
+
 import lingvo.compat as tf
 import numpy as np
 import pytest
@@ -78,6 +80,22 @@ def test_layers_of_different_cells_keep_theirs_apart():
   assert sorted(v.simple_value for v in got.values()) == pytest.approx(
     sorted(v.simple_value for v in expected.values())
   )
+
+
+def test_tags_get_the_scope_around_and_a_number_if_taken():
+  def build():
+    for name, scope in (('x', ''), ('y', ''), ('z', 'tower')):
+      params = tiny_pipeline.pipeline(layers_of(SameName, 1), 1)
+      layer = params.Set(name=name).Instantiate()
+      with tf.name_scope(scope) if scope else contextlib.nullcontext():
+        layer.FPropDefaultTheta(linear_batch().inputs)
+    return tf.get_collection(tf.GraphKeys.SUMMARIES)
+
+  serialised = tiny_pipeline.run(build, add_summary=True)
+  values = [v for s in serialised for v in tf.Summary.FromString(s).value]
+  plain, numbered, scoped = (v.tag for v in values)
+  assert numbered == f'{plain}_1'
+  assert scoped == f'tower/{plain}'
 
 
 def test_none_if_the_cluster_wants_none():

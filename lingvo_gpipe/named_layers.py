@@ -59,11 +59,11 @@ class NamedValueLayer(base_layer.BaseLayer):
 
   def Put(self, name: str, value: Any) -> Any:
     """Puts a nest of tensors aside; returns the nest to use from then on."""
-    return named_values.put(name, value)
+    return named_values.current_scope().put(name, value)
 
   def Take(self, name: str) -> Any:
     """Returns a value that was put aside or is a side input."""
-    return named_values.take(name)
+    return named_values.current_scope().take(name)
 
 
 class PutLayer(NamedValueLayer):

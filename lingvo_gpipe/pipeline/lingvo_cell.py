@@ -12,19 +12,22 @@ an output of the cell.
 import contextlib
 import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import lingvo.compat as tf
-from lingvo.core import base_layer, py_utils
+from lingvo.core import base_layer, hyperparams, py_utils
 from lingvo.core import layers as lingvo_layers
 from tensorflow.python.ops import (
   control_flow_v2_func_graphs,
   gen_logging_ops,
 )
 
-from lingvo_gpipe.engine.cell_function import CellInputs, CellOutputs
+from lingvo_gpipe.engine.cell_function import (
+  CellFunction,
+  CellInputs,
+  CellOutputs,
+)
 from lingvo_gpipe.engine.tensors import may_be_read_by_rows, read_by_rows
 from lingvo_gpipe.pipeline import seeds, summaries, variable_stand_in
 from lingvo_gpipe.pipeline.feature_extraction_layer import descendants
@@ -36,48 +39,26 @@ ComputeCell = Callable[[Any, CellInputs], CellOutputs]
 
 
 @dataclasses.dataclass(frozen=True)
-class Values:
-  """The values of one call of a cell, told apart."""
-
-  own: list[Any]
-  moving_averages: list[Any]
-  summaries: list[list[Any]]
-  fetched: list[list[Any]]
-
-
-@dataclasses.dataclass(frozen=True)
 class TraceNotes:
   """What a trace of the cell says besides its outputs, for use outside.
 
   Attributes:
+    values: The cell's values, a NestedMap: `own` of `ComputeCell`, the updates
+      of `moving_averages`, the tensors of `summaries` and those `fetched`.
     updates: Updates of moving averages.
     summaries: The summaries that layers added.
-    fetched: For each fetch layer of the cell, how many tensors it fetched.
-    num_own_values: How many values `ComputeCell` itself returned.
-    own: The notes that it returned.
+    fetched: The fetch layers that fetched something.
+    own: The notes that `ComputeCell` returned.
     layer_ops: See `seeds.LayerScope`, as for `seed_ops`.
   """
 
+  values: py_utils.NestedMap
   updates: list[MovingAverageUpdate]
   summaries: list[summaries.Summary]
-  fetched: list[tuple[lingvo_layers.FetchLayer, int]]
-  num_own_values: int
+  fetched: list[lingvo_layers.FetchLayer]
   own: Any
   layer_ops: list[tuple[str, int, int]]
   seed_ops: list[tf.Operation]
-
-  def split(self, values: Sequence[Any]) -> Values:
-    rest = iter(values)
-
-    def take(count: int) -> list[Any]:
-      return list(itertools.islice(rest, count))
-
-    return Values(
-      own=take(self.num_own_values),
-      moving_averages=take(2 if self.updates else 0),
-      summaries=[take(len(s.tensors)) for s in self.summaries],
-      fetched=[take(count) for _, count in self.fetched],
-    )
 
 
 @dataclasses.dataclass
@@ -157,26 +138,30 @@ class LingvoCell:
     added = []
     if tf.get_collection(tf.GraphKeys.SUMMARIES):
       added = summaries.collect(tf.get_default_graph())
-    values = list(outputs.values)
+    values = py_utils.NestedMap(
+      own=outputs.values,
+      moving_averages=[],
+      summaries=[list(summary.tensors) for summary in added],
+      fetched=list(fetched.values()),
+    )
     if updates:
-      values += variable_stand_in.pack(updates, inputs.context)
-    values += [t for summary in added for t in summary.tensors]
-    values += [t for _, tensors in fetched for t in tensors]
+      context = inputs.context
+      values.moving_averages = variable_stand_in.pack(updates, context)
     return dataclasses.replace(
       outputs,
       losses=losses,
       carry=carry,
-      values=values,
+      values=values.Flatten(),
       kept=[
         range(start, end)
         for path, start, end in scope.ops
         if path in self.pipeline.kept_paths
       ],
       notes=TraceNotes(
+        values=values,
         updates=updates,
         summaries=added,
-        fetched=[(layer, len(tensors)) for layer, tensors in fetched],
-        num_own_values=len(outputs.values),
+        fetched=list(fetched),
         own=outputs.notes,
         layer_ops=scope.ops,
         seed_ops=scope.seed_ops,
@@ -223,20 +208,18 @@ class LingvoCell:
       for fetch, activations in fetched:
         fetch._activations = activations
 
-  def _fetched(
-    self,
-  ) -> list[tuple[lingvo_layers.FetchLayer, list[tf.Tensor]]]:
+  def _fetched(self) -> dict[lingvo_layers.FetchLayer, list[tf.Tensor]]:
+    """What fetch layers of the cell fetched in this trace, if anything."""
     graph = tf.get_default_graph()
-    found = []
-    for layer in self._fetch_layers:
-      tensors = [
+    found = {
+      layer: [
         tf.stop_gradient(t)
         for t in layer._activations or []
         if getattr(t, 'graph', None) is graph
       ]
-      if tensors:
-        found.append((layer, tensors))
-    return found
+      for layer in self._fetch_layers
+    }
+    return {layer: tensors for layer, tensors in found.items() if tensors}
 
   @contextlib.contextmanager
   def _variables_in_trace(
@@ -311,3 +294,77 @@ def _may_read(graph: tf.Graph) -> bool:
   while isinstance(inner, control_flow_v2_func_graphs.CondBranchFuncGraph):
     inner = inner.outer_graph
   return inner is graph
+
+
+# -- Ops that cannot be repeated, or draw the same for all micro-batches.
+
+
+def explain(
+  cell: LingvoCell,
+  function: CellFunction,
+  culprits: Mapping[tf.Operation, str],
+) -> list[str]:
+  """For each layer with ops that cannot be repeated, what can be done.
+
+  The ops come with the types of op that are why.
+  """
+  texts: dict[str, str] = {}
+  for op, culprit in culprits.items():
+    layer = _layer_of(cell, function, op)
+    texts.setdefault(layer.path, _describe(layer, culprit))
+  return list(texts.values())
+
+
+def refuse_unseeded(
+  cell: LingvoCell, function: CellFunction, op: tf.Operation
+) -> None:
+  """Raises ValueError: the seeds of an op do not depend on the micro-batch."""
+  layer = _layer_of(cell, function, op)
+  raise ValueError(
+    f'Layer {layer.path} ({type(layer).__name__}) draws random numbers ('
+    f'{op.name}, {op.type}) whose seeds do not depend on the micro-batch: all '
+    'would get the same. Layers built on recurrent.Recurrent (RNNs, '
+    'RepeatLayer) set their seeds by name; turn off their dropout inside of '
+    'the pipeline, or put the dropout into a layer of its own. Other layers '
+    'should take seeds from py_utils.GenerateStepSeedPair.'
+  )
+
+
+def _layer_of(
+  cell: LingvoCell, function: CellFunction, op: tf.Operation
+) -> base_layer.BaseLayer:
+  index = function.graph.get_operations().index(op)
+  paths = [
+    path
+    for path, start, end in function.notes.layer_ops
+    if start <= index < end
+  ]
+  by_path = {
+    layer.path: layer for root in cell.layers for layer in descendants(root)
+  }
+  return by_path[max(paths, key=len)] if paths else cell.layers[0]
+
+
+def _describe(layer: base_layer.BaseLayer, op_type: str) -> str:
+  what = (
+    f'layer {layer.path} ({type(layer).__name__}) uses {op_type}, which gives '
+    'something else when it runs again'
+  )
+  templates = [
+    f'{inner.path}.params.{name}'
+    for inner in descendants(layer)
+    for name, value in inner.params.IterParams()
+    if isinstance(value, hyperparams.InstantiableParams)
+    and value.cls is lingvo_layers.DropoutLayer
+  ]
+  if templates:
+    return (
+      f'{what}; set {" and ".join(templates)} to '
+      'lingvo.core.layers.DeterministicDropoutLayer.Params()'
+    )
+  if 'Random' in op_type or op_type.startswith(('Stateful', 'Truncated')):
+    return (
+      f'{what}; draw random numbers with tf.random.stateless_* and the seeds '
+      'of py_utils.GenerateStepSeedPair'
+    )
+  return what

@@ -151,7 +151,7 @@ def values_of(engine: Engine, m: int) -> list[tf.Tensor]:
   """The values that `in_cell` returned for a micro-batch."""
   k = len(engine.traced.cells) - 1
   notes = engine.traced.function(k, m).notes
-  own: list[tf.Tensor] = notes.split(engine.results(k, m).values).own
+  own: list[tf.Tensor] = notes.values.Pack(engine.results(k, m).values).own
   return own
 
 

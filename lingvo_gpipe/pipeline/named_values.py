@@ -2,21 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values that layers pass by name to later layers, past those between.
 
-A layer puts a value aside, later ones take it. Both happen inside a `scope`,
-which the pipeline opens around each cell and a user around layers that run
-without one:
+A layer puts a value aside, later ones take it, inside a `scope`, which the
+pipeline opens around each cell, and a user around layers without a pipeline.
 
-```
-  with named_values.scope({'mask': mask}) as values:
-    x = values.put('skip', x)     # by the layers, through the functions below
-    ...
-    x = x + values.take('skip')
-```
-
-Gradients must not depend on where the pipeline is cut, to the last bit. So the
-gradient of a value is never a sum of more than two terms: each put and each
-take splits the value in two, and the terms are added in one order wherever the
-takers are:
+Gradients must not depend on where the pipeline is cut, to the last bit. So each
+put and each take splits the value in two: the gradient of a value is never a
+sum of more than two terms, which are added in one order wherever the takers
+are:
 
 ```
   value --+--> goes on                        d value = d goes on + d aside
@@ -73,7 +65,6 @@ class Scope:
   """
 
   def __init__(self, given: Mapping[str, Any]):
-    """Starts with the given values: nests of tensors or None, by name."""
     self._values = dict(given)
     self.put_names: list[str] = []
 
@@ -82,25 +73,27 @@ class Scope:
     return self._values[name]
 
   def put(self, name: str, value: Any) -> Any:
+    """Puts a value, a nest of tensors or None, aside for later layers.
+
+    Returns the value to use from then on in place of `value`. Using that as
+    well would make its gradient a sum whose order depends on the cut.
+    """
     if name in self._values:
       raise ValueError(
         f'The value {name!r} is put aside a second time; give each its name.'
       )
     self.put_names.append(name)
     self._values[name] = value
-    return self._part(name)
+    return self.take(name)
 
   def take(self, name: str) -> Any:
+    """Returns the value that was put aside, or given, under a name."""
     if name not in self._values:
       raise ValueError(
         f'There is no value {name!r} to take; there are '
         f'{sorted(self._values)}. In a pipeline the Params of a layer must '
         'declare what it puts and takes.'
       )
-    return self._part(name)
-
-  def _part(self, name: str) -> Any:
-    """Splits a value in two nodes; keeps one."""
     value = self._values[name]
     mine = barrier(value, dense=True)
     self._values[name] = barrier(value, dense=True)
@@ -114,7 +107,8 @@ _SCOPES = py_utils.ThreadLocalStack()
 def scope(given: Mapping[str, Any] | None = None) -> Iterator[Scope]:
   """Inside, layers can put and take values; outer scopes are not visible.
 
-  Values that are there from the start are given by name.
+  Values that are there from the start, nests of tensors or None, are given by
+  name.
   """
   values = Scope(given or {})
   _SCOPES.stack.append(values)
@@ -124,34 +118,13 @@ def scope(given: Mapping[str, Any] | None = None) -> Iterator[Scope]:
     _SCOPES.stack.pop()
 
 
-def put(name: str, value: Any) -> Any:
-  """Puts a value, a nest of tensors or None, aside for later layers.
-
-  Returns:
-    The value to use from then on in place of `value`. Using `value` as well
-    would make its gradient a sum whose order depends on the cut.
-
-  Raises:
-    ValueError: There is a value of this name already, or no scope.
-  """
-  return _innermost(f'put {name!r} aside').put(name, value)
-
-
-def take(name: str) -> Any:
-  """Returns the value that was put aside, or given, under a name.
-
-  Raises:
-    ValueError: There is no value of this name, or no scope.
-  """
-  return _innermost(f'take {name!r}').take(name)
-
-
-def _innermost(purpose: str) -> Scope:
+def current_scope() -> Scope:
+  """The innermost scope; raises ValueError if there is none."""
   if not _SCOPES.stack:
     raise ValueError(
-      f'Cannot {purpose} outside of a pipeline: run the layers inside '
-      '`with lingvo_gpipe.pipeline.named_values.scope(side_inputs):`. In a '
-      'pipeline the Params of a layer must declare what it puts and takes.'
+      'Values can be put and taken in a pipeline, where the Params of a layer '
+      'must declare what it puts and takes, or outside of it inside '
+      '`with lingvo_gpipe.pipeline.named_values.scope(side_inputs):`.'
     )
   return _SCOPES.stack[-1]
 

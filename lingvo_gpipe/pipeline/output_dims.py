@@ -129,12 +129,11 @@ class OutputDims:
     """The dimensions of what each fetch layer of cell `k` fetched."""
     function = self._traces[0][k]
     end = len(function.graph.outputs)
-    values = function.notes.split(range(end - function.num_values, end))
+    indices = range(end - function.num_values, end)
+    values = function.notes.values.Pack(indices)
     return [
-      self._find(k, indices, [f'what {layer.path} fetches'] * len(indices))
-      for (layer, _), indices in zip(
-        function.notes.fetched, values.fetched, strict=True
-      )
+      self._find(k, own, [f'what {layer.path} fetches'] * len(own))
+      for layer, own in zip(function.notes.fetched, values.fetched, strict=True)
     ]
 
   def _find(

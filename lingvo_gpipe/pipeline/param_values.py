@@ -26,11 +26,24 @@ def of_schedule(params: Any) -> None:
     raise ValueError(
       f'{params.name}.schedule is {params.schedule!r}: {error}'
     ) from error
-  value, policies = params.recompute, (*RECOMPUTE_POLICIES, FIT)
-  if value not in policies and not _is_names(value):
+  policies = (*RECOMPUTE_POLICIES, FIT)
+  _check(
+    params,
+    'recompute',
+    params.recompute in policies or _is_names(params.recompute),
+    f'one of {policies}, or a list with the names of the layers whose '
+    'activations are kept',
+  )
+
+
+def _check(
+  params: Any, name: str, is_fine: bool, must_be: str, what: str = ''
+) -> None:
+  """Raises ValueError if a Param of Params, called `what`, is not fine."""
+  if not is_fine:
     raise ValueError(
-      f'{params.name}.recompute is {value!r}; it must be one of {policies}, or '
-      'a list with the names of the layers whose activations are kept.'
+      f'{what or params.name}.{name} is {params.Get(name)!r}; it must be '
+      f'{must_be}.'
     )
 
 
@@ -48,25 +61,17 @@ def whole_number(
   Errors call the Params `what`, or by their name.
   """
   value = params.Get(name)
-  if value is None and or_none:
-    return
   is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-  if not is_whole or value < least:
-    none = ', or None' if or_none else ''
-    raise ValueError(
-      f'{what or params.name}.{name} is {value!r}; it must be a whole number '
-      f'of {least} or more{none}.'
-    )
+  is_fine = (value is None and or_none) or (is_whole and value >= least)
+  must_be = f'a whole number of {least} or more{", or None" * or_none}'
+  _check(params, name, is_fine, must_be, what)
 
 
 def names(params: Any, name: str) -> None:
   """Raises ValueError if a Param is no list of names, but one name, say."""
   value = params.Get(name)
-  if not _is_names(value):
-    example = f', as in [{value!r}]' if isinstance(value, str) else ''
-    raise ValueError(
-      f'{params.name}.{name} is {value!r}; it must be a list of names{example}.'
-    )
+  example = f', as in [{value!r}]' if isinstance(value, str) else ''
+  _check(params, name, _is_names(value), f'a list of names{example}')
 
 
 def text(
@@ -74,10 +79,8 @@ def text(
 ) -> None:
   """Raises ValueError if a Param is not text; see `whole_number`."""
   value = params.Get(name)
-  if not isinstance(value, str) and not (value is None and or_none):
-    raise ValueError(
-      f'{what or params.name}.{name} is {value!r}; it must be text.'
-    )
+  is_fine = isinstance(value, str) or (value is None and or_none)
+  _check(params, name, is_fine, 'text', what)
 
 
 # -- Shapes as text.

@@ -29,8 +29,8 @@ from lingvo_gpipe.engine.tensors import differentiable, on_device
 from lingvo_gpipe.engine.traced_cells import TracedCells
 from lingvo_gpipe.pipeline import (
   gradients,
+  lingvo_cell,
   loss,
-  random_checks,
   summaries,
   trained_variables,
   variable_stand_in,
@@ -100,7 +100,7 @@ def _check_cells(plan: Plan, traced: TracedCells) -> None:
     function = traced.function(k)
     op = graph_walks.unseeded(function.graph, function.notes.seed_ops)
     if op is not None and plan.batch.count > 1:
-      random_checks.refuse_unseeded(cell, function, op)
+      lingvo_cell.refuse_unseeded(cell, function, op)
     if k < plan.num_frozen:
       trained_variables.check_captures(plan.layer, k, function.captures)
   if plan.layer.recompute_policy == 'never':
@@ -121,7 +121,7 @@ def _unrepeatable(
     function = traced.function(k)
     culprits = graph_walks.unrepeatable(function.graph)
     if culprits:
-      found += random_checks.explain(cell, function, culprits)
+      found += lingvo_cell.explain(cell, function, culprits)
   return found
 
 
@@ -148,19 +148,19 @@ def _apply_effects(plan: Plan, engine: Engine, k: int) -> list[tf.Tensor]:
   notes = traced.function(k).notes
   results = [engine.results(k, m) for m in range(plan.batch.count)]
   plan.lingvo_cells[k].set_carry(results[-1].carry)
-  values = [notes.split(result.values) for result in results]
+  values = [notes.values.Pack(result.values) for result in results]
   if notes.summaries:
     rows = [v.summaries for v in values]
     summaries.emit(notes.summaries, rows, plan.batch.shares, device)
   if notes.fetched:
     dims = OutputDims(plan, traced).of_fetched(k)
-    for i, (fetch, count) in enumerate(notes.fetched):
+    for i, fetch in enumerate(notes.fetched):
       with on_device(device):
         fetch._activations = micro_batches.merge(
           [v.fetched[i] for v in values], dims[i]
         )
       # The gradients that a fetch layer keeps are those of one micro-batch.
-      fetch._gradients = [None] * count
+      fetch._gradients = [None] * len(dims[i])
   if not notes.updates:
     return []
   packed = [v.moving_averages for v in values]

@@ -15,9 +15,9 @@ from lingvo_gpipe.pipeline import named_values
 def test_no_gradient_is_a_sum_of_more_than_two_terms(graph):
   with named_values.scope():
     x = tf.constant([2.0, 3.0])
-    y = named_values.put('a', x)
+    y = named_values.current_scope().put('a', x)
     for _ in range(4):
-      y = y * named_values.take('a')
+      y = y * named_values.current_scope().take('a')
     tf.gradients(y, x)
     sums = [op for op in graph.get_operations() if op.type == 'AddN']
     assert [len(op.inputs) for op in sums] == [2] * 4
@@ -47,15 +47,15 @@ def test_layers_inside_of_a_layer_have_values_of_their_own():
 
 
 def test_errors_of_scopes():
-  with pytest.raises(ValueError, match='outside of a pipeline'):
-    named_values.take('a')
+  with pytest.raises(ValueError, match='outside of it inside'):
+    named_values.current_scope().take('a')
   with named_values.scope({'a': None}):
     with pytest.raises(ValueError, match=r"no value 'b' to take; .*'a'"):
-      named_values.take('b')
+      named_values.current_scope().take('b')
     with pytest.raises(ValueError, match="'a' is put aside a second time"):
-      named_values.put('a', tf.zeros([]))
+      named_values.current_scope().put('a', tf.zeros([]))
     with named_values.scope(), pytest.raises(ValueError, match='no value'):
-      named_values.take('a')
+      named_values.current_scope().take('a')
 
 
 def _layer(name, puts=(), takes=(), **weights_of):

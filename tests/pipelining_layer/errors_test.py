@@ -41,102 +41,88 @@ _MEAN_SQUARE = tiny_pipeline.MeanSquare.Params().Set(name='loss')
 _ZEROS = np.zeros([8, 3], np.float32)
 _TO_SCALAR = [ToScalar.Params().Set(name='l')]
 _TWO_OUTPUTS = [TwoOutputs.Params().Set(name='l0'), *tiny_pipeline.linear('l1')]
+_PAIR = r'.*\(float32\[2, 3\], int32\[2, 3\]\)'
 
 
 @pytest.mark.parametrize(
-  ('params', 'inputs', 'messages'),
+  ('params', 'inputs', 'message'),
   [
     (
       _pipeline(num_micro_batches=3, micro_batch_size=2),
       [_ZEROS],
-      [
-        'net: num_micro_batches is 3 and micro_batch_size is 2',
-        'a mini-batch of 8 makes 4',
-      ],
+      'net: num_micro_batches is 3 and micro_batch_size is 2.* 8 makes 4',
     ),
     (
       _pipeline(),
       [_ZEROS, _ZEROS[1:]],
-      [r'differ in dimension 0 \(batch_dim\)', r'\(8, 3\).*\(7, 3\)'],
+      r'differ in dimension 0 \(batch_dim\).*\(8, 3\).*\(7, 3\)',
     ),
     (
       _pipeline(),
       [np.float32(1)],
-      [r'inputs of shape \(\) has no dimension 0', 'in shared_inputs'],
+      r'inputs of shape \(\) has no dimension 0.*in shared_inputs',
     ),
     (
       tiny_pipeline.pipeline(_TO_SCALAR, 1),
       [_ZEROS],
-      ['net: outputs of the last cell does not have one value', 'loss_tpl'],
+      'net: outputs of the last cell does not have one value.*loss_tpl',
     ),
     # Cells that do not fit are both named with what crosses.
     (
       tiny_pipeline.pipeline(_TWO_OUTPUTS, 2),
       [_ZEROS],
-      [
-        "net: cell 'd1' cannot run on what cell 'd0' returns",
-        r'\(float32\[2, 3\], int32\[2, 3\]\)',
-      ],
+      f"net: cell 'd1' cannot run on what cell 'd0' returns{_PAIR}",
     ),
     (
       tiny_pipeline.pipeline(_TWO_OUTPUTS, 1),
       [_ZEROS],
-      [
-        "cell 'd0' cannot run on what the pipeline was given",
-        r'Layer net\.d0\.l1 \(Linear\) cannot take what comes before',
-        r'\(float32\[2, 3\], int32\[2, 3\]\)',
-      ],
+      "cell 'd0' cannot run on what the pipeline was given.*Layer "
+      rf'net\.d0\.l1 \(Linear\) cannot take what comes before{_PAIR}',
     ),
   ],
 )
-def test_what_does_not_fit(params, inputs, messages):
-  with refused(*messages):
+def test_what_does_not_fit(params, inputs, message):
+  with refused(message):
     tiny_pipeline.outputs(params, *inputs)
 
 
+def _loss_of(metrics):
+  return ReturnsMetrics.Params().Set(name='loss', metrics=metrics)
+
+
 @pytest.mark.parametrize(
-  ('loss', 'targets', 'messages'),
+  ('loss', 'targets', 'message'),
   [
-    (None, _ZEROS, [r'net\.ComputeLoss needs loss_tpl']),
-    (_MEAN_SQUARE, _ZEROS[1:], [r'differ in dimension 0 \(batch_dim\)']),
+    (None, _ZEROS, r'net\.ComputeLoss needs loss_tpl'),
+    (_MEAN_SQUARE, _ZEROS[1:], r'differ in dimension 0 \(batch_dim\)'),
     (
       _MEAN_SQUARE,
       {'x': _ZEROS},
-      [
-        r'net: the loss, net\.loss \(MeanSquare\), cannot run on what',
-        r"cell 'd0' returns, float32\[2, 3\]",
-        r'targets, \{x: float32\[2, 3\]\}',
-      ],
+      r'net: the loss, net\.loss \(MeanSquare\), cannot run on what cell '
+      r"'d0' returns, float32\[2, 3\].*targets, \{x: float32\[2, 3\]\}",
     ),
-    *[
-      (
-        ReturnsMetrics.Params().Set(name='loss', metrics=metrics),
-        _ZEROS,
-        [r'loss_tpl: FProp of net\.loss \(ReturnsMetrics\)', message],
-      )
-      for metrics, message in (
-        (3.0, r'returned 3\.0; it must return metrics'),
-        ({'los': (1.0, 1.0)}, r"returned \['los'\]; it must return metrics"),
-        ({'loss': 1.0}, r"returned 1\.0 for 'loss'"),
-        (
-          {'loss': ([1.0], 1.0)},
-          r"of ranks \[1, 0\] for 'loss'; both must be scalars",
-        ),
-        (
-          {'loss': (1.0, 1.0), 'aux_loss': (1.0, 1.0)},
-          r"metric 'aux_loss', a name kept",
-        ),
-      )
-    ],
+    (
+      _loss_of(3.0),
+      _ZEROS,
+      r'FProp of net\.loss \(ReturnsMetrics\) returned 3\.0; it must return',
+    ),
+    (_loss_of({'los': (1.0, 1.0)}), _ZEROS, r"\['los'\]; it must return met"),
+    (_loss_of({'loss': 1.0}), _ZEROS, r"returned 1\.0 for 'loss'"),
+    (_loss_of({'loss': ([1.0], 1.0)}), _ZEROS, r'\[1, 0\].* must be scalars'),
+    (
+      _loss_of({'loss': (1.0, 1.0), 'aux_loss': (1.0, 1.0)}),
+      _ZEROS,
+      "metric 'aux_loss', a name kept",
+    ),
   ],
 )
-def test_losses_and_targets_that_do_not_fit(loss, targets, messages):
+def test_losses_and_targets_that_do_not_fit(loss, targets, message):
   def build():
     net = tiny_pipeline.pipeline(tiny_pipeline.linear('l'), 1, loss_tpl=loss)
     layer = net.Instantiate()
     return layer.ComputeLoss(layer.theta, tf.constant(_ZEROS), targets).loss
 
-  with refused(*messages):
+  with refused(message):
     tiny_pipeline.run(build)
 
 

@@ -38,12 +38,6 @@ def _define_flags():
   )
   define('seed', 0, 'Seed of the random numbers.')
   define(
-    'window',
-    0,
-    'How many tokens the model sees at once. Default: as in training.',
-    lower_bound=0,
-  )
-  define(
     'devices',
     2,
     'K: the number of CPU devices of this process that the pipeline runs on.',
@@ -54,7 +48,7 @@ def _define_flags():
 def _load():
   """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
   print('Loading TensorFlow and Lingvo ...', flush=True)
-  from lingvo_gpipe.generating import generate_run
+  from lingvo_gpipe import generating
 
   for name in ('model', 'logdir'):
     flags.declare_key_flag(name)
@@ -63,7 +57,7 @@ def _load():
 
   def command_body(log, loading_seconds):
     flags.FLAGS.worker_split_size = flags.FLAGS.devices
-    generate_run.generate()
+    generating.generate()
 
   return command_body
 

@@ -20,9 +20,7 @@ def read_or_make(path: str, make: Callable[[], bytes]) -> bytes:
 
   Of several processes that want the same file, one makes it and the others
   wait. The file appears with its whole contents or not at all.
-
-  Raises:
-    ValueError: if the file or its directory cannot be used.
+  ValueError if it or its directory cannot be used.
   """
   try:
     with contextlib.suppress(FileNotFoundError):

@@ -2,25 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Documents for a language model: text files, or Python's own manual."""
 
-import dataclasses
 import glob
 import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 # Shorter ones ("The following rules apply:") may well occur twice by chance.
 _MIN_SHARED_BYTES = 40
 _BLANK_LINES = re.compile(r'(\n[^\S\n]*\n\s*)')
-
-
-@dataclasses.dataclass(frozen=True)
-class Corpus:
-  """Documents to train on and documents that are held out."""
-
-  train: tuple[str, ...]
-  test: tuple[str, ...]
 
 
 def read_files(pattern: str, separator: str = '') -> list[str]:
@@ -39,16 +30,14 @@ def read_files(pattern: str, separator: str = '') -> list[str]:
   """
   paths: set[str] = set()
   for part in filter(None, (x.strip() for x in pattern.split(','))):
-    expanded = os.path.expanduser(part)
-    found = {
-      x for x in glob.glob(expanded, recursive=True) if os.path.isfile(x)
-    }
-    if not found:
+    found = glob.glob(os.path.expanduser(part), recursive=True)
+    files = set(filter(os.path.isfile, found))
+    if not files:
       raise ValueError(
         f'No file matches {part!r} (in the directory {os.getcwd()}). Give a '
         "path or a glob pattern of UTF-8 text files, such as 'texts/*.txt'."
       )
-    paths |= found
+    paths |= files
   documents: list[str] = []
   for path in sorted(paths):
     text = _read_text(path)
@@ -61,23 +50,29 @@ def read_files(pattern: str, separator: str = '') -> list[str]:
   return documents
 
 
+def _read_text(path: str) -> str:
+  try:
+    return pathlib.Path(path).read_bytes().decode('utf-8')
+  except UnicodeDecodeError as e:
+    raise ValueError(
+      f'{path} is not UTF-8: {e}. Convert it, for instance with iconv.'
+    ) from e
+
+
 def python_topics() -> list[str]:
   """Reads the topics of Python's interactive help, parts of its manual.
 
   About 80 documents of English prose and 0.5 MB, in every installation of
   CPython. They differ a little between versions of Python.
   """
-  try:
-    from pydoc_data import topics
-  except ImportError as e:
-    raise ValueError(
-      'This Python lacks the module pydoc_data.topics, the default corpus. '
-      'Name text files instead.'
-    ) from e
+  from pydoc_data import topics
+
   return [x for _, x in sorted(topics.topics.items()) if x.strip()]
 
 
-def hold_out(documents: Sequence[str], fraction: float) -> Corpus:
+def hold_out(
+  documents: Sequence[str], fraction: float
+) -> tuple[list[str], list[str]]:
   """Splits documents into some to train on and some to hold out.
 
   Documents are held out in the order of their texts' SHA-256 hashes, until
@@ -93,8 +88,8 @@ def hold_out(documents: Sequence[str], fraction: float) -> Corpus:
   """
   sizes: dict[bytes, int] = {}
   for document in documents:
-    digest = _digest(document)
-    sizes[digest] = sizes.get(digest, 0) + num_bytes([document])
+    key = _hash(document)
+    sizes[key] = sizes.get(key, 0) + num_bytes([document])
   if len(sizes) < 2:
     raise ValueError(
       'The corpus is a single document, so none can be held out. Name the '
@@ -103,48 +98,50 @@ def hold_out(documents: Sequence[str], fraction: float) -> Corpus:
   wanted = fraction * sum(sizes.values())
   held_out: set[bytes] = set()
   total = 0
-  for digest in sorted(sizes)[:-1]:
-    size = sizes[digest]
+  for key in sorted(sizes)[:-1]:
     # Nearer to what is wanted without it, and it comes too late to be the one.
-    if held_out and total + size - wanted > wanted - total:
+    if held_out and total + sizes[key] - wanted > wanted - total:
       break
-    held_out.add(digest)
-    total += size
-  return Corpus(
-    train=tuple(x for x in documents if _digest(x) not in held_out),
-    test=tuple(x for x in documents if _digest(x) in held_out),
-  )
+    held_out.add(key)
+    total += sizes[key]
+  train = [x for x in documents if _hash(x) not in held_out]
+  return train, [x for x in documents if _hash(x) in held_out]
 
 
-def without_shared_paragraphs(corpus: Corpus) -> Corpus:
+def without_shared_paragraphs(
+  train: Iterable[str], test: Iterable[str]
+) -> list[str]:
   """Takes what is held out from the documents to train on.
 
-  A document may hold paragraphs, or the whole, of another one: in Python's
-  topics some are chapters and others are their sections. So that nothing of
-  the held-out text is trained on, each paragraph of 40 bytes or more that
-  occurs in a held-out document is removed from the training documents.
-  Paragraphs are separated by blank lines; white space makes no difference.
+  Each paragraph of 40 bytes or more that occurs in a held-out document is
+  removed: in Python's topics some are chapters and others their sections. White
+  space makes no difference.
   """
-  held_out = {
-    _normal_form(x) for text in corpus.test for x in _BLANK_LINES.split(text)
-  }
-  held_out = {x for x in held_out if len(x.encode()) >= _MIN_SHARED_BYTES}
-  kept = []
-  for text in corpus.train:
-    # Paragraphs and what lies between them in turn.
-    parts = [*_BLANK_LINES.split(text), '']
-    pairs = list(zip(parts[::2], parts[1::2], strict=True))
-    left = [x for x in pairs if _normal_form(x[0]) not in held_out]
-    if len(left) < len(pairs):
-      text = ''.join(paragraph + blank for paragraph, blank in left)
-    if text.strip():
-      kept.append(text)
+  paragraphs = (_normal_form(x) for t in test for x in _BLANK_LINES.split(t))
+  held_out = {x for x in paragraphs if len(x.encode()) >= _MIN_SHARED_BYTES}
+  kept = [_without(text, held_out) for text in train]
+  kept = [text for text in kept if text.strip()]
   if not kept:
     raise ValueError(
       'Every paragraph of the training documents is held out as well. Name '
       'other files to hold out.'
     )
-  return Corpus(train=tuple(kept), test=corpus.test)
+  return kept
+
+
+def _without(text: str, held_out: Collection[str]) -> str:
+  # Paragraphs and what lies between them in turn.
+  parts = [*_BLANK_LINES.split(text), '']
+  pairs = zip(parts[::2], parts[1::2], strict=True)
+  return ''.join(
+    paragraph + blank
+    for paragraph, blank in pairs
+    if _normal_form(paragraph) not in held_out
+  )
+
+
+def _normal_form(paragraph: str) -> str:
+  return ' '.join(paragraph.split())
 
 
 def num_bytes(documents: Iterable[str]) -> int:
@@ -154,24 +151,8 @@ def num_bytes(documents: Iterable[str]) -> int:
 
 def digest(documents: Iterable[str]) -> str:
   """Returns a hash of the documents and their order, 64 hex digits."""
-  return hashlib.sha256(b''.join(map(_digest, documents))).hexdigest()
+  return hashlib.sha256(b''.join(map(_hash, documents))).hexdigest()
 
 
-def _read_text(path: str) -> str:
-  data = pathlib.Path(path).read_bytes()
-  try:
-    return data.decode('utf-8')
-  except UnicodeDecodeError as e:
-    raise ValueError(
-      f'{path} is not UTF-8: the byte 0x{data[e.start]:02x} at offset '
-      f'{e.start} does not fit ({e.reason}). Convert it, for instance with '
-      'iconv, or choose other files.'
-    ) from e
-
-
-def _digest(document: str) -> bytes:
+def _hash(document: str) -> bytes:
   return hashlib.sha256(document.encode()).digest()
-
-
-def _normal_form(paragraph: str) -> str:
-  return ' '.join(paragraph.split())

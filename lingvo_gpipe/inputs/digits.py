@@ -15,11 +15,8 @@ import numpy as np
 from lingvo.core import py_utils
 from sklearn import datasets
 
-from lingvo_gpipe.inputs import image_crops, resident_input
+from lingvo_gpipe.inputs import resident_input
 
-NUM_FOLDS = 5
-HEIGHT = WIDTH = 8
-_LIMITS = {'max_shift': HEIGHT, 'max_rotation': 180, 'max_zoom': 1}
 _SPLIT_SEED = 20181116  # The day GPipe's paper appeared.
 
 
@@ -29,53 +26,34 @@ def _load():
   return digits.images.astype(np.uint8), digits.target.astype(np.int32)
 
 
-def fold_of_examples(labels):
-  """Deals the examples into NUM_FOLDS folds, each class evenly.
-
-  The rule: the examples of each class, in the data set's order, are permuted
-  by NumPy's legacy generator RandomState(20181116), class 0 first, and then
-  dealt out: the j-th of the permuted examples goes to fold j mod 5. NumPy
-  keeps that generator's numbers the same in all versions.
-  """
-  random = np.random.RandomState(_SPLIT_SEED)
-  folds = np.zeros(len(labels), np.int32)
-  for label in np.unique(labels):
-    members = random.permutation(np.flatnonzero(labels == label))
-    folds[members] = np.arange(len(members)) % NUM_FOLDS
-  return folds
-
-
-def load_digits(split, held_out_fold=0):
+def load_digits(split):
   """Loads one part of the data set.
 
+  The rule of the split: the examples of each class, in the data set's order,
+  are permuted by NumPy's legacy generator RandomState(20181116), class 0 first,
+  and the first and each fifth after it are held out. NumPy keeps that
+  generator's numbers the same in all versions.
+
   Args:
-    split: 'train' (four folds: 1,433 images or so) or 'test' (the fold that is
-      held out: 364 or so).
-    held_out_fold: Which fold of `fold_of_examples` is held out, 0 to 4.
+    split: 'train' (1,433 images) or 'test' (the 364 that are held out).
 
   Returns:
     A pair: images, uint8 [n, 8, 8] with values 0 to 16, and labels, int32 [n],
     both in the data set's order.
-
-  Raises:
-    ValueError: if the split or the fold does not exist.
   """
-  if split not in ('train', 'test'):
-    raise ValueError(f"split must be 'train' or 'test', got {split!r}.")
-  if not 0 <= held_out_fold < NUM_FOLDS:
-    raise ValueError(
-      f'held_out_fold must lie in 0 to {NUM_FOLDS - 1}, got {held_out_fold}.'
-    )
   images, labels = _load()
-  held_out = fold_of_examples(labels) == held_out_fold
-  chosen = held_out if split == 'test' else ~held_out
+  random = np.random.RandomState(_SPLIT_SEED)
+  chosen = np.full(len(labels), split == 'train')
+  for label in np.unique(labels):
+    members = random.permutation(np.flatnonzero(labels == label))
+    chosen[members[::5]] = split == 'test'
   return images[chosen], labels[chosen]
 
 
 class DigitsInput(resident_input.ResidentInput):
   """Batches of handwritten digits, in an order that a seed determines.
 
-  Their order is as `ResidentInput` says. A batch is a NestedMap of
+  A batch is a NestedMap of
     image: float32 [batch_size, 8, 8, 1], grey levels scaled to [-1, 1].
     label: int32 [batch_size].
     weight: float32 [batch_size], 1 for an example, 0 for filling.
@@ -84,31 +62,16 @@ class DigitsInput(resident_input.ResidentInput):
   @classmethod
   def Params(cls):
     p = super().Params()
-    p.Define('held_out_fold', 0, "The fold that makes up 'test', 0 to 4.")
+    p.Define('max_shift', 1.0, 'Training: move by up to so many pixels.')
+    p.Define('max_rotation', 10.0, 'Training: rotate by up to so many degrees.')
     p.Define(
-      'max_shift',
-      1.0,
-      'Training images are moved by up to this many pixels in each direction.',
-    )
-    p.Define(
-      'max_rotation',
-      10.0,
-      'Training images are rotated by up to this many degrees.',
-    )
-    p.Define(
-      'max_zoom',
-      0.1,
-      'Training images are scaled up or down by up to this fraction.',
+      'max_zoom', 0.1, 'Training: scale by up to this share, up or down.'
     )
     return p
 
   def __init__(self, params):
     super().__init__(params)
-    p = self.params
-    for name, limit in _LIMITS.items():
-      if not 0 <= p.Get(name) < limit:
-        self.Refuse(name, f'at least 0 and less than {limit}')
-    self._images, self._labels = load_digits(p.split, p.held_out_fold)
+    self._images, self._labels = load_digits(self.params.split)
     self.CheckBatchSize()
 
   @property
@@ -116,7 +79,6 @@ class DigitsInput(resident_input.ResidentInput):
     return len(self._labels)
 
   def LoadData(self):
-    """Returns all images, uint8 [n, 8, 8], and labels, int32 [n]."""
     return py_utils.NestedMap(
       images=tf.constant(self._images), labels=tf.constant(self._labels)
     )
@@ -159,10 +121,15 @@ def transform(images, shift, angle, zoom):
   cos, sin = tf.cos(angle) / zoom, tf.sin(angle) / zoom
   middle = (height - 1) / 2.0, (width - 1) / 2.0
   y, x = middle[0] + shift[:, 0], middle[1] + shift[:, 1]
-  return image_crops.project(
-    images,
-    [cos, sin, middle[1] - cos * x - sin * y],
-    [-sin, cos, middle[0] + sin * x - cos * y],
-    fill=-1.0,
+  zeros = tf.zeros_like(cos)
+  # The column and the row that a pixel comes from, as functions of its own.
+  column = [cos, sin, middle[1] - cos * x - sin * y]
+  row = [-sin, cos, middle[0] + sin * x - cos * y]
+  return tf.raw_ops.ImageProjectiveTransformV3(
+    images=images[..., tf.newaxis],
+    transforms=tf.stack([*column, *row, zeros, zeros], axis=1),
+    output_shape=images.shape[1:],
+    fill_value=-1.0,
     interpolation='BILINEAR',
-  )
+    fill_mode='CONSTANT',
+  )[..., 0]

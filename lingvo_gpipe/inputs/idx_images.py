@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""MNIST, Fashion-MNIST, EMNIST: images with labels in IDX files.
+"""MNIST, Fashion-MNIST: images with labels in IDX files.
 
     offset 0   0, 0
            2   type of a value; 8 is uint8, the only one here
@@ -22,7 +22,7 @@ import lingvo.compat as tf
 import numpy as np
 from lingvo.core import py_utils
 
-from lingvo_gpipe.inputs import image_crops, resident_input
+from lingvo_gpipe.inputs import resident_input
 
 # Where Debian's package dataset-fashion-mnist puts them.
 DEFAULT_DIRECTORY = '/usr/share/datasets/fashion-mnist'
@@ -32,8 +32,6 @@ _HOW_TO_GET = (
   '{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz, of it or of MNIST, and '
   'name their directory by the Param `directory`.'
 )
-_GZIP_MAGIC = b'\x1f\x8b'
-_UINT8 = 8
 
 # From black to white. A division in the graph might be rewritten there, and
 # its last bit would depend on where it runs.
@@ -43,7 +41,7 @@ _GREYS = np.linspace(-1.0, 1.0, 256, dtype=np.float32)
 class IdxImagesInput(resident_input.ResidentInput):
   """Batches of grey images and their classes.
 
-  Their order is as `ResidentInput` says. A batch is a NestedMap of
+  A batch is a NestedMap of
     image: float32 [batch_size, height, width, 1], from -1, black, to 1.
     label: int32 [batch_size].
     weight: float32 [batch_size], 1 for an example, 0 for filling.
@@ -55,42 +53,21 @@ class IdxImagesInput(resident_input.ResidentInput):
     p.Define(
       'directory',
       DEFAULT_DIRECTORY,
-      'The directory with the files {prefix}-images-idx3-ubyte and '
-      '{prefix}-labels-idx1-ubyte, plain or as .gz.',
+      'The directory with the files {train,t10k}-images-idx3-ubyte and '
+      '{train,t10k}-labels-idx1-ubyte, plain or as .gz.',
     )
-    p.Define('train_prefix', 'train', "The prefix of the split 'train'.")
-    p.Define('test_prefix', 't10k', "The prefix of the split 'test'.")
-    p.Define(
-      'transpose',
-      False,
-      'Swaps rows and columns; EMNIST stores its images that way.',
-    )
-    p.Define(
-      'max_shift',
-      0,
-      'Training images are moved by up to this many pixels in each direction; '
-      'black comes in.',
-    )
-    p.Define(
-      'flip', False, 'Half of the training images are mirrored left to right.'
-    )
+    p.Define('flip', False, 'Mirror half of the training images.')
     p.batch_size = 128
     return p
 
   def __init__(self, params):
     super().__init__(params)
     p = self.params
-    prefix = p.train_prefix if p.split == 'train' else p.test_prefix
+    prefix = 'train' if p.split == 'train' else 't10k'
     try:
       self._path, self._shape, self._labels = _load(p.directory, prefix)
     except ValueError as e:
       raise ValueError(f'{p.name}: {e} {_HOW_TO_GET}') from e
-    limit = min(self._shape[1:])
-    if not 0 <= p.max_shift < limit or p.max_shift != int(p.max_shift):
-      self.Refuse(
-        'max_shift',
-        f'a whole number of pixels, at least 0 and less than {limit}',
-      )
     self.CheckBatchSize()
 
   @property
@@ -98,7 +75,6 @@ class IdxImagesInput(resident_input.ResidentInput):
     return self._shape[0]
 
   def LoadData(self):
-    """Returns all images, uint8 [n, height, width], and labels, [n]."""
     contents = tf.io.read_file(self._path)
     if _is_compressed(self._path):
       contents = tf.io.decode_compressed(contents, 'GZIP')
@@ -112,44 +88,17 @@ class IdxImagesInput(resident_input.ResidentInput):
   def MakeBatch(self, data, index, present, number):
     p = self.params
     images = tf.gather(data.images, index)
-    if p.transpose:
-      images = tf.transpose(images, [0, 2, 1])
-    if p.training and (p.max_shift or p.flip):
-      size = index.shape[0]
-      random = tf.random.stateless_uniform(
-        [size, 3], seed=tf.stack([tf.constant(p.random_seed, tf.int64), number])
-      )
-      steps = 2 * p.max_shift + 1
-      shift = tf.cast(tf.floor(random[:, :2] * steps), tf.int32) - p.max_shift
-      mirror = tf.logical_and(random[:, 2] < 0.5, p.flip)
-      images = shift_and_mirror(images, shift, mirror)
+    if p.training and p.flip:
+      # The third of three numbers an image, as in the published results.
+      seed = tf.stack([tf.constant(p.random_seed, tf.int64), number])
+      random = tf.random.stateless_uniform([index.shape[0], 3], seed)[:, 2]
+      mirror = (random < 0.5)[:, tf.newaxis, tf.newaxis]
+      images = tf.where_v2(mirror, tf.reverse(images, [2]), images)
     return py_utils.NestedMap(
       image=tf.gather(_GREYS, tf.cast(images, tf.int32))[..., tf.newaxis],
       label=tf.cast(tf.gather(data.labels, index), tf.int32),
       weight=tf.cast(present, tf.float32),
     )
-
-
-def shift_and_mirror(images, shift, mirror):
-  """Mirrors images left for right, then moves them.
-
-  Args:
-    shift: int32 [n, 2]: by how many pixels down and to the right.
-    mirror: bool [n]: whether to mirror.
-
-  Returns:
-    A tensor like `images`; zeros come in from outside.
-  """
-  width = images.shape[2]
-  down, right = tf.unstack(tf.cast(shift, tf.float32), axis=1)
-  ones, zeros = tf.ones_like(down), tf.zeros_like(down)
-  source_x = [
-    tf.where_v2(mirror, -ones, ones),
-    zeros,
-    tf.where_v2(mirror, width - 1 + right, -right),
-  ]
-  source_y = [zeros, ones, -down]
-  return image_crops.project(images, source_x, source_y, 0.0, 'NEAREST')
 
 
 def _load(directory, prefix):
@@ -163,16 +112,12 @@ def _load(directory, prefix):
       f'{path} has {shape[0]} images, but {labels_path} has {len(labels)} '
       'labels: they do not belong together.'
     )
-  if 0 in shape:
-    raise ValueError(f'{path} has no images: its shape is {shape}.')
   return path, shape, labels
 
 
 def _find(directory, name):
-  """The path of a file, which may end in '.gz' and have a dot before 'idx'."""
   directory = os.path.expanduser(directory)
-  dotted = name.replace('-idx', '.idx')
-  for candidate in (name, f'{name}.gz', dotted, f'{dotted}.gz'):
+  for candidate in (name, f'{name}.gz'):
     path = os.path.join(directory, candidate)
     if os.path.isfile(path):
       return path
@@ -196,7 +141,7 @@ def read_idx(path, num_dimensions):
       f'{path} is damaged or cut short: its gzip data end in an error ({e}). '
       'Download the file again.'
     ) from e
-  expected = bytes([0, 0, _UINT8, num_dimensions])
+  expected = bytes([0, 0, 8, num_dimensions])
   if data[:4] != expected:
     raise ValueError(
       f'{path} is not an IDX file of unsigned bytes with {num_dimensions} '
@@ -204,25 +149,22 @@ def read_idx(path, num_dimensions):
       f'{expected.hex(" ")} is expected.'
     )
   header_size = _header_size(num_dimensions)
-  if len(data) < header_size:
+  header = data[4:header_size].ljust(4 * num_dimensions, b'\0')
+  shape = struct.unpack(f'>{num_dimensions}I', header)
+  stated = header_size + math.prod(shape)
+  if len(data) != stated:
+    what = 'is cut short' if len(data) < stated else 'has bytes too many'
     raise ValueError(
-      f'{path} is cut short: {len(data)} bytes where the header alone has '
-      f'{header_size}.'
-    )
-  shape = struct.unpack(f'>{num_dimensions}I', data[4:header_size])
-  size, stated = len(data) - header_size, math.prod(shape)
-  if size != stated:
-    what = 'is cut short' if size < stated else 'has bytes too many'
-    raise ValueError(
-      f'{path} {what}: {size} bytes of values where its header tells of '
-      f'{" x ".join(map(str, shape))} = {stated}. Download the file again.'
+      f'{path} {what}: {len(data)} bytes where its header tells of '
+      f'{header_size} + {" x ".join(map(str, shape))} = {stated}. Download the '
+      'file again.'
     )
   return np.frombuffer(data, np.uint8, offset=header_size).reshape(shape)
 
 
 def _is_compressed(path):
   with open(path, 'rb') as f:
-    return f.read(2) == _GZIP_MAGIC
+    return f.read(2) == b'\x1f\x8b'
 
 
 def _header_size(num_dimensions):

@@ -12,9 +12,7 @@ and its label, the token after it:
 
 A row holds segments: runs of pairs of one document. A document that is longer
 than a row is cut into several segments. Every token but the begin marks is the
-label of exactly one pair, also at a cut: there the first input of the second
-segment is the label of the last pair of the first, and what came before it is
-out of sight.
+label of exactly one pair, also at a cut.
 
     row length 4    | <s> t1 t2 t3 |     labels  t1 t2 t3 t4
                     | t4 t5 <s> u1 |     labels  t5 </s> u1 ...
@@ -23,17 +21,19 @@ out of sight.
 """
 
 import bisect
-import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 _Ints = npt.NDArray[np.int64]
+# Where in the stream its inputs begin, and its number of pairs.
+_Segment = tuple[int, int]
+_Row = list[_Segment]
 
 
-@dataclasses.dataclass(frozen=True)
-class RowLayout:
+class RowLayout(NamedTuple):
   """Which segments make up which row.
 
   Attributes:
@@ -47,38 +47,50 @@ class RowLayout:
   lengths: _Ints
   row_splits: _Ints
 
-  @property
-  def num_rows(self) -> int:
-    return len(self.row_splits) - 1
-
 
 def pack(
   num_tokens: Sequence[int],
   row_length: int,
-  first_lengths: Sequence[int] | None = None,
+  num_layouts: int = 1,
+  seed: int = 0,
 ) -> RowLayout:
   """Lays documents out in rows, with little left empty.
 
   Each document fills as many rows as it can. What is left of the documents is
   put together by best fit: the longest first, each into the row where the
   least room remains. So a document is cut only if it is longer than a row.
-  (The idea is that of Ding et al., "Fewer Truncations Improve Language
-  Modeling", 2024.)
+  (Ding et al., "Fewer Truncations Improve Language Modeling", 2024.)
 
   Args:
     num_tokens: Each document's number of tokens, without the marks.
     row_length: Number of pairs that a row can hold.
-    first_lengths: For each document, how long its first segment is at most: 1
-      to `row_length`. None: `row_length`. Documents that are longer are cut
-      there too, so this gives other layouts of the same documents.
+    num_layouts: How many times every token occurs as a label. The first time
+      the first segment of a document is as long as a row, later its length is
+      random.
+    seed: Determines these lengths, together with the number of the layout.
 
   Returns:
-    The layout. The rows are in the order of the documents that begin them.
+    The layouts one after another, each with its rows in the order of the
+    documents that begin them.
   """
-  if first_lengths is None:
-    first_lengths = [row_length] * len(num_tokens)
-  rows: list[list[tuple[int, int]]] = []
-  tails: list[tuple[int, int]] = []
+  rows = _rows(num_tokens, row_length, [row_length] * len(num_tokens))
+  for number in range(1, num_layouts):
+    # NumPy keeps this generator's numbers the same in all versions.
+    random = np.random.RandomState([seed & 0xFFFFFFFF, number])
+    first = random.randint(1, row_length + 1, size=len(num_tokens))
+    rows += _rows(num_tokens, row_length, first.tolist())
+  segments = [x for row in rows for x in row]
+  starts, lengths = np.array(segments, np.int64).T
+  splits = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+  return RowLayout(starts, lengths, splits)
+
+
+def _rows(
+  num_tokens: Sequence[int], row_length: int, first_lengths: Sequence[int]
+) -> list[_Row]:
+  """One layout, with so many pairs in the first segments of long documents."""
+  rows: list[_Row] = []
+  tails: _Row = []
   start = 0
   for tokens, first in zip(num_tokens, first_lengths, strict=True):
     position, end = start, start + tokens + 1
@@ -94,44 +106,12 @@ def pack(
       length = row_length
     start = end + 1  # Past the end mark, which is no input.
   rows += _best_fit(tails, row_length)
-  rows.sort(key=lambda row: row[0])
-  segments = [x for row in rows for x in row]
-  return RowLayout(
-    starts=np.array([x[0] for x in segments], np.int64),
-    lengths=np.array([x[1] for x in segments], np.int64),
-    row_splits=np.cumsum([0, *map(len, rows)], dtype=np.int64),
-  )
+  return sorted(rows, key=lambda row: row[0])
 
 
-def pack_several_ways(
-  num_tokens: Sequence[int], row_length: int, num_layouts: int, seed: int
-) -> RowLayout:
-  """Lays documents out `num_layouts` times, cut in other places each time.
-
-  Args:
-    num_layouts: How many times every token occurs as a label. The first time
-      documents are cut as by `pack`, later ones at random places.
-    seed: Determines the places, together with the number of the layout.
-  """
-  layouts = [pack(num_tokens, row_length)]
-  for number in range(1, num_layouts):
-    # NumPy keeps this generator's numbers the same in all versions.
-    random = np.random.RandomState([seed & 0xFFFFFFFF, number])
-    first = random.randint(1, row_length + 1, size=len(num_tokens))
-    layouts.append(pack(num_tokens, row_length, first.tolist()))
-  num_segments = np.concatenate([np.diff(x.row_splits) for x in layouts])
-  return RowLayout(
-    starts=np.concatenate([x.starts for x in layouts]),
-    lengths=np.concatenate([x.lengths for x in layouts]),
-    row_splits=np.cumsum([0, *num_segments], dtype=np.int64),
-  )
-
-
-def _best_fit(
-  pieces: list[tuple[int, int]], row_length: int
-) -> list[list[tuple[int, int]]]:
+def _best_fit(pieces: _Row, row_length: int) -> list[_Row]:
   """Puts pieces, none as long as a row, together in rows."""
-  rows: list[list[tuple[int, int]]] = []
+  rows: list[_Row] = []
   # (room, -number of the piece that left it, row), ascending: of rows with the
   # same room the latest comes first.
   open_rows: list[tuple[int, ...]] = []

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Base classes of inputs that train on one split and test on another."""
 
-import abc
-
 import lingvo.compat as tf
 from lingvo.core import base_input_generator, datasource, py_utils
 
@@ -20,8 +18,6 @@ class SplitInput(base_input_generator.BaseInputGenerator):
 
   Training: without end, in an order that `random_seed` determines.
   Evaluation: one pass, then OutOfRangeError, as Lingvo's runners want it.
-
-  A subclass has `GetDataset`, which returns a tf.data.Dataset of batches.
   """
 
   # The split that is held out.
@@ -31,11 +27,7 @@ class SplitInput(base_input_generator.BaseInputGenerator):
   def Params(cls):
     p = super().Params()
     p.Define('split', 'train', f"Such as 'train' or {cls.TEST_SPLIT!r}.")
-    p.Define(
-      'training',
-      True,
-      'Read shuffled and endlessly; otherwise one pass in fixed order.',
-    )
+    p.Define('training', True, 'Shuffled and endless; else one pass in order.')
     p.random_seed = 0
     p.batch_size = 64
     return p
@@ -66,6 +58,8 @@ class SplitInput(base_input_generator.BaseInputGenerator):
     super().__init__(params)
     if self.params.batch_size < 1:
       self.Refuse('batch_size', 'positive')
+    if self.params.use_per_host_infeed:
+      self.Refuse('use_per_host_infeed', 'False: one host reads for all')
 
   def Refuse(self, name, allowed):
     """Raises ValueError: the Param `name` must be what `allowed` says."""
@@ -86,49 +80,28 @@ class SplitInput(base_input_generator.BaseInputGenerator):
 class ResidentInput(SplitInput):
   """Base class of inputs of data that fit in memory.
 
-  The data are read once a process, by TensorFlow operations inside the input's
-  graph, and stay there. Neither the graph nor a checkpoint holds a copy, and a
-  worker in another process reads them itself. A batch is a function of the
-  data, the seed and the batch's number b.
+  The data are read once a process, inside the input's graph, and stay there. A
+  batch is a function of the data, the seed and the batch's number b.
 
   Training: batch b takes the examples at positions b * batch size and on of an
   endless stream, in which each epoch is a new permutation of the examples. The
   stream depends on `random_seed` alone. b is the global step. (With a TPU's
   infeed, which runs ahead of the global step, b counts the batches since the
-  start of the process; with one infeed a host, each takes its own part of the
-  batch.)
+  start of the process.)
 
   Evaluation: one pass in the data's order. The last batch is filled up with
   examples of weight 0.
 
-  A subclass knows `num_examples`, reads the data in `LoadData` and makes
-  batches of them in `MakeBatch`.
+  A subclass has `num_examples`, of the split; `LoadData()`, which returns a
+  NestedMap of tensors; and `MakeBatch(data, index, present, number)`, which
+  makes batch b of the examples `index`, int64 [batch size], of which those not
+  `present`, bool [batch size], get the weight 0.
   """
 
   def __init__(self, params):
     super().__init__(params)
     if self.params.split not in ('train', 'test'):
       self.Refuse('split', "'train' or 'test'")
-
-  @property
-  @abc.abstractmethod
-  def num_examples(self):
-    """Number of examples in the split."""
-
-  @abc.abstractmethod
-  def LoadData(self):
-    """Returns the data, a NestedMap of tensors; runs once a process."""
-
-  @abc.abstractmethod
-  def MakeBatch(self, data, index, present, number):
-    """Returns a batch.
-
-    Args:
-      index: int64 [batch size], which examples, from 0 to `num_examples` - 1.
-      present: bool [batch size], False for an example of weight 0.
-      number: An int64 scalar tensor, the number of the batch within its
-        stream; for random numbers, together with `random_seed`.
-    """
 
   def CheckBatchSize(self):
     """Refuses a training batch that would show an example twice."""
@@ -142,15 +115,11 @@ class ResidentInput(SplitInput):
       )
 
   def GetDataset(self):
-    """Returns a tf.data.Dataset of batches, numbered from 0."""
     size = self.InfeedBatchSize()
-    hosts, host = self.datasource.num_hosts, self.datasource.host_id
     if self.params.training:
       numbers = tf.data.Dataset.counter()
     else:
-      numbers = tf.data.Dataset.range(-(-self.num_examples // (size * hosts)))
-    # The batch of all hosts together is cut into one part for each.
-    numbers = numbers.map(lambda b: b * hosts + host)
+      numbers = tf.data.Dataset.range(-(-self.num_examples // size))
     pairs = tf.data.Dataset.zip((self._Data(), numbers))
     return pairs.map(self._Batch).prefetch(2)
 

@@ -25,9 +25,9 @@ _MAX_BYTES_IN_GRAPH = 4 * 2**20
 class TextInput(resident_input.ResidentInput):
   """Rows of tokens and of the tokens that follow them.
 
-  The documents are those of text files, or Python's own manual. Some are held
-  out. They are turned into tokens and packed into rows, see `packing`; the
-  order of batches is as `ResidentInput` says, with rows for examples.
+  The documents are those of text files, or Python's own manual. They are turned
+  into tokens and packed into rows, which are this input's examples; see
+  `packing`.
 
   A batch is a NestedMap of tensors [batch_size, row_length]:
     ids: int32, the tokens a model sees.
@@ -37,9 +37,7 @@ class TextInput(resident_input.ResidentInput):
     segment_pos: int32, the place within the segment, from 0.
     weights: float32, 1 where there is a token, 0 where the row is empty.
     bytes: float32, how many bytes of UTF-8 the label stands for; 0 for the end
-      of a document and where the row is empty. The bits a byte of a model are
-      its cross entropies in bits, times the weights and added up, over the sum
-      of these.
+      of a document and where the row is empty.
   """
 
   @classmethod
@@ -51,34 +49,20 @@ class TextInput(resident_input.ResidentInput):
       'UTF-8 text files: glob patterns, separated by commas. Empty: the topics '
       "of Python's interactive help, 0.5 MB.",
     )
-    p.Define(
-      'document_separator',
-      '',
-      'Text that separates the documents of a file. Empty: each file is one '
-      'document.',
-    )
+    p.Define('document_separator', '', 'Empty: each file is one document.')
     p.Define(
       'held_out_files',
       '',
-      "Files that make up the split 'test', like `files`. Empty: some of the "
-      'documents of `files` are held out.',
+      "The split 'test', like `files`. Empty: some documents are held out.",
     )
     p.Define(
       'held_out_fraction',
       0.1,
-      'The share of the bytes to hold out, by whole documents; their hashes '
-      'decide which. Unused with held_out_files.',
-    )
-    p.Define(
-      'remove_shared_paragraphs',
-      True,
-      'Removes paragraphs that are held out from the training documents.',
+      'The share of the bytes to hold out, by whole documents. Paragraphs of '
+      'what is held out are removed from the training documents.',
     )
     p.Define('tokenizer', 'bytes', f'One of {_TOKENIZERS}.')
-    p.Define(
-      'sentencepiece_vocab_size', 1024, 'The number of ids of SentencePiece.'
-    )
-    p.Define('sentencepiece_type', 'unigram', "'unigram' or 'bpe'.")
+    p.Define('sentencepiece_vocab_size', 1024, 'Its number of ids.')
     p.Define(
       'cache_dir',
       None,
@@ -89,9 +73,7 @@ class TextInput(resident_input.ResidentInput):
     p.Define(
       'num_layouts',
       1,
-      'For training: in how many ways the documents are split into rows. An '
-      'epoch has all of them, so it shows each token this many times, each '
-      'time after another part of its document.',
+      'Training: in how many ways documents are cut into rows, in each epoch.',
     )
     p.batch_size = 32
     return p
@@ -101,26 +83,20 @@ class TextInput(resident_input.ResidentInput):
     p = self.params
     self._CheckParams()
     self._cache_dir = p.cache_dir or cached_file.default_directory()
-    documents = _documents(
-      p.files,
-      p.held_out_files,
-      p.document_separator,
-      p.held_out_fraction,
-      p.remove_shared_paragraphs,
+    train, test = _documents(
+      p.files, p.held_out_files, p.document_separator, p.held_out_fraction
     )
-    self.tokenizer = self._Tokenizer(documents.train)
-    self._documents = documents.train if p.split == 'train' else documents.test
+    self.tokenizer = self._Tokenizer(train)
+    self._documents = train if p.split == 'train' else test
     if not self._documents:
       raise ValueError(
         f'{p.name}: no document is held out for the split {p.split!r}; '
         f'held_out_fraction is {p.held_out_fraction}.'
       )
     self._stream, lengths = self._Tokenize()
-    self._layout = packing.pack_several_ways(
-      lengths,
-      p.row_length,
-      p.num_layouts if p.training else 1,
-      p.random_seed,
+    num_layouts = p.num_layouts if p.training else 1
+    self._layout = packing.pack(
+      lengths, p.row_length, num_layouts, p.random_seed
     )
     self.CheckBatchSize()
 
@@ -137,36 +113,30 @@ class TextInput(resident_input.ResidentInput):
   @property
   def num_examples(self):
     """Number of rows in the split."""
-    return self._layout.num_rows
-
-  @property
-  def num_bytes(self):
-    """Number of bytes of the split's documents."""
-    return corpus.num_bytes(self._documents)
+    return len(self._layout.row_splits) - 1
 
   @property
   def vocab_size(self):
     """Number of different ids."""
-    return self.tokenizer.vocab_size
+    return len(self.tokenizer.bytes_per_token)
 
   def _Tokenizer(self, documents):
     p = self.params
     if p.tokenizer == 'bytes':
       return tokenizers.ByteTokenizer()
     return tokenizers.sentencepiece_tokenizer(
-      documents,
-      p.sentencepiece_vocab_size,
-      p.sentencepiece_type,
-      self._cache_dir,
+      documents, p.sentencepiece_vocab_size, self._cache_dir
     )
 
   def _Tokenize(self):
-    """Returns the stream of tokens and the documents' numbers of tokens.
-
-    The stream is an array, or the path of a file that holds it.
-    """
-    small = self.num_bytes <= _MAX_BYTES_IN_GRAPH
-    path = os.path.join(self._cache_dir, self._StreamName())
+    """The stream of tokens, or the path of its file; the documents' lengths."""
+    small = corpus.num_bytes(self._documents) <= _MAX_BYTES_IN_GRAPH
+    key = corpus.digest(
+      [corpus.digest(self._documents), self.tokenizer.identity]
+    )
+    path = os.path.join(
+      self._cache_dir, f'tokens-{key[:32]}.{self._stream_type.name}'
+    )
     if small:
       stream = self._Stream()
     else:
@@ -175,18 +145,7 @@ class TextInput(resident_input.ResidentInput):
     # A document is followed by its end mark, and nothing else has that id.
     ends = np.flatnonzero(stream == tokenizers.END)
     lengths = np.diff(ends, prepend=-1) - 2
-    if len(lengths) != len(self._documents):
-      raise ValueError(
-        f'{path} holds the tokens of {len(lengths)} documents where there are '
-        f'{len(self._documents)}. The file is damaged; delete it.'
-      )
     return (stream if small else path), lengths.tolist()
-
-  def _StreamName(self):
-    key = corpus.digest(
-      [corpus.digest(self._documents), self.tokenizer.identity]
-    )
-    return f'tokens-{key[:32]}.{self._stream_type.name}'
 
   @property
   def _stream_type(self):
@@ -194,31 +153,20 @@ class TextInput(resident_input.ResidentInput):
 
   def _Stream(self):
     """All documents' tokens, each between a begin and an end mark."""
-    sizes = self.tokenizer.bytes_per_token
     parts = []
     for text in self._documents:
       ids = self.tokenizer.encode(text)
-      if sizes[ids].sum() != len(text.encode()):
-        raise ValueError(
-          f'{self.params.name}: the tokens of the document that begins with '
-          f"{text[:40]!r} do not give it back. Use tokenizer='bytes'."
-        )
       parts += [[tokenizers.BEGIN], ids, [tokenizers.END]]
     return np.concatenate(parts).astype(self._stream_type.as_numpy_dtype)
 
   def LoadData(self):
-    """Returns the tokens and the layout of the rows."""
     if isinstance(self._stream, str):
       contents = tf.io.read_file(self._stream)
       stream = tf.io.decode_raw(contents, self._stream_type)
     else:
       stream = tf.constant(self._stream)
-    return py_utils.NestedMap(
-      stream=stream,
-      starts=tf.constant(self._layout.starts),
-      lengths=tf.constant(self._layout.lengths),
-      row_splits=tf.constant(self._layout.row_splits),
-    )
+    layout = {k: tf.constant(v) for k, v in self._layout._asdict().items()}
+    return py_utils.NestedMap(stream=stream, **layout)
 
   def MakeBatch(self, data, index, present, number):
     del number  # Nothing is random.
@@ -283,17 +231,16 @@ def places_of_rows(layout, index, present, row_length):
 
 
 @functools.lru_cache(maxsize=4)
-def _documents(files, held_out_files, separator, fraction, remove_shared):
-  """Reads and splits the documents; once for training and evaluation."""
+def _documents(files, held_out_files, separator, fraction):
+  """Documents to train on and to test on, read once for both."""
   if files:
     documents = corpus.read_files(files, separator)
   else:
     documents = corpus.python_topics()
   if held_out_files:
-    test = corpus.read_files(held_out_files, separator)
-    both = corpus.Corpus(train=tuple(documents), test=tuple(test))
+    train, test = documents, corpus.read_files(held_out_files, separator)
   elif fraction:
-    both = corpus.hold_out(documents, fraction)
+    train, test = corpus.hold_out(documents, fraction)
   else:
-    return corpus.Corpus(train=tuple(documents), test=())
-  return corpus.without_shared_paragraphs(both) if remove_shared else both
+    return documents, []
+  return corpus.without_shared_paragraphs(train, test), test

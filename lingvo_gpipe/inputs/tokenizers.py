@@ -9,7 +9,6 @@ Ids that stand for no text are the same in all tokenizers:
     2  end of a document
 """
 
-import abc
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +26,6 @@ _NUM_MARKS = 3
 
 # Of SentencePiece: the character that stands for a space in its pieces.
 _SPACE = '\u2581'
-_MODEL_TYPES = ('unigram', 'bpe')
 # Longer lines would be left out of the training, so they are cut.
 _MAX_LINE = 2000
 _MAX_TRAINING_BYTES = 64 * 2**20
@@ -35,37 +33,14 @@ _MAX_TRAINING_BYTES = 64 * 2**20
 _NUM_THREADS = 4
 
 
-class Tokenizer(abc.ABC):
-  """Text to ids and back, without loss.
+class ByteTokenizer:
+  """The bytes of UTF-8, after the marks: 259 ids.
 
   Attributes:
     identity: Differs between tokenizers that give different ids.
     bytes_per_token: How many bytes of UTF-8 each id stands for, int32
       [vocab_size].
   """
-
-  identity: str
-  bytes_per_token: npt.NDArray[np.int32]
-
-  @property
-  def vocab_size(self) -> int:
-    """Number of ids, the marks among them."""
-    return len(self.bytes_per_token)
-
-  @abc.abstractmethod
-  def encode(self, text: str) -> npt.NDArray[np.int32]:
-    """Returns the ids of a text, int32 [num_tokens], without marks."""
-
-  @abc.abstractmethod
-  def decode(self, ids: Iterable[int]) -> str:
-    """Returns the text of ids; marks are left out.
-
-    Bytes that are not UTF-8, as when a character is cut, become U+FFFD.
-    """
-
-
-class ByteTokenizer(Tokenizer):
-  """The bytes of UTF-8, after the marks: 259 ids."""
 
   identity = 'bytes'
 
@@ -74,37 +49,28 @@ class ByteTokenizer(Tokenizer):
     self.bytes_per_token[:_NUM_MARKS] = 0
 
   def encode(self, text: str) -> npt.NDArray[np.int32]:
+    """Returns the ids of a text, int32 [num_tokens], without marks."""
     data = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
     data += _NUM_MARKS
     return data
 
   def decode(self, ids: Iterable[int]) -> str:
+    """Returns the text of ids but marks; bytes not UTF-8 become U+FFFD."""
     data = bytes(i - _NUM_MARKS for i in map(int, ids) if i >= _NUM_MARKS)
     return data.decode(errors='replace')
 
 
-class SentencePieceTokenizer(Tokenizer):
-  """The pieces of a SentencePiece model that `train_sentencepiece` made.
+class SentencePieceTokenizer:
+  """The pieces of a SentencePiece model, used as `ByteTokenizer` is.
 
   Characters that have no piece are spelt in bytes, so no text is unknown.
   """
 
-  def __init__(self, model: bytes, origin: str = 'model') -> None:
-    """Loads a model.
-
-    Raises:
-      ValueError: if they are not such a model.
-    """
+  def __init__(self, model: bytes) -> None:
     import sentencepiece
 
     self._processor: Any = sentencepiece.SentencePieceProcessor()
-    try:
-      self._processor.LoadFromSerializedProto(model)
-    except (RuntimeError, ValueError) as e:
-      raise ValueError(
-        f'{origin} is not a SentencePiece model or is damaged ({len(model)} '
-        'bytes). If it is a cached one, delete it; it will be made again.'
-      ) from e
+    self._processor.LoadFromSerializedProto(model)
     self.identity = corpus.digest([model.hex()])
     sizes = map(self._num_bytes, range(self._processor.GetPieceSize()))
     self.bytes_per_token = np.array(list(sizes), np.int32)
@@ -131,36 +97,24 @@ class SentencePieceTokenizer(Tokenizer):
     return len(piece.replace(_SPACE, ' ').encode())
 
 
-def train_sentencepiece(
-  documents: Sequence[str], vocab_size: int, model_type: str
-) -> bytes:
-  """Trains a SentencePiece model that keeps every text as it is.
+def train_sentencepiece(documents: Sequence[str], vocab_size: int) -> bytes:
+  """Trains a unigram model of SentencePiece that keeps every text as it is.
 
   No normalisation; spaces and line ends are kept. Of more than 64 MiB of text
   the first documents are used.
 
-  Args:
-    vocab_size: Number of ids, with three marks, 256 bytes and an id that
-      occurs in no text.
-    model_type: 'unigram' or 'bpe'.
-
-  Raises:
-    ValueError: if the model type is unknown, or the documents allow no
-      vocabulary of that size.
+  `vocab_size` counts three marks, 256 bytes and an id that occurs in no text.
+  ValueError if the documents allow no vocabulary of that size.
   """
   import sentencepiece
 
-  if model_type not in _MODEL_TYPES:
-    raise ValueError(
-      f'sentencepiece_type must be one of {_MODEL_TYPES}, got {model_type!r}.'
-    )
   model = io.BytesIO()
   try:
     sentencepiece.SentencePieceTrainer.Train(
       sentence_iterator=_lines(documents),
       model_writer=model,
       vocab_size=vocab_size,
-      model_type=model_type,
+      model_type='unigram',
       character_coverage=1.0,
       byte_fallback=True,
       pad_id=PADDING,
@@ -187,31 +141,22 @@ def train_sentencepiece(
 
 
 def sentencepiece_tokenizer(
-  documents: Sequence[str], vocab_size: int, model_type: str, directory: str
+  documents: Sequence[str], vocab_size: int, directory: str
 ) -> SentencePieceTokenizer:
   """Returns the tokenizer trained on the documents; trains it only once.
 
-  Args:
-    directory: Where models are kept. The file's name tells the documents and
-      the settings.
-
-  Raises:
-    ValueError: as `train_sentencepiece` does, or if the directory cannot be
-      written.
+  Models are kept in the directory, by names that tell the documents and the
+  settings.
   """
   import sentencepiece
 
-  key = corpus.digest(
-    [
-      corpus.digest(documents),
-      f'{vocab_size} {model_type} {sentencepiece.__version__}',
-    ]
-  )
+  settings = f'{vocab_size} unigram {sentencepiece.__version__}'
+  key = corpus.digest([corpus.digest(documents), settings])
   path = os.path.join(directory, f'sentencepiece-{key[:32]}.model')
   model = cached_file.read_or_make(
-    path, lambda: train_sentencepiece(documents, vocab_size, model_type)
+    path, lambda: train_sentencepiece(documents, vocab_size)
   )
-  return SentencePieceTokenizer(model, path)
+  return SentencePieceTokenizer(model)
 
 
 def _lines(documents: Iterable[str]) -> Iterator[str]:

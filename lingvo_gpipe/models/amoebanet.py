@@ -10,9 +10,7 @@
                +--------+      +--------+          +--------+
 
 A cell reads the outputs of the two cells before it, so every boundary between
-cells passes two tensors on: the cell's output and its own first input. The
-first cell gets the stem's output in both places, and the last cell passes on
-only its output.
+cells passes two tensors on: the cell's output and its own first input.
 
 Sources: Real et al., Regularized Evolution for Image Classifier Architecture
 Search, arXiv:1802.01548; Huang et al., GPipe, arXiv:1811.06965. Dimensions of
@@ -22,51 +20,31 @@ stem, reductions and bottlenecks as in torchgpipe's AmoebaNet-D.
 import lingvo.compat as tf
 from lingvo.core import base_layer, hyperparams, layers, py_utils
 
-from lingvo_gpipe.models import (
-  amoebanet_tables,
-  batch_norm,
-  drop_path,
-  image_layers,
-)
+from lingvo_gpipe.models import amoebanet_tables as tables
+from lingvo_gpipe.models import image_layers
+from lingvo_gpipe.models.batch_norm import FusedBatchNormLayer
 
 
 class AmoebaNetStem(base_layer.BaseLayer):
   """3x3 convolution, batch norm: from an image to features.
 
-  It has no ReLU, unlike the other blocks: a ReLU would map all that is darker
-  than the middle of the images' range to one value. slim's NASNet, which has
-  the same skeleton as AmoebaNet, has none there; torchgpipe's AmoebaNet-D has
-  one.
+  It has no ReLU, as slim's NASNet has none: that would map all that is darker
+  than the middle of the images' range to one value.
   """
 
   @classmethod
   def Params(cls):
     p = super().Params()
-    p.Define('input_dim', 3, 'Channels of the image.')
-    p.Define('output_dim', 0, 'Channels of the output.')
-    p.Define('stride', 2, 'Step of the convolution in both directions.')
-    p.Define(
-      'batch_norm', batch_norm.FusedBatchNormLayer.Params(), 'Batch norm.'
-    )
+    conv = image_layers.ReluConvBatchNorm.Params()
+    p.Define('conv', conv.Set(window=(3, 3), relu=False), 'Its Params.')
     return p
 
   def __init__(self, params):
     super().__init__(params)
-    p = self.params
-    self.CreateChild(
-      'conv',
-      image_layers.ReluConvBatchNorm.Params().Set(
-        input_dim=p.input_dim,
-        output_dim=p.output_dim,
-        window=(3, 3),
-        stride=(p.stride, p.stride),
-        relu=False,
-        batch_norm=p.batch_norm,
-      ),
-    )
+    self.CreateChild('conv', self.params.conv)
 
   def FProp(self, theta, images):
-    """Maps [batch, h, w, input_dim] to [batch, h / s, w / s, output_dim]."""
+    """Maps [batch, h, w, channels] to [batch, h / s, w / s, output_dim]."""
     return self.conv.FProp(theta.conv, self._CastToFPropDtype(images))
 
 
@@ -80,18 +58,11 @@ class AmoebaNetCell(base_layer.BaseLayer):
     p.Define('before_dim', 0, 'Channels of the output of the cell before it.')
     p.Define('dim', 0, 'Channels of the states in this cell.')
     p.Define('reduction', False, 'Halve height and width in this cell.')
-    p.Define(
-      'follows_reduction',
-      False,
-      'The previous cell was a reduction, so the output of the cell before it '
-      'has twice the height and width of the previous output.',
-    )
+    p.Define('follows_reduction', False, 'The previous cell was a reduction.')
     p.Define('operations', [], 'Ten (state, operation) pairs.')
     p.Define('concat', [], 'States whose concatenation is the output.')
     p.Define('hand_on_input', True, 'Also return the input.')
-    p.Define(
-      'batch_norm', batch_norm.FusedBatchNormLayer.Params(), 'Batch norm.'
-    )
+    p.Define('batch_norm', FusedBatchNormLayer.Params(), 'Batch norm.')
     p.Define('drop_path', None, 'Params of a DropPathLayer, or None.')
     return p
 
@@ -104,30 +75,21 @@ class AmoebaNetCell(base_layer.BaseLayer):
     )
     self.CreateChild('preprocess', conv.Copy().Set(input_dim=p.input_dim))
     if p.follows_reduction:
-      self.CreateChild(
-        'preprocess_before',
-        image_layers.FactorizedReduction.Params().Set(
-          input_dim=p.before_dim, output_dim=p.dim, batch_norm=p.batch_norm
-        ),
+      conv = image_layers.FactorizedReduction.Params().Set(
+        output_dim=p.dim, batch_norm=p.batch_norm
       )
-    elif p.before_dim != p.dim:
-      self.CreateChild(
-        'preprocess_before', conv.Copy().Set(input_dim=p.before_dim)
-      )
-    self.CreateChildren(
-      'operation',
-      [
-        amoebanet_tables.operation_params(
-          f'{i}_{operation}',
-          operation,
-          p.dim,
-          2 if p.reduction and state < 2 else 1,
-          p.batch_norm,
-          p.drop_path,
+    if p.follows_reduction or p.before_dim != p.dim:
+      self.CreateChild('preprocess_before', conv.Set(input_dim=p.before_dim))
+    operations = []
+    for i, (state, operation) in enumerate(p.operations):
+      stride = 2 if p.reduction and state < 2 else 1
+      name = f'{i}_{operation}'
+      operations.append(
+        tables.operation_params(
+          name, operation, p.dim, stride, p.batch_norm, p.drop_path
         )
-        for i, (state, operation) in enumerate(p.operations)
-      ],
-    )
+      )
+    self.CreateChildren('operation', operations)
 
   @classmethod
   def CostParams(cls, p):
@@ -139,36 +101,27 @@ class AmoebaNetCell(base_layer.BaseLayer):
 
   def _CheckTable(self):
     p = self.params
-    if not p.operations or len(p.operations) % 2:
-      raise ValueError(
-        f'{p.name}: operations must be an even number of (state, operation) '
-        f'pairs, got {len(p.operations)}.'
-      )
     for i, (state, operation) in enumerate(p.operations):
       if not 0 <= state < 2 + i // 2:
         raise ValueError(
           f'{p.name}: operations[{i}] = ({state}, {operation!r}) reads state '
           f'{state}, but only states 0 to {1 + i // 2} exist by then.'
         )
-    num_states = 2 + len(p.operations) // 2
     lowest = 2 if p.reduction else 0
-    for state in p.concat:
-      if not lowest <= state < num_states:
-        raise ValueError(
-          f'{p.name}: concat names state {state}; this cell can put out '
-          f'states {lowest} to {num_states - 1}.'
-        )
-    if not p.concat:
-      raise ValueError(f'{p.name}: concat must name at least one state.')
+    states = range(lowest, 2 + len(p.operations) // 2)
+    if not p.concat or not set(p.concat) <= set(states):
+      raise ValueError(
+        f'{p.name}: concat must be some of the states {lowest} to '
+        f'{states.stop - 1}, got {p.concat}.'
+      )
 
   def FProp(self, theta, inputs, before=None):
     """Computes the cell.
 
     Args:
       inputs: The previous cell's output, [batch, h, w, input_dim].
-      before: The output of the cell before it, [batch, h, w, before_dim], or
-        [batch, 2 h, 2 w, before_dim] with `follows_reduction`. None stands
-        for `inputs`.
+      before: The output of the cell before it, [batch, h, w, before_dim], h and
+        w doubled with `follows_reduction`. None stands for `inputs`.
 
     Returns:
       A tensor [batch, h, w, dim * len(concat)], h and w halved if this is a
@@ -178,16 +131,14 @@ class AmoebaNetCell(base_layer.BaseLayer):
     if before is None:
       before = inputs
     with tf.name_scope(p.name):
-      states = [self.preprocess.FProp(theta.preprocess, inputs), before]
+      states = [self.preprocess.FProp(theta.preprocess, inputs)]
       if 'preprocess_before' in self.children:
-        states[1] = self.preprocess_before.FProp(
-          theta.preprocess_before, before
-        )
+        before = self.preprocess_before.FProp(theta.preprocess_before, before)
+      states.append(before)
       results = []
       for i, (state, _) in enumerate(p.operations):
-        results.append(
-          self.operation[i].FProp(theta.operation[i], states[state])
-        )
+        layer = self.operation[i]
+        results.append(layer.FProp(theta.operation[i], states[state]))
         if i % 2:
           states.append(results[i - 1] + results[i])
       output = tf.concat([states[state] for state in p.concat], -1)
@@ -202,28 +153,22 @@ class AmoebaNetClassifier(base_layer.BaseLayer):
     p = super().Params()
     p.Define('input_dim', 0, 'Channels of the input.')
     p.Define('num_classes', 0, 'Number of classes.')
-    p.Define(
-      'dropout',
-      layers.DeterministicDropoutLayer.Params(),
-      'Dropout before the linear layer; keep_prob 1 turns it off.',
-    )
+    p.Define('dropout', layers.DeterministicDropoutLayer.Params(), 'Dropout.')
     return p
 
   def __init__(self, params):
     super().__init__(params)
     p = self.params
     self.CreateChild('dropout', p.dropout)
-    self.CreateChild(
-      'linear',
-      layers.ProjectionLayer.Params().Set(
-        params_init=py_utils.WeightInit.TruncatedGaussianSqrtFanIn(1.0),
-        input_dim=p.input_dim,
-        output_dim=p.num_classes,
-        has_bias=True,
-        batch_norm=False,
-        activation='NONE',
-      ),
+    linear = layers.ProjectionLayer.Params().Set(
+      params_init=py_utils.WeightInit.TruncatedGaussianSqrtFanIn(1.0),
+      input_dim=p.input_dim,
+      output_dim=p.num_classes,
+      has_bias=True,
+      batch_norm=False,
+      activation='NONE',
     )
+    self.CreateChild('linear', linear)
 
   def FProp(self, theta, inputs, before=None):
     """Maps [batch, h, w, input_dim] to float32 logits [batch, num_classes]."""
@@ -242,42 +187,21 @@ def AmoebaNetParams():
   p.Define('dim', 256, 'D of the papers: channels of the first normal cells.')
   p.Define('num_classes', 1000, 'Number of classes.')
   p.Define('input_dim', 3, 'Channels of the images.')
-  p.Define(
-    'stem_dim', 0, 'Channels of the first convolution; 0 stands for dim / 4.'
-  )
+  p.Define('stem_dim', 0, 'Channels of the first convolution; 0: dim / 4.')
   p.Define('stem_stride', 2, 'Step of the first convolution.')
-  p.Define(
-    'num_stem_reductions', 2, 'Reduction cells before the first normal cell.'
-  )
-  p.Define('normal', amoebanet_tables.NORMAL_D, 'Table of normal cells.')
-  p.Define(
-    'normal_concat', amoebanet_tables.NORMAL_D_CONCAT, 'Their output states.'
-  )
-  p.Define(
-    'reduction', amoebanet_tables.REDUCTION_D, 'Table of reduction cells.'
-  )
-  p.Define(
-    'reduction_concat',
-    amoebanet_tables.REDUCTION_D_CONCAT,
-    'Their output states.',
-  )
-  p.Define(
-    'batch_norm',
-    batch_norm.FusedBatchNormLayer.Params().Set(
-      add_stats_to_moving_average_variables=True
-    ),
-    'Batch norm of all layers.',
-  )
+  p.Define('num_stem_reductions', 2, 'Reductions before the first normal cell.')
+  p.Define('normal', tables.NORMAL_D, 'Table of normal cells.')
+  p.Define('normal_concat', tables.NORMAL_D_CONCAT, 'Their output states.')
+  p.Define('reduction', tables.REDUCTION_D, 'Table of reduction cells.')
+  p.Define('reduction_concat', tables.REDUCTION_D_CONCAT, 'Theirs.')
+  norm = FusedBatchNormLayer.Params()
+  norm.add_stats_to_moving_average_variables = True
+  p.Define('batch_norm', norm, 'Batch norm of all layers.')
   p.Define(
     'drop_path',
-    drop_path.DropPathLayer.Params(),
-    'Drop path of all operations but none; keep_prob 1 turns it off.',
-  )
-  p.Define(
-    'drop_path_by_depth',
-    True,
-    'Let the probability of keeping a path fall linearly over the cells, to '
-    'drop_path.keep_prob in the last one.',
+    image_layers.DropPathLayer.Params(),
+    'Drop path of all operations but none; keep_prob 1 turns it off. The '
+    'probability falls linearly over the cells, to keep_prob in the last one.',
   )
   p.Define('dropout_keep_prob', 1.0, 'Dropout before the linear layer.')
   return p
@@ -286,21 +210,20 @@ def AmoebaNetParams():
 def AmoebaNetB():
   """`AmoebaNetParams` with the cells of AmoebaNet-B."""
   return AmoebaNetParams().Set(
-    normal=amoebanet_tables.NORMAL_B,
-    normal_concat=amoebanet_tables.NORMAL_B_CONCAT,
-    reduction=amoebanet_tables.REDUCTION_B,
-    reduction_concat=amoebanet_tables.REDUCTION_B_CONCAT,
+    normal=tables.NORMAL_B,
+    normal_concat=tables.NORMAL_B_CONCAT,
+    reduction=tables.REDUCTION_B,
+    reduction_concat=tables.REDUCTION_B_CONCAT,
   )
 
 
 def AmoebaNetLayers(p):
   """Params of a network's layers, in order.
 
-  Returns:
-    A list: the stem, num_stem_reductions reduction cells, three equal runs of
-    normal cells with a reduction cell between two runs, the classifier. Each
-    layer's FProp takes what the FProp before it returned, and has a name of
-    its own, so that variable names do not depend on how the list is cut.
+  They are the stem, num_stem_reductions reduction cells, three equal runs of
+  normal cells with a reduction cell between two runs, the classifier. Each
+  layer's FProp takes what the FProp before it returned, and has a name of its
+  own, so that variable names do not depend on how the list is cut.
 
   Raises:
     ValueError: if num_normal_cells or dim do not fit the structure.
@@ -310,26 +233,23 @@ def AmoebaNetLayers(p):
   kinds = ['reduction'] * p.num_stem_reductions
   kinds += run + ['reduction'] + run + ['reduction'] + run
 
-  stem_dim = p.stem_dim or p.dim // 4
+  stem = AmoebaNetStem.Params().Set(name='stem')
+  stem.conv.Set(
+    input_dim=p.input_dim,
+    output_dim=p.stem_dim or p.dim // 4,
+    stride=(p.stem_stride, p.stem_stride),
+    batch_norm=p.batch_norm,
+  )
   # Channels of the latest output and of the one before it.
-  input_dim, before_dim = stem_dim, stem_dim
+  input_dim = before_dim = stem.conv.output_dim
   dim = p.dim // 2**p.num_stem_reductions
-  result = [
-    AmoebaNetStem.Params().Set(
-      name='stem',
-      input_dim=p.input_dim,
-      output_dim=stem_dim,
-      stride=p.stem_stride,
-      batch_norm=p.batch_norm,
-    )
-  ]
-  numbers = {'normal': 0, 'reduction': 0}
+  result = [stem]
   for i, kind in enumerate(kinds):
     reduction = kind == 'reduction'
     if reduction:
       dim *= 2
     cell = AmoebaNetCell.Params().Set(
-      name=f'{kind}_{numbers[kind]}',
+      name=f'{kind}_{kinds[:i].count(kind)}',
       input_dim=input_dim,
       before_dim=before_dim,
       dim=dim,
@@ -339,22 +259,18 @@ def AmoebaNetLayers(p):
       concat=p.reduction_concat if reduction else p.normal_concat,
       hand_on_input=i + 1 < len(kinds),
       batch_norm=p.batch_norm,
-      drop_path=_CellDropPath(p, (i + 1) / len(kinds)),
     )
-    numbers[kind] += 1
+    if p.drop_path.keep_prob < 1.0:
+      cell.drop_path = p.drop_path.Copy()
+      dropped = (i + 1) / len(kinds) * (1.0 - p.drop_path.keep_prob)
+      cell.drop_path.keep_prob = 1.0 - dropped
     input_dim, before_dim = dim * len(cell.concat), input_dim
     result.append(cell)
-  result.append(
-    AmoebaNetClassifier.Params().Set(
-      name='classifier',
-      input_dim=input_dim,
-      num_classes=p.num_classes,
-      dropout=layers.DeterministicDropoutLayer.Params().Set(
-        keep_prob=p.dropout_keep_prob
-      ),
-    )
+  classifier = AmoebaNetClassifier.Params().Set(
+    name='classifier', input_dim=input_dim, num_classes=p.num_classes
   )
-  return result
+  classifier.dropout.keep_prob = p.dropout_keep_prob
+  return [*result, classifier]
 
 
 def _CheckNetwork(p):
@@ -363,24 +279,9 @@ def _CheckNetwork(p):
       'AmoebaNet: num_normal_cells must be a positive multiple of 3 (three '
       f'runs of equal length), got {p.num_normal_cells}.'
     )
-  if p.stem_dim < 0:
-    raise ValueError(
-      f'AmoebaNet: stem_dim must be 0 or more (0 stands for dim / 4), got '
-      f'{p.stem_dim}.'
-    )
   divisor = 4 * 2 ** max(p.num_stem_reductions - 1, 0)
   if p.dim < divisor or p.dim % divisor:
     raise ValueError(
       f'AmoebaNet: dim must be a positive multiple of {divisor} with '
       f'num_stem_reductions={p.num_stem_reductions}, got {p.dim}.'
     )
-
-
-def _CellDropPath(p, depth):
-  """Drop path of the cell at `depth`, in (0, 1]; None if it drops nothing."""
-  if p.drop_path.keep_prob == 1.0:
-    return None
-  result = p.drop_path.Copy()
-  if p.drop_path_by_depth:
-    result.keep_prob = 1.0 - depth * (1.0 - p.drop_path.keep_prob)
-  return result

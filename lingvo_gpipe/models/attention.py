@@ -27,8 +27,7 @@ def create_bias(layer, dim):
 class LinearLayer(base_layer.BaseLayer):
   """x w + b over the last dimension, as one product of two matrices.
 
-  Weights start Gaussian with deviation scale / sqrt(input_dim), so that outputs
-  are as large as inputs at scale 1; biases start at 0.
+  Weights start Gaussian with deviation scale / sqrt(input_dim), biases at 0.
   """
 
   @classmethod
@@ -36,7 +35,7 @@ class LinearLayer(base_layer.BaseLayer):
     p = super().Params()
     p.Define('input_dim', 0, 'Last dimension of the input.')
     p.Define('output_dim', 0, 'Last dimension of the output.')
-    p.Define('scale', 1.0, 'Scale of the initial outputs; see the class.')
+    p.Define('scale', 1.0, 'Scale of the initial weights.')
     return p
 
   def _CreateLayerVariables(self):
@@ -76,8 +75,7 @@ class CausalSelfAttention(base_layer.BaseLayer):
   ```
 
   Scores are scaled by 1 / sqrt(head size), and their softmax is float32
-  whatever the activations' dtype. Source: Vaswani et al., "Attention Is All You
-  Need", arXiv:1706.03762.
+  whatever the activations' dtype.
   """
 
   @classmethod
@@ -86,11 +84,8 @@ class CausalSelfAttention(base_layer.BaseLayer):
     p.Define('model_dim', 0, 'Last dimension of input and output.')
     p.Define('num_heads', 1, 'Number of heads; divides model_dim.')
     p.Define('output_scale', 1.0, 'The scale of the last LinearLayer.')
-    p.Define(
-      'dropout',
-      layers.DeterministicDropoutLayer.Params(),
-      'Dropout of the attention weights, after the softmax.',
-    )
+    dropout = layers.DeterministicDropoutLayer.Params()
+    p.Define('dropout', dropout, 'Dropout of the attention weights.')
     return p
 
   def __init__(self, params):
@@ -101,18 +96,10 @@ class CausalSelfAttention(base_layer.BaseLayer):
         f'{p.name}: model_dim must be a multiple of num_heads, got '
         f'model_dim={p.model_dim} and num_heads={p.num_heads}.'
       )
-    self.CreateChild(
-      'qkv',
-      LinearLayer.Params().Set(
-        input_dim=p.model_dim, output_dim=3 * p.model_dim
-      ),
-    )
-    self.CreateChild(
-      'output',
-      LinearLayer.Params().Set(
-        input_dim=p.model_dim, output_dim=p.model_dim, scale=p.output_scale
-      ),
-    )
+    linear = LinearLayer.Params().Set(input_dim=p.model_dim)
+    self.CreateChild('qkv', linear.Copy().Set(output_dim=3 * p.model_dim))
+    output = linear.Set(output_dim=p.model_dim, scale=p.output_scale)
+    self.CreateChild('output', output)
     self.CreateChild('dropout', p.dropout)
 
   @property
@@ -120,12 +107,10 @@ class CausalSelfAttention(base_layer.BaseLayer):
     return self.params.model_dim // self.params.num_heads
 
   def FProp(self, theta, inputs, segment_ids=None):
-    """Lets each token attend to those before it.
+    """Maps [batch, time, model_dim] to the same shape.
 
-    Args:
-      inputs: A float tensor [batch, time, model_dim].
-      segment_ids: An int tensor [batch, time], None if each row is one
-        segment.
+    `segment_ids` are an int tensor [batch, time], or None if each row is one
+    segment.
     """
     with tf.name_scope(self.params.name):
       query, key, value = self._QueryKeyValue(theta, inputs)
@@ -139,12 +124,7 @@ class CausalSelfAttention(base_layer.BaseLayer):
       return self._Attend(theta, query, key, value, visible)
 
   def ZeroState(self, batch, max_length):
-    """What `ExtendStep` starts with.
-
-    Returns:
-      A NestedMap of `key` and `value`, [batch, num_heads, max_length, head
-      size] in the activations' dtype.
-    """
+    """The keys and values, [batch, num_heads, max_length, head size] each."""
     p = self.params
     shape = [batch, p.num_heads, max_length, self._head_dim]
     dtype = py_utils.FPropDtype(p)
@@ -157,12 +137,10 @@ class CausalSelfAttention(base_layer.BaseLayer):
 
     Args:
       inputs: A float tensor [batch, new, model_dim]: tokens `time` and on.
-      state: Of the tokens before, see `ZeroState`.
-      time: An int32 scalar, the number of tokens before.
+      state: Of the `time` tokens before, see `ZeroState`.
 
     Returns:
-      A pair: what `FProp` returns for the new tokens, [batch, new, model_dim];
-      and the new state.
+      A pair: what `FProp` returns for the new tokens, and the new state.
     """
     with tf.name_scope(self.params.name):
       query, key, value = self._QueryKeyValue(theta, inputs)
@@ -187,11 +165,8 @@ class CausalSelfAttention(base_layer.BaseLayer):
   def _Attend(self, theta, query, key, value, visible):
     """Returns [batch, time, model_dim].
 
-    Args:
-      query: [batch, num_heads, time, head size].
-      key: [batch, num_heads, time of keys, head size].
-      visible: Booleans that broadcast to [batch, num_heads, time, time of
-        keys]: which key a query may see.
+    Queries and keys are [batch, num_heads, time, head size]; which key a query
+    may see is `visible`, that broadcasts to [batch, num_heads, time, time].
     """
     scores = tf.matmul(query, key, transpose_b=True)
     scores = tf.cast(scores, tf.float32)
@@ -205,7 +180,6 @@ class CausalSelfAttention(base_layer.BaseLayer):
 
 
 def _Causal(length):
-  """Booleans [length, length], true where the key is not later."""
   if isinstance(length, int):
     return tf.constant(np.tri(length, dtype=bool))
   positions = tf.range(length)

@@ -23,37 +23,32 @@ class FusedBatchNormLayer(bn_layers.BatchNormLayer):
     Args:
       inputs: A float tensor [batch, height, width, dim].
       paddings: Must be None off TPU: every pixel counts.
-
-    Returns:
-      A tensor with the shape of `inputs`, in the layer's FProp dtype.
-
-    Raises:
-      ValueError: if paddings are given or `inputs` is not of rank 4.
     """
-    if py_utils.use_tpu():
-      return super().FProp(theta, inputs, paddings)
     p = self.params
+    if py_utils.use_tpu() or p.use_moving_avg_in_training:
+      return super().FProp(theta, inputs, paddings)
     if paddings is not None:
       raise ValueError(
         f'{p.name}: FusedBatchNormLayer takes no paddings; use '
         'bn_layers.BatchNormLayer for padded inputs.'
       )
-    if inputs.shape.rank != 4:
-      raise ValueError(
-        f'{p.name}: inputs must be [batch, height, width, dim], '
-        f'got shape {inputs.shape}.'
-      )
     inputs = self._CastToFPropDtype(inputs)
     if py_utils.testonly_skip_norm_layers():
       return inputs
-    beta, gamma = self._GetBetaGamma(theta, inputs)
-    # Broadcasting also turns the floats 0 and 1 that
-    # use_moving_avg_in_training gives into vectors.
-    beta = tf.broadcast_to(tf.cast(beta, tf.float32), [p.dim])
-    gamma = tf.broadcast_to(tf.cast(gamma, tf.float32), [p.dim])
+    beta, gamma = (
+      tf.cast(x, tf.float32) for x in self._GetBetaGamma(theta, inputs)
+    )
     with tf.name_scope(p.name):
       if self.do_eval or p.freeze_bn_stats:
-        return self._NormalizeByAverages(theta, inputs, beta, gamma)
+        return tf.tf1.nn.fused_batch_norm(
+          inputs,
+          gamma,
+          beta,
+          mean=tf.cast(theta.moving_mean, tf.float32),
+          variance=tf.cast(theta.moving_variance, tf.float32),
+          epsilon=self.epsilon,
+          is_training=False,
+        )[0]
       outputs, mean, variance = tf.tf1.nn.fused_batch_norm(
         inputs, gamma, beta, epsilon=self.epsilon, is_training=True
       )
@@ -65,22 +60,7 @@ class FusedBatchNormLayer(bn_layers.BatchNormLayer):
       py_utils.UpdateBatchNormVars(
         self.vars.moving_variance, variance, self._decay
       )
-      if p.use_moving_avg_in_training:
-        with tf.control_dependencies([mean, variance]):
-          return self._NormalizeByAverages(theta, inputs, beta, gamma)
       # Lingvo makes only those updates that the loss depends on, but does not
       # see that the scaled variance comes from the same operation.
       with tf.control_dependencies([variance]):
         return tf.identity(outputs)
-
-  def _NormalizeByAverages(self, theta, inputs, beta, gamma):
-    outputs, _, _ = tf.tf1.nn.fused_batch_norm(
-      inputs,
-      gamma,
-      beta,
-      mean=tf.cast(theta.moving_mean, tf.float32),
-      variance=tf.cast(theta.moving_variance, tf.float32),
-      epsilon=self.epsilon,
-      is_training=False,
-    )
-    return outputs

@@ -2,14 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Continues prompts token by token, through the cells of a pipeline.
 
-The first pass takes the tokens that all prompts have. After that each pass
-takes one token. The keys and values of earlier tokens, which attention needs,
-stay on the device of their cell from pass to pass. Only one vector per row goes
-from device to device, and one token per row goes back to the first cell.
+The first pass takes the tokens that all prompts have, each other one token. The
+keys and values of earlier tokens, which attention needs, stay on the device of
+their cell from pass to pass.
 
-Rows are split into micro-batches, so that all cells work at the same time.
-There is no barrier between passes: a micro-batch continues as soon as its token
-is there.
+Rows are split into micro-batches, so that all cells work at the same time. A
+micro-batch continues as soon as its token is there:
 
 ```
   cell 0   a1 b1 a2 b2 a3 b3 ...        rows a, rows b; pass 1, 2, ...
@@ -17,13 +15,13 @@ is there.
 ```
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
+from tensorflow.python.ops import while_v2
 
 from lingvo_gpipe.engine import micro_batches
 from lingvo_gpipe.engine.tensors import on_device
@@ -43,8 +41,7 @@ class Sampling:
     temperature: What logits are divided by. 0: always the most probable token.
     top_k: Choose among the k most probable tokens only; 0: among all.
     top_p: Choose among the most probable tokens that together have this
-      probability (after top_k and temperature); at least one of them.
-      Source: Holtzman et al., "The Curious Case of Neural Text Degeneration",
+      probability (after top_k and temperature). Holtzman et al.,
       arXiv:1904.09751.
   """
 
@@ -53,14 +50,15 @@ class Sampling:
   top_p: float = 1.0
 
   def __post_init__(self):
-    if not 0.0 <= self.temperature < float('inf'):
+    if not (
+      0.0 <= self.temperature < float('inf')
+      and self.top_k >= 0
+      and 0.0 < self.top_p <= 1.0
+    ):
       raise ValueError(
-        f'temperature must be 0 (greedy) or more, got {self.temperature}.'
+        'temperature must be 0 (greedy) or more, top_k 0 (all) or more, and '
+        f'top_p above 0 and at most 1; got {self}.'
       )
-    if self.top_k < 0:
-      raise ValueError(f'top_k must be 0 (all) or more, got {self.top_k}.')
-    if not 0.0 < self.top_p <= 1.0:
-      raise ValueError(f'top_p must lie in (0, 1], got {self.top_p}.')
 
 
 def generate(
@@ -80,61 +78,35 @@ def generate(
 
   Args:
     pipeline: A PipeliningLayer whose layers have `ZeroState` and `ExtendStep`;
-      the first takes ids, the last gives logits. See `transformer_layers`.
-    prompts: int32 [batch, length]; the batch is static. What is after a
-      prompt's end does not matter.
-    prompt_lengths: int32 [batch], 1 to max_length.
+      the first takes ids, the last gives logits. See `transformer`.
+    prompts: int32 [batch, length], length at most max_length; the batch is
+      static. What is after a prompt's end does not matter.
+    prompt_lengths: int32 [batch], at least 1.
     max_length: How many tokens a row can have, its prompt included.
-    seed: An int, or an int scalar tensor. Which tokens are chosen at random
-      depends on it, the row and the place in the row.
-    end_id: An id after which nothing more is generated in a row; None if there
-      is none.
-    limit: An int32 scalar tensor: how many tokens rows have in the end, at most
-      max_length; None for max_length.
+    seed: An int, or an int scalar tensor, for random tokens.
+    end_id: An id after which nothing more is generated in a row.
+    limit: An int32 scalar tensor: how many tokens rows have in the end, from
+      the longest prompt's to max_length; None for max_length.
     num_micro_batches: M; by default one for each cell, as far as rows go.
 
   Returns:
-    A NestedMap with
-      ids: int32 [batch, max_length], prompts and what follows; 0 behind
-        `end_id` and the limit.
-      lengths: int32 [batch], the number of tokens up to and with `end_id`; the
-        limit where there is none.
+    A NestedMap of `ids`, int32 [batch, max_length], prompts and what follows,
+    then zeros; and `lengths`, int32 [batch], the number of tokens up to and
+    with `end_id`, or the limit.
 
   Raises:
-    ValueError: A layer cannot be run so, or the batch is not static.
+    ValueError: A layer has no `ExtendStep`.
   """
-  if prompts.shape.rank != 2 or prompts.shape[0] is None:
-    raise ValueError(
-      'prompts must be [batch, length] with a static batch, got shape '
-      f'{prompts.shape}.'
-    )
-  if max_length < 1:
-    raise ValueError(f'max_length must be positive, got {max_length}.')
   batch = int(prompts.shape[0])
   sizes = micro_batches.choose_sizes(
     batch, min(num_micro_batches or len(pipeline.cells), batch), None
   )
+  if limit is None:
+    limit = tf.constant(max_length)
   with tf.name_scope('generate'):
     cells = _Cells(pipeline, theta)
-    rows = _Rows(cells, sizes, max_length, how, seed, end_id)
-    return rows.run(prompts, prompt_lengths, limit)
-
-
-@contextlib.contextmanager
-def _loops_as_functions() -> Iterator[None]:
-  """Inside, loops are those of TensorFlow 2, in which a state stays put.
-
-  A loop of TensorFlow 1 keeps its variables on one device, and would send each
-  cell's state there and back in each pass.
-  """
-  if tf.tf1.control_flow_v2_enabled():
-    yield
-    return
-  tf.tf1.enable_control_flow_v2()
-  try:
-    yield
-  finally:
-    tf.tf1.disable_control_flow_v2()
+    rows = _Rows(cells, sizes, max_length, how, seed, end_id, limit)
+    return rows.run(prompts, tf.cast(prompt_lengths, tf.int32))
 
 
 class _Cells:
@@ -153,11 +125,10 @@ class _Cells:
       if not hasattr(layer, 'ExtendStep'):
         raise ValueError(
           f'Layer {layer.path} ({type(layer).__name__}) has no ZeroState and '
-          'ExtendStep, which generation needs; see models.transformer_layers.'
+          'ExtendStep, which generation needs; see models.transformer.'
         )
 
   def zero_state(self, batch: int, max_length: int) -> list[Any]:
-    """The state of each layer, on its cell's device."""
     states = []
     for layer, _, device in self._layers:
       with on_device(device):
@@ -167,7 +138,7 @@ class _Cells:
   def step(
     self, ids: tf.Tensor, states: list[Any], time: tf.Tensor
   ) -> tuple[tf.Tensor, list[Any]]:
-    """Runs the tokens `ids`, [batch, new], at places `time` and on.
+    """Runs `ids`, [batch, new], at places `time` and on.
 
     Returns:
       Logits of the token after them, [batch, vocab_size], and new states.
@@ -194,10 +165,7 @@ def _layers(
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-  """The rows that are generated, in micro-batches; fields as of `generate`.
-
-  Tokens are chosen where the last cell is.
-  """
+  """The rows that are generated, in micro-batches; fields as of `generate`."""
 
   cells: _Cells
   sizes: micro_batches.MicroBatchSizes
@@ -205,24 +173,23 @@ class _Rows:
   how: Sampling
   seed: Any
   end_id: int | None
+  limit: tf.Tensor
 
-  def run(
-    self, prompts: tf.Tensor, given: tf.Tensor, limit: tf.Tensor | None
-  ) -> py_utils.NestedMap:
+  def run(self, prompts: tf.Tensor, given: tf.Tensor) -> py_utils.NestedMap:
     """Continues the prompts, of which so many tokens are given."""
-    first, limit, parts = self._start(prompts, given, limit)
+    with on_device(self.cells.last_device):
+      # How many tokens all prompts have.
+      first = tf.reduce_min(given)
     random = self._random(first)
     rows = []
-    for m, part in enumerate(parts):
-      size = self.sizes.sizes[m]
-      states = self.cells.zero_state(size, self.max_length)
+    for m, part in enumerate(self._split(prompts, given)):
+      states = self.cells.zero_state(self.sizes.sizes[m], self.max_length)
       logits, states = self.cells.step(part.ids[:, :first], states, 0)
       rows.append(self._choose(part, logits, states, random[m], first))
 
     def goes_on(time: Any, done: tf.Tensor, unused_rows: Any) -> tf.Tensor:
       del unused_rows
-      more = time < limit - 1
-      return tf.logical_and(more, tf.logical_not(done))
+      return tf.logical_and(time < self.limit - 1, tf.logical_not(done))
 
     def body(time: tf.Tensor, unused_done: Any, rows: Sequence[Any]) -> Any:
       # Known before this pass: waiting for all rows of the last one would be
@@ -235,46 +202,35 @@ class _Rows:
         after.append(self._choose(row, logits, states, random[m], time + 1))
       return time + 1, done, after
 
-    with _loops_as_functions():
-      _, _, rows = tf.while_loop(
-        goes_on, body, [first, tf.constant(False), rows], name='tokens'
-      )
+    # A loop of TensorFlow 1 keeps its variables on one device, and would send
+    # each cell's state there and back in each pass.
+    _, _, rows = while_v2.while_loop(
+      goes_on, body, [first, tf.constant(False), rows], name='tokens'
+    )
     with on_device(self.cells.last_device):
       results = [
         py_utils.NestedMap(ids=row.ids, lengths=row.lengths) for row in rows
       ]
       return micro_batches.merge(results, [0, 0])
 
-  def _start(
-    self, prompts: tf.Tensor, given: tf.Tensor, limit: tf.Tensor | None
-  ) -> tuple[tf.Tensor, tf.Tensor, list[py_utils.NestedMap]]:
-    """How many tokens all prompts have; the limit; and the micro-batches."""
+  def _split(
+    self, prompts: tf.Tensor, given: tf.Tensor
+  ) -> list[py_utils.NestedMap]:
+    """The micro-batches of rows, empty behind what is given."""
     with on_device(self.cells.last_device):
-      if limit is None:
-        limit = tf.constant(self.max_length)
-      limit = tf.clip_by_value(limit, 1, self.max_length)
-      given = tf.cast(given, tf.int32)
-      ids = tf.cast(prompts, tf.int32)[:, : self.max_length]
-      room = self.max_length - tf.shape(ids)[1]
-      ids = tf.pad(ids, [[0, 0], [0, room]])
-      ids.set_shape([prompts.shape[0], self.max_length])
-      here = tf.minimum(given, limit)
-      behind = tf.range(self.max_length) >= here[:, tf.newaxis]
-      ids = tf.where_v2(behind, _PADDING, ids)
-      first = tf.clip_by_value(tf.reduce_min(given), 1, limit)
-      parts = micro_batches.split(
-        py_utils.NestedMap(
-          ids=ids,
-          given=given,
-          lengths=tf.fill([prompts.shape[0]], limit),
-        ),
-        [0, 0, 0],
-        self.sizes,
+      room = self.max_length - tf.shape(prompts)[1]
+      ids = tf.pad(tf.cast(prompts, tf.int32), [[0, 0], [0, room]])
+      ids.set_shape([self.sizes.batch, self.max_length])
+      behind = tf.range(self.max_length) >= given[:, tf.newaxis]
+      rows = py_utils.NestedMap(
+        ids=tf.where_v2(behind, _PADDING, ids),
+        given=given,
+        lengths=tf.fill([self.sizes.batch], self.limit),
       )
-    return first, limit, parts
+      return micro_batches.split(rows, [0, 0, 0], self.sizes)
 
   def _random(self, time: tf.Tensor) -> list[tf.Tensor]:
-    """A number in [0, 1) for each row, which depends on the place `time`."""
+    """A number in [0, 1) for each row."""
     with on_device(self.cells.last_device):
       numbers = tf.random.stateless_uniform(
         [self.sizes.batch], seed=tf.stack([tf.cast(self.seed, tf.int32), time])
@@ -304,12 +260,9 @@ class _Rows:
         ends = tf.logical_and(may_end, tf.equal(chosen, self.end_id))
         lengths = tf.where_v2(ends, time + 1, lengths)
       token = tf.gather(ids, tf.minimum(time, self.max_length - 1), axis=1)
+      token = token[:, tf.newaxis]
       return py_utils.NestedMap(
-        ids=ids,
-        given=row.given,
-        lengths=lengths,
-        states=states,
-        token=token[:, tf.newaxis],
+        row, ids=ids, lengths=lengths, states=states, token=token
       )
 
   def _all_ended(self, rows: Sequence[Any], time: tf.Tensor) -> tf.Tensor:

@@ -31,7 +31,6 @@ class ImageClassifier(pipelined_task.PipelinedTask):
     return {'num_samples_in_batch': tf.reduce_sum(weight)}
 
   def Logits(self, theta, images):
-    """Runs the pipeline forward."""
     return self.pipeline.FProp(theta.pipeline, images)
 
   def DecodeWithTheta(self, theta, input_batch):
@@ -50,7 +49,6 @@ class ImageClassifier(pipelined_task.PipelinedTask):
     }
 
   def PostProcessDecodeOut(self, decode_out_dict, decode_metrics_dict):
-    """Adds one decoded batch, arrays of which `DecodeWithTheta` tells."""
     weight = decode_out_dict['weight']
     right = decode_out_dict['label'] == decode_out_dict['predicted']
     total = weight.sum()

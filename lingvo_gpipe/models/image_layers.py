@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Convolution blocks and pooling of image models.
+"""Convolution blocks, pooling and drop path of image models.
 
 Images are [batch, height, width, channels]. Every window is padded to keep
 the size at stride 1, and an image of height h becomes ceil(h / s) high at
@@ -10,7 +10,7 @@ stride s.
 import lingvo.compat as tf
 from lingvo.core import base_layer, layers, py_utils
 
-from lingvo_gpipe.models import batch_norm
+from lingvo_gpipe.models.batch_norm import FusedBatchNormLayer
 
 
 class DepthwiseConv2DLayerNoPadding(base_layer.BaseLayer):
@@ -22,32 +22,16 @@ class DepthwiseConv2DLayerNoPadding(base_layer.BaseLayer):
     p.Define('dim', 0, 'Channels of the input and the output.')
     p.Define('window', (3, 3), 'Height and width of the filter.')
     p.Define('stride', 1, 'Step of the filter in both directions.')
-    p.Define(
-      'dilation', 1, 'Distance of filter taps; above 1 only at stride 1.'
-    )
+    p.Define('dilation', 1, 'Distance of filter taps; for stride 1.')
     return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    p = self.params
-    if p.dilation > 1 and p.stride > 1:
-      raise ValueError(
-        f'{p.name}: a dilated convolution needs stride 1, got '
-        f'dilation={p.dilation} and stride={p.stride}.'
-      )
 
   def _CreateLayerVariables(self):
     super()._CreateLayerVariables()
     p = self.params
-    self.CreateVariable(
-      'w',
-      py_utils.WeightParams(
-        shape=[*p.window, p.dim, 1],
-        init=p.params_init,
-        dtype=p.dtype,
-        collections=[self.__class__.__name__ + '_vars'],
-      ),
+    weight = py_utils.WeightParams(
+      [*p.window, p.dim, 1], p.params_init, p.dtype
     )
+    self.CreateVariable('w', weight)
 
   def FProp(self, theta, inputs):
     """Maps [batch, h, w, dim] to [batch, ceil(h / s), ceil(w / s), dim]."""
@@ -78,9 +62,7 @@ class ReluConvBatchNorm(base_layer.BaseLayer):
     p.Define('relu', True, 'Begin with a ReLU.')
     p.Define('separable', False, 'Depthwise, then 1x1.')
     p.Define('dilation', 1, 'Distance of filter taps, for separable ones.')
-    p.Define(
-      'batch_norm', batch_norm.FusedBatchNormLayer.Params(), 'Batch norm.'
-    )
+    p.Define('batch_norm', FusedBatchNormLayer.Params(), 'Batch norm.')
     p.params_init = py_utils.WeightInit.TruncatedGaussianSqrtFanIn(2.0**0.5)
     return p
 
@@ -93,18 +75,15 @@ class ReluConvBatchNorm(base_layer.BaseLayer):
       filter_stride=tuple(p.stride),
     )
     if p.separable:
-      self.CreateChild(
-        'depthwise',
-        DepthwiseConv2DLayerNoPadding.Params().Set(
-          params_init=py_utils.WeightInit.TruncatedGaussian(
-            (p.window[0] * p.window[1]) ** -0.5
-          ),
-          dim=p.input_dim,
-          window=tuple(p.window),
-          stride=p.stride[0],
-          dilation=p.dilation,
-        ),
+      deviation = (p.window[0] * p.window[1]) ** -0.5
+      depthwise = DepthwiseConv2DLayerNoPadding.Params().Set(
+        params_init=py_utils.WeightInit.TruncatedGaussian(deviation),
+        dim=p.input_dim,
+        window=tuple(p.window),
+        stride=p.stride[0],
+        dilation=p.dilation,
       )
+      self.CreateChild('depthwise', depthwise)
       conv.filter_shape = (1, 1, p.input_dim, p.output_dim)
       conv.filter_stride = (1, 1)
     self.CreateChild('conv', conv)
@@ -135,25 +114,20 @@ class FactorizedReduction(base_layer.BaseLayer):
     p = super().Params()
     p.Define('input_dim', 0, 'Channels of the input.')
     p.Define('output_dim', 0, 'Channels of the output.')
-    p.Define(
-      'batch_norm', batch_norm.FusedBatchNormLayer.Params(), 'Batch norm.'
-    )
+    p.Define('batch_norm', FusedBatchNormLayer.Params(), 'Batch norm.')
     p.params_init = py_utils.WeightInit.TruncatedGaussianSqrtFanIn(2.0**0.5)
     return p
 
   def __init__(self, params):
     super().__init__(params)
     p = self.params
+    conv = layers.Conv2DLayerNoPadding.Params().Set(
+      params_init=p.params_init, filter_stride=(2, 2)
+    )
     even_dim = p.output_dim // 2
     for name, dim in (('even', even_dim), ('odd', p.output_dim - even_dim)):
-      self.CreateChild(
-        name,
-        layers.Conv2DLayerNoPadding.Params().Set(
-          params_init=p.params_init,
-          filter_shape=(1, 1, p.input_dim, dim),
-          filter_stride=(2, 2),
-        ),
-      )
+      shape = (1, 1, p.input_dim, dim)
+      self.CreateChild(name, conv.Copy().Set(filter_shape=shape))
     self.CreateChild('bn', p.batch_norm.Copy().Set(dim=p.output_dim))
 
   def FProp(self, theta, inputs):
@@ -181,17 +155,47 @@ class PoolLayer(base_layer.BaseLayer):
     p.Define('stride', 1, 'Step of the window in both directions.')
     return p
 
-  def __init__(self, params):
-    super().__init__(params)
-    p = self.params
-    if p.pooling not in ('max', 'avg'):
-      raise ValueError(
-        f"{p.name}: pooling must be 'max' or 'avg', got {p.pooling!r}."
-      )
-
   def FProp(self, theta, inputs):
     """Maps [batch, h, w, dim] to [batch, ceil(h / s), ceil(w / s), dim]."""
     p = self.params
-    if p.pooling == 'max':
-      return tf.nn.max_pool2d(inputs, p.window, p.stride, 'SAME', name=p.name)
-    return tf.nn.avg_pool2d(inputs, p.window, p.stride, 'SAME', name=p.name)
+    pool = {'max': tf.nn.max_pool2d, 'avg': tf.nn.avg_pool2d}[p.pooling]
+    return pool(inputs, p.window, p.stride, 'SAME', name=p.name)
+
+
+class DropPathLayer(base_layer.BaseLayer):
+  """Sets whole examples to zero at random while training.
+
+  An example is kept with probability q and then scaled by 1 / q. The random
+  numbers come from Lingvo's step seed, so that a recomputed forward pass drops
+  the same examples. Method: FractalNet, arXiv:1605.07648.
+  """
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('keep_prob', 1.0, 'Probability q of keeping an example.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    if not 0.0 < p.keep_prob <= 1.0:
+      raise ValueError(
+        f'{p.name}: keep_prob must lie in (0, 1], got {p.keep_prob}.'
+      )
+
+  def FProp(self, theta, inputs):
+    """Drops examples of `inputs`."""
+    p = self.params
+    if self.do_eval or p.keep_prob == 1.0:
+      return inputs
+    keep_prob = tf.constant(p.keep_prob, tf.float32)
+    noise_shape = tf.concat(
+      [tf.shape(inputs)[:1], tf.ones([inputs.shape.rank - 1], tf.int32)], 0
+    )
+    noise = tf.random.stateless_uniform(
+      noise_shape, seed=py_utils.GenerateStepSeedPair(p)
+    )
+    # A product with zero would keep an inf or NaN of a dropped example.
+    scaled = inputs * tf.cast(1.0 / keep_prob, inputs.dtype)
+    return tf.where_v2(noise < keep_prob, scaled, tf.zeros_like(inputs))

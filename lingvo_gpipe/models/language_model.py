@@ -3,41 +3,23 @@
 """Language modelling by a pipelined network."""
 
 import lingvo.compat as tf
-from lingvo.core import hyperparams, metrics
+from lingvo.core import metrics
 
 from lingvo_gpipe.inputs import tokenizers
 from lingvo_gpipe.models import (
   generation,
   losses,
   pipelined_task,
-  transformer_layers,
+  transformer,
 )
 from lingvo_gpipe.pipeline import flat_layers
-
-
-def DecodeParams():
-  """Params for what a decoder job generates."""
-  p = hyperparams.Params()
-  p.Define(
-    'prompt_length',
-    32,
-    'How many tokens of each row, of its first segment, are the prompt.',
-  )
-  p.Define('temperature', 0.0, 'See models.generation.Sampling; 0 is greedy.')
-  p.Define('top_k', 0, 'See there.')
-  p.Define('top_p', 1.0, 'See there.')
-  p.Define('seed', 0, 'Seed of the random tokens.')
-  p.Define('end_id', tokenizers.END, 'Nothing is generated after this id.')
-  return p
 
 
 class LanguageModel(pipelined_task.PipelinedTask):
   """Trains layers to predict the next token.
 
-  The decoder job continues the beginnings of rows, see `DecodeParams`, and
-  writes them as text.
-
-  The first layer takes ids; the last gives logits.
+  The decoder job continues the beginnings of rows, by the most probable tokens,
+  and writes them as text.
 
   Input batches are NestedMaps of int32 and float32 tensors [batch, time], as
   `inputs.text.TextInput` makes and describes them.
@@ -51,7 +33,7 @@ class LanguageModel(pipelined_task.PipelinedTask):
   def Params(cls):
     p = super().Params()
     p.loss = losses.LanguageModelLoss.Params()
-    p.Define('decode', DecodeParams(), 'What the decoder job generates.')
+    p.Define('prompt_length', 32, 'How many tokens of a row are continued.')
     return p
 
   def __init__(self, params):
@@ -67,11 +49,7 @@ class LanguageModel(pipelined_task.PipelinedTask):
     }
 
   def Logits(self, theta, input_batch):
-    """Runs the pipeline forward.
-
-    Returns:
-      A tensor [batch, time, vocab_size]: logits of the token that follows.
-    """
+    """Logits of the token that follows, [batch, time, vocab_size]."""
     return self.pipeline.FProp(
       theta.pipeline,
       input_batch.ids,
@@ -86,23 +64,21 @@ class LanguageModel(pipelined_task.PipelinedTask):
       `prompt_lengths`, int32 [batch]; `present`, bool [batch], false for rows
       that are empty.
     """
-    p = self.params.decode
     weights = input_batch.weights
-    if transformer_layers.SEGMENT_IDS in input_batch:
+    if transformer.SEGMENT_IDS in input_batch:
       in_first = tf.equal(input_batch.segment_ids, 1)
     else:
       in_first = weights > 0.0
     tokens = tf.reduce_sum(tf.cast(in_first, tf.int32), axis=1)
-    prompt_lengths = tf.clip_by_value(tokens, 1, p.prompt_length)
+    prompt_lengths = tf.clip_by_value(tokens, 1, self.params.prompt_length)
     result = generation.generate(
       self.pipeline,
       theta.pipeline,
       input_batch.ids,
       prompt_lengths,
       int(input_batch.ids.shape[1]),
-      generation.Sampling(p.temperature, p.top_k, p.top_p),
-      seed=p.seed,
-      end_id=p.end_id,
+      generation.Sampling(temperature=0.0),
+      end_id=tokenizers.END,
     )
     result.prompt_lengths = prompt_lengths
     result.present = tf.reduce_max(weights, axis=1) > 0.0
@@ -130,17 +106,13 @@ class LanguageModel(pipelined_task.PipelinedTask):
   def _CheckVocabulary(self):
     """Refuses an input that has ids which the layers have not."""
     source = self.children.get('input')
-    input_size = getattr(source, 'vocab_size', None)
-    if input_size is None:
-      return
+    wanted = getattr(source, 'vocab_size', 0)
     p = self.params.pipeline
     for layer in flat_layers.flatten(p.sub, p):
-      if 'vocab_size' not in layer.params:
-        continue
-      size = layer.params.vocab_size
-      if size < input_size:
+      size = dict(layer.params.IterParams()).get('vocab_size', wanted)
+      if size < wanted:
         raise ValueError(
           f'{self.path}: layer {layer.name} has vocab_size={size}, but the '
-          f'input {source.params.name} has {input_size} different ids. Set '
-          f'vocab_size of the layers to {input_size}.'
+          f'input {source.params.name} has {wanted} different ids. Set '
+          f'vocab_size of the layers to {wanted}.'
         )

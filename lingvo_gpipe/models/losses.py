@@ -2,17 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Softmax cross entropies as the loss layer of a pipeline.
 
-It is in the last cell, where the logits of one micro-batch at a time are. A
-metric is a pair (weighted mean, sum of weights), so that micro-batches combine
-to the mini-batch whatever number of examples or tokens they have.
+A metric is a pair (weighted mean, sum of weights) of float32 scalars, so that
+micro-batches combine to the mini-batch whatever number of examples or tokens
+they have.
 """
 
 import math
 
 import lingvo.compat as tf
 from lingvo.core import base_layer
-
-_TOP_K = 5
 
 
 class ClassificationLoss(base_layer.BaseLayer):
@@ -25,18 +23,13 @@ class ClassificationLoss(base_layer.BaseLayer):
     p.Define(
       'label_smoothing',
       0.0,
-      'Share of the target probability that is spread evenly over all classes '
-      'in training, in [0, 1). Evaluation does not smooth.',
+      'Share of the probability spread over all classes in training.',
     )
     return p
 
   def __init__(self, params):
     super().__init__(params)
     p = self.params
-    if p.num_classes < 2:
-      raise ValueError(
-        f'{p.name}: num_classes must be at least 2, got {p.num_classes}.'
-      )
     if not 0.0 <= p.label_smoothing < 1.0:
       raise ValueError(
         f'{p.name}: label_smoothing must lie in [0, 1), '
@@ -48,16 +41,13 @@ class ClassificationLoss(base_layer.BaseLayer):
 
     Args:
       logits: A float tensor [batch, num_classes].
-      targets: A NestedMap with `label`, an int tensor [batch], and `weight`,
-        a float tensor [batch]: 1 for an example that counts, 0 for one that
-        does not.
+      targets: A NestedMap of tensors [batch]: `label`, int, and `weight`,
+        float, 0 for an example that does not count.
 
     Returns:
-      A dict {name: (value, weight)} of float32 scalars:
-        loss: cross entropy in nats, smoothed while training.
-        accuracy: share of examples whose largest logit is the label's.
-        accuracy_top_5: with more than ten classes, share of examples whose
-          label is among the five largest logits.
+      Metrics {name: (value, weight)}: `loss`, the cross entropy in nats;
+      `accuracy`; with more than ten classes `accuracy_top_5`, the share of
+      examples whose label is among the five largest logits.
     """
     del theta
     p = self.params
@@ -75,7 +65,7 @@ class ClassificationLoss(base_layer.BaseLayer):
       best = tf.argmax(logits, axis=-1, output_type=tf.int32)
       values = {'loss': cross_entropy, 'accuracy': tf.equal(best, label)}
       if p.num_classes > 10:
-        values['accuracy_top_5'] = tf.math.in_top_k(label, logits, k=_TOP_K)
+        values['accuracy_top_5'] = tf.math.in_top_k(label, logits, k=5)
       return {
         name: _mean(_sum(value, weight), tf.reduce_sum(weight))
         for name, value in values.items()
@@ -95,11 +85,9 @@ class LanguageModelLoss(base_layer.BaseLayer):
         `bytes`, float, how many bytes of text the label stands for.
 
     Returns:
-      A dict {name: (value, weight)} of float32 scalars:
-        loss: cross entropy in nats a token, weighted.
-        accuracy: share of tokens whose label has the largest logit.
-        bits_per_byte: the tokens' cross entropies in bits, added up, by the
-          number of bytes they stand for, which is the weight.
+      Metrics {name: (value, weight)}: `loss`, the cross entropy in nats a
+      token; `accuracy`; `bits_per_byte`, the tokens' cross entropies in bits,
+      added up, by the number of bytes they stand for, which is the weight.
     """
     del theta
     with tf.name_scope(self.params.name):

@@ -12,9 +12,8 @@ from lingvo_gpipe.pipeline import flat_layers, named_values, param_values
 class PipelinedTask(base_model.BaseTask):
   """Trains a list of layers, cut into cells.
 
-  The loss is computed in the last cell, where the logits are, so any schedule
-  can be used, and only the logits of one micro-batch exist at a time.
-  Evaluation and decoding run forward only through the same cells.
+  The loss is computed in the last cell, for the logits of one micro-batch at a
+  time.
 
   Values that layers take and none puts aside, such as 'segment_ids', are side
   inputs, from the input batch.
@@ -38,9 +37,8 @@ class PipelinedTask(base_model.BaseTask):
     p.Define(
       'pipeline',
       sequential_layer.GPipeSequentialLayer.Params().Set(schedule='1f1b'),
-      'The pipeline; its layers, the last of which gives the logits, and how '
-      'to cut them. Its loss, side inputs and the shapes of targets come from '
-      'this task.',
+      'Its layers, the last of which gives the logits, and how to cut them. '
+      'Its loss, side inputs and the shapes of targets come from this task.',
     )
     p.Define('loss', None, 'Loss.')
     p.train.lr_schedule = schedule.LinearRampupCosineSchedule.Params()
@@ -50,9 +48,8 @@ class PipelinedTask(base_model.BaseTask):
   def PipelineParams(cls, p):
     """Params of the pipeline of a task, whose Params are `p`.
 
-    They are `p.pipeline` with what comes from the task: dtypes, the loss, the
-    side inputs' names, and shapes of these and of targets if those of the input
-    are known.
+    They are `p.pipeline` with dtypes, the loss and the side inputs' names, and
+    shapes of these and of targets if those of the input are known.
     """
     result = p.pipeline.Copy().Set(loss_tpl=p.loss, side_inputs=_SideNames(p))
     base_layer.BaseLayer.CopyBaseParams(p, result)
@@ -67,13 +64,10 @@ class PipelinedTask(base_model.BaseTask):
     def shapes(dtypes):
       return ', '.join(f'{name}={t}[{shape}]' for name, t in dtypes.items())
 
-    if not result.target_shapes:
-      result.target_shapes = shapes(cls.TARGETS)
-    if not result.side_input_shapes:
-      result.side_input_shapes = shapes(
-        dict.fromkeys(result.side_inputs, 'int32')
-      )
-    return result
+    side_inputs = dict.fromkeys(result.side_inputs, 'int32')
+    return result.Set(
+      target_shapes=shapes(cls.TARGETS), side_input_shapes=shapes(side_inputs)
+    )
 
   def __init__(self, params):
     params = params.Copy()

@@ -82,5 +82,5 @@ class TransformerBytes(_Transformer):
   """A language model of bytes."""
 
   ROW_LENGTH = 256
-  VOCAB_SIZE = tokenizers.ByteTokenizer().vocab_size
+  VOCAB_SIZE = len(tokenizers.ByteTokenizer().bytes_per_token)
   TOKENIZER = {'tokenizer': 'bytes'}

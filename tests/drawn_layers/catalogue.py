@@ -28,7 +28,7 @@ from lingvo.core import (
   rnn_layers,
 )
 
-from lingvo_gpipe.models import batch_norm, image_layers, transformer_layers
+from lingvo_gpipe.models import batch_norm, image_layers, transformer
 
 ROWS, SEQUENCE, IMAGE = 'rows', 'sequence', 'image'
 ANY, IDS = 'any', 'ids'
@@ -206,7 +206,7 @@ def _lingvo_feed_forward(width: int, activation: str) -> Any:
 
 
 def _transformer(width: int) -> Any:
-  p = transformer_layers.TransformerLayer.Params().Set(
+  p = transformer.TransformerLayer.Params().Set(
     model_dim=width, hidden_dim=2 * width
   )
   p.attention.num_heads = 2

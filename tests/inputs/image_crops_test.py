@@ -26,16 +26,10 @@ def _encode(kind, picture):
   return tf.io.encode_png(picture)
 
 
-def _random(kind, n, size=32, area=(0.08, 1.0), ratio=(0.75, 4 / 3), seed=0):
+def _random(kind, n, seed=0):
   def crop(contents, number):
     return image_crops.random_crop(
-      contents,
-      size,
-      3,
-      'bilinear',
-      seed=tf.stack([seed, number]),
-      area=area,
-      ratio=ratio,
+      contents, 32, (0.08, 1.0), tf.stack([seed, number])
     )
 
   with tf.Graph().as_default(), tf.Session() as session:
@@ -88,12 +82,10 @@ def test_formats_are_cropped_alike():
   np.testing.assert_allclose(_random('png', 5), _random('jpeg', 5), atol=5)
 
 
-def _central(kind, fraction, size=60, channels=3, picture=None, method='area'):
+def _central(kind, fraction, size=60, picture=None):
   with tf.Graph().as_default(), tf.Session() as session:
     contents = _encode(kind, _picture() if picture is None else picture)
-    return session.run(
-      image_crops.central_crop(contents, size, channels, method, fraction)
-    )
+    return session.run(image_crops.central_crop(contents, size, fraction))
 
 
 @pytest.mark.parametrize('kind', ['png', 'jpeg'])
@@ -108,20 +100,20 @@ def test_the_square_is_resized():
   image = _central('png', 1.0, size=30)
   # Four pixels in each direction, and their mean.
   want = _picture()[:, 40:160].reshape([30, 4, 30, 4, 3]).mean((1, 3))
-  np.testing.assert_allclose(image, want, atol=0.01)
+  # But for the border, where there is less to interpolate from.
+  inner = np.s_[1:-1, 1:-1]
+  np.testing.assert_allclose(image[inner], want[inner], atol=0.1)
 
 
 def test_colours_stay_in_range():
   picture = np.zeros([16, 16, 3], np.uint8)
   picture[4:12] = 255
-  image = _central('png', 1.0, 61, picture=picture, method='bicubic')
+  image = _central('png', 1.0, 61, picture=picture)
   assert image.min() == 0
   assert image.max() == 255
 
 
-@pytest.mark.parametrize('kind', ['png', 'jpeg'])
-@pytest.mark.parametrize(('stored', 'wanted'), [(1, 3), (3, 1)])
-def test_grey_and_colours_are_converted(kind, stored, wanted):
-  picture = np.full([10, 10, stored], 100, np.uint8)
-  image = _central(kind, 0.8, 8, channels=wanted, picture=picture)
-  np.testing.assert_allclose(image, np.full([8, 8, wanted], 100.0), atol=1)
+def test_grey_images_get_colours():
+  picture = np.full([10, 10, 1], 100, np.uint8)
+  image = _central('png', 0.8, 8, picture)
+  np.testing.assert_allclose(image, np.full([8, 8, 3], 100.0), atol=1)

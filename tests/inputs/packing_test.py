@@ -36,9 +36,7 @@ def test_a_long_document_goes_on_in_the_next_row():
   # Stream: <s> 0, tokens 1 to 9, </s> 10; <s> 11, token 12, </s> 13.
   layout = packing.pack([9, 1], row_length=4)
   assert _rows(layout) == [[(0, 4)], [(4, 4)], [(8, 2), (11, 2)]]
-
-
-def test_a_document_as_long_as_a_row_fills_it():
+  # What is as long as a row fills it.
   assert _rows(packing.pack([3, 3], 4)) == [[(0, 4)], [(5, 4)]]
 
 
@@ -61,7 +59,7 @@ def test_only_documents_longer_than_a_row_are_cut():
   lengths = np.random.RandomState(2).randint(0, 150, 60)
   for layout in (
     packing.pack(lengths, 100),
-    packing.pack_several_ways(lengths, 100, 3, seed=1),
+    packing.pack(lengths, 100, 3, seed=1),
   ):
     begins = np.cumsum([0, *(lengths[:-1] + 2)])
     cuts = set(layout.starts.tolist()) - set(begins.tolist())
@@ -73,16 +71,15 @@ def test_only_documents_longer_than_a_row_are_cut():
 def test_rows_are_well_filled():
   lengths = np.random.RandomState(3).randint(10, 300, 1000).tolist()
   layout = packing.pack(lengths, 128)
-  assert layout.lengths.sum() / (128 * layout.num_rows) > 0.97
+  assert layout.lengths.sum() / (128 * len(_rows(layout))) > 0.97
 
 
 def test_layouts_show_each_token_once_and_cut_in_different_places():
   lengths = np.random.RandomState(4).randint(0, 500, 20).tolist()
   one = packing.pack(lengths, 64)
-  three = packing.pack_several_ways(lengths, 64, 3, seed=5)
+  three = packing.pack(lengths, 64, 3, seed=5)
   assert _inputs(three) == sorted(3 * _expected_inputs(lengths))
-  assert _rows(three)[: one.num_rows] == _rows(one)
-  assert three.num_rows == len(_rows(three))
+  assert _rows(three)[: len(_rows(one))] == _rows(one)
   assert len(set(three.starts.tolist())) > 1.8 * len(one.starts)
   for row in _rows(three):
     assert 0 < sum(x[1] for x in row) <= 64
@@ -90,7 +87,7 @@ def test_layouts_show_each_token_once_and_cut_in_different_places():
 
 def test_layouts_depend_on_the_seed_alone():
   def starts(seed):
-    return packing.pack_several_ways([500, 700], 64, 2, seed).starts.tolist()
+    return packing.pack([500, 700], 64, 2, seed).starts.tolist()
 
   assert starts(1) == starts(1)
   assert starts(1) != starts(-2)

@@ -97,6 +97,7 @@ def test_shapes_are_static_and_the_batch_grows_with_the_splits():
   ('params', 'message'),
   [
     ({'batch_size': 0}, 'Train: batch_size must be positive, got 0'),
+    ({'use_per_host_infeed': True}, 'use_per_host_infeed must be False'),
     ({'batch_size': 11}, "batch_size=11 asks for 11 .* 'train' has 10"),
     ({'split': 'valid'}, "split must be 'train' or 'test', got 'valid'"),
   ],

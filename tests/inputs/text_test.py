@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.inputs import text, tokenizers
+from lingvo_gpipe.inputs import corpus, text, tokenizers
 
 _KEYS = ['bytes', 'ids', 'labels', 'segment_ids', 'segment_pos', 'weights']
 _DOCUMENTS = {
@@ -131,8 +131,9 @@ def test_the_default_corpus_is_held_out_by_document():
   with tf.Graph().as_default():
     train = _default_corpus(text.TextInput.TrainParams).Instantiate()
     test = _default_corpus().Instantiate()
-  assert 0.05 < test.num_bytes / (test.num_bytes + train.num_bytes) < 0.16
-  assert train.num_bytes > 300_000
+  held_out, rest = (corpus.num_bytes(x._documents) for x in (test, train))
+  assert 0.05 < held_out / (held_out + rest) < 0.16
+  assert rest > 300_000
   assert train.vocab_size == 259
 
 
@@ -146,9 +147,9 @@ def test_pieces_of_the_default_corpus_count_all_bytes(tmp_path):
   with tf.Graph().as_default():
     generator = params.Instantiate()
   assert generator.vocab_size == 500
-  assert sum(x.bytes.sum() for x in batches) == generator.num_bytes
-  num_tokens = sum(x.weights.sum() for x in batches)
-  assert num_tokens < 0.6 * generator.num_bytes
+  num_bytes = corpus.num_bytes(generator._documents)
+  assert sum(x.bytes.sum() for x in batches) == num_bytes
+  assert sum(x.weights.sum() for x in batches) < 0.6 * num_bytes
   # Training and evaluation have one tokenizer: that of the training text.
   with tf.Graph().as_default():
     train = params.Set(split='train').Instantiate()
@@ -165,13 +166,10 @@ def test_a_large_corpus_is_read_from_a_file(files, tmp_path, monkeypatch):
   want = batches()
   monkeypatch.setattr(text, '_MAX_BYTES_IN_GRAPH', 10)
   assert all(map(input_testing.same, batches(), want))
-  (path,) = tmp_path.glob('tokens-*.uint16')
+  assert list(tmp_path.glob('tokens-*.uint16'))
   # It is read, not made again.
   monkeypatch.setattr(text.TextInput, '_Stream', None)
   assert all(map(input_testing.same, batches(), want))
-  path.write_bytes(path.read_bytes()[:-8])
-  with pytest.raises(ValueError, match=f'{path} .* 2 documents .* are 3.*del'):
-    batches()
 
 
 @pytest.mark.parametrize(

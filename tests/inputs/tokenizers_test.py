@@ -21,9 +21,9 @@ def documents():
   return corpus.python_topics()[:25]
 
 
-@pytest.fixture(scope='module', params=['unigram', 'bpe'])
-def pieces(request, documents):
-  model = tokenizers.train_sentencepiece(documents, 600, request.param)
+@pytest.fixture(scope='module')
+def pieces(documents):
+  model = tokenizers.train_sentencepiece(documents, 600)
   return tokenizers.SentencePieceTokenizer(model)
 
 
@@ -34,7 +34,7 @@ def test_bytes_give_the_text_back(text):
   assert ids.dtype == np.int32
   assert ids.tolist() == [3 + x for x in text.encode()]
   assert tokenizer.decode(ids) == text
-  assert tokenizer.vocab_size == 259
+  assert len(tokenizer.bytes_per_token) == 259
 
 
 @pytest.mark.parametrize('text', _TEXTS)
@@ -46,7 +46,7 @@ def test_pieces_give_the_text_back(pieces, text):
 
 
 def test_pieces_shorten_the_text(pieces, documents):
-  assert pieces.vocab_size == 600
+  assert len(pieces.bytes_per_token) == 600
   for text in documents[:5]:
     ids = pieces.encode(text)
     assert len(ids) < 0.6 * len(text)
@@ -61,12 +61,8 @@ def test_marks_are_no_text(pieces):
     ids = [*marks, *tokenizer.encode('ab'), *marks]
     assert tokenizer.decode(ids) == 'ab'
     assert tokenizer.bytes_per_token[marks].tolist() == [0, 0, 0]
-    assert len(tokenizer.bytes_per_token) == tokenizer.vocab_size
-
-
-def test_a_character_that_is_cut_is_replaced():
-  ids = tokenizers.ByteTokenizer().encode('a\u00e4')
-  assert tokenizers.ByteTokenizer().decode(ids[:-1]) == 'a\ufffd'
+  # Nor is half of a character.
+  assert tokenizers.ByteTokenizer().decode([3 + 0xC3]) == '\ufffd'
 
 
 def test_the_stand_in_for_spaces_is_refused(pieces):
@@ -74,33 +70,22 @@ def test_the_stand_in_for_spaces_is_refused(pieces):
     pieces.encode('ab \u2581')
 
 
-@pytest.mark.parametrize(
-  ('size', 'kind', 'message'),
-  [
-    (100_000, 'bpe', r'vocab_size=100000 .* too high .* value <= \d+'),
-    (200, 'unigram', r'vocab_size=200 .* than required_chars. 200 vs \d+'),
-    (600, 'word', r"sentencepiece_type .* got 'word'"),
-  ],
-)
-def test_what_allows_no_vocabulary_is_refused(documents, size, kind, message):
+def test_what_allows_no_vocabulary_is_refused(documents):
+  message = r'vocab_size=200 .* than required_chars. 200 vs \d+'
   with pytest.raises(ValueError, match=message):
-    tokenizers.train_sentencepiece(documents, size, kind)
+    tokenizers.train_sentencepiece(documents, 200)
 
 
 def test_lines_longer_than_sentencepiece_takes_are_learnt():
   text = 'abracadabra ' * 2000
-  model = tokenizers.train_sentencepiece([text], 275, 'bpe')
+  model = tokenizers.train_sentencepiece([text], 270)
   ids = tokenizers.SentencePieceTokenizer(model).encode(text)
   assert len(ids) < len(text) / 3
 
 
-def test_a_model_is_trained_once_and_named_if_damaged(
-  tmp_path, documents, monkeypatch
-):
+def test_a_model_is_trained_once(tmp_path, documents, monkeypatch):
   def tokenizer(size=500):
-    return tokenizers.sentencepiece_tokenizer(
-      documents, size, 'bpe', str(tmp_path)
-    )
+    return tokenizers.sentencepiece_tokenizer(documents, size, str(tmp_path))
 
   first = tokenizer()
   monkeypatch.setattr(tokenizers, 'train_sentencepiece', None)
@@ -109,18 +94,13 @@ def test_a_model_is_trained_once_and_named_if_damaged(
   assert (again.encode('One two') == first.encode('One two')).all()
   with pytest.raises(TypeError):
     tokenizer(501)
-  (path,) = tmp_path.glob('*.model')
-  for contents in (b'', b'no model'):
-    path.write_bytes(contents)
-    with pytest.raises(ValueError, match=f'{path} is not .* delete it'):
-      tokenizer()
 
 
 def test_another_process_trains_the_same_model(documents):
   code = (
     'import sys; from lingvo_gpipe.inputs import corpus, tokenizers;'
     'sys.stdout.buffer.write(tokenizers.train_sentencepiece('
-    "  corpus.python_topics()[:25], 500, 'unigram'))"
+    '  corpus.python_topics()[:25], 500))'
   )
   model = subprocess.check_output([sys.executable, '-c', code], timeout=120)
-  assert model == tokenizers.train_sentencepiece(documents, 500, 'unigram')
+  assert model == tokenizers.train_sentencepiece(documents, 500)

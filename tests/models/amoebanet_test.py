@@ -82,15 +82,12 @@ def test_stem_tells_shades_below_the_middle_apart():
   assert np.abs(np.diff(values, axis=0)).max(axis=(1, 2, 3)).min() > 0.1
 
 
-@pytest.mark.parametrize(
-  ('size', 'stem_dim', 'channels'), [((33, 47), 0, 4), ((8, 8), 12, 12)]
-)
-def test_any_image_size_goes_through(size, stem_dim, channels):
+def test_any_image_size_goes_through():
   with layer_testing.graph_session() as session:
-    layers = amoebanet.AmoebaNetLayers(_shallow().Set(stem_dim=stem_dim))
-    results = _run_all(layers, tf.zeros([2, *size, 3]))
+    layers = amoebanet.AmoebaNetLayers(_shallow().Set(stem_dim=12))
+    results = _run_all(layers, tf.zeros([2, 33, 47, 3]))
     logits = layer_testing.run(session, results[-1][0])
-  assert results[0][0].shape[-1] == channels
+  assert results[0][0].shape[-1] == 12
   assert logits.shape == (2, 7)
 
 
@@ -142,13 +139,19 @@ def test_a_step_adds_two_operations():
 
 
 _SIZES = {1: (5, 8), 2: (3, 4)}
+_OPERATIONS = [
+  *amoebanet_tables.NORMAL_D,
+  *amoebanet_tables.REDUCTION_D,
+  *amoebanet_tables.NORMAL_B,
+  *amoebanet_tables.REDUCTION_B,
+]
 
 
 @pytest.mark.parametrize(
   ('operation', 'stride'),
   [
     (operation, stride)
-    for operation in amoebanet_tables.OPERATION_NAMES
+    for operation in sorted({operation for _, operation in _OPERATIONS})
     for stride in _SIZES
     # A dilated convolution has no stride.
     if not (operation.startswith('dilated') and stride == 2)
@@ -170,9 +173,6 @@ def test_drop_path_falls_with_depth_and_spares_the_identity():
   cells = amoebanet.AmoebaNetLayers(p)[1:-1]
   kept = [cell.drop_path.keep_prob for cell in cells]
   np.testing.assert_allclose(kept, 1.0 - 0.6 * np.arange(1, 8) / 7)
-  p.drop_path_by_depth = False
-  cells = amoebanet.AmoebaNetLayers(p)[1:-1]
-  assert {cell.drop_path.keep_prob for cell in cells} == {0.4}
   with layer_testing.graph_session():
     cell = cells[2].Instantiate()
     for layer, (_, operation) in zip(
@@ -188,7 +188,6 @@ def test_drop_path_falls_with_depth_and_spares_the_identity():
     ({'num_normal_cells': 0}, 'num_normal_cells.*got 0'),
     ({'dim': 12}, 'dim.*multiple of 8.*got 12'),
     ({'dim': 6, 'num_stem_reductions': 0}, 'dim.*multiple of 4.*got 6'),
-    ({'stem_dim': -8}, 'stem_dim.*0 or more.*got -8'),
   ],
 )
 def test_refuses_sizes_that_do_not_fit(params, message):
@@ -199,13 +198,11 @@ def test_refuses_sizes_that_do_not_fit(params, message):
 @pytest.mark.parametrize(
   ('params', 'message'),
   [
-    ({'operations': [(0, 'none')]}, 'even number'),
     ({'operations': [(0, 'none'), (2, 'none')]}, 'reads state 2'),
-    ({'operations': [(0, 'none'), (1, 'conv_9x9')]}, 'conv_9x9.*known are'),
-    ({'concat': [3]}, 'concat names state 3.*0 to 2'),
-    ({'concat': [1], 'reduction': True}, 'concat names state 1.*2 to 2'),
-    ({'concat': []}, 'at least one state'),
-    ({'dim': 6}, 'divisible by 4, got 6'),
+    ({'operations': [(0, 'none'), (1, 'mul_9x9')]}, 'mul_9x9.*known are'),
+    ({'concat': [3]}, r'states 0 to 2, got \[3\]'),
+    ({'concat': [1], 'reduction': True}, r'states 2 to 2, got \[1\]'),
+    ({'concat': []}, r'got \[\]'),
   ],
 )
 def test_refuses_tables_that_make_no_sense(params, message):

@@ -93,12 +93,6 @@ def test_inference_takes_images_of_any_number():
       np.testing.assert_allclose(values['probabilities'].sum(-1), 1.0, 1e-5)
 
 
-def test_targets_have_as_many_examples_as_the_input():
-  p = _task(input_shapes='float32[3,8,8,1]')
-  pipeline = p.cls.PipelineParams(p)
-  assert pipeline.target_shapes == 'label=int32[3], weight=float32[3]'
-
-
 @pytest.mark.parametrize('in_learner', [False, True])
 @pytest.mark.parametrize(('total_steps', 'want'), [(0, 70), (50, 50)])
 def test_a_schedule_without_an_end_ends_with_the_training(

@@ -6,6 +6,7 @@ import layer_testing
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from lingvo.core import py_utils
 
 from lingvo_gpipe.models import image_layers
 
@@ -67,13 +68,6 @@ def test_depthwise_taps_lie_a_dilation_apart():
   np.testing.assert_allclose(values[0, :, :, 0], want, 1e-6)
 
 
-def test_dilation_with_a_stride_is_refused():
-  with layer_testing.refused('dilation=2 and stride=2'):
-    layer_testing.make(
-      image_layers.DepthwiseConv2DLayerNoPadding, dim=1, dilation=2, stride=2
-    )
-
-
 @pytest.mark.parametrize('size', [4, 5])
 def test_factorized_reduction_reads_pixels_one_apart(size):
   with layer_testing.graph_session(do_eval=True) as session:
@@ -100,6 +94,48 @@ def test_average_does_not_count_the_padding():
     assert (layer_testing.run(session, outputs) == 1.0).all()
 
 
-def test_unknown_pooling_is_refused():
-  with layer_testing.refused("'max' or 'avg', got 'sum'"):
-    layer_testing.make(image_layers.PoolLayer, pooling='sum')
+# -- Drop path.
+
+
+def _drop_path(**params):
+  return layer_testing.make(image_layers.DropPathLayer, **params)
+
+
+def _at_step(step, do_eval=False, **params):
+  with (
+    layer_testing.graph_session(do_eval) as session,
+    py_utils.GlobalStepContext(tf.constant(step, tf.int64)),
+  ):
+    outputs = _drop_path(**params).FPropDefaultTheta(tf.ones([4000, 2, 3]))
+    return layer_testing.run(session, outputs)
+
+
+def test_drops_whole_examples_and_keeps_the_mean():
+  values = _at_step(5, keep_prob=0.75)
+  assert set(np.unique(values)) == {np.float32(0.0), np.float32(1 / 0.75)}
+  assert (values.max((1, 2)) == values.min((1, 2))).all()
+  assert abs(values.mean() - 1.0) < 0.05
+
+
+def test_depends_on_the_step_only():
+  first, again, other = (_at_step(s, keep_prob=0.5) for s in (3, 3, 4))
+  assert (first == again).all()
+  assert 0.4 < (first != other).mean() < 0.6
+
+
+def test_evaluation_keeps_everything():
+  assert (_at_step(3, do_eval=True, keep_prob=0.5) == 1.0).all()
+
+
+def test_a_dropped_example_leaves_no_nan():
+  with layer_testing.graph_session() as session:
+    inputs = tf.fill([100, 1], np.nan)
+    outputs = _drop_path(keep_prob=0.5).FPropDefaultTheta(inputs)
+    values = layer_testing.run(session, outputs)
+  assert 20 < (values == 0.0).sum() < 80
+
+
+@pytest.mark.parametrize('keep_prob', [0.0, 1.5])
+def test_refuses_impossible_probabilities(keep_prob):
+  with layer_testing.refused(f'keep_prob.*got {keep_prob}'):
+    _drop_path(keep_prob=keep_prob)

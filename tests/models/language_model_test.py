@@ -105,7 +105,7 @@ class _Input(base_input_generator.BaseInputGenerator):
 def test_decodes_the_beginnings_of_rows():
   net = tt.network(vocab_size=tt.VOCAB + 1)
   p = _task(net).Set(input=_Input.Params().Set(name='text'))
-  p.decode.prompt_length = 3
+  p.prompt_length = 3
   with layer_testing.graph_session(do_eval=True) as session:
     examples = tt.batch()
     examples.weights[3] = 0.0  # An empty row.

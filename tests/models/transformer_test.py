@@ -154,14 +154,6 @@ def test_initial_loss_is_near_that_of_guessing():
   assert abs(loss - np.log(tt.VOCAB)) < 1.0
 
 
-@pytest.mark.parametrize(
-  ('params', 'message'),
-  [
-    ({'num_layers': 0}, 'num_layers must be positive, got 0'),
-    ({'model_dim': 7}, 'model_dim must be even .* got 7'),
-    ({'dropout': 1.0}, r'dropout must lie in \[0, 1\), got 1.0'),
-  ],
-)
-def test_refuses_params_that_cannot_be(params, message):
-  with pytest.raises(ValueError, match=message):
-    transformer.TransformerLayers(tt.network(**params))
+def test_refuses_an_odd_width():
+  with pytest.raises(ValueError, match=r'model_dim must be even .* got 7'):
+    transformer.TransformerLayers(tt.network(model_dim=7))

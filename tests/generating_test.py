@@ -1,6 +1,8 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of continuing texts."""
+"""Tests of the command that generates text."""
+
+import types
 
 import numpy as np
 import pytest
@@ -9,10 +11,10 @@ from lingvo import model_registry
 from lingvo.core import cluster_factory, py_utils
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
-from lingvo_gpipe import cluster
-from lingvo_gpipe.generating import text_generator
+from lingvo_gpipe import cluster, generating
 from lingvo_gpipe.inputs import tokenizers
 from lingvo_gpipe.models import generation, transformer
+from lingvo_gpipe.training import checkpoints, user_error
 
 _WINDOW = 12
 _END = tokenizers.END
@@ -55,7 +57,7 @@ class _Passes:
 )
 def test_a_pass_sees_what_a_window_has_room_for(prompt, num_tokens, passes):
   model = _Passes()
-  rows = text_generator.extend([prompt], num_tokens, _WINDOW, 0, model)
+  rows = generating.extend([prompt], num_tokens, _WINDOW, 0, model)
   assert rows == [list(range(prompt.start, prompt.stop + num_tokens))]
   assert [call[:2] for call in model.calls] == [
     ([list(seen)], limit) for seen, limit in passes
@@ -66,7 +68,7 @@ def test_a_row_ends_at_its_end_mark():
   # The first row meets 20 soon, the second never, the third at once.
   passes = _Passes(end_at=[20])
   rows = [[11, 12], [50, 51], [18, 19]]
-  rows = text_generator.extend(rows, 30, _WINDOW, 0, passes)
+  rows = generating.extend(rows, 30, _WINDOW, 0, passes)
   assert rows == [
     [*range(11, 20), _END],
     list(range(50, 82)),
@@ -76,7 +78,7 @@ def test_a_row_ends_at_its_end_mark():
 
 def test_nothing_is_asked_for_when_all_rows_have_ended():
   passes = _Passes(end_at=[8])
-  text_generator.extend([[5, 6]] * 2, 500, _WINDOW, 0, passes)
+  generating.extend([[5, 6]] * 2, 500, _WINDOW, 0, passes)
   assert len(passes.calls) == 1
 
 
@@ -84,7 +86,7 @@ def test_each_pass_has_a_seed_of_its_own():
   seeds = []
   for seed in (1, 2, 1):
     passes = _Passes()
-    text_generator.extend([[5, 6]], 50, _WINDOW, seed, passes)
+    generating.extend([[5, 6]], 50, _WINDOW, seed, passes)
     seeds.append([call[2] for call in passes.calls])
   assert seeds[0] == seeds[2] != seeds[1]
   assert len({*seeds[0], *seeds[1]}) == 2 * len(seeds[0])
@@ -148,7 +150,7 @@ def _save(params, path):
       return np.array([row]), np.array([len(row)])
 
     prompt = [tokenizers.BEGIN, *(3 + ord(c) for c in 'So me')]
-    rows = text_generator.extend([prompt], 14, _WINDOW, 0, run_pass)
+    rows = generating.extend([prompt], 14, _WINDOW, 0, run_pass)
     return rows[0][len(prompt) :]
 
 
@@ -156,12 +158,79 @@ def test_a_checkpoint_generates_what_its_model_does(params, tmp_path):
   path = str(tmp_path / 'ckpt-00000003')
   want = _save(params.Copy(), path)
   assert len(set(want)) > 3
-  generator = text_generator.TextGenerator(
+  generator = generating.TextGenerator(
     params, path, 2, generation.Sampling(temperature=0.0)
   )
-  assert generator.window == _WINDOW
-  found = generator.continue_text('So me', 14, seed=1)
-  assert found[0] == found[1]
-  assert found[0].num_tokens == len(want)
-  assert found[0].text == generator.tokenizer.decode(want)
-  assert found[0].ended == (want[-1] == _END)
+  assert generator.continue_text('So me', 14, seed=1) == [want] * 2
+
+
+# -- The command.
+
+
+@pytest.fixture
+def flags(monkeypatch, tmp_path):
+  values = types.SimpleNamespace(
+    prompt='Once ',
+    checkpoint='',
+    tokens=20,
+    samples=2,
+    temperature=0.8,
+    top_k=0,
+    top_p=0.95,
+    seed=3,
+    model='lm.pydoc.TransformerBytes',
+    logdir=str(tmp_path),
+  )
+  monkeypatch.setattr(generating, 'FLAGS', values)
+  return values
+
+
+def test_prints_each_continuation(flags, monkeypatch, capsys):
+  class Generator:
+    tokenizer = tokenizers.ByteTokenizer()
+
+    def __init__(self, params, checkpoint, rows, how):
+      assert (params, checkpoint, rows) == ('params', 'ckpt', 2)
+      assert (how.temperature, how.top_k, how.top_p) == (0.8, 0, 0.95)
+
+    def continue_text(self, prompt, num_tokens, seed):
+      assert (prompt, num_tokens, seed) == ('Once ', 20, 3)
+      encode = self.tokenizer.encode
+      return [encode('upon a time'), [*encode('more.'), _END]]
+
+  monkeypatch.setattr(generating, 'TextGenerator', Generator)
+  monkeypatch.setattr(generating, '_checkpoint', lambda: 'ckpt')
+  monkeypatch.setattr(generating, '_params', lambda: 'params')
+  generating.generate()
+  out = capsys.readouterr().out
+  assert '--- 1\n\nOnce upon a time ...\n' in out
+  assert '--- 2\n\nOnce more.\n' in out
+  assert '17 tokens in ' in out
+
+
+def test_the_newest_checkpoint_serves_unless_another_is_named(
+  flags, monkeypatch, tmp_path
+):
+  monkeypatch.setattr(
+    checkpoints, 'newest_first', lambda path: [f'{path}/c2', f'{path}/c1']
+  )
+  assert generating._checkpoint() == f'{tmp_path}/train/c2'
+  (tmp_path / 'c1.index').write_text('')
+  for suffix in ('', '.index'):
+    flags.checkpoint = f'{tmp_path}/c1{suffix}'
+    assert generating._checkpoint() == f'{tmp_path}/c1'
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'temperature': -1.0}, 'temperature must be 0 .*temperature=-1.0'),
+    ({}, '--logdir=.*: there is no checkpoint in .*/train. Train first'),
+    ({'logdir': ''}, '--logdir: give the log directory'),
+    ({'checkpoint': '/no/ckpt-1'}, 'no file /no/ckpt-1.index'),
+  ],
+)
+def test_a_mistake_is_told(flags, change, message):
+  vars(flags).update(change)
+  with pytest.raises(user_error.UserError, match=message):
+    generating.generate()

@@ -2,107 +2,130 @@
 # SPDX-License-Identifier: Apache-2.0
 """The backward pass of a cell as functions.
 
+The functions add a micro-batch's weight gradients to those of the micro-batches
+before it, so that one sum a weight is alive and its order is fixed.
+
+A backward pass in two cuts the gradient graph G. Ops that the gradients of the
+cell's inputs need are in B, all others in W:
+
 ```
-  forward, keeps      T + residuals     returns what G reads of T
-  forward, recomputes T + stash         returns what is kept all the same
-  recompute           T again           residuals, from arguments and stash
-  backward            G + sum           given residuals
-  backward in two     G + sum           B, then W: see `split_backward`
+  d_outputs, residuals --> B ----------------------> d_inputs
+                           |
+                      (1) handed: what W reads of B's ops and of the residuals
+                           v
+  d_outputs, arguments --> W --(2) + sums so far --> sums
 ```
 
-`sum` adds a micro-batch's weight gradients to those of the micro-batches
-before it, so that one sum a weight is alive and its order is fixed.
+So nothing is computed twice, each op computes what it does in G, and results
+are the same to the last bit. What only B reads is given up after B.
 """
 
 import functools
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import (
-  gradient_graph,
-  graph_function,
-  graph_walks,
-  packing,
+from lingvo_gpipe.engine.graph_function import (
+  FuncGraph,
+  GraphFunction,
+  Item,
+  flat,
+  items,
+  unpack,
 )
-from lingvo_gpipe.engine.graph_walks import Repeatable
-from lingvo_gpipe.engine.split_backward import SplitBackward, Sums
-from lingvo_gpipe.engine.tensors import differentiable, sum_dtype
+from lingvo_gpipe.engine.graph_walks import needed, read_of
+from lingvo_gpipe.engine.graphs import Gradient
+from lingvo_gpipe.engine.tensors import sum_dtype
 
 Weight: TypeAlias = tf.Tensor | tf.IndexedSlices | None
 
 
 class BackwardFunction:
-  """The functions of one cell that need its gradient."""
+  """The functions of one cell that need its gradient.
+
+  Attributes:
+    has_gradient: For each input, whether it has one.
+    has_gradients: Whether any input has one, and any weight.
+    residuals: What the functions read of T besides its inputs.
+  """
 
   def __init__(
     self,
     name: str,
-    graph: graph_function.FuncGraph,
-    arguments: Sequence[packing.Item],
-    ys: Sequence[tf.Tensor],
-    data: Sequence[tf.Tensor | None],
-    weights: Sequence[tf.Tensor],
+    graph: FuncGraph,
+    arguments: Sequence[Item],
+    gradient: Gradient,
+    num_data: int,
     device: str,
-    weight: int | None = None,
     *,
     packs: bool = True,
-    kept: Sequence[range] = (),
   ):
-    """Builds the gradient of a traced cell.
+    """Prepares the functions of a traced cell.
 
     Args:
       name: The cell's name.
       graph: The traced graph T.
       arguments: Its inputs, as calls are given them.
-      ys: Tensors of it that are given a gradient.
-      data: Inputs of it to differentiate by; None where that is not wanted.
-      weights: Inputs of it whose gradients are summed over micro-batches.
+      gradient: Its gradient, by inputs and then by weights.
+      num_data: By how many inputs.
       device: The device of each op in the functions; '' for where they run.
-      weight: Which of ys is given the micro-batch's weight as its gradient: if
-        that is 0, so are all gradients.
       packs: Whether what goes from call to call is packed.
-      kept: The numbers of ops that `recompute` does not run again.
     """
     self._name = name
     self._graph = graph
-    self._arguments = list(arguments)
-    self._packs = packs
-    self._kept = kept
-    xs = [*data, *weights]
-    used = [i for i, x in enumerate(xs) if x is not None and differentiable(x)]
-    gradient = gradient_graph.differentiate(
-      graph,
-      ys,
-      [xs[i] for i in used],
-      f'{name}_backward',
-      dense=[i < len(data) for i in used],
-      device=device,
-      weight=weight,
-    )
-    positions: list[Any] = [None] * len(xs)
-    for i, position in zip(used, gradient.positions, strict=True):
-      positions[i] = position
-    self.num_ys = len(ys)
-    self.input_positions = positions[: len(data)]
-    self.weight_positions = positions[len(data) :]
-    self._num_results = len(graph.outputs)
+    self._items = functools.partial(items, packs=packs)
     self._gradient = gradient.graph
-    self._captures = gradient_graph.Captures(gradient, graph, self._arguments)
-    self._residuals = self._captures.residuals
-    with graph.as_default():
-      self._first_d_y = [tf.placeholder(y.dtype, y.shape) for y in ys[:1]]
+    self._d_ys = gradient.d_ys
+    of_data = gradient.positions[:num_data]
+    self._weight_positions = gradient.positions[num_data:]
+    outputs = self._gradient.outputs
+    self._d_data = [outputs[i] for i in of_data if isinstance(i, int)]
+    self.has_gradient = [i is not None for i in of_data]
+    self._find_sources(gradient.captures, arguments)
     with self._gradient.as_default(), tf.device(device or None):
-      self._sums = self._add_up()
-    self._functions: dict[str, graph_function.GraphFunction] = {}
+      self._add_up()
+    self.has_gradients = bool(self._d_data), bool(self._newest)
+    self._functions: dict[str, GraphFunction] = {}
 
-  @property
-  def is_empty(self) -> bool:
-    """Whether nothing in the cell has a gradient."""
-    return not self._gradient.outputs
+  def _find_sources(
+    self,
+    captures: Sequence[tuple[tf.Tensor, tf.Tensor]],
+    arguments: Sequence[Item],
+  ) -> None:
+    """Tells where what G reads besides gradients comes from.
 
-  def _add_up(self) -> Sums:
+    Residuals are of T. All else is the same in B and W: arguments of the
+    forward call, by number, and tensors of no traced graph.
+    """
+    inner = {id(outer): placeholder for outer, placeholder in captures}
+
+    def placeholder(tensor: tf.Tensor) -> tf.Tensor:
+      if id(tensor) in inner:
+        return inner[id(tensor)]
+      # It is packed with others that G reads.
+      with self._gradient.as_default():
+        return tf.placeholder(tensor.dtype, tensor.shape)
+
+    self._sources: list[tuple[int | tf.Tensor, Item]] = []
+    for i, item in enumerate(arguments):
+      tensors = flat([item])
+      if any(id(t) in inner for t in tensors):
+        read = list(map(placeholder, tensors))
+        self._sources.append((i, read if isinstance(item, list) else read[0]))
+    given = {id(t) for t in flat(arguments)}
+    self.residuals: list[tf.Tensor] = []
+    self._residual_inputs: list[tf.Tensor] = []
+    for outer, read in captures:
+      if id(outer) in given:
+        continue
+      if getattr(outer, 'graph', None) is self._graph:
+        self.residuals.append(outer)
+        self._residual_inputs.append(read)
+      else:
+        self._sources.append((outer, read))
+
+  def _add_up(self) -> None:
     """Adds weight gradients to the sums so far, within G.
 
     Every sum begins with 0, and never is -0. A micro-batch without weight gives
@@ -110,86 +133,28 @@ class BackwardFunction:
     depend on the cut. Sparse gradients have two tensors each, with any number
     of rows.
     """
-    newest: list[tf.Tensor] = []
-    before: list[tf.Tensor] = []
-    after: list[tf.Tensor] = []
-    for position in self.weight_positions:
-      if position is None:
-        continue
-      if isinstance(position, gradient_graph.Slices):
-        for index in (position.values, position.indices):
-          part = self._gradient.outputs[index]
-          if index == position.values:
-            part = part + tf.zeros([], part.dtype)
+    self._newest: list[tf.Tensor] = []
+    self._before: list[tf.Tensor] = []
+    self._after: list[tf.Tensor] = []
+    outputs = self._gradient.outputs
+    for position in self._weight_positions:
+      if isinstance(position, tuple):
+        values, indices = (outputs[i] for i in position)
+        for part in (values + tf.zeros([], values.dtype), indices):
           rows = [None, *part.shape.as_list()[1:]]
-          newest.append(part)
-          before.append(tf.placeholder(part.dtype, rows))
-          after.append(tf.concat([before[-1], part], axis=0))
-        continue
-      gradient = self._gradient.outputs[position]
-      wide = sum_dtype(gradient.dtype)
-      if gradient.dtype != wide:
-        gradient = tf.cast(gradient, wide)
-      newest.append(gradient + tf.zeros([], gradient.dtype))
-      before.append(tf.placeholder(gradient.dtype, gradient.shape))
-      after.append(before[-1] + gradient)
-    return Sums(newest, before, after)
-
-  def _items(self, tensors: Sequence[tf.Tensor]) -> list[packing.Item]:
-    return packing.items(tensors, packs=self._packs)
-
-  # -- Calls.
-
-  def forward(
-    self, args: Sequence[tf.Tensor], *, keep: bool
-  ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Calls the cell; returns what it returns, and the stash.
-
-    With `keep` the stash is what the backward pass reads; if not, it is what
-    `recompute` takes besides the arguments.
-    """
-    if keep:
-      name, stash = 'forward_keep', self._residuals
-    else:
-      name, stash = 'forward', self._stash[0]
-    if name not in self._functions:
-      self._functions[name] = forward_function(
-        f'{self._name}_{name}', self._graph, self._arguments, self._items(stash)
-      )
-    flat = self._functions[name](args, num_shaped=self._num_results)
-    return flat[: self._num_results], flat[self._num_results :]
-
-  def recompute(
-    self,
-    args: Sequence[tf.Tensor],
-    stash: Sequence[tf.Tensor],
-    d_ys: Sequence[tf.Tensor],
-  ) -> list[tf.Tensor]:
-    """Runs the cell again, for what the backward pass reads.
-
-    Args:
-      args: The arguments of the micro-batch's forward call.
-      stash: What that kept.
-      d_ys: As for `backward`: nothing is recomputed before they are there, as
-        it would have to be held till then.
-    """
-    if not self._residuals:
-      return []
-    if 'recompute' not in self._functions:
-      kept, left_out = self._stash
-      with graph_function.without_control_inputs(self._graph, left_out):
-        self._functions['recompute'] = graph_function.GraphFunction(
-          f'{self._name}_recompute',
-          self._graph,
-          [*self._arguments, *self._items(kept), *self._first_d_y],
-          self._items(self._residuals),
-          graph_function.needed(
-            self._residuals, {*left_out, *(t.op for t in self._graph.inputs)}
-          ),
-        )
-    return self._functions['recompute'](
-      [*args, *stash, *d_ys[: len(self._first_d_y)]], num_shaped=0
-    )
+          before = tf.placeholder(part.dtype, rows)
+          self._newest.append(part)
+          self._before.append(before)
+          self._after.append(tf.concat([before, part], axis=0))
+      elif position is not None:
+        gradient = outputs[position]
+        wide = sum_dtype(gradient.dtype)
+        if gradient.dtype != wide:
+          gradient = tf.cast(gradient, wide)
+        before = tf.placeholder(wide, gradient.shape)
+        self._newest.append(gradient + tf.zeros([], wide))
+        self._before.append(before)
+        self._after.append(before + gradient)
 
   def backward(
     self,
@@ -210,75 +175,43 @@ class BackwardFunction:
       The gradients of the cell's inputs, None where there is none; and the
       new sums, as `weight_gradients` takes them.
     """
-    captured = self._captured(args, residuals)
-    function = self._backward_function(first=sums is None)
-    num_data = len(self._data)
-    flat = function([*d_ys, *captured, *(sums or ())], num_shaped=num_data)
-    return self._d_inputs(flat[:num_data]), flat[num_data:]
-
-  def _captured(
-    self, args: Sequence[tf.Tensor], residuals: Sequence[tf.Tensor]
-  ) -> list[tf.Tensor]:
-    """What G reads besides gradients."""
-    return [
-      *(args[i] for i in self._captures.arguments),
-      *residuals,
-      *self._captures.outer,
-    ]
-
-  @property
-  def _data(self) -> list[tf.Tensor]:
-    """The gradients of inputs in G."""
-    outputs = self._gradient.outputs
-    return [outputs[p] for p in self.input_positions if p is not None]
-
-  def _d_inputs(self, flat: Sequence[tf.Tensor]) -> list[tf.Tensor | None]:
-    """For each input the gradient, None where there is none."""
-    results = iter(flat)
-    return [
-      None if position is None else next(results)
-      for position in self.input_positions
-    ]
-
-  def _backward_function(self, *, first: bool) -> graph_function.GraphFunction:
-    name = 'backward_first' if first else 'backward'
+    name = 'backward_first' if sums is None else 'backward'
     if name not in self._functions:
-      sums = self._sums.newest if first else self._sums.after
-      self._functions[name] = graph_function.GraphFunction(
+      before, after = self._sums(first=sums is None)
+      self._functions[name] = GraphFunction(
         f'{self._name}_backward',
         self._gradient,
-        [
-          *self._gradient.inputs[: self.num_ys],
-          *self._captures.inputs(self._items),
-          *([] if first else self._items(self._sums.before)),
-        ],
-        [*self._data, *self._items(sums)],
+        [*self._inputs(), *before],
+        [*self._d_data, *after],
       )
-    return self._functions[name]
+    given = [*d_ys, *self._given(args), *residuals, *(sums or ())]
+    return self._split(self._functions[name](given, len(self._d_data)))
 
-  # -- The backward pass in two.
+  def _inputs(self) -> list[Item]:
+    """G's placeholders, but for the sums so far."""
+    return [
+      *self._d_ys,
+      *(item for _, item in self._sources),
+      *self._items(self._residual_inputs),
+    ]
 
-  @property
-  def splits(self) -> bool:
-    """Whether there are gradients both of inputs and of weights."""
-    return bool(self._data and self._sums.after)
+  def _sums(self, *, first: bool) -> tuple[list[Item], list[Item]]:
+    """The sums so far, none of which are there first; and the new ones."""
+    if first:
+      return [], self._items(self._newest)
+    return self._items(self._before), self._items(self._after)
 
-  @property
-  def has_input_gradients(self) -> bool:
-    """Whether any input has a gradient."""
-    return bool(self._data)
+  def _given(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """What G is given besides gradients, residuals and sums."""
+    return [args[s] if isinstance(s, int) else s for s, _ in self._sources]
 
-  @functools.cached_property
-  def _split(self) -> SplitBackward:
-    return SplitBackward(
-      self._name,
-      self._gradient,
-      self.num_ys,
-      self._captures,
-      self._data,
-      self._sums,
-      self._items,
-    )
+  def _split(
+    self, results: Sequence[tf.Tensor]
+  ) -> tuple[list[tf.Tensor | None], list[tf.Tensor]]:
+    """Tells gradients of the inputs, or None, from the rest."""
+    rest = iter(results)
+    d_inputs = [next(rest) if has else None for has in self.has_gradient]
+    return d_inputs, list(rest)
 
   def backward_inputs(
     self,
@@ -286,14 +219,19 @@ class BackwardFunction:
     residuals: Sequence[tf.Tensor],
     d_ys: Sequence[tf.Tensor],
   ) -> tuple[list[tf.Tensor | None], list[tf.Tensor]]:
-    """Calls the part that gradients of inputs need; arguments as `backward`.
+    """Calls B with what `backward` takes.
 
-    Returns:
-      The gradients of inputs; and what `backward_weights` reads besides.
+    Returns the gradients of inputs, and what `backward_weights` is handed.
     """
-    captured = self._captured(args, residuals)
-    flat, handed = self._split.inputs(d_ys, captured)
-    return self._d_inputs(flat), handed
+    if 'B' not in self._functions:
+      self._functions['B'] = GraphFunction(
+        f'{self._name}_backward_inputs',
+        self._gradient,
+        self._inputs(),
+        [*self._d_data, *self._items(self._cut[1])],
+      )
+    given = [*d_ys, *self._given(args), *residuals]
+    return self._split(self._functions['B'](given, len(self._d_data)))
 
   def backward_weights(
     self,
@@ -302,51 +240,44 @@ class BackwardFunction:
     d_ys: Sequence[tf.Tensor],
     sums: Sequence[tf.Tensor] | None,
   ) -> list[tf.Tensor]:
-    """Calls the rest: arguments as of `backward`; returns the new sums."""
-    captured = self._captured(args, ())
-    return self._split.sums(d_ys, captured, handed, sums)
+    """Calls W with what `backward` takes; returns the new sums."""
+    read, of_b, without = self._cut
+    name = 'W_first' if sums is None else 'W'
+    if name not in self._functions:
+      inputs = self._inputs()
+      before, after = self._sums(first=sums is None)
+      self._functions[name] = GraphFunction(
+        f'{self._name}_backward_weights',
+        self._gradient,
+        [*(inputs[i] for i in read), *self._items(of_b), *before],
+        after,
+        without=without,
+      )
+    given = [*d_ys, *self._given(args)]
+    given = [*(given[i] for i in read), *handed, *(sums or ())]
+    return self._functions[name](given, num_shaped=0)
 
   @functools.cached_property
-  def _stash(self) -> tuple[list[tf.Tensor], set[tf.Operation]]:
-    """What the recomputed pass takes from the first one; what it leaves out.
+  def _cut(self) -> tuple[list[int], list[tf.Tensor], set[tf.Operation]]:
+    """Cuts G in two.
 
-    It leaves out ops that would return something else when they run again,
-    and those that are to be kept:
-
-    ```
-      arguments --> [ kept ] --(1)--> [ again ] --> [ kept ] --(1)--> [ again ]
-                       |                 |             |                 |
-                      (2)            residuals        (2)            residuals
-    ```
-
-    (1) What runs again reads some of them; (2) the gradient reads others. Both
-    are stashed. Ops without outputs are left out, too.
+    Returns:
+      Which of `_inputs` W reads, up to the residuals; what it is handed by B;
+      and all ops that are not in W.
     """
-    repeatable = Repeatable(self._graph)
-    given = {t.op for t in self._graph.inputs}
-    kept = self._kept_ops()
-    needed = graph_function.needed(self._residuals, given)
-    culprits = {op for op in needed if repeatable.culprit(op)}
-    read = self._read_of(culprits | kept)
-    # Where that takes no more memory, such ops run again all the same.
-    again = graph_walks.free_again(read, given)
-    left_out = culprits | (kept - again)
-    return self._read_of(left_out), left_out
-
-  def _kept_ops(self) -> set[tf.Operation]:
-    operations = self._graph.get_operations()
-    kept = {operations[i] for numbers in self._kept for i in numbers}
-    given = {t.op for t in self._graph.inputs}
-    return {op for op in kept - given if op.type != 'Const'}
-
-  def _read_of(self, left_out: set[tf.Operation]) -> list[tf.Tensor]:
-    """What others that residuals need, or the gradient, read of some ops."""
-    given = {t.op for t in self._graph.inputs}
-    read: dict[int, tf.Tensor] = {}
-    for op in graph_function.needed(self._residuals, {*given, *left_out}):
-      read.update({id(t): t for t in op.inputs if t.op in left_out})
-    read.update({id(t): t for t in self._residuals if t.op in left_out})
-    return list(read.values())
+    inputs = [*self._d_ys, *(item for _, item in self._sources)]
+    given = {t.op for t in [*flat(inputs), *self._residual_inputs]}
+    without = given.union(needed(self._d_data, given))
+    last = [*self._newest, *self._after]
+    reads = read_of(last, without)
+    ids = set(map(id, reads))
+    read = [
+      i
+      for i, item in enumerate(inputs)
+      if not ids.isdisjoint(map(id, flat([item])))
+    ]
+    known = {id(t) for i in read for t in flat([inputs[i]])}
+    return read, [t for t in reads if id(t) not in known], without
 
   def weight_gradients(
     self, sums: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]
@@ -355,44 +286,21 @@ class BackwardFunction:
 
     That of a half-precision weight is float32.
     """
-    sums = packing.unpack(sums, self._items(self._sums.after), self._sums.after)
-    for total, known in zip(sums, self._sums.after, strict=True):
+    sums = unpack(sums, self._after)
+    for total, known in zip(sums, self._after, strict=True):
       total.set_shape(known.shape)
     rest = iter(sums)
     gradients: list[Weight] = []
-    for position, weight in zip(self.weight_positions, weights, strict=True):
+    for position, weight in zip(self._weight_positions, weights, strict=True):
       if position is None:
         gradients.append(None)
-      elif isinstance(position, gradient_graph.Slices):
+      elif isinstance(position, tuple):
         values, indices = next(rest), next(rest)
         shape = _shape(weight, indices.dtype)
         gradients.append(tf.IndexedSlices(values, indices, shape))
       else:
         gradients.append(next(rest))
     return gradients
-
-
-def forward_function(
-  name: str,
-  graph: graph_function.FuncGraph,
-  arguments: Sequence[packing.Item],
-  stash: Sequence[packing.Item] = (),
-) -> graph_function.GraphFunction:
-  """The forward pass of a traced cell, which also returns a stash.
-
-  Ops with side effects run, though nothing may need what they return.
-  """
-  effects = [op for op in graph.get_operations() if op._is_stateful]
-  return graph_function.GraphFunction(
-    name,
-    graph,
-    arguments,
-    [*graph.outputs, *stash],
-    graph_function.needed(
-      [*graph.outputs, *packing.flat(stash), *effects],
-      {t.op for t in graph.inputs},
-    ),
-  )
 
 
 def _shape(weight: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -3,24 +3,31 @@
 """One cell as functions: traced once, called for each micro-batch.
 
 A cell is traced into a graph T; its gradient G is built from T. Every function
-that a schedule needs is put together from these two, so that all of them run
-the same forward pass and the same backward pass, op for op.
+that a schedule needs is put together from these two, so that all run the same
+ops:
+
+```
+  forward, keeps      T + residuals     returns what G reads of T
+  forward, recomputes T + stash         returns what is kept all the same
+  recompute           T again           residuals, from arguments and stash
+  backward            G + sum           see `backward_function`
+```
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import graph_function, packing
-from lingvo_gpipe.engine.backward_function import (
-  BackwardFunction,
-  forward_function,
-)
+from lingvo_gpipe.engine import graph_function, graph_walks, graphs
+from lingvo_gpipe.engine.backward_function import BackwardFunction
+from lingvo_gpipe.engine.micro_batches import CONTEXT_SPEC, Context
 from lingvo_gpipe.engine.tensors import (
   compiles_graph,
+  device_inside,
   flat_tensors,
   spec,
   specs_of,
@@ -44,7 +51,7 @@ class CellInputs:
   inputs: Any
   side_inputs: Any
   weights: list[tf.Tensor]
-  context: 'Context'
+  context: Context
   carry: list[tf.Tensor]
   taken: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -76,147 +83,126 @@ class CellOutputs:
   notes: Any = None
 
 
-@dataclasses.dataclass(frozen=True)
-class HasGradient:
+@dataclasses.dataclass
+class Cell:
+  """One cell.
+
+  Attributes:
+    name: For messages and for the names of ops.
+    device: Where it runs.
+    body: What it computes.
+    weights: Its weights, on that device.
+    carry: The carry of its first micro-batch.
+    side_inputs: Inputs for this cell alone, one nest a micro-batch; or None.
+    puts: Names of the values that it hands to later cells.
+    takes: Names of the values that it takes from earlier cells.
+    trained: For each weight, whether it is trained; None if all are.
+  """
+
+  name: str
+  device: str
+  body: Callable[[CellInputs], CellOutputs]
+  weights: Sequence[tf.Tensor]
+  carry: Sequence[tf.Tensor] = ()
+  side_inputs: Sequence[Any] | None = None
+  puts: Sequence[str] = ()
+  takes: Sequence[str] = ()
+  trained: Sequence[bool] | None = None
+
+  def side_input(self, micro_batch: int) -> Any:
+    return None if self.side_inputs is None else self.side_inputs[micro_batch]
+
+
+class OfResults(NamedTuple):
   """For each tensor that a cell returns, whether it is given a gradient.
 
-  Or the gradients themselves, in the order of a backward call: of outputs; of
-  values put and of the rests for which gradients come back, by name.
+  Or the gradient: of outputs; of values put, and of rests, by name.
   """
 
   outputs: Sequence[Any]
-  put: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
-  rests: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+  put: Mapping[str, Sequence[Any]] = {}
+  rests: Mapping[str, Sequence[Any]] = {}
 
   def in_order(self, losses: Sequence[Any]) -> list[Any]:
-    """All of them, those of the losses in between."""
-    flat = list(self.outputs)
-    for name in sorted(self.put):
-      flat += self.put[name]
-    flat += losses
-    for name in sorted(self.rests):
-      flat += self.rests[name]
-    return flat
-
-
-@dataclasses.dataclass(frozen=True)
-class Context:
-  """Where in the training a task is: the entries of one int64 vector.
-
-  One vector, so that it depends on the global step: TensorFlow would bake a
-  constant argument into a copy of the function for each micro-batch.
-  """
-
-  vector: tf.Tensor
-
-  @property
-  def step(self) -> tf.Tensor:
-    """The global step."""
-    return self.vector[0]
-
-  @property
-  def seed(self) -> tf.Tensor:
-    """The step seed around the pipeline."""
-    return self.vector[1]
-
-  @property
-  def micro_batch(self) -> tf.Tensor:
-    """Which of the M micro-batches this is."""
-    return self.vector[2]
-
-  @property
-  def share(self) -> tf.Tensor:
-    """The micro-batch's share of the mini-batch's examples, float32."""
-    return tf.cast(self.vector[3], tf.float32) / tf.cast(
-      self.vector[4], tf.float32
-    )
-
-
-CONTEXT_SPEC = tf.TensorSpec([5], tf.int64)
+    """All, in the order of a backward call, those of the losses in between."""
+    put, rests = ([by[n] for n in sorted(by)] for by in (self.put, self.rests))
+    return list(itertools.chain(self.outputs, *put, losses, *rests))
 
 
 class CellFunction:
   """A cell traced for inputs of one set of shapes and dtypes.
 
   Attributes:
-    device: The device of each op in the functions; may be ''.
     outputs: Specs of the outputs, in the cell's own nest.
     put: Specs of the values put aside, in their nests, by name.
     num_losses: How many losses the cell adds.
     num_values: How many values it hands to the caller.
     notes: What the body returned as `CellOutputs.notes`.
     graph: The traced graph T.
+    data_inputs: Its placeholders of inputs, values taken and side inputs.
+    weight_inputs: Its placeholders of weights and captures.
     captures: Tensors of the surrounding graph that the cell uses besides its
       arguments; weights in all but name.
+    goes_back: Whether it has a backward pass; if so, it has what follows.
     has_gradient: What `prepare_backward` was given.
+    backward: The functions of the backward pass.
   """
 
-  def __init__(
-    self,
-    name: str,
-    body: Callable[[CellInputs], CellOutputs],
-    inputs: Any,
-    side_inputs: Any,
-    weights: Sequence[tf.Tensor],
-    carry: Sequence[tf.Tensor],
-    device: str = '',
-    *,
-    taken: Mapping[str, Any] | None = None,
-  ):
-    """Traces the cell.
+  has_gradient: OfResults
+  backward: BackwardFunction
 
-    Args:
-      name: The cell's name.
-      body: What the cell computes.
-      inputs: Specs, None where there is no tensor; as `side_inputs`, `taken`.
-      side_inputs: See `inputs`.
-      weights: The weights.
-      carry: The carry of the first micro-batch.
-      device: The device of each op in the functions; '' for where they run.
-      taken: See `inputs`.
-    """
-    self.name = name
-    self.device = device
-    self._input_nest = (inputs, dict(taken or {}), side_inputs)
-    input_specs = flat_tensors(self._input_nest)
-    self._num_inputs = len(input_specs)
-    self._num_weights = len(weights)
-    specs = [
-      *input_specs,
-      *map(spec, weights),
-      CONTEXT_SPEC,
-      *map(spec, carry),
-    ]
-    self._num_arguments = len(specs)
+  def __init__(
+    self, cell: Cell, inputs: Any, taken: Mapping[str, Any], side_inputs: Any
+  ):
+    """Traces the cell for inputs of given specs, None where is no tensor."""
+    # Traces outlive a step, and the cell has tensors of one.
+    self._name = cell.name
+    self._num_carry = len(cell.carry)
+    self._device = device_inside(cell.device)
     self._packs = not compiles_graph()
-    self.graph: graph_function.FuncGraph = graph_function.trace(
-      f'{name}_forward',
-      lambda *args: self._run_body(body, args),
+    self._input_nest = (inputs, dict(taken), side_inputs)
+    specs = flat_tensors(self._input_nest)
+    ends = [len(specs), len(specs) + len(cell.weights)]
+    specs += map(spec, cell.weights)
+    specs += [CONTEXT_SPEC, *map(spec, cell.carry)]
+    self.graph = graphs.trace(
+      f'{cell.name}_forward',
+      lambda *args: self._run_body(
+        cell.body, args[: ends[0]], args[ends[0] : ends[1]], *args[ends[1] :]
+      ),
       specs,
-      device,
+      self._device,
     )
+    placeholders = self.graph.inputs
+    self.data_inputs = placeholders[: ends[0]]
+    self._weights = placeholders[ends[0] : ends[1]]
+    captured = placeholders[len(specs) :]
+    self.weight_inputs = [*self._weights, *captured]
+    trained = cell.trained or itertools.repeat(True)
+    self._trained = [*itertools.compress(self._weights, trained), *captured]
+    self._arguments = [
+      *self.data_inputs,
+      *self._pack(self._weights),
+      *placeholders[ends[1] :],
+    ]
     self.captures = list(self.graph.external_captures)
-    self._forward: graph_function.GraphFunction | None = None
-    self._backward: BackwardFunction | None = None
+    self.goes_back = False
+    self._functions: dict[str, graph_function.GraphFunction] = {}
 
   def _run_body(
-    self, body: Callable[[CellInputs], CellOutputs], args: Sequence[tf.Tensor]
+    self,
+    body: Callable[[CellInputs], CellOutputs],
+    data: Sequence[tf.Tensor],
+    weights: Sequence[tf.Tensor],
+    context: tf.Tensor,
+    *carry: tf.Tensor,
   ) -> list[tf.Tensor]:
     """Traces the body on flat arguments, and notes what it returned."""
-    weights_end = self._num_inputs + self._num_weights
-    inputs, taken, side_inputs = _pack(
-      self._input_nest, args[: self._num_inputs]
+    inputs, taken, side_inputs = _pack_like(self._input_nest, data)
+    given = CellInputs(
+      inputs, side_inputs, list(weights), Context(context), list(carry), taken
     )
-    outputs = body(
-      CellInputs(
-        inputs=inputs,
-        side_inputs=side_inputs,
-        weights=list(args[self._num_inputs : weights_end]),
-        context=Context(args[weights_end]),
-        carry=list(args[weights_end + 1 :]),
-        taken=taken,
-      )
-    )
+    outputs = body(given)
     nests = tf.nest.map_structure(
       lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf),
       (outputs.outputs, dict(outputs.put)),
@@ -228,82 +214,118 @@ class CellFunction:
     flat = flat_tensors(nests)
     self.num_outputs = len(flat)
     self.num_losses = len(outputs.losses)
-    self.num_carry = len(outputs.carry)
     self.num_values = len(outputs.values)
     return [*flat, *outputs.losses, *outputs.carry, *outputs.values]
 
+  def _pack(self, tensors: Sequence[tf.Tensor]) -> list[graph_function.Item]:
+    return graph_function.items(tensors, packs=self._packs)
+
   def uses_weight(self, index: int) -> bool:
     """Whether the cell reads one of its weights as a tensor."""
-    weight = self.graph.inputs[self._num_inputs + index]
-    returned = any(t is weight for t in self.graph.outputs)
-    return returned or bool(weight.consumers())
+    return bool(self._weights[index].consumers())
+
+  # -- The forward pass.
 
   def pack_weights(self, weights: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The weights as `arguments` takes them, for calls where this is."""
-    like = packing.items(self._all_weights, packs=self._packs)
-    return packing.pack(weights, like)
-
-  @property
-  def _all_weights(self) -> list[tf.Tensor]:
-    """The placeholders of all weights."""
-    end = self._num_inputs + self._num_weights
-    return self.graph.inputs[self._num_inputs : end]
-
-  @property
-  def _argument_items(self) -> list[packing.Item]:
-    return [
-      *self.data_inputs,
-      *packing.items(self._all_weights, packs=self._packs),
-      *self.graph.inputs[self._num_inputs + self._num_weights :],
-    ]
+    """The weights as `arguments` takes them."""
+    return graph_function.pack(self._pack(weights))
 
   def arguments(
     self,
     inputs: Any,
+    taken: Mapping[str, Any],
     side_inputs: Any,
     weights: Sequence[tf.Tensor],
     context: tf.Tensor,
     carry: Sequence[tf.Tensor],
-    *,
-    taken: Mapping[str, Any] | None = None,
   ) -> list[tf.Tensor]:
     """The flat arguments of a call; the weights are from `pack_weights`."""
-    return [
-      *flat_tensors((inputs, dict(taken or {}), side_inputs)),
-      *weights,
-      context,
-      *carry,
-      *self.captures,
-    ]
+    data = flat_tensors((inputs, dict(taken), side_inputs))
+    return [*data, *weights, context, *carry, *self.captures]
 
   def results(self, flat: Sequence[tf.Tensor]) -> CellOutputs:
-    """Packs what a call returned."""
-    ends = [self.num_outputs]
-    for count in (self.num_losses, self.num_carry, self.num_values):
-      ends.append(ends[-1] + count)
-    outputs, put = _pack((self.outputs, self.put), flat[: ends[0]])
+    """Packs what `forward` returned."""
+    rest = iter(flat)
+
+    def take(count: int) -> list[tf.Tensor]:
+      return list(itertools.islice(rest, count))
+
+    outputs, put = _pack_like((self.outputs, self.put), take(self.num_outputs))
     return CellOutputs(
-      outputs=outputs,
+      outputs,
       put=put,
-      losses=list(flat[ends[0] : ends[1]]),
-      carry=list(flat[ends[1] : ends[2]]),
-      values=list(flat[ends[2] : ends[3]]),
+      losses=take(self.num_losses),
+      carry=take(self._num_carry),
+      values=take(self.num_values),
     )
 
-  def forward(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Calls the cell, keeping nothing."""
-    if self._forward is None:
-      self._forward = forward_function(
-        f'{self.name}_forward', self.graph, self._argument_items
+  def forward(
+    self, args: Sequence[tf.Tensor], *, keep: bool
+  ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Calls the cell; returns what it returns, and the stash.
+
+    That is what `recompute` takes, or with `keep` what the backward pass reads.
+    """
+    name = 'forward_keep' if keep and self.goes_back else 'forward'
+    if name not in self._functions:
+      stash: list[tf.Tensor] = []
+      if self.goes_back:
+        stash = self.backward.residuals if keep else self._stash[0]
+      # What has side effects runs, though nothing may need what it returns.
+      effects = [op for op in self.graph.get_operations() if op._is_stateful]
+      self._functions[name] = graph_function.GraphFunction(
+        f'{self._name}_{name}',
+        self.graph,
+        self._arguments,
+        [*self.graph.outputs, *self._pack(stash)],
+        effects=effects,
       )
-    return self._forward(args)
+    count = len(self.graph.outputs)
+    flat = self._functions[name](args, num_shaped=count)
+    return flat[:count], flat[count:]
+
+  @functools.cached_property
+  def _stash(self) -> tuple[list[tf.Tensor], set[tf.Operation]]:
+    """What the recomputed pass takes from the first one; what it leaves out."""
+    return graph_walks.stash(self.graph, self.backward.residuals, self._kept)
+
+  def recompute(
+    self,
+    args: Sequence[tf.Tensor],
+    stash: Sequence[tf.Tensor],
+    d_ys: Sequence[tf.Tensor],
+  ) -> list[tf.Tensor]:
+    """Runs the cell again, for what the backward pass reads.
+
+    Args:
+      args: The arguments of the micro-batch's forward call.
+      stash: What that kept.
+      d_ys: The gradients that the backward call will be given: nothing is
+        recomputed before they are there, as it would have to be held till then.
+    """
+    if not self.backward.residuals:
+      return []
+    if 'recompute' not in self._functions:
+      kept, left_out = self._stash
+      with self.graph.as_default():
+        unread = [tf.placeholder(t.dtype, t.shape) for t in d_ys[:1]]
+      self._functions['recompute'] = graph_function.GraphFunction(
+        f'{self._name}_recompute',
+        self.graph,
+        [*self._arguments, *self._pack(kept), *unread],
+        self._pack(self.backward.residuals),
+        without=left_out,
+      )
+    given = [*args, *stash, *d_ys[:1]]
+    return self._functions['recompute'](given, num_shaped=0)
+
+  # -- The backward pass.
 
   def prepare_backward(
     self,
-    has_gradient: HasGradient,
+    has_gradient: OfResults,
     input_gradients: bool,
     *,
-    trained: Sequence[bool] | None = None,
     without: Collection[str] = (),
     weighted: bool = False,
     keeps: bool = True,
@@ -313,99 +335,66 @@ class CellFunction:
     Args:
       has_gradient: Which tensors of what the cell returns are given one.
       input_gradients: Whether to compute gradients of the inputs.
-      trained: For each weight, whether its gradient is wanted; None if that of
-        all is. Those of captures always are.
       without: Names of values taken whose gradients nobody needs.
       weighted: Whether the losses, or the only output if there are none, are
-        given the micro-batch's weight as their gradient: if it is 0, nothing
-        that the cell returns is to be NaN.
+        given the micro-batch's weight as their gradient; see `differentiate`.
       keeps: Whether what the trace wants to be kept is kept.
 
     Returns:
       Whether there is a gradient, as from `split_gradients`.
     """
-    assert self._forward is None, 'The forward function is already made.'
-    self.has_gradient = has_gradient
-    ends = self.num_outputs, self.num_outputs + self.num_losses
+    assert not self._functions, 'The forward function is already made.'
+    self.goes_back, self.has_gradient = True, has_gradient
+    if not keeps:
+      self._kept = ()
     returned = [
-      *self.graph.outputs[: ends[1]],
+      *self.graph.outputs[: self.num_outputs + self.num_losses],
       *(t for name in sorted(has_gradient.rests) for t in self._rests[name]),
     ]
     given = has_gradient.in_order([True] * self.num_losses)
-    before_losses = HasGradient(has_gradient.outputs, has_gradient.put)
-    weight = sum(before_losses.in_order([])) if self.num_losses else 0
-    ys = [y for y, is_given in zip(returned, given, strict=True) if is_given]
-    self._backward = BackwardFunction(
-      self.name,
+    weight = None
+    if weighted and any(given):
+      before_losses = has_gradient._replace(rests={}).in_order([])
+      weight = sum(before_losses) if self.num_losses else 0
+    of_inputs, of_taken = self.split_gradients(self.data_inputs)
+    data = of_inputs if input_gradients else [None] * len(of_inputs)
+    for name, values in of_taken.items():
+      data += [None] * len(values) if name in without else values
+    gradient = graphs.differentiate(
       self.graph,
-      self._argument_items,
-      ys,
-      self._data(input_gradients, without),
-      self.weight_inputs(trained),
-      self.device,
-      weight if weighted and ys else None,
+      list(itertools.compress(returned, given)),
+      [*data, *self._trained],
+      f'{self._name}_backward',
+      num_dense=len(data),
+      device=self._device,
+      weight=weight,
+    )
+    self.backward = BackwardFunction(
+      self._name,
+      self.graph,
+      self._arguments,
+      gradient,
+      len(data),
+      self._device,
       packs=self._packs,
-      kept=self._kept if keeps else (),
     )
-    positions = self._backward.input_positions
-    return self.split_gradients(
-      [position is not None for position in positions]
-    )
-
-  def _data(
-    self, input_gradients: bool, without: Collection[str]
-  ) -> list[tf.Tensor | None]:
-    """The placeholders of inputs and of values taken, None if not wanted."""
-    inputs, taken, _ = self._input_nest
-    wanted = [input_gradients] * len(flat_tensors(inputs))
-    for name in sorted(taken):
-      wanted += [name not in without] * len(flat_tensors(taken[name]))
-    return [
-      x if is_wanted else None
-      for x, is_wanted in zip(self.graph.inputs, wanted, strict=False)
-    ]
+    return self.split_gradients(self.backward.has_gradient)
 
   def split_gradients(
     self, flat: Sequence[Any]
   ) -> tuple[list[Any], dict[str, list[Any]]]:
     """Tells gradients of the inputs from those of the values taken, by name."""
     inputs, taken, _ = self._input_nest
-    end = len(flat_tensors(inputs))
-    of_inputs, of_taken = list(flat[:end]), {}
-    for name in sorted(taken):
-      start, end = end, end + len(flat_tensors(taken[name]))
-      of_taken[name] = list(flat[start:end])
-    return of_inputs, of_taken
-
-  @property
-  def goes_back(self) -> bool:
-    """Whether it has a backward pass."""
-    return self._backward is not None
-
-  @property
-  def backward(self) -> BackwardFunction:
-    """The functions of the backward pass; it must have one."""
-    assert self._backward is not None, f'{self.name} is forward only.'
-    return self._backward
-
-  @property
-  def data_inputs(self) -> list[tf.Tensor]:
-    """The placeholders of inputs, values taken and side inputs."""
-    return self.graph.inputs[: self._num_inputs]
-
-  def weight_inputs(
-    self, trained: Sequence[bool] | None = None
-  ) -> list[tf.Tensor]:
-    """The placeholders of weights, those that are trained; then of captures."""
-    weights = self._all_weights
-    if trained is not None:
-      weights = list(itertools.compress(weights, trained))
-    return [*weights, *self.graph.inputs[self._num_arguments :]]
+    rest = iter(flat)
+    of_inputs = [next(rest) for _ in flat_tensors(inputs)]
+    return of_inputs, {
+      name: [next(rest) for _ in flat_tensors(taken[name])]
+      for name in sorted(taken)
+    }
 
 
-def _pack(nest: Any, tensors: Sequence[tf.Tensor]) -> Any:
+def _pack_like(nest: Any, tensors: Sequence[tf.Tensor]) -> Any:
   rest = iter(tensors)
-  leaves = [
-    None if leaf is None else next(rest) for leaf in tf.nest.flatten(nest)
-  ]
-  return tf.nest.pack_sequence_as(nest, leaves)
+  return tf.nest.map_structure(
+    lambda leaf: None if leaf is None else next(rest), nest
+  )

@@ -7,33 +7,53 @@ What one task leaves for others, of cell k and micro-batch m:
 ```
                        weights, context
                              |
-  outputs of k-1, m --(1)--> F --(2)--> outputs: k+1, m
+  outputs of k-1, m --(1)--> F ----------------(2)--> outputs: k+1, m
                              |
-                        (3) stash, for B: see `backward_tasks`
+                        (3) stash
+                             v
+  gradients of ----(5)--< B, after (4) the     <----- gradients of the
+  inputs: k-1, m             |     residuals          outputs: k+1, m
+                             v
+  sums of k, m-1 ----(6)---> + ----------------> sums: k, m+1
 ```
+
+Where weight gradients are tasks of their own, (6) is one later on the device:
+
+```
+  gradients of ----(5)--< B <------------------------ gradients of the
+  inputs: k-1, m             |                        outputs: k+1, m
+                        (7) handed
+                             v
+  sums of k, m-1 ----(6)---> W ----------------> sums: k, m+1
+```
+
+A cell whose inputs have no gradients has all of its backward pass in W, and one
+without weights all in B.
 """
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine.backward_function import Weight
 from lingvo_gpipe.engine.cell_function import (
+  CellFunction,
   CellOutputs,
+  OfResults,
 )
 from lingvo_gpipe.engine.micro_batches import Clock
 from lingvo_gpipe.engine.tensors import (
   compiles_graph,
+  flat_tensors,
   on_device,
   place_read,
   tie,
 )
 from lingvo_gpipe.engine.traced_cells import OUTSIDE, TracedCells
-from lingvo_gpipe.schedules import Task
+from lingvo_gpipe.schedules import Task, TaskKind
 from lingvo_gpipe.schedules.emitted import EmittedSchedule
 
 # What a task calls: a function of its arguments and of incoming gradients.
@@ -52,13 +72,14 @@ class Forward:
 class Engine:
   """Runs one mini-batch through the cells, task by task.
 
-  Use: `backward_tasks.run_tasks` with every task of the schedule in order, or
-  with the forward tasks first, and the backward tasks when the gradients of the
-  outputs are known.
+  Use: `run_tasks` with every task of the schedule in order, or with the forward
+  tasks first, and the backward tasks when the gradients of the outputs are
+  known.
 
   Attributes:
     traced: The cells.
     emitted: The tasks in the graph: what a trace of a step is read with.
+    forward: What forward tasks left, by cell and micro-batch.
   """
 
   def __init__(
@@ -67,70 +88,17 @@ class Engine:
     clock: Clock,
     recomputed: Sequence[Container[int]],
   ):
-    """Reads the cells' weights.
-
-    Args:
-      traced: The cells.
-      clock: Where in the training this is.
-      recomputed: For each cell, the micro-batches whose backward task runs the
-        forward pass again; see `schedules.recomputed`.
-    """
+    """Prepares to run; `recomputed` is from `schedules.recomputed`."""
     self.traced = traced
     self._recomputed = recomputed
-    cells = traced.cells
-    self._weights = [self._read_weights(k) for k in range(len(cells))]
-    self._packed_weights = [self._pack_weights(k) for k in range(len(cells))]
     self._under_xla = compiles_graph()
     if self._under_xla:
-      place_read(clock.step, cells[0].device)
+      place_read(clock.step, traced.cells[0].device)
     self._contexts = functools.cache(clock.contexts_on)
-    devices = tuple(cell.device for cell in cells)
+    devices = tuple(cell.device for cell in traced.cells)
     self.emitted = EmittedSchedule(traced.schedule, devices, {}, {})
     self._last_calls: dict[int, list[tf.Operation]] = {}
-    self._forward: dict[tuple[int, int], Forward] = {}
-
-  # -- Weights.
-
-  def _read_weights(self, k: int) -> list[tf.Tensor]:
-    """A cell's weights and what else it uses of the graph, as tensors."""
-    cell = self.traced.cells[k]
-    with on_device(cell.device):
-      weights = [
-        tf.convert_to_tensor(w)
-        if self.traced.uses_weight(k, i)
-        # To read a table copies it, once rows of it have been updated.
-        else tf.zeros([], w.dtype.base_dtype)
-        for i, w in enumerate(cell.weights)
-      ]
-      weights += map(tf.convert_to_tensor, self.traced.function(k).captures)
-    if compiles_graph():
-      for weight in weights:
-        place_read(weight, cell.device)
-    return weights
-
-  def _pack_weights(self, k: int) -> list[tf.Tensor]:
-    cell = self.traced.cells[k]
-    with on_device(cell.device):
-      return self.traced.function(k).pack_weights(
-        self._weights[k][: len(cell.weights)]
-      )
-
-  def weights(self, k: int) -> list[tf.Tensor]:
-    """The tensors for which there are weight gradients."""
-    if k < self.traced.schedule.first_backward:
-      return []
-    trained = self.traced.cells[k].trained
-    if trained is None:
-      return self._weights[k]
-    num_captures = len(self._weights[k]) - len(trained)
-    return list(
-      itertools.compress(self._weights[k], [*trained, *[True] * num_captures])
-    )
-
-  def frozen_weights(self, k: int) -> list[tf.Tensor]:
-    """The cell's other weights, which have no gradients here."""
-    with_gradients = {id(weight) for weight in self.weights(k)}
-    return [w for w in self._weights[k] if id(w) not in with_gradients]
+    self.forward: dict[tuple[int, int], Forward] = {}
 
   # -- Tasks.
 
@@ -141,28 +109,24 @@ class Engine:
     # 1. What the cell before left, and this cell for the last micro-batch.
     args = function.arguments(
       self.traced.inputs[m] if k == 0 else self.results(k - 1, m).outputs,
+      self.taken(k, m),
       cell.side_input(m),
-      self._packed_weights[k],
+      self.traced.packed_weights(k),
       self._contexts(cell.device)[m],
       cell.carry if m == 0 else self.results(k, m - 1).carry,
-      taken=self.taken(k, m),
     )
     stash: list[tf.Tensor] = []
 
     def call(
       args: Sequence[tf.Tensor], _: Sequence[tf.Tensor]
     ) -> list[tf.Tensor]:
-      if not function.goes_back:
-        return function.forward(args)
       # 3. Residuals, or what cannot be recomputed.
-      flat, stash[:] = function.backward.forward(
-        args, keep=not self.recomputes(task)
-      )
+      flat, stash[:] = function.forward(args, keep=not self.recomputes(task))
       return flat
 
     # 2. What the next cell takes.
     results = function.results(self.emit(task, call, args))
-    self._forward[k, m] = Forward(args, results, stash)
+    self.forward[k, m] = Forward(args, results, stash)
 
   def recomputes(self, task: Task) -> bool:
     """Whether the forward pass runs again for a cell and a micro-batch."""
@@ -193,8 +157,7 @@ class Engine:
       after = [last for last in after if last.graph is graph]
     with on_device(device), tf.control_dependencies(after):
       if self._under_xla and (after or gradients):
-        tied = tie([*args, *gradients], after)
-        args, gradients = tied[: len(args)], tied[len(args) :]
+        args, gradients = tie(args, gradients, after)
       results = call(args, gradients)
     if results and not tf.executing_eagerly():
       self._last_calls[index] = [results[0]]
@@ -213,7 +176,7 @@ class Engine:
       self.traced.schedule.forward_only
       or self._under_xla
       or tf.executing_eagerly()
-      or isinstance(tf.get_default_graph(), graph_function.FuncGraph)
+      or tf.get_default_graph().building_function
     ):
       return []
     with on_device(device):
@@ -225,11 +188,7 @@ class Engine:
 
   def results(self, k: int, micro_batch: int) -> CellOutputs:
     """What a forward task returned."""
-    return self._forward[k, micro_batch].results
-
-  def forward(self, k: int, micro_batch: int) -> Forward:
-    """What a forward task left for the backward task."""
-    return self._forward[k, micro_batch]
+    return self.forward[k, micro_batch].results
 
   def taken(self, k: int, micro_batch: int) -> dict[str, Any]:
     """The values that a cell takes, by name."""
@@ -242,3 +201,177 @@ class Engine:
       else self.results(source, micro_batch).put[name]
       for name, source in sources.items()
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class LossGradients:
+  """What the backward pass starts from.
+
+  Attributes:
+    outputs: Maps a micro-batch to the gradients of the last cell's
+      differentiable outputs, in a flat list.
+    losses: Maps a cell and a micro-batch to the gradients of its losses.
+  """
+
+  outputs: Callable[[int], list[tf.Tensor]]
+  losses: Callable[[int, int], list[tf.Tensor]] = lambda k, micro_batch: []
+
+
+class Gradients:
+  """What the backward tasks of one pass leave."""
+
+  def __init__(
+    self, engine: Engine, start: LossGradients | None, *, is_split: bool
+  ):
+    """Begins a backward pass; `is_split` if weight gradients are tasks."""
+    self._engine = engine
+    self._traced = engine.traced
+    self._start = start
+    self._is_split = is_split
+    # By cell and micro-batch: gradients of inputs, and of values by name; each
+    # None where there is none.
+    self._backward: dict[
+      tuple[int, int], tuple[list[Any], dict[str, list[Any]]]
+    ] = {}
+    self._handed: dict[tuple[int, int], list[tf.Tensor]] = {}
+    self._sums: dict[int, list[tf.Tensor]] = {}
+
+  def run(self, task: Task) -> None:
+    """Emits a backward task, or one of weight gradients, if it has any ops."""
+    k, m = task.cell, task.micro_batch
+    function = self._traced.function(k, m)
+    backward = function.backward
+    of_weights = task.kind == TaskKind.WEIGHT_GRADIENT
+    has_inputs, has_weights = backward.has_gradients
+    in_two = self._is_split and has_inputs and has_weights
+    if not of_weights:
+      none = [None] * len(backward.has_gradient)
+      self._backward[k, m] = function.split_gradients(none)
+    wanted = has_weights if of_weights else has_inputs
+    if not (wanted or (has_weights and not self._is_split)):
+      return
+
+    def call(
+      args: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor]
+    ) -> list[tf.Tensor]:
+      if of_weights and in_two:
+        # 6. For the next micro-batch.
+        self._sums[k] = backward.backward_weights(
+          args, self._handed.pop((k, m)), gradients, self._sums.get(k)
+        )
+        return self._sums[k]
+      residuals = self._residuals(task, function, args, gradients)
+      if in_two:
+        # 7. For W.
+        d_inputs, rest = backward.backward_inputs(args, residuals, gradients)
+        self._handed[k, m] = rest
+      else:
+        d_inputs, rest = backward.backward(
+          args, residuals, gradients, self._sums.get(k)
+        )
+        self._sums[k] = rest
+      # 5. For the cell before.
+      self._backward[k, m] = function.split_gradients(d_inputs)
+      return flat_tensors(d_inputs) + rest
+
+    args = self._engine.forward[k, m].arguments
+    self._engine.emit(task, call, args, self._of_results(k, m, function))
+
+  def _residuals(
+    self,
+    task: Task,
+    function: CellFunction,
+    args: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor],
+  ) -> list[tf.Tensor]:
+    """What the backward pass reads of the forward pass."""
+    stash = self._engine.forward[task.cell, task.micro_batch].stash
+    if not self._engine.recomputes(task):
+      return stash
+    # 4. Not before the gradients are there.
+    residuals = function.recompute(args, stash, gradients)
+    if residuals and not tf.executing_eagerly():
+      self._engine.emitted.recompute_of_op[residuals[0].op.name] = task
+    return residuals
+
+  def _of_results(
+    self, k: int, micro_batch: int, function: CellFunction
+  ) -> list[tf.Tensor]:
+    """The gradients of what a cell returns, as a backward call takes them."""
+    assert self._start is not None
+    if k == len(self._traced.cells) - 1:
+      outputs: Sequence[Any] = self._start.outputs(micro_batch)
+    else:
+      outputs = self._backward[k + 1, micro_batch][0]
+    losses: Sequence[Any] = ()
+    if function.num_losses:
+      losses = self._start.losses(k, micro_batch)
+    by_name = self._traced.by_next_taker(
+      k, lambda name, j: self._backward[j, micro_batch][1][name]
+    )
+    return flat_tensors(OfResults(outputs, *by_name).in_order(losses))
+
+  def of_weights(self, k: int) -> list[Weight]:
+    """Gradients of `TracedCells.weights(k)`, of half precision in float32."""
+    weights = self._traced.weights(k)
+    if k not in self._sums:
+      return [None] * len(weights)
+    backward = self._traced.function(k).backward
+    with on_device(self._traced.cells[k].device):
+      return backward.weight_gradients(self._sums[k], weights)
+
+  def of_given(self, name: str, micro_batch: int) -> list[Any]:
+    """Gradients of a value from outside, by the first cell that takes it."""
+    taker = self._traced.next_taker(name, OUTSIDE)
+    assert taker is not None, name
+    gradients = self._backward[taker, micro_batch][1][name]
+    return self._shaped(taker, self._traced.given[name][micro_batch], gradients)
+
+  def of_inputs(self, micro_batch: int) -> list[tf.Tensor | None]:
+    """Gradients of the pipeline's inputs, None where there is none.
+
+    If the backward tasks do not compute them, an extra task of the first cell
+    does, in no order with the others.
+    """
+    inputs = self._traced.inputs[micro_batch]
+    if self._traced.input_gradients:
+      return self._shaped(0, inputs, self._backward[0, micro_batch][0])
+    function = self._traced.with_input_gradients(
+      self._engine.taken(0, micro_batch), micro_batch
+    )
+    args: Sequence[tf.Tensor] = self._engine.forward[0, micro_batch].arguments
+    gradients: Sequence[tf.Tensor] = self._of_results(0, micro_batch, function)
+    with on_device(self._traced.cells[0].device):
+      if compiles_graph():
+        args, gradients = tie(args, gradients, [])
+      residuals = function.recompute(args, [], gradients)
+      d_inputs, _ = function.backward.backward(args, residuals, gradients, None)
+    return self._shaped(0, inputs, function.split_gradients(d_inputs)[0])
+
+  def _shaped(
+    self, k: int, nest: Any, gradients: list[tf.Tensor | None]
+  ) -> list[tf.Tensor | None]:
+    """Tells gradients their shapes; like sums they are never -0."""
+    for tensor, gradient in zip(flat_tensors(nest), gradients, strict=True):
+      if gradient is not None:
+        gradient.set_shape(tensor.shape)
+    with on_device(self._traced.cells[k].device):
+      return [
+        None if g is None else g + tf.zeros([], g.dtype) for g in gradients
+      ]
+
+
+def run_tasks(
+  engine: Engine, tasks: Sequence[Task], start: LossGradients | None = None
+) -> Gradients:
+  """Emits tasks in the given order; backward tasks among them need a start."""
+  is_split = any(task.kind == TaskKind.WEIGHT_GRADIENT for task in tasks)
+  gradients = Gradients(engine, start, is_split=is_split)
+  for task in tasks:
+    name = f'{engine.traced.cells[task.cell].name}_{task.kind.value}'
+    with tf.name_scope(f'{name}{task.micro_batch}'):
+      if task.kind == TaskKind.FORWARD:
+        engine.run_forward(task)
+      else:
+        gradients.run(task)
+  return gradients

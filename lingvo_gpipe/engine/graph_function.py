@@ -2,27 +2,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of graphs as functions in TensorFlow's library.
 
-`tf.function` hides the split that a pipeline needs: which values a forward
-pass must keep for its backward pass, and the backward pass as a function of
-its own that takes them. Here a graph is traced once, and any part of it can be
-a function:
-
 ```
   trace          T: inputs ---> outputs
   GraphFunction  a part of a graph that can be called: one call is one op
 ```
 
-A function runs as it was traced, but for what `repairs` changes.
-TensorFlow's graph optimiser would rewrite each function in its own way: a
-forward pass that keeps something otherwise than one that keeps nothing, two
-layers in one function otherwise than in two. The last bits of results would
-then depend on the cut. It would also inline calls, and merge a recomputed
-forward pass with the first one. And it would look at each call again, which
-makes the first step slow. So functions are marked for it to pass over.
+A function runs as it was traced, but for what `repairs` changes. TensorFlow's
+graph optimiser would rewrite each function in its own way, so that the last
+bits of results would depend on the cut. It would also inline calls, and merge a
+recomputed forward pass with the first one. And it would look at each call
+again, which makes the first step slow. So functions are marked for it to pass
+over.
+
+A cell's weights, what its forward pass keeps and its sums of gradients are
+dozens of tensors, which go from call to call together. TensorFlow takes time
+for each input of each op, several times over, before the first step runs. So
+they go as one tensor of dtype variant, which refers to them without a copy:
+
+```
+  w0 --.                                        .--> w0 ...
+  w1 --+-- OptionalFromValue --> call of f( OptionalGetValue )
+  w2 --'                                        '--> w2 ...
+```
 """
 
 import contextlib
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import (
+  Iterable,
+  Mapping,
+  Sequence,
+)
 from typing import Any, TypeAlias
 
 import tensorflow.compat.v1 as tf
@@ -32,32 +41,24 @@ from tensorflow.python.eager import context, execute, record
 from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import (
   auto_control_deps_utils,
+  c_api_util,
   ops,
 )
 from tensorflow.python.framework import func_graph as func_graph_lib
 
-from lingvo_gpipe.engine import packing, repairs
+from lingvo_gpipe.engine import graph_walks, repairs
 from lingvo_gpipe.engine.tensors import compiles_graph
 
 FuncGraph: TypeAlias = func_graph_lib.FuncGraph
 
 # A graph's optimiser passes over the functions of tf.data in its library, which
 # tf.data optimises: here nobody does. That is all this attribute does.
-_ATTRIBUTES = {
-  '_noinline': attr_value_pb2.AttrValue(b=True),
-  '_tf_data_function': attr_value_pb2.AttrValue(b=True),
-}
+_ATTRIBUTES = ('_noinline', '_tf_data_function')
 
 
-def _without_optimiser() -> bytes:
-  """The configuration of a call whose function is not optimised."""
-  config = tf.ConfigProto()
-  config.graph_options.rewrite_options.disable_meta_optimizer = True
-  return config.SerializeToString(deterministic=True)
-
-
-_CONFIG = _without_optimiser()
-
+_config = tf.ConfigProto()
+_config.graph_options.rewrite_options.disable_meta_optimizer = True
+_CONFIG = _config.SerializeToString(deterministic=True)
 _NO_GRADIENT = 'LingvoGPipeNoGradient'
 # Whether XLA's auto-clustering may compile a node.
 _XLA = '_XlaCompile'
@@ -65,40 +66,45 @@ _XLA = '_XlaCompile'
 
 @tf.RegisterGradient(_NO_GRADIENT)
 def _refuse_gradient(op: tf.Operation, *d_results: Any) -> None:
-  """Raises ValueError, in place of a gradient through a call that is lost.
-
-  What the pipeline returns has gradients of its own, past the calls.
-  """
   del d_results
   _refuse(op.name)
 
 
 def _refuse(name: str) -> None:
+  """Raises ValueError, in place of a gradient through a call that is lost.
+
+  What the pipeline returns has gradients of its own, past the calls.
+  """
   raise ValueError(
     f'A gradient is to go through {name!r}, a call of a pipeline, which has '
-    'none. In training, outputs, losses and metrics have gradients. Gradients '
-    'themselves (second-order gradients), activations from a FetchLayer, and '
-    'results in evaluation have none. If you need no gradient here, use '
-    'tf.stop_gradient. Make a fetched activation an output of the last cell to '
-    'get its gradient. Or do without the pipeline: build the model in `with '
+    'none. Nor have second-order gradients, activations from a FetchLayer, and '
+    'results in evaluation. If you need no gradient here, use '
+    'tf.stop_gradient. Or make a fetched activation an output of the last '
+    'cell, or build the model in `with '
     'lingvo_gpipe.pipeline.plain_run.without_pipeline():`.'
   )
+
+
+# What is an argument or a result: a tensor, or several packed into one.
+Item: TypeAlias = 'tf.Tensor | list[tf.Tensor]'
 
 
 class GraphFunction:
   """A function in TensorFlow's library; each call of it is a single op.
 
-  It takes and returns flat lists of tensors, some of them packed (see
-  `packing`), and works in graph mode, inside `tf.function` and eagerly.
+  It takes and returns flat lists of tensors, some of them packed, and works in
+  graph mode, inside `tf.function` and eagerly.
   """
 
   def __init__(
     self,
     name: str,
     graph: FuncGraph,
-    inputs: Sequence[packing.Item] | None = None,
-    outputs: Sequence[packing.Item] | None = None,
-    operations: Sequence[tf.Operation] | None = None,
+    inputs: Sequence[Item] | None = None,
+    outputs: Sequence[Item] | None = None,
+    *,
+    effects: Sequence[tf.Operation] = (),
+    without: Iterable[tf.Operation] = (),
   ):
     """Snapshots a part of `graph`: what is added to it later does not belong.
 
@@ -109,22 +115,28 @@ class GraphFunction:
         list of tensors is one argument, packed.
       outputs: Tensors of it that are returned; by default all its outputs. A
         list is one result.
-      operations: What runs; by default what the outputs need.
+      effects: What runs besides the ops that the outputs need.
+      without: Ops that do not run, and that no other waits for.
     """
     inputs = list(graph.inputs if inputs is None else inputs)
     outputs = list(graph.outputs if outputs is None else outputs)
     self.name = name
     self.num_inputs = len(inputs)
-    self._shapes = [packing.shape(item) for item in outputs]
-    if operations is None:
-      args = packing.flat(inputs)
-      operations = needed(packing.flat(outputs), {t.op for t in args})
-    self._is_stateful = any(op._is_stateful for op in operations)
-    self._function = _define(
-      f'{name}_{ops.uid()}', graph, operations, inputs, outputs
-    )
-    self._attributes = _call_attributes(self._function.name, inputs, outputs)
-    self._read_only = _read_only_resources(inputs)
+    with graph.as_default(), contextlib.ExitStack() as undo:
+      results = pack(outputs)
+      args = [_argument(item, results, undo) for item in inputs]
+      stop = {*without, *(t.op for t in (*flat(inputs), *args))}
+      operations = graph_walks.needed([*results, *effects], stop)
+      for op in operations:
+        _wait_for_none_of(stop, op, undo)
+      self._function = _define(
+        f'{name}_{ops.uid()}', graph, operations, args, results
+      )
+    self._shapes = [t.shape for t in results]
+    is_stateful = any(op._is_stateful for op in operations)
+    self._op_type = f'{"Stateful" * is_stateful}PartitionedCall'
+    self._attributes = _call_attributes(self._function.name, args, results)
+    self._read_only = _read_only_resources(args)
 
   def __call__(
     self, args: Sequence[tf.Tensor], num_shaped: int | None = None
@@ -146,10 +158,10 @@ class GraphFunction:
     record.record_operation(
       _NO_GRADIENT, results, list(args), lambda *_: _refuse(name)
     )
-    if tf.executing_eagerly():
-      return results
-    for result, shape in zip(results[:num_shaped], self._shapes, strict=False):
-      result.set_shape(shape)
+    if not tf.executing_eagerly():
+      shaped = zip(results[:num_shaped], self._shapes, strict=False)
+      for result, shape in shaped:
+        result.set_shape(shape)
     return results
 
   def _call_eagerly(self, args: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -168,10 +180,7 @@ class GraphFunction:
   ) -> list[tf.Tensor]:
     graph._add_function_recursive(self._function)
     op = graph._create_op_internal(
-      'StatefulPartitionedCall' if self._is_stateful else 'PartitionedCall',
-      args,
-      name=self.name,
-      attrs=self._attributes,
+      self._op_type, args, name=self.name, attrs=self._attributes
     )
     if self._read_only:
       ops.set_int_list_attr(
@@ -183,13 +192,18 @@ class GraphFunction:
 
 
 def _call_attributes(
-  name: bytes, inputs: Sequence[packing.Item], outputs: Sequence[packing.Item]
+  name: bytes, args: Sequence[tf.Tensor], results: Sequence[tf.Tensor]
 ) -> dict[str, attr_value_pb2.AttrValue]:
   """The attributes of a call."""
   value = attr_value_pb2.AttrValue
+
+  def dtypes(tensors: Sequence[tf.Tensor]) -> attr_value_pb2.AttrValue:
+    enums = [t.dtype.base_dtype.as_datatype_enum for t in tensors]
+    return value(list=value.ListValue(type=enums))
+
   attributes = {
-    'Tin': packing.types(map(packing.dtype, inputs)),
-    'Tout': packing.types(map(packing.dtype, outputs)),
+    'Tin': dtypes(args),
+    'Tout': dtypes(results),
     'f': value(func=attr_value_pb2.NameAttrList(name=name)),
     'config_proto': value(s=_CONFIG),
     'executor_type': value(s=b''),
@@ -206,76 +220,74 @@ def _call_attributes(
   return attributes
 
 
-def needed(
-  ops_or_tensors: Iterable[Any], without: Container[tf.Operation] = ()
-) -> list[tf.Operation]:
-  """The ops that must run for some others, in the order of the graph.
+def _argument(
+  item: Item, results: list[tf.Tensor], undo: contextlib.ExitStack
+) -> tf.Tensor:
+  """The argument for an item.
 
-  Those of `without` need not run, nor does what only they need.
+  The components of a packed one replace its tensors among the results and, till
+  `undo`, in all that reads them.
   """
-  found: set[tf.Operation] = set()
-  pending = [getattr(x, 'op', x) for x in ops_or_tensors]
-  while pending:
-    op = pending.pop()
-    if op in found or op in without:
-      continue
-    found.add(op)
-    pending += [t.op for t in op.inputs]
-    pending += op.control_inputs
-  return sorted(found, key=lambda op: op._id)
+  if not isinstance(item, list):
+    return item
+  packed = tf.placeholder(tf.variant, [], 'packed')
+  parts = components(packed, [t.dtype.base_dtype for t in item])
+  for tensor, part in zip(item, parts, strict=True):
+    replace(tensor, part)
+    undo.callback(replace, part, tensor)
+    results[:] = [part if t is tensor else t for t in results]
+  return packed
 
 
-@contextlib.contextmanager
-def without_control_inputs(
-  graph: FuncGraph, left_out: Container[tf.Operation]
-) -> Iterator[None]:
-  """Inside, no op of a graph waits for those that are left out."""
-  before = []
-  for op in graph.get_operations():
-    if any(c in left_out for c in op.control_inputs):
-      before.append((op, list(op.control_inputs)))
-      op._remove_all_control_inputs()
-      op._add_control_inputs([c for c in before[-1][1] if c not in left_out])
-  try:
-    yield
-  finally:
-    for op, inputs in before:
-      op._remove_all_control_inputs()
-      op._add_control_inputs(inputs)
+def replace(tensor: tf.Tensor, by: tf.Tensor) -> None:
+  """Has all that reads a tensor read another one."""
+  for consumer in tensor.consumers():
+    for i, read in enumerate(consumer.inputs):
+      if read is tensor:
+        consumer._update_input(i, by)
+
+
+def _wait_for_none_of(
+  others: set[tf.Operation], op: tf.Operation, undo: contextlib.ExitStack
+) -> None:
+  """Till `undo`, an op waits for none of the others."""
+  before = op.control_inputs
+  if others.isdisjoint(before):
+    return
+
+  def wait_for(needs: Iterable[tf.Operation]) -> None:
+    op._remove_all_control_inputs()
+    op._add_control_inputs(needs)
+
+  wait_for([c for c in before if c not in others])
+  undo.callback(wait_for, before)
 
 
 def _define(
   name: str,
   graph: FuncGraph,
   operations: Sequence[tf.Operation],
-  inputs: Sequence[packing.Item],
-  outputs: Sequence[packing.Item],
+  args: Sequence[tf.Tensor],
+  results: Sequence[tf.Tensor],
 ) -> atomic_function.AtomicFunction:
   """Adds a function to TensorFlow's library; it goes when the result does."""
-  buffer = tf_session.TF_NewBuffer()
   with graph._c_graph.get() as c_graph:
     function = tf_session.TF_GraphToFunction_wrapper(
       c_graph,
       name,
       False,
       [op._c_op for op in operations],
-      [t._as_tf_output() for t in packing.flat(inputs)],
-      [t._as_tf_output() for t in packing.flat(outputs)],
-      [],
-      [],
-      [],
-      None,
-      '',
+      [t._as_tf_output() for t in args],
+      [t._as_tf_output() for t in results],
+      *([], [], [], None, ''),
     )
-  tf_session.TF_FunctionToFunctionDef(function, buffer)
-  definition = function_pb2.FunctionDef.FromString(
-    tf_session.TF_GetBuffer(buffer)
-  )
-  tf_session.TF_DeleteBuffer(buffer)
+  with c_api_util.tf_buffer() as buffer:
+    tf_session.TF_FunctionToFunctionDef(function, buffer)
+    serialized = tf_session.TF_GetBuffer(buffer)
   tf_session.TF_DeleteFunction(function)
-  for key, attribute in _ATTRIBUTES.items():
-    definition.attr[key].CopyFrom(attribute)
-  packing.rewrite(definition, inputs, outputs)
+  definition = function_pb2.FunctionDef.FromString(serialized)
+  for attribute in _ATTRIBUTES:
+    definition.attr[attribute].b = True
   if not compiles_graph():
     # Else XLA's auto-clustering, where it is on, would take each function apart
     # in its own way, and several calls together for one.
@@ -287,75 +299,101 @@ def _define(
   return atomic_function.AtomicFunction(name.encode(), library, None, called)
 
 
-def _read_only_resources(inputs: Sequence[packing.Item]) -> list[int]:
-  """Of the inputs that are resources, those that the graph only reads."""
+def _read_only_resources(args: Sequence[tf.Tensor]) -> list[int]:
+  """Of the arguments that are resources, those that the graph only reads."""
   reads = auto_control_deps_utils.RESOURCE_READ_OPS
   return [
     i
-    for i, t in enumerate(inputs)
-    if not isinstance(t, list)
-    and t.dtype == tf.resource
-    and all(c.type in reads for c in t.consumers())
+    for i, t in enumerate(args)
+    if t.dtype == tf.resource and all(c.type in reads for c in t.consumers())
   ]
 
 
-def trace(
-  name: str,
-  fn: Callable[..., Sequence[tf.Tensor]],
-  specs: Sequence[tf.TensorSpec],
-  device: str = '',
-) -> FuncGraph:
-  """Traces `fn` once into a graph of its own.
+# -- Packing.
 
-  What `fn` uses of the surrounding graph becomes an input behind those of
-  `specs`: see `FuncGraph.external_captures`. Summaries and batch-norm updates
-  that it adds to collections stay in the new graph's collections. Its ops run
-  on `device`, or where the function is called if that is ''.
+
+def items(tensors: Sequence[tf.Tensor], *, packs: bool = True) -> list[Item]:
+  """How tensors are handed over: those that can be packed together, first.
+
+  With `packs` unset none is packed. XLA knows no variants.
   """
-  collections = {}
-  if not tf.executing_eagerly():
-    outer = tf.get_default_graph()
-    collections = {
-      key: outer.get_collection_ref(key)
-      for key in func_graph_lib.ALLOWLIST_COLLECTIONS
-    }
+  together = [t for t in tensors if packs and _can_be_packed(t)]
+  if len(together) < 2:
+    return list(tensors)
+  return [together, *(t for t in tensors if not _can_be_packed(t))]
 
-  def traced(*args: tf.Tensor) -> list[tf.Tensor]:
-    if device:
-      # Gradients put some ops next to a function's input.
-      for arg in args:
-        arg.op._set_device(tf.DeviceSpec.from_string(device).to_string())
-    overridden = tf.get_default_graph().gradient_override_map(repairs.GRADIENTS)
-    with tf.device(device or None), overridden:
-      return list(fn(*args))
 
-  with no_device():
-    return func_graph_lib.func_graph_from_py_func(
-      name,
-      traced,
-      args=(),
-      kwargs={},
-      signature=tuple(specs),
-      collections=collections,
+def _can_be_packed(tensor: tf.Tensor) -> bool:
+  # On a GPU ints may be in the host's memory, and strings can only be there.
+  dtype = tensor.dtype.base_dtype
+  return bool(dtype.is_floating or dtype.is_complex)
+
+
+def flat(given: Sequence[Item]) -> list[tf.Tensor]:
+  """The tensors of some items, one by one."""
+  return [
+    t for item in given for t in (item if isinstance(item, list) else [item])
+  ]
+
+
+def pack(given: Sequence[Item]) -> list[tf.Tensor]:
+  """One tensor for each item."""
+  return [
+    tf.raw_ops.OptionalFromValue(components=item)
+    if isinstance(item, list)
+    else item
+    for item in given
+  ]
+
+
+def unpack(
+  values: Sequence[tf.Tensor], tensors: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
+  """What is packed in `values`, in the order of the tensors that it is like.
+
+  These went through `items`, with the same `packs` as the values.
+  """
+  if len(values) == len(tensors):
+    return list(values)
+  dtypes = [t.dtype.base_dtype for t in tensors if _can_be_packed(t)]
+  packed = iter(components(values[0], dtypes))
+  rest = iter(values[1:])
+  return [next(packed if _can_be_packed(t) else rest) for t in tensors]
+
+
+def components(
+  packed: tf.Tensor, dtypes: Sequence[tf.DType]
+) -> list[tf.Tensor]:
+  """The tensors, of some dtypes, that are packed in one."""
+  # One that is not used may stand for a tensor of another shape.
+  shapes = [tf.TensorShape(None)] * len(dtypes)
+  return list(
+    tf.raw_ops.OptionalGetValue(
+      optional=packed, output_types=dtypes, output_shapes=shapes
     )
-
-
-def as_function(
-  name: str,
-  fn: Callable[..., Sequence[tf.Tensor]],
-  specs: Sequence[tf.TensorSpec],
-  device: str = '',
-) -> GraphFunction:
-  """Makes a function of `fn`, which uses nothing but its arguments."""
-  graph = trace(name, fn, specs, device)
-  assert not graph.external_captures, (
-    f'{name} captures {graph.external_captures}'
   )
-  return GraphFunction(name, graph)
 
 
-def no_device() -> contextlib.AbstractContextManager[Any]:
-  """Hides devices and colocation around, which a new graph would inherit."""
-  if tf.executing_eagerly():
-    return tf.device(None)
-  return tf.get_default_graph().colocate_with(None, ignore_existing=True)
+def packed_dtypes(
+  tensor: tf.Tensor, definitions: Mapping[str, function_pb2.FunctionDef]
+) -> list[tf.DType]:
+  """What is packed in a variant of a graph; nothing if that is not known.
+
+  The functions that the graph may call are given by name.
+  """
+  op = tensor.op
+  if op.type == 'OptionalFromValue':
+    return list(op.get_attr('Toutput_types'))
+  if not op.type.endswith('PartitionedCall'):
+    return []
+  function = definitions.get(op.get_attr('f').name)
+  if function is None:
+    return []
+  result = function.signature.output_arg[op.outputs.index(tensor)].name
+  source = function.ret[result].split(':')[0]
+  return [
+    tf.as_dtype(enum)
+    for node in function.node_def
+    if node.name == source
+    for enum in node.attr['Toutput_types'].list.type
+  ]

@@ -1,28 +1,14 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a graph shows of its ops: what repeats itself, and what it comes from.
+"""What a graph shows of its ops: what they need, and what repeats itself.
 
 An op that does not repeat itself would make the recomputed pass another one
 than the pass that ran: random ops with a state, Python functions, queues and
-iterators, the time, reads of what the cell itself writes. What such an op
-returned is kept with the micro-batch, and the op does not run again:
-
-```
-  forward      x --> [ op ] --> y --> ...       y is kept
-  recomputed                    y --> ...
-```
-
-TensorFlow knows which ops have a state. Of these, a few are harmless.
+iterators, the time, reads of what the cell itself writes. TensorFlow knows
+which ops have a state. Of these, a few are harmless.
 """
 
-from collections.abc import (
-  Callable,
-  Container,
-  Iterable,
-  Iterator,
-  Mapping,
-  Sequence,
-)
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -40,9 +26,11 @@ READS = frozenset(auto_control_deps_utils.RESOURCE_READ_OPS) | {
   'VarIsInitializedOp',
 }
 
-# They have a state, but do no more than name a resource, or check.
+# They have a state, but do no more than name a resource, or check; or they are
+# as harmless as the functions that they call.
 _HARMLESS = READS | {
   'Assert',
+  'Case',
   'CheckNumerics',
   'CheckNumericsV2',
   'DeviceIndex',
@@ -50,87 +38,57 @@ _HARMLESS = READS | {
   'GuaranteeConst',
   'HashTable',
   'HashTableV2',
+  'Identity',
+  'If',
   'MutableDenseHashTableV2',
   'MutableHashTableOfTensorsV2',
   'MutableHashTableV2',
+  'PartitionedCall',
+  'StatefulPartitionedCall',
   'VarHandleOp',
+  'While',
   '_Arg',
   '_Retval',
 }
-
-# They are as harmless as the functions that they call.
-_CALLS = frozenset(
-  ('Case', 'If', 'PartitionedCall', 'StatefulPartitionedCall', 'While')
-)
-
 
 _READS_OF_VARIABLES = frozenset(
   {'ReadVariableOp', 'ResourceGather', 'ResourceGatherNd', 'VariableV2'}
 )
 
 
-class Repeatable:
-  """Tells the ops of a graph that give the same again from the others."""
-
-  def __init__(self, graph: tf.Graph):
-    """Looks at a graph."""
-    self._definitions = definitions(graph)
-    self._functions: dict[str, str] = {}
-    self._written = {
-      id(_handle(t))
-      for op in graph.get_operations()
-      if self._may_write(op)
-      for t in op.inputs
-      if t.dtype == tf.resource
-    }
-
-  def culprit(self, op: tf.Operation) -> str:
-    """The type of the op, or of one it calls, that does not; '' if it does."""
-    if not op._is_stateful:
-      return ''
-    if op.type not in READS:
-      found = self._culprit(op.type, op.node_def.attr)
-      if found or not self._is_call(op.type):
-        return found
-    # What it reads may be another value then.
-    written = any(id(_handle(t)) in self._written for t in op.inputs)
-    return op.type if written else ''
-
-  def _may_write(self, op: tf.Operation) -> bool:
-    if op.type in READS or op.type == 'Identity':
-      return False
-    # A call in which all is harmless only reads.
-    is_call = self._is_call(op.type)
-    return not is_call or bool(self._culprit(op.type, op.node_def.attr))
-
-  def _is_call(self, op_type: str) -> bool:
-    return op_type in _CALLS or op_type in self._definitions
-
-  def _culprit(self, op_type: str, attributes: Any) -> str:
-    if op_type in self._definitions:
-      return self._in_function(op_type)
-    if op_type in _CALLS:
-      found = (self._in_function(f.name) for f in called(attributes))
-      return next(filter(None, found), '')
-    return op_type if _has_state(op_type) else ''
-
-  def _in_function(self, name: str) -> str:
-    if name not in self._functions:
-      self._functions[name] = ''
-      definition = self._definitions.get(name)
-      for node in definition.node_def if definition else ():
-        culprit = self._culprit(node.op, node.attr)
-        if culprit:
-          self._functions[name] = culprit
-          break
-    return self._functions[name]
+# -- What ops need.
 
 
-def _handle(tensor: tf.Tensor) -> tf.Tensor:
-  """The handle of a variable that this one is, too."""
-  while tensor.op.type == 'Identity':
-    tensor = tensor.op.inputs[0]
-  return tensor
+def needed(
+  ops_or_tensors: Iterable[Any], without: Container[tf.Operation] = ()
+) -> list[tf.Operation]:
+  """The ops that must run for some others, in the order of the graph.
+
+  Those of `without` need not run, nor does what only they need.
+  """
+  found: set[tf.Operation] = set()
+  pending = [getattr(x, 'op', x) for x in ops_or_tensors]
+  while pending:
+    op = pending.pop()
+    if op in found or op in without:
+      continue
+    found.add(op)
+    pending += [t.op for t in op.inputs]
+    pending += op.control_inputs
+  return sorted(found, key=lambda op: op._id)
+
+
+def read_of(
+  results: Sequence[tf.Tensor], left_out: Container[tf.Operation]
+) -> list[tf.Tensor]:
+  """What others that some results need read of ops; results of these, too."""
+  read = {id(t): t for t in results if t.op in left_out}
+  for op in needed(results, left_out):
+    read.update({id(t): t for t in op.inputs if t.op in left_out})
+  return list(read.values())
+
+
+# -- Functions.
 
 
 def called(attributes: Any) -> Iterator[Any]:
@@ -166,6 +124,56 @@ def definition_of(function: Any) -> function_pb2.FunctionDef:
   return function.definition if cached is None else cached
 
 
+class _Finder:
+  """Finds types of ops in a graph, and in the functions that its ops call."""
+
+  def __init__(self, graph: tf.Graph, matches: Callable[[str], bool]):
+    self.functions = definitions(graph)
+    self._matches = matches
+    self._known: dict[str, str] = {}
+
+  def find(self, op_type: str, attributes: Any) -> str:
+    """The op's type, or that of an op it calls, if it matches; or ''."""
+    if op_type in self.functions:
+      return self._in_function(op_type)
+    if self._matches(op_type):
+      return op_type
+    found = (self._in_function(f.name) for f in called(attributes))
+    return next(filter(None, found), '')
+
+  def _in_function(self, name: str) -> str:
+    if name not in self._known:
+      self._known[name] = ''
+      nodes = self.functions[name].node_def if name in self.functions else ()
+      found = (self.find(node.op, node.attr) for node in nodes)
+      self._known[name] = next(filter(None, found), '')
+    return self._known[name]
+
+
+# -- What repeats itself.
+
+
+def unrepeatable(graph: tf.Graph) -> dict[tf.Operation, str]:
+  """The ops that do not repeat themselves, and the type that is why."""
+  finder = _Finder(graph, _has_state)
+  operations = graph.get_operations()
+  stateful = [op for op in operations if op._is_stateful]
+  culprits = {op: finder.find(op.type, op.node_def.attr) for op in stateful}
+  # A call in which all is harmless only reads.
+  readers = _HARMLESS | finder.functions.keys()
+  written = {
+    id(handle)
+    for op in operations
+    if op.type not in readers or culprits.get(op)
+    for handle in _handles(op)
+  }
+  for op in stateful:
+    # What it reads may be another value then.
+    if any(id(handle) in written for handle in _handles(op)):
+      culprits[op] = culprits[op] or op.type
+  return {op: culprit for op, culprit in culprits.items() if culprit}
+
+
 def _has_state(op_type: str) -> bool:
   if op_type in _HARMLESS:
     return False
@@ -173,48 +181,67 @@ def _has_state(op_type: str) -> bool:
   return bool(definition.is_stateful)
 
 
-def unrepeatable(graph: tf.Graph) -> dict[tf.Operation, str]:
-  """The ops that do not repeat themselves, and the type that is why."""
-  repeatable = Repeatable(graph)
-  culprits = {op: repeatable.culprit(op) for op in graph.get_operations()}
-  return {op: culprit for op, culprit in culprits.items() if culprit}
+def _handles(op: tf.Operation) -> Iterator[tf.Tensor]:
+  """The handles of the variables that an op reads or writes."""
+  for tensor in op.inputs:
+    if tensor.dtype == tf.resource:
+      while tensor.op.type == 'Identity':
+        tensor = tensor.op.inputs[0]
+      yield tensor
 
 
-# They take no memory of their own, or next to none, or the other way round can
-# be had of what takes no more.
-_FREE = frozenset(
-  (
-    'Cast',
-    'Const',
-    'EnsureShape',
-    'ExpandDims',
-    'Identity',
-    'PlaceholderWithDefault',
-    'Reshape',
-    'Shape',
-    'ShapeN',
-    'Squeeze',
-    'StopGradient',
-  )
-)
+# They take next to no time, and no memory of their own or next to none.
+_FREE = {
+  'Cast',
+  'Const',
+  'EnsureShape',
+  'ExpandDims',
+  'Identity',
+  'PlaceholderWithDefault',
+  'Reshape',
+  'Shape',
+  'ShapeN',
+  'Squeeze',
+  'StopGradient',
+}
 
 
-def free_again(
-  kept: Sequence[tf.Tensor], given: Container[tf.Operation]
-) -> set[tf.Operation]:
-  """The ops of some kept tensors that can run again, so they need not be kept.
+def stash(
+  graph: tf.Graph, residuals: Sequence[tf.Tensor], kept: Sequence[range]
+) -> tuple[list[tf.Tensor], set[tf.Operation]]:
+  """What a recomputed pass takes from the first one; what it leaves out.
 
-  They take next to no time, and what they read is kept as well, or given.
+  It leaves out ops that would return something else when they run again, and
+  those that are to be kept, of the given numbers:
+
+  ```
+    arguments --> [ kept ] --(1)--> [ again ] --> [ kept ] --(1)--> [ again ]
+                     |                 |             |                 |
+                    (2)            residuals        (2)            residuals
+  ```
+
+  (1) What runs again reads some of them; (2) the gradient reads others. Both
+  are stashed. Ops without outputs are left out, too.
   """
-  at_hand = {id(t) for t in kept}
-  free: set[tf.Operation] = set()
-  for op in sorted({t.op for t in kept}, key=lambda op: op._id):
-    if op.type in _FREE and all(
-      id(t) in at_hand or t.op in given or t.op.type == 'Const'
-      for t in op.inputs
-    ):
-      free.add(op)
-  return free
+  given = {t.op for t in graph.inputs}
+  operations = graph.get_operations()
+  wanted = {operations[i] for numbers in kept for i in numbers} - given
+  wanted = {op for op in wanted if op.type != 'Const'}
+  culprits = unrepeatable(graph).keys() & set(needed(residuals))
+  read = read_of(residuals, culprits | wanted)
+  at_hand = set(map(id, read))
+  # What is made for free of what is kept as well, or given, runs again.
+  again = {
+    t.op
+    for t in read
+    if t.op.type in _FREE
+    and all(
+      id(x) in at_hand or x.op in given or x.op.type == 'Const'
+      for x in t.op.inputs
+    )
+  }
+  left_out = culprits | (wanted - again)
+  return read_of(residuals, left_out), left_out
 
 
 # -- Random ops without a state.
@@ -224,45 +251,20 @@ def unseeded(
   graph: tf.Graph, seeds: Sequence[tf.Operation]
 ) -> tf.Operation | None:
   """The first stateless random op whose seeds depend on none of `seeds`."""
-  known = definitions(graph)
-  stateless = _StatelessRandomOps(known)
-  seeded: set[str] | None = None
+  finder = _Finder(graph, _is_stateless_random)
+  seeded: set[tf.Operation] | None = None
   for op in graph.get_operations():
     # To read an op's attributes takes time, and without functions they say
     # nothing.
-    if not stateless.in_op(op.type, op.node_def.attr if known else {}):
+    attributes = op.node_def.attr if finder.functions else {}
+    if not finder.find(op.type, attributes):
       continue
     if seeded is None:
       # What a stateful op returns is another seed for each micro-batch.
       seeded = _reached_from([*seeds, *unrepeatable(graph)])
-    if op.name not in seeded:
+    if op not in seeded:
       return op
   return None
-
-
-class _StatelessRandomOps:
-  """Finds stateless random ops, in functions that an op calls too."""
-
-  def __init__(self, definitions: Mapping[str, Any]):
-    self._definitions = definitions
-    self._known: dict[str, bool] = {}
-
-  def in_op(self, op_type: str, attributes: Any) -> bool:
-    return (
-      _is_stateless_random(op_type)
-      or self._in_function(op_type)
-      or any(self._in_function(f.name) for f in called(attributes))
-    )
-
-  def _in_function(self, name: str) -> bool:
-    if name not in self._known:
-      self._known[name] = False
-      definition = self._definitions.get(name)
-      self._known[name] = any(
-        self.in_op(node.op, node.attr)
-        for node in (definition.node_def if definition else ())
-      )
-    return self._known[name]
 
 
 def _is_stateless_random(op_type: str) -> bool:
@@ -271,22 +273,20 @@ def _is_stateless_random(op_type: str) -> bool:
   ) or op_type in ('StatelessMultinomial', 'StatelessShuffle')
 
 
-def _reached_from(ops: Iterable[tf.Operation]) -> set[str]:
-  """Names of the ops that depend on any of `ops` by way of integers.
+def _reached_from(ops: Iterable[tf.Operation]) -> set[tf.Operation]:
+  """The ops that depend on any of `ops` by way of integers.
 
   Seeds are integers. A layer behind one that draws numbers depends on that
   one's seeds too, by its float inputs; that makes its own no better.
   """
   pending = list(ops)
-  reached = {op.name for op in pending}
+  reached = set(pending)
   while pending:
     for output in pending.pop().outputs:
-      if not output.dtype.is_integer:
-        continue
-      for consumer in output.consumers():
-        if consumer.name not in reached:
-          reached.add(consumer.name)
-          pending.append(consumer)
+      if output.dtype.is_integer:
+        new = set(output.consumers()) - reached
+        reached |= new
+        pending += new
   return reached
 
 
@@ -297,14 +297,11 @@ def may_need_gradients(
   tensors: Sequence[tf.Tensor],
   is_trained: Callable[[str], bool] = lambda name: True,
 ) -> bool:
-  """Whether tensors depend on a weight, as far as the graph shows.
+  """Whether tensors depend on a trained variable, as far as the graph shows.
 
-  The gradient of the first layer's input costs as much as that of its weights,
-  and is mostly not wanted: the input is data. TensorFlow does not say what a
-  gradient function's results will be used for, so this looks for a variable in
-  what the input is computed from: one that is trained, by its name with ':0'.
-  Inside `tf.function` whatever comes from outside may depend on one. A graph
-  that asks for gradients of data all the same gets them, by extra tasks.
+  If not, they are data, and nobody wants their gradients. `is_trained` is given
+  a name with ':0'. Inside `tf.function` whatever comes from outside may depend
+  on a variable.
   """
   tensors = [t for t in tensors if differentiable(t)]
   if not all(tf.is_symbolic_tensor(t) for t in tensors):
@@ -314,18 +311,17 @@ def may_need_gradients(
   seen = set()
   while pending:
     op = pending.pop()
-    if op.name in seen:
+    if op in seen:
       continue
-    seen.add(op.name)
+    seen.add(op)
     if op.type in _READS_OF_VARIABLES:
       if is_trained(_variable_name(op)):
         return True
-      continue
-    if in_function and op.type == 'Placeholder':
-      dtype = op.outputs[0].dtype.base_dtype
-      if dtype.is_floating or dtype.is_complex:
+    elif in_function and op.type == 'Placeholder':
+      if differentiable(op.outputs[0]):
         return True
-    pending.extend(t.op for t in op.inputs)
+    else:
+      pending.extend(t.op for t in op.inputs)
   return False
 
 

@@ -29,11 +29,11 @@ results depend on schedule, cut and recomputation.
 """
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow.compat.v1 as tf
-from tensorflow.core.framework import function_pb2, node_def_pb2
+from tensorflow.core.framework import function_pb2
 from tensorflow.python.eager import context
 from tensorflow.python.eager.polymorphic_function import atomic_function
 
@@ -70,25 +70,22 @@ def _repair(
   def replacement(name: str) -> str:
     if name not in by_name:
       return name
-    return str(
-      graph_walks.definition_of(
-        _replacement(by_name[name], by_name)
-      ).signature.name
-    )
+    other = _replacement(by_name[name], by_name)
+    return str(graph_walks.definition_of(other).signature.name)
 
-  is_changed = _split_sums(definition)
-  is_changed |= _part_neighbours(definition)
+  num_nodes = len(definition.node_def)
+  _split_sums(definition)
+  _part_neighbours(definition)
+  is_changed = len(definition.node_def) > num_nodes
   for node in definition.node_def:
     # Its gradient is found by its name.
     if node.op == 'SymbolicGradient':
       continue
     for value in graph_walks.called(node.attr):
-      if replacement(value.name) != value.name:
-        value.name = replacement(value.name)
-        is_changed = True
-    if replacement(node.op) != node.op:
-      node.op = replacement(node.op)
-      is_changed = True
+      is_changed |= replacement(value.name) != value.name
+      value.name = replacement(value.name)
+    is_changed |= replacement(node.op) != node.op
+    node.op = replacement(node.op)
   return is_changed
 
 
@@ -113,18 +110,13 @@ def _replacement(function: Any, by_name: dict[str, Any]) -> Any:
   return _replacements[function] or function
 
 
-def _split_sums(definition: function_pb2.FunctionDef) -> bool:
-  """(1) Makes sums of more than two tensors chains; whether any was."""
-  sums = [
-    node
-    for node in definition.node_def
-    if node.op == 'AddN'
-    and node.attr['N'].i > 2
+def _split_sums(definition: function_pb2.FunctionDef) -> None:
+  """(1) Makes sums of more than two tensors chains."""
+  for node in list(definition.node_def):
+    count = node.attr['N'].i if node.op == 'AddN' else 0
     # Lists of tensors are sums, too, but not of numbers.
-    and node.attr['T'].type != tf.variant.as_datatype_enum
-  ]
-  for node in sums:
-    count = node.attr['N'].i
+    if count <= 2 or node.attr['T'].type == tf.variant.as_datatype_enum:
+      continue
     terms, control = list(node.input[:count]), list(node.input[count:])
     node.attr['N'].i = 2
     total = terms[0]
@@ -135,39 +127,31 @@ def _split_sums(definition: function_pb2.FunctionDef) -> bool:
       part.input[:] = [total, term, *control]
       total = f'{part.name}:sum:0'
     node.input[:] = [total, terms[-1], *control]
-  return bool(sums)
 
 
-def _part_neighbours(definition: function_pb2.FunctionDef) -> bool:
+def _part_neighbours(definition: function_pb2.FunctionDef) -> None:
   """(2) Puts an Identity before ops that would run as one with another."""
-  nodes = list(_with_neighbours(definition))
-  for node in nodes:
-    identity = definition.node_def.add(
-      name=f'{node.name}/{_COPY}', op='Identity', input=node.input[:1]
-    )
-    identity.attr['T'].CopyFrom(node.attr['T'])
-    node.input[0] = f'{identity.name}:output:0'
-  return bool(nodes)
 
+  def source(name: str) -> str:
+    """The node, or the argument, that a tensor comes from."""
+    return name.split(':')[0]
 
-def _with_neighbours(
-  definition: function_pb2.FunctionDef,
-) -> Iterator[node_def_pb2.NodeDef]:
-  padded = {node.name for node in definition.node_def if node.op == 'Pad'}
-  filtered = {
-    _source(node.input[2])
-    for node in definition.node_def
-    if node.op == 'Conv2DBackpropFilter'
+  nodes = list(definition.node_def)
+  neighbours = {
+    'Conv2D': {node.name for node in nodes if node.op == 'Pad'},
+    'BiasAddGrad': {
+      source(node.input[2])
+      for node in nodes
+      if node.op == 'Conv2DBackpropFilter'
+    },
   }
-  neighbours = {'Conv2D': padded, 'BiasAddGrad': filtered}
-  for node in definition.node_def:
-    if node.op in neighbours and _source(node.input[0]) in neighbours[node.op]:
-      yield node
-
-
-def _source(name: str) -> str:
-  """The node, or the argument, that a tensor of a function comes from."""
-  return name.split(':')[0]
+  for node in nodes:
+    if node.op in neighbours and source(node.input[0]) in neighbours[node.op]:
+      identity = definition.node_def.add(
+        name=f'{node.name}/{_COPY}', op='Identity', input=node.input[:1]
+      )
+      identity.attr['T'].CopyFrom(node.attr['T'])
+      node.input[0] = f'{identity.name}:output:0'
 
 
 # (3) For types of ops, what computes their gradients.
@@ -178,32 +162,15 @@ GRADIENTS = {
 
 
 @tf.RegisterGradient(GRADIENTS['MaxPool'])
-def _max_pool_gradient(op: tf.Operation, gradient: tf.Tensor) -> tf.Tensor:
-  """The gradient of MaxPool."""
-  return _pooling_gradient(
-    op, gradient, tf.raw_ops.MaxPool, tf.raw_ops.MaxPoolGrad
-  )
-
-
 @tf.RegisterGradient(GRADIENTS['MaxPool3D'])
-def _max_pool_3d_gradient(op: tf.Operation, gradient: tf.Tensor) -> tf.Tensor:
-  """The gradient of MaxPool3D."""
-  return _pooling_gradient(
-    op, gradient, tf.raw_ops.MaxPool3D, tf.raw_ops.MaxPool3DGrad
-  )
-
-
-def _pooling_gradient(
-  op: tf.Operation, gradient: tf.Tensor, pool: Any, pool_gradient: Any
-) -> tf.Tensor:
-  how = {
-    name: op.get_attr(name)
-    for name in ('ksize', 'strides', 'padding', 'data_format')
-  }
-  how['padding'] = how['padding'].decode()
-  how['data_format'] = how['data_format'].decode()
-  if op.type == 'MaxPool' and how['padding'] == 'EXPLICIT':
+def _pooling_gradient(op: tf.Operation, gradient: tf.Tensor) -> tf.Tensor:
+  how = {name: op.get_attr(name) for name in ('ksize', 'strides')}
+  for name in ('padding', 'data_format'):
+    how[name] = op.get_attr(name).decode()
+  if how['padding'] == 'EXPLICIT':
     how['explicit_paddings'] = op.get_attr('explicit_paddings')
+  pool = getattr(tf.raw_ops, op.type)
+  pool_gradient = getattr(tf.raw_ops, f'{op.type}Grad')
   inputs = op.inputs[0]
   return pool_gradient(
     orig_input=inputs,

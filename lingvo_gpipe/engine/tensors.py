@@ -1,21 +1,8 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What can be asked of single tensors, and where their ops run.
-
-`tf.device` alone is not enough where TensorFlow builds a gradient: with
-colocate_gradients_with_ops=True (the default of Lingvo's learner) it wraps the
-gradient function in a colocation scope, and colocation wins over `tf.device`.
-The whole backward pass would then run on the device of the last cell.
-
-XLA compiles all tasks of a TPU into one program. It inlines their functions,
-computes what occurs twice once, and knows no control edges. So it would merge a
-recomputation with the forward pass. `tie` gives it other operands than the
-forward pass had, none of them there before the incoming gradient and the end of
-the last task.
-"""
+"""What can be asked of single tensors, and where their ops run."""
 
 import contextlib
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -59,10 +46,7 @@ def differentiable(tensor: tf.Tensor | tf.TensorSpec) -> bool:
 
 
 def sum_dtype(dtype: tf.DType) -> tf.DType:
-  """What gradients are summed in: float32 for half precision, to lose no bits.
-
-  M of them would, and their sum may be too large.
-  """
+  """What gradients are summed in: half precision would lose bits."""
   return tf.float32 if dtype in (tf.bfloat16, tf.float16) else dtype
 
 
@@ -72,7 +56,7 @@ def flat_tensors(nest: Any) -> list[Any]:
 
 
 def num_bytes(nest: Any) -> int:
-  """Bytes of all tensors of a nest of specs."""
+  """Bytes of all tensors, or specs, of a nest."""
   return sum(map(spec_bytes, flat_tensors(nest)))
 
 
@@ -84,19 +68,9 @@ def spec_bytes(spec: tf.TensorSpec | tf.Tensor) -> int:
   return int(spec.shape.num_elements()) * dtype.size
 
 
-def signature(nest: Any) -> Any:
+def signature(nest: Any) -> str:
   """Equal for nests of the same structure, shapes and dtypes."""
-  flat = tf.nest.flatten(nest)
-  structure = tf.nest.pack_sequence_as(nest, range(len(flat)))
-  return repr(structure), tuple(
-    None
-    if leaf is None
-    else (
-      leaf.dtype.name,
-      None if leaf.shape.rank is None else tuple(leaf.shape.as_list()),
-    )
-    for leaf in flat
-  )
+  return repr(specs_of(nest))
 
 
 # -- Devices.
@@ -104,18 +78,21 @@ def signature(nest: Any) -> Any:
 
 @contextlib.contextmanager
 def on_device(device: str) -> Iterator[None]:
-  """Places the ops built inside, whatever scopes surround it; '' anywhere."""
-  if tf.executing_eagerly():
-    with tf.device(device or None):
-      yield
-    return
-  # Ignoring the colocation that is there clears the stack of devices as well.
-  with tf.get_default_graph().colocate_with(None, ignore_existing=True):
-    if device:
-      with tf.device(device):
-        yield
-    else:
-      yield
+  """Places the ops built inside, whatever scopes surround it; '' anywhere.
+
+  `tf.device` is not enough where TensorFlow builds a gradient: it wraps the
+  gradient function in a colocation scope if colocate_gradients_with_ops is True
+  (the default of Lingvo's learner), and colocation wins over `tf.device`. The
+  whole backward pass would then run on the device of the last cell.
+  """
+  with contextlib.ExitStack() as stack:
+    if not tf.executing_eagerly():
+      # This clears the stack of devices as well.
+      graph = tf.get_default_graph()
+      stack.enter_context(graph.colocate_with(None, ignore_existing=True))
+    if device or tf.executing_eagerly():
+      stack.enter_context(tf.device(device or None))
+    yield
 
 
 def same_device(a: str, b: str) -> bool:
@@ -128,8 +105,7 @@ def before_copies(tensor: Any, device: str) -> Any:
 
   Lingvo spreads copies of weights that are not variables (casts, or reads on
   GPUs) over the devices of a model split, by turns. A cell that used them
-  would have its weights sent there and back each step. Anything that is not a
-  tensor is returned as it is.
+  would have its weights sent there and back each step.
   """
   if not device or tf.executing_eagerly():
     return tensor
@@ -141,11 +117,7 @@ def before_copies(tensor: Any, device: str) -> Any:
 
 
 def device_indices(devices: Sequence[str]) -> tuple[int, ...]:
-  """Numbers devices in the order in which they first appear.
-
-  `['/cpu:0', '/cpu:1', '/device:CPU:0']` gives `(0, 1, 0)`, the form in which a
-  schedule names them.
-  """
+  """Numbers devices in the order in which they first appear: `(0, 1, 0)`."""
   index: dict[Any, int] = {}
   specs = map(tf.DeviceSpec.from_string, devices)
   return tuple(index.setdefault(spec, len(index)) for spec in specs)
@@ -169,11 +141,9 @@ def may_be_read_by_rows(weight: Any, device: str) -> bool:
 def read_by_rows(value: tf.Tensor, variable: tf.Variable) -> None:
   """Makes gathers from a trained variable's value read the variable's rows.
 
-  The variable, then, and not its value is what the cell is given. To hand over
-  the value would copy a whole table each step: TensorFlow copies a variable
-  that has been updated by rows when it is read. A task reads while nothing
-  has been updated: the gradient that updates the table is a sum over all tasks
-  that read it.
+  The variable, then, and not its value is what the cell is given: TensorFlow
+  copies a variable that has been updated by rows when it is read. A task reads
+  before any update, as the gradient of the table is a sum over all tasks.
   """
 
   def sparse_read(indices: Any, name: str | None = None) -> tf.Tensor:
@@ -194,9 +164,8 @@ def read_by_rows(value: tf.Tensor, variable: tf.Variable) -> None:
 def compiles_graph() -> bool:
   """Whether what is built now will be compiled by XLA.
 
-  True inside `tpu.replicate` and `tf.function(jit_compile=True)`. What the
-  runtime clusters on its own (TF_XLA_FLAGS) does not count: a call that must
-  not be inlined stays a call there.
+  As in `tpu.replicate` and `tf.function(jit_compile=True)`. What the runtime
+  clusters on its own (TF_XLA_FLAGS) does not count: calls stay calls there.
   """
   return not tf.executing_eagerly() and bool(
     control_flow_util.GraphOrParentsInXlaContext(tf.get_default_graph())
@@ -206,9 +175,8 @@ def compiles_graph() -> bool:
 def device_inside(device: str) -> str:
   """The device to name inside of functions that are called on `device`.
 
-  Elsewhere a function's ops run where it is called. Which core of a TPU an op
-  belongs to is an annotation that XLA reads op by op, so it must be on the ops
-  themselves.
+  Elsewhere a function's ops run where it is called. But XLA reads op by op to
+  which core of a TPU it belongs.
   """
   return device if 'TPU_REPLICATED_CORE' in device else ''
 
@@ -216,8 +184,8 @@ def device_inside(device: str) -> str:
 def place_read(tensor: tf.Tensor, device: str) -> None:
   """Puts the read of the variable behind a weight on `device`.
 
-  TensorFlow reads variables outside of all device scopes and leaves the read
-  to be placed where the variable is; for the cores of a TPU nothing does that.
+  TensorFlow leaves the read to be placed where the variable is; for the cores
+  of a TPU nothing does that.
   """
   op = tensor.op
   while op.type in ('Cast', 'Identity'):
@@ -227,13 +195,22 @@ def place_read(tensor: tf.Tensor, device: str) -> None:
 
 
 def tie(
-  tensors: Sequence[tf.Tensor], before: Sequence[tf.Tensor]
-) -> list[tf.Tensor]:
-  """Returns `tensors`, none of which XLA has before all of `before`."""
-  together = [*tensors, *before]
+  args: Sequence[tf.Tensor],
+  gradients: Sequence[tf.Tensor],
+  before: Sequence[tf.Tensor],
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+  """Returns arguments and gradients, none of which XLA has before the rest.
+
+  XLA compiles all tasks of a TPU into one program. It inlines their functions,
+  computes what occurs twice once, and knows no control edges. So it would merge
+  a recomputation with the forward pass, if that had the same operands.
+  """
+  together = [*args, *gradients, *before]
   if not together:
-    return []
-  return list(tf2xla.optimization_barrier(*together))[: len(tensors)]
+    return [], []
+  tied = list(tf2xla.optimization_barrier(*together))
+  end = len(args) + len(gradients)
+  return tied[: len(args)], tied[len(args) : end]
 
 
 # -- Barriers.
@@ -256,22 +233,20 @@ def barrier(nest: Any, *, dense: bool = False) -> Any:
   it is folded away.) Before the pipeline it keeps values that are known from
   being built into a copy of a cell's function. Its gradient has a barrier too.
   """
-  gradient = _DENSE_GRADIENT if dense else _GRADIENT
-  return tf.nest.map_structure(
-    functools.partial(_barrier, gradient=gradient), nest
-  )
 
+  def behind(x: Any) -> Any:
+    if x is None:
+      return None
+    x = tf.convert_to_tensor(x)
+    if tf.executing_eagerly():
+      return x
+    gradient = _DENSE_GRADIENT if dense else _GRADIENT
+    with tf.get_default_graph().gradient_override_map(
+      {'PlaceholderWithDefault': gradient}
+    ):
+      return tf.placeholder_with_default(x, x.shape)
 
-def _barrier(x: Any, gradient: str = _GRADIENT) -> Any:
-  if x is None:
-    return None
-  x = tf.convert_to_tensor(x)
-  if tf.executing_eagerly():
-    return x
-  with tf.get_default_graph().gradient_override_map(
-    {'PlaceholderWithDefault': gradient}
-  ):
-    return tf.placeholder_with_default(x, x.shape)
+  return tf.nest.map_structure(behind, nest)
 
 
 @tf.RegisterGradient(_GRADIENT)
@@ -279,12 +254,12 @@ def _barrier_gradient(op: tf.Operation, gradient: Any) -> Any:
   del op
   if isinstance(gradient, tf.IndexedSlices):
     return tf.IndexedSlices(
-      _barrier(gradient.values), gradient.indices, gradient.dense_shape
+      barrier(gradient.values), gradient.indices, gradient.dense_shape
     )
-  return _barrier(gradient)
+  return barrier(gradient)
 
 
 @tf.RegisterGradient(_DENSE_GRADIENT)
 def _dense_barrier_gradient(op: tf.Operation, gradient: Any) -> tf.Tensor:
   del op
-  return _barrier(tf.convert_to_tensor(gradient), _DENSE_GRADIENT)
+  return barrier(tf.convert_to_tensor(gradient), dense=True)

@@ -22,24 +22,20 @@ value, and terms are added in the same order as within one cell:
 ```
 """
 
-import bisect
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine.cell_function import (
-  CellFunction,
-  CellInputs,
-  CellOutputs,
-  HasGradient,
-)
+from lingvo_gpipe.engine.cell_function import Cell, CellFunction, OfResults
 from lingvo_gpipe.engine.tensors import (
-  device_inside,
+  compiles_graph,
   differentiable,
   flat_tensors,
+  on_device,
+  place_read,
   signature,
   specs_of,
 )
@@ -50,51 +46,6 @@ OUTSIDE = -1
 
 # The functions that cells were traced to, by what they were traced for.
 Functions = dict[Any, list[CellFunction]]
-
-
-@dataclasses.dataclass
-class Cell:
-  """One cell.
-
-  Attributes:
-    name: For messages and for the names of ops.
-    device: Where it runs.
-    body: What it computes.
-    weights: Its weights, on that device.
-    carry: The carry of its first micro-batch.
-    side_inputs: Inputs for this cell alone, one nest a micro-batch; or None.
-    puts: Names of the values that it hands to later cells.
-    takes: Names of the values that it takes from earlier cells.
-    trained: For each weight, whether it is trained; None if all are.
-  """
-
-  name: str
-  device: str
-  body: Callable[[CellInputs], CellOutputs]
-  weights: Sequence[tf.Tensor]
-  carry: Sequence[tf.Tensor] = ()
-  side_inputs: Sequence[Any] | None = None
-  puts: Sequence[str] = ()
-  takes: Sequence[str] = ()
-  trained: Sequence[bool] | None = None
-
-  def side_input(self, micro_batch: int) -> Any:
-    return None if self.side_inputs is None else self.side_inputs[micro_batch]
-
-  def trace(
-    self, inputs: Any, taken: Mapping[str, Any], side_inputs: Any
-  ) -> CellFunction:
-    """Traces the cell for inputs of the given specs."""
-    return CellFunction(
-      self.name,
-      self.body,
-      inputs,
-      side_inputs,
-      self.weights,
-      self.carry,
-      device_inside(self.device),
-      taken=taken,
-    )
 
 
 def trace_all(
@@ -108,12 +59,13 @@ def trace_all(
   put = dict(given)
   for cell, side in zip(cells, side_inputs, strict=True):
     taken = {name: put[name] for name in cell.takes}
-    functions.append(cell.trace(inputs, taken, side))
+    functions.append(CellFunction(cell, inputs, taken, side))
     inputs = functions[-1].outputs
     put.update(functions[-1].put)
   return functions
 
 
+@dataclasses.dataclass(eq=False)
 class TracedCells:
   """The cells, their inputs, and the function that each task runs.
 
@@ -125,62 +77,44 @@ class TracedCells:
       micro-batch. They have gradients, unlike the cells' side inputs.
     input_gradients: Whether the first cell's backward tasks also compute the
       gradients of the pipeline's inputs.
+    weighted: Whether the last cell's output is a loss, and it and all losses
+      are given the micro-batch's weight as their gradient. One without weight
+      adds 0 to the gradients, even if its own are NaN.
+    known: What such cells were traced to before; new traces are added.
   """
 
-  def __init__(
-    self,
-    cells: Sequence[Cell],
-    schedule: Schedule,
-    inputs: Sequence[Any],
-    given: Mapping[str, Sequence[Any]] = MappingProxyType({}),
-    *,
-    input_gradients: bool = False,
-    weighted: bool = False,
-    functions: Functions | None = None,
-  ):
-    """Traces.
+  cells: Sequence[Cell]
+  schedule: Schedule
+  inputs: Sequence[Any]
+  given: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+  input_gradients: bool = False
+  weighted: bool = False
+  known: Functions = dataclasses.field(default_factory=dict)
 
-    Args:
-      cells: See above, as for all but `weighted` and `functions`.
-      schedule: See above.
-      inputs: See above.
-      given: See above.
-      input_gradients: See above.
-      weighted: Whether the last cell's output is a loss, and it and all losses
-        are given the micro-batch's weight as their gradient. One without
-        weight adds 0 to the gradients, even if its own are NaN.
-      functions: What such cells were traced to before; new traces are added.
-    """
-    assert not (input_gradients and schedule.first_backward)
-    self.cells = cells
-    self.schedule = schedule
-    self.inputs = inputs
-    self.given = given
-    self.input_gradients = input_gradients
-    self._weighted = weighted
-    self._known = {} if functions is None else functions
-    self._sources, self._takers = _routes(cells, list(given))
-    self._functions = [self._trace(m) for m in range(len(inputs))]
+  def __post_init__(self) -> None:
+    """Traces the cells, and reads their weights."""
+    assert not (self.input_gradients and self.schedule.first_backward)
+    self._functions = [self._trace(m) for m in range(len(self.inputs))]
+    self._weights: list[list[tf.Tensor]] = []
+    self._packed_weights: list[list[tf.Tensor]] = []
+    for k in range(len(self.cells)):
+      self._read_weights(k)
 
   def function(self, k: int, micro_batch: int = 0) -> CellFunction:
     """The function of cell `k` for a micro-batch."""
     return self._functions[micro_batch][k]
-
-  def uses_weight(self, k: int, index: int) -> bool:
-    """Whether cell `k` reads one of its weights as a tensor."""
-    return any(row[k].uses_weight(index) for row in self._functions)
 
   def _trace(self, micro_batch: int) -> list[CellFunction]:
     given = {name: values[micro_batch] for name, values in self.given.items()}
     sides = [cell.side_input(micro_batch) for cell in self.cells]
     specs = specs_of([self.inputs[micro_batch], given, sides])
     key = signature(specs)
-    if key not in self._known:
+    if key not in self.known:
       functions = trace_all(self.cells, specs[0], specs[2], specs[1])
       if not self.schedule.forward_only:
         self._differentiate(functions)
-      self._known[key] = functions
-    return self._known[key]
+      self.known[key] = functions
+    return self.known[key]
 
   def _differentiate(self, functions: Sequence[CellFunction]) -> None:
     """Builds the cells' gradients, from the last to the first."""
@@ -190,13 +124,12 @@ class TracedCells:
     for k in reversed(range(first, len(functions))):
       by_name = self.by_next_taker(k, lambda name, j: taken[j][name])
       outputs, taken[k] = functions[k].prepare_backward(
-        HasGradient(outputs, *by_name),
+        OfResults(outputs, *by_name),
         k > first or self.input_gradients,
-        trained=self.cells[k].trained,
         without=[
           name
           for name in self.cells[k].takes
-          if OUTSIDE < self._sources[name] < first
+          if OUTSIDE < self.source(name) < first
         ],
         weighted=self._is_weighted(k, functions[k]),
       )
@@ -204,7 +137,7 @@ class TracedCells:
   def _is_weighted(self, k: int, function: CellFunction) -> bool:
     """Whether a cell's losses, or its output, are given weights."""
     has_loss = k == len(self.cells) - 1 or function.num_losses > 0
-    return self._weighted and has_loss
+    return self.weighted and has_loss
 
   def with_input_gradients(
     self, taken: Mapping[str, Any], micro_batch: int
@@ -215,8 +148,8 @@ class TracedCells:
       [self.inputs[micro_batch], taken, cell.side_input(micro_batch)]
     )
     key = ('input gradients', signature(specs))
-    if key not in self._known:
-      function = cell.trace(*specs)
+    if key not in self.known:
+      function = CellFunction(cell, *specs)
       function.prepare_backward(
         self.function(0).has_gradient,
         True,
@@ -224,20 +157,59 @@ class TracedCells:
         # There is no forward call that could.
         keeps=False,
       )
-      self._known[key] = [function]
-    return self._known[key][0]
+      self.known[key] = [function]
+    return self.known[key][0]
+
+  # -- Weights.
+
+  def _read_weights(self, k: int) -> None:
+    """Reads a cell's weights and what else it uses of the graph."""
+    cell, function = self.cells[k], self.function(k)
+    with on_device(cell.device):
+      weights = [
+        tf.convert_to_tensor(w)
+        if any(row[k].uses_weight(i) for row in self._functions)
+        # To read a table copies it, once rows of it have been updated.
+        else tf.zeros([], w.dtype.base_dtype)
+        for i, w in enumerate(cell.weights)
+      ]
+      captures = list(map(tf.convert_to_tensor, function.captures))
+      self._packed_weights.append(function.pack_weights(weights))
+    self._weights.append(weights + captures)
+    if compiles_graph():
+      for weight in self._weights[k]:
+        place_read(weight, cell.device)
+
+  def packed_weights(self, k: int) -> list[tf.Tensor]:
+    """The weights of cell `k` as its functions take them."""
+    return self._packed_weights[k]
+
+  def weights(self, k: int) -> list[tf.Tensor]:
+    """The tensors of cell `k` for which there are weight gradients."""
+    if k < self.schedule.first_backward:
+      return []
+    trained = self.cells[k].trained
+    if trained is None:
+      return self._weights[k]
+    captures = self._weights[k][len(trained) :]
+    return [*itertools.compress(self._weights[k], trained), *captures]
+
+  def frozen_weights(self, k: int) -> list[tf.Tensor]:
+    """The cell's other weights, which have no gradients here."""
+    with_gradients = {id(weight) for weight in self.weights(k)}
+    return [w for w in self._weights[k] if id(w) not in with_gradients]
 
   # -- Named values.
 
   def source(self, name: str) -> int:
     """The cell that puts a value, or `OUTSIDE`."""
-    return self._sources[name]
+    cells = enumerate(self.cells)
+    return next((k for k, cell in cells if name in cell.puts), OUTSIDE)
 
   def next_taker(self, name: str, after: int) -> int | None:
     """The first cell behind `after` that takes a value; None if none does."""
-    takers = self._takers[name]
-    index = bisect.bisect_right(takers, after)
-    return takers[index] if index < len(takers) else None
+    cells = list(enumerate(self.cells))[after + 1 :]
+    return next((k for k, cell in cells if name in cell.takes), None)
 
   def by_next_taker(
     self, k: int, get: Callable[[str, int], Any]
@@ -248,27 +220,9 @@ class TracedCells:
       What `get` gives for each value that the cell puts, and the first cell
       behind that takes it; and the same for each value that it takes.
     """
-    found: list[dict[str, Any]] = []
-    for names in (self.cells[k].puts, self.cells[k].takes):
+
+    def known(names: Sequence[str]) -> dict[str, Any]:
       takers = {name: self.next_taker(name, k) for name in names}
-      found.append(
-        {name: get(name, j) for name, j in takers.items() if j is not None}
-      )
-    return found[0], found[1]
+      return {name: get(name, j) for name, j in takers.items() if j is not None}
 
-
-def _routes(
-  cells: Sequence[Cell], given: Sequence[str]
-) -> tuple[dict[str, int], dict[str, list[int]]]:
-  """For each named value the cell that puts it, and the cells that take it."""
-  sources = dict.fromkeys(given, OUTSIDE)
-  takers: dict[str, list[int]] = {}
-  for k, cell in enumerate(cells):
-    for name in cell.takes:
-      assert name in sources, f'{cell.name} takes {name!r} too early.'
-      takers.setdefault(name, []).append(k)
-    for name in cell.puts:
-      assert name not in sources, f'{cell.name} puts {name!r} again.'
-      sources[name] = k
-  assert sources.keys() == takers.keys()
-  return sources, takers
+    return known(self.cells[k].puts), known(self.cells[k].takes)

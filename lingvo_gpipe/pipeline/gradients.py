@@ -28,12 +28,12 @@ from tensorflow.python.framework import func_graph
 from tensorflow.python.ops import while_v2
 
 from lingvo_gpipe.engine import micro_batches
-from lingvo_gpipe.engine.backward_tasks import (
+from lingvo_gpipe.engine.engine import (
+  Engine,
   Gradients,
   LossGradients,
   run_tasks,
 )
-from lingvo_gpipe.engine.engine import Engine
 from lingvo_gpipe.engine.tensors import (
   differentiable,
   on_device,
@@ -120,7 +120,7 @@ def of_leaves(
 
 
 def of_weights(engine: Engine, k: int) -> Source:
-  weights = engine.weights(k)
+  weights = engine.traced.weights(k)
   kept = [differentiable(w) for w in weights]
   device = engine.traced.cells[k].device
 

@@ -20,9 +20,8 @@ import lingvo.compat as tf
 from lingvo.core import base_layer, py_utils
 from tensorflow.python.framework import ops
 
-from lingvo_gpipe.engine import graph_function
-from lingvo_gpipe.engine.backward_tasks import LossGradients
-from lingvo_gpipe.engine.engine import Engine
+from lingvo_gpipe.engine import graphs
+from lingvo_gpipe.engine.engine import Engine, LossGradients
 from lingvo_gpipe.engine.tensors import differentiable, on_device, spec
 
 # The metric that shows the auxiliary losses.
@@ -180,7 +179,7 @@ def combine(
   specs = tuple(spec(t) for t in flat)
   key = 'combine_metrics', specs
   if key not in known:
-    known[key] = graph_function.as_function(key[0], combine_flat, specs)
+    known[key] = graphs.as_function(key[0], combine_flat, specs)
   results = iter(known[key](flat))
   names = [*loss.names, *([AUX] if aux_losses[0] else [])]
   return py_utils.NestedMap(

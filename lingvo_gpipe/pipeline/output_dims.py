@@ -251,7 +251,7 @@ def varying_outputs(
 
   What an op with a state returns varies as well.
   """
-  fixed = {id(tensor) for tensor in function.weight_inputs()}
+  fixed = {id(tensor) for tensor in function.weight_inputs}
   fixed.update(
     id(tensor)
     for tensor, varies in zip(function.data_inputs, given, strict=True)

@@ -18,14 +18,14 @@ from lingvo.core import py_utils
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.engine import graph_walks
-from lingvo_gpipe.engine.cell_function import CellInputs, CellOutputs
+from lingvo_gpipe.engine.cell_function import Cell, CellInputs, CellOutputs
 from lingvo_gpipe.engine.graph_function import GraphFunction
 from lingvo_gpipe.engine.tensors import (
   before_copies,
   device_indices,
   flat_tensors,
 )
-from lingvo_gpipe.engine.traced_cells import Cell, Functions, TracedCells
+from lingvo_gpipe.engine.traced_cells import Functions, TracedCells
 from lingvo_gpipe.pipeline import (
   loss,
   named_values,
@@ -122,9 +122,7 @@ class Plan:
       return schedule.num_cells
     return schedule.first_backward
 
-  def trace(
-    self, cells: Sequence[Cell], functions: Functions | None = None
-  ) -> TracedCells:
+  def trace(self, cells: Sequence[Cell], known: Functions) -> TracedCells:
     """Traces the cells, or others in their place."""
     return TracedCells(
       cells,
@@ -133,7 +131,7 @@ class Plan:
       self.given,
       input_gradients=self.input_gradients,
       weighted=self.with_loss,
-      functions=functions,
+      known=known,
     )
 
 

@@ -22,9 +22,8 @@ import lingvo.compat as tf
 from lingvo.core import py_utils
 
 from lingvo_gpipe.engine import graph_walks, micro_batches
-from lingvo_gpipe.engine.backward_tasks import Gradients, run_tasks
 from lingvo_gpipe.engine.cell_function import CellInputs, CellOutputs
-from lingvo_gpipe.engine.engine import Engine
+from lingvo_gpipe.engine.engine import Engine, Gradients, run_tasks
 from lingvo_gpipe.engine.tensors import differentiable, on_device
 from lingvo_gpipe.engine.traced_cells import TracedCells
 from lingvo_gpipe.pipeline import (
@@ -305,7 +304,7 @@ class PipelineRun:
       dataclasses.replace(cell, body=body)
       for cell, body in zip(plan.cells, bodies, strict=True)
     ]
-    traced, clock = plan.trace(cells), plan.batch.clock
+    traced, clock = plan.trace(cells, {}), plan.batch.clock
     return _run_with_loss(plan, Engine(traced, clock, plan.order.recomputed))()
 
   # -- Both.
@@ -337,7 +336,7 @@ class PipelineRun:
       if trained.filters:
         sources.append(
           trained_variables.refused(
-            plan.layer, k, cell.layers, self.engine.frozen_weights(k)
+            plan.layer, k, cell.layers, self.engine.traced.frozen_weights(k)
           )
         )
     for name in sorted(sides.first_takers.keys() - set(sides.given)):

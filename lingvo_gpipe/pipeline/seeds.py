@@ -22,7 +22,7 @@ from typing import NamedTuple
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe.engine.cell_function import Context
+from lingvo_gpipe.engine.micro_batches import Context
 
 # How names of scopes end that `op_scope` makes.
 OP_SCOPE = '.in_cell'

@@ -17,8 +17,8 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe.engine import graph_function
-from lingvo_gpipe.engine.cell_function import Context
+from lingvo_gpipe.engine import graphs
+from lingvo_gpipe.engine.micro_batches import Context
 from lingvo_gpipe.engine.tensors import on_device, spec
 
 
@@ -175,7 +175,7 @@ def sum_in_order(
       sums[i % count] += part
     return sums
 
-  return graph_function.as_function(name, add, list(map(spec, flat)))(flat)
+  return graphs.as_function(name, add, list(map(spec, flat)))(flat)
 
 
 def update(

@@ -18,7 +18,7 @@ import re
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import function_def_to_graph
 
-from lingvo_gpipe.engine import graph_walks, packing
+from lingvo_gpipe.engine import graph_function, graph_walks
 from lingvo_gpipe.pipeline import seeds
 
 CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
@@ -178,8 +178,8 @@ def _parts(tensor, definitions):
   """The float tensors that a tensor is, or that are packed in it."""
   parts = [tensor]
   if tensor.dtype == tf.variant:
-    dtypes = packing.packed_dtypes(tensor, definitions)
-    parts = packing.components(tensor, dtypes) if dtypes else []
+    dtypes = graph_function.packed_dtypes(tensor, definitions)
+    parts = graph_function.components(tensor, dtypes) if dtypes else []
   return [part for part in parts if part.dtype.is_floating]
 
 

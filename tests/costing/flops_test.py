@@ -6,7 +6,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.costing import flops
-from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine import graphs
 
 _NUMBERS = 5 * 4
 _SPEC = tf.TensorSpec([5, 4], tf.float32)
@@ -62,7 +62,7 @@ def test_integers_and_what_is_not_needed_count_nothing():
 
 def test_functions_count_at_each_call():
   def fn(x):
-    inner = graph_function.as_function('inner', lambda y: [tf.tanh(y)], [_SPEC])
+    inner = graphs.as_function('inner', lambda y: [tf.tanh(y)], [_SPEC])
     return inner(inner([x]))[0]
 
   assert count(fn) == 2 * _NUMBERS
@@ -71,9 +71,7 @@ def test_functions_count_at_each_call():
 def test_function_traced_for_unknown_sizes_is_counted_for_those_given():
   def fn(x):
     unknown = tf.TensorSpec([None, None], tf.float32)
-    return graph_function.as_function('inner', lambda y: [y * y], [unknown])(
-      [x]
-    )[0]
+    return graphs.as_function('inner', lambda y: [y * y], [unknown])([x])[0]
 
   assert count(fn) == _NUMBERS
 

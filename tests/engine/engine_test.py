@@ -4,19 +4,14 @@
 
 import collections
 import itertools
-import re
 
+import engine_testing as et
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.engine import backward_tasks, engine, graph_walks
 from lingvo_gpipe.engine.cell_function import CellOutputs
-from lingvo_gpipe.engine.traced_cells import Cell, TracedCells
-
-_WIDTH = 4
-_DEVICES = [f'/job:localhost/replica:0/task:0/device:CPU:{k}' for k in range(3)]
 
 
 @pytest.fixture(autouse=True)
@@ -26,17 +21,6 @@ def graph():
     yield graph
 
 
-def _body(num_layers):
-  def body(given):
-    x = given.inputs
-    for _ in range(num_layers):
-      for weight in given.weights:
-        x = tf.tanh(tf.matmul(x, weight))
-    return CellOutputs(x)
-
-  return body
-
-
 def _engine(
   num_cells=2,
   num_micro_batches=3,
@@ -44,57 +28,28 @@ def _engine(
   recompute='always',
   num_layers=1,
   devices=None,
-  forward_only=False,
-  input_gradients=False,
   trained=None,
   num_weights=1,
+  **kwargs,
 ):
-  """An engine, all its tasks emitted, for the loss sum(outputs).
+  """An engine with cells alike, all its tasks emitted.
 
   Args:
     trained: For each cell, whether it is trained; all are by default.
   """
-  devices = devices or _DEVICES[:num_cells]
-  cells = []
-  for k, device in enumerate(devices):
-    with tf.device(device):
-      weights = [
-        tf.get_variable(f'w{k}_{i}', [_WIDTH, _WIDTH], use_resource=True)
-        for i in range(num_weights)
-      ]
-    flags = None if trained is None else [trained[k]] * num_weights
-    body = _body(num_layers)
-    cells.append(Cell(f'd{k}', device, body, weights, trained=flags))
-  numbers = [sorted(set(devices)).index(d) for d in devices]
-  plan = schedules.make_schedule(
-    schedule,
-    tuple(numbers),
-    num_micro_batches,
-    forward_only=forward_only,
-    first_backward=0 if trained is None else trained.index(True),
+  devices = devices or et.DEVICES[:num_cells]
+  trained = trained or [True] * len(devices)
+  cells = [
+    et.cell(
+      *(k, et.dense(num_layers), num_weights, device),
+      trained=[trained[k]] * num_weights,
+    )
+    for k, device in enumerate(devices)
+  ]
+  kwargs.setdefault('first_backward', trained.index(True))
+  return et.emit(
+    cells, et.rows(num_micro_batches), schedule, recompute, **kwargs
   )
-  rows = np.random.RandomState(0).randn(num_micro_batches, 2, _WIDTH)
-  inputs = [tf.constant(row, tf.float32) for row in rows]
-  clock = engine.Clock(
-    step=tf.constant(0, tf.int64),
-    seed=tf.constant(0, tf.int64),
-    sizes=[2] * num_micro_batches,
-    batch=tf.constant(2 * num_micro_batches, tf.int64),
-  )
-  traced = TracedCells(cells, plan, inputs, input_gradients=input_gradients)
-  made = engine.Engine(traced, clock, schedules.recomputed(plan, recompute))
-  start = backward_tasks.LossGradients(lambda m: [tf.ones([2, _WIDTH])])
-  gradients = backward_tasks.run_tasks(made, plan.in_order(), start)
-  return made, gradients, plan, cells, inputs
-
-
-def _calls(graph):
-  """The calls of the cells' functions, by task: name scope 'cell_kindM'."""
-  calls = collections.defaultdict(list)
-  for op in graph.get_operations():
-    if 'PartitionedCall' in op.type:
-      calls[op.name.partition('/')[0]].append(op)
-  return calls
 
 
 def _scope(task):
@@ -103,8 +58,8 @@ def _scope(task):
 
 @pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
 def test_each_task_is_one_call_on_its_cells_device_or_two(graph, schedule):
-  _, _, plan, cells, _ = _engine(3, 4, schedule)
-  calls = _calls(graph)
+  made, _, plan = _engine(3, 4, schedule)
+  calls = et.calls(graph)
   tasks = plan.in_order()
   assert sorted(calls) == sorted(map(_scope, tasks))
   for task in tasks:
@@ -114,7 +69,8 @@ def test_each_task_is_one_call_on_its_cells_device_or_two(graph, schedule):
       schedule == '1f1b' and task.cell == 2
     )
     assert len(of_task) == 1 + recomputes
-    assert {call.device for call in of_task} == {cells[task.cell].device}
+    device = made.traced.cells[task.cell].device
+    assert {call.device for call in of_task} == {device}
 
 
 def _runs_before(first, second):
@@ -126,13 +82,14 @@ def _runs_before(first, second):
 
 @pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
 @pytest.mark.parametrize(
-  'devices', [_DEVICES, [_DEVICES[0], _DEVICES[1], _DEVICES[0]]]
+  'devices',
+  [et.DEVICES[:3], [et.DEVICES[0], et.DEVICES[1], et.DEVICES[0]]],
 )
 def test_control_edges_follow_the_schedule_on_each_device(
   graph, schedule, devices
 ):
-  _, _, plan, _, _ = _engine(3, 4, schedule, devices=devices)
-  calls = _calls(graph)
+  _, _, plan = _engine(3, 4, schedule, devices=devices)
+  calls = et.calls(graph)
   for tasks in plan.device_tasks:
     ops = [op for task in tasks for op in calls[_scope(task)]]
     assert len(ops) > 4
@@ -156,7 +113,7 @@ def test_a_call_has_no_more_inputs_with_more_weights(recompute):
   def most_inputs(num_weights):
     with tf.Graph().as_default() as graph:
       _engine(recompute=recompute, num_weights=num_weights)
-      calls = itertools.chain(*_calls(graph).values())
+      calls = itertools.chain(*et.calls(graph).values())
       return max(len(op.inputs) for op in calls)
 
   assert most_inputs(20) == most_inputs(2)
@@ -166,37 +123,11 @@ def test_functions_are_shared_by_all_micro_batches(graph):
   _engine(num_micro_batches=5, recompute='except_last')
   called = collections.Counter(
     op.get_attr('f').name.rpartition('_')[0]
-    for ops in _calls(graph).values()
+    for ops in et.calls(graph).values()
     for op in ops
   )
   assert len(called) <= 2 * 5, called
   assert sum(called.values()) == 2 * (5 + 5 + 4)
-
-
-def test_functions_read_no_variables(graph):
-  _engine()
-  definitions = graph_walks.definitions(graph)
-  ops = {node.op for d in definitions.values() for node in d.node_def}
-  assert 'MatMul' in ops
-  assert not ops & {'ReadVariableOp', 'VarHandleOp'}
-
-
-def _executed(sess, fetches, op_type):
-  """How many ops of a type a step executes, those in functions included."""
-  metadata = tf.RunMetadata()
-  sess.run(
-    fetches,
-    options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
-    run_metadata=metadata,
-  )
-  labels = {
-    (node.node_name, node.all_start_nanos, node.timeline_label)
-    for device in metadata.step_stats.dev_stats
-    for node in device.node_stats
-    # Of any variant, such as oneDNN's _MklMatMul.
-    if re.search(rf' = \w*{op_type}\(', node.timeline_label)
-  }
-  return len(labels)
 
 
 @pytest.mark.parametrize(
@@ -212,25 +143,22 @@ def _executed(sess, fetches, op_type):
   ],
 )
 def test_what_saves_memory_is_recomputed(schedule, recompute, recomputed):
-  made, gradients, _, _, _ = _engine(2, 3, schedule, recompute)
+  made, gradients, _ = _engine(2, 3, schedule, recompute)
   of_weights = [gradients.of_weights(k) for k in range(2)]
   outputs = [made.results(1, m).outputs for m in range(3)]
-  with tf.Session(config=tf.ConfigProto(device_count={'CPU': 3})) as sess:
-    sess.run(tf.global_variables_initializer())
-    count = _executed(sess, (of_weights, outputs), 'Tanh')
   # Two cells with one tanh each.
+  _, count = et.run((of_weights, outputs), 'Tanh')
   assert count == 2 * 3 + recomputed
 
 
 @pytest.mark.parametrize('recompute', schedules.RECOMPUTE_POLICIES)
 @pytest.mark.parametrize('input_gradients', [False, True])
 def test_gradients_are_those_of_tensorflow(recompute, input_gradients):
-  made, gradients, _, cells, inputs = _engine(
+  made, gradients, _ = _engine(
     3, 2, '1f1b', recompute, num_layers=2, input_gradients=input_gradients
   )
-  weights = [cell.weights[0] for cell in cells]
-  x = tf.stack(inputs)
-  y = x
+  weights = [cell.weights[0] for cell in made.traced.cells]
+  x = y = tf.stack(made.traced.inputs)
   for w in weights:
     for _ in range(2):
       y = tf.tanh(tf.einsum('mbi,ij->mbj', y, w))
@@ -241,74 +169,127 @@ def test_gradients_are_those_of_tensorflow(recompute, input_gradients):
     # Also there if the backward tasks do not make them.
     tf.stack([gradients.of_inputs(m)[0] for m in range(2)]),
   )
-  with tf.Session(config=tf.ConfigProto(device_count={'CPU': 3})) as sess:
-    sess.run(tf.global_variables_initializer())
-    got, expected = sess.run((got, (y, d_weights, d_x)))
+  (got, expected), _ = et.run((got, (y, d_weights, d_x)), '')
   for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize('input_gradients', [False, True])
-def test_unwanted_gradients_of_the_inputs_are_not_computed(input_gradients):
-  made, gradients, _, _, _ = _engine(1, 1, input_gradients=input_gradients)
-  with tf.Session() as sess:
-    sess.run(tf.global_variables_initializer())
-    fetches = (made.results(0, 0).outputs, gradients.of_weights(0))
-    count = _executed(sess, fetches, 'MatMul')
-  # Forward, forward again, the weight's gradient, and maybe the input's.
-  assert count == 3 + input_gradients
+def test_a_cell_keeps_nothing_for_gradients_that_are_not_wanted(graph):
+  _engine(2, 2, recompute='never', trained=[True, False])
+  calls = et.calls(graph)
+  # What tanh returned; of the product in cell 0 the factor is the argument.
+  for name in ('d0_F0', 'd1_F0'):
+    assert len(calls[name][0].outputs) == 2
+  [backward] = calls['d1_B0']
+  argument = calls['d0_F0'][0].outputs[0]
+  assert not any(tensor is argument for tensor in backward.inputs)
 
 
-def test_evaluation_has_forward_tasks_alone(graph):
-  made, *_ = _engine(2, 3, forward_only=True)
-  calls = _calls(graph)
-  assert len(calls) == 2 * 3
-  assert not any('backward' in name for name in calls)
-  assert made.results(1, 2).outputs.shape.as_list() == [2, _WIDTH]
+# -- Values that skip cells.
+
+
+def _with_values():
+  """Four cells: d0 puts x and ids, d1 and d3 take x, d3 ids."""
+
+  def first(given):
+    x = given.inputs * given.weights[0]
+    return CellOutputs(tf.sin(x), put={'x': x, 'ids': (tf.constant([0]), None)})
+
+  def second(given):
+    x = given.taken['x']
+    y = given.inputs * x * given.weights[0]
+    return CellOutputs(y, rests={'x': tf.identity(x)})
+
+  def third(given):
+    return CellOutputs(tf.sin(given.inputs * given.weights[0]))
+
+  def fourth(given):
+    ids, none = given.taken['ids']
+    assert none is None
+    scale = tf.cast(ids[0] + 3, tf.float32)
+    return CellOutputs(given.inputs * given.taken['x'] * scale)
+
+  return [
+    et.cell(0, first, puts=['ids', 'x']),
+    et.cell(1, second, takes=['x']),
+    et.cell(2, third),
+    et.cell(3, fourth, takes=['x', 'ids']),
+  ]
+
+
+@pytest.mark.parametrize('recompute', ['always', 'never'])
+def test_values_and_gradients_go_by_name(recompute, graph):
+  cells = _with_values()
+  inputs = [tf.ones([et.WIDTH, et.WIDTH]) * (0.5 + m) for m in range(2)]
+  _, gradients, _ = et.emit(cells, inputs, '1f1b', recompute)
+  ws = [cell.weights[0] for cell in cells]
+  total = 0.0
+  for x in inputs:
+    x = x * ws[0]
+    total += tf.reduce_sum(tf.sin(tf.sin(x) * x * ws[1] * ws[2]) * x * 3)
+  got = [gradients.of_weights(k)[0] for k in range(4)]
+  assert got.pop() is None
+  (got, expected), _ = et.run((got, tf.gradients(total, ws[:3])), '')
+  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+  # Nothing of x or ids goes into the calls of d2: its input, the weight and
+  # the context.
+  for m in range(2):
+    [call] = et.calls(graph)[f'd2_F{m}']
+    assert len(call.inputs) == 3
+
+
+# -- A backward pass in two tasks.
+
+_BODIES = [(et.dense(), 2), (et.dense(), 1), (None, 0), (et.dense(), 1)]
+
+
+def _sine(given):
+  return CellOutputs(tf.sin(given.inputs))
+
+
+def _split(schedule, recompute, bodies):
+  """Gradients of the weights, how many products ran, tasks and graph."""
+  with tf.Graph().as_default() as graph:
+    tf.set_random_seed(1)
+    cells = [
+      et.cell(k, body or _sine, num_weights)
+      for k, (body, num_weights) in enumerate(bodies)
+    ]
+    made, gradients, _ = et.emit(cells, et.rows(3), schedule, recompute)
+    found = [gradients.of_weights(k) for k in range(len(cells))]
+    values, count = et.run(found, 'MatMul')
+    tasks = {str(task) for task in made.emitted.task_of_op.values()}
+  return tf.nest.flatten(values), count, tasks, graph
 
 
 @pytest.mark.parametrize('recompute', schedules.RECOMPUTE_POLICIES)
-@pytest.mark.parametrize('schedule', ['gpipe', '1f1b'])
-@pytest.mark.parametrize(
-  'trained', [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 1]]
-)
-def test_what_is_not_trained_is_not_differentiated(
-  graph, trained, schedule, recompute
-):
-  trained = list(map(bool, trained))
-  made, gradients, plan, cells, inputs = _engine(
-    3, 3, schedule, recompute, trained=trained
-  )
-  assert sorted(_calls(graph)) == sorted(map(_scope, plan.in_order()))
-  weights = [cell.weights[0] for cell in cells]
-  y = tf.stack(inputs)
-  for w in weights:
-    y = tf.tanh(tf.einsum('mbi,ij->mbj', y, w))
-  of_trained = list(itertools.compress(weights, trained))
-  expected = tf.gradients(tf.reduce_sum(y), of_trained)
-  outputs = [made.results(2, m).outputs for m in range(3)]
-  found = [gradients.of_weights(k) for k in range(3)]
-  assert list(map(len, found)) == trained
-  with tf.Session(config=tf.ConfigProto(device_count={'CPU': 3})) as sess:
-    sess.run(tf.global_variables_initializer())
-    count = _executed(sess, (outputs, found), 'MatMul')
-    found, expected = sess.run((tf.nest.flatten(found), expected))
-  for a, b in zip(found, expected, strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-  # Of the weights that are trained, and of data behind the first of these.
-  products = sum(trained) + (2 - trained.index(True))
-  again = sum(map(len, schedules.recomputed(plan, recompute)))
-  assert count == 3 * (3 + products) + again
+def test_bits_and_work_are_those_of_a_whole_backward_pass(recompute):
+  whole = _split('1f1b', recompute, _BODIES)
+  split = _split('zb_h1', recompute, _BODIES)
+  for a, b in zip(whole[0], split[0], strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert whole[1] == split[1] > 0
 
 
-def test_a_cell_keeps_nothing_for_gradients_that_are_not_wanted(graph):
-  _engine(2, 2, recompute='never', trained=[True, False])
-  kept = {name: _calls(graph)[name][0].outputs for name in ('d0_F0', 'd1_F0')}
-  # What tanh returned; of the product in cell 0 the factor is the argument.
-  assert {name: len(outputs) for name, outputs in kept.items()} == {
-    'd0_F0': 2,
-    'd1_F0': 2,
+def test_what_has_nothing_to_do_is_not_emitted():
+  _, _, tasks, _ = _split('zb_h1', 'never', _BODIES)
+  for m in range(3):
+    # Nobody wants gradients of the first cell's inputs; the third has no
+    # weights.
+    assert not {f'B0.{m}', f'W2.{m}'} & tasks
+    assert {f'{name}.{m}' for name in ('W0', 'B1', 'W1', 'B2', 'B3', 'W3')} <= (
+      tasks
+    )
+
+
+def test_weight_gradients_are_handed_only_what_they_read():
+  _, _, _, graph = _split('zb_h1', 'never', [(et.dense(), 1)] * 2)
+  [call] = et.calls(graph)['d1_W0']
+  # The cell's input, and the gradient before the product.
+  assert [t.dtype.name for t in call.inputs] == ['float32', 'float32']
+  definitions = {
+    f.signature.name: f for f in graph.as_graph_def().library.function
   }
-  [backward] = _calls(graph)['d1_B0']
-  argument = _calls(graph)['d0_F0'][0].outputs[0]
-  assert not any(tensor is argument for tensor in backward.inputs)
+  ops = [n.op for n in definitions[call.get_attr('f').name].node_def]
+  assert 'TanhGrad' not in ops
+  assert ops.count('MatMul') == 1

@@ -52,16 +52,27 @@ def _evaluate(nest):
 def test_parts_joined_again_are_the_whole():
   x = np.arange(42).reshape(2, 7, 3)
   with tf.Graph().as_default():
-    nest = {'a': tf.constant(x), 'b': [None, tf.constant(x > 20)]}
+    # A mask has no examples, and goes whole into each part.
+    mask = tf.constant([4, 5, 6])
+    nest = {'a': tf.constant(x), 'b': [None, tf.constant(x > 20)], 'c': mask}
     sizes = micro_batches.choose_sizes(7, 3, None)
-    parts = micro_batches.split(nest, [1, None, 1], sizes)
+    dims = [1, None, 1, None]
+    parts = micro_batches.split(nest, dims, sizes)
     assert [p['a'].shape[1] for p in parts] == [3, 2, 2]
     assert all(p['b'][0] is None for p in parts)
-    whole = micro_batches.merge(parts, [1, None, 1])
+    whole = micro_batches.merge(parts, dims)
     assert whole['b'][0] is None
-    got = _evaluate((parts[1]['a'], whole['a'], whole['b'][1]))
-  for value, expected in zip(got, (x[:, 3:5], x, x > 20), strict=True):
-    np.testing.assert_array_equal(value, expected)
+    got = _evaluate(
+      (
+        *(p['c'] for p in (*parts, whole)),
+        parts[1]['a'],
+        whole['a'],
+        whole['b'][1],
+      )
+    )
+  expected = (*[[4, 5, 6]] * 4, x[:, 3:5], x, x > 20)
+  for value, wanted in zip(got, expected, strict=True):
+    np.testing.assert_array_equal(value, wanted)
 
 
 @pytest.mark.parametrize(
@@ -91,17 +102,6 @@ def test_a_batch_too_small_at_run_time_fails_if_none_may_be_empty():
       match=r'net: the mini.*num_micro_batches \(4\)',
     ):
       _evaluate(sizes)
-
-
-def test_what_has_no_batch_dimension_is_in_all_parts():
-  with tf.Graph().as_default():
-    x, mask = tf.constant([1, 2, 3]), tf.constant([4, 5, 6])
-    sizes = micro_batches.choose_sizes(3, 2, None)
-    parts = micro_batches.split([x, mask], [0, None], sizes)
-    whole = micro_batches.merge(parts, [0, None])
-    got = _evaluate([parts[1], whole])
-  assert [part.tolist() for part in got[0]] == [[3], [4, 5, 6]]
-  assert [part.tolist() for part in got[1]] == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_gradients_of_parts_are_joined_and_those_of_the_whole_cut():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tensorflow.python.framework import function
 
-from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine import graphs
 
 _SPEC = tf.TensorSpec([4], tf.float32)
 
@@ -45,7 +45,7 @@ def test_sums_are_of_two_wherever_they_are(fn):
   value = np.array([0.5, -1, 2, 0.25], np.float32)
   with tf.Graph().as_default() as graph, tf.Session() as session:
     x = tf.constant(value)
-    called = graph_function.as_function('f', lambda x: [fn(x)], [_SPEC])
+    called = graphs.as_function('f', lambda x: [fn(x)], [_SPEC])
     [result] = called([x])
     definitions = {
       f.signature.name: f for f in graph.as_graph_def().library.function
@@ -67,15 +67,6 @@ def test_sums_are_of_two_wherever_they_are(fn):
     np.testing.assert_allclose(*session.run([result, fn(x)]), rtol=1e-6)
 
 
-def test_gradients_of_what_is_read_often_are_sums_of_two():
-  with tf.Graph().as_default():
-    graph = graph_function.trace('f', lambda x: [x * x * x * x], [_SPEC])
-    with graph.as_default():
-      [gradient] = tf.gradients(graph.outputs, graph.inputs)
-    f = graph_function.GraphFunction('g', graph, outputs=[gradient])
-    assert _sums(f._function.definition) == [2, 2, 2]
-
-
 def test_lists_of_tensors_stay_as_they_are():
   def fn(x):
     one = tf.raw_ops.TensorListReserve(
@@ -89,7 +80,7 @@ def test_lists_of_tensors_stay_as_they_are():
     ]
 
   with tf.Graph().as_default():
-    f = graph_function.as_function('f', fn, [_SPEC])
+    f = graphs.as_function('f', fn, [_SPEC])
     assert _sums(f._function.definition) == [3]
 
 
@@ -97,8 +88,8 @@ def _compare(session, fn, *values):
   """The first result of fn(*tensors), alone and with all that it returns."""
   tensors = [tf.constant(value) for value in values]
   specs = [tf.TensorSpec(t.shape, t.dtype) for t in tensors]
-  alone = graph_function.as_function('f', lambda *x: [fn(*x)[0]], specs)
-  with_rest = graph_function.as_function('f', lambda *x: [*fn(*x)], specs)
+  alone = graphs.as_function('f', lambda *x: [fn(*x)[0]], specs)
+  with_rest = graphs.as_function('f', lambda *x: [*fn(*x)], specs)
   results = session.run([alone(tensors)[0], with_rest(tensors)[0]])
   np.testing.assert_array_equal(*results)
   return results[0]
@@ -163,7 +154,7 @@ def test_gradients_of_pooling_are_those_of_tensorflow(
   with tf.Graph().as_default(), tf.Session() as session:
     # What is constant would be pooled beforehand, by another kernel.
     x = tf.placeholder(tf.float32, shape)
-    function = graph_function.as_function(
+    function = graphs.as_function(
       'f', gradient, [tf.TensorSpec(shape, tf.float32)]
     )
     ours, theirs = session.run([function([x])[0], gradient(x)[0]], {x: values})
@@ -175,7 +166,7 @@ def test_explicit_padding_and_format_of_pooling_are_kept():
   padding = [[0, 0], [1, 0], [0, 1], [0, 0]]
   spec = tf.TensorSpec([1, 4, 4, 2], tf.float32)
   with tf.Graph().as_default():
-    graph = graph_function.trace(
+    graph = graphs.trace(
       'f', lambda x: [tf.nn.max_pool2d(x, 2, 1, padding)], [spec]
     )
     with graph.as_default():

@@ -18,9 +18,9 @@ _PROGRAM = f"""
 import json, sys
 import numpy as np
 import tensorflow as tf
-from lingvo_gpipe.engine import backward_tasks, engine, tensors
-from lingvo_gpipe.engine.cell_function import CellOutputs
-from lingvo_gpipe.engine.traced_cells import Cell, TracedCells
+from lingvo_gpipe.engine import engine, tensors
+from lingvo_gpipe.engine.cell_function import Cell, CellOutputs
+from lingvo_gpipe.engine.traced_cells import TracedCells
 from lingvo_gpipe.schedules import make_schedule, recomputed
 
 def body(cell):
@@ -37,8 +37,8 @@ def step(x, w0, w1, recompute):
   e = engine.Engine(
     TracedCells(cells, schedule, inputs), clock,
     recomputed(schedule, recompute))
-  start = backward_tasks.LossGradients(lambda m: [e.results(1, m).outputs])
-  gradients = backward_tasks.run_tasks(e, schedule.in_order(), start)
+  start = engine.LossGradients(lambda m: [e.results(1, m).outputs])
+  gradients = engine.run_tasks(e, schedule.in_order(), start)
   return [gradients.of_weights(k)[0] for k in range({NUM_CELLS})]
 
 optimization_barrier = tensors.tf2xla.optimization_barrier

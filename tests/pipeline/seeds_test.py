@@ -9,7 +9,7 @@ import numpy as np
 from lingvo.core import py_utils
 from tensorflow.python.eager import context
 
-from lingvo_gpipe.engine.cell_function import Context
+from lingvo_gpipe.engine.micro_batches import Context
 from lingvo_gpipe.pipeline import seeds
 
 

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import graph_function
+from lingvo_gpipe.engine import graph_function, graphs
 from lingvo_gpipe.training import non_finite
 
 
@@ -53,7 +53,7 @@ def test_cell_layer_and_micro_batch_are_those_of_the_task(graph):
       return [x + y, tf.log(x - y, name='gap')]
 
   spec = tf.TensorSpec([2], tf.float32)
-  function = graph_function.as_function('cell_2_forward', cell, [spec, spec])
+  function = graphs.as_function('cell_2_forward', cell, [spec, spec])
   with tf.name_scope('tower/cell_2_F5'):
     _, out = function([tf.constant([3.0, 1.0]), tf.constant([1.0, 3.0])])
   found = _find(tf.reduce_sum(out))
@@ -72,7 +72,7 @@ def test_a_cell_that_reads_rows_of_a_variable_is_searched(graph, bad):
     rows = tf.gather(table, ids)
     return [tf.log(rows, name='log') if bad == 'op' else rows]
 
-  traced = graph_function.trace('cell', cell, [tf.TensorSpec([2], tf.int32)])
+  traced = graphs.trace('cell', cell, [tf.TensorSpec([2], tf.int32)])
   [out] = graph_function.GraphFunction('f', traced)(
     [tf.constant([0, 1]), *traced.external_captures]
   )
@@ -92,7 +92,7 @@ def test_a_check_in_the_graph_does_not_hide_what_it_checks(graph):
 
 def test_a_check_inside_a_function_does_not_hide_what_is_before_it(graph):
   spec = tf.TensorSpec([1], tf.float32)
-  function = graph_function.as_function(
+  function = graphs.as_function(
     'checked', lambda x: [tf.debugging.check_numerics(x, 'inside')], [spec]
   )
   bad = tf.log(tf.constant([-1.0]), name='bad')

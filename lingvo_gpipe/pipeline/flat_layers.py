@@ -48,12 +48,9 @@ class FlatLayer:
 
 
 def flatten(sub: Any, owner: Any) -> list[FlatLayer]:
-  """Replaces sequences of layers by what is in them.
+  """Replaces sequences of layers, and lists to any depth, by their layers.
 
-  Args:
-    sub: Params of layers, in order; lists nested to any depth.
-    owner: Params of the layer that they belong to, whose base Params they
-      inherit; its name is in errors.
+  The layers inherit the base Params of Params `owner`, whose name is in errors.
 
   Raises:
     ValueError: There is no layer, something is no Params of one, or two have
@@ -115,10 +112,7 @@ def _base_of(params: Any) -> Any:
 
 
 def cell_params(name: str, layers: Sequence[FlatLayer], depth: int = 0) -> Any:
-  """Params of a cell that runs consecutive layers of the list.
-
-  It is what `depth` containers of all these layers have in them.
-  """
+  """Params of a cell of layers, without their `depth` outer sequences."""
   sub = []
   for container, group in itertools.groupby(
     layers, lambda layer: [n for n, _ in layer.containers[depth : depth + 1]]

@@ -78,9 +78,8 @@ class BackwardPass:
 class Source:
   """Float tensors on one device that the outputs depend on.
 
-  Attributes:
-    gradients: Called with the backward pass once it has run, if something needs
-      them; returns a gradient, or None, for each tensor.
+  `gradients` gives a gradient, or None, for each, from a backward pass that has
+  run; it is called only if something needs them.
   """
 
   device: str
@@ -175,8 +174,8 @@ def with_loss_outside(
     sources: What the outputs depend on.
     outputs: The last cell's differentiable outputs, of the mini-batch, then
       the auxiliary losses of all cells.
-    parts: For each micro-batch, what was joined to the last cell's outputs.
-    dims: Along which dimension each was joined.
+    parts: What was joined to these outputs: a list for each micro-batch.
+    dims: Along which dimensions.
     batch: The mini-batch.
   """
   cells = engine.traced.cells
@@ -234,11 +233,7 @@ def attach(
   device: str,
   run_backward: Callable[[list[tf.Tensor]], BackwardPass],
 ) -> list[tf.Tensor]:
-  """Returns float tensors with a gradient.
-
-  They are on a device, and were computed outside of any gradient tape. The
-  backward pass is given a gradient for each.
-  """
+  """Returns tensors, computed outside of any gradient tape, with a gradient."""
   done: list[BackwardPass] = []
   tokens = []
   for source in (source for source in sources if source.tensors):

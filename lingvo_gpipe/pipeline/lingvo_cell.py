@@ -45,8 +45,6 @@ class TraceNotes:
   Attributes:
     values: The cell's values, a NestedMap: `own` of `ComputeCell`, the updates
       of `moving_averages`, the tensors of `summaries` and those `fetched`.
-    updates: Updates of moving averages.
-    summaries: The summaries that layers added.
     fetched: The fetch layers that fetched something.
     own: The notes that `ComputeCell` returned.
     layer_ops: See `seeds.LayerScope`, as for `seed_ops`.
@@ -63,12 +61,10 @@ class TraceNotes:
 
 @dataclasses.dataclass
 class LingvoCell:
-  """Traces layers as one cell.
+  """Traces layers of a pipeline as one cell.
 
   Attributes:
-    pipeline: The PipeliningLayer.
-    layers: The layers that it uses.
-    theta: Their weights, a nest.
+    theta: The layers' weights, a nest.
     compute: What the cell computes.
     collect_aux_losses: Whether auxiliary losses are wanted. Layers find no
       AuxLossContext if not.
@@ -304,10 +300,7 @@ def explain(
   function: CellFunction,
   culprits: Mapping[tf.Operation, str],
 ) -> list[str]:
-  """For each layer with ops that cannot be repeated, what can be done.
-
-  The ops come with the types of op that are why.
-  """
+  """What can be done about ops that cannot be repeated, one text a layer."""
   texts: dict[str, str] = {}
   for op, culprit in culprits.items():
     layer = _layer_of(cell, function, op)

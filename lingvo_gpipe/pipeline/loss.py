@@ -116,10 +116,7 @@ def constant_weight(
 def start(
   loss: TracedLoss, engine: Engine, first_size: Any
 ) -> tuple[LossGradients, Callable[[], tf.Tensor]]:
-  """What the backward tasks start from, and what gives the scale s.
-
-  The size is that of micro-batch 0.
-  """
+  """What the backward tasks start from, and what gives the scale s."""
   cells = engine.traced.cells
 
   @functools.cache
@@ -162,11 +159,8 @@ def combine(
 ) -> py_utils.NestedMap:
   """Combines the metrics of all micro-batches, the auxiliary losses included.
 
-  Args:
-    loss: The loss.
-    values: For each micro-batch, the values that `in_cell` returned.
-    aux_losses: For each micro-batch, its auxiliary losses; float scalars.
-    known: Functions made before; a new one is added.
+  There are the values that `in_cell` returned and the auxiliary losses for each
+  micro-batch. Functions made before are in `known`.
   """
   rows = [[*v, *a] for v, a in zip(values, aux_losses, strict=True)]
   flat = [tensor for row in rows for tensor in row]

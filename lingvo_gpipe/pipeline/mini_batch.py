@@ -42,8 +42,8 @@ class MiniBatch:
     sides: The same of the targets and side inputs, by name.
     cut: Those of them that are cut.
     count: M.
-    size: Its examples, None where the graph does not know.
-    sizes: The same of each micro-batch.
+    size: Its examples, None where the graph does not know; `sizes` are those of
+      the micro-batches.
     clock: Where in the training it is.
   """
 

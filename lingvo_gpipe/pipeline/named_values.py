@@ -137,13 +137,7 @@ NamedParams = tuple[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class CellWiring:
-  """The names of values that reach or leave a cell.
-
-  Attributes:
-    puts: Those that it puts aside for later cells.
-    takes: Those that it takes from earlier cells.
-    side_inputs: Side inputs that it takes.
-  """
+  """The names of values that a cell gives later cells or takes."""
 
   puts: tuple[str, ...] = ()
   takes: tuple[str, ...] = ()
@@ -166,16 +160,11 @@ def check(
 ) -> None:
   """Checks that named values and tied weights are where they are looked for.
 
-  A warning in the log says which values no layer takes.
-
-  Args:
-    layers: All layers, in the order in which they run.
-    side_inputs: Names of the side inputs that the pipeline is given.
-    weights_only: Further layers, which can put or take nothing.
-    what: What they are the layers of, for messages.
+  The layers are in the order in which they run. Those in `weights_only` can put
+  or take nothing. A warning says which values no layer takes.
 
   Raises:
-    ValueError: Some are not; it lists all that are wrong.
+    ValueError: Some are not; it lists all that are wrong, of `what`.
   """
   owners = [name for name, _ in (*weights_only, *layers)]
   problems = [

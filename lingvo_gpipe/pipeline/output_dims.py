@@ -30,8 +30,8 @@ class OutputDims:
   def __init__(self, plan: Plan, traced: TracedCells | None):
     """Prepares the checks.
 
-    The cells were traced for this mini-batch to `traced`, or None if it failed.
-    Further traces are added to those of the plan.
+    `traced` is what the cells were traced to for this mini-batch, None if that
+    failed. Further traces are added to those of the plan.
     """
     self._path = plan.layer.path
     self._batch = batch = plan.batch

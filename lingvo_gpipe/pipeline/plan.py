@@ -52,15 +52,11 @@ _DOES_NOT_FIT = (TypeError, ValueError, AttributeError, KeyError)
 
 @dataclasses.dataclass
 class Traces:
-  """What calls of one kind have traced.
+  """What calls of one kind have traced, where weights are known by identity.
 
-  In a graph a pipeline is built once. Eagerly its FProp is called for each
-  step, and to trace the cells takes many times as long as to run them.
-
-  Attributes:
-    variables: The weights that the traces know by their identity.
-    functions: The cells' functions, for inputs of some shapes.
-    combined: Functions that combine metrics, by the metrics.
+  Eagerly FProp is called for each step, and to trace the cells takes many times
+  as long as to run them. `functions` are the cells', for inputs of some shapes;
+  `combined` are those that combine metrics.
   """
 
   variables: list[tf.Variable]
@@ -82,9 +78,7 @@ class Plan:
   """What is to be run.
 
   Attributes:
-    layer: The PipeliningLayer.
     training: Whether there are to be gradients.
-    with_loss: Whether the loss is in the last cell.
     input_gradients: Whether backward tasks compute gradients of the inputs.
     lingvo_cells: The cells, as made of layers.
     traces: What such cells were traced to before.

@@ -70,11 +70,7 @@ def start(
 
 
 def _trace(plan: Plan) -> TracedCells:
-  """Traces the cells, and checks what is in them.
-
-  Raises:
-    ValueError: A layer does not fit the others, or cannot be in a pipeline.
-  """
+  """Traces the cells, and checks what is in them."""
   functions, layer = plan.traces.functions, plan.layer
   num_known = len(functions)
   try:

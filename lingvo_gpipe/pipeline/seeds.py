@@ -75,7 +75,6 @@ class LayerScope:
   """The layers of a cell while it is traced.
 
   Attributes:
-    context: The cell's context.
     numbers: The number of each layer, by its path.
     ops: For each layer run so far, its path and how many ops the graph had
       before and after.
@@ -120,8 +119,7 @@ def op_scope(name: str) -> contextlib.AbstractContextManager[str]:
   """A scope for the names of a layer's ops, inside a `layer_scope`.
 
   Lingvo takes the seeds of loops, and of layers that it repeats, from hashes
-  of op names. With a scope of its own a layer's names do not depend on what
-  else is in its cell. `without_op_scopes` takes it out of a name again.
+  of op names, which must not depend on what else is in the cell.
   """
   return tf.name_scope(py_utils.SanitizeScopeKey(name) + OP_SCOPE)
 

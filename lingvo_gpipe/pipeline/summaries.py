@@ -77,13 +77,10 @@ def emit(
   shares: Sequence[tf.Tensor],
   device: str,
 ) -> None:
-  """Adds one summary of the mini-batch for each of a cell's.
+  """Adds one summary of the mini-batch for each of a cell's, on its device.
 
-  Args:
-    summaries: The cell's.
-    micro_batches: For each micro-batch, for each summary, its tensors.
-    shares: Each micro-batch's share of the examples, float32 scalars.
-    device: The cell's device.
+  There are the tensors of each summary, and a share of the examples, for each
+  micro-batch.
   """
   taken = {_tag(t.op) for t in tf.get_collection(tf.GraphKeys.SUMMARIES)}
   for i, summary in enumerate(summaries):

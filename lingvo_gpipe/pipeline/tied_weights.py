@@ -92,7 +92,7 @@ def _copy(
 ) -> tf.Tensor:
   """A copy of a weight for one more use, on the user's device.
 
-  What is left of the weight for further uses is in `rests`, by its id.
+  `rests` has what is left of weights for further uses, by their ids.
   """
   with on_device(owner_device):
     value = rests.get(id(weight))

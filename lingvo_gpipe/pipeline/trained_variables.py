@@ -24,11 +24,7 @@ _FILTERS = ('bprop_variable_filter', 'bprop_variable_exclusion')
 
 @dataclasses.dataclass(frozen=True)
 class VariableFilter:
-  """Lingvo's filter of variables by name: two regular expressions, or None.
-
-  Names contain a match of `wanted`, and none of `unwanted`. The owner is for
-  messages.
-  """
+  """Lingvo's: names match `wanted` and not `unwanted`; see `_FILTERS`."""
 
   owner: str
   wanted: str | None
@@ -106,11 +102,7 @@ def of_params(params: Any) -> TrainedVariables:
 
 
 def _own_filter(params: Any, what: str) -> tuple[VariableFilter, ...]:
-  """The filter in a pipeline's Params; () if they have none.
-
-  Raises:
-    ValueError: It is not a regular expression.
-  """
+  """The filter in a pipeline's Params; () if they have none."""
   values = [params.Get(name) for name in _FILTERS]
   for name, value in zip(_FILTERS, values, strict=True):
     try:
@@ -136,11 +128,7 @@ def _learner_filters(layer: base_layer.BaseLayer) -> Iterator[VariableFilter]:
 def check_learners(
   layer: base_layer.BaseLayer, trained: TrainedVariables
 ) -> None:
-  """Checks that learners train nothing that the pipeline leaves out.
-
-  Raises:
-    ValueError: One does, with its filter and the pipeline's.
-  """
+  """Raises ValueError if learners train what the pipeline leaves out."""
   frozen = [v for v in layer.vars.Flatten() if not trained(v)]
   for learner in _learner_filters(layer):
     lost = [v.name for v in frozen if v.trainable and learner.passes(v.name)]

@@ -26,11 +26,8 @@ from lingvo_gpipe.engine.tensors import on_device, spec
 class MovingAverageUpdate:
   """An update of a moving average by one micro-batch.
 
-  Attributes:
-    variable: The moving average.
-    delta: What Lingvo would subtract from it: (variable - statistic) x
-      (1 - decay), or 0 where that is not finite.
-    statistic: The micro-batch's statistic.
+  `delta` is what Lingvo would subtract: (variable - statistic) x (1 - decay),
+  or 0 where that is not finite.
   """
 
   variable: tf.Variable
@@ -40,13 +37,9 @@ class MovingAverageUpdate:
 
 @dataclasses.dataclass(eq=False)
 class VariableStandIn:
-  """Stands for a variable.
+  """Stands for a variable of a cell, the owner.
 
-  Attributes:
-    variable: The variable.
-    read: Returns its value, a tensor of the graph that is being traced.
-    updates: Where to put updates of it.
-    owner: The cell it is in, for messages.
+  `read` returns its value, a tensor of the graph that is being traced.
   """
 
   variable: tf.Variable

@@ -89,11 +89,8 @@ TABLE_1 = (
 class Device:
   """An accelerator and its links, as their makers specify them.
 
-  Attributes:
-    flops: FLOPs a second, at most.
-    memory_bandwidth: Bytes a second of its own memory, at most.
-    link_bandwidth: Bytes a second to a neighbour, in one direction.
-    sources: Where these figures are from.
+  FLOPs a second, and bytes a second of its own memory and to a neighbour in one
+  direction, at most; and where these figures are from.
   """
 
   name: str
@@ -146,14 +143,12 @@ class Throughputs:
   """Half a table of throughputs: those of one model.
 
   Attributes:
-    table: 'Table 2' or 'Table 3'.
-    name: The model's name, as in the paper.
     model: The name it is registered under here.
     mini_batch: Examples in a mini-batch here: Table 1's. The paper says "batch
       size was adjusted to fit memory if necessary", not to what.
     precision: Of the activations here. The paper does not say.
-    device: The accelerator here. For Table 2 that on which the paper fitted
-      the largest models of the same family; for Table 3 the paper's.
+    device: For Table 2 that on which the paper fitted the largest models of the
+      same family; for Table 3 the paper's.
     published: (M, K) to the throughput relative to that of `reference`.
   """
 

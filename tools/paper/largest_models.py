@@ -23,7 +23,7 @@ from typing import Any
 
 from lingvo_gpipe.cutting import text_table, units
 from lingvo_gpipe.cutting.partitioner import Partition
-from tools.benchmark.cases import HEAD_DIM, Case
+from tools.benchmark.cases import Case
 from tools.benchmark.measured import WorkerRun
 from tools.common import command, fresh
 from tools.paper import least_memory, size_search
@@ -31,16 +31,11 @@ from tools.paper import least_memory, size_search
 _EXAMPLES = """\
   tools/largest_models.py
   tools/largest_models.py --families transformer --budget 1GiB --workers 1,2
-  tools/largest_models.py --sequence_length 512 --json largest.json
 """
-_FAMILIES = ('amoebanet', 'transformer')
 # Before anything is measured: peaks are a little above the guess.
 _FACTOR = 1.05
 # What a worker takes without a model, until it is measured.
 _IDLE_BYTES = 400 * 2**20
-# D of AmoebaNets, and L of Transformers, that are tried.
-_DIMS = tuple(range(8, 1025, 8))
-_LENGTHS = tuple(range(1, 401))
 # What `Search` calls.
 _PLANNED = 'tools.benchmark.case_cut.planned'
 _RUN = 'tools.benchmark.worker_run.run'
@@ -65,8 +60,8 @@ class Family:
 
   base: Case
   num_micro_batches: int
-  lengths: tuple[int, ...]
-  sizes: tuple[int, ...]
+  lengths: Sequence[int]
+  sizes: Sequence[int]
 
   def case(self, num_workers: int, length: int, size: int) -> Case:
     """The case of one size; `length` is not used for Transformers."""
@@ -92,6 +87,40 @@ class Family:
     return (
       f'{base.model}: {base.batch} {what} in a mini-batch, M = {m} in pipelines'
     )
+
+
+_NAIVE: dict[str, Any] = {
+  'num_cells': 1,
+  'num_micro_batches': 1,
+  'recompute': 'never',
+}
+_FAMILIES = {
+  'amoebanet': Family(
+    Case(
+      *('amoebanet', 'amoebanet', 6, 8, 48),
+      example_size=64,
+      num_ids=1000,
+      optimizer='rmsprop',
+      **_NAIVE,
+    ),
+    num_micro_batches=6,
+    lengths=(6, 9),
+    sizes=range(8, 1025, 8),
+  ),
+  'transformer': Family(
+    Case(
+      *('transformer', 'transformer', 1, 768, 4),
+      example_size=256,
+      num_ids=8192,
+      dropout=0.1,
+      optimizer='adam',
+      **_NAIVE,
+    ),
+    num_micro_batches=4,
+    lengths=(1,),
+    sizes=range(1, 401),
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,17 +149,13 @@ class Search:
   """Finds the largest model of each column."""
 
   def __init__(
-    self,
-    call: Callable[..., Any],
-    budget: int,
-    timeout: float = 600.0,
-    filled: float = 0.95,
+    self, call: Callable[..., Any], budget: int, filled: float = 0.95
   ):
     """`call` is like `fresh.call`; for `filled` see `size_search.largest`.
 
     No worker's peak may exceed the budget of bytes, idle level included.
     """
-    self._call = functools.partial(call, timeout=timeout)
+    self._call = call
     self._budget = budget
     self._filled = filled
 
@@ -267,84 +292,31 @@ def _parser() -> command.Parser:
   flag('budget', '3GiB', 'Memory of a worker process.', _bytes)
   flag('total', '14GiB', 'What all workers together may be given.', _bytes)
   flag('workers', '1,2,4', 'K of the pipelines, with commas.', numbers)
-  flag('timeout', 600.0, 'Seconds that one measurement may take.')
-  flag('image_size', 64, 'Pixels to a side.')
-  flag('image_batch', 48, 'Images in a mini-batch.')
-  flag('image_micro_batches', 6, 'M of AmoebaNet pipelines.')
-  flag('lengths', '6,9', 'L of AmoebaNets to choose from.', numbers)
-  flag('model_dim', 768, f'D of Transformers; heads have {HEAD_DIM}.')
-  flag('sequence_length', 256, 'Tokens in a row.')
-  flag('rows', 4, 'Rows in a mini-batch.')
-  flag('row_micro_batches', 4, 'M of Transformer pipelines.')
   parser.outputs('tables')
   return parser
-
-
-def _family(name: str, args: argparse.Namespace) -> Family:
-  """What the flags say of a family; ValueError if they do not fit."""
-  how = {'num_cells': 1, 'num_micro_batches': 1, 'recompute': 'never'}
-  if name == 'amoebanet':
-    base = Case(
-      *(name, name, args.lengths[0], 8, args.image_batch),
-      example_size=args.image_size,
-      num_ids=1000,
-      optimizer='rmsprop',
-      **how,
-    )
-    family = Family(base, args.image_micro_batches, args.lengths, _DIMS)
-  else:
-    base = Case(
-      *(name, name, 1, args.model_dim, args.rows),
-      example_size=args.sequence_length,
-      num_ids=8192,
-      dropout=0.1,
-      optimizer='adam',
-      **how,
-    )
-    family = Family(base, args.row_micro_batches, (1,), _LENGTHS)
-  base.check_micro_batches(family.num_micro_batches)
-  return family
-
-
-def _check(parser: command.Parser, args: argparse.Namespace) -> None:
-  parser.needs_linux()
-  if min(args.workers) < 1:
-    parser.error(f'--workers: {min(args.workers)} must be 1 or more.')
-  if args.budget * max(args.workers) > args.total:
-    parser.error(
-      f'{max(args.workers)} workers with a budget of {args.budget} bytes each '
-      f'may take more than --total, {args.total} bytes. Use fewer --workers, '
-      'a smaller --budget, or a larger --total if the machine has it.'
-    )
-  if args.model_dim % HEAD_DIM:
-    parser.error(
-      f'--model_dim={args.model_dim} must be a multiple of {HEAD_DIM}.'
-    )
-  for length in args.lengths:
-    if length < 3 or length % 3:
-      parser.error(f'--lengths: {length} must be a positive multiple of 3.')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   parser = _parser()
   args = parser.parse_args(argv)
-  _check(parser, args)
-  try:
-    families = [_family(name, args) for name in args.families]
-  except ValueError as error:
-    parser.error(str(error))
+  parser.needs_linux()
+  if min(args.workers, default=0) < 1:
+    parser.error(f'--workers={args.workers}: use numbers of 1 and more.')
+  if args.budget * max(args.workers) > args.total:
+    parser.error(
+      f'{max(args.workers)} workers with a budget of {args.budget} bytes each '
+      f'may take more than --total, {args.total} bytes. Use fewer --workers, '
+      'a smaller --budget, or a larger --total if the machine has it.'
+    )
 
   def found() -> Iterator[tuple[str, dict[str, Any]]]:
     figures: dict[str, Any] = {'budget': args.budget, 'families': {}}
-    for family in families:
-      started = time.monotonic()
+    for name in args.families:
+      family, started = _FAMILIES[name], time.monotonic()
       with fresh.AliveOnly() as alive:
-        search = Search(alive.call, args.budget, args.timeout)
-        columns = search.family(family, args.workers)
-      figures['families'][family.base.model] = [
-        dataclasses.asdict(column) for column in columns
-      ]
+        columns = Search(alive.call, args.budget).family(family, args.workers)
+      figures['families'][name] = [dataclasses.asdict(one) for one in columns]
       head = (
         f'{family}; {args.budget / 2**30:.2f} GiB a worker, searched in '
         f'{time.monotonic() - started:.0f} s.'

@@ -2,19 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table 1 of the GPipe paper next to the planner's: parameters and memory.
 
-All memory is that of all devices together, as in the paper. Its parameter
-memory is 12 bytes a parameter, so gradients are no part of it; they are taken
-here to be part of its "peak activation memory". So that is, by our model,
+All memory is that of all devices together, as in the paper. Its "peak
+activation memory" is taken to be, under fill-drain with recomputation,
 
-```
   stash: each cell's input, of all M micro-batches       (all examples)
 + activations of one micro-batch, made anew              (mini_batch / M)
-+ gradients, 4 bytes a parameter
-```
++ gradients, 4 bytes a parameter, of which its parameter memory has none
 
-under fill-drain with recomputation. (This engine holds gradients twice: the
-sums, and the newest before they are added.) The paper does not say which M it
-used; for a model here it is M = 32, as it is registered.
+The paper does not say which M it used; for a model here it is M = 32.
 """
 
 import dataclasses

@@ -44,23 +44,6 @@ def count_registered(model: str) -> int:
   return sum(layer.parameters for layer in plan.partition.layers)
 
 
-def as_text(counted: Sequence[tuple[Published, int]]) -> str:
-  """A table with a model a row, of published and counted; also Markdown."""
-  return text_table.table(
-    ('model', 'parameters', 'published', 'difference', 'registered as'),
-    [
-      (
-        name,
-        f'{parameters:,}',
-        text_table.short_count(published),
-        f'{100 * (parameters / published - 1):+.2f}%',
-        model,
-      )
-      for (name, model, published), parameters in counted
-    ],
-  )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the program; returns its exit status."""
   parser = command.Parser('tools/parameter_counts.py', __doc__, _EXAMPLES)
@@ -75,7 +58,19 @@ def main(argv: Sequence[str] | None = None) -> int:
       f'{", ".join(model for _, model, _ in PUBLISHED)}.'
     )
   counted = [(one, count_registered(one[1])) for one in chosen]
-  text = as_text(counted)
+  text = text_table.table(
+    ('model', 'parameters', 'published', 'difference', 'registered as'),
+    [
+      (
+        name,
+        f'{parameters:,}',
+        text_table.short_count(published),
+        f'{100 * (parameters / published - 1):+.2f}%',
+        model,
+      )
+      for (name, model, published), parameters in counted
+    ],
+  )
   print(text)
   figures = [
     {

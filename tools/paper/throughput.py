@@ -17,8 +17,7 @@ a time, beside the computation:
   cell 1         F0 F1 F2 F3
 ```
 
-A step is split into shares that add up to it, each by what the step takes less
-without it:
+A step is the sum of these, each what the step would take less without it:
 
   compute     what a device does on the average, but for recomputation
   recompute   forwards that are run again in the backward pass

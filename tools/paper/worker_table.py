@@ -75,16 +75,13 @@ class Run:
 def run(
   num_workers: int, model: str, steps: int, directory: pathlib.Path
 ) -> Run:
-  """Trains a model as a pipeline of NUM_CELLS cells, each on a device.
+  """Trains a registered model as a pipeline of NUM_CELLS cells, a device each.
 
   Args:
     num_workers: See `Run`; divides NUM_CELLS.
-    model: A registered model, its random_seed set.
+    model: Its random_seed is set.
     steps: How many steps.
     directory: For the run's files.
-
-  Raises:
-    ProcessError: It failed.
   """
   logdir = directory / f'workers_{num_workers}'
   flags = [f'--model={model}', f'--logdir={logdir}', f'--max_steps={steps}']
@@ -101,7 +98,7 @@ def run(
     text = (logdir / log).read_text(errors='replace')
     stages = stage_times.from_text(text)
     held, peaks = _processes(num_workers, output, stages)
-    cells = cell_weight_bytes(output)
+    cells = _cell_bytes(output)
   except (OSError, ValueError) as error:
     raise fresh.failed(f'{module} {flags}: {error}', output) from error
   found = losses(logdir / 'train')
@@ -137,12 +134,8 @@ def losses(train_dir: pathlib.Path) -> dict[int, float]:
   }
 
 
-def cell_weight_bytes(output: str) -> tuple[int, ...]:
-  """Bytes of each cell's weights, float32, of the table that a trainer prints.
-
-  Raises:
-    ValueError: It is not there.
-  """
+def _cell_bytes(output: str) -> tuple[int, ...]:
+  """Bytes of each cell's weights, float32, of the table that is printed."""
   rows = _CELL_ROW.findall(output)
   if len(rows) != NUM_CELLS:
     raise ValueError(f'it shows {len(rows)} cells, not {NUM_CELLS}')

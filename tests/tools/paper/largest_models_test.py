@@ -30,7 +30,7 @@ class _Processes:
   def __init__(self):
     self.measured = []
 
-  def __call__(self, function, case, splits=None, budget=None, timeout=None):
+  def __call__(self, function, case, splits=None, budget=None):
     if function == 'tools.benchmark.case_cut.planned':
       return _planned(case, splits)
     assert function == 'tools.benchmark.worker_run.run'
@@ -136,9 +136,8 @@ def test_a_failure_is_no_misfit():
   [
     (['--budget', '4GiB'], '--total'),
     (['--budget', 'much'], 'use text such as 8GiB'),
-    (['--lengths', '7'], 'multiple of 3'),
     (['--families', 'resnet'], 'resnet is none of amoebanet'),
-    (['--rows', '6'], 'does not divide'),
+    (['--workers=0'], '--workers=(0,): use numbers of 1'),
   ],
 )
 def test_mistakes_are_named(argv, message, refused):

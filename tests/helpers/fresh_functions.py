@@ -36,28 +36,23 @@ def peak():
 
 
 def grow(size, budget, seconds=0):
-  fresh.watch([os.getpid()], budget)
-  data = b'x' * size
-  time.sleep(seconds)
-  del data
+  with fresh.watching([os.getpid()], budget):
+    data = b'x' * size
+    time.sleep(seconds)
+    del data
 
 
-def _worker(seconds):
+def leave_worker(seconds=60):
   pid = os.fork()
   if not pid:
     time.sleep(seconds)
     os._exit(1)
-  fresh.watch([pid], math.inf)
   return pid
 
 
 def lose_worker():
-  _worker(0.2)
-  time.sleep(30)
-
-
-def leave_worker():
-  return _worker(60)
+  with fresh.watching([leave_worker(0.2)], math.inf):
+    time.sleep(30)
 
 
 def tell_and_sleep(file):

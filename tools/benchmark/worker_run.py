@@ -47,13 +47,15 @@ def run_each(
     warm_up: Whether a step of a tiny model with a graph like the largest comes
       first, so that code and the room that the graph takes are part of the idle
       level.
-    budget: See `fresh.watch`.
+    budget: See `fresh.watching`.
   """
   tf.disable_eager_execution()
   started = time.monotonic()
   found = []
-  with servers.worker_servers(cases[0].num_devices) as (pids, target):
-    fresh.watch(pids, budget)
+  with (
+    servers.worker_servers(cases[0].num_devices) as (pids, target),
+    fresh.watching(pids, budget),
+  ):
     if warm_up:
       largest = max(cases, key=lambda case: case.num_micro_batches)
       _step(_tiny(largest), splits, target).run()

@@ -14,6 +14,7 @@ The server, of `multiprocessing`, has imported everything, and each process
 starts from its memory: nothing is left over from the one before.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pkgutil
@@ -24,9 +25,8 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from contextlib import suppress
 from typing import Any
 from unittest import mock
 
@@ -34,8 +34,6 @@ from tools.common import command, process_memory
 
 _TIMEOUT = 600.0
 _POLL_SECONDS = 0.05
-# A worker is gone before the process tells that all is over, at most so long.
-_GRACE_SECONDS = 2.0
 _SHOWN = 2000
 _SHOWN_LINES = 15
 
@@ -123,7 +121,7 @@ class Process:
     """Calls a method of the object, or gets what it is made of for ''.
 
     Raises:
-      OverBudgetError: See `watch`.
+      OverBudgetError: See `watching`.
       ProcessError: It failed, took too long, or the process ended.
     """
     try:
@@ -143,7 +141,7 @@ class Process:
     self._channel.close()
     # It may not have made its group yet.
     for kill in (os.killpg, os.kill):
-      with suppress(ProcessLookupError):
+      with contextlib.suppress(ProcessLookupError):
         kill(self.pid, signal.SIGKILL)
     self._process.join()
     self._log.close()
@@ -197,28 +195,35 @@ _channel: Any = None
 _Reply = tuple[type[ProcessError] | None, Any]
 
 
-def watch(pids: Sequence[int], budget: float) -> None:
+@contextlib.contextmanager
+def watching(pids: Sequence[int], budget: float) -> Iterator[None]:
   """Ends the call that this process is for if a worker has more than a budget.
 
   Args:
-    pids: The workers.
+    pids: The workers, until the block ends.
     budget: Bytes that the peak of each may reach.
   """
+  done = threading.Event()
 
   def run() -> None:
-    what: _Reply
-    try:
-      while (peak := max(map(process_memory.peak_bytes, pids))) <= budget:
-        time.sleep(_POLL_SECONDS)
-      what = OverBudgetError, f'A peak is {peak} bytes.'
-    except (OSError, ValueError):
-      # Either all is over, or a worker was killed.
-      time.sleep(_GRACE_SECONDS)
-      what = ProcessError, 'A worker ended, perhaps for lack of memory.'
-    with suppress(OSError):
+    what: _Reply = None, None
+    while what[0] is None and not done.wait(_POLL_SECONDS):
+      try:
+        peak = max(map(process_memory.peak_bytes, pids))
+        if peak > budget:
+          what = OverBudgetError, f'A peak is {peak} bytes.'
+      except (OSError, ValueError):
+        what = ProcessError, 'A worker ended, perhaps for lack of memory.'
+    if what[0]:
       _channel.send(what)
 
-  threading.Thread(target=run, daemon=True).start()
+  thread = threading.Thread(target=run, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    done.set()
+    thread.join()
 
 
 def _end_with_parent(end: Callable[[], None]) -> None:
@@ -247,7 +252,7 @@ def _serve(
     os.dup2(stream, printed)
   command.parse_no_flags()
   target = None
-  with suppress(EOFError, ConnectionError):
+  with contextlib.suppress(EOFError, ConnectionError):
     while True:
       method, given = channel.recv()
       try:

@@ -30,15 +30,9 @@ def start(module, *args, prefix=(), **variables):
 
 def train(model, logdir, *args, **kwargs):
   """Starts a training of a stand-in pipeline over two CPU devices."""
-  return start(
-    'trainer',
-    f'--model=stand_in_pipeline.{model}',
-    f'--logdir={logdir}',
-    '--run_locally=cpu',
-    '--worker_split_size=2',
-    *args,
-    **kwargs,
-  )
+  flags = [f'--model=stand_in_pipeline.{model}', f'--logdir={logdir}']
+  flags += ['--run_locally=cpu', '--worker_split_size=2']
+  return start('trainer', *flags, *args, **kwargs)
 
 
 def run(module, *args):

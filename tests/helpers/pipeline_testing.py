@@ -160,6 +160,24 @@ def session(num_devices, graph=None, **kwargs):
   return tf.compat.v1.Session(graph=graph, config=config)
 
 
+def run(build, *, num_devices=1, step=3, config=None, **cluster):
+  """Builds a graph, initialises its variables and runs it.
+
+  Args:
+    build: Returns a nest of tensors, or ops; a None in it stays None.
+    config: What to set in the session's ConfigProto.
+  """
+  with graph(num_devices, **cluster) as new:
+    fetches = build()
+    flat = tf.nest.flatten(fetches, expand_composites=False)
+    with session(num_devices, new, **(config or {})) as sess:
+      sess.run(tf.global_variables_initializer())
+      sess.run(tf.assign(py_utils.GetGlobalStep(), step))
+      values = iter(sess.run([f for f in flat if f is not None]))
+  flat = [None if f is None else next(values) for f in flat]
+  return tf.nest.pack_sequence_as(fetches, flat)
+
+
 @dataclasses.dataclass
 class Result:
   """What a step gave: numpy values."""
@@ -182,24 +200,17 @@ def run_steps(
   params, compute, *, step=3, num_devices=None, do_eval=None, **config
 ):
   """Runs what a function computes with a layer; a `Result` for each."""
-  num_devices = num_devices or len(params.cell_tpl)
-  with graph(num_devices, do_eval=do_eval) as step_graph:
-    results = [
-      Result(dict(metrics), {} if do_eval else _gradients(metrics['loss'][0]))
+
+  def build():
+    return [
+      (dict(metrics), {} if do_eval else _gradients(metrics['loss'][0]))
       for metrics in compute(params.Instantiate())
     ]
-    fetched = [
-      (r.metrics, {n: g for n, g in r.gradients.items() if g is not None})
-      for r in results
-    ]
-    with session(num_devices, step_graph, **config) as sess:
-      sess.run(tf.global_variables_initializer())
-      sess.run(tf.assign(py_utils.GetGlobalStep(), step))
-      values = sess.run(fetched)
-  return [
-    Result(metrics, {name: found.get(name) for name in result.gradients})
-    for result, (metrics, found) in zip(results, values, strict=True)
-  ]
+
+  num_devices = num_devices or len(params.cell_tpl)
+  how = {'step': step, 'config': config, 'do_eval': do_eval}
+  found = run(build, num_devices=num_devices, **how)
+  return [Result(*one) for one in found]
 
 
 def _gradients(loss):

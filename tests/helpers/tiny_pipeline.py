@@ -23,6 +23,7 @@ from lingvo_gpipe import pipelining_layer
 from lingvo_gpipe.pipeline import plain_run
 
 WIDTH = 3
+run = pt.run
 
 
 class Linear(declared.Layer):
@@ -113,23 +114,6 @@ def assert_close(got, expected, tolerance=1e-5):
     assert (a is None) == (b is None)
     if a is not None:
       np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance / 10)
-
-
-def run(build, *, num_devices=1, step=3, **cluster):
-  """Builds a graph, initialises its variables and runs it.
-
-  Args:
-    build: Returns a nest of tensors, or ops; a None in it stays None.
-  """
-  with pt.graph(num_devices, **cluster) as graph:
-    fetches = build()
-    flat = tf.nest.flatten(fetches, expand_composites=False)
-    with pt.session(num_devices, graph) as sess:
-      sess.run(tf.global_variables_initializer())
-      sess.run(tf.assign(py_utils.GetGlobalStep(), step))
-      values = iter(sess.run([f for f in flat if f is not None]))
-  flat = [None if f is None else next(values) for f in flat]
-  return tf.nest.pack_sequence_as(fetches, flat)
 
 
 def outputs(params, *args, **kwargs):

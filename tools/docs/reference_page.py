@@ -7,6 +7,7 @@ again when one of them has changed; a test says when.
 """
 
 import importlib
+import inspect
 import pathlib
 import pkgutil
 import re
@@ -15,6 +16,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
+
+import lingvo.compat as tf
+from lingvo.core import hyperparams
 
 from tools.common import command
 from tools.docs import command_options
@@ -38,6 +42,9 @@ _LAYER_MODULES = (
   'pipeline.feature_extraction_layer',
   'named_layers',
 )
+# Of a Param that has another default than in the class before.
+_CHANGED = 'Another default.'
+_LONG = 60
 _LAYER_PACKAGES = ('models', 'inputs')
 
 
@@ -128,8 +135,8 @@ def _models() -> str:
     source = registered.__mro__[1]  # Lingvo wraps what it registers.
     package, _, module = source.__module__.partition('.')
     if package == 'model_params':
-      doc = ' '.join((source.__doc__ or '').strip().split('\n\n')[0].split())
-      rows.append([_code(f'{module}.{source.__name__}'), doc])
+      name = f'{module}.{source.__name__}'
+      rows.append([_code(name), _first_paragraph(source)])
   return _table(['--model', 'what'], sorted(rows))
 
 
@@ -146,27 +153,70 @@ def _modules() -> Iterator[ModuleType]:
 
 
 def _param_sections() -> Iterator[str]:
-  from tools.docs import param_tables
-
   for module in _modules():
-    tables = list(param_tables.tables(module))
-    if not tables:
-      continue
-    yield f'### {module.__name__}\n'
-    for table in tables:
-      yield f'#### {table.name}\n'
-      yield f'{table.doc}\n'
-      if table.parent:
-        also = 'Also those of' if table.params else 'Those of'
-        yield f'{also} `{table.parent}`.\n'
-      if table.params:
-        yield _table(
-          ['Param', 'default', 'what'],
-          [
-            [_code(p.name), _code(p.default), p.text or 'Another default.']
-            for p in table.params
-          ],
-        )
+    sections = [
+      section
+      for name, value in vars(module).items()
+      if not name.startswith('_')
+      and getattr(value, '__module__', '') == module.__name__
+      for section in _param_section(name, value)
+    ]
+    if sections:
+      yield from (f'### {module.__name__}\n', *sections)
+
+
+def _param_section(name: str, value: Any) -> Iterator[str]:
+  """Of a layer, what it defines or changes; of a function, what it returns."""
+  inherited: dict[str, tuple[str, str]] = {}
+  base = ''
+  if inspect.isclass(value) and hasattr(value, 'Params'):
+    found = _params(value.Params())
+    parent = next(base for base in value.__mro__[1:] if hasattr(base, 'Params'))
+    inherited = _params(parent.Params())
+    ours = parent.__module__.startswith('lingvo_gpipe.')
+    base = parent.__name__ if ours else f'{parent.__module__}.{parent.__name__}'
+  elif inspect.isfunction(value) and name.endswith('Params'):
+    found = _params(value())
+  else:
+    return
+  yield f'#### {name}\n'
+  yield f'{_first_paragraph(value)}\n'
+  rows = [
+    [_code(param), _code(default), text if param not in inherited else _CHANGED]
+    for param, (default, text) in found.items()
+    if param not in inherited or inherited[param][0] != default
+  ]
+  if base:
+    yield f'{"Also those of" if rows else "Those of"} `{base}`.\n'
+  if rows:
+    yield _table(['Param', 'default', 'what'], rows)
+
+
+def _params(params: Any) -> dict[str, tuple[str, str]]:
+  """Default and text of each."""
+  return {
+    name: (_default(value), params._params[name]._description)
+    for name, value in params.IterParams()
+  }
+
+
+def _default(value: Any) -> str:
+  """A default as Python text; of what is long, what it is."""
+  if isinstance(value, hyperparams.InstantiableParams):
+    return f'{value.cls.__name__}.Params()'
+  if isinstance(value, hyperparams.Params):
+    return 'Params'
+  if isinstance(value, tf.DType):
+    return f'tf.{value.name}'
+  if isinstance(value, str | int | float | bool | type(None)):
+    return repr(value)
+  text = repr(value) if isinstance(value, list | tuple | dict) else ''
+  return text if 0 < len(text) <= _LONG else f'a {type(value).__name__}'
+
+
+def _first_paragraph(value: Any) -> str:
+  doc = inspect.cleandoc(value.__doc__ or '')
+  return ' '.join(doc.split('\n\n')[0].split())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

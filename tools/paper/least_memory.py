@@ -3,40 +3,18 @@
 """Cuts layers so that the fullest device needs least, and guesses how much."""
 
 import dataclasses
-from collections.abc import Sequence
 
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.partitioner import (
   Partition,
-  PartitionError,
   PipelineSpec,
+  least_memory_splits,
   partition,
 )
 from tools.benchmark.cases import Case
 
-# The memory limit of the cut found is within this share of the least one.
-_PRECISION = 0.01
 # Normal cells of an AmoebaNet run: the third is like all that follow.
 _DISTINCT = 3
-
-
-def least_memory_cut(
-  layers: Sequence[LayerCost], spec: PipelineSpec
-) -> Partition:
-  """The quickest cut among those that need least memory, or 1% more."""
-  best = partition(layers, dataclasses.replace(spec, device_memory=None))
-  high = max(best.device_memory)
-  # No cut can have less than an equal share for each.
-  low = sum(layer.state_bytes for layer in layers) // spec.num_devices
-  while high - low > _PRECISION * high:
-    limit = (low + high) // 2
-    try:
-      best = partition(layers, dataclasses.replace(spec, device_memory=limit))
-    except PartitionError:
-      low = limit
-    else:
-      high = max(best.device_memory)
-  return best
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +69,7 @@ def guess_cut(reference: Reference, case: Case) -> Partition:
     recompute=case.recompute,
     input_bytes=round(reference.input_bytes * examples),
   )
-  return least_memory_cut(layers, spec)
+  return partition(layers, spec, least_memory_splits(layers, spec))
 
 
 def _lengthened(reference: Reference, case: Case) -> list[LayerCost]:

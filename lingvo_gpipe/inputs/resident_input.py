@@ -51,11 +51,7 @@ class SplitInput(base_input_generator.BaseInputGenerator):
     )
 
   def __init__(self, params):
-    params = params.Copy()
-    if params.random_seed is None:
-      params.random_seed = 0
-    params.file_datasource = _Source.Params()
-    super().__init__(params)
+    super().__init__(params.Copy().Set(file_datasource=_Source.Params()))
     if self.params.batch_size < 1:
       self.Refuse('batch_size', 'positive')
     if self.params.use_per_host_infeed:

@@ -8,11 +8,17 @@ That package takes its time to import, so it is imported where it is needed.
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe.inputs import image_crops, resident_input
+# Lingvo's name stands for TensorFlow 1's interface, whose `resize` moves the
+# image by half a pixel.
+from tensorflow import image as tf_image
+
+from lingvo_gpipe.inputs import resident_input
 
 # Mean and standard deviation of ImageNet's colours.
 MEAN = (123.675, 116.28, 103.53)
 STDDEV = (58.395, 57.12, 57.375)
+# Of random parts, width to height.
+_RATIOS = 3.0 / 4.0, 4.0 / 3.0
 
 
 class TfdsImagesInput(resident_input.SplitInput):
@@ -99,7 +105,7 @@ class TfdsImagesInput(resident_input.SplitInput):
     def decode(position, pair):
       contents, label = pair
       seed = tf.stack([tf.constant(2 * p.random_seed, tf.int64), position])
-      image = image_crops.random_crop(contents, p.image_size, p.crop_area, seed)
+      image = random_crop(contents, p.image_size, p.crop_area, seed)
       return _example(image, label, 1.0)
 
     steps = tf.data.Dataset.from_tensors(0).map(self._FirstStep())
@@ -119,9 +125,7 @@ class TfdsImagesInput(resident_input.SplitInput):
     p = self.params
 
     def decode(contents, label):
-      image = image_crops.central_crop(
-        contents, p.image_size, p.central_fraction
-      )
+      image = central_crop(contents, p.image_size, p.central_fraction)
       return _example(image, label, 1.0)
 
     nothing = tf.data.Dataset.from_tensors(0).map(
@@ -222,3 +226,80 @@ def _num_examples(builder, split):
       f'by the Param data_dir.{by_hand if manual else ""}'
     )
   return splits[split].num_examples
+
+
+# -- Square parts of encoded photographs, decoded and resized.
+
+
+def random_crop(contents, size, area, seed):
+  """Decodes a random part of an image, as for training on ImageNet.
+
+  From Szegedy et al., "Going Deeper with Convolutions", 2014: the part's share
+  of the area and its ratio of sides are random. Where no such part is found
+  in ten tries, it is the whole image.
+
+  Args:
+    contents: A string scalar tensor: a JPEG, PNG, GIF or BMP file.
+    size: Height and width of the result.
+    area: A pair: least and greatest share of the area.
+    seed: int64 [2], determines the part and whether it is mirrored.
+
+  Returns:
+    A float32 tensor [size, size, 3], 0 to 255; mirrored left for right half of
+    the time.
+  """
+
+  def window(shape):
+    begin, extent, _ = tf_image.stateless_sample_distorted_bounding_box(
+      shape,
+      bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+      seed=seed,
+      min_object_covered=0.0,
+      aspect_ratio_range=_RATIOS,
+      area_range=area,
+      max_attempts=10,
+    )
+    return begin[0], begin[1], extent[0], extent[1]
+
+  image = _crop(contents, size, window)
+  mirror = tf.random.stateless_uniform([], seed + tf.constant([1, 0], tf.int64))
+  return tf.where_v2(mirror < 0.5, tf.reverse(image, [1]), image)
+
+
+def central_crop(contents, size, fraction):
+  """Decodes the central square of an image; other results as `random_crop`'s.
+
+  Args:
+    fraction: The square's side, as a share of the image's shorter side.
+  """
+
+  def window(shape):
+    height, width = shape[0], shape[1]
+    shorter = tf.cast(tf.minimum(height, width), tf.float32)
+    side = tf.maximum(tf.cast(tf.round(fraction * shorter), tf.int32), 1)
+    # Half a pixel goes to the bottom and right.
+    return (height - side) // 2, (width - side) // 2, side, side
+
+  return _crop(contents, size, window)
+
+
+def _crop(contents, size, window):
+  """Decodes the part that `window` finds, given the image's shape; resizes it.
+
+  A JPEG file's other parts are skipped, which saves much of the time.
+  """
+
+  def jpeg():
+    part = window(tf.io.extract_jpeg_shape(contents))
+    return tf.io.decode_and_crop_jpeg(contents, tf.stack(part), channels=3)
+
+  def other():
+    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
+    top, left, height, width = window(tf.shape(image))
+    return image[top : top + height, left : left + width]
+
+  image = tf.cond(tf.io.is_jpeg(contents), jpeg, other)
+  image.set_shape([None, None, 3])
+  image = tf_image.resize(image, [size, size], 'bicubic', antialias=True)
+  # Bicubic interpolation overshoots at edges.
+  return tf.clip_by_value(tf.cast(image, tf.float32), 0.0, 255.0)

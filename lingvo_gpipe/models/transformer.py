@@ -38,8 +38,11 @@ class _VocabularyLayer(NamedValueLayer):
     p.Define('model_dim', 0, 'The width of the layers between; even.')
     return p
 
-  def _CreateTable(self):
+  def _CreateLayerVariables(self):
+    super()._CreateLayerVariables()
     p = self.params
+    if 'table' in p.weights_of:
+      return
     init = py_utils.WeightInit.Gaussian(p.model_dim**-0.5)
     self.CreateVariable(
       'table',
@@ -76,10 +79,6 @@ class TransformerEmbedding(_VocabularyLayer):
     )
     self.CreateChild('position', position)
     self.CreateChild('dropout', p.dropout)
-
-  def _CreateLayerVariables(self):
-    super()._CreateLayerVariables()
-    self._CreateTable()
 
   def FProp(self, theta, ids):
     """Maps int ids [batch, time] to embeddings [batch, time, model_dim]."""
@@ -208,10 +207,7 @@ class TransformerSoftmax(_VocabularyLayer):
 
   def _CreateLayerVariables(self):
     super()._CreateLayerVariables()
-    p = self.params
-    if 'table' not in p.weights_of:
-      self._CreateTable()
-    attention.create_bias(self, p.vocab_size)
+    attention.create_bias(self, self.params.vocab_size)
 
   def FProp(self, theta, inputs):
     """Maps [batch, time, model_dim] to logits [batch, time, vocab_size]."""

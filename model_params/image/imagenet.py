@@ -2,19 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The AmoebaNet models of the GPipe paper and its announcement, on ImageNet.
 
-(L, D), K and the image size of Table 1 are those of arXiv:1811.06965: 224x224
-pixels, mini-batches of 128, 8 GB a device. AmoebaNet-B (18, 512) is the model
-of the announcement, at 480x480 pixels over four cells.
+(L, D), K and the image size of Table 1 are those of arXiv:1811.06965, on
+devices of 8 GB; AmoebaNet-B (18, 512) is the model of the announcement.
 
-The recipe is AmoebaNet's as far as it is published, by arXiv:1802.01548 and the
-defaults of its authors' code (tensorflow/tpu, models/official/amoeba_net):
-RMSProp with decay 0.9, momentum 0.9 and epsilon 1; a learning rate of 0.015 for
-a batch of 32, here taken in proportion to the batch, after 3 epochs of warm-up
-multiplied by 0.97 each 2.4 epochs, 100 epochs in all; gradients clipped to norm
-10; weight decay 4e-5; label smoothing 0.1; dropout 0.5 before the classifier;
-paths kept with probability 0.7 in the last cell; batch norm with decay 0.9997
-and epsilon 0.001; averaged weights for evaluation (0.9999). The auxiliary head
-is left out, as it is in the paper's parameter counts.
+The recipe is that of arXiv:1802.01548 and of its authors' code (tensorflow/tpu,
+models/official/amoeba_net), with a learning rate in proportion to the batch.
+The auxiliary head is left out, as it is in the paper's parameter counts.
 """
 
 from lingvo.core import base_model_params, optimizer, schedule

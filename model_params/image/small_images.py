@@ -14,9 +14,7 @@ _NUM_MICRO_BATCHES = 8
 class AmoebaNetForSmallImages(base_model_params.SingleTaskModelParams):
   """An AmoebaNet of three normal cells, with two reduction cells between them.
 
-  The structure is the paper's, except for the stem: it reduces an image by
-  STEM_STRIDE, where the original reduces it to an eighth before the first
-  normal cell.
+  The stem reduces an image by STEM_STRIDE, the paper's to an eighth.
   """
 
   NETWORK = amoebanet.AmoebaNetParams

@@ -2,22 +2,4 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the best cut of a sequence of layers into cells."""
 
-from lingvo_gpipe.cutting.partitioner import (
-  LayerCost,
-  Partition,
-  PartitionError,
-  PipelineSpec,
-  Skip,
-  balance,
-  partition,
-)
-
-__all__ = [
-  'LayerCost',
-  'Partition',
-  'PartitionError',
-  'PipelineSpec',
-  'Skip',
-  'balance',
-  'partition',
-]
+from lingvo_gpipe.cutting.partitioner import *  # noqa: F403

@@ -26,7 +26,7 @@ from lingvo_gpipe.pipeline.feature_extraction_layer import (
   to_tuple,
 )
 from lingvo_gpipe.pipeline.plan import Order, Traces
-from lingvo_gpipe.schedules.emitted import EmittedSchedule
+from lingvo_gpipe.schedules.task import EmittedSchedule
 
 __all__ = [
   'FeatureExtractionLayer',

@@ -124,9 +124,10 @@ def test_the_table_tells_cells_costs_and_memory():
   assert sum(row.share for row in table.rows) == pytest.approx(1)
   # Each has 3 x 3 x 4 x 4 weights and 4 scales; the loss 4 x 5.
   assert sum(row.parameters for row in table.rows) == 5 * 148 + 20
-  assert table.rows[1].boundary_bytes == 2 * (6 * 6 * 4 + 4 + 1) * 4
+  assert table.rows[1].cell.crossing_bytes == 2 * (6 * 6 * 4 + 4 + 1) * 4
   # Fill-drain stashes the four inputs.
-  assert table.rows[1].stash_bytes == 4 * table.rows[1].boundary_bytes
+  cell = table.rows[1].cell
+  assert cell.memory.stash == 4 * cell.crossing_bytes
   text = table.to_text()
   assert 'stem .. blocks/' in text
   assert 'gpipe, M = 4, recompute always' in text
@@ -251,7 +252,7 @@ def test_what_a_learner_leaves_out_costs_no_backward_pass(balance, trained):
   else:
     assert schedule.first_backward == cut.first_backward > 0
   for row in layer.table.rows[: cut.first_backward]:
-    assert row.gradient_bytes == row.optimizer_bytes == row.stash_bytes == 0
+    assert row.sizes[1:4] == [0, 0, 0]  # Gradients, slots and stash.
 
 
 def test_the_best_order_is_kept_in_the_file_of_costs(tmp_path):

@@ -35,7 +35,7 @@ from lingvo_gpipe.pipeline import flat_layers, param_values, trained_variables
 from lingvo_gpipe.pipeline.mini_batch import leaf_names, matches
 from lingvo_gpipe.pipeline.trained_variables import TrainedVariables
 from lingvo_gpipe.schedules import cells_per_device, place
-from lingvo_gpipe.schedules.placement import fits
+from lingvo_gpipe.schedules.registry import fits
 
 BALANCES = ('flops', 'params', 'measured')
 

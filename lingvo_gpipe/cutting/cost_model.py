@@ -3,6 +3,7 @@
 """What a layer costs, as plain numbers, however they were found."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -21,8 +22,7 @@ class LayerCost:
 
   Attributes:
     name: The layer's name, as the user gave it; errors use it.
-    forward: The time its forward takes, in any unit that all layers share:
-      seconds, FLOPs, or a weight that the user chose.
+    forward: The time its forward takes, in any unit that all layers share.
     backward: The same for its backward, without recomputation.
     parameters: How many numbers its weights are.
     weight_bytes: Bytes of its weights.
@@ -54,15 +54,9 @@ class LayerCost:
   has_backward: bool = True
 
   def __post_init__(self) -> None:
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if field.name == 'name' or value is None:
-        continue
-      if not (math.isfinite(value) and value >= 0):
-        raise ValueError(
-          f'{field.name} of layer {self.name!r} is {value}; it must be finite '
-          'and 0 or more.'
-        )
+    for name, value in vars(self).items():
+      if name != 'name' and value is not None:
+        check_number(f'{name} of layer {self.name!r}', value)
 
   @property
   def weight_gradient(self) -> Number:
@@ -83,11 +77,7 @@ class LayerCost:
     return self.weight_bytes + self.gradient_sum_bytes + self.optimizer_bytes
 
   def scaled(self, share: Fraction) -> 'LayerCost':
-    """The cost for a micro-batch of another size, all taken in proportion.
-
-    Args:
-      share: The other size over this one. Bytes are rounded up.
-    """
+    """The cost for a micro-batch whose size is a share of this one."""
     return dataclasses.replace(
       self,
       forward=Fraction(self.forward) * share,
@@ -101,11 +91,6 @@ class LayerCost:
     """The mean time of its tasks for a micro-batch, recomputation included.
 
     A layer without a backward pass counts as in a cell without one.
-
-    Args:
-      num_recomputed: How many of the micro-batches have their forward run again
-        in their backward.
-      num_micro_batches: M.
     """
     if not self.has_backward:
       return Fraction(self.forward)
@@ -115,10 +100,8 @@ class LayerCost:
 
 def first_with_backward(layers: Sequence[LayerCost]) -> int:
   """The first layer with a backward pass; how many there are if none has."""
-  for i, layer in enumerate(layers):
-    if layer.has_backward:
-      return i
-  return len(layers)
+  trained = (i for i, layer in enumerate(layers) if layer.has_backward)
+  return next(trained, len(layers))
 
 
 def to_integers(costs: Sequence[Number]) -> list[int]:
@@ -127,34 +110,30 @@ def to_integers(costs: Sequence[Number]) -> list[int]:
   All costs are multiplied by their denominators' least common multiple, which
   is 1 for integers. If the sum then has more than 60 bits they are multiplied
   instead by the power of two that brings the sum to 60 bits, and rounded. So
-  equal costs give equal integers in any case; integers and simple fractions
-  are exact, and sums of them are equal where they should be.
+  equal costs give equal integers.
 
   Raises:
     ValueError: A cost is negative or not finite.
   """
   for i, cost in enumerate(costs):
-    if not (math.isfinite(cost) and cost >= 0):
-      raise ValueError(
-        f'Cost {i} is {cost}; costs must be finite and 0 or more.'
-      )
+    check_number(f'Cost {i}', cost)
   exact = [Fraction(cost) for cost in costs]
   multiple = math.lcm(*(cost.denominator for cost in exact))
   total = sum(exact, Fraction(0))
   if total * multiple < 2**_COST_BITS:
     return [int(cost * multiple) for cost in exact]
-  scale = Fraction(2) ** (_COST_BITS - _bit_length(total))
+  # The least e with total < 2**e, give or take one.
+  bits = total.numerator.bit_length() - total.denominator.bit_length() + 1
+  scale = Fraction(2) ** (_COST_BITS - bits)
   return [round(cost * scale) for cost in exact]
 
 
-def _bit_length(number: Fraction) -> int:
-  """The least e with number < 2**e, give or take one."""
-  return number.numerator.bit_length() - number.denominator.bit_length() + 1
+def check_number(what: str, value: Number) -> None:
+  """Raises ValueError if a number is negative or not finite."""
+  if not (math.isfinite(value) and value >= 0):
+    raise ValueError(f'{what} is {value}; it must be finite and 0 or more.')
 
 
 def prefix_sums(values: Iterable[int]) -> list[int]:
   """[0, v0, v0 + v1, ...]."""
-  sums = [0]
-  for value in values:
-    sums.append(sums[-1] + value)
-  return sums
+  return list(itertools.accumulate(values, initial=0))

@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import cost_model, memory_model
+from lingvo_gpipe.cutting import cost_model
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.memory_model import CellMemory
 from lingvo_gpipe.cutting.skips import IntArray, Skip
@@ -37,8 +37,7 @@ class PipelineSpec:
     cells_per_device: V. There are K = D V cells, on devices as the schedule
       wants them.
     num_micro_batches: M.
-    micro_batch_size: Examples in a micro-batch of the size that the layers'
-      bytes are for; None if it is not known. Only messages use it.
+    micro_batch_size: Examples in a micro-batch, for messages, if it is known.
     schedule: A schedule's name.
     recompute: A recompute policy, or FIT.
     kept: Names of layers that are not recomputed, under 'always'.
@@ -62,31 +61,23 @@ class PipelineSpec:
   skips: tuple[Skip, ...] = ()
 
   def __post_init__(self) -> None:
-    if self.recompute != schedules.FIT:
-      schedules.check_recompute(self.recompute)
+    schedules.check_recompute(self.policy)
     if self.kept and self.recompute != 'always':
       raise ValueError(
         f'recompute is {self.recompute!r}; with layers that are kept, here '
         f"{sorted(self.kept)}, it must be 'always'."
       )
     schedules.check_name(self.schedule)
-    for name, least in (
-      ('num_devices', 1),
-      ('cells_per_device', 1),
-      ('num_micro_batches', 1),
-      ('micro_batch_size', 1),
-      ('input_bytes', 0),
-      ('device_memory', 0),
-    ):
-      value = getattr(self, name)
-      if value is not None and value < least:
-        raise ValueError(f'{name} is {value}; it must be {least} or more.')
+    for name in ('num_devices', 'cells_per_device', 'num_micro_batches'):
+      if getattr(self, name) < 1:
+        value = getattr(self, name)
+        raise ValueError(f'{name} is {value}; it must be 1 or more.')
 
   @property
   def num_cells(self) -> int:
     return self.num_devices * self.cells_per_device
 
-  @property
+  @functools.cached_property
   def cell_devices(self) -> tuple[int, ...]:
     """The device of each cell."""
     return schedules.place(self.schedule, self.num_cells, self.num_devices)
@@ -112,21 +103,23 @@ class PipelineSpec:
     return 'always' if self.recompute == schedules.FIT else self.recompute
 
   @property
-  def recompute_text(self) -> str:
-    """What is recomputed, in words."""
-    if not self.kept:
-      return self.recompute
-    return f'{self.recompute} except {len(self.kept)} kept layers'
+  def _sizes(self) -> tuple[str, tuple[int, ...], int]:
+    return self.schedule, self.cell_devices, self.num_micro_batches
+
+  @functools.cached_property
+  def stashed(self) -> tuple[int, ...]:
+    """The most micro-batches that each cell stashes."""
+    return schedules.count_stashed(*self._sizes)
+
+  @functools.cached_property
+  def handed(self) -> tuple[int, ...]:
+    """The most micro-batches of each cell that wait for their W."""
+    return schedules.count_handed(*self._sizes)
 
   @functools.cached_property
   def num_recomputed(self) -> tuple[int, ...]:
     """How many micro-batches each cell recomputes."""
-    return schedules.count_recomputed(
-      self.schedule,
-      self.cell_devices,
-      self.num_micro_batches,
-      self.policy,
-    )
+    return schedules.count_recomputed(*self._sizes, self.policy)
 
   def layer_times(
     self, layers: Sequence[LayerCost], cell: int
@@ -141,22 +134,14 @@ class PipelineSpec:
     ]
 
   def cell_cost(self, layers: Sequence[LayerCost], cell: int) -> Fraction:
-    """What a cell takes for a micro-batch, recomputation included.
-
-    Args:
-      layers: The cell's layers.
-      cell: Which cell it is.
-    """
+    """What layers take as a cell for a micro-batch, recomputation included."""
     cost = sum(self.layer_times(layers, cell), Fraction(0))
     if not layers[-1].has_backward:
       return cost
     # A cell that recomputes runs its first layers again, too.
     share = Fraction(self.num_recomputed[cell], self.num_micro_batches)
-    return cost + share * sum(
-      Fraction(layer.forward)
-      for layer in layers
-      if not layer.has_backward and layer.name not in self.kept
-    )
+    frozen = [layer for layer in layers if not layer.has_backward]
+    return cost + share * self.forward_again(frozen)
 
   def forward_again(self, layers: Sequence[LayerCost]) -> Fraction:
     """What a cell takes to recompute a micro-batch."""
@@ -165,25 +150,18 @@ class PipelineSpec:
       Fraction(0),
     )
 
-
-def cell_memory(layers: Sequence[LayerCost], spec: PipelineSpec) -> CellMemory:
-  """What runs of the layers need as cells of the pipeline."""
-  stashed = memory_model.peak_stash(
-    spec.schedule, spec.cell_devices, spec.num_micro_batches
-  )
-  handed = memory_model.peak_handed(
-    spec.schedule, spec.cell_devices, spec.num_micro_batches
-  )
-  return CellMemory(
-    layers,
-    stashed,
-    spec.policy,
-    handed=handed,
-    num_micro_batches=spec.num_micro_batches,
-    input_bytes=spec.input_bytes,
-    skips=spec.skips,
-    kept=spec.kept,
-  )
+  def cell_memory(self, layers: Sequence[LayerCost]) -> CellMemory:
+    """What runs of the layers need as cells of the pipeline."""
+    return CellMemory(
+      layers,
+      self.stashed,
+      self.policy,
+      handed=self.handed,
+      num_micro_batches=self.num_micro_batches,
+      input_bytes=self.input_bytes,
+      skips=self.skips,
+      kept=self.kept,
+    )
 
 
 class CutProblem:
@@ -196,9 +174,11 @@ class CutProblem:
     num_layers: N.
     cell_devices: The device of each cell.
     num_devices: D.
-    memory: What a cell needs, or None if memory does not matter.
+    memory: What a cell needs. It must be there wherever memory matters.
     total_cost: More than any cell can cost, or as much.
   """
+
+  memory: CellMemory
 
   def __init__(
     self,
@@ -209,33 +189,42 @@ class CutProblem:
     last_costs: Sequence[cost_model.Number] | None = None,
     memory: CellMemory | None = None,
   ):
-    """Turns costs into integers.
+    """Turns costs into integers, by `cost_model.to_integers`.
 
     Args:
-      costs: The cost of each layer. They become integers by
-        `cost_model.to_integers`, so equal layers stay equal. If all are 0, each
-        counts as 1.
+      costs: The cost of each layer. If all are 0, each counts as 1.
       num_cells: K.
-      cell_devices: See above; by default each cell has a device to itself.
+      cell_devices: By default each cell has a device to itself.
       last_costs: The cost of each layer if it lies in the last cell, not above
         that in others; None if it is the same.
-      memory: See `memory`.
+      memory: What a cell needs.
     """
     self.num_cells = num_cells
     self.num_layers = len(costs)
     self.cell_devices = tuple(cell_devices or range(num_cells))
     self.num_devices = max(self.cell_devices) + 1
-    self.memory = memory
+    if memory is not None:
+      self.memory = memory
     both = cost_model.to_integers([*costs, *(last_costs or costs)])
     in_most, in_last = both[: len(costs)], both[len(costs) :]
     if not any(in_most):
       in_most = in_last = [1] * len(costs)
-    assert all(a <= b for a, b in zip(in_last, in_most, strict=True))
     # The divisor leaves a bit for what rounding adds.
     shift = max(0, sum(in_most).bit_length() - (_SQUARED_BITS - 1))
     self._costs_before = [_sums(in_most, 0), _sums(in_last, 0)]
     self._coarse_before = [_sums(in_most, shift), _sums(in_last, shift)]
     self.total_cost = int(self._costs_before[0][-1])
+
+  @classmethod
+  def of(cls, layers: Sequence[LayerCost], spec: PipelineSpec) -> 'CutProblem':
+    """The problem of cutting layers for a spec."""
+    return cls(
+      spec.layer_times(layers, 0),
+      spec.num_cells,
+      cell_devices=spec.cell_devices,
+      last_costs=spec.layer_times(layers, spec.num_cells - 1),
+      memory=spec.cell_memory(layers),
+    )
 
   def cost_before(self, cell: int) -> IntArray:
     """[N + 1], for each position the cost, in a cell, of all layers before."""
@@ -258,7 +247,6 @@ class CutProblem:
     self, cell: int, starts: IntArray, ends: IntArray
   ) -> IntArray:
     """Bytes that each cell needs if it has a device to itself."""
-    assert self.memory is not None
     held, transient = self.memory.parts(cell, starts, ends)
     return held + transient
 
@@ -266,10 +254,8 @@ class CutProblem:
     self, cell: int, starts: IntArray, ends: IntArray
   ) -> IntArray:
     """Bytes that each cell is given, as if all cells were on other devices."""
-    del cell
     if self.num_devices == 1:
       return np.zeros_like(starts)
-    assert self.memory is not None
     return self.memory.input_bytes(starts, ends)
 
 
@@ -278,28 +264,6 @@ def _sums(values: Sequence[int], shift: int) -> IntArray:
   half = 1 << shift >> 1
   rounded = ((value + half) >> shift for value in values)
   return np.array(cost_model.prefix_sums(rounded), np.int64)
-
-
-def spec_problem(
-  layers: Sequence[LayerCost],
-  spec: PipelineSpec,
-  memory: CellMemory,
-) -> CutProblem:
-  """The layers as numbers.
-
-  Args:
-    layers: The layers.
-    spec: What they are cut for.
-    memory: What cells need.
-  """
-  last = spec.num_cells - 1
-  return CutProblem(
-    spec.layer_times(layers, 0),
-    spec.num_cells,
-    cell_devices=spec.cell_devices,
-    last_costs=spec.layer_times(layers, last),
-    memory=memory,
-  )
 
 
 class Windows:
@@ -329,23 +293,20 @@ class Windows:
     self._largest_cost = largest_cost
     self._memory_bounds: list[tuple[IntArray, int]] = []
     if largest_memory is not None:
-      assert problem.memory is not None
       self._memory_bounds = [(problem.memory.floor_before, largest_memory)]
-    num_cells, num_layers = problem.num_cells, problem.num_layers
     self.last = [0]
-    for k in range(num_cells):
+    for k in range(problem.num_cells):
       start = self.last[-1]
-      self.last.append(
-        min(
-          int(np.searchsorted(before, before[start] + most, 'right')) - 1
-          for before, most in self._bounds(k)
-        )
-      )
-    self.first = [num_layers]
-    for k in reversed(range(num_cells)):
+      ends = [
+        int(np.searchsorted(before, before[start] + most, 'right')) - 1
+        for before, most in self._bounds(k)
+      ]
+      self.last.append(min(ends))
+    self.first = [problem.num_layers]
+    for k in reversed(range(problem.num_cells)):
       self.first.append(int(self.earliest_start(k, self.first[-1])))
     self.first.reverse()
-    for k in range(num_cells):  # No cell is empty.
+    for k in range(problem.num_cells):  # No cell is empty.
       self.first[k + 1] = max(self.first[k + 1], self.first[k] + 1)
       self.last[-k - 2] = min(self.last[-k - 2], self.last[-k - 1] - 1)
     self.is_possible = all(
@@ -377,7 +338,6 @@ def least_largest_cost(problem: CutProblem) -> int:
 
 def least_largest_floor(problem: CutProblem) -> int:
   """What the cell with the largest memory needs at least, in any cut."""
-  assert problem.memory is not None
   return bisect.bisect_left(
     range(int(problem.memory.floor_before[-1])),
     True,

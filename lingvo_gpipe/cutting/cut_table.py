@@ -4,13 +4,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Container, Sequence
+import os
+from collections.abc import Sequence
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import text_table
+from lingvo_gpipe.cutting import step_time, text_table
 from lingvo_gpipe.cutting.partitioner import Partition, PartitionCell
 from lingvo_gpipe.cutting.units import format_bytes
-from lingvo_gpipe.schedules import TaskKind
 
 # An imbalance above 1 + this, or a bubble above it, gets a warning.
 _WARN_ABOVE = 0.2
@@ -21,40 +21,39 @@ class CutRow:
   """One cell. Bytes of stash and activations are 0 if shapes are not known.
 
   Attributes:
-    cell: k.
+    cell: The cell.
     device: The device's name.
-    layers: The names of its layers.
     share: Its share of the cost of all cells.
-    parameters: How many numbers its weights are.
-    weight_bytes: Bytes of the weights.
-    gradient_bytes: Bytes of their gradients: the sums and, with several
-      micro-batches, those of the newest.
-    optimizer_bytes: Bytes of the optimizer's slots.
-    stash_bytes: What it keeps of the most micro-batches that it stashes.
-    activation_bytes: What one micro-batch needs on top while its tasks run.
-    boundary_bytes: Bytes of a micro-batch that reach it from other devices.
-    kept: How many of its layers are kept where others are recomputed.
   """
 
-  cell: int
+  cell: PartitionCell
   device: str
-  layers: tuple[str, ...]
   share: float
-  parameters: int
-  weight_bytes: int
-  gradient_bytes: int
-  optimizer_bytes: int
-  stash_bytes: int
-  activation_bytes: int
-  boundary_bytes: int
-  kept: int
+
+  @property
+  def parameters(self) -> int:
+    """How many numbers its weights are."""
+    return sum(layer.parameters for layer in self.cell.layers)
 
   @property
   def layers_text(self) -> str:
     """'a', 'a, b' or 'a .. z (26)'."""
-    if len(self.layers) <= 2:
-      return ', '.join(self.layers)
-    return f'{self.layers[0]} .. {self.layers[-1]} ({len(self.layers)})'
+    names = [layer.name for layer in self.cell.layers]
+    if len(names) <= 2:
+      return ', '.join(names)
+    return f'{names[0]} .. {names[-1]} ({len(names)})'
+
+  @property
+  def sizes(self) -> list[int]:
+    """Bytes of weights, gradients, slots, stash, activations and boundary."""
+    weights = sum(layer.weight_bytes for layer in self.cell.layers)
+    slots = sum(layer.optimizer_bytes for layer in self.cell.layers)
+    memory = self.cell.memory
+    # Of gradients the sums and, with several micro-batches, the newest.
+    gradients = memory.state + memory.new_gradients - weights - slots
+    of_micro_batches = memory.stash, memory.activations
+    crossing = self.cell.crossing_bytes
+    return [weights, gradients, slots, *of_micro_batches, crossing]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +75,11 @@ class CutTable:
   @functools.cached_property
   def rows(self) -> tuple[CutRow, ...]:
     """The cells."""
-    total = float(sum(cell.cost for cell in self.partition.cells)) or 1.0
+    cells = self.partition.cells
+    total = float(sum(cell.cost for cell in cells)) or 1.0
     return tuple(
-      _row(cell, device, float(cell.cost) / total, self.partition.spec.kept)
-      for cell, device in zip(self.partition.cells, self.devices, strict=True)
+      CutRow(cell, device, float(cell.cost) / total)
+      for cell, device in zip(cells, self.devices, strict=True)
     )
 
   @property
@@ -90,17 +90,10 @@ class CutTable:
   @functools.cached_property
   def bubble(self) -> float:
     """The share of device time without a task, with these costs."""
-    durations: dict[tuple[TaskKind, int], float] = {}
-    for cell in self.partition.cells:
-      forward = float(sum(layer.forward for layer in cell.layers))
-      backward = max(float(cell.cost) - forward, 0.0)
-      durations[TaskKind.FORWARD, cell.index] = forward
-      if self._schedule.is_split:
-        weights = float(sum(layer.weight_gradient for layer in cell.layers))
-        durations[TaskKind.WEIGHT_GRADIENT, cell.index] = weights
-        backward = max(backward - weights, 0.0)
-      durations[TaskKind.BACKWARD, cell.index] = backward
-    return float(schedules.simulate(self._schedule, durations).bubble)
+    cells = [cell.layers for cell in self.partition.cells]
+    spec, schedule = self.partition.spec, self._schedule
+    times = step_time.task_times(cells, spec, schedule, 1.0)
+    return float(schedules.simulate(schedule, times).bubble)
 
   @functools.cached_property
   def even_bubble(self) -> float:
@@ -144,10 +137,10 @@ class CutTable:
     largest = max(self.rows, key=lambda row: row.share)
     if self.splits_given:
       return 'Leave splits unset to get the best cut.'
-    if len(largest.layers) == 1:
+    if len(largest.cell.layers) == 1:
       return (
-        f'Cell {largest.cell} is the layer {largest.layers[0]!r} alone: split '
-        'that into several layers, or use fewer cells.'
+        f'Cell {largest.cell.index} is the layer {largest.layers_text!r} '
+        'alone: split that into several layers, or use fewer cells.'
       )
     if self.basis == 'params':
       return (
@@ -158,37 +151,31 @@ class CutTable:
 
   def to_text(self) -> str:
     """The table, the figures below it, and the warnings."""
+    spec = self.partition.spec
     header = ['cell', 'device', 'layers', f'cost ({self.basis})', 'parameters']
     header += ['weights', 'gradients', 'optimizer', 'stash', 'activations']
     header += ['boundary']
-    spec = self.partition.spec
+    rows = [
+      [
+        str(row.cell.index),
+        device,
+        row.layers_text,
+        f'{row.share:.1%}',
+        f'{row.parameters:,}',
+        *(format_bytes(size, 1) for size in row.sizes),
+      ]
+      for row, device in zip(self.rows, _short_names(self.devices), strict=True)
+    ]
     if spec.kept:
       header.append('kept')
-    devices = _short_names(self.devices)
-    table = text_table.table(
-      header,
-      [
-        [
-          str(row.cell),
-          device,
-          row.layers_text,
-          f'{row.share:.1%}',
-          f'{row.parameters:,}',
-          format_bytes(row.weight_bytes, 1),
-          format_bytes(row.gradient_bytes, 1),
-          format_bytes(row.optimizer_bytes, 1),
-          format_bytes(row.stash_bytes, 1),
-          format_bytes(row.activation_bytes, 1),
-          format_bytes(row.boundary_bytes, 1),
-          *([f'{row.kept} of {len(row.layers)}'] if spec.kept else ()),
-        ]
-        for row, device in zip(self.rows, devices, strict=True)
-      ],
-    )
+      for row, cell in zip(rows, self.partition.cells, strict=True):
+        count = sum(layer.name in spec.kept for layer in cell.layers)
+        row.append(f'{count} of {len(cell.layers)}')
+    kept = f' except {len(spec.kept)} kept layers' if spec.kept else ''
     lines = [
-      table,
+      text_table.table(header, rows),
       f'{spec.schedule}, M = {spec.num_micro_batches}, recompute '
-      f'{spec.recompute_text}: imbalance {self.imbalance:.2f} (largest cell '
+      f'{spec.recompute}{kept}: imbalance {self.imbalance:.2f} (largest cell '
       f'over mean), bubble {self.bubble:.1%} (with equal cells '
       f'{self.even_bubble:.1%}), largest device '
       f'{format_bytes(max(self.partition.device_memory), 1)}.',
@@ -197,33 +184,7 @@ class CutTable:
     return '\n'.join(lines)
 
 
-def _row(
-  cell: PartitionCell, device: str, share: float, kept: Container[str]
-) -> CutRow:
-  weights = sum(layer.weight_bytes for layer in cell.layers)
-  slots = sum(layer.optimizer_bytes for layer in cell.layers)
-  memory = cell.memory
-  return CutRow(
-    cell=cell.index,
-    device=device,
-    layers=tuple(layer.name for layer in cell.layers),
-    share=share,
-    parameters=sum(layer.parameters for layer in cell.layers),
-    weight_bytes=weights,
-    gradient_bytes=memory.state + memory.new_gradients - weights - slots,
-    optimizer_bytes=slots,
-    stash_bytes=memory.stash,
-    activation_bytes=memory.activations,
-    boundary_bytes=cell.crossing_bytes,
-    kept=sum(layer.name in kept for layer in cell.layers),
-  )
-
-
 def _short_names(devices: Sequence[str]) -> list[str]:
   """Device names without the leading parts that they share."""
-  parts = [device.removeprefix('/').split('/') for device in devices]
-  least = min(map(len, parts)) - 1
-  shared = 0
-  while shared < least and len({part[shared] for part in parts}) == 1:
-    shared += 1
-  return ['/'.join(part[shared:]) for part in parts]
+  shared = os.path.commonpath([os.path.dirname(device) for device in devices])
+  return [device.removeprefix(shared).removeprefix('/') for device in devices]

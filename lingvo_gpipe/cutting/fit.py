@@ -21,155 +21,277 @@ the same input, the later one reaches at least as far.
 
 Where devices have several cells the cut is sought first, for what was kept
 last: nothing at first; and so on until nothing changes.
-
-Of what is found so and the cuts by policies for all layers, the one with the
-shortest step is taken.
 """
 
+import bisect
+import collections
 import dataclasses
-import itertools
-import math
+import functools
 from collections.abc import Sequence
+from typing import TypeAlias
 
-from lingvo_gpipe.cutting import cut_search, step_time
+import numpy as np
+
+from lingvo_gpipe.cutting import cost_model, kept_layers
+from lingvo_gpipe.cutting.best_cut import spec_cut
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.cutting.cut_problem import PipelineSpec, cell_memory
-from lingvo_gpipe.cutting.fit_cells import Cells, best_positions
+from lingvo_gpipe.cutting.cut_problem import PipelineSpec
 from lingvo_gpipe.cutting.memory_model import device_bytes
+from lingvo_gpipe.cutting.skips import IntArray, put_bytes
 
 # How often devices with several cells are cut anew.
 _MOST_ROUNDS = 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Fit:
-  """A cut, and what is kept.
-
-  Attributes:
-    splits: The first layer of each cell but the first; None if no cut fits.
-    kept: Names of the layers that are kept.
-    recompute: The policy for the others.
-    is_proven: Whether it is known that no other cut and choice has a largest
-      cell that takes less time; or, without splits, that nothing fits.
-  """
-
-  splits: tuple[int, ...] | None
-  kept: frozenset[str] = frozenset()
-  recompute: str = 'always'
-  is_proven: bool = False
+# The first layer of each cell but the first, and the names of kept layers.
+Fit: TypeAlias = tuple[tuple[int, ...], frozenset[str]]
 
 
-def fit(
+def fits(
   layers: Sequence[LayerCost],
   spec: PipelineSpec,
-  splits: Sequence[int] | None = None,
-) -> Fit:
-  """Chooses a cut, and what is kept, for a short step.
+  splits: Sequence[int] | None,
+) -> list[Fit]:
+  """The cuts, and what is kept in each, that may give the shortest step.
 
   Args:
-    layers: The layers.
-    spec: What they are cut for; it has a memory limit.
+    layers: The layers; ValueError if two have the same name.
+    spec: What they are cut for: a memory limit, and the policy 'always'.
     splits: The first layer of each cell but the first, if the cut is given.
-
-  Raises:
-    ValueError: Two layers have the same name.
   """
-  assert spec.device_memory is not None
-  names = [layer.name for layer in layers]
-  if len(set(names)) < len(names):
-    repeated = sorted({name for name in names if names.count(name) > 1})
+  names = collections.Counter(layer.name for layer in layers)
+  repeated = sorted(name for name, count in names.items() if count > 1)
+  if repeated:
     raise ValueError(
       f'Several layers are named {repeated}. What is kept goes by name: give '
       'each a name of its own.'
     )
   cells = Cells(layers, spec)
   if splits is not None:
-    kept = cells.kept((0, *splits, len(layers)))
-    choices = [Fit(tuple(splits), kept)]
-  elif spec.cells_per_device > 1:
-    choices = _on_shared_devices(layers, spec, cells)
-  else:
-    choices = [_on_own_devices(spec, cells)]
-  # Neither stands for a choice of layers: 'except_last' keeps all of one
-  # micro-batch, and 'never' does not run layers again that nothing trains.
-  others = [
-    other
-    for policy in ('except_last', 'never')
-    if (other := _by_policy(layers, spec, splits, policy)) is not None
-  ]
-  return _quickest(layers, spec, [*choices, *others])
-
-
-def apply(spec: PipelineSpec, choice: Fit) -> PipelineSpec:
-  """The spec, with the choice in place of FIT."""
-  return dataclasses.replace(spec, recompute=choice.recompute, kept=choice.kept)
-
-
-def _on_own_devices(spec: PipelineSpec, cells: Cells) -> Fit:
-  """The best cut for devices with a cell each."""
-  positions, is_proven = best_positions(cells), not spec.skips
-  if positions is None:
-    return Fit(None, is_proven=is_proven)
-  kept = cells.kept(positions)
-  is_proven = is_proven and not cells.is_thinned
-  return Fit(positions[1:-1], kept, is_proven=is_proven)
-
-
-def _on_shared_devices(
-  layers: Sequence[LayerCost], spec: PipelineSpec, cells: Cells
-) -> list[Fit]:
-  """Cuts for devices with several cells; see above."""
+    return [(tuple(splits), cells.kept((0, *splits, len(layers))))]
+  if spec.cells_per_device == 1:
+    positions = best_positions(cells)
+    if positions is None:
+      return []
+    return [(positions[1:-1], cells.kept(positions))]
   choices: list[Fit] = []
-  own = dataclasses.replace(spec, recompute='always')
   for _ in range(_MOST_ROUNDS):
-    positions = cut_search.spec_cut(layers, own).positions
+    positions = spec_cut(layers, spec)
     if positions is None:
       break
-    choice = Fit(tuple(positions[1:-1]), cells.kept(positions))
+    choice = positions[1:-1], cells.kept(positions)
     if choice in choices:
       break
     choices.append(choice)
-    own = dataclasses.replace(own, kept=choice.kept)
-  return choices or [Fit(None)]
+    spec = dataclasses.replace(spec, kept=choice[1])
+  return choices
 
 
-def _quickest(
-  layers: Sequence[LayerCost], spec: PipelineSpec, choices: Sequence[Fit]
-) -> Fit:
-  """The choice whose step takes least, the first of equal ones."""
-  best, least = choices[0], math.inf
-  for choice in choices:
-    if choice.splits is None:
+class Cells:
+  """What runs of layers take as cells, with the best choice for each."""
+
+  def __init__(self, layers: Sequence[LayerCost], spec: PipelineSpec):
+    assert spec.device_memory is not None
+    self._limit = spec.device_memory
+    self._layers, self._spec = layers, spec
+    self.num_cells, self.num_layers = spec.num_cells, len(layers)
+    self._memory = spec.cell_memory(layers)
+    # For each cell: `stashed` micro-batches, of which `spared` have no
+    # activations unless they are kept, and `again` forward passes that run
+    # again. Those that wait for their W have their activations in any case, and
+    # so has the one whose backward pass runs.
+    self._in_flight = [
+      (stashed, max(stashed - waiting - 1, 0))
+      for stashed, waiting in zip(spec.stashed, spec.handed, strict=True)
+    ]
+    self._again = spec.num_recomputed
+    times = cost_model.to_integers(
+      [x.forward for x in layers] + [x.backward for x in layers]
+    )
+    forward, backward = times[: len(layers)], times[len(layers) :]
+    self._forward = cost_model.prefix_sums(forward)
+    self._both = cost_model.prefix_sums(
+      f + b for f, b in zip(forward, backward, strict=True)
+    )
+    self._saved = np.array(forward, np.int64)
+    self._bytes = np.array([x.activation_bytes for x in layers], np.int64)
+    self._put = np.array(put_bytes(spec.skips, len(layers)), np.int64)
+    outputs = [x.output_bytes for x in layers]
+    self.inputs = np.array([spec.input_bytes, *outputs], np.int64)
+    self._outputs = self.inputs[1:]
+    self._first = cost_model.first_with_backward(layers)
+    self._best = functools.cache(self._best_choice)
+
+  @property
+  def most(self) -> int:
+    """More than any cell takes."""
+    once = self._both[-1] + self._forward[-1]
+    return self._spec.num_micro_batches * once + 1
+
+  def _room(self, cell: int, start: int, end: int) -> int:
+    """Bytes that are left on a device of its own if nothing is kept."""
+    return self._limit - self._memory.of_cell(cell, start, end).total
+
+  def _times(self, cell: int, start: int, end: int) -> tuple[int, int, int]:
+    """The time of a cell without what runs again; how often; the time of it."""
+    both = self._both[end] - self._both[start]
+    again = self._again[cell] if end > self._first else 0
+    forward = self._forward[end] - self._forward[start]
+    return self._spec.num_micro_batches * both, again, forward
+
+  def time(self, cell: int, start: int, end: int) -> int:
+    """The least time of all micro-batches, for a cell that fits."""
+    whole, again, forward = self._times(cell, start, end)
+    if not again:
+      return whole
+    room = self._room(cell, start, end)
+    saved, _ = self._best(*self._in_flight[cell], start, end, room)
+    return whole + again * (forward - saved)
+
+  def is_within(self, cell: int, start: int, end: int, most: int) -> bool:
+    """Whether the layers fit as a cell that takes no more time than `most`."""
+    room = self._room(cell, start, end)
+    if room < 0:
+      return False
+    whole, again, forward = self._times(cell, start, end)
+    wanted = whole + again * forward - most
+    if wanted <= 0 or not again:
+      return wanted <= 0
+    if whole > most:
+      return False
+    # What is surely had, and what surely cannot be, take less time to see.
+    saved, extra = self._of_layers(*self._in_flight[cell], start, end)
+    if again * kept_layers.at_least(saved, extra, room) >= wanted:
+      return True
+    if again * kept_layers.at_most(saved, extra, room) < wanted:
+      return False
+    return self.time(cell, start, end) <= most
+
+  def kept(self, positions: Sequence[int]) -> frozenset[str]:
+    """Names of the layers to keep in a cut, given by the ends of its cells."""
+    own = self._spec.cells_per_device == 1
+    choose = self._all_kept if own else self._shared
+    return frozenset(self._layers[i].name for i in choose(positions))
+
+  def _all_kept(self, positions: Sequence[int]) -> list[int]:
+    """The layers to keep, each device having one cell."""
+    kept: list[int] = []
+    for k in range(self.num_cells):
+      start, end = positions[k : k + 2]
+      room = self._room(k, start, end)
+      if self._again[k] and end > self._first and room >= 0:
+        _, chosen = self._best(*self._in_flight[k], start, end, room)
+        kept += [start + i for i in chosen]
+    return kept
+
+  def _shared(self, positions: Sequence[int]) -> list[int]:
+    """The same for devices with several cells.
+
+    The room that a device gains where the largest of its cells has less to
+    recompute is not counted.
+    """
+    devices = self._spec.cell_devices
+    needs = device_bytes(self._memory.of_cells(positions), devices)
+    # Sums over all micro-batches have to stay below 2**63.
+    whole = self._forward[-1] * max(self._again)
+    shift = max(whole.bit_length() - 62, 0)
+    kept: list[int] = []
+    for device, need in enumerate(needs):
+      ranges: list[int] = []
+      saved, extra, outputs = [], [], []
+      for k in range(self.num_cells):
+        start, end = max(positions[k], self._first), positions[k + 1]
+        if devices[k] != device or start >= end:
+          continue
+        ranges += range(start, end)
+        stashed, spared = self._in_flight[k]
+        saved.append((self._saved[start:end] >> shift) * self._again[k])
+        extra.append(self._of_layers(stashed, spared + 1, start, end)[1])
+        outputs.append(self._outputs[start:end] * stashed)
+        # No layer of the next cell is recomputed from the last of this one.
+        outputs[-1][-1] = 0
+      if ranges and need <= self._limit:
+        _, chosen = kept_layers.choose(
+          np.concatenate(saved),
+          np.concatenate(extra),
+          np.concatenate(outputs),
+          self._limit - need,
+        )
+        kept += [ranges[i] for i in chosen]
+    return kept
+
+  def _of_layers(
+    self, stashed: int, spared: int, start: int, end: int
+  ) -> tuple[IntArray, IntArray]:
+    """What each of a cell's layers saves if kept, and the bytes it costs."""
+    saved = self._saved[start:end].copy()
+    saved[: max(0, self._first - start)] = 0
+    extra = self._bytes[start:end] * spared + self._put[start:end] * stashed
+    return saved, extra
+
+  def _best_choice(
+    self, stashed: int, spared: int, start: int, end: int, room: int
+  ) -> tuple[int, tuple[int, ...]]:
+    """(1) The best choice in a cell; positions count from its start."""
+    return kept_layers.choose(
+      *self._of_layers(stashed, spared, start, end),
+      self._outputs[start:end] * stashed,
+      room,
+    )
+
+
+def best_positions(cells: Cells) -> tuple[int, ...] | None:
+  """(2) The ends of the cells of the best cut; None if none fits."""
+  low, high = 0, cells.most
+  best = _positions_within(cells, high)
+  if best is None:
+    return None
+  while low < high:
+    most = (low + high) // 2
+    positions = _positions_within(cells, most)
+    if positions is None:
+      low = most + 1
       continue
-    ends = [0, *choice.splits, len(layers)]
-    cells = [layers[a:b] for a, b in itertools.pairwise(ends)]
-    own = apply(spec, choice)
-    # No step is shorter than what its busiest device takes.
-    if step_time.busiest(cells, own) >= least:
-      continue
-    time = step_time.step_time(cells, own)
-    if time < least:
-      best, least = choice, time
+    best = positions
+    # A choice that was thinned out may be worse than what is_within saw.
+    ends = range(cells.num_cells)
+    high = min(most, max(cells.time(k, *best[k : k + 2]) for k in ends))
   return best
 
 
-def _by_policy(
-  layers: Sequence[LayerCost],
-  spec: PipelineSpec,
-  splits: Sequence[int] | None,
-  policy: str,
-) -> Fit | None:
-  """The best cut under a recompute policy; None if none fits."""
-  spec = dataclasses.replace(spec, recompute=policy)
-  assert spec.device_memory is not None
-  if splits is None:
-    positions = cut_search.spec_cut(layers, spec).positions
-    if positions is None:
-      return None
-    splits = positions[1:-1]
-  else:
-    cells = cell_memory(layers, spec).of_cells((0, *splits, len(layers)))
-    needs = device_bytes(cells, spec.cell_devices)
-    if max(needs) > spec.device_memory:
-      return None
-  return Fit(tuple(splits), recompute=policy)
+def _positions_within(cells: Cells, most: int) -> tuple[int, ...] | None:
+  """Ends of cells that fit and take no more time than `most`, if there are."""
+  # For each cell, where it may start and how far it then goes.
+  reached: list[dict[int, int]] = []
+  starts = [0]
+  for k in range(cells.num_cells):
+    reached.append({a: _reach(cells, k, a, most) for a in starts})
+    # Each cell to come needs a layer.
+    last = cells.num_layers - (cells.num_cells - k - 1)
+    ends = {
+      b
+      for a, far in reached[-1].items()
+      for b in range(a + 1, min(far, last) + 1)
+    }
+    # Of starts, those than which no later one has less input.
+    starts = []
+    for a in sorted(ends, reverse=True):
+      if not starts or cells.inputs[a] < cells.inputs[starts[-1]]:
+        starts.append(a)
+  if cells.num_layers not in ends:
+    return None
+  positions = [cells.num_layers]
+  for of_cell in reversed(reached):
+    positions.append(
+      max(a for a, far in of_cell.items() if a < positions[-1] <= far)
+    )
+  return tuple(reversed(positions))
+
+
+def _reach(cells: Cells, cell: int, start: int, most: int) -> int:
+  """The last position that a cell reaches; its start if none."""
+  return start + bisect.bisect_left(
+    range(start + 1, cells.num_layers + 1),
+    True,
+    key=lambda end: not cells.is_within(cell, start, end, most),
+  )

@@ -18,7 +18,7 @@ Where layers are alike, as in a Transformer, few ways are left: as many as there
 are numbers of kept layers.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,23 +28,7 @@ from lingvo_gpipe.cutting.skips import IntArray
 _MAX_WAYS = 4096
 
 
-@dataclasses.dataclass(frozen=True)
-class Choice:
-  """Which layers are kept.
-
-  Attributes:
-    saved: The time that they save.
-    kept: Their positions.
-    is_thinned: Whether ways were left out that might have saved more.
-  """
-
-  saved: int
-  kept: tuple[int, ...]
-  is_thinned: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ways:
+class _Ways(NamedTuple):
   """Ways to choose among the first layers; a row each.
 
   Attributes:
@@ -69,13 +53,9 @@ class _Ways:
       np.append(rows, rows),
     )
 
-  def useful(self, room: int) -> 'tuple[_Ways, bool]':
-    """Those within the room of which none is as good as another.
-
-    Returns:
-      The ways, and whether there were too many.
-    """
-    useful, is_thinned = [], False
+  def useful(self, room: int) -> '_Ways':
+    """Those within the room of which none is as good as another."""
+    useful = []
     for flag in (0, 1):
       rows = np.flatnonzero((self.is_kept == flag) & (self.bytes <= room))
       rows = rows[np.lexsort((-self.saved[rows], self.bytes[rows]))]
@@ -84,19 +64,17 @@ class _Ways:
       is_better[1:] = most[1:] > most[:-1]
       rows = rows[is_better]
       if len(rows) > _MAX_WAYS:
-        is_thinned = True
         places = np.linspace(0, len(rows) - 1, _MAX_WAYS).round()
         rows = rows[places.astype(np.int64)]
       useful.append(rows)
     rows = np.concatenate(useful)
-    columns = (self.bytes, self.saved, self.is_kept, self.parents)
-    return _Ways(*(column[rows] for column in columns)), is_thinned
+    return _Ways(*(column[rows] for column in self))
 
 
 def choose(
   saved: IntArray, extra: IntArray, passed_on: IntArray, room: int
-) -> Choice:
-  """Finds the choice that saves most.
+) -> tuple[int, tuple[int, ...]]:
+  """The most time that can be saved, and the positions of layers to keep.
 
   Args:
     saved: What each layer saves if it is kept, 0 or more.
@@ -105,22 +83,21 @@ def choose(
     room: Bytes that there are, 0 or more.
   """
   zero = np.zeros(1, np.int64)
-  ways, is_thinned = _Ways(zero, zero, zero, zero), False
+  ways = _Ways(zero, zero, zero, zero)
   history = []
-  for i in range(len(saved)):
-    before = int(passed_on[i - 1]) if i else 0
-    ways, is_more = ways.longer(int(extra[i]), int(saved[i]), before).useful(
-      room
-    )
-    is_thinned |= is_more
+  before = 0
+  for of_layer in zip(extra, saved, passed_on, strict=True):
+    more, time, handed_on = map(int, of_layer)
+    ways = ways.longer(more, time, before).useful(room)
     history.append(ways)
+    before = handed_on
   row = int(ways.saved.argmax())
   most, kept = int(ways.saved[row]), []
   for i in reversed(range(len(history))):
     if history[i].is_kept[row]:
       kept.append(i)
     row = int(history[i].parents[row])
-  return Choice(most, tuple(reversed(kept)), is_thinned)
+  return most, tuple(reversed(kept))
 
 
 def at_least(saved: IntArray, extra: IntArray, room: int) -> int:

@@ -10,14 +10,10 @@ from fractions import Fraction
 import numpy as np
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import cut_search, memory_model, units
+from lingvo_gpipe.cutting import best_cut, units
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.cutting.cut_problem import (
-  PipelineSpec,
-  cell_memory,
-  spec_problem,
-)
-from lingvo_gpipe.cutting.memory_model import CellBytes
+from lingvo_gpipe.cutting.cut_problem import CutProblem, PipelineSpec
+from lingvo_gpipe.cutting.memory_model import device_bytes
 
 # So many times as many micro-batches are tried if their size is not known.
 _MOST_TIMES = 100
@@ -31,53 +27,44 @@ class PartitionError(ValueError):
 def does_not_fit(
   layers: Sequence[LayerCost],
   spec: PipelineSpec,
-  positions: Sequence[int] | None = None,
-  is_proven: bool = True,
+  splits: Sequence[int] | None = None,
 ) -> PartitionError:
   """An error for layers that do not fit the memory limit.
 
-  Args:
-    layers: The layers.
-    spec: What they were to be cut for; it has a memory limit.
-    positions: The ends of the cells if the cut was given; otherwise the error
-      describes the cut whose largest cell needs least.
-    is_proven: Whether it is known that no cut fits.
+  Without splits it describes the cut whose largest cell needs least.
   """
-  memory = cell_memory(layers, spec)
-  what, which = (
-    'The layers do not fit with the given splits.',
-    'With these splits,',
-  )
-  if positions is None:
-    what = 'The layers do not fit, however they are cut.'
-    if not is_proven:
+  what, which = ' with the given splits.', 'With these splits,'
+  if splits is None:
+    what, which = ', however they are cut.', 'In the cut that needs the least,'
+    splits = least_memory_splits(layers, spec)
+    if spec.cells_per_device > 1:
       what = (
-        'The layers do not fit in any cut that was tried. (Where cells share '
-        'devices there are too many cuts to try them all.)'
+        ' in any cut that was tried. (Where cells share devices there are too '
+        'many cuts to try them all.)'
       )
-    which = 'In the cut that needs the least,'
-    positions = (0, *least_memory_splits(layers, spec), len(layers))
-  lines = [
-    f'{what} device_memory is {_exactly(_limit(spec))}. {which} '
-    + _fullest_device(layers, spec, memory.of_cells(positions), positions)
-  ]
-  lines += _single_layers(layers, spec, memory)
-  lines.append(_remedies(layers, spec))
-  return PartitionError('\n'.join(lines))
+  return PartitionError(
+    '\n'.join(
+      [
+        f'The layers do not fit{what} device_memory is '
+        f'{_exactly(_limit(spec))}. {which} '
+        + _fullest_device(layers, spec, (0, *splits, len(layers))),
+        *_single_layers(layers, spec),
+        _remedies(layers, spec),
+      ]
+    )
+  )
 
 
 def least_memory_splits(
   layers: Sequence[LayerCost], spec: PipelineSpec
 ) -> tuple[int, ...]:
   """The splits of the cut whose largest cell needs least memory."""
-  problem = spec_problem(layers, spec, cell_memory(layers, spec))
-  return cut_search.least_memory_cut(problem)[1:-1]
+  return best_cut.least_memory_cut(CutProblem.of(layers, spec))[1:-1]
 
 
 def fits(layers: Sequence[LayerCost], spec: PipelineSpec) -> bool:
   """Whether a cut is found that fits device_memory, which is a number."""
-  problem = spec_problem(layers, spec, cell_memory(layers, spec))
-  return cut_search.any_cut_fits(problem, _limit(spec))
+  return best_cut.any_cut_fits(CutProblem.of(layers, spec), _limit(spec))
 
 
 def _exactly(number: int) -> str:
@@ -93,53 +80,41 @@ def _limit(spec: PipelineSpec) -> int:
 
 
 def _fullest_device(
-  layers: Sequence[LayerCost],
-  spec: PipelineSpec,
-  needs: Sequence[CellBytes],
-  positions: Sequence[int],
+  layers: Sequence[LayerCost], spec: PipelineSpec, positions: Sequence[int]
 ) -> str:
   """Says which device needs most under a cut, for what, and how much."""
-  totals = memory_model.device_bytes(needs, spec.cell_devices)
+  needs = spec.cell_memory(layers).of_cells(positions)
+  totals = device_bytes(needs, spec.cell_devices)
   device = totals.index(max(totals))
   cells = [k for k, d in enumerate(spec.cell_devices) if d == device]
   stash = sum(needs[k].stash for k in cells)
   # Of a micro-batch: of the cell that needs most of it.
   largest = max((needs[k] for k in cells), key=lambda need: need.transient)
   state = sum(needs[k].state for k in cells) + largest.new_gradients
-  held = ' and '.join(
-    f'cell {k} ({_layers_text(layers, positions[k], positions[k + 1])})'
-    for k in cells
-  )
+  held = []
+  for k in cells:
+    names = [repr(layer.name) for layer in layers[slice(*positions[k : k + 2])]]
+    text = f'layers {names[0]} to {names[-1]}'
+    held.append(f'cell {k} ({text if names[1:] else f"layer {names[0]}"})')
   return (
-    f'device {device} with {held} needs {_exactly(totals[device])}: '
-    f'{_exactly(state)} for weights, gradients and optimizer, '
-    f'{_exactly(stash)} for the stash and '
-    f'{_exactly(largest.activations)} for the activations of a '
-    f'micro-batch. That is {_exactly(totals[device] - _limit(spec))} too '
-    'much.'
+    f'device {device} with {" and ".join(held)} needs '
+    f'{_exactly(totals[device])}: {_exactly(state)} for weights, gradients and '
+    f'optimizer, {_exactly(stash)} for the stash and '
+    f'{_exactly(largest.activations)} for the activations of a micro-batch. '
+    f'That is {_exactly(totals[device] - _limit(spec))} too much.'
   )
-
-
-def _layers_text(layers: Sequence[LayerCost], start: int, end: int) -> str:
-  if end - start == 1:
-    return f'layer {layers[start].name!r}'
-  return f'layers {layers[start].name!r} to {layers[end - 1].name!r}'
 
 
 def _single_layers(
-  layers: Sequence[LayerCost],
-  spec: PipelineSpec,
-  memory: memory_model.CellMemory,
+  layers: Sequence[LayerCost], spec: PipelineSpec
 ) -> list[str]:
   """Names layers that are too large by themselves, in whatever cell."""
-  starts = np.arange(len(layers))
-  least = np.min(
-    [
-      np.sum(memory.parts(k, starts, starts + 1), axis=0)
-      for k in range(spec.num_cells)
-    ],
-    axis=0,
-  )
+  memory, starts = spec.cell_memory(layers), np.arange(len(layers))
+  needs = [
+    np.sum(memory.parts(k, starts, starts + 1), axis=0)
+    for k in range(spec.num_cells)
+  ]
+  least = np.min(needs, axis=0)
   return [
     f'Layer {layers[i].name!r} alone needs {_exactly(int(least[i]))} or '
     f'more, {_exactly(int(least[i]) - _limit(spec))} too much.'
@@ -183,39 +158,33 @@ def smallest_num_devices(
   With one cell a device it is exact. With several it is a number that fits,
   found by bisection: none smaller fits if more devices never need more.
   """
+  if spec.cells_per_device == 1 and spec.schedule in schedules.PLAIN_NAMES:
+    return _smallest_num_cells(layers, spec)
   most = len(layers) // spec.cells_per_device
   numbers = range(spec.num_devices + 1, most + 1)
+
+  def fits_on(num_devices: int) -> bool:
+    return fits(layers, dataclasses.replace(spec, num_devices=num_devices))
+
   if spec.cells_per_device == 1:
-    if spec.schedule in ('gpipe', '1f1b'):
-      return _smallest_num_cells(layers, spec)
     # A cell may stash more, the more devices there are.
-    specs = (dataclasses.replace(spec, num_devices=n) for n in numbers)
-    return next((s.num_devices for s in specs if fits(layers, s)), None)
-  place = bisect.bisect_left(
-    numbers,
-    True,
-    key=lambda n: fits(layers, dataclasses.replace(spec, num_devices=n)),
-  )
+    return next(filter(fits_on, numbers), None)
+  place = bisect.bisect_left(numbers, True, key=fits_on)
   return numbers[place] if place < len(numbers) else None
 
 
 def fewest_micro_batches(
   layers: Sequence[LayerCost], spec: PipelineSpec
 ) -> PipelineSpec | None:
-  """The spec with the fewest micro-batches that make the layers fit.
+  """The spec with the fewest micro-batches that make the layers fit, if any do.
 
   The mini-batch stays, and they divide it. A layer's bytes for a micro-batch
   are taken to be proportional to its size.
-
-  Returns:
-    The spec; None if no number of them makes the layers fit.
   """
   present, size = spec.num_micro_batches, spec.micro_batch_size
-  if size is None:
-    numbers = list(range(present + 1, present * _MOST_TIMES + 1))
-  else:
-    examples = present * size
-    numbers = [n for n in range(present + 1, examples + 1) if not examples % n]
+  numbers = list(range(present + 1, present * (size or _MOST_TIMES) + 1))
+  if size is not None:
+    numbers = [n for n in numbers if not present * size % n]
 
   def fits_in(num_micro_batches: int) -> bool:
     share = Fraction(present, num_micro_batches)
@@ -240,22 +209,12 @@ def _smallest_num_cells(
   numbers of cells at once.
   """
   num_layers, limit = len(layers), _limit(spec)
-  stashed = schedules.in_flight_limits(
-    spec.schedule, range(num_layers), spec.num_micro_batches
-  )
-  memory = memory_model.CellMemory(
-    layers,
-    stashed[::-1],
-    spec.recompute,
-    num_micro_batches=spec.num_micro_batches,
-    input_bytes=spec.input_bytes,
-    skips=spec.skips,
-    kept=spec.kept,
-  )
+  most = dataclasses.replace(spec, num_devices=num_layers)
+  memory = most.cell_memory(layers)
   floor = memory.floor_before
   # The positions from which the rest can be cut into the cells so far.
   ends = np.array([num_layers])
-  for cell in range(num_layers):
+  for cell in reversed(range(num_layers)):
     first = int(np.searchsorted(floor, floor[ends[0]] - limit))
     starts = np.arange(first, ends[-1])
     is_start = np.zeros(len(starts), np.bool_)
@@ -267,5 +226,5 @@ def _smallest_num_cells(
     if not len(ends):
       return None
     if ends[0] == 0:
-      return cell + 1
+      return num_layers - cell
   return None

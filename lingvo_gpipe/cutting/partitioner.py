@@ -6,25 +6,22 @@ import bisect
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import cost_model, fit, memory_model
+from lingvo_gpipe.cutting import cost_model, fit, memory_model, step_time
+from lingvo_gpipe.cutting.best_cut import spec_cut
 from lingvo_gpipe.cutting.cost_model import LayerCost, Number
 from lingvo_gpipe.cutting.cut_problem import (
   CutProblem,
   PipelineSpec,
-  cell_memory,
   least_largest_cost,
 )
-from lingvo_gpipe.cutting.cut_search import (
-  SQUARED_COST,
-  CutSearch,
-  spec_cut,
-)
+from lingvo_gpipe.cutting.cut_search import SQUARED_COST, CutSearch
 from lingvo_gpipe.cutting.memory_errors import (
   PartitionError,
   does_not_fit,
@@ -59,8 +56,8 @@ class PartitionCell:
     device: The device it lies on.
     start: Its first layer.
     end: The layer after its last.
-    layers: What its layers cost.
-    cost: The sum of its layers' times, recomputation included.
+    layers: Its layers.
+    cost: The sum of their times, recomputation included.
     memory: What it needs.
     crossing_bytes: Bytes of a micro-batch that reach it from another device.
   """
@@ -83,18 +80,11 @@ class Partition:
     layers: The layers.
     spec: What they were cut for.
     cells: The cells, in order.
-    is_proven: Whether it is known that no cut is better. It is False for given
-      splits, and may be where cells share devices: if their memory limit binds
-      and the search had to leave cuts out, or if there are skips, which the
-      search counts as crossing even between cells on one device. Nor is it
-      known where a cell recomputes layers before the first that is trained:
-      the search counts their forward pass once.
   """
 
   layers: tuple[LayerCost, ...]
   spec: PipelineSpec
   cells: tuple[PartitionCell, ...]
-  is_proven: bool
 
   @property
   def first_backward(self) -> int:
@@ -137,26 +127,21 @@ class Partition:
     num_micro_batches: int,
     first_backward: int,
   ) -> OrderProblem:
-    """What the schedule 'auto' orders the tasks by: no more stash than 1F1B.
-
-    Args:
-      cell_devices: The device of each cell.
-      num_micro_batches: M.
-      first_backward: The first cell with backward tasks.
-    """
-    forward, backward, weight_gradient = [], [], []
+    """What the schedule 'auto' orders the tasks by: no more stash than 1F1B."""
+    times = []
     for cell in self.cells:
-      forward.append(float(sum(x.forward for x in cell.layers)))
-      weight_gradient.append(float(sum(x.weight_gradient for x in cell.layers)))
+      forward = float(sum(x.forward for x in cell.layers))
+      of_weights = float(sum(x.weight_gradient for x in cell.layers))
       # With recomputation, where there is any.
-      rest = float(cell.cost) - forward[-1] - weight_gradient[-1]
-      backward.append(max(rest, 0.0))
+      backward = max(float(cell.cost) - forward - of_weights, 0.0)
+      times.append((forward, backward, of_weights))
+    forwards, backwards, weight_gradients = zip(*times, strict=True)
     return OrderProblem(
       tuple(cell_devices),
       num_micro_batches,
-      tuple(forward),
-      tuple(backward),
-      tuple(weight_gradient),
+      forwards,
+      backwards,
+      weight_gradients,
       limits=limits_of_1f1b(cell_devices, num_micro_batches, first_backward),
       first_backward=first_backward,
     )
@@ -177,10 +162,12 @@ def partition(
   4. sum of squared costs of the cells (in units of about 2**-29 of the total),
 
   a later one deciding only between cuts that are equal in all earlier ones.
+  Where cells share devices it may not be found, see `best_cut`, nor where a
+  cell recomputes layers before the first that is trained: their forward pass
+  counts once.
   Under recompute='fit' the choice of what is kept is part of the cut, and only
   the first counts; see `fit`. A layer's cost is `LayerCost.time`; costs are
-  compared as integers, made by `cost_model.to_integers`. `memory_model` says
-  what memory a device needs.
+  compared as `cost_model.to_integers`.
 
   Args:
     layers: The layers, with bytes for the pipeline's micro-batch.
@@ -188,22 +175,17 @@ def partition(
     splits: The first layer of each cell but the first, if the cut is already
       decided; it is then only described, and checked against the memory limit.
 
-  Returns:
-    The partition; every cell has at least one layer.
-
   Raises:
     PartitionError: There are more cells than layers; or `splits` are not K - 1
       ascending layers; or no cut (not that of `splits`) fits the devices'
       memory, with which cell is too large, by how much, and what would fit.
-    ValueError: The schedule is unknown, or costs are too large.
   """
-  found, is_proven = _find(layers, spec, splits)
+  found = find(layers, spec, splits)
   if found is not None:
     return found
   if spec.recompute == schedules.FIT:
     spec = dataclasses.replace(spec, recompute='always')
-  positions = None if splits is None else (0, *splits, len(layers))
-  raise does_not_fit(layers, spec, positions, is_proven=is_proven)
+  raise does_not_fit(layers, spec, splits)
 
 
 def find(
@@ -212,72 +194,53 @@ def find(
   splits: Sequence[int] | None = None,
 ) -> Partition | None:
   """As `partition`, but None where it raises that memory is too small."""
-  return _find(layers, spec, splits)[0]
-
-
-def _find(
-  layers: Sequence[LayerCost],
-  spec: PipelineSpec,
-  splits: Sequence[int] | None,
-) -> tuple[Partition | None, bool]:
-  """The partition, if there is one, and whether that is proven."""
   _check_sizes(layers, spec, splits)
   if spec.recompute == schedules.FIT:
     return _fitted(layers, spec, splits)
-  if splits is not None:
-    positions: tuple[int, ...] | None = (0, *splits, len(layers))
-    is_proven = False
+  positions: tuple[int, ...] | None
+  if splits is None:
+    positions = spec_cut(layers, spec)
   else:
-    best = spec_cut(layers, spec)
-    positions, is_proven = best.positions, best.is_proven
+    positions = (0, *splits, len(layers))
   if positions is None:
-    return None, is_proven
-  result = Partition(
-    tuple(layers),
-    spec,
-    _cells(layers, spec, cell_memory(layers, spec), positions),
-    is_proven and not _recomputes_frozen(layers, spec, positions),
-  )
+    return None
+  found = Partition(tuple(layers), spec, _cells(layers, spec, positions))
   limit = spec.device_memory
-  if limit is not None and max(result.device_memory) > limit:
-    return None, is_proven
-  return result, is_proven
+  is_too_large = limit is not None and max(found.device_memory) > limit
+  return None if is_too_large else found
 
 
 def _fitted(
   layers: Sequence[LayerCost],
   spec: PipelineSpec,
   splits: Sequence[int] | None,
-) -> tuple[Partition | None, bool]:
-  """The same with the choice of what is kept."""
+) -> Partition | None:
+  """The same with the choice of what is kept: what has the shortest step."""
   if spec.device_memory is None:
     raise PartitionError(
       f"recompute is '{schedules.FIT}', which keeps as many activations as "
       'device_memory has room for, but device_memory is not set. Set it, or '
       f'use a policy, one of {schedules.RECOMPUTE_POLICIES}.'
     )
-  choice = fit.fit(layers, spec, splits)
   always = dataclasses.replace(spec, recompute='always')
-  if choice.splits is None:
-    return None, choice.is_proven
-  result = find(layers, fit.apply(spec, choice), choice.splits)
-  if result is None:
-    return None, False
-  is_proven = choice.is_proven and not _recomputes_frozen(
-    layers, always, (0, *choice.splits, len(layers))
-  )
-  return dataclasses.replace(result, is_proven=is_proven), is_proven
-
-
-def _recomputes_frozen(
-  layers: Sequence[LayerCost], spec: PipelineSpec, positions: Sequence[int]
-) -> bool:
-  """Whether the cell of the first trained layer recomputes others before it."""
-  first = cost_model.first_with_backward(layers)
-  k = bisect.bisect_right(positions, first) - 1
-  return (
-    first < len(layers) and positions[k] < first and spec.num_recomputed[k] > 0
-  )
+  cuts = [
+    find(layers, dataclasses.replace(always, kept=kept), cut)
+    for cut, kept in fit.fits(layers, always, splits)
+  ] or [find(layers, always, splits)]
+  # Neither stands for a choice of layers: 'except_last' keeps all of one
+  # micro-batch, and 'never' does not run layers again that nothing trains.
+  for policy in ('except_last', 'never'):
+    other = dataclasses.replace(spec, recompute=policy)
+    cuts.append(find(layers, other, splits))
+  best, least = None, math.inf
+  for cut in filter(None, cuts):
+    cells = [cell.layers for cell in cut.cells]
+    # No step is shorter than what its busiest device takes.
+    if step_time.busiest(cells, cut.spec) < least:
+      time = step_time.step_time(cells, cut.spec)
+      if time < least:
+        best, least = cut, time
+  return best
 
 
 def _check_sizes(
@@ -306,11 +269,9 @@ def _check_sizes(
 
 
 def _cells(
-  layers: Sequence[LayerCost],
-  spec: PipelineSpec,
-  memory: memory_model.CellMemory,
-  positions: Sequence[int],
+  layers: Sequence[LayerCost], spec: PipelineSpec, positions: Sequence[int]
 ) -> tuple[PartitionCell, ...]:
+  needs = spec.cell_memory(layers).of_cells(positions)
   return tuple(
     PartitionCell(
       index=k,
@@ -319,7 +280,7 @@ def _cells(
       end=end,
       layers=tuple(layers[start:end]),
       cost=spec.cell_cost(layers[start:end], k),
-      memory=memory.of_cell(k, start, end),
+      memory=needs[k],
       crossing_bytes=_crossing_bytes(layers, spec, positions, k),
     )
     for k, (start, end) in enumerate(itertools.pairwise(positions))
@@ -333,35 +294,23 @@ def _crossing_bytes(
   k: int,
 ) -> int:
   """Bytes of a micro-batch that reach cell `k` from other devices."""
-  if spec.num_devices == 1:
-    return 0
-  start, end = positions[k], positions[k + 1]
+  devices, start, end = spec.cell_devices, positions[k], positions[k + 1]
   crossing = 0
-  if k and spec.cell_devices[k - 1] != spec.cell_devices[k]:
+  if k and devices[k - 1] != devices[k]:
     crossing = layers[start - 1].output_bytes
   for skip in spec.skips:
     source = bisect.bisect_right(positions, skip.from_layer) - 1
-    is_elsewhere = spec.cell_devices[source] != spec.cell_devices[k]
-    if is_elsewhere and skip.reaches(start, end):
+    if devices[source] != devices[k] and skip.reaches(start, end):
       crossing += skip.num_bytes
   return crossing
 
 
 def balance(costs: Sequence[Number], num_cells: int) -> list[int]:
-  """How many layers each cell gets, when only their costs matter.
+  """How many layers each cell gets, 1 or more, when only their costs matter.
 
   The largest cell's cost is as small as it can be; among the cuts with that,
-  the sum of the squares of the cells' costs. No cell is empty.
-
-  Args:
-    costs: The cost of each layer, 0 or more: integers, Fractions or floats.
-      `cost_model.to_integers` says how they are rounded, if at all. The
-      squares are taken of costs in units of 2**-29 of their total or less. If
-      all costs are 0 every layer counts as 1.
-    num_cells: K, from 1 to the number of layers.
-
-  Returns:
-    K sizes, each 1 or more, that add up to the number of layers.
+  the sum of the squares of the cells' costs. If all costs are 0 every layer
+  counts as 1.
 
   Raises:
     ValueError: A cost is negative or not finite, or there are more cells than

@@ -43,19 +43,13 @@ class Skip:
   num_bytes: int
 
   def __post_init__(self) -> None:
-    layers = (self.from_layer, *self.to_layers)
-    if (
-      len(layers) < 2
-      or layers[0] < 0
-      or any(a >= b for a, b in itertools.pairwise(layers))
-    ):
+    layers = (-1, self.from_layer, *self.to_layers)
+    in_order = all(a < b for a, b in itertools.pairwise(layers))
+    if not (self.to_layers and in_order and self.num_bytes >= 0):
       raise ValueError(
-        f'A skip goes from layer {self.from_layer} to layers '
-        f'{list(self.to_layers)}; there must be one or more, in ascending '
-        'order, and behind the layer that it comes from.'
+        f'{self}: a skip goes to one or more layers, in ascending order and '
+        'behind the one that it comes from, and has 0 bytes or more.'
       )
-    if self.num_bytes < 0:
-      raise ValueError(f'A skip has {self.num_bytes} bytes; use 0 or more.')
 
   def reaches(self, start: int, end: int) -> bool:
     """Whether it goes into a cell of layers `start` to `end` - 1."""
@@ -76,24 +70,13 @@ class SkipBytes:
   """The bytes that reach any cell by skips."""
 
   def __init__(self, skips: Sequence[Skip], num_layers: int):
-    """Prepares sums.
-
-    Raises:
-      ValueError: A skip names a layer that there is not, or the bytes are too
-        many for 64 bits.
-    """
+    """Prepares sums; raises ValueError if there is no such layer."""
     pairs = []
     for skip in skips:
       if skip.to_layers[-1] >= num_layers:
-        raise ValueError(
-          f'A skip goes to layer {skip.to_layers[-1]}, but there are only '
-          f'{num_layers} layers.'
-        )
+        raise ValueError(f'{skip}: there are only {num_layers} layers.')
       layers = (skip.from_layer, *skip.to_layers)
       pairs += [(p, j, skip.num_bytes) for p, j in itertools.pairwise(layers)]
-    self.total = sum(num_bytes for _, _, num_bytes in pairs)
-    if self.total >= 2**61:
-      raise ValueError(f'{self.total} bytes of skips do not fit into 64 bits.')
     sources = sorted({p for p, _, _ in pairs})
     targets = sorted({j for _, j, _ in pairs})
     # [r, c]: the bytes of pairs among the first r sources and c targets.
@@ -106,12 +89,7 @@ class SkipBytes:
     self._column: IntArray = np.searchsorted(targets, positions)
 
   def into(self, starts: IntArray, ends: IntArray) -> IntArray:
-    """Bytes that reach layers `starts` to `ends` - 1 as a cell.
-
-    Args:
-      starts: Positions; any shape that broadcasts with `ends`.
-      ends: Positions after the cells' last layers; larger than starts.
-    """
+    """Bytes that reach layers `starts` to `ends` - 1 as a cell."""
     rows = self._row[starts]
     reached: IntArray = self._table[rows, self._column[ends]]
     return reached - self._table[rows, self._column[starts]]

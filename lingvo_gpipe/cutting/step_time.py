@@ -29,24 +29,23 @@ def task_times(
     schedule: The schedule that they run.
     unit: What one unit of the layers' costs takes.
   """
-  forward, backward, of_weights, recomputed = [], [], [], []
-  for cell in cells:
-    recomputed.append(float(spec.forward_again(cell)) * unit)
-    forward.append(float(sum(x.forward for x in cell)) * unit)
-    whole = float(sum(x.backward for x in cell)) * unit
-    of_weights.append(float(sum(x.weight_gradient for x in cell)) * unit)
-    backward.append(
-      max(whole - of_weights[-1], 0.0) if schedule.is_split else whole
-    )
+  times: dict[tuple[TaskKind, int], float] = {}
+  for k, cell in enumerate(cells):
+    of_weights = float(sum(x.weight_gradient for x in cell)) * unit
+    backward = float(sum(x.backward for x in cell)) * unit
+    if schedule.is_split:
+      backward = max(backward - of_weights, 0.0)
+    times[TaskKind.FORWARD, k] = float(sum(x.forward for x in cell)) * unit
+    times[TaskKind.BACKWARD, k] = backward
+    times[TaskKind.WEIGHT_GRADIENT, k] = of_weights
+  once = [float(spec.forward_again(cell)) * unit for cell in cells]
   again = schedules.recomputed(schedule, spec.recompute)
 
   def time_of(task: Task) -> float:
-    if task.kind == TaskKind.FORWARD:
-      return forward[task.cell]
-    if task.kind == TaskKind.WEIGHT_GRADIENT:
-      return of_weights[task.cell]
-    recomputes = task.micro_batch in again[task.cell]
-    return backward[task.cell] + (recomputed[task.cell] if recomputes else 0.0)
+    time = times[task.kind, task.cell]
+    if task.kind == TaskKind.BACKWARD and task.micro_batch in again[task.cell]:
+      time += once[task.cell]
+    return time
 
   return time_of
 

@@ -12,23 +12,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     header: The columns' titles.
     rows: The cells' text; each row is as long as the header.
   """
-  for row in rows:
-    if len(row) != len(header):
-      raise ValueError(f'{list(row)} does not fit the columns {list(header)}.')
-  widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-  rule = [
-    '-' * width if i == 0 else '-' * (width - 1) + ':'
-    for i, width in enumerate(max(w, 2) for w in widths)
+  columns = list(zip(header, *rows, strict=True))
+  widths = [max(2, *map(len, column)) for column in columns]
+  rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
+  lines = [
+    ' | '.join(
+      text.rjust(width) if i else text.ljust(width)
+      for i, (text, width) in enumerate(zip(row, widths, strict=True))
+    )
+    for row in (header, rule, *rows)
   ]
-  return '\n'.join(_line(row, widths) for row in (header, rule, *rows))
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-  cells = [
-    text.rjust(max(width, 2)) if i else text.ljust(max(width, 2))
-    for i, (text, width) in enumerate(zip(row, widths, strict=True))
-  ]
-  return f'| {" | ".join(cells)} |'
+  return '\n'.join(f'| {line} |' for line in lines)
 
 
 def megabytes(value: float) -> str:

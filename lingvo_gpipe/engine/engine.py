@@ -54,7 +54,7 @@ from lingvo_gpipe.engine.tensors import (
 )
 from lingvo_gpipe.engine.traced_cells import OUTSIDE, TracedCells
 from lingvo_gpipe.schedules import Task, TaskKind
-from lingvo_gpipe.schedules.emitted import EmittedSchedule
+from lingvo_gpipe.schedules.task import EmittedSchedule
 
 # What a task calls: a function of its arguments and of incoming gradients.
 Call = Callable[[Sequence[tf.Tensor], Sequence[tf.Tensor]], list[tf.Tensor]]

@@ -15,7 +15,7 @@ from lingvo_gpipe.schedules import (
   place,
 )
 from lingvo_gpipe.schedules import cells_per_device as cells_wanted
-from lingvo_gpipe.schedules.placement import fits
+from lingvo_gpipe.schedules.registry import fits
 
 # A step longer by less than this share is as good: what larger micro-batches
 # save on a real device is not in the model.

@@ -6,13 +6,14 @@ A step takes as long as the tasks and transfers on its critical path. So what
 the paths differ in is, exactly, by how much the schedules differ.
 """
 
+import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from lingvo_gpipe.schedules.order_problem import OrderProblem
 from lingvo_gpipe.schedules.simulate import Time, Timeline
-from lingvo_gpipe.schedules.task import Task, TaskKind
+from lingvo_gpipe.schedules.task import TaskKind
 
 _KINDS = {
   'F': 'forward tasks',
@@ -20,7 +21,6 @@ _KINDS = {
   'W': 'weight gradients',
   'T': 'transfers',
 }
-_MOST_SHOWN = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +39,7 @@ class Run:
 
 
 def why(a: Run, b: Run) -> str:
-  """Says why the shorter of two schedules is shorter.
-
-  Times are counted as one; the problems may have other cells and devices.
-  """
+  """Says why the shorter of two schedules is shorter."""
   if b.timeline.step_time < a.timeline.step_time:
     a, b = b, a
   short, long = a.timeline.step_time, b.timeline.step_time
@@ -54,9 +51,14 @@ def why(a: Run, b: Run) -> str:
     ]
   lines += ['', *_path_difference(a, b)]
   for run in (a, b):
-    lines += ['', f'Critical path of {run.name}:', path_text(run)]
+    lines += ['', f'Critical path of {run.name}:', *_path_lines(run)]
   for run in (a, b):
-    lines += ['', f'Where devices wait in {run.name}:', *waits(run)]
+    lines += ['', f'Where devices wait in {run.name}:']
+    for device in range(run.problem.num_devices):
+      found = waits(run, device)
+      reasons = ', '.join(f'{time:g} {why}' for why, time in found.items())
+      total = f'{sum(found.values()):g}' + (': ' if found else '')
+      lines.append(f'  device {device} waits {total}{reasons}.')
   return '\n'.join(lines)
 
 
@@ -67,12 +69,10 @@ def _path_difference(a: Run, b: Run) -> list[str]:
   for kind, what in _KINDS.items():
     less = of_b[kind] - of_a[kind]
     if of_a[kind] or of_b[kind]:
-      text = f'{abs(less):g} less' if less > 0 else f'{abs(less):g} more'
-      lines.append(
-        f'  {what}: {of_a[kind]:g} in {a.name}, {of_b[kind]:g} in {b.name}'
-        + (f', {text}' if less else '')
-        + '.'
-      )
+      line = f'  {what}: {of_a[kind]:g} in {a.name}, {of_b[kind]:g} in {b.name}'
+      if less:
+        line += f', {abs(less):g} {"less" if less > 0 else "more"}'
+      lines.append(f'{line}.')
   for run, of in ((a, of_a), (b, of_b)):
     beside = sum(run.timeline.device_busy) - sum(of[kind] for kind in 'FBW')
     lines.append(f'  Other tasks of {run.name}, which run beside: {beside:g}.')
@@ -84,89 +84,57 @@ def on_path(run: Run) -> dict[str, Time]:
 
   A whole backward task counts as a B and a W.
   """
+  problem, timeline = run.problem, run.timeline
   found: dict[str, Time] = dict.fromkeys(_KINDS, 0)
-  for task in run.timeline.critical_path:
-    for kind, time in _parts(run, task):
-      found[kind] += time
-  found['T'] = run.timeline.step_time - sum(found.values())
+  for task in timeline.critical_path:
+    found[task.kind.value] += problem.duration(task)
+    if task.kind == TaskKind.BACKWARD and not timeline.schedule.is_split:
+      found['W'] += problem.weight_gradient[task.cell]
+  found['T'] = timeline.step_time - sum(found.values())
   # Rounding could leave a little.
-  if found['T'] < 1e-9 * run.timeline.step_time:
+  if found['T'] < 1e-9 * timeline.step_time:
     found['T'] = 0
   return found
 
 
-def _parts(run: Run, task: Task) -> Iterable[tuple[str, Time]]:
-  problem = run.problem
-  if task.kind == TaskKind.BACKWARD:
-    yield 'B', problem.backward[task.cell]
-    if not run.timeline.schedule.is_split:
-      yield 'W', problem.weight_gradient[task.cell]
-  else:
-    yield task.kind.value, problem.duration(task)
-
-
-def path_text(run: Run) -> str:
+def _path_lines(run: Run) -> list[str]:
   """The critical path, a line for each run of tasks on a device."""
-  devices = run.problem.cell_devices
-  lines = [
-    f'  device {device}: {_short(list(map(str, tasks)), 8, " ")}'
-    for device, tasks in itertools.groupby(
-      run.timeline.critical_path, key=lambda task: devices[task.cell]
-    )
-  ]
-  return _short(lines, _MOST_SHOWN, '\n', '  ')
-
-
-def _short(
-  texts: Sequence[str], most: int, between: str, before: str = ''
-) -> str:
-  """The texts; the middle of many is left out."""
-  if len(texts) > most:
-    left_out = f'{before}... ({len(texts) - most} more)'
-    texts = [*texts[: most // 2], left_out, *texts[-(most // 2) :]]
-  return between.join(texts)
-
-
-def waits(run: Run) -> list[str]:
-  """For each device what it waits for, and how long."""
   lines = []
-  for device in range(run.problem.num_devices):
-    of = _waits_of(run, device)
-    reasons = ', '.join(f'{time:g} {reason}' for reason, time in of.items())
-    total = f'{sum(of.values()):g}' + (': ' if of else '')
-    lines.append(f'  device {device} waits {total}{reasons}.')
-  return lines
+  for device, tasks in itertools.groupby(
+    run.timeline.critical_path,
+    key=lambda task: run.problem.cell_devices[task.cell],
+  ):
+    texts = _without_middle(list(map(str, tasks)), 8)
+    lines.append(f'device {device}: {" ".join(texts)}')
+  return [f'  {line}' for line in _without_middle(lines, 12)]
 
 
-def _waits_of(run: Run, device: int) -> dict[str, Time]:
+def _without_middle(texts: Sequence[str], most: int) -> Sequence[str]:
+  if len(texts) <= most:
+    return texts
+  left_out = f'... ({len(texts) - most} more)'
+  return [*texts[: most // 2], left_out, *texts[-(most // 2) :]]
+
+
+def waits(run: Run, device: int) -> dict[str, Time]:
   """How long a device waits, by reason, in the order of its waits."""
   timeline, problem = run.timeline, run.problem
-  found: dict[str, Time] = {}
-
-  def add(reason: str, time: Time) -> None:
-    if time > 0:
-      found[reason] = found.get(reason, 0) + time
-
+  found: dict[str, Time] = collections.defaultdict(int)
   before: Time = 0
   for task in timeline.schedule.device_tasks[device]:
     gap = timeline.start[task] - before
     if gap > 0:
-      needed = max(
-        timeline.schedule.dependencies(task),
-        key=lambda needed: timeline.end[needed] + _travel(run, needed, task),
-      )
+      arrivals = {
+        needed: timeline.end[needed] + problem.transfer(needed.cell, task.cell)
+        for needed in timeline.schedule.dependencies(task)
+      }
+      needed = max(arrivals, key=arrivals.__getitem__)
       # What of the gap the result was on its way.
-      travel = min(gap, _travel(run, needed, task))
+      travel = min(gap, problem.transfer(needed.cell, task.cell))
       source = problem.cell_devices[needed.cell]
       what = 'activations' if task.kind == TaskKind.FORWARD else 'gradients'
-      add(f'for {what} from device {source}', gap - travel)
-      add('for transfers', travel)
+      found[f'for {what} from device {source}'] += gap - travel
+      found['for transfers'] += travel
     before = timeline.end[task]
-  add('after its last task', timeline.step_time - before)
-  return found
-
-
-def _travel(run: Run, needed: Task, task: Task) -> Time:
-  if needed.cell == task.cell:
-    return 0
-  return run.problem.transfers[min(needed.cell, task.cell)]
+  found['after its last task'] += timeline.step_time - before
+  return {reason: time for reason, time in found.items() if time > 0}

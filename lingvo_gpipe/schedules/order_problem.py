@@ -3,15 +3,21 @@
 """What the best order of a pipeline's tasks depends on, as numbers."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from lingvo_gpipe.schedules import stash
-from lingvo_gpipe.schedules import task as task_lib
-from lingvo_gpipe.schedules.simulate import Timeline, simulate
-
-_FORWARD = task_lib.TaskKind.FORWARD
-_BACKWARD = task_lib.TaskKind.BACKWARD
-_WEIGHT_GRADIENT = task_lib.TaskKind.WEIGHT_GRADIENT
+from lingvo_gpipe.schedules import registry
+from lingvo_gpipe.schedules.simulate import (
+  Timeline,
+  device_peak_stash,
+  simulate,
+  stash_counts,
+)
+from lingvo_gpipe.schedules.task import (
+  Schedule,
+  Task,
+  TaskKind,
+  cells_of_devices,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,45 +29,42 @@ class OrderProblem:
   Attributes:
     cell_devices: For each cell, the index of its device.
     num_micro_batches: M.
-    forward: For each cell, the time of F. With recomputation its second run is
-      in `backward`.
-    backward: For each cell, the time of B, which computes input gradients.
-    weight_gradient: For each cell, the time of W.
+    forward: For each cell, the time of F; 1 by default.
+    backward: The same of B, for input gradients, with recomputation.
+    weight_gradient: The same of W.
     transfers: For each boundary between cells, the time that a result takes
-      from device to device.
+      from device to device; 0 by default.
     stash: For each cell, the memory that a micro-batch takes from its F to its
-      W.
-    limits: For each device, the memory that there is for this; None where
-      there is no limit.
+      W; 1 by default.
+    limits: For each device, the memory for this; None, as by default, is no
+      limit.
     first_backward: The first cell with B and W.
     known: The order, if it was found before.
   """
 
   cell_devices: tuple[int, ...]
   num_micro_batches: int
-  forward: tuple[float, ...]
-  backward: tuple[float, ...]
-  weight_gradient: tuple[float, ...]
+  forward: tuple[float, ...] = ()
+  backward: tuple[float, ...] = ()
+  weight_gradient: tuple[float, ...] = ()
   transfers: tuple[float, ...] = ()
   stash: tuple[float, ...] = ()
   limits: tuple[float | None, ...] = ()
   first_backward: int = 0
-  known: task_lib.Schedule | None = None
+  known: Schedule | None = None
 
   def __post_init__(self) -> None:
-    num_cells = len(self.cell_devices)
+    ones = (1,) * self.num_cells
     defaults = {
-      'transfers': (0,) * (num_cells - 1),
-      'stash': (1,) * num_cells,
+      'forward': ones,
+      'backward': ones,
+      'weight_gradient': ones,
+      'transfers': (0,) * (self.num_cells - 1),
+      'stash': ones,
       'limits': (None,) * self.num_devices,
     }
     for name, default in defaults.items():
       object.__setattr__(self, name, getattr(self, name) or default)
-    for k in range(num_cells - 1):
-      if self.cell_devices[k] == self.cell_devices[k + 1]:
-        times = [*self.transfers]
-        times[k] = 0
-        object.__setattr__(self, 'transfers', tuple(times))
 
   @property
   def num_cells(self) -> int:
@@ -73,21 +76,24 @@ class OrderProblem:
 
   def device_cells(self) -> list[list[int]]:
     """The cells of each device, ascending."""
-    cells: list[list[int]] = [[] for _ in range(self.num_devices)]
-    for cell, device in enumerate(self.cell_devices):
-      cells[device].append(cell)
-    return cells
+    return cells_of_devices(self.cell_devices)
 
-  def duration(self, task: task_lib.Task, *, is_split: bool = True) -> float:
+  def duration(self, task: Task, *, is_split: bool = True) -> float:
     """How long a task takes, in a schedule with or without W tasks."""
-    if task.kind == _FORWARD:
+    if task.kind == TaskKind.FORWARD:
       return self.forward[task.cell]
-    if task.kind == _WEIGHT_GRADIENT:
+    if task.kind == TaskKind.WEIGHT_GRADIENT:
       return self.weight_gradient[task.cell]
     whole = 0 if is_split else self.weight_gradient[task.cell]
     return self.backward[task.cell] + whole
 
-  def simulate(self, schedule: task_lib.Schedule) -> Timeline:
+  def transfer(self, source: int, target: int) -> float:
+    """The time from a cell to itself or to its neighbour."""
+    if self.cell_devices[source] == self.cell_devices[target]:
+      return 0
+    return self.transfers[min(source, target)]
+
+  def simulate(self, schedule: Schedule) -> Timeline:
     """When the tasks of a schedule run."""
     is_split = schedule.is_split
     return simulate(
@@ -96,15 +102,20 @@ class OrderProblem:
       self.transfers,
     )
 
-  def fits(self, schedule: task_lib.Schedule) -> bool:
+  def fits(self, schedule: Schedule) -> bool:
     """Whether a schedule stashes no more than there is memory for."""
-    for device, limit in enumerate(self.limits):
-      if limit is not None:
-        for _, counts in stash.stash_counts(schedule, device):
-          if self.stashed(counts.items()) > limit:
-            return False
-    return True
+    return all(
+      sum(count * self.stash[cell] for cell, count in counts.items()) <= limit
+      for device, limit in enumerate(self.limits)
+      if limit is not None
+      for _, counts in stash_counts(schedule, device)
+    )
 
-  def stashed(self, counts: Iterable[tuple[int, int]]) -> float:
-    """The memory of some micro-batches of some cells."""
-    return sum(count * self.stash[cell] for cell, count in counts)
+
+def limits_of_1f1b(
+  cell_devices: Sequence[int], num_micro_batches: int, first_backward: int = 0
+) -> tuple[int, ...]:
+  """For each device, as much as any device stashes under 1F1B."""
+  sizes = tuple(cell_devices), num_micro_batches
+  peaks = device_peak_stash(registry.build('1f1b', *sizes, first_backward))
+  return (max(peaks),) * len(peaks)

@@ -1,14 +1,20 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The schedules that have a name: those of this package, and users' own."""
+"""The schedules that have a name, and on which devices they want the cells."""
 
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
-from lingvo_gpipe.schedules import gpipe, interleaved, one_f_one_b, v_shaped
-from lingvo_gpipe.schedules import zb_h1 as zb_h1_lib
+from lingvo_gpipe.schedules import (
+  schedule_file,
+  slot_filling,
+  v_shaped,
+  zero_bubble,
+)
+from lingvo_gpipe.schedules.recompute import check_choice
 from lingvo_gpipe.schedules.task import (
+  Rows,
   Schedule,
   ScheduleError,
   Task,
@@ -18,39 +24,38 @@ from lingvo_gpipe.schedules.task import (
 # From the device of each cell and M.
 Builder = Callable[[Sequence[int], int], Schedule]
 
-# These also take the first cell with backward tasks.
-BUILDERS: dict[str, Callable[[Sequence[int], int, int], Schedule]] = {
-  'gpipe': gpipe.gpipe,
-  '1f1b': one_f_one_b.one_f_one_b,
-  'interleaved_1f1b': interleaved.interleaved_1f1b,
-  'zb_h1': zb_h1_lib.zb_h1,
-  'zb_v': v_shaped.zb_v,
+BUILDERS: dict[str, Callable[[Sequence[int], int, int], Rows]] = {
+  'gpipe': slot_filling.gpipe,
+  '1f1b': slot_filling.one_f_one_b,
+  'interleaved_1f1b': slot_filling.interleaved_1f1b,
+  'zb_h1': zero_bubble.zb_h1,
+  'zb_v': zero_bubble.zb_v,
   'v_half': v_shaped.v_half,
   'v_min': v_shaped.v_min,
 }
 SCHEDULE_NAMES = (*BUILDERS, 'auto')
+# Those with whole backward passes and a cell a device: what is compared where
+# all would be too many.
+PLAIN_NAMES = ('gpipe', '1f1b')
+# Those whose backward tasks are whole.
+WHOLE_NAMES = (*PLAIN_NAMES, 'interleaved_1f1b')
 
+_V_SHAPED = ('zb_v', 'v_half', 'v_min')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')
-_RESERVED = (*SCHEDULE_NAMES, 'forward_only')
 
-
-# What users registered, and the schedules that these are placed like.
-registered: dict[str, Builder] = {}
-placed_like: dict[str, str] = {}
+# What users registered: builders, and the schedules that they are placed like.
+registered: dict[str, tuple[Builder, str]] = {}
 
 
 def register_schedule(name: str, builder: Builder, like: str = '1f1b') -> None:
   """Makes a schedule of your own usable by name, in Params, flags and plans.
 
-  Call it in the module of your model, so that each process does. Doing the
-  same again changes nothing.
+  Call it in the module of your model, so that each process does.
 
   Args:
     name: Letters, digits, '_', '.' and '-'; no name that there is.
-    builder: Makes the schedule: a function of the device of each cell and of
-      M that returns a `Schedule` with the backward tasks of all cells. Those of
-      cells in which nothing is trained are left out later. It must return the
-      same in each process. What it returns is validated.
+    builder: A function of the device of each cell and of M that returns a
+      `Schedule` with the backward tasks of all cells, the same in each process.
     like: One of SCHEDULE_NAMES, whose cells lie on devices as the
       builder wants them: '1f1b' for a cell a device, or any; with two or more
       cells on each device 'interleaved_1f1b' for round robin; 'zb_v' for a V.
@@ -68,51 +73,43 @@ def register_schedule(name: str, builder: Builder, like: str = '1f1b') -> None:
       f'register_schedule: builder of {name!r} is {builder!r}; it must be a '
       'function of cell_devices and num_micro_batches that returns a Schedule.'
     )
-  if registered.get(name) == builder and placed_like[name] == like:
-    return
-  if name in _RESERVED or name in registered:
-    owner = 'lingvo_gpipe'
-    if name in registered:
-      owner = _text(registered[name])
-    raise ValueError(
-      f'{what}, which is the name of a schedule of {owner}. Use another name; '
-      f'taken are {", ".join((*_RESERVED, *registered))}.'
-    )
-  if like not in SCHEDULE_NAMES:
-    raise ValueError(
-      f'register_schedule: like of {name!r} is {like!r}; it must be one '
-      f'of {", ".join(SCHEDULE_NAMES)}.'
-    )
-  registered[name], placed_like[name] = builder, like
+  check_choice('schedule for `like`', like, SCHEDULE_NAMES)
+  taken = (*SCHEDULE_NAMES, 'forward_only', *registered)
+  if registered.get(name) != (builder, like) and name in taken:
+    raise ValueError(f'{what}; taken names are {", ".join(taken)}.')
+  registered[name] = builder, like
+
+
+def build(
+  name: str, devices: tuple[int, ...], num_micro_batches: int, first: int
+) -> Schedule:
+  """A schedule of BUILDERS, whose first cell with backward tasks is `first`."""
+  rows = without_frozen(
+    BUILDERS[name](devices, num_micro_batches, first), first
+  )
+  return Schedule(name, num_micro_batches, devices, rows, first)
 
 
 def build_registered(
   name: str, devices: Sequence[int], num_micro_batches: int
 ) -> Schedule:
-  """What a user's builder makes, not validated yet.
-
-  Raises:
-    ScheduleError: It is no schedule, or one for other sizes.
-  """
-  builder = registered[name]
+  """What a user's builder makes, not validated yet."""
+  builder, _ = registered[name]
   made = builder(devices, num_micro_batches)
-  what = f'Schedule {name!r}: its builder {_text(builder)}'
-  if not isinstance(made, Schedule):
+  what = f'Schedule {name!r}: its builder {builder!r}'
+  if not isinstance(made, Schedule) or not all(
+    isinstance(task, Task) for row in made.device_tasks for task in row
+  ):
     raise ScheduleError(
-      f'{what} returned {made!r:.100}; it must return a '
-      'lingvo_gpipe.schedules.Schedule.'
+      f'{what} returned {made!r:.200}; it must return a '
+      'lingvo_gpipe.schedules.Schedule of Tasks.'
     )
-  rows = tuple(map(tuple, made.device_tasks))
-  for device, row in enumerate(rows):
-    for place, task in enumerate(row):
-      if not isinstance(task, Task):
-        raise ScheduleError(
-          f'{what} put {task!r:.100} at place {place} of device {device}; '
-          'it must be a lingvo_gpipe.schedules.Task.'
-        )
   check_sizes(what, made, devices, num_micro_batches)
   return dataclasses.replace(
-    made, name=name, cell_devices=tuple(devices), device_tasks=rows
+    made,
+    name=name,
+    cell_devices=tuple(devices),
+    device_tasks=tuple(map(tuple, made.device_tasks)),
   )
 
 
@@ -132,27 +129,72 @@ def check_sizes(
       )
 
 
-def trained_from(
-  name: str, schedule: Schedule, first_backward: int
-) -> Schedule:
-  """A schedule without the backward tasks of cells that are not trained.
+def _like(schedule: str) -> str:
+  _, like = registered.get(schedule, (None, schedule))
+  return like
 
-  Raises:
-    ScheduleError: Trained cells have no backward tasks in it.
+
+def is_flexible(schedule: str) -> bool:
+  """Whether a schedule can have cells on any devices."""
+  return _like(schedule) not in (*_V_SHAPED, 'interleaved_1f1b')
+
+
+def cells_per_device(schedule: str) -> int:
+  """How many cells a schedule puts on a device if nobody says how many."""
+  if schedule.startswith(schedule_file.PREFIX):
+    devices = schedule_file.read_named(schedule).cell_devices
+    return -(-len(devices) // (max(devices) + 1))
+  return 1 if is_flexible(schedule) else 2
+
+
+def place(schedule: str, num_cells: int, num_devices: int) -> tuple[int, ...]:
+  """The device of each cell, as the schedule wants it if that is possible.
+
+  ```
+    cells 0 to 7       round robin        V
+    device 0           0 4                0 7
+    device 1           1 5                1 6
+    device 2           2 6                2 5
+    device 3           3 7                3 4
+  ```
+
+  Args:
+    schedule: A schedule's name.
+    num_cells: How many cells there are.
+    num_devices: How many devices there are; the first are used.
   """
-  if schedule.forward_only or schedule.first_backward > first_backward:
-    raise ScheduleError(
-      f'{name}: cells that are trained, from cell {first_backward} '
-      'on, have no backward tasks in it. Add them, or freeze these cells.'
+  if schedule.startswith(schedule_file.PREFIX):
+    devices = schedule_file.read_named(schedule).cell_devices
+    if len(devices) == num_cells and max(devices) < num_devices:
+      return devices
+  wants_v = _like(schedule) in _V_SHAPED and not num_cells % 2
+  if wants_v and num_cells <= 2 * num_devices:
+    return _v(num_cells)
+  return tuple(k % num_devices for k in range(num_cells))
+
+
+def _v(num_cells: int) -> tuple[int, ...]:
+  return tuple(min(k, num_cells - 1 - k) for k in range(num_cells))
+
+
+def fits(schedule: str, cell_devices: Sequence[int]) -> bool:
+  """Whether a schedule can have its cells on these devices."""
+  num_cells, num_devices = len(cell_devices), max(cell_devices) + 1
+  if is_flexible(schedule):
+    return True
+  if _like(schedule) in _V_SHAPED:
+    return num_cells == 2 * num_devices and tuple(cell_devices) == _v(num_cells)
+  wanted = place(schedule, num_cells, num_devices)
+  return not num_cells % num_devices and tuple(cell_devices) == wanted
+
+
+def check_placement(schedule: str, cell_devices: Sequence[int]) -> None:
+  """Raises ValueError if a schedule cannot have its cells on these devices."""
+  if not fits(schedule, cell_devices):
+    where = 'cell k on device k mod D, and equally many cells on all D devices'
+    if _like(schedule) in _V_SHAPED:
+      where = 'two cells on each device: k and 2 D - 1 - k on device k of D'
+    raise ValueError(
+      f'Schedule {schedule!r} needs {where}. The cells are on devices '
+      f'{list(cell_devices)}.'
     )
-  return dataclasses.replace(
-    schedule,
-    device_tasks=without_frozen(schedule.device_tasks, first_backward),
-    first_backward=first_backward,
-  )
-
-
-def _text(builder: Builder) -> str:
-  module = getattr(builder, '__module__', '')
-  name = getattr(builder, '__qualname__', repr(builder))
-  return f'{module}.{name}'.lstrip('.')

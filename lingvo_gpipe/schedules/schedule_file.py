@@ -19,10 +19,8 @@ import csv
 import json
 import operator
 import re
-from collections.abc import Sequence
 from typing import Any
 
-from lingvo_gpipe.schedules.grid import draw
 from lingvo_gpipe.schedules.task import (
   Schedule,
   ScheduleError,
@@ -42,52 +40,46 @@ def to_json(schedule: Schedule) -> str:
     'name': schedule.name,
     'num_micro_batches': schedule.num_micro_batches,
     'cell_devices': list(schedule.cell_devices),
-    'device_tasks': [
-      [str(task) for task in tasks] for tasks in schedule.device_tasks
-    ],
+    'device_tasks': [list(map(str, row)) for row in schedule.device_tasks],
     'first_backward': schedule.first_backward,
   }
   lines = [f'  {json.dumps(k)}: {json.dumps(v)}' for k, v in fields.items()]
   return '{\n' + ',\n'.join(lines) + '\n}\n'
 
 
-def read(path: str) -> Schedule:
-  """Reads a schedule; `validate` checks whether it can run.
+def read_named(name: str) -> Schedule:
+  """Reads the schedule 'file:PATH'."""
+  return read(name.removeprefix(PREFIX))
 
-  Args:
-    path: A file that ends with .json or .csv.
+
+def read(path: str) -> Schedule:
+  """Reads a schedule, which `validate` may refuse, from a .json or .csv file.
 
   Raises:
     ScheduleError: There is no such file, or it is no schedule.
   """
-  if not path:
+  if not path.endswith(('.json', '.csv')):
     raise ScheduleError(
-      f'{PREFIX!r} names no file; give {PREFIX}PATH, such as {PREFIX}a.json.'
+      f'{PREFIX}{path}: give {PREFIX}PATH of a schedule: a .json file, or a '
+      '.csv file as PyTorch writes it.'
     )
   try:
     with open(path, encoding='utf-8', newline='') as file:
       text = file.read()
   except (OSError, UnicodeDecodeError) as error:
     raise ScheduleError(f'{path}: it cannot be read: {error}.') from error
-  if path.endswith('.csv'):
-    return _from_csv(path, text)
-  if path.endswith('.json'):
-    return from_json(path, text)
-  raise ScheduleError(
-    f'{path}: a schedule is a .json file, or a .csv file as PyTorch writes it.'
-  )
+  return (_from_csv if path.endswith('.csv') else from_json)(path, text)
 
 
 def from_json(path: str, text: str) -> Schedule:
   """A schedule from what `to_json` returned; errors name the path."""
   try:
     fields: dict[str, Any] = json.loads(text)
-    rows = fields['device_tasks']
     return Schedule(
       str(fields.get('name', path)),
       operator.index(fields['num_micro_batches']),
       tuple(map(operator.index, fields['cell_devices'])),
-      tuple(map(tuple, _tasks(path, _IN_JSON, rows))),
+      _rows(path, fields['device_tasks'], _IN_JSON, 'F0.1'),
       operator.index(fields.get('first_backward', 0)),
     )
   except ScheduleError:
@@ -104,9 +96,9 @@ def _from_csv(path: str, text: str) -> Schedule:
     for row in csv.reader(text.splitlines())
     if any(place.strip() for place in row)
   ]
-  rows = _tasks(path, _IN_CSV, places)
+  rows = _rows(path, places, _IN_CSV, '0F1')
   devices = {
-    task.cell: device for device, tasks in enumerate(rows) for task in tasks
+    task.cell: device for device, row in enumerate(rows) for task in row
   }
   missing = set(range(max(devices, default=-1) + 1)) - set(devices)
   if missing or not devices:
@@ -115,38 +107,27 @@ def _from_csv(path: str, text: str) -> Schedule:
     )
   return Schedule(
     path,
-    1 + max(task.micro_batch for tasks in rows for task in tasks),
+    1 + max(task.micro_batch for row in rows for task in row),
     tuple(devices[cell] for cell in range(len(devices))),
-    tuple(map(tuple, rows)),
+    rows,
   )
 
 
-def _tasks(
-  path: str, pattern: re.Pattern[str], rows: Sequence[Sequence[str]]
-) -> list[list[Task]]:
-  """The tasks of each device; in a CSV file a place may be empty.
-
-  Raises:
-    ScheduleError: A text is no task; it is marked '!' in a grid of all.
-  """
-  may_be_empty = pattern is _IN_CSV
-  for device, texts in enumerate(rows):
-    for place, text in enumerate(texts):
-      if not (pattern.fullmatch(text) or (may_be_empty and not text)):
-        example = '0F1' if may_be_empty else 'F0.1'
-        marked = [list(row) for row in rows]
-        marked[device][place] = f'!{text}'
-        labels = [f'device {d}' for d in range(len(rows))]
+def _rows(
+  path: str, texts: list[list[str]], pattern: re.Pattern[str], example: str
+) -> tuple[tuple[Task, ...], ...]:
+  """The tasks of each device; in a CSV file a place may be empty."""
+  rows: list[list[Task]] = [[] for _ in texts]
+  for device, row in enumerate(texts):
+    for place, text in enumerate(row):
+      match = pattern.fullmatch(text)
+      if match:
+        kind = TaskKind(match['kind'].replace('I', 'B'))
+        task = Task(kind, int(match['cell']), int(match['micro_batch']))
+        rows[device].append(task)
+      elif text or pattern is _IN_JSON:
         raise ScheduleError(
           f'{path}: {text!r}, place {place} of device {device}, is no task '
-          f'such as {example}. It is marked !:\n'
-          + draw(labels, marked, focus=place)
+          f'such as {example}.'
         )
-  return [[_task(pattern, text) for text in texts if text] for texts in rows]
-
-
-def _task(pattern: re.Pattern[str], text: str) -> Task:
-  match = pattern.fullmatch(text)
-  assert match
-  kind = match['kind'].replace('I', 'B')
-  return Task(TaskKind(kind), int(match['cell']), int(match['micro_batch']))
+  return tuple(map(tuple, rows))

@@ -5,22 +5,19 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
-from lingvo_gpipe.schedules import stash
-from lingvo_gpipe.schedules import task as task_lib
+from lingvo_gpipe.schedules.task import Schedule, Task, TaskKind
 
 # Times have no unit of their own: what goes in comes out. Ints and Fractions
 # are added and divided exactly, floats as floats.
 Time: TypeAlias = int | float | Fraction
 Durations: TypeAlias = (
-  Time
-  | Mapping[tuple[task_lib.TaskKind, int], Time]
-  | Callable[[task_lib.Task], Time]
+  Time | Mapping[tuple[TaskKind, int], Time] | Callable[[Task], Time]
 )
-TransferTimes: TypeAlias = Time | Sequence[Time] | None
+TransferTimes: TypeAlias = Time | Sequence[Time]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,36 +30,45 @@ class Timeline:
     end: When each task ends.
     step_time: When the last task ends.
     device_busy: For each device, the time in which it runs a task.
-    bubble: The share of device time in which no task runs, over the devices
-      that hold a cell: exact if all durations are, 0 if the step takes no time.
     critical_path: Tasks that the step time is the sum of, with the transfers
-      between them: each but the first starts as soon as the one before it has
-      ended and, between cells, its result has arrived.
+      between them.
   """
 
-  schedule: task_lib.Schedule
-  start: dict[task_lib.Task, Time]
-  end: dict[task_lib.Task, Time]
+  schedule: Schedule
+  start: dict[Task, Time]
+  end: dict[Task, Time]
   step_time: Time
   device_busy: tuple[Time, ...]
-  bubble: Fraction | float
-  critical_path: tuple[task_lib.Task, ...]
+  critical_path: tuple[Task, ...]
+
+  @functools.cached_property
+  def bubble(self) -> Fraction | float:
+    """The share of time in which no task runs on the devices with cells.
+
+    It is exact if all durations are.
+    """
+    total = self.step_time * len(set(self.schedule.cell_devices))
+    idle = total - sum(self.device_busy)
+    if isinstance(idle, float):
+      # Rounding could leave a negative idle time where there is none.
+      return max(0.0, idle / float(total)) if total else 0.0
+    return Fraction(idle) / Fraction(total) if total else Fraction(0)
 
   @functools.cached_property
   def peak_stash(self) -> tuple[int, ...]:
     """For each cell, the most micro-batches it ever stashes."""
-    return stash.peak_stash(self.schedule)
+    return peak_stash(self.schedule)
 
   @functools.cached_property
   def device_peak_stash(self) -> tuple[int, ...]:
     """For each device, the most (cell, micro-batch) pairs stashed at once."""
-    return stash.device_peak_stash(self.schedule)
+    return device_peak_stash(self.schedule)
 
 
 def simulate(
-  schedule: task_lib.Schedule,
+  schedule: Schedule,
   durations: Durations = 1,
-  transfer_times: TransferTimes = None,
+  transfer_times: TransferTimes = 0,
 ) -> Timeline:
   """Times a schedule.
 
@@ -72,15 +78,13 @@ def simulate(
 
   Args:
     schedule: A valid schedule.
-    durations: How long each task takes: one number for all, a mapping from
-      (kind, cell), or a function of the task. With recomputation, let the
-      duration of a BACKWARD contain it. Where weight gradients are tasks of
-      their own, but the mapping has no entry for them, half of BACKWARD is
-      theirs.
-    transfer_times: How long a result travels over each boundary: entry k is
-      for activations from cell k to cell k + 1, and for their gradients back.
-      One number stands for all boundaries, None for 0. A boundary between two
-      cells of one device takes no time, whatever is given here.
+    durations: How long each task takes, that of a BACKWARD with recomputation:
+      one number for all, a mapping from (kind, cell), or a function of the
+      task. Where weight gradients are tasks of their own, but the mapping has
+      no entry for them, half of BACKWARD is theirs.
+    transfer_times: How long a result travels from cell k to cell k + 1, and its
+      gradient back: a number for each k, or one for all. Between cells of one
+      device it is no time in any case.
 
   Raises:
     ScheduleError: The schedule deadlocks.
@@ -88,10 +92,10 @@ def simulate(
   """
   duration_of = _duration_function(durations, schedule)
   boundaries = _boundary_times(schedule, transfer_times)
-  start: dict[task_lib.Task, Time] = {}
-  end: dict[task_lib.Task, Time] = {}
-  waited_for: dict[task_lib.Task, task_lib.Task] = {}
-  latest: list[task_lib.Task | None] = [None] * schedule.num_devices
+  start: dict[Task, Time] = {}
+  end: dict[Task, Time] = {}
+  waited_for: dict[Task, Task] = {}
+  latest: list[Task | None] = [None] * schedule.num_devices
   busy: list[Time] = [0] * schedule.num_devices
   for task in schedule.in_order():
     device = schedule.cell_devices[task.cell]
@@ -105,112 +109,143 @@ def simulate(
         arrival += boundaries[min(needed.cell, task.cell)]
       if arrival > begin:
         begin, waited_for[task] = arrival, needed
-    duration = duration_of(task)
+    duration = _checked(f'The duration of task {task}', duration_of(task))
     start[task], end[task] = begin, begin + duration
     busy[device] += duration
     latest[device] = task
+  path = [max(end, key=end.__getitem__)] if end else []
+  while path and path[-1] in waited_for:
+    path.append(waited_for[path[-1]])
   step_time = max(end.values(), default=0)
   return Timeline(
-    schedule=schedule,
-    start=start,
-    end=end,
-    step_time=step_time,
-    device_busy=tuple(busy),
-    bubble=_bubble(schedule, busy, step_time),
-    critical_path=_critical_path(end, waited_for),
+    schedule, start, end, step_time, tuple(busy), tuple(reversed(path))
   )
 
 
 def _duration_function(
-  durations: Durations, schedule: task_lib.Schedule
-) -> Callable[[task_lib.Task], Time]:
-  """Durations in any of their forms as a function of the task, checked."""
-  if isinstance(durations, Mapping) and schedule.is_split:
-    durations = _halved(durations)
+  durations: Durations, schedule: Schedule
+) -> Callable[[Task], Time]:
+  """Durations in any of their forms as a function of the task."""
+  if callable(durations):
+    return durations
+  if not isinstance(durations, Mapping):
+    of_all = durations
+    return lambda task: of_all
+  of_kinds = _halved(durations) if schedule.is_split else durations
 
-  def duration_of(task: task_lib.Task) -> Time:
-    if callable(durations):
-      duration = durations(task)
-    elif isinstance(durations, Mapping):
-      if (task.kind, task.cell) not in durations:
-        raise ValueError(
-          f'durations has no entry for ({task.kind}, {task.cell}), which task '
-          f'{task} needs.'
-        )
-      duration = durations[task.kind, task.cell]
-    else:
-      duration = durations
-    _check_time(f'The duration of task {task}', duration)
-    return duration
+  def duration_of(task: Task) -> Time:
+    if (task.kind, task.cell) not in of_kinds:
+      raise ValueError(
+        f'durations has no entry for ({task.kind}, {task.cell}), which task '
+        f'{task} needs.'
+      )
+    return of_kinds[task.kind, task.cell]
 
   return duration_of
 
 
 def _halved(
-  durations: Mapping[tuple[task_lib.TaskKind, int], Time],
-) -> dict[tuple[task_lib.TaskKind, int], Time]:
+  durations: Mapping[tuple[TaskKind, int], Time],
+) -> dict[tuple[TaskKind, int], Time]:
   """Durations in which weight gradients have some of their own."""
   halved = dict(durations)
   for (kind, cell), duration in durations.items():
-    weights = task_lib.TaskKind.WEIGHT_GRADIENT, cell
-    if kind == task_lib.TaskKind.BACKWARD and weights not in durations:
+    weights = TaskKind.WEIGHT_GRADIENT, cell
+    if kind == TaskKind.BACKWARD and weights not in durations:
       exact = Fraction(duration) if isinstance(duration, int) else duration
       halved[kind, cell] = halved[weights] = exact / 2
   return halved
 
 
 def _boundary_times(
-  schedule: task_lib.Schedule, transfer_times: TransferTimes
+  schedule: Schedule, transfer_times: TransferTimes
 ) -> list[Time]:
   """The transfer time of each boundary, as the devices have it."""
-  num_boundaries = schedule.num_cells - 1
-  if transfer_times is None:
-    times: list[Time] = [0] * num_boundaries
-  elif isinstance(transfer_times, Sequence):
-    times = list(transfer_times)
-  else:
-    times = [transfer_times] * num_boundaries
-  if len(times) != num_boundaries:
+  count, devices = schedule.num_cells - 1, schedule.cell_devices
+  if not isinstance(transfer_times, Sequence):
+    transfer_times = [transfer_times] * count
+  if len(transfer_times) != count:
     raise ValueError(
-      f'transfer_times has {len(times)} entries; {schedule.num_cells} cells '
-      f'have {num_boundaries} boundaries.'
+      f'transfer_times has {len(transfer_times)} entries; {count + 1} cells '
+      f'have {count} boundaries.'
     )
-  for k, time in enumerate(times):
-    _check_time(f'The transfer time from cell {k} to {k + 1}', time)
-    if schedule.cell_devices[k] == schedule.cell_devices[k + 1]:
-      times[k] = 0
-  return times
+  for k, time in enumerate(transfer_times):
+    _checked(f'The transfer time from cell {k} to {k + 1}', time)
+  return [
+    0 if devices[k] == devices[k + 1] else time
+    for k, time in enumerate(transfer_times)
+  ]
 
 
-def _check_time(what: str, time: Time) -> None:
+def _checked(what: str, time: Time) -> Time:
   if not (math.isfinite(time) and time >= 0):
     raise ValueError(f'{what} is {time}; it must be finite and 0 or more.')
+  return time
 
 
-def _bubble(
-  schedule: task_lib.Schedule, busy: list[Time], step_time: Time
-) -> Fraction | float:
-  """The idle share of the time of the devices that hold a cell."""
-  total = step_time * len(set(schedule.cell_devices))
-  idle = total - sum(busy)
-  if not total:
-    return Fraction(0)
-  if isinstance(idle, float) or isinstance(total, float):
-    # Rounding could leave a negative idle time where there is none.
-    return max(0.0, float(idle) / float(total))
-  return Fraction(idle) / Fraction(total)
+def stash_counts(
+  schedule: Schedule, device: int
+) -> Iterator[tuple[Task, dict[int, int]]]:
+  """Yields each task of a device with what is stashed while it runs.
+
+  A cell stashes a micro-batch from the start of its forward to the end of its
+  backward (of its weight gradient, where that is a task of its own), a cell
+  without backwards nothing. The counts are for each of the device's other
+  cells, the task's own micro-batch included: a dict that is updated in place.
+  """
+  counts = {
+    cell: 0
+    for cell, cell_device in enumerate(schedule.cell_devices)
+    if cell_device == device and not schedule.forward_only
+    if cell >= schedule.first_backward
+  }
+  last_kind = TaskKind.BACKWARD
+  if schedule.is_split:
+    last_kind = TaskKind.WEIGHT_GRADIENT
+  for task in schedule.device_tasks[device]:
+    if task.kind == TaskKind.FORWARD and task.cell in counts:
+      counts[task.cell] += 1
+    yield task, counts
+    if task.kind == last_kind:
+      counts[task.cell] -= 1
 
 
-def _critical_path(
-  end: dict[task_lib.Task, Time],
-  waited_for: dict[task_lib.Task, task_lib.Task],
-) -> tuple[task_lib.Task, ...]:
-  """Walks back from the last task to end over what each one waited for."""
-  if not end:
-    return ()
-  task = max(end, key=lambda ended: end[ended])
-  path = [task]
-  while task in waited_for:
-    task = waited_for[task]
-    path.append(task)
-  return tuple(reversed(path))
+def peak_stash(schedule: Schedule) -> tuple[int, ...]:
+  """For each cell, the most micro-batches it ever stashes."""
+  peaks = [0] * schedule.num_cells
+  for device in range(schedule.num_devices):
+    for task, counts in stash_counts(schedule, device):
+      peaks[task.cell] = max(peaks[task.cell], counts.get(task.cell, 0))
+  return tuple(peaks)
+
+
+def device_peak_stash(schedule: Schedule) -> tuple[int, ...]:
+  """For each device, the most (cell, micro-batch) pairs it stashes at once."""
+  return tuple(
+    max(
+      (sum(counts.values()) for _, counts in stash_counts(schedule, device)),
+      default=0,
+    )
+    for device in range(schedule.num_devices)
+  )
+
+
+def peak_handed(schedule: Schedule) -> tuple[int, ...]:
+  """The most micro-batches of each cell that wait for their W.
+
+  What B handed to W is kept that long. They are counted while a B or a W of
+  another micro-batch, or of another cell, runs on the device. Without W tasks
+  none waits.
+  """
+  peaks = [0] * schedule.num_cells
+  for tasks in schedule.device_tasks if schedule.is_split else ():
+    waiting = dict.fromkeys((task.cell for task in tasks), 0)
+    for task in tasks:
+      if task.kind == TaskKind.WEIGHT_GRADIENT:
+        waiting[task.cell] -= 1
+      if task.kind != TaskKind.FORWARD:
+        for cell, count in waiting.items():
+          peaks[cell] = max(peaks[cell], count)
+      if task.kind == TaskKind.BACKWARD:
+        waiting[task.cell] += 1
+  return tuple(peaks)

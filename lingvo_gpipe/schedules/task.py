@@ -1,25 +1,20 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks and schedules: the plain data that the rest of the pipeline reads.
-
-A schedule says, for each device, which tasks it runs and in which order. The
-engine emits it, the simulator times it, the grid draws it, and all three read
-the same value.
-"""
+"""Tasks and schedules: plain data that engine, simulator and grid read."""
 
 import dataclasses
 import enum
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 
 class ScheduleError(ValueError):
   """A schedule that cannot run, or that breaks a rule of its own."""
 
 
-@functools.total_ordering
 class TaskKind(enum.Enum):
-  """What a task does; kinds compare in the order in which a cell needs them.
+  """What a task does, in the order in which a cell needs it.
 
   WEIGHT_GRADIENT is for schedules that split the backward pass: BACKWARD then
   computes the gradient of the cell's input alone, and WEIGHT_GRADIENT, any
@@ -34,16 +29,8 @@ class TaskKind(enum.Enum):
   # Tasks are looked up by the million; Enum's own hash runs in Python.
   __hash__ = object.__hash__
 
-  def __lt__(self, other: object) -> bool:
-    if not isinstance(other, TaskKind):
-      return NotImplemented
-    return _KIND_RANK[self] < _KIND_RANK[other]
 
-
-_KIND_RANK = {kind: rank for rank, kind in enumerate(TaskKind)}
-
-
-@dataclasses.dataclass(frozen=True, order=True)
+@dataclasses.dataclass(frozen=True)
 class Task:
   """One operation of one cell on one micro-batch; str() gives e.g. 'F1.3'."""
 
@@ -55,8 +42,23 @@ class Task:
     return f'{self.kind.value}{self.cell}.{self.micro_batch}'
 
 
+# For each device, its tasks in order.
+Rows: TypeAlias = Sequence[Sequence[Task]]
+
+
 def needed(task: Task, num_cells: int) -> tuple[Task, ...]:
-  """The tasks whose results `task` uses, see `Schedule.dependencies`."""
+  """The tasks whose results `task` uses, whatever device they run on.
+
+  ```
+  F(k-1,m) --> F(k,m) --> F(k+1,m)
+                 |
+                 v
+  B(k-1,m) <-- B(k,m) <-- B(k+1,m)
+                 |
+                 v
+               W(k,m)
+  ```
+  """
   k, m = task.cell, task.micro_batch
   if task.kind == TaskKind.FORWARD:
     return (Task(TaskKind.FORWARD, k - 1, m),) if k > 0 else ()
@@ -66,6 +68,14 @@ def needed(task: Task, num_cells: int) -> tuple[Task, ...]:
   if k == num_cells - 1:
     return (forward,)
   return (forward, Task(TaskKind.BACKWARD, k + 1, m))
+
+
+def cells_of_devices(cell_devices: Sequence[int]) -> list[list[int]]:
+  """The cells of each device, ascending."""
+  cells: list[list[int]] = [[] for _ in range(max(cell_devices) + 1)]
+  for cell, device in enumerate(cell_devices):
+    cells[device].append(cell)
+  return cells
 
 
 def without_frozen(
@@ -84,7 +94,7 @@ def without_frozen(
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-  """The ordered tasks of every device.
+  """The ordered tasks of every device; `validate` checks it.
 
   Attributes:
     name: The schedule's name, for messages.
@@ -95,9 +105,6 @@ class Schedule:
     first_backward: The first cell with backward tasks. Those before it, in
       which nothing is trained, have forward tasks only. A schedule without any
       backward task leaves it at 0.
-
-  Building a schedule does not check it, so that a wrong one can be inspected;
-  `validate` checks it.
   """
 
   name: str
@@ -115,85 +122,45 @@ class Schedule:
     return len(self.device_tasks)
 
   @functools.cached_property
+  def kinds(self) -> frozenset[TaskKind]:
+    """The kinds of its tasks."""
+    return frozenset(task.kind for row in self.device_tasks for task in row)
+
+  @property
   def forward_only(self) -> bool:
     """Whether the schedule has no backward task."""
-    return not any(
-      task.kind == TaskKind.BACKWARD
-      for tasks in self.device_tasks
-      for task in tasks
-    )
+    return TaskKind.BACKWARD not in self.kinds
 
-  @functools.cached_property
+  @property
   def is_split(self) -> bool:
     """Whether weight gradients are tasks of their own."""
-    return any(
-      task.kind == TaskKind.WEIGHT_GRADIENT
-      for tasks in self.device_tasks
-      for task in tasks
-    )
+    return TaskKind.WEIGHT_GRADIENT in self.kinds
 
   def dependencies(self, task: Task) -> tuple[Task, ...]:
-    """The tasks whose results `task` uses, whatever device they run on.
-
-    ```
-    F(k-1,m) --> F(k,m) --> F(k+1,m)
-                   |
-                   v
-    B(k-1,m) <-- B(k,m) <-- B(k+1,m)
-                   |
-                   v
-                 W(k,m)
-    ```
-
-    Args:
-      task: Any task of this schedule's cells and micro-batches.
-
-    Returns:
-      For F(k,m): F(k-1,m), if there is such a cell. For B(k,m): F(k,m), then
-      B(k+1,m) if there is such a cell. For W(k,m): B(k,m).
-
-    Raises:
-      ValueError: The cell or the micro-batch lies outside the schedule.
-    """
-    k, m = task.cell, task.micro_batch
-    if not 0 <= k < self.num_cells:
-      raise ValueError(
-        f'Task {task} names cell {k}; the schedule has cells 0 to '
-        f'{self.num_cells - 1}.'
-      )
-    if not 0 <= m < self.num_micro_batches:
-      raise ValueError(
-        f'Task {task} names micro-batch {m}; the schedule has micro-batches 0 '
-        f'to {self.num_micro_batches - 1}.'
-      )
+    """The tasks whose results a task uses, see `needed`."""
     return needed(task, self.num_cells)
 
-  def in_slots(self) -> list[list[Task]]:
-    """Runs the schedule with time in slots and every task one slot long.
+  def runs(self) -> tuple[Task, ...]:
+    """The tasks that can run, in the order of `in_order`.
 
-    In each slot every device, by ascending index, runs its next task if the
-    task's dependencies ran in earlier slots.
-
-    Returns:
-      The tasks of each slot, up to the last slot in which any device could
-      run. If the schedule deadlocks some of its tasks are not there.
+    Time passes in slots. In each slot every device, by ascending index, runs
+    its next task if the task's dependencies ran in earlier slots. In a
+    deadlock the other tasks are not there.
     """
-    done: set[Task] = set()
-    slots: list[list[Task]] = []
+    done: dict[Task, None] = {}
     positions = [0] * self.num_devices
     while True:
       slot = []
-      for device, tasks in enumerate(self.device_tasks):
-        if positions[device] == len(tasks):
-          continue
-        task = tasks[positions[device]]
-        if all(needed in done for needed in self.dependencies(task)):
-          slot.append(task)
+      for device, row in enumerate(self.device_tasks):
+        position = positions[device]
+        if position < len(row) and all(
+          task in done for task in self.dependencies(row[position])
+        ):
+          slot.append(row[position])
           positions[device] += 1
       if not slot:
-        return slots
-      slots.append(slot)
-      done.update(slot)
+        return tuple(done)
+      done.update(dict.fromkeys(slot))
 
   def in_order(self) -> tuple[Task, ...]:
     """All tasks in one order that respects devices and dependencies.
@@ -204,16 +171,34 @@ class Schedule:
     Raises:
       ScheduleError: No device can go on: the schedule would deadlock.
     """
-    order = self._order
-    num_tasks = sum(len(tasks) for tasks in self.device_tasks)
-    if len(order) < num_tasks:
+    num_tasks = sum(map(len, self.device_tasks))
+    if len(self._order) < num_tasks:
       raise ScheduleError(
-        f'Schedule {self.name!r} deadlocks after {len(order)} of {num_tasks} '
-        'tasks: the next task of every device waits for one that has not run. '
-        'lingvo_gpipe.schedules.validate() shows where.'
+        f'Schedule {self.name!r} deadlocks after {len(self._order)} of '
+        f'{num_tasks} tasks; lingvo_gpipe.schedules.validate() shows where.'
       )
-    return order
+    return self._order
 
   @functools.cached_property
   def _order(self) -> tuple[Task, ...]:
-    return tuple(task for slot in self.in_slots() for task in slot)
+    return self.runs()
+
+
+@dataclasses.dataclass(frozen=True)
+class EmittedSchedule:
+  """One pass of a mini-batch through a pipeline, as a graph has it.
+
+  Attributes:
+    schedule: The schedule.
+    devices: The name of each cell's device.
+    task_of_op: The tasks by the names of the ops that run them. It grows when
+      backward tasks are emitted later. Tasks that have nothing to do have no
+      op.
+    recompute_of_op: Backward tasks by the names of the ops that run the forward
+      pass again for them. Such an op runs just before the task's own.
+  """
+
+  schedule: Schedule
+  devices: tuple[str, ...]
+  task_of_op: dict[str, Task]
+  recompute_of_op: dict[str, Task] = dataclasses.field(default_factory=dict)

@@ -1,84 +1,27 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Schedules with two cells a device, placed in a V.
+"""V-Half and V-Min: two cells a device, in a V, with less stash than 1F1B.
 
-```
-  device 0   cell 0         cell 7
-  device 1     cell 1     cell 6
-  device 2       cell 2 cell 5
-  device 3        cell 3 cell 4
-```
-
-A micro-batch goes down the V and up again, so the first device's two cells
-begin and end each micro-batch, and the last device's two follow each other:
-what a device stashes of its two cells adds up to about the same on every
-device. The weight gradients (W) are tasks of their own.
+Qi et al., "Pipeline Parallelism with Controllable Memory", arXiv:2405.15362. A
+pattern of tasks repeats with every micro-batch; then gaps are filled.
 """
 
 from collections.abc import Sequence
 
-from lingvo_gpipe.schedules import task as task_lib
-from lingvo_gpipe.schedules.compaction import compact
-from lingvo_gpipe.schedules.row import Row
+from lingvo_gpipe.schedules.task import Rows, Task, TaskKind, needed
 
-_FORWARD = task_lib.TaskKind.FORWARD
-_BACKWARD = task_lib.TaskKind.BACKWARD
-_WEIGHT_GRADIENT = task_lib.TaskKind.WEIGHT_GRADIENT
-
-
-def zb_v(
-  cell_devices: Sequence[int], num_micro_batches: int, first_backward: int = 0
-) -> task_lib.Schedule:
-  """ZB-V: with equal tasks no device waits once it has begun.
-
-  Qi et al., "Zero Bubble Pipeline Parallelism", arXiv:2401.10241, section 6.
-  With F = B = W of one cell the step is K - 1 of these longer than the work;
-  each device stashes at most 2 K micro-batches of one cell, as much memory as
-  1F1B's K of cells twice as large.
-
-  Args:
-    cell_devices: Cells k and 2 K - 1 - k are on device k.
-    num_micro_batches: M, at least 1.
-    first_backward: The first cell with backward tasks.
-  """
-  num_devices = len(cell_devices) // 2
-  # With fewer micro-batches the rule's counts do not add up.
-  count = max(num_micro_batches, 2 * num_devices - 1)
-  rows = [_zb_v_row(k, num_devices, count) for k in range(num_devices)]
-  rows = [[t for t in row if t.micro_batch < num_micro_batches] for row in rows]
-  return _schedule(
-    'zb_v', cell_devices, num_micro_batches, rows, first_backward
-  )
-
-
-def _zb_v_row(k: int, num_devices: int, count: int) -> list[task_lib.Task]:
-  """The tasks of device k, with a its first cell and b its second."""
-  row = Row({'a': k, 'b': 2 * num_devices - 1 - k}, count)
-  after = num_devices - k
-  row.add('Fa', times=2 * after - 1)
-  row.add('Fb', 'Fa', times=k)
-  row.add('Fb', 'Bb', 'Wb', times=after)
-  while row.left('Fb'):
-    row.add('Fa', 'Ba', 'Wa', 'Fb', 'Bb', 'Wb')
-  row.add('Ba', 'Bb', times=k)
-  row.add('Ba', 'Wa', times=after)
-  row.add('Wb', times=count)
-  row.add('Wa', times=count)
-  return row.tasks
+_FORWARD, _BACKWARD, _WEIGHT_GRADIENT = TaskKind
+_STASHED = {_FORWARD: 1, _BACKWARD: 0, _WEIGHT_GRADIENT: -1}
+# F, B and W of two cells, one slot each.
+_PERIOD = 6
 
 
 def v_half(
-  cell_devices: Sequence[int], num_micro_batches: int, first_backward: int = 0
-) -> task_lib.Schedule:
-  """V-Half: about half of 1F1B's stash.
+  cell_devices: Sequence[int], num_micro_batches: int, first_backward: int
+) -> Rows:
+  """About half of 1F1B's stash.
 
-  Qi et al., "Pipeline Parallelism with Controllable Memory", arXiv:2405.15362.
   A device stashes at most (K + 2) // 2 micro-batches' worth of both its cells.
-
-  Args:
-    cell_devices: Cells k and 2 K - 1 - k are on device k.
-    num_micro_batches: M, at least 1.
-    first_backward: The first cell with backward tasks.
   """
   n = len(cell_devices) // 2
   s = 3 if n % 2 == 0 else 0
@@ -86,39 +29,28 @@ def v_half(
     (2 * i, 3 * n - i - 2, 3 * n + s + 2 * i - 1, 6 * n + s - i - 2)
     for i in range(n)
   ]
-  rows = _repeated(slots, num_micro_batches)
-  return _schedule(
-    'v_half', cell_devices, num_micro_batches, rows, first_backward
-  )
+  return _repeated(slots, num_micro_batches)
 
 
 def v_min(
-  cell_devices: Sequence[int], num_micro_batches: int, first_backward: int = 0
-) -> task_lib.Schedule:
-  """V-Min: about a third of 1F1B's stash, the least there is for these cells.
+  cell_devices: Sequence[int], num_micro_batches: int, first_backward: int
+) -> Rows:
+  """About a third of 1F1B's stash, the least there is for these cells.
 
-  Source and arguments as for `v_half`. A device stashes at most (K + 4) // 3
-  micro-batches' worth of both its cells. Where F, B and W differ much the
-  bubble grows with M.
+  A device stashes at most (K + 4) // 3 micro-batches' worth of both its cells.
+  Where F, B and W differ much the bubble grows with M.
   """
   n = len(cell_devices) // 2
   s = 2 if n % 3 == 0 else 0
   slots = [
     (i, 2 * n - i - 1, 2 * n + s + i, 4 * n + s - i - 1) for i in range(n)
   ]
-  rows = _repeated(slots, num_micro_batches)
-  return _schedule(
-    'v_min', cell_devices, num_micro_batches, rows, first_backward
-  )
-
-
-# F, B and W of two cells, one slot each.
-_PERIOD = 6
+  return _repeated(slots, num_micro_batches)
 
 
 def _repeated(
   slots: Sequence[tuple[int, int, int, int]], num_micro_batches: int
-) -> list[list[task_lib.Task]]:
+) -> Rows:
   """The rows of a pattern that repeats with every micro-batch.
 
   Args:
@@ -127,43 +59,103 @@ def _repeated(
     num_micro_batches: M.
   """
   rows = []
-  for k, offsets in enumerate(slots):
-    first, second = k, 2 * len(slots) - 1 - k
-    kinds = (
-      (_FORWARD, first),
-      (_FORWARD, second),
-      (_BACKWARD, second),
-      (_BACKWARD, first),
-    )
+  for first, offsets in enumerate(slots):
+    second = 2 * len(slots) - 1 - first
+    cells = (first, second, second, first)
+    kinds = (_FORWARD, _FORWARD, _BACKWARD, _BACKWARD)
     placed = {
-      offset + _PERIOD * m: task_lib.Task(kind, cell, m)
+      offset + _PERIOD * m: Task(kind, cell, m)
       for m in range(num_micro_batches)
-      for offset, (kind, cell) in zip(offsets, kinds, strict=True)
+      for offset, kind, cell in zip(offsets, kinds, cells, strict=True)
     }
     # Each W takes the next slot that nothing else has.
-    for slot, task in sorted(placed.items()):
+    for slot in sorted(placed):
+      task = placed[slot]
       if task.kind == _BACKWARD:
         while slot in placed:
           slot += 1
-        placed[slot] = task_lib.Task(
-          _WEIGHT_GRADIENT, task.cell, task.micro_batch
-        )
-    rows.append([task for _, task in sorted(placed.items())])
-  cell_devices = [*range(len(slots)), *reversed(range(len(slots)))]
-  return compact(rows, cell_devices)
+        placed[slot] = Task(_WEIGHT_GRADIENT, task.cell, task.micro_batch)
+    rows.append([placed[slot] for slot in sorted(placed)])
+  return _compact(rows)
 
 
-def _schedule(
-  name: str,
-  cell_devices: Sequence[int],
-  num_micro_batches: int,
-  rows: Sequence[Sequence[task_lib.Task]],
-  first_backward: int,
-) -> task_lib.Schedule:
-  return task_lib.Schedule(
-    name,
-    num_micro_batches,
-    tuple(cell_devices),
-    task_lib.without_frozen(rows, first_backward),
-    first_backward,
-  )
+def _compact(rows: list[list[Task]]) -> list[list[Task]]:
+  """Runs tasks earlier where a device would wait.
+
+  The rows run on paper, each task for one slot. Where a device's next task
+  cannot start, the first task after it that can is moved to its place, unless
+  the device would then stash more than the peak of all rows as given:
+
+  ```
+  before   F0 F1  .  . B0 W0 F2          after   F0 F1 F2  . B0 W0
+  ```
+
+  It is tried with and without letting backward tasks go before weight
+  gradients, again and again as long as the last task ends sooner.
+  """
+  limit, best_slots = max(map(_peak, rows)), None
+  while True:
+    tries = [_Run(rows, limit, first).run() for first in (False, True)]
+    num_slots, better = min(tries, key=lambda found: found[0])
+    if best_slots is not None and num_slots >= best_slots:
+      return rows
+    best_slots, rows = num_slots, better
+
+
+def _peak(row: Sequence[Task]) -> int:
+  count = peak = 0
+  for task in row:
+    count += _STASHED[task.kind]
+    peak = max(peak, count)
+  return peak
+
+
+class _Run:
+  """One run of the rows on paper."""
+
+  def __init__(self, rows: Rows, limit: int, backward_first: bool):
+    self._left = [list(row) for row in rows]
+    self._limit = limit
+    self._backward_first = backward_first
+    self._stashed = [0] * len(rows)
+    self._done: set[Task] = set()
+
+  def run(self) -> tuple[int, list[list[Task]]]:
+    """How many slots it takes, and the new rows."""
+    num_slots = 0
+    rows: list[list[Task]] = [[] for _ in self._left]
+    while any(self._left):
+      slot = [self._next(device) for device in range(len(rows))]
+      assert any(slot), 'The rows deadlock.'
+      for device, task in enumerate(slot):
+        if task is not None:
+          rows[device].append(task)
+          self._left[device].remove(task)
+          self._stashed[device] += _STASHED[task.kind]
+          self._done.add(task)
+      num_slots += 1
+    return num_slots, rows
+
+  def _next(self, device: int) -> Task | None:
+    """The task that the device runs now."""
+    seen: set[tuple[TaskKind, int]] = set()
+    weight_gradient = None
+    # What the device would stash, at most, if it ran the tasks passed later.
+    count = peak = self._stashed[device]
+    for task in self._left[device]:
+      stashed = _STASHED[task.kind]
+      if (
+        (task.kind, task.cell) not in seen
+        and peak + stashed <= self._limit
+        and self._done.issuperset(needed(task, 2 * len(self._left)))
+      ):
+        if task.kind == _WEIGHT_GRADIENT and self._backward_first:
+          weight_gradient = weight_gradient or task
+        elif weight_gradient is None or task.kind == _BACKWARD:
+          return task
+      seen.add((task.kind, task.cell))
+      if len(seen) == 6:
+        break
+      count += stashed
+      peak = max(peak, count)
+    return weight_gradient

@@ -2,24 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks that a schedule can run and keeps the rules all schedules keep."""
 
-import collections
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
-from lingvo_gpipe.schedules import task as task_lib
 from lingvo_gpipe.schedules.grid import draw
+from lingvo_gpipe.schedules.task import Schedule, ScheduleError, Task, TaskKind
 
-_FORWARD = task_lib.TaskKind.FORWARD
-_BACKWARD = task_lib.TaskKind.BACKWARD
-_WEIGHT_GRADIENT = task_lib.TaskKind.WEIGHT_GRADIENT
-_MARK = '!'
-_MISSING = '?'
 _MAX_FINDINGS = 8
 
-# A task's place: (device, position in the device's row).
-_Place = tuple[int, int]
+# What is wrong, and what to mark: places (device, position), and tasks that a
+# device lacks.
+_Place: TypeAlias = tuple[int, int]
+_Finding: TypeAlias = tuple[str, Iterable[_Place | Task]]
 
 
-def validate(schedule: task_lib.Schedule) -> None:
+def validate(schedule: Schedule) -> None:
   """Checks a schedule.
 
   - Every cell's forward runs once for every micro-batch; so does its backward,
@@ -36,233 +34,156 @@ def validate(schedule: task_lib.Schedule) -> None:
       the schedule as a grid in which the tasks at fault are marked '!', and
       those that are missing '?'.
   """
-  _check_shape(schedule)
-  _check_places(schedule)
-  _check_complete(schedule)
-  _check_ascending(schedule)
-  _check_no_deadlock(schedule)
+  checks: tuple[Callable[[Schedule], Iterator[_Finding]], ...] = (
+    _wrong_sizes, _wrong_tasks, _missing_tasks, _descending, _deadlock
+  )  # fmt: skip
+  for check in checks:
+    findings = list(check(schedule))
+    if findings:
+      raise ScheduleError(_message(schedule, findings))
 
 
-def _check_shape(schedule: task_lib.Schedule) -> None:
-  """Checks the numbers that the other checks count on."""
-  findings = []
-  if schedule.num_micro_batches < 1:
-    findings.append(
-      f'num_micro_batches is {schedule.num_micro_batches}; it must be 1 or '
-      'more.'
+def _wrong_sizes(schedule: Schedule) -> Iterator[_Finding]:
+  """Finds numbers that the other checks could not count on."""
+  devices, num_devices = schedule.cell_devices, schedule.num_devices
+  if (
+    schedule.num_micro_batches < 1
+    or not 0 <= schedule.first_backward < len(devices)
+    or not all(0 <= device < num_devices for device in devices)
+  ):
+    yield (
+      f'num_micro_batches is {schedule.num_micro_batches}, cell_devices is '
+      f'{list(devices)}, first_backward is {schedule.first_backward}, and '
+      f'device_tasks has {num_devices} rows. There must be a micro-batch, a '
+      'row for the device of each cell, and first_backward must be a cell.',
+      (),
     )
-  if not schedule.cell_devices:
-    findings.append('cell_devices is empty; there must be at least one cell.')
-  elif not 0 <= schedule.first_backward < schedule.num_cells:
-    findings.append(
-      f'first_backward is {schedule.first_backward}; it must be one of the '
-      f'cells 0 to {schedule.num_cells - 1}.'
-    )
-  for cell, device in enumerate(schedule.cell_devices):
-    if not 0 <= device < schedule.num_devices:
-      findings.append(
-        f'Cell {cell} is on device {device}, but device_tasks has rows for '
-        f'{schedule.num_devices} devices.'
-      )
-  if findings:
-    raise _error(schedule, findings, [])
 
 
-def _check_places(schedule: task_lib.Schedule) -> None:
-  """Checks that each task there is exists once, and on the right device."""
-  findings = []
-  marks = []
-  places: dict[task_lib.Task, _Place] = {}
+def _wrong_tasks(schedule: Schedule) -> Iterator[_Finding]:
+  """Finds tasks that there are not, that run twice, or on a wrong device."""
+  every, places = set(_all_tasks(schedule)), dict[Task, _Place]()
   for device, tasks in enumerate(schedule.device_tasks):
     for position, task in enumerate(tasks):
-      if not (
-        0 <= task.cell < schedule.num_cells
-        and 0 <= task.micro_batch < schedule.num_micro_batches
-      ):
-        findings.append(
-          f'{task} on device {device} names a cell or micro-batch that does '
-          f'not exist: there are {schedule.num_cells} cells and '
-          f'{schedule.num_micro_batches} micro-batches, counted from 0.'
+      here = device, position
+      what = f'{task} on device {device}'
+      if task not in every:
+        yield (
+          f'{what} is no task of this schedule. It has '
+          f'{schedule.num_cells} cells and {schedule.num_micro_batches} '
+          'micro-batches, counted from 0, and a backward pass from cell '
+          f'{schedule.first_backward} on.',
+          [here],
         )
       elif task in places:
-        findings.append(
-          f'{task} runs twice: on device {places[task][0]} and on device '
-          f'{device}.'
-        )
-        marks.append(places[task])
-      elif task.kind != _FORWARD and task.cell < schedule.first_backward:
-        findings.append(
-          f'{task} is a task of cell {task.cell}, which has no backward pass: '
-          f'first_backward is {schedule.first_backward}.'
-        )
+        text = f'{what} runs a second time, after device {places[task][0]}.'
+        yield text, [places[task], here]
       elif schedule.cell_devices[task.cell] != device:
-        findings.append(
-          f'{task} runs on device {device}, but cell {task.cell} is on device '
-          f'{schedule.cell_devices[task.cell]}.'
-        )
+        home = schedule.cell_devices[task.cell]
+        yield f'{what}: cell {task.cell} is on device {home}.', [here]
       else:
-        places[task] = (device, position)
-        continue
-      marks.append((device, position))
-  if findings:
-    raise _error(schedule, findings, marks)
+        places[task] = here
 
 
-def _check_complete(schedule: task_lib.Schedule) -> None:
-  """Checks that no task is missing; `_check_places` has seen the others."""
-  present = {task for tasks in schedule.device_tasks for task in tasks}
-  kinds = {task.kind for task in present} | {_FORWARD}
-  findings = []
-  absent: dict[int, list[task_lib.Task]] = collections.defaultdict(list)
-  if _WEIGHT_GRADIENT in kinds and _BACKWARD not in kinds:
-    findings.append('There are weight-gradient tasks, but no backward tasks.')
-  for kind in sorted(kinds):
-    for cell, device in enumerate(schedule.cell_devices):
-      if kind != _FORWARD and cell < schedule.first_backward:
-        continue
-      missing = [
-        m
-        for m in range(schedule.num_micro_batches)
-        if task_lib.Task(kind, cell, m) not in present
-      ]
-      absent[device] += [task_lib.Task(kind, cell, m) for m in missing]
-      if missing:
-        findings.append(
-          f'Device {device} lacks {_tasks_text(kind, cell, missing)}.'
-        )
-  if findings:
-    raise _error(schedule, findings, [], absent)
+def _missing_tasks(schedule: Schedule) -> Iterator[_Finding]:
+  """Finds tasks that are missing; the others are known to be right."""
+  if schedule.is_split and schedule.forward_only:
+    yield 'There are weight-gradient tasks, but no backward tasks.', ()
+  present = {task for row in schedule.device_tasks for task in row}
+  missing = [task for task in _all_tasks(schedule) if task not in present]
+  for (_, cell), group in itertools.groupby(
+    missing, key=lambda task: (task.kind, task.cell)
+  ):
+    tasks = list(group)
+    text = ', '.join(map(str, tasks[:4]))
+    if len(tasks) > 4:
+      text += f' and {len(tasks) - 4} more tasks of cell {cell}'
+    yield f'Device {schedule.cell_devices[cell]} lacks {text}.', tasks
 
 
-def _check_ascending(schedule: task_lib.Schedule) -> None:
-  findings = []
-  marks = []
+def _all_tasks(schedule: Schedule) -> Iterator[Task]:
+  """All tasks that a schedule with tasks of its kinds has."""
+  for kind in TaskKind:
+    first = 0 if kind == TaskKind.FORWARD else schedule.first_backward
+    if kind in schedule.kinds | {TaskKind.FORWARD}:
+      for cell in range(first, schedule.num_cells):
+        for m in range(schedule.num_micro_batches):
+          yield Task(kind, cell, m)
+
+
+def _descending(schedule: Schedule) -> Iterator[_Finding]:
   for device, tasks in enumerate(schedule.device_tasks):
-    previous: dict[tuple[task_lib.TaskKind, int], int] = {}
+    previous: dict[tuple[TaskKind, int], Task] = {}
     for position, task in enumerate(tasks):
-      before = previous.get((task.kind, task.cell), -1)
-      if task.micro_batch < before:
-        findings.append(
-          f'{task} runs after {task.kind.value}{task.cell}.{before}: a cell '
-          'must run its tasks of one kind by ascending micro-batch.'
+      before = previous.get((task.kind, task.cell), task)
+      if task.micro_batch < before.micro_batch:
+        yield (
+          f'{task} runs after {before}: a cell must run its tasks of one kind '
+          'by ascending micro-batch.',
+          [(device, position)],
         )
-        marks.append((device, position))
-      previous[task.kind, task.cell] = task.micro_batch
-  if findings:
-    raise _error(schedule, findings, marks)
+      previous[task.kind, task.cell] = task
 
 
-def _check_no_deadlock(schedule: task_lib.Schedule) -> None:
-  """Checks that the schedule runs to its end; no task is missing by now."""
-  slots = schedule.in_slots()
-  done = {task for slot in slots for task in slot}
-  positions = [
-    sum(task in done for task in tasks) for tasks in schedule.device_tasks
-  ]
-  places = {
-    task: (device, position)
-    for device, tasks in enumerate(schedule.device_tasks)
-    for position, task in enumerate(tasks)
-  }
-  findings = []
-  stuck = []
+def _deadlock(schedule: Schedule) -> Iterator[_Finding]:
+  """Finds devices that wait for each other in a circle.
+
+  ```
+    device 0  F0.0 !B0.0  F0.1  B0.1     B0.0 waits for B1.0, which comes after
+    device 1  F1.0 !F1.1  B1.0  B1.1     F1.1, which waits for F0.1, ...
+  ```
+  """
+  done, devices = set(schedule.runs()), schedule.cell_devices
+  # For each device that waits: its next task, where it is, and what it needs.
+  waits: dict[int, tuple[Task, int, Task]] = {}
   for device, tasks in enumerate(schedule.device_tasks):
-    if positions[device] == len(tasks):
-      continue
-    task = tasks[positions[device]]
-    stuck.append((device, task))
-    for needed in schedule.dependencies(task):
-      if needed not in done:
-        where, position = places[needed]
-        behind = schedule.device_tasks[where][positions[where]]
-        reason = 'which is next there but cannot start either'
-        if position > positions[where]:
-          reason = f'which comes only after {behind} there'
-        findings.append(
-          f'Device {device} is to run {task}, which needs {needed} of device '
-          f'{where}, {reason}.'
-        )
-  if stuck:
-    raise task_lib.ScheduleError(
-      _message(
-        f'deadlocks in slot {len(slots)}: no device can go on',
-        schedule,
-        findings,
-      )
-      + _deadlock_grid(schedule, slots, stuck)
+    position = sum(task in done for task in tasks)
+    if position < len(tasks):
+      task = tasks[position]
+      needed = next(t for t in schedule.dependencies(task) if t not in done)
+      waits[device] = task, position, needed
+  if not waits:
+    return
+  yield 'It deadlocks: these devices wait for each other.', ()
+  device, circle = next(iter(waits)), dict[int, None]()
+  for _ in waits:  # Now it is in the circle.
+    device = devices[waits[device][2].cell]
+  while device not in circle:
+    circle[device] = None
+    task, position, needed = waits[device]
+    other = devices[needed.cell]
+    where = f'which comes after {waits[other][0]} on device {other}'
+    if needed == waits[other][0]:
+      where = f'which is next on device {other}'
+    yield (
+      f'Device {device}: {task} needs {needed}, {where}.',
+      [(device, position)],
     )
+    device = other
 
 
-def _deadlock_grid(
-  schedule: task_lib.Schedule,
-  slots: Sequence[Sequence[task_lib.Task]],
-  stuck: Iterable[tuple[int, task_lib.Task]],
-) -> str:
-  """The slots that ran, then the tasks that cannot start."""
-  rows: list[list[str]] = [[] for _ in schedule.device_tasks]
-  for column, slot in enumerate(slots):
-    for task in slot:
-      row = rows[schedule.cell_devices[task.cell]]
-      row += [''] * (column - len(row)) + [str(task)]
-  for device, task in stuck:
-    row = rows[device]
-    row += [''] * (len(slots) - len(row)) + [_MARK + str(task)]
-  return (
-    f'One column a time slot; {_MARK} marks tasks that cannot start:\n'
-    + draw(_labels(schedule), rows, focus=len(slots))
-  )
-
-
-def _error(
-  schedule: task_lib.Schedule,
-  findings: Sequence[str],
-  marks: Iterable[_Place],
-  absent: Mapping[int, Sequence[task_lib.Task]] | None = None,
-) -> task_lib.ScheduleError:
-  """An error with a grid of the rows, and what each device lacks."""
-  marked = collections.defaultdict(set)
-  for device, position in marks:
-    marked[device].add(position)
-  rows = [
-    [
-      (_MARK if position in marked[device] else '') + str(task)
-      for position, task in enumerate(tasks)
-    ]
-    for device, tasks in enumerate(schedule.device_tasks)
-  ]
-  positions = set().union(*marked.values())
-  key = f'; {_MARK} marks tasks at fault' if positions else ''
-  for device, tasks in (absent or {}).items():
-    if tasks:
-      positions.add(len(rows[device]))
-      rows[device] += [f'{_MISSING}{task}' for task in tasks]
-      key = f'; {_MISSING} marks tasks that are missing'
-  return task_lib.ScheduleError(
-    _message('is not valid', schedule, findings)
-    + f'One column a place in the order of the device{key}:\n'
-    + draw(_labels(schedule), rows, focus=min(positions, default=None))
-  )
-
-
-def _message(
-  what: str, schedule: task_lib.Schedule, findings: Sequence[str]
-) -> str:
-  shown = [f'- {finding}\n' for finding in findings[:_MAX_FINDINGS]]
+def _message(schedule: Schedule, findings: list[_Finding]) -> str:
+  """What is wrong, and a grid of the rows in which it is marked."""
+  rows = [list(map(str, tasks)) for tasks in schedule.device_tasks]
+  marked = []
+  for place in dict.fromkeys(place for _, marks in findings for place in marks):
+    if isinstance(place, Task):
+      row = rows[schedule.cell_devices[place.cell]]
+      row.append(f'?{place}')
+      marked.append(len(row) - 1)
+    else:
+      device, position = place
+      rows[device][position] = f'!{rows[device][position]}'
+      marked.append(position)
+  lines = [f'- {text}' for text, _ in findings[:_MAX_FINDINGS]]
   if len(findings) > _MAX_FINDINGS:
-    shown.append(f'- and {len(findings) - _MAX_FINDINGS} more like these.\n')
-  return f'Schedule {schedule.name!r} {what}.\n' + ''.join(shown)
-
-
-def _labels(schedule: task_lib.Schedule) -> list[str]:
-  return [f'device {device}' for device in range(schedule.num_devices)]
-
-
-def _tasks_text(
-  kind: task_lib.TaskKind, cell: int, micro_batches: Sequence[int]
-) -> str:
-  """For example 'B1.0, B1.1 and 14 more tasks of cell 1'."""
-  tasks = [str(task_lib.Task(kind, cell, m)) for m in micro_batches[:4]]
-  text = ', '.join(tasks)
-  if len(micro_batches) > 4:
-    text += f' and {len(micro_batches) - 4} more tasks of cell {cell}'
-  return text
+    lines.append(f'- and {len(findings) - _MAX_FINDINGS} more like these.')
+  return '\n'.join(
+    [
+      f'Schedule {schedule.name!r} is not valid.',
+      *lines,
+      'The tasks of each device in order; ! marks those at fault, ? those that '
+      'are missing:',
+      draw(rows, focus=min(marked, default=None)),
+    ]
+  )

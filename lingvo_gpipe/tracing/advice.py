@@ -18,7 +18,7 @@ from lingvo_gpipe.cutting.partitioner import (
   partition,
 )
 from lingvo_gpipe.schedules import Schedule, TaskKind
-from lingvo_gpipe.schedules.placement import fits
+from lingvo_gpipe.schedules.registry import fits
 from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
 
 _F = TaskKind.FORWARD

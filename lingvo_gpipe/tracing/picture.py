@@ -224,7 +224,8 @@ def _draw_memory(axes: Any, step: MeasuredStep) -> None:
 def _draw_legend(drawn: Any, step: MeasuredStep) -> None:
   from matplotlib.patches import Patch
 
-  kinds = [KINDS[kind] for kind in sorted({task.kind for task in step.start})]
+  ran = {task.kind for task in step.start}
+  kinds = [text for kind, text in KINDS.items() if kind in ran]
   if step.recompute:
     kinds.append(RECOMPUTE)
   handles = [Patch(facecolor=colour, label=what) for what, colour in kinds]

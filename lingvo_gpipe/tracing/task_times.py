@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lingvo_gpipe.schedules import Task, TaskKind
-from lingvo_gpipe.schedules.emitted import EmittedSchedule
+from lingvo_gpipe.schedules.task import EmittedSchedule
 from lingvo_gpipe.tracing.events import Op, StepEvents, TraceError, process_of
 from lingvo_gpipe.tracing.measured_step import MeasuredStep
 
@@ -80,11 +80,12 @@ def _ops_of(names: Mapping[str, Task], events: StepEvents) -> dict[Task, Op]:
 def _check(emitted: EmittedSchedule, found: Mapping[Task, Op]) -> None:
   """Raises TraceError, see `measured_step`."""
   ran_kinds = {(task.kind, task.cell) for task in found}
-  missing = sorted(
+  missing = [
     task
-    for task in set(emitted.task_of_op.values()) - set(found)
+    for task in dict.fromkeys(emitted.task_of_op.values())
+    if task not in found
     if (task.kind, task.cell) in ran_kinds or task.kind == TaskKind.FORWARD
-  )
+  ]
   if missing or not found:
     what = f'task(s) {", ".join(map(str, missing))}' if found else 'any task'
     raise TraceError(f'TensorFlow recorded no event of {what}.')

@@ -22,7 +22,7 @@ import lingvo.compat as tf
 
 from lingvo_gpipe import pipelining_layer, schedules, sequential_layer
 from lingvo_gpipe.costing import pipeline_plan
-from lingvo_gpipe.schedules import placement
+from lingvo_gpipe.schedules import registry
 from lingvo_gpipe.training import pipeline_params, pipeline_report, user_error
 
 _MIB = 2**20
@@ -83,7 +83,7 @@ def check(pipelines, num_devices, given):
     places = schedules.place(pipeline.schedule, pipeline.num_cells, num_devices)
     # Cells share a device by mistake, unless the schedule wants it.
     shares = schedules.cells_per_device(pipeline.schedule) > 1
-    fits = placement.fits(pipeline.schedule, places)
+    fits = registry.fits(pipeline.schedule, places)
     if fits and (shares or pipeline.num_cells <= num_devices):
       continue
     remedy = (

@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.schedules import placement
+from lingvo_gpipe.schedules import registry
 
 # Which examples have loss weight 0.
 WEIGHTS = ('random', 'some_zero', 'first_zero', 'all_zero')
@@ -63,7 +63,7 @@ class Variant:
     devices = schedules.place(
       self.schedule, self.num_cells, self.num_devices or self.num_cells
     )
-    return placement.fits(self.schedule, devices)
+    return registry.fits(self.schedule, devices)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import types
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.schedules import Task, TaskKind
-from lingvo_gpipe.schedules.emitted import EmittedSchedule
+from lingvo_gpipe.schedules.task import EmittedSchedule
 from lingvo_gpipe.tracing import events
 from lingvo_gpipe.tracing.task_times import measured_step
 

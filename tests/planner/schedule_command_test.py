@@ -6,6 +6,7 @@ import pytest
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.planner import plan_command, schedule_command
+from lingvo_gpipe.schedules import registry
 
 
 def test_it_draws_a_schedule_and_says_its_figures(capsys):
@@ -35,7 +36,7 @@ def test_costs_of_each_cell_and_modules(tmp_path, monkeypatch, capsys):
     'schedules.register_schedule(\n'
     "  'theirs', lambda d, m: schedules.make_schedule('zb_h1', d, m))\n"
   )
-  monkeypatch.setattr(schedules._registry, 'registered', {})
+  monkeypatch.setattr(registry, 'registered', {})
   monkeypatch.syspath_prepend(tmp_path)
   argv = ['theirs', 'auto', '--module=their_orders', '--devices=2']
   argv += ['--forward=1,2', '--transfer=0.5', '--num_micro_batches=3']

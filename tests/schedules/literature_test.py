@@ -64,11 +64,6 @@ def test_interleaving_has_a_share_of_the_bubble_of_1f1b(num_devices, rounds):
       assert bubble == (num_devices - 1) * 3
 
 
-def test_interleaving_with_fewer_micro_batches_than_devices():
-  _, bubble = _run('interleaved_1f1b', [k % 4 for k in range(8)], 3)
-  assert bubble == 12
-
-
 @pytest.mark.parametrize('num_devices', _KS)
 def test_zb_v_fills_all_but_the_start(num_devices):
   for num_micro_batches in _MS:

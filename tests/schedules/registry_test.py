@@ -37,7 +37,7 @@ def test_a_registered_schedule_is_one_as_others():
   assert schedules.make_schedule(
     'mine', range(3), 4, forward_only=True
   ).forward_only
-  assert schedules.in_flight_limits('mine', range(3), 4) == [3, 3, 3]
+  assert schedules.count_stashed('mine', range(3), 4) == (3, 3, 3)
   assert schedules.count_recomputed('mine', range(3), 4, 'always') == (
     schedules.count_recomputed('zb_h1', range(3), 4, 'always')
   )
@@ -58,29 +58,21 @@ def test_its_cells_lie_on_devices_as_those_of_another_one(like, cells, places):
   assert schedules.make_schedule('mine', places, 2).cell_devices == places
 
 
-def test_a_v_is_wanted_where_it_is_said():
-  schedules.register_schedule('mine', _mine, like='zb_v')
-  with pytest.raises(ValueError, match="'mine' needs two cells on each device"):
-    schedules.make_schedule('mine', (0, 1), 2)
-
-
-@pytest.mark.parametrize('name', ['', 'a b', 'file:x', 'a,b', None, '-a'])
+@pytest.mark.parametrize('name', ['', 'a b', 'file:x', None])
 def test_a_bad_name_is_refused(name):
   with pytest.raises(ValueError, match=re.escape(f'name is {name!r}; use let')):
     schedules.register_schedule(name, _mine)
 
 
-@pytest.mark.parametrize('name', [*schedules.SCHEDULE_NAMES, 'forward_only'])
+@pytest.mark.parametrize('name', ['gpipe', 'auto', 'forward_only'])
 def test_a_name_of_this_package_is_taken(name):
-  with pytest.raises(
-    ValueError, match=f"'{name}', which is the name of .* lingvo_gpipe"
-  ):
+  with pytest.raises(ValueError, match=f"'{name}'; taken names are gpipe"):
     schedules.register_schedule(name, _mine)
 
 
 def test_a_name_of_another_builder_is_taken():
   schedules.register_schedule('mine', _mine)
-  with pytest.raises(ValueError, match=r'schedule of \S*registry_test\._mine'):
+  with pytest.raises(ValueError, match=r"'mine'; taken names are .* mine"):
     schedules.register_schedule('mine', lambda devices, m: None)
 
 
@@ -88,7 +80,7 @@ def test_a_name_of_another_builder_is_taken():
   ('builder', 'like', 'words'),
   [
     (None, '1f1b', "builder of 'mine' is None; it must be a function of"),
-    (_mine, 'zigzag', "like of 'mine' is 'zigzag'; it must be one of"),
+    (_mine, 'zigzag', "`like` 'zigzag'; it must be one of"),
   ],
 )
 def test_what_is_no_builder_is_refused(builder, like, words):
@@ -103,7 +95,7 @@ def test_what_is_no_builder_is_refused(builder, like, words):
     (lambda devices, m: _mine(devices, 3), 'micro-batches 3, but .* has 2'),
     (
       _returning(lambda s: dataclasses.replace(s, device_tasks=(('F0.0',),))),
-      "put 'F0.0' at place 0 of device 0; it must be",
+      'must return a lingvo_gpipe.schedules.Schedule of Tasks',
     ),
     (
       _returning(

@@ -43,18 +43,13 @@ _WITH_WEIGHTS = [
 ]
 
 
-@pytest.mark.parametrize('rows', [GOOD, _WITH_WEIGHTS])
-def test_a_good_schedule_passes(rows):
-  schedules.validate(_schedule(rows))
-
-
 @pytest.mark.parametrize(
   ('rows', 'messages'),
   [
     (
       [GOOD[0] + ' B0.0', GOOD[1]],
       [
-        'B0.0 runs twice: on device 0 and on device 0.',
+        'B0.0 on device 0 runs a second time, after device 0.',
         'device 0  F0.0  F0.1 !B0.0  B0.1 !B0.0\n'
         'device 1  F1.0  B1.0  F1.1  B1.1     .',
       ],
@@ -63,20 +58,20 @@ def test_a_good_schedule_passes(rows):
       [GOOD[0], 'F1.0 B1.0 F1.1'],
       [
         'Device 1 lacks B1.1.',
-        '? marks tasks that are missing',
+        '? those that are missing',
         'device 1  F1.0  B1.0  F1.1 ?B1.1',
       ],
     ),
     (['F0.0 F0.1', GOOD[1]], ['Device 0 lacks B0.0, B0.1.']),
     (
       [GOOD[0] + ' B1.1', 'F1.0 B1.0 F1.1'],
-      ['B1.1 runs on device 0, but cell 1 is on device 1.', '!B1.1'],
+      ['B1.1 on device 0: cell 1 is on device 1.', '!B1.1'],
     ),
     (
       [GOOD[0] + ' F2.0', GOOD[1] + ' F1.2'],
       [
-        'F2.0 on device 0 names a cell or micro-batch',
-        'F1.2 on device 1 names a cell or micro-batch',
+        'F2.0 on device 0 is no task of this schedule',
+        'F1.2 on device 1 is no task of this schedule',
         '!F2.0',
         '!F1.2',
       ],
@@ -85,7 +80,7 @@ def test_a_good_schedule_passes(rows):
     (['F0.1 F0.0 B0.0 B0.1', GOOD[1]], ['F0.0 runs after F0.1', '!F0.0']),
     (
       ['F0.0 F0.1 W0.0 B0.0 B0.1 W0.1', _WITH_WEIGHTS[1]],
-      ['run W0.0, which needs B0.0'],
+      ['W0.0 needs B0.0, which comes after W0.0 on device 0.'],
     ),
     (
       ['F0.0 F0.1 B0.0 B0.1 W0.1 W0.0', _WITH_WEIGHTS[1]],
@@ -100,45 +95,29 @@ def test_wrong_rows_are_refused_and_their_tasks_marked(rows, messages):
     assert text in message
 
 
-def test_many_missing_tasks_are_counted():
-  message = _error(_schedule(['F0.0 B0.0', 'F1.0 B1.0'], 9))
-  assert (
-    'Device 0 lacks F0.1, F0.2, F0.3, F0.4 and 4 more tasks of cell 0.'
-    in message
-  )
-
-
 def test_a_deadlock_shows_what_ran_and_who_waits_for_whom():
   message = _error(_schedule(['F0.0 B0.0 F0.1 B0.1', 'F1.0 F1.1 B1.0 B1.1']))
   assert message == (
-    "Schedule 'mine' deadlocks in slot 2: no device can go on.\n"
-    '- Device 0 is to run B0.0, which needs B1.0 of device 1, which comes only '
-    'after F1.1 there.\n'
-    '- Device 1 is to run F1.1, which needs F0.1 of device 0, which comes only '
-    'after B0.0 there.\n'
-    'One column a time slot; ! marks tasks that cannot start:\n'
-    '             0     1     2\n'
-    'device 0  F0.0     . !B0.0\n'
-    'device 1     .  F1.0 !F1.1'
-  )
-
-
-def test_a_backward_before_its_own_forward_deadlocks():
-  message = _error(_schedule(['B0.0 F0.0'], 1, (0,)))
-  assert (
-    'Device 0 is to run B0.0, which needs F0.0 of device 0, which comes only '
-    'after B0.0 there.' in message
+    "Schedule 'mine' is not valid.\n"
+    '- It deadlocks: these devices wait for each other.\n'
+    '- Device 0: B0.0 needs B1.0, which comes after F1.1 on device 1.\n'
+    '- Device 1: F1.1 needs F0.1, which comes after B0.0 on device 0.\n'
+    'The tasks of each device in order; ! marks those at fault, ? those that '
+    'are missing:\n'
+    '             0     1     2     3\n'
+    'device 0  F0.0 !B0.0  F0.1  B0.1\n'
+    'device 1  F1.0 !F1.1  B1.0  B1.1'
   )
 
 
 @pytest.mark.parametrize(
   'schedule, words',
   [
-    (Schedule('mine', 0, (0,), ((),)), 'num_micro_batches is 0'),
-    (Schedule('mine', 1, (), ()), 'cell_devices is empty'),
+    (Schedule('mine', 0, (0,), ((),)), 'num_micro_batches is 0,'),
+    (Schedule('mine', 1, (), ()), 'cell_devices is []'),
     (
       Schedule('mine', 1, (0, 2), ((Task(F, 0, 0),), (Task(F, 1, 0),))),
-      'Cell 1 is on device 2, but device_tasks has rows for 2 devices',
+      'cell_devices is [0, 2], first_backward is 0, and device_tasks has 2',
     ),
   ],
 )
@@ -153,16 +132,6 @@ def test_a_long_list_of_faults_is_cut_short():
   )
   assert 'and 192 more like these' in message
   assert len(message.splitlines()) < 20
-
-
-def test_the_fault_is_in_view_however_wide_the_grid():
-  good = schedules.make_schedule('1f1b', range(3), 200)
-  rows = [list(row) for row in good.device_tasks]
-  place = rows[1].index(Task(B, 1, 150))
-  rows[1][place], rows[1][place - 3] = rows[1][place - 3], rows[1][place]
-  message = _error(dataclasses.replace(good, device_tasks=tuple(rows)))
-  assert '!B1.' in message
-  assert max(map(len, message.splitlines())) <= 120
 
 
 @pytest.mark.parametrize('left_out', [False, True])

@@ -1,0 +1,208 @@
+# Copyright 2026 The lingvo_gpipe Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Schedules by their names: made, and what cells stash and recompute."""
+
+import functools
+import operator
+from collections.abc import Sequence
+
+from lingvo_gpipe.schedules import registry, schedule_file
+from lingvo_gpipe.schedules.best_order import find_best_order
+from lingvo_gpipe.schedules.order_problem import OrderProblem, limits_of_1f1b
+from lingvo_gpipe.schedules.recompute import (
+  check_choice,
+  most_recomputed,
+  recomputed,
+)
+from lingvo_gpipe.schedules.registry import SCHEDULE_NAMES, WHOLE_NAMES
+from lingvo_gpipe.schedules.simulate import peak_handed, peak_stash
+from lingvo_gpipe.schedules.slot_filling import gpipe, in_flight_limits
+from lingvo_gpipe.schedules.task import (
+  Schedule,
+  ScheduleError,
+  without_frozen,
+)
+from lingvo_gpipe.schedules.validate import validate
+
+# Schedules of more cells times micro-batches are not built to be counted in.
+_MAX_COUNTED = 100_000
+
+
+def schedule_names() -> tuple[str, ...]:
+  """All names that there are, registered ones last."""
+  return (*SCHEDULE_NAMES, *registry.registered)
+
+
+def check_name(name: str) -> None:
+  """Raises ValueError if there is no schedule of this name."""
+  if str(name).startswith(schedule_file.PREFIX):
+    schedule_file.read_named(name)
+  else:
+    check_choice('schedule', name, schedule_names())
+
+
+def make_schedule(
+  name: str,
+  cell_devices: Sequence[int],
+  num_micro_batches: int,
+  *,
+  forward_only: bool = False,
+  first_backward: int = 0,
+  costs: OrderProblem | None = None,
+) -> Schedule:
+  """Builds a schedule.
+
+  Args:
+    name: One of `schedule_names`, or 'file:PATH', see `schedule_file`.
+    cell_devices: For each of the K cells in order, the index of its device,
+      from 0; see `place`. A device left out gets an empty row.
+    num_micro_batches: M, at least 1.
+    forward_only: Whether to leave the backwards out, for evaluation: the same
+      for every name, and called 'forward_only'.
+    first_backward: The first cell with backward tasks: nothing is trained in
+      those before it. K leaves all backwards out.
+    costs: What 'auto' orders the tasks by, for the same cells, devices and
+      micro-batches. By default all tasks take the same time, and no device
+      stashes more than 1F1B's first.
+
+  Raises:
+    ValueError: An argument is not one of the allowed values.
+    ScheduleError: 'auto' finds no order that fits into the costs' memory; or
+      what a file or a user's builder brings cannot run.
+  """
+  check_name(name)
+  devices = tuple(map(operator.index, cell_devices))
+  if not devices or min(devices) < 0:
+    raise ValueError(
+      f'cell_devices is {list(devices)}; it must have the device of at least '
+      'one cell, an index of 0 or more.'
+    )
+  if num_micro_batches < 1:
+    raise ValueError(
+      f'num_micro_batches is {num_micro_batches}; it must be 1 or more.'
+    )
+  if not 0 <= first_backward <= len(devices):
+    raise ValueError(
+      f'first_backward is {first_backward}; it must be from 0 to the number of '
+      f'cells, {len(devices)}.'
+    )
+  num_micro_batches = operator.index(num_micro_batches)
+  sizes = devices, num_micro_batches
+  if forward_only or first_backward == len(devices):
+    rows = tuple(map(tuple, gpipe(*sizes, len(devices))))
+    return Schedule('forward_only', num_micro_batches, devices, rows)
+  registry.check_placement(name, devices)
+  if name in registry.BUILDERS:
+    return _built(name, *sizes, first_backward)
+  if name == 'auto':
+    limits = limits_of_1f1b(*sizes, first_backward)
+    equal = OrderProblem(*sizes, limits=limits, first_backward=first_backward)
+    schedule = find_best_order(costs or equal).schedule
+  else:
+    schedule = _trained_from(first_backward, brought(name, *sizes), name)
+  validate(schedule)
+  return schedule
+
+
+@functools.lru_cache(maxsize=32)
+def _built(
+  name: str, devices: tuple[int, ...], num_micro_batches: int, first: int
+) -> Schedule:
+  """A schedule of this package; a plan asks for the same one often."""
+  schedule = registry.build(name, devices, num_micro_batches, first)
+  validate(schedule)
+  return schedule
+
+
+def brought(
+  name: str, devices: Sequence[int], num_micro_batches: int
+) -> Schedule:
+  """What a file or a user's builder has, with its own trained cells."""
+  if not name.startswith(schedule_file.PREFIX):
+    return registry.build_registered(name, devices, num_micro_batches)
+  schedule = schedule_file.read_named(name)
+  registry.check_sizes(name, schedule, devices, num_micro_batches)
+  return schedule
+
+
+def _trained_from(first: int, schedule: Schedule, name: str) -> Schedule:
+  """A schedule without the backward tasks of cells that are not trained."""
+  if schedule.forward_only or schedule.first_backward > first:
+    raise ScheduleError(
+      f'{name}: cells that are trained, from cell {first} on, have no backward '
+      'tasks in it. Add them, or freeze these cells.'
+    )
+  return Schedule(
+    schedule.name,
+    schedule.num_micro_batches,
+    schedule.cell_devices,
+    without_frozen(schedule.device_tasks, first),
+    first,
+  )
+
+
+def count_stashed(
+  name: str, cell_devices: Sequence[int], num_micro_batches: int
+) -> tuple[int, ...]:
+  """The most micro-batches that each cell stashes.
+
+  It is counted in the schedule, as by the functions below, unless there is a
+  formula, or making the schedule would take seconds. Formulas give no less than
+  there is; where each cell has a device of its own they are exact, but for
+  'auto'.
+  """
+  num_cells = len(cell_devices)
+  share = len(set(cell_devices)) < num_cells
+  is_long = num_cells * num_micro_batches > _MAX_COUNTED
+  if name not in SCHEDULE_NAMES or (share and not is_long):
+    return peak_stash(_made(name, cell_devices, num_micro_batches))
+  if name == 'gpipe' or (share and name not in ('1f1b', 'zb_h1')):
+    return (num_micro_batches,) * num_cells
+  limits = in_flight_limits(cell_devices, num_micro_batches)
+  if name == '1f1b':
+    return tuple(limits)
+  if name == 'interleaved_1f1b':
+    return tuple(min(num_micro_batches, 2 * limit - 1) for limit in limits)
+  return (limits[0],) * num_cells
+
+
+def count_handed(
+  name: str, cell_devices: Sequence[int], num_micro_batches: int
+) -> tuple[int, ...]:
+  """The most micro-batches of each cell that wait for their W beside a task."""
+  num_cells = len(cell_devices)
+  if name in WHOLE_NAMES:
+    return (0,) * num_cells
+  if name == 'auto' or num_cells * num_micro_batches > _MAX_COUNTED:
+    stashed = count_stashed(name, cell_devices, num_micro_batches)
+    return tuple(n - 1 for n in stashed)
+  return peak_handed(_made(name, cell_devices, num_micro_batches))
+
+
+def count_recomputed(
+  name: str, cell_devices: Sequence[int], num_micro_batches: int, policy: str
+) -> tuple[int, ...]:
+  """How many micro-batches each cell recomputes under a policy."""
+  num_cells = len(cell_devices)
+  most = most_recomputed(num_micro_batches, policy)
+  share = len(set(cell_devices)) < num_cells
+  is_long = num_cells * num_micro_batches > _MAX_COUNTED
+  if name not in SCHEDULE_NAMES or (share and name != 'auto' and not is_long):
+    schedule = _made(name, cell_devices, num_micro_batches)
+    return tuple(map(len, recomputed(schedule, policy)))
+  # A cell with a device to itself, and room for one micro-batch between F and
+  # B, has nothing to do but that one's backward after its forward.
+  is_direct = name != 'gpipe' and (name != 'auto' or num_cells == 1)
+  is_direct = is_direct and not share and num_micro_batches > 1
+  return (most,) * (num_cells - 1) + (0 if is_direct else most,)
+
+
+def _made(
+  name: str, cell_devices: Sequence[int], num_micro_batches: int
+) -> Schedule:
+  if name in SCHEDULE_NAMES:
+    return make_schedule(name, cell_devices, num_micro_batches)
+  # Here all of what is brought counts, whichever cells are trained.
+  schedule = brought(name, cell_devices, num_micro_batches)
+  validate(schedule)
+  return schedule

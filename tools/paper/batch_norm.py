@@ -118,10 +118,7 @@ def _seeded(p: Any, seed: int) -> Any:
 def accuracy(pipelined: bool, seed: int, num_steps: int) -> float:
   """Trains on the digits; the share of those held out that are told right.
 
-  Args:
-    pipelined: With a pipeline, or the layers called one after the other.
-    seed: Of weights and of the order of images.
-    num_steps: How many mini-batches of 128.
+  `seed` is of weights and of the order of images.
   """
   make = _pipelined_params if pipelined else _plain_params
   num_cells = NUM_CELLS if pipelined else 1

@@ -100,18 +100,14 @@ class Device:
   sources: str
 
 
-_TPU_SOURCES = (
-  'Jouppi et al., "A Domain-Specific Supercomputer for Training Deep Neural '
-  'Networks", CACM 63(7), 2020'
-)
-
 TPU_V2 = Device(
   'TPU v2 core',
   flops=46e12 / 2,
   memory_bandwidth=700e9 / 2,
   link_bandwidth=496e9 / 8,
   sources='half a chip of 46 TFLOP/s (bfloat16) and 700 GB/s, links of 496 '
-  f'Gbit/s: {_TPU_SOURCES}',
+  'Gbit/s: Jouppi et al., "A Domain-Specific Supercomputer for Training Deep '
+  'Neural Networks", CACM 63(7), 2020',
 )
 
 TPU_V3 = Device(
@@ -123,14 +119,12 @@ TPU_V3 = Device(
   'cloud.google.com/tpu/docs/v3; links of 656 Gbit/s: Jouppi et al., 2020',
 )
 
-# A copy to the host and one to the other device, one after the other.
-_P100_LINK = 1 / (1 / 11.688e9 + 1 / 12.88e9)
-
 P100 = Device(
   'P100 over PCIe',
   flops=9.3e12,
   memory_bandwidth=732e9,
-  link_bandwidth=_P100_LINK,
+  # A copy to the host and one to the other device, one after the other.
+  link_bandwidth=1 / (1 / 11.688e9 + 1 / 12.88e9),
   sources='9.3 TFLOP/s (float32) and 732 GB/s: NVIDIA; 12.9 GB/s to the host '
   'and 11.7 GB/s from it, one after the other, as the paper says transfers '
   'went: measured by Microway, "NVIDIA Tesla P100 PCI-E 16GB GPU Accelerator '

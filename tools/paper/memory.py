@@ -124,8 +124,7 @@ def family_units(
 ) -> dict[str, str]:
   """For each family, 'GB' or 'GiB', by the smaller median of differences.
 
-  `parameters` are those of each model, by its registered name; models without
-  are left out.
+  Models without `parameters`, by their registered names, are left out.
   """
   table = [column for column in table if column.model in parameters]
 

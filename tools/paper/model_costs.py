@@ -3,11 +3,12 @@
 """What the layers of the paper's models cost, for any micro-batches."""
 
 import dataclasses
-import functools
 import math
 from fractions import Fraction
+from typing import Any
 
 from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.partitioner import Partition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +43,24 @@ class ModelCosts:
     )
 
 
-@functools.cache
-def registered_costs(model: str, precision: str = '') -> ModelCosts:
-  """What the layers of a registered model cost: FLOPs and bytes.
+def plan(model: str, **changes: Any) -> Partition:
+  """All layers of a registered model in a cell; `changes` are of its Params.
 
   Each kind of layer is traced once; nothing is allocated.
+  """
+  from lingvo_gpipe import sequential_layer
+  from lingvo_gpipe.planner import plan_command
+
+  params = plan_command.pipeline_params(model)
+  params.Set(num_partitions=1, splits=[], device_memory=0, **changes)
+  found: Partition = sequential_layer.GPipeSequentialLayer.Plan(
+    params, 1
+  ).partition
+  return found
+
+
+def registered_costs(model: str, precision: str = '') -> ModelCosts:
+  """What the layers of a registered model cost: FLOPs and bytes.
 
   Args:
     model: The name it is registered under.
@@ -55,14 +69,8 @@ def registered_costs(model: str, precision: str = '') -> ModelCosts:
   """
   import lingvo.compat as tf
 
-  from lingvo_gpipe import sequential_layer
-  from lingvo_gpipe.planner import plan_command
-
-  params = plan_command.pipeline_params(model)
-  params.Set(num_partitions=1, splits=[], device_memory=0, balance='flops')
-  if precision:
-    params.fprop_dtype = tf.as_dtype(precision)
-  partition = sequential_layer.GPipeSequentialLayer.Plan(params, 1).partition
-  examples = partition.spec.micro_batch_size
+  dtype = {'fprop_dtype': tf.as_dtype(precision)} if precision else {}
+  found = plan(model, balance='flops', **dtype)
+  examples = found.spec.micro_batch_size
   assert examples is not None  # These models have input_shapes.
-  return ModelCosts(partition.layers, examples, partition.spec.input_bytes)
+  return ModelCosts(found.layers, examples, found.spec.input_bytes)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from lingvo_gpipe.cutting import text_table
 from tools.common import command
-from tools.paper import facts
+from tools.paper import facts, model_costs
 
 _EXAMPLES = """\
   tools/parameter_counts.py
@@ -27,21 +27,10 @@ PUBLISHED: tuple[Published, ...] = (
 
 
 def count_registered(model: str) -> int:
-  """The trainable parameters of the pipeline of a registered model.
-
-  Raises:
-    UserError: There is no such model, or it has no GPipeSequentialLayer.
-  """
-  from lingvo_gpipe import sequential_layer
-  from lingvo_gpipe.planner import plan_command
-
-  params = plan_command.pipeline_params(model)
+  """The trainable parameters of the pipeline of a registered model."""
   # Without shapes nothing is counted but parameters.
-  params.Set(
-    input_shapes='', balance='params', num_partitions=1, device_memory=0
-  )
-  plan = sequential_layer.GPipeSequentialLayer.Plan(params, 1)
-  return sum(layer.parameters for layer in plan.partition.layers)
+  found = model_costs.plan(model, input_shapes='', balance='params')
+  return sum(layer.parameters for layer in found.layers)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -69,13 +69,9 @@ def report(
   command: str,
   picture: str = '',
 ) -> str:
-  """All tables, with what is assumed.
+  """All tables that there are, with what is assumed.
 
-  Args:
-    rows: The rows of Table 1; none leaves it out.
-    halves: Those of Tables 2 and 3; none leaves them out.
-    command: The command that makes this.
-    picture: The picture's file, as a page next to it links to it, if any.
+  `picture` is the file to which a page next to it links, if any.
   """
   parts = ['# The tables of the GPipe paper', _paragraph(_INTRODUCTION)]
   parts.append(f'Made by `{command}`.')

@@ -66,9 +66,9 @@ def largest(
   `max_trials`, with the best so far.
 
   Args:
-    sizes: The sizes to choose from, ascending.
+    sizes: Ascending.
     budget: Bytes that the peak may reach.
-    predict: A guess of a size's peak, bytes.
+    predict: A guess of the peak.
     measure: Measures a size: its peak, None if it was stopped at the budget,
       and a result.
     factor: How much larger measured peaks are expected than guesses.

@@ -28,7 +28,6 @@ A step is the sum of these, each what the step would take less without it:
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 
 from lingvo_gpipe import schedules
@@ -151,22 +150,16 @@ def _step_time(
   ):
     durations |= {(kind, 2 * i): time for i, time in enumerate(times)}
     durations |= {(kind, 2 * i + 1): time for i, time in enumerate(links)}
-  schedule = _fill_drain(2 * len(forwards) - 1, num_micro_batches)
+  cells = range(2 * len(forwards) - 1)
+  schedule = schedules.make_schedule('gpipe', cells, num_micro_batches)
   return float(schedules.simulate(schedule, durations).step_time)
-
-
-@functools.cache
-def _fill_drain(num_cells: int, num_micro_batches: int) -> schedules.Schedule:
-  return schedules.make_schedule('gpipe', range(num_cells), num_micro_batches)
 
 
 @dataclasses.dataclass(frozen=True)
 class ThroughputRow:
-  """A published throughput and the simulated one.
+  """A published throughput and what is simulated, relative to the reference's.
 
-  Attributes:
-    simulated: Relative to that of the reference.
-    bound: What equal cells reach that wait for nothing but each other.
+  `bound` is what equal cells reach that wait for nothing but each other.
   """
 
   num_micro_batches: int
@@ -180,7 +173,7 @@ class ThroughputRow:
 def throughput_rows(
   half: facts.Throughputs, costs: ModelCosts
 ) -> list[ThroughputRow]:
-  """Simulates all steps of half a table, of a model of these costs."""
+  """Simulates all steps of half a table."""
   steps = {
     (m, k): simulate_step(costs, half.device, k, m, half.mini_batch)
     for m, k in half.published

@@ -6,12 +6,8 @@ The losses must agree in every bit, and each worker must hold the weights of its
 cells and no others; else the exit status is 1. Printed are the step times, and
 for each process its weights and its peak of memory, without what imports take.
 
-Each run is the trainer's own command, or the launcher's; what they print and
-write is read:
-
-    events of TensorBoard   the loss of each step
-    log of the trainer      the times of its parts, see `stage_times`
-    output                  weights and peak memory of each worker
+Each run is the trainer's own command, or the launcher's. Losses are read from
+TensorBoard's events, times from the trainer's log, memory from what they print.
 """
 
 import dataclasses

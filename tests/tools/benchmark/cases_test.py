@@ -8,11 +8,6 @@ from tools.benchmark.cases import METHODS, variants
 _MLP, _, _LANGUAGE_MODEL = cases.TINY_CASES
 
 
-def test_every_case_can_be_cut_into_its_micro_batches():
-  for case in cases.BY_NAME.values():
-    case.check_micro_batches(case.num_micro_batches)
-
-
 @pytest.mark.parametrize(
   ('make', 'message'),
   [

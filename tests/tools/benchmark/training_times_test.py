@@ -53,9 +53,3 @@ def test_a_training_that_says_no_times_is_shown(monkeypatch, capsys):
   assert training_times.main([]) == 1
   err = capsys.readouterr().err
   assert 'no times in the log' in err and 'what it said' in err
-
-
-def test_an_unknown_trainer_is_said_at_once(refused):
-  assert 'torch is none of ours, lingvo' in refused(
-    training_times.main, ['--trainers', 'ours,torch']
-  )

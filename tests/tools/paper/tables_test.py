@@ -121,9 +121,6 @@ def test_a_registered_model_has_the_costs_of_its_micro_batch():
   import model_params  # noqa: F401  (lets Lingvo find the models)
 
   found = model_costs.registered_costs('lm.paper.Transformer24', 'float32')
-  assert (
-    model_costs.registered_costs('lm.paper.Transformer24', 'float32') is found
-  )
   assert len(found.layers) == 26
   assert found.examples == 1
   # 1024 tokens, 2048 float32 numbers each.

@@ -136,12 +136,13 @@ def _save(params, path):
       variable.load(scale * random.randn(*variable.shape.as_list()), session)
     tf.train.Saver().save(session, path)
     ids = tf.placeholder(tf.int32, [1, None])
-    batch = py_utils.NestedMap(
-      ids=ids,
-      segment_ids=tf.ones_like(ids),
-      segment_pos=tf.range(tf.shape(ids)[1])[tf.newaxis],
+    side_inputs = {
+      'segment_ids': tf.ones_like(ids),
+      'segment_pos': tf.range(tf.shape(ids)[1])[tf.newaxis],
+    }
+    logits = task.pipeline.FProp(
+      task.theta.pipeline, ids, side_inputs=side_inputs
     )
-    logits = task.Logits(task.theta, batch)
 
     def run_pass(prompts, lengths, limit, unused_seed):
       [row] = prompts.tolist()

@@ -126,14 +126,6 @@ def test_a_fetched_activation_comes_out_and_layers_count_each_micro_batch(
   )
 
 
-def test_num_micro_batches_and_a_size_that_contradict_the_batch():
-  params = _pipeline(
-    _fetching_cells(2), num_micro_batches=4, micro_batch_size=1
-  )
-  with pytest.raises(ValueError, match=r'num_micro_batches is 4.*size is 1'):
-    _run(params)
-
-
 @pytest.mark.parametrize('num_cells', [2, 4])
 def test_cells_cut_by_partition_sequential_layers(num_cells):
   shape = tshape.Shape([8, *_IMAGE])

@@ -48,14 +48,6 @@ class LanguageModel(pipelined_task.PipelinedTask):
       'num_tokens_in_batch': tf.reduce_sum(counts),
     }
 
-  def Logits(self, theta, input_batch):
-    """Logits of the token that follows, [batch, time, vocab_size]."""
-    return self.pipeline.FProp(
-      theta.pipeline,
-      input_batch.ids,
-      side_inputs=self._SideInputs(input_batch),
-    )
-
   def DecodeWithTheta(self, theta, input_batch):
     """Continues the beginning of each row to the row's length.
 

@@ -1,7 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
 import gzip
-import os
 import re
 import struct
 
@@ -131,16 +130,3 @@ def test_damaged_gzip_is_named(tmp_path, change):
   path.write_bytes(data)
   with pytest.raises(ValueError, match=f'{path} .*(gzip data|cut short)'):
     idx_images.read_idx(str(path), 3)
-
-
-@pytest.mark.skipif(
-  not os.path.isdir(idx_images.DEFAULT_DIRECTORY),
-  reason=f'Fashion-MNIST is not in {idx_images.DEFAULT_DIRECTORY}.',
-)
-def test_fashion_mnist_is_balanced():
-  params = idx_images.IdxImagesInput.TestParams().Set(batch_size=10_000)
-  (batch,) = input_testing.batches(params)
-  assert batch.image.shape == (10_000, 28, 28, 1)
-  assert np.bincount(batch.label).tolist() == [1000] * 10
-  # The mean grey level that is known of the test images.
-  assert abs((batch.image.mean() + 1) / 2 - 0.2868) < 1e-3

@@ -77,17 +77,6 @@ def test_in_steps_equals_all_at_once():
   assert (state.value[:, :, :_TIME] != 0.0).all()
 
 
-def test_batch_and_time_may_be_unknown():
-  with layer_testing.graph_session() as session:
-    layer = _layer()
-    inputs = tf.placeholder(tf.float32, [None, None, _DIM])
-    outputs = layer.FPropDefaultTheta(inputs)
-    session.run(tf.global_variables_initializer())
-    whole = session.run(outputs, {inputs: _inputs()})
-    part = session.run(outputs, {inputs: _inputs()[:1, :4]})
-  np.testing.assert_allclose(whole[:1, :4], part, 1e-5, 1e-6)
-
-
 @pytest.mark.parametrize('num_heads', [0, 5])
 def test_refuses_heads_that_do_not_divide(num_heads):
   message = f'multiple of num_heads.*model_dim=12 and num_heads={num_heads}'

@@ -62,17 +62,6 @@ def test_equals_lingvos_batch_norm(do_eval, params):
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
 
 
-def test_a_single_pixel_gives_variance_zero_and_no_nan():
-  with layer_testing.graph_session() as session:
-    layer = layer_testing.make(batch_norm.FusedBatchNormLayer, dim=2, decay=0.5)
-    outputs = layer.FPropDefaultTheta(tf.constant([[[[4.0, -2.0]]]]))
-    updates = tf.get_collection(py_utils.BATCH_NORM_UPDATES)
-    assert layer_testing.run(session, outputs).tolist() == [[[[0.0, 0.0]]]]
-    session.run(updates)
-    assert session.run(layer.vars.moving_mean).tolist() == [2.0, -1.0]
-    assert session.run(layer.vars.moving_variance).tolist() == [0.5, 0.5]
-
-
 def test_statistics_of_bfloat16_activations_are_float32():
   with layer_testing.graph_session() as session:
     layer = layer_testing.make(

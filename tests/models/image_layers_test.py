@@ -51,23 +51,6 @@ def test_convolution_shapes_and_weights(
   assert got == (shape, weights + 2 * 6)
 
 
-def test_depthwise_taps_lie_a_dilation_apart():
-  with layer_testing.graph_session() as session:
-    layer = layer_testing.make(
-      image_layers.DepthwiseConv2DLayerNoPadding,
-      dim=1,
-      window=(3, 3),
-      dilation=2,
-    )
-    image = np.zeros([1, 7, 7, 1], np.float32)
-    image[0, 3, 3, 0] = 1.0
-    outputs = layer.FPropDefaultTheta(tf.constant(image))
-    weights, values = layer_testing.run(session, [layer.vars.w, outputs])
-  want = np.zeros([7, 7], np.float32)
-  want[1::2, 1::2] = weights[::-1, ::-1, 0, 0]
-  np.testing.assert_allclose(values[0, :, :, 0], want, 1e-6)
-
-
 @pytest.mark.parametrize('size', [4, 5])
 def test_factorized_reduction_reads_pixels_one_apart(size):
   with layer_testing.graph_session(do_eval=True) as session:
@@ -85,13 +68,6 @@ def test_factorized_reduction_reads_pixels_one_apart(size):
     [image[:, ::2, ::2] @ even[0, 0], shifted[:, ::2, ::2] @ odd[0, 0]], -1
   )
   np.testing.assert_allclose(values, want / np.sqrt(1.001), 1e-4, 1e-5)
-
-
-def test_average_does_not_count_the_padding():
-  with layer_testing.graph_session() as session:
-    layer = layer_testing.make(image_layers.PoolLayer, pooling='avg')
-    outputs = layer.FPropDefaultTheta(tf.ones([1, 3, 3, 1]))
-    assert (layer_testing.run(session, outputs) == 1.0).all()
 
 
 # -- Drop path.

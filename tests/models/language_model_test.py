@@ -10,7 +10,6 @@ import tensorflow.compat.v1 as tf
 import transformer_testing as tt
 from lingvo.core import base_input_generator
 
-from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.inputs import tokenizers
 from lingvo_gpipe.models import language_model, transformer
 
@@ -49,22 +48,6 @@ def test_learns_and_counts_rows_and_tokens_by_weight():
     assert value == pytest.approx(bits / num_bytes, rel=1e-5)
 
 
-def test_logits_are_those_that_the_loss_is_of():
-  examples = tt.batch()
-  with layer_testing.graph_session(do_eval=True) as session:
-    task = _task().Instantiate()
-    batch = tt.tensors(examples)
-    metrics, _ = task.FPropTower(task.theta, batch)
-    logits, metrics = layer_testing.run(
-      session, [task.Logits(task.theta, batch), dict(metrics)]
-    )
-  assert logits.shape == (tt.BATCH, tt.TIME, tt.VOCAB)
-  logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
-  nats = -np.take_along_axis(logits, examples.labels[..., None], -1)[..., 0]
-  want = (nats * examples.weights).sum() / examples.weights.sum()
-  assert metrics['loss'][0] == pytest.approx(want, rel=1e-5)
-
-
 def test_the_loss_counts_for_the_cut_where_shapes_are_known():
   with layer_testing.graph_session():
     task = _task(input_shapes='int32[2,6]').Instantiate()
@@ -76,10 +59,6 @@ def test_the_loss_counts_for_the_cut_where_shapes_are_known():
   assert task.pipeline.table.basis == 'flops'
   costs = task.pipeline.plan.partition.layers
   assert costs[1].forward == costs[2].forward > costs[0].forward > 0
-  plain = task.params.pipeline.Copy().Set(side_input_shapes=p.side_input_shapes)
-  plain.side_inputs = p.side_inputs
-  without = sequential_layer.GPipeSequentialLayer.Plan(plain, 2)
-  assert costs[-1].forward > without.partition.layers[-1].forward
 
 
 def test_rows_that_are_not_packed_need_no_segments():

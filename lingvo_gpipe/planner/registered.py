@@ -19,7 +19,7 @@ from typing import Any
 from lingvo import model_registry
 
 from lingvo_gpipe import schedules, sequential_layer
-from lingvo_gpipe.costing import model_costs, pipeline_plan
+from lingvo_gpipe.costing import layer_profile, pipeline_plan
 from lingvo_gpipe.costing.weights import equal_but_name
 from lingvo_gpipe.cutting.cost_model import LayerCost, Number
 from lingvo_gpipe.pipeline import flat_layers
@@ -316,7 +316,7 @@ def _run_lengths(numbers: Sequence[int]) -> list[tuple[int, int]]:
 def _cost_params(params: Any) -> list[tuple[str, Any]]:
   """Names of a pipeline's layers, and Params without what costs nothing."""
   return [
-    (layer.name, model_costs.cost_params(layer.params))
+    (layer.name, layer_profile.cost_params(layer.params))
     for layer in flat_layers.flatten(params.sub, params)
   ]
 

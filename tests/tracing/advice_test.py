@@ -7,7 +7,7 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting.partitioner import LayerCost, PipelineSpec, partition
 from lingvo_gpipe.schedules import TaskKind
 from lingvo_gpipe.tracing import advice
-from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
+from lingvo_gpipe.tracing.measured_step import TracedPipeline
 
 MS = tt.MS
 
@@ -175,7 +175,9 @@ def test_schedules_that_want_other_devices_are_not_proposed():
   )
 
 
-def test_what_gains_most_comes_first():
-  gains = [p.gain_seconds for p in advice.proposals(_traced(tt.durations()))]
-  assert gains == sorted(gains, reverse=True)
-  assert gains[0] == pytest.approx(7 * MS)
+def test_settings_come_first_and_what_gains_most():
+  found = advice.proposals(_traced(tt.durations(), transfer=0.5 * MS))
+  order = [(p.setting is None, -p.gain_seconds) for p in found]
+  assert order == sorted(order)
+  assert found[0].gain_seconds > 0
+  assert found[-1].setting is None

@@ -121,7 +121,8 @@ class _Adviser:
     if len(cells) == 1:
       return
     even = {
-      (kind, k): sum(self._times[kind, j] for j in cells) / len(cells)
+      (kind, k): sum(self._times.get((kind, j), 0.0) for j in cells)
+      / len(cells)
       for kind, k in self._times
     }
     yield self._proposal(

@@ -21,10 +21,12 @@ def cpu(task, process=None):
   return f'/job:worker/replica:0/task:{process}/device:CPU:{task}'
 
 
-def emitted(name='1f1b', num_cells=2, num_micro_batches=4, workers=False):
+def emitted(
+  name='1f1b', num_cells=2, num_micro_batches=4, workers=False, **making
+):
   """One cell a device."""
   schedule = schedules.make_schedule(
-    name, tuple(range(num_cells)), num_micro_batches
+    name, tuple(range(num_cells)), num_micro_batches, **making
   )
   devices = tuple(cpu(0, k) if workers else cpu(k) for k in range(num_cells))
   tasks = schedule.in_order()

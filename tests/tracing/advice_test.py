@@ -19,11 +19,15 @@ def _traced(
   num_micro_batches=4,
   transfer=0.0,
   delay=0.0,
+  first_backward=0,
   **setup,
 ):
   """A step of two cells; 7 ms of it are outside of the pipeline."""
   emitted = tt.emitted(
-    name, num_micro_batches=num_micro_batches, workers=bool(transfer)
+    name,
+    num_micro_batches=num_micro_batches,
+    workers=bool(transfer),
+    first_backward=first_backward,
   )
   step = tt.step(emitted, of, transfer=transfer, delay=delay)
   given = {'recompute': 'never', 'loss_inside': True, **setup}
@@ -121,6 +125,11 @@ def test_under_fill_drain_the_last_cell_would_recompute_again():
   gain = _simulated(of) - _simulated(slower, name='gpipe')
   assert gain < _simulated(of) - _simulated(of, name='gpipe')
   assert found.gain_seconds == pytest.approx(gain)
+
+
+def test_cells_of_which_some_have_no_backward_tasks_can_be_balanced():
+  traced = _traced(tt.durations((4, 1), (2, 2)), first_backward=1)
+  assert _gain(traced, 'cells that all').gain_seconds > 0
 
 
 def test_transfers_and_other_schedules_are_simulated():

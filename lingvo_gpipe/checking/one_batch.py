@@ -130,6 +130,7 @@ class _Model:
         batch.Transform(lambda spec: tf.placeholder(spec.dtype, spec.shape))
         for batch in given.batches
       ]
+    self._leaves = [leaf for b in self._batches for leaf in b.Flatten()]
     # What a Result has of the same names, as tensors.
     self._metrics: dict[str, Any] = {}
     self._gradients: dict[tuple[str, str, str], tf.Tensor | None] = {}
@@ -184,12 +185,9 @@ class _Model:
         batch.Transform(lambda t: tf.TensorSpec(t.shape, t.dtype))
         for batch in self._batches
       ],
-      session.run(self._leaves_of_batches()),
+      session.run(self._leaves),
       session.run({v.name: v for v in variables}),
     )
-
-  def _leaves_of_batches(self) -> list[tf.Tensor]:
-    return [leaf for batch in self._batches for leaf in batch.Flatten()]
 
   def run(self, session: Any, given: Given, step: int) -> Result:
     self._step.load(step, session)
@@ -198,7 +196,7 @@ class _Model:
     losses = {path: loss[:2] for path, loss in self._losses.items()}
     metrics, gradients, losses = session.run(
       (self._metrics, there, losses),
-      dict(zip(self._leaves_of_batches(), given.values, strict=True)),
+      dict(zip(self._leaves, given.values, strict=True)),
     )
     schedules = [p.schedule for p in self._pipelines]
     return Result(
@@ -208,7 +206,7 @@ class _Model:
       num_micro_batches=max(s.num_micro_batches if s else 1 for s in schedules),
       batch_norms=[
         name
-        for name, layer in self._leaves()
+        for name, layer in self._named_layers()
         if any(map(_normalises_batches, descendants(layer)))
       ],
       losses={
@@ -227,11 +225,11 @@ class _Model:
     ]
     return {
       variable.name: name
-      for name, layer in [*layers, *self._leaves()]
+      for name, layer in [*layers, *self._named_layers()]
       for variable in layer.vars.Flatten()
     }
 
-  def _leaves(self) -> Iterator[tuple[str, Any]]:
+  def _named_layers(self) -> Iterator[tuple[str, Any]]:
     """The pipelines' layers, with names that do not depend on the cut."""
     for pipeline in self._pipelines:
       prefix = f'{pipeline.path}.' if len(self._pipelines) > 1 else ''

@@ -130,7 +130,7 @@ def _draw_timeline(
   widths = {task: width for task, width in widths.items() if width > 0}
   time = ticker.EngFormatter('s', places=3)
 
-  def bars(parts: Mapping[Task, float], **style: Any) -> Any:
+  def bars(parts: Mapping[Task, float], **style: Any) -> None:
     drawn = axes.barh(
       [step.device_of(task) for task in parts],
       list(parts.values()),
@@ -144,25 +144,18 @@ def _draw_timeline(
         f'task: {task}: {time(widths[task])} from {time(start[task])} on'
         + (f', of which {time(again)} recomputation' if again else '')
       )
-    return drawn
 
-  whole = bars(widths, color=[KINDS[task.kind][1] for task in widths])
+  bars(widths, color=[KINDS[task.kind][1] for task in widths])
   bars(step.recompute, color=RECOMPUTE[1])
   bars(widths, fill=False, edgecolor='white', lw=0.6)
   path = {task: widths[task] for task in critical if task in widths}
   bars(path, fill=False, edgecolor='black', lw=1.3)
-  room = 0.82 * _WIDTH / _CHARACTER / axes.get_xlim()[1]
-  labels = {task: _bar_label(step, task) for task in widths}
-  axes.bar_label(
-    whole,
-    [
-      label if widths[task] * room > len(label) else ''
-      for task, label in labels.items()
-    ],
-    label_type='center',
-    fontsize=8,
-    zorder=4,
-  )
+  inches = 0.82 * _WIDTH / axes.get_xlim()[1]
+  for task, width in widths.items():
+    label = _bar_label(step, task)
+    if inches * width > _CHARACTER * len(label):
+      at = start[task] + width / 2, step.device_of(task)
+      axes.text(*at, label, ha='center', va='center', fontsize=8)
 
 
 def _bar_label(step: MeasuredStep, task: Task) -> str:

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 import pathlib
-import sys
 
 import pytest
 
@@ -34,12 +33,6 @@ def test_a_mistake_is_told_in_one_line(argv, message, tmp_path, refused):
   assert error.startswith('trace: ')
   assert message in error
   assert error.count('\n') == 1
-
-
-def test_without_matplotlib_it_says_so(tmp_path, refused, monkeypatch):
-  monkeypatch.setitem(sys.modules, 'matplotlib', None)
-  error = refused(trace.main, ['--model=x', f'--out={tmp_path}'], 'trace')
-  assert 'lingvo_gpipe[pictures]' in error
 
 
 def test_the_trainer_is_told_what_to_trace(tmp_path, monkeypatch):

@@ -134,9 +134,9 @@ class StepTracer(StepListener):
     for pipeline in self._pipelines:
       for emitted in pipeline.emitted:
         steps = {
-          number: task_times.measured_step(emitted, of_step)
+          number: step
           for number, of_step in sorted(self._events.items())
-          if task_times.ran(emitted, of_step)
+          if (step := task_times.measured_step(emitted, of_step))
         }
         if steps:
           passes.append((pipeline, steps))

@@ -132,7 +132,7 @@ def test_the_page_shows_tasks_and_figures_and_loads_nothing():
   assert '<title>B1.2: 3.000 ms from 11.500 ms on</title>' in page
   assert 'l1 &lt;d&gt;' in page
   xml.etree.ElementTree.fromstring(
-    page[page.index('<svg') : page.index('<pre')]
+    page[page.index('<svg') : page.index('</figure')]
   )
 
 

@@ -2,11 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of graphs as functions in TensorFlow's library.
 
-```
-  trace          T: inputs ---> outputs
-  GraphFunction  a part of a graph that can be called: one call is one op
-```
-
 A function runs as it was traced, but for what `repairs` changes. TensorFlow's
 graph optimiser would rewrite each function in its own way, so that the last
 bits of results would depend on the cut. It would also inline calls, and merge a
@@ -14,10 +9,10 @@ recomputed forward pass with the first one. And it would look at each call
 again, which makes the first step slow. So functions are marked for it to pass
 over.
 
-A cell's weights, what its forward pass keeps and its sums of gradients are
-dozens of tensors, which go from call to call together. TensorFlow takes time
-for each input of each op, several times over, before the first step runs. So
-they go as one tensor of dtype variant, which refers to them without a copy:
+TensorFlow takes time for each input of each op, several times over, before the
+first step. So a cell's weights, what its forward pass keeps and its sums of
+gradients go as one tensor of dtype variant, which refers to them without a
+copy:
 
 ```
   w0 --.                                        .--> w0 ...

@@ -9,9 +9,6 @@
                 |              |
   G: d_outputs ----------------------------> d_inputs
 ```
-
-TensorFlow builds both for its own gradient of a `tf.function`, but does not
-hand them out.
 """
 
 import dataclasses

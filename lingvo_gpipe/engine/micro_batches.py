@@ -12,9 +12,8 @@ are equal but the last:
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
-from operator import add, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -272,22 +271,32 @@ def merge_gradients(nests: Sequence[Any], dims: Dims) -> Any:
 
   Half-precision gradients of what was not cut come out as float32.
   """
-  return merge(nests, dims, _sum)
+
+  def total(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    wide = sum_dtype(parts[0].dtype)
+    return sum_in_order('sum_shared', [[tf.cast(p, wide)] for p in parts])[0]
+
+  return merge(nests, dims, total)
 
 
-def _sum(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-  """The sum, from the first to the last; of half precision in float32.
+def sum_in_order(
+  name: str, micro_batches: Sequence[Sequence[tf.Tensor]]
+) -> list[tf.Tensor]:
+  """Adds up the tensors of all micro-batches, by ascending micro-batch.
 
-  It is one function, whose order of summation TensorFlow does not change.
+  It is one function, whose order of summation TensorFlow does not change by
+  where the tensors come from.
   """
-  wide = sum_dtype(tensors[0].dtype)
+  count = len(micro_batches[0])
+  flat = [tensor for tensors in micro_batches for tensor in tensors]
 
-  def add_up(*parts: tf.Tensor) -> list[tf.Tensor]:
-    wide_parts = [tf.cast(part, wide) for part in parts]
-    return [functools.reduce(add, wide_parts)]
+  def add(*args: tf.Tensor) -> list[tf.Tensor]:
+    sums = list(args[:count])
+    for i, part in enumerate(args[count:]):
+      sums[i % count] += part
+    return sums
 
-  specs = [spec(tensor) for tensor in tensors]
-  return graphs.as_function('sum_shared', add_up, specs)(tensors)[0]
+  return graphs.as_function(name, add, list(map(spec, flat)))(flat)
 
 
 def split_gradients(

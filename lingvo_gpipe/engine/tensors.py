@@ -222,16 +222,15 @@ _DENSE_GRADIENT = 'LingvoGpipeDenseBarrier'
 def barrier(nest: Any, *, dense: bool = False) -> Any:
   """Returns the tensors of a nest behind barriers; a None stays None.
 
-  A tensor that two layers share has one gradient for each. Behind a barrier a
-  layer has a tensor of its own, whose gradient is the sum of what that layer
-  alone makes of it. So sums have the same terms in the same order wherever the
-  cuts are. With `dense` gradients are made dense: sparse ones are added by
-  joining them, which puts off the sum itself.
+  Behind a barrier a layer has a tensor of its own, whose gradient is the sum of
+  what that layer alone makes of it. So sums have the same terms in the same
+  order wherever the cuts are. With `dense` gradients are made dense: sparse
+  ones are joined, which puts off the sum itself.
 
   The barrier is TensorFlow's PlaceholderWithDefault: an identity, without a
-  copy, that no optimiser removes, as it could be fed. (Only behind a constant
-  it is folded away.) Before the pipeline it keeps values that are known from
-  being built into a copy of a cell's function. Its gradient has a barrier too.
+  copy, that no optimiser removes, as it could be fed, but behind a constant.
+  Before the pipeline it keeps values that are known from being built into a
+  copy of a cell's function. Its gradient has a barrier too.
   """
 
   def behind(x: Any) -> Any:

@@ -234,7 +234,7 @@ class PipelineRun:
           [tf.cast(share, loss.dtype) * loss for loss in row]
           for share, row in zip(self.plan.batch.shares, rows, strict=True)
         ]
-        losses += variable_stand_in.sum_in_order('aux_losses', weighted)
+        losses += micro_batches.sum_in_order('aux_losses', weighted)
     return losses
 
   # -- The loss inside.

@@ -17,9 +17,9 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import py_utils
 
-from lingvo_gpipe.engine import graphs
+from lingvo_gpipe.engine import micro_batches
 from lingvo_gpipe.engine.micro_batches import Context
-from lingvo_gpipe.engine.tensors import on_device, spec
+from lingvo_gpipe.engine.tensors import on_device
 
 
 @dataclasses.dataclass
@@ -151,26 +151,6 @@ def pack(
   return vectors
 
 
-def sum_in_order(
-  name: str, micro_batches: Sequence[Sequence[tf.Tensor]]
-) -> list[tf.Tensor]:
-  """Adds up the tensors of all micro-batches, by ascending micro-batch.
-
-  It is one function, whose order of summation TensorFlow does not change by
-  where the tensors come from.
-  """
-  count = len(micro_batches[0])
-  flat = [tensor for tensors in micro_batches for tensor in tensors]
-
-  def add(*args: tf.Tensor) -> list[tf.Tensor]:
-    sums = list(args[:count])
-    for i, part in enumerate(args[count:]):
-      sums[i % count] += part
-    return sums
-
-  return graphs.as_function(name, add, list(map(spec, flat)))(flat)
-
-
 def update(
   updates: Sequence[MovingAverageUpdate],
   packed: Sequence[Sequence[tf.Tensor]],
@@ -188,7 +168,7 @@ def update(
   with on_device(device):
     deltas, statistics = (
       tf.split(vector, sizes)
-      for vector in sum_in_order('moving_averages', packed)
+      for vector in micro_batches.sum_in_order('moving_averages', packed)
     )
   for noted, delta, statistic in zip(updates, deltas, statistics, strict=True):
     variable = noted.variable

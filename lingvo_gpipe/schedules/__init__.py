@@ -9,9 +9,10 @@ own a name, `validate` checks one, `simulate` times it and `grid` draws it.
 from lingvo_gpipe.schedules.best_order import find_best_order
 from lingvo_gpipe.schedules.grid import grid
 from lingvo_gpipe.schedules.making import (
-  Counts,
   check_name,
-  count,
+  count_handed,
+  count_recomputed,
+  count_stashed,
   make_schedule,
   schedule_names,
 )
@@ -41,7 +42,6 @@ __all__ = [
   'RECOMPUTE_POLICIES',
   'SCHEDULE_NAMES',
   'WHOLE_NAMES',
-  'Counts',
   'OrderProblem',
   'Schedule',
   'ScheduleError',
@@ -51,7 +51,9 @@ __all__ = [
   'cells_per_device',
   'check_name',
   'check_recompute',
-  'count',
+  'count_handed',
+  'count_recomputed',
+  'count_stashed',
   'find_best_order',
   'from_json',
   'grid',

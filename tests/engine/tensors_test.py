@@ -42,19 +42,6 @@ def test_barriers_and_those_of_the_gradient_survive_the_optimiser():
   assert ops.count('PlaceholderWithDefault') == 4, ops
 
 
-def test_nests_dtypes_and_shapes_stay():
-  with tf.Graph().as_default():
-    nest = {
-      'a': tf.placeholder_with_default([[1]], [None, 1]),
-      'b': [None, tf.constant('s'), tf.constant(True)],
-    }
-    behind = barrier(nest)
-    tf.nest.assert_same_structure(nest, behind)
-    assert behind['b'][0] is None
-    assert behind['a'].shape.as_list() == [None, 1]
-    assert [t.dtype for t in behind['b'][1:]] == [tf.string, tf.bool]
-
-
 @pytest.mark.parametrize('dense', [False, True])
 def test_sparse_gradients_stay_sparse_or_are_made_dense(dense):
   with tf.Graph().as_default(), tf.Session() as sess:

@@ -21,12 +21,10 @@ def cpu(task, process=None):
   return f'/job:worker/replica:0/task:{process}/device:CPU:{task}'
 
 
-def emitted(
-  name='1f1b', num_cells=2, num_micro_batches=4, workers=False, **making
-):
+def emitted(name='1f1b', num_cells=2, num_micro_batches=4, workers=False):
   """One cell a device."""
   schedule = schedules.make_schedule(
-    name, tuple(range(num_cells)), num_micro_batches, **making
+    name, tuple(range(num_cells)), num_micro_batches
   )
   devices = tuple(cpu(0, k) if workers else cpu(k) for k in range(num_cells))
   tasks = schedule.in_order()
@@ -90,10 +88,12 @@ def run(
   *,
   transfer=0.0,
   delay=0.0,
+  before=3 * MS,
+  after=4 * MS,
   clock=lambda device: 0.0,
   more=None,
 ):
-  """The events of a step, with 3 ms before and 4 ms after the pipeline.
+  """The events of a step.
 
   Args:
     of: Durations, by (kind, cell).
@@ -108,7 +108,7 @@ def run(
   nodes = {device: [] for device in the_emitted.devices}
   for task in timeline.start:
     device = the_emitted.devices[task.cell]
-    shift = 3 * MS + clock(device)
+    shift = before + clock(device)
     start = timeline.start[task] + delay
     nodes[device].append(
       node(op_name(task), start + shift, timeline.end[task] + shift)
@@ -129,7 +129,7 @@ def run(
         )
   for device, of_device in (more or {}).items():
     nodes[device] += of_device
-  end = timeline.step_time + 7 * MS
+  end = before + timeline.step_time + after
   nodes[the_emitted.devices[0]].append(node('update', end - MS, end))
   return events.read(step_stats(nodes), START)
 

@@ -49,19 +49,22 @@ class MiniBatch:
 
   def __init__(
     self,
-    params: Any,
-    path: str,
-    given: Mapping[str, Any],
+    layer: Any,
+    inputs: tuple[Any, ...],
+    targets: Any,
+    side_inputs: Mapping[str, Any],
     device: str,
     *,
     training: bool,
   ):
-    """Decides how to cut what is `given`, nests by `GIVEN`.
+    """Decides how to cut what a PipeliningLayer is given.
 
     Sizes that are known only at run time are computed on the device. In
-    training no micro-batch may be empty. Errors call the pipeline by its path.
+    training no micro-batch may be empty.
     """
-    self._path = path
+    self._path = path = layer.path
+    params = layer.params
+    given = {INPUTS: inputs, TARGETS: targets, SIDE_INPUTS: dict(side_inputs)}
     self._device = device
     self.batch_dim = params.batch_dim
     with on_device(device):

@@ -17,9 +17,6 @@ from lingvo_gpipe.pipeline import loss as pipeline_loss
 from lingvo_gpipe.pipeline import named_values, tied_weights
 from lingvo_gpipe.pipeline.feature_extraction_layer import to_tuple
 from lingvo_gpipe.pipeline.mini_batch import (
-  INPUTS,
-  SIDE_INPUTS,
-  TARGETS,
   TARGETS_VALUE,
   Leaf,
   MiniBatch,
@@ -48,7 +45,7 @@ class PlainRun:
   ):
     self.layer = layer
     self._theta = tied_weights.tie(layer, theta)
-    self._given = {INPUTS: args, TARGETS: targets, SIDE_INPUTS: side_inputs}
+    self._given = args, targets, side_inputs
     self._aux_losses: list[tf.Tensor] = []
     self.own_metrics: Any = None
     with contextlib.ExitStack() as stack:
@@ -98,7 +95,7 @@ class PlainRun:
     p = self.layer.params
     if self.own_metrics is None or named_values.declared(p.loss_tpl).takes:
       return []
-    batch = MiniBatch(p, self.layer.path, self._given, '', training=True)
+    batch = MiniBatch(self.layer, *self._given, '', training=True)
 
     def leaf(tensor: tf.Tensor | None) -> Leaf | None:
       if tensor is None:

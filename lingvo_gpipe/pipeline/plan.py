@@ -25,7 +25,7 @@ from lingvo_gpipe.engine.tensors import (
   device_indices,
   flat_tensors,
 )
-from lingvo_gpipe.engine.traced_cells import Functions, TracedCells
+from lingvo_gpipe.engine.traced_cells import Functions
 from lingvo_gpipe.pipeline import (
   loss,
   named_values,
@@ -36,9 +36,6 @@ from lingvo_gpipe.pipeline import (
 from lingvo_gpipe.pipeline.feature_extraction_layer import describe, to_tuple
 from lingvo_gpipe.pipeline.lingvo_cell import LingvoCell
 from lingvo_gpipe.pipeline.mini_batch import (
-  INPUTS,
-  SIDE_INPUTS,
-  TARGETS,
   TARGETS_VALUE,
   Leaf,
   MiniBatch,
@@ -83,8 +80,6 @@ class Plan:
     lingvo_cells: The cells, as made of layers.
     traces: What such cells were traced to before.
     cells: The cells, as the engine takes them.
-    micro_batches: The inputs of each micro-batch.
-    given: The side inputs that have gradients, by name, for each micro-batch.
   """
 
   layer: Any
@@ -97,8 +92,6 @@ class Plan:
   order: Order
   traces: Traces
   cells: list[Cell]
-  micro_batches: list[Any]
-  given: dict[str, list[Any]]
 
   @property
   def inputs(self) -> list[Leaf]:
@@ -116,18 +109,6 @@ class Plan:
       return schedule.num_cells
     return schedule.first_backward
 
-  def trace(self, cells: Sequence[Cell], known: Functions) -> TracedCells:
-    """Traces the cells, or others in their place."""
-    return TracedCells(
-      cells,
-      self.order.schedule,
-      self.micro_batches,
-      self.given,
-      input_gradients=self.input_gradients,
-      weighted=self.with_loss,
-      known=known,
-    )
-
 
 def make_plan(
   layer: Any,
@@ -143,10 +124,9 @@ def make_plan(
   The arguments are those of FProp, or of ComputeLoss if `with_loss`.
   """
   training = not layer.do_eval and not layer.params.is_inference
-  first_device = layer.cell_devices[0]
-  given = {INPUTS: args, TARGETS: targets, SIDE_INPUTS: dict(side_inputs)}
+  device = layer.cell_devices[0]
   batch = MiniBatch(
-    layer.params, layer.path, given, first_device, training=training
+    layer, args, targets, side_inputs, device, training=training
   )
   wants_aux = with_loss or py_utils.AuxLossContext.Current() is not None
   lingvo_cells = _lingvo_cells(layer, theta, training, with_loss, wants_aux)
@@ -170,8 +150,6 @@ def make_plan(
     lingvo_cells,
     _order(layer, batch.count, training, with_loss, first),
     traces=_known_traces(layer, lingvo_cells, sides, *kind),
-    micro_batches=batch.split(batch.inputs, first_device),
-    given=sides.split_values(),
     cells=_cells(layer, lingvo_cells, sides),
   )
 

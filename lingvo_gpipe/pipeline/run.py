@@ -15,7 +15,7 @@ and `start` a PipelineRun, which has the results.
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -40,19 +40,9 @@ from lingvo_gpipe.pipeline.plan import Plan, compute, make_plan
 from lingvo_gpipe.schedules import TaskKind
 
 
-def start(
-  layer: Any,
-  theta: Any,
-  args: tuple[Any, ...],
-  targets: Any,
-  side_inputs: Mapping[str, Any],
-  *,
-  with_loss: bool,
-) -> 'PipelineRun':
+def start(*args: Any, with_loss: bool) -> 'PipelineRun':
   """Emits what can run before gradients are known; see `make_plan`."""
-  plan = make_plan(
-    layer, theta, args, targets, side_inputs, with_loss=with_loss
-  )
+  plan = make_plan(*args, with_loss=with_loss)
   engine = Engine(_trace(plan), plan.batch.clock, plan.order.recomputed)
   backward = None
   if with_loss:
@@ -73,8 +63,18 @@ def _trace(plan: Plan) -> TracedCells:
   """Traces the cells, and checks what is in them."""
   functions, layer = plan.traces.functions, plan.layer
   num_known = len(functions)
+  inputs = plan.batch.split(plan.batch.inputs, plan.devices[0])
+  given = plan.side_inputs.split_values()
   try:
-    traced = plan.trace(plan.cells, functions)
+    traced = TracedCells(
+      plan.cells,
+      plan.order.schedule,
+      inputs,
+      given,
+      input_gradients=plan.input_gradients,
+      weighted=plan.with_loss,
+      known=functions,
+    )
   except Exception as error:
     OutputDims(plan, None).explain(error)
     raise
@@ -300,8 +300,9 @@ class PipelineRun:
       dataclasses.replace(cell, body=body)
       for cell, body in zip(plan.cells, bodies, strict=True)
     ]
-    traced, clock = plan.trace(cells, {}), plan.batch.clock
-    return _run_with_loss(plan, Engine(traced, clock, plan.order.recomputed))()
+    traced = dataclasses.replace(self.engine.traced, cells=cells, known={})
+    engine = Engine(traced, plan.batch.clock, plan.order.recomputed)
+    return _run_with_loss(plan, engine)()
 
   # -- Both.
 

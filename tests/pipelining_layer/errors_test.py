@@ -8,7 +8,7 @@ import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline
-from lingvo.core import base_layer, layers, py_utils, recurrent
+from lingvo.core import layers, py_utils
 from tiny_pipeline import refused
 
 from lingvo_gpipe import schedules
@@ -252,48 +252,6 @@ def test_stateful_dropout_and_gradients_of_data():
 def test_stateful_dropout_is_allowed_in_evaluation():
   y = tiny_pipeline.outputs(_with_dropout(), 1 + _ZEROS, do_eval=True)
   np.testing.assert_array_equal(y, y[:1].repeat(8, axis=0))
-
-
-class DropoutInSecondLoop(base_layer.BaseLayer):
-  """Dropout in loops. A loop of Lingvo's leaves a step seed made of its name.
-
-  So the first draws from the step seed of the layer, the second does not.
-  """
-
-  def FProp(self, theta, x):
-    def cell(theta, state, inputs):
-      del theta, inputs
-      seeds = py_utils.GenerateStepSeedPair(self.params)
-      y = py_utils.DeterministicDropout(state.x, keep_prob=0.5, seeds=seeds)
-      return py_utils.NestedMap(x=y), py_utils.NestedMap()
-
-    for _ in range(2):
-      _, final = recurrent.Recurrent(
-        py_utils.NestedMap(),
-        py_utils.NestedMap(x=x),
-        py_utils.NestedMap(t=tf.zeros([2])),
-        cell,
-      )
-      x = final.x
-    return x
-
-
-@pytest.mark.parametrize('after_dropout', [False, True])
-def test_random_ops_that_all_micro_batches_would_share_are_refused(
-  after_dropout,
-):
-  subs = [DropoutInSecondLoop.Params().Set(name='l1')]
-  if after_dropout:
-    # Its masks do depend on the micro-batch, and so do its outputs.
-    dropout = layers.DeterministicDropoutLayer.Params()
-    subs.insert(0, dropout.Set(name='l0', keep_prob=0.5))
-  params = tiny_pipeline.pipeline(subs, 1, num_micro_batches=2)
-  with refused(
-    r'Layer net\.d0\.l1 \(DropoutInSecondLoop\)',
-    'do not depend on the micro-batch',
-    'turn off their dropout',
-  ):
-    tiny_pipeline.outputs(params, _ZEROS)
 
 
 @pytest.mark.parametrize(

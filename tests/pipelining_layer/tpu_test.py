@@ -3,9 +3,9 @@
 """Where ops are placed in a graph for TPU cores; no TPU is needed for that."""
 
 import collections
-import dataclasses
 import functools
 import re
+import types
 
 import lingvo.compat as tf
 import pytest
@@ -30,7 +30,7 @@ def _tpu_cluster():
   return params.Instantiate()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def tpu_flag():
   before = flags.FLAGS.xla_device
   flags.FLAGS.xla_device = 'tpu'
@@ -45,23 +45,6 @@ def _outside(layer, batch):
     return {'loss': (tf.reduce_mean(image) + tf.reduce_mean(mean), 1.0)}
 
 
-@dataclasses.dataclass
-class _Step:
-  """A training step in a graph.
-
-  Attributes:
-    graph: The graph.
-    operations: The ops of forward pass, loss and gradients.
-    gradients: The gradient of each variable, by name.
-    devices: The device of each variable, by name.
-  """
-
-  graph: tf.Graph
-  operations: list
-  gradients: dict
-  devices: dict
-
-
 CASES = [
   ('convolutions', inside, 'always'),
   ('convolutions', inside, 'never'),
@@ -74,7 +57,11 @@ cases = pytest.mark.parametrize(('name', 'compute', 'recompute'), CASES)
 
 @functools.cache
 def _build(name, compute, recompute):
-  """A step for TPU cores, gradients colocated as Lingvo's learner has it."""
+  """A step for TPU cores, gradients colocated as Lingvo's learner has it.
+
+  Its graph, the operations of the step, and, by the variables' names, the
+  gradients and the devices.
+  """
   model = MODELS[name]
   params = model.pipeline(
     NUM_CORES if name == 'convolutions' else model.cuts[-1],
@@ -86,7 +73,8 @@ def _build(name, compute, recompute):
     py_utils.GetOrCreateGlobalStepVar()
     layer = params.Instantiate()
     variables = tf.trainable_variables()
-    result = _Step(graph, [], {}, {v.name: v.device for v in variables})
+    devices = {v.name: v.device for v in variables}
+    result = types.SimpleNamespace(graph=graph, devices=devices)
 
     def step():
       batch = model.batch()
@@ -127,7 +115,7 @@ def _calls(step):
 
 
 @cases
-def test_each_call_of_a_cell_is_on_its_core(name, compute, recompute, tpu_flag):
+def test_each_call_of_a_cell_is_on_its_core(name, compute, recompute):
   calls = _calls(_build(name, compute, recompute))
   count = collections.Counter(cell for cell, _, _ in calls)
   # A forward and a backward task for each of two micro-batches; a backward task

@@ -155,6 +155,29 @@ def test_on_shared_devices_what_is_kept_fits_and_saves_time(problem, schedule):
   assert _step_time(found) <= _best_policy(layers, spec)
 
 
+def test_times_of_many_bits_choose_the_same_layers_on_shared_devices():
+  def choose(unit):
+    layers = [
+      LayerCost(
+        f'l{i}', forward=unit * (1 + i % 3), backward=unit, activation_bytes=4
+      )
+      for i in range(8)
+    ]
+    spec = PipelineSpec(
+      2,
+      cells_per_device=2,
+      num_micro_batches=256,
+      schedule='interleaved_1f1b',
+      recompute=schedules.FIT,
+      device_memory=40,
+    )
+    return partition(layers, spec, [2, 4, 6]).spec.kept
+
+  # A third has 60 bits as a number of its own.
+  assert choose(1) == choose(1 / 3)
+  assert choose(1)
+
+
 def test_a_given_cut_is_kept_as_much_as_fits():
   layers = [
     LayerCost(

@@ -50,7 +50,7 @@ def check_model(
     say: Called with a line for each part of the work that is done.
 
   Returns:
-    A `checking.report.Report`: `same`, `to_text()`, and the data behind them.
+    A `model_check.Report`: `same`, `to_text()`, and the data behind them.
 
   Raises:
     UserError: The model has no pipeline.

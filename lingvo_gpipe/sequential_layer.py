@@ -6,7 +6,7 @@ import lingvo.compat as tf
 from lingvo.core import cluster_factory
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.costing import kept_orders, pipeline_plan
+from lingvo_gpipe.costing import costs_file, pipeline_plan
 from lingvo_gpipe.pipeline.param_values import check_layers
 from lingvo_gpipe.pipelining_layer import PipeliningLayer
 from lingvo_gpipe.schedules import FIT
@@ -139,7 +139,7 @@ class GPipeSequentialLayer(PipeliningLayer):
     return kept
 
   def OrderProblem(self, cell_devices, num_micro_batches, first_backward):
-    problem = kept_orders.with_known_order(
+    problem = costs_file.with_known_order(
       self.plan.partition.order_problem(
         cell_devices, num_micro_batches, first_backward
       ),

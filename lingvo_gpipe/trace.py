@@ -13,8 +13,9 @@ ran, and writes beside that what the simulator makes of the same durations:
   numbers.json   the same for programs
 
 The pipeline has CPU devices of this process, or those of worker processes that
-are started for it. Nothing is kept of the training. In a training of your own,
-lingvo_gpipe.trainer --trace_step=100 writes the same.
+are started for it. Nothing is kept of the training. All other flags are those
+of lingvo_gpipe.trainer and, with --workers, of lingvo_gpipe.launch_local. In a
+training of your own, lingvo_gpipe.trainer --trace_step=100 writes the same.
 """
 
 import argparse
@@ -37,24 +38,6 @@ examples:
   lingvo_gpipe_trace --model=lm.pydoc.TransformerPieces --workers=2 \\
       --tensorboard
 """
-_WRITTEN = 'numbers.json'
-# What this command sets in the trainer.
-_OWN = (
-  'model',
-  'logdir',
-  'max_steps',
-  'micro_batches',
-  'schedule',
-  'recompute',
-  'trace_step',
-  'trace_steps',
-  'trace_dir',
-  'run_locally',
-  'cluster_spec',
-  'job',
-  'worker_split_size',
-  'worker_cpus',
-)
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
@@ -62,65 +45,32 @@ def _parser(name: str) -> argparse.ArgumentParser:
     name,
     description=__doc__,
     epilog=_EXAMPLES,
-    usage=f'{name} --model=MODEL [options] [-- trainer flags]',
+    usage=f'{name} --model=MODEL [options] [trainer flags]',
   )
-  add = parser.add_argument
+  add, number = parser.add_argument, parser.number
   add('--model', required=True, help='a registered model')
-  parser.number('--steps', 3, 'how many steps to trace')
-  parser.number(
-    '--warmup_steps',
-    4,
-    'steps before the traced ones, of which the first optimises the graph',
-    least=0,
-  )
+  number('--steps', 3, 'how many steps to trace')
+  what = 'steps before the traced ones, of which the first optimises the graph'
+  number('--warmup_steps', 4, what, least=0)
   add(
     '--devices',
     type=command.at_least(1),
     help='CPU devices of each process (default: 2, with --workers 1)',
   )
   what = 'worker processes for the pipeline; 0: only this process'
-  parser.number('--workers', 0, what, least=0)
+  number('--workers', 0, what, least=0)
   add('--out', default='trace', help="where to write (default: 'trace')")
   add(
     '--tensorboard',
     action='store_true',
     help='also write a file for TensorBoard into OUT/tensorboard',
   )
-  add(
-    '--open_ports',
-    action='store_true',
-    help='let workers listen on every network interface if the system does not '
-    'allow a private network; see launch_local',
-  )
-  for option, what in (
-    ('micro_batches', 'M'),
-    ('schedule', "the schedule's name"),
-    ('recompute', 'the recompute policy'),
-  ):
-    add(f'--{option}', help=f'{what} (default: the model says)')
-  add('trainer_flags', nargs='*', help=argparse.SUPPRESS)
   return parser
 
 
-def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-  """Leaves the program if something is wrong that shows without TensorFlow."""
-  for flag in args.trainer_flags:
-    name = flag.lstrip('-').partition('=')[0]
-    if name in _OWN:
-      parser.error(f'--{name} is set here; leave it out after the --')
-  try:
-    trainer.check_flags(trainer_flags(args, args.out))
-  except user_error.UserError as error:
-    parser.error(str(error))
-  try:
-    os.makedirs(args.out, exist_ok=True)
-  except OSError as error:
-    parser.error(f'--out={args.out}: {error.strerror}')
-
-
-def trainer_flags(args: argparse.Namespace, logdir: str) -> list[str]:
+def _own_flags(args: argparse.Namespace, logdir: str) -> list[str]:
   """The trainer's flags for what was asked, but where its devices are."""
-  flags = [
+  return [
     f'--model={args.model}',
     f'--logdir={logdir}',
     f'--max_steps={args.warmup_steps + args.steps}',
@@ -128,16 +78,29 @@ def trainer_flags(args: argparse.Namespace, logdir: str) -> list[str]:
     f'--trace_steps={args.steps}',
     f'--trace_dir={os.path.abspath(args.out)}',
   ]
-  for name in ('micro_batches', 'schedule', 'recompute'):
-    value = getattr(args, name)
-    if value is not None:
-      flags.append(f'--{name}={value}')
-  return flags + list(args.trainer_flags)
 
 
-def _trace(name: str, args: argparse.Namespace, logdir: str) -> int:
+def _check(
+  parser: argparse.ArgumentParser, args: argparse.Namespace, more: list[str]
+) -> None:
+  """Leaves the program if something is wrong that shows without TensorFlow."""
+  own = _own_flags(args, args.out)
+  for flag in own:
+    name = flag.partition('=')[0]
+    if any(other.partition('=')[0] == name for other in more):
+      parser.error(f'{name} is set here; leave it out')
+  try:
+    if not args.workers:  # The launcher has flags of its own.
+      trainer.check_flags([*own, *more])
+    os.makedirs(args.out, exist_ok=True)
+  except user_error.UserError as error:
+    parser.error(str(error))
+  except OSError as error:
+    parser.error(f'--out={args.out}: {error.strerror}')
+
+
+def _trace(name: str, args: argparse.Namespace, flags: list[str]) -> int:
   """Runs the steps; returns the exit status."""
-  flags = trainer_flags(args, logdir)
   if args.workers:
     launch = [
       f'--workers={args.workers}',
@@ -145,9 +108,7 @@ def _trace(name: str, args: argparse.Namespace, logdir: str) -> int:
       '--no-controller',
       '--max_restarts=0',
     ]
-    if args.open_ports:
-      launch.append('--open_ports')
-    return int(launch_local.main([*launch, '--', *flags], name))
+    return int(launch_local.main([*launch, *flags], name))
   print('Loading TensorFlow and Lingvo ...', flush=True)
   local = ['--run_locally=cpu', f'--worker_split_size={args.devices or 2}']
   return int(trainer.main([name, *flags, *local], name))
@@ -171,21 +132,19 @@ def main(argv: Sequence[str] | None = None, name: str | None = None) -> int:
   """
   name = name or os.path.basename(sys.argv[0])
   parser = _parser(name)
-  args = parser.parse_args(argv)
-  _check(parser, args)
-  written = os.path.join(args.out, _WRITTEN)
-  if os.path.exists(written):
-    os.remove(written)
+  args, more = parser.parse_known_args(argv)
+  more = [flag for flag in more if flag != '--']
+  _check(parser, args, more)
+  written = os.path.join(glob.escape(args.out), 'numbers*.json')
+  for path in glob.glob(written):
+    os.remove(path)
   logdir = tempfile.mkdtemp(prefix='lingvo_gpipe_trace_')
   status = 1
   try:
-    status = _trace(name, args, logdir)
-    if status == 0 and not os.path.exists(written):
-      print(
-        f'{name}: the steps ran, but nothing was traced; the log is in '
-        f'{logdir}',
-        file=sys.stderr,
-      )
+    status = _trace(name, args, [*_own_flags(args, logdir), *more])
+    if status == 0 and not glob.glob(written):
+      text = f'the steps ran, but nothing was traced; the log is in {logdir}'
+      print(f'{name}: {text}', file=sys.stderr)
       status = 1
     if status == 0 and args.tensorboard:
       _keep_for_tensorboard(logdir, args.out)

@@ -1,16 +1,10 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""One mini-batch of a model, through its plain layers or its pipelines.
-
-Each call of `run` builds the model again, in a graph of its own. The first one
-takes a mini-batch from the model's input and initialises the weights; the
-others are given both.
-"""
+"""One mini-batch of a model, through its plain layers or its pipelines."""
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import lingvo.compat as tf
 import numpy as np
@@ -26,65 +20,56 @@ from lingvo_gpipe.training import pipeline_report, user_error
 
 _BATCH_NORMS = (bn_layers.BatchNormLayer, bn_layers.BatchNormLayerNoPadding)
 
+# {name: (value, weight)}.
+Metrics: TypeAlias = dict[str, tuple[float, float]]
 
-@dataclasses.dataclass(frozen=True)
-class Given:
+
+class Given(NamedTuple):
   """What every way of running the model is given.
 
   Attributes:
-    batches: For each task the input batch, a NestedMap of tensor specs.
-    values: For each task the values of these, in order.
-    variables: The value of each variable, by name.
+    batches: For each task, a NestedMap of the mini-batch's tensor specs.
+    values: The values of these, in order.
+    variables: The value of each variable, by its name.
   """
 
   batches: list[Any]
-  values: list[list[np.ndarray]]
+  values: list[np.ndarray]
   variables: dict[str, np.ndarray]
 
 
-# {name: (value, weight)}.
-Metrics = dict[str, tuple[float, float]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
   """What a loss layer returned where plain layers ran before it.
 
   Attributes:
-    name: The pipeline's path.
     whole: For the mini-batch.
     parts: For the part of each micro-batch; empty if not known.
     weight_is_trained: Whether the loss's weight depends on trained variables.
   """
 
-  name: str
   whole: Metrics
   parts: list[Metrics]
   weight_is_trained: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-  """What one way gave.
+class Result(NamedTuple):
+  """What one way of running the model gave.
 
   Attributes:
-    gradients: Of each loss by each trained variable, by their names; None
-      where there is none.
-    layers: The layer of each variable, by the variable's name; in the order
-      of the layers.
+    gradients: By the names of loss, layer and variable; None where a variable
+      has none.
+    num_cells: K, the largest where there are several pipelines.
     num_micro_batches: M, likewise; 1 without a pipeline.
-    losses: Of each run of plain layers with the loss inside.
-    constant_weights: Each `constant_loss_weight` of a pipeline that has one.
+    batch_norms: Names of layers in cells that have batch norm.
+    losses: By the pipeline's path, where plain layers ran with a loss inside.
   """
 
   metrics: dict[str, float]
-  gradients: dict[tuple[str, str], np.ndarray | None]
-  layers: dict[str, str]
+  gradients: dict[tuple[str, str, str], np.ndarray | None]
   num_cells: int
   num_micro_batches: int
   batch_norms: list[str]
-  losses: list[Loss]
-  constant_weights: list[float]
+  losses: dict[str, Loss]
 
 
 def run(
@@ -92,7 +77,7 @@ def run(
   num_devices: int,
   given: Given | None = None,
   *,
-  plain: bool,
+  plain: bool = False,
   steps: Sequence[int] = (0,),
 ) -> tuple[list[Result], Given]:
   """Builds the model in a graph of its own, and runs it on one mini-batch.
@@ -110,16 +95,16 @@ def run(
   cluster_params = cluster.PipelineCluster.Params()
   cluster_params.Set(mode='sync', job='trainer_client')
   cluster.use_cpu_devices(cluster_params, num_devices)
+  config = cpu_devices.session_config(num_devices)
   with (
     tf.Graph().as_default() as graph,
     cluster_params.Instantiate() as current,
     tf.device(current.GetPlacer()),
   ):
     model = _Model(params, given, plain=plain)
-    with tf.Session(
-      graph=graph, config=cpu_devices.session_config(num_devices)
-    ) as session:
-      return model.run(session, given, steps)
+    with tf.Session(graph=graph, config=config) as session:
+      given = model.initialise(session, given)
+      return [model.run(session, given, step) for step in steps], given
 
 
 class _Model:
@@ -134,24 +119,30 @@ class _Model:
         f'{params.name}: the model has no pipeline, so there is nothing to '
         'check.'
       )
-    self._batches = []
-    self._losses: list[Loss] = []
+    self._layers = self._layers_of_variables()
+    if given is None:
+      self._batches = [
+        task.GetInputBatch()[0].Transform(tf.convert_to_tensor)
+        for task in self._model.tasks
+      ]
+    else:
+      self._batches = [
+        batch.Transform(lambda spec: tf.placeholder(spec.dtype, spec.shape))
+        for batch in given.batches
+      ]
+    self._leaves = [leaf for b in self._batches for leaf in b.Flatten()]
+    # What a Result has of the same names, as tensors.
     self._metrics: dict[str, Any] = {}
-    self._gradients: dict[tuple[str, str], tf.Tensor | None] = {}
-    for number, task in enumerate(self._model.tasks):
-      if given is None:
-        batch = task.GetInputBatch()[0].Transform(tf.convert_to_tensor)
-      else:
-        batch = given.batches[number].Transform(
-          lambda spec: tf.placeholder(spec.dtype, spec.shape)
-        )
-      self._batches.append(batch)
-      with contextlib.ExitStack() as stack:
-        runs = []
-        if plain:
-          runs = stack.enter_context(plain_run.without_pipeline())
+    self._gradients: dict[tuple[str, str, str], tf.Tensor | None] = {}
+    with contextlib.ExitStack() as stack:
+      runs = []
+      if plain:
+        runs = stack.enter_context(plain_run.without_pipeline())
+      for task, batch in zip(self._model.tasks, self._batches, strict=True):
         self._add(task, batch)
-      self._losses += [_loss(run) for run in runs if run.own_metrics]
+    self._losses = {
+      run.layer.path: _loss(run) for run in runs if run.own_metrics
+    }
 
   def _add(self, task: Any, batch: Any) -> None:
     """Adds a task's metrics, and the gradients of its losses."""
@@ -171,108 +162,89 @@ class _Model:
         for variable, gradient in zip(variables, gradients, strict=True):
           if gradient is not None:
             gradient = tf.convert_to_tensor(gradient)
-          self._gradients[prefix + name, variable.name] = gradient
+          layer = self._layers.get(variable.name, task.params.name)
+          self._gradients[prefix + name, layer, variable.name] = gradient
     for name, (value, _) in metrics.items():
       self._metrics[prefix + name] = tf.convert_to_tensor(value)
 
-  def run(
-    self, session: Any, given: Given | None, steps: Sequence[int]
-  ) -> tuple[list[Result], Given]:
+  def initialise(self, session: Any, given: Given | None) -> Given:
     session.run([tf.tables_initializer(), tf.local_variables_initializer()])
-    if given is None:
-      session.run(tf.global_variables_initializer())
-      for task in self._model.tasks:
-        task.input.Initialize(session)
-      given = Given(
-        [
-          batch.Transform(lambda t: tf.TensorSpec(t.shape, t.dtype))
-          for batch in self._batches
-        ],
-        session.run([batch.Flatten() for batch in self._batches]),
-        session.run({v.name: v for v in tf.global_variables()}),
-      )
-    else:
+    variables = tf.global_variables()
+    if given is not None:
       # In one call: each one anew would be optimised with the whole graph.
-      variables = tf.global_variables()
       session.run(
         [v.initializer for v in variables],
         {v.initializer.inputs[1]: given.variables[v.name] for v in variables},
       )
-    feed = {
-      tensor: value
-      for batch, values in zip(self._batches, given.values, strict=True)
-      for tensor, value in zip(batch.Flatten(), values, strict=True)
-    }
-    results = []
-    for step in steps:
-      self._step.load(step, session)
-      results.append(self._result(session, feed))
-    return results, given
-
-  def _result(self, session: Any, feed: dict[Any, np.ndarray]) -> Result:
-    there = {k: g for k, g in self._gradients.items() if g is not None}
-    losses = [(loss.whole, loss.parts) for loss in self._losses]
-    metrics, gradients, losses = session.run(
-      (self._metrics, there, losses), feed
+      return given
+    session.run(tf.global_variables_initializer())
+    for task in self._model.tasks:
+      task.input.Initialize(session)
+    return Given(
+      [
+        batch.Transform(lambda t: tf.TensorSpec(t.shape, t.dtype))
+        for batch in self._batches
+      ],
+      session.run(self._leaves),
+      session.run({v.name: v for v in variables}),
     )
-    pipelines = self._pipelines
+
+  def run(self, session: Any, given: Given, step: int) -> Result:
+    self._step.load(step, session)
+    there = {k: g for k, g in self._gradients.items() if g is not None}
+    # A Loss has a bool, which is no tensor.
+    losses = {path: loss[:2] for path, loss in self._losses.items()}
+    metrics, gradients, losses = session.run(
+      (self._metrics, there, losses),
+      dict(zip(self._leaves, given.values, strict=True)),
+    )
+    schedules = [p.schedule for p in self._pipelines]
     return Result(
       metrics={name: float(value) for name, value in metrics.items()},
-      gradients={name: gradients.get(name) for name in self._gradients},
-      layers=self._layers(),
-      num_cells=max(len(p.cells) for p in pipelines),
-      num_micro_batches=max(
-        p.schedule.num_micro_batches if p.schedule else 1 for p in pipelines
-      ),
+      gradients={key: gradients.get(key) for key in self._gradients},
+      num_cells=max(len(p.cells) for p in self._pipelines),
+      num_micro_batches=max(s.num_micro_batches if s else 1 for s in schedules),
       batch_norms=[
         name
-        for pipeline in pipelines
-        for name, layer in self._leaves(pipeline)
+        for name, layer in self._named_layers()
         if any(map(_normalises_batches, descendants(layer)))
       ],
-      losses=[
-        dataclasses.replace(loss, whole=whole, parts=parts)
-        for loss, (whole, parts) in zip(self._losses, losses, strict=True)
-      ],
-      constant_weights=[
-        p.constant_loss_weight
-        for p in pipelines
-        if p.constant_loss_weight is not None
-      ],
+      losses={
+        path: self._losses[path]._replace(whole=whole, parts=parts)
+        for path, (whole, parts) in losses.items()
+      },
     )
 
-  def _layers(self) -> dict[str, str]:
+  def _layers_of_variables(self) -> dict[str, str]:
     """The layer of each variable: of a cell's if it is in one."""
-    layers = {
+    layers = [
+      (name, child)
+      for task in self._model.tasks
+      for name, children in task.children.items()
+      for child in py_utils.Flatten(children)
+    ]
+    return {
       variable.name: name
-      for pipeline in self._pipelines
-      for name, layer in self._leaves(pipeline)
+      for name, layer in [*layers, *self._named_layers()]
       for variable in layer.vars.Flatten()
     }
-    for task in self._model.tasks:
-      for name, child in task.children.items():
-        for variable in py_utils.Flatten(
-          [c.vars for c in py_utils.Flatten(child)]
-        ):
-          layers.setdefault(variable.name, name)
-    return layers
 
-  def _leaves(self, pipeline: Any) -> Iterator[tuple[str, Any]]:
-    """The layers of a pipeline, with names that do not depend on the cut."""
-    prefix = f'{pipeline.path}.' if len(self._pipelines) > 1 else ''
-    for child in pipeline.children.values():
-      if isinstance(child, FeatureExtractionLayer):
-        for layer in child.leaves:
-          yield prefix + layer.path.removeprefix(f'{child.path}.'), layer
-      else:
-        yield prefix + child.params.name, child
+  def _named_layers(self) -> Iterator[tuple[str, Any]]:
+    """The pipelines' layers, with names that do not depend on the cut."""
+    for pipeline in self._pipelines:
+      prefix = f'{pipeline.path}.' if len(self._pipelines) > 1 else ''
+      for child in pipeline.children.values():
+        if isinstance(child, FeatureExtractionLayer):
+          for layer in child.leaves:
+            yield prefix + layer.path.removeprefix(f'{child.path}.'), layer
+        else:
+          yield prefix + child.params.name, child
 
 
 def _loss(run: plain_run.PlainRun) -> Loss:
   """The same as tensors."""
   gradients = tf.gradients(run.own_metrics.loss[1], tf.trainable_variables())
   return Loss(
-    run.layer.path,
     dict(run.own_metrics),
     [dict(metrics) for metrics in run.metrics_of_parts()],
     any(gradient is not None for gradient in gradients),
@@ -291,8 +263,5 @@ def _trained(task: Any) -> dict[str, list[Any]]:
 
 
 def _normalises_batches(layer: Any) -> bool:
-  if not isinstance(layer, _BATCH_NORMS):
-    return False
-  return not (
-    'freeze_bn_stats' in layer.params and layer.params.freeze_bn_stats
-  )
+  frozen = 'freeze_bn_stats' in layer.params and layer.params.freeze_bn_stats
+  return isinstance(layer, _BATCH_NORMS) and not frozen

@@ -11,15 +11,20 @@
 ```
 """
 
+import dataclasses
+import hashlib
 import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from lingvo_gpipe import schedules, version
+from lingvo_gpipe.schedules import OrderProblem
 
 _VERSION = 1
-_SECTIONS = ('layers', 'orders')
+_Entry: TypeAlias = dict[str, Any]
 
 
 class CostsFile:
@@ -34,37 +39,24 @@ class CostsFile:
     self._path = path
     self._sections = self._read()
 
-  def get(self, section: str, key: str) -> Mapping[str, Any] | None:
-    """An entry; None if there is none."""
-    return self._sections[section].get(key)
+  def get(self, section: str, what: str, make: Callable[[], _Entry]) -> _Entry:
+    """The entry of `what`, or what `make` returns, which is then written.
 
-  def add(
-    self, section: str, key: str, entry: Mapping[str, Any]
-  ) -> Mapping[str, Any]:
-    """Adds an entry, and writes the file.
-
-    Where another process has written the entry in the meantime that one holds,
-    so that all cut alike.
-
-    Args:
-      section: 'layers' or 'orders'.
-      key: Its key.
-      entry: What is to be kept.
-
-    Returns:
-      The entry that holds.
+    Where another process writes the entry in the meantime that one holds, so
+    that all cut alike. The section is 'layers' or 'orders'.
     """
-    if self._path is None:
-      return entry
-    self._sections = self._read()
+    key = hashlib.sha256(what.encode()).hexdigest()[:32]
     if key not in self._sections[section]:
-      self._sections[section][key] = entry
-      self._write(self._path)
+      made = make()
+      self._sections = self._read()
+      if key not in self._sections[section]:
+        self._sections[section][key] = made
+        self._write()
     return self._sections[section][key]
 
-  def _read(self) -> dict[str, dict[str, Mapping[str, Any]]]:
+  def _read(self) -> dict[str, dict[str, _Entry]]:
     if self._path is None or not os.path.exists(self._path):
-      return {section: {} for section in _SECTIONS}
+      return {'layers': {}, 'orders': {}}
     try:
       with open(self._path, encoding='utf-8') as file:
         content = json.load(file)
@@ -74,32 +66,56 @@ class CostsFile:
       for entry in layers.values():
         _check_layer(entry)
       # Older files have none.
-      orders = dict(content.get('orders', {}))
+      return {'layers': layers, 'orders': dict(content.get('orders', {}))}
     except (OSError, ValueError, KeyError, TypeError) as error:
       raise ValueError(
         f'{self._path} cannot be used as a file of measured layer costs of '
         f'version {_VERSION} ({type(error).__name__}: {error}). Delete it to '
         'measure the layers again, or name another file.'
       ) from error
-    return {'layers': layers, 'orders': orders}
 
-  def _write(self, path: str) -> None:
-    directory = os.path.dirname(os.path.abspath(path))
+  def _write(self) -> None:
+    if self._path is None:
+      return
+    directory = os.path.dirname(os.path.abspath(self._path))
     os.makedirs(directory, exist_ok=True)
-    content = {'version': _VERSION, **self._sections}
     # Another process never sees half a file.
     with tempfile.NamedTemporaryFile(
       'w', dir=directory, delete=False, encoding='utf-8'
     ) as file:
+      content = {'version': _VERSION, **self._sections}
       json.dump(content, file, indent=2, sort_keys=True)
-      file.write('\n')
-    os.replace(file.name, path)
+    os.replace(file.name, self._path)
 
 
-def _check_layer(entry: Mapping[str, Any]) -> None:
+def _check_layer(entry: _Entry) -> None:
   for name in ('forward', 'backward'):
     if not (math.isfinite(entry[name]) and entry[name] >= 0):
       raise ValueError(f'{name} is {entry[name]!r}')
   share = entry.get('weight_share')
   if not (share is None or 0 <= share <= 1):
     raise ValueError(f'weight_share is {share!r}')
+
+
+def with_known_order(problem: OrderProblem, path: str) -> OrderProblem:
+  """A pipeline with its order under 'auto', from the file or found now.
+
+  The search takes seconds where cells are uneven and M is large. It counts its
+  work, not the time, so each process finds the same without the file, too.
+  Without a file the problem is returned as it is.
+
+  Raises:
+    ValueError: It is no file of costs, or what it has for the problem is no
+      order that fits.
+  """
+  if not path:
+    return problem
+
+  def find() -> _Entry:
+    found = schedules.find_best_order(problem).schedule
+    return dict(json.loads(schedules.to_json(found)))
+
+  what = repr((version.__version__, dataclasses.astuple(problem)))
+  entry = CostsFile(path).get('orders', what, find)
+  known = schedules.from_json(path, json.dumps(entry))
+  return dataclasses.replace(problem, known=known)

@@ -15,7 +15,8 @@ Layers that are alike, and called alike, are traced once.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from lingvo_gpipe.costing import weights
@@ -23,7 +24,7 @@ from lingvo_gpipe.costing.layer_trace import (
   Backward,
   LayerCall,
   LayerFlops,
-  check_known,
+  Use,
 )
 from lingvo_gpipe.costing.weights import (
   ParamsCache,
@@ -31,7 +32,9 @@ from lingvo_gpipe.costing.weights import (
   in_build_thread,
 )
 from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.cutting.skips import Skip
 from lingvo_gpipe.engine.tensors import differentiable, flat_tensors, num_bytes
+from lingvo_gpipe.named_layers import NamedValueLayer
 from lingvo_gpipe.pipeline import named_values
 from lingvo_gpipe.pipeline.feature_extraction_layer import to_tuple
 
@@ -44,24 +47,31 @@ class LayerProfile:
     name: Its name.
     params: Its Params.
     call: Specs of what it is called with.
-    outputs: Specs of what it returns, a nest.
-    put: Specs of the values that it puts, by name.
+    flops: Its trace.
+    trained: For each weight of the traced layer, whether it is trained.
     cost: What it costs; FLOPs for times.
     given: Which of the tensors of its outputs and of the values that it puts
       are given a gradient.
+    read: Which of them other layers' backward passes read.
     input_gradients: Whether the gradients of its arguments are wanted.
-    trained: For each weight of the traced layer, whether it is trained.
   """
 
   name: str
   params: Any
   call: LayerCall
-  outputs: Any
-  put: Mapping[str, Any]
-  cost: LayerCost
-  given: tuple[bool, ...]
-  input_gradients: bool
+  flops: LayerFlops
   trained: tuple[bool, ...]
+  cost: LayerCost
+  given: tuple[bool, ...] = ()
+  read: tuple[bool, ...] = ()
+  input_gradients: bool = False
+
+  @property
+  def backward(self) -> Backward:
+    """Its backward pass."""
+    return self.flops.backward(
+      self.given, self.read, self.input_gradients, self.trained
+    )
 
   @property
   def key(self) -> Any:
@@ -79,12 +89,13 @@ def profile_layers(
 ) -> list[LayerProfile]:
   """What each layer is called with, returns and costs, in its place.
 
-  Times are FLOPs. A multiplication and an addition are two; padding counts as
-  data; moving numbers counts nothing. The backward pass is that of a layer in
-  a pipeline: gradients of weights, and, but for the first layer, of the
-  arguments that the layer before it gives a gradient. It reaches no layer
-  before the first in which something is trained, unless the inputs are. A type
-  of op that cannot be counted is logged once.
+  Times are FLOPs; `flops` says what counts. The backward pass is that of a
+  layer in a pipeline: gradients of weights, and, but for the first layer, of
+  the arguments that the layer before it gives a gradient. It reaches no layer
+  before the first in which something is trained, unless the inputs are.
+
+  Bytes are those of one micro-batch; weights that a layer uses but another one
+  owns count for the owner.
 
   Args:
     layers: Params of the layers, in order, as a flat list.
@@ -92,49 +103,15 @@ def profile_layers(
     input_specs: What the first is called with: a nest of tf.TensorSpec of one
       micro-batch. A tuple stands for several arguments.
     training: What is trained.
-    named_specs: As `input_specs`, for the pipeline's side inputs, by name.
-
-  Returns:
-    A profile for each layer. Bytes are those of one micro-batch; weights that
-    a layer uses but another one owns count for the owner.
+    named_specs: The same for the pipeline's side inputs, by name.
 
   Raises:
-    ValueError: A shape is not fully known, or a layer cannot be called with
-      what the layer before it returns.
+    ValueError: A layer cannot be called with what the layer before it returns,
+      or returns something of unknown size.
   """
-  named_specs = dict(named_specs or {})
-  for nest, param in (
-    (input_specs, 'input_shapes'),
-    (named_specs, 'side_input_shapes'),
-  ):
-    check_known(
-      nest, param, f'Set {param} to the shapes and dtypes of one micro-batch.'
-    )
-  if not layers:
-    return []
   profiler = _Profiler(layers, names, training)
-  return in_build_thread(
-    lambda: profiler.run(to_tuple(input_specs), named_specs)
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Use:
-  """What the backward passes of layers do with a tensor that they are given.
-
-  Attributes:
-    has_gradient: Whether they give it a gradient.
-    is_read: Whether they read it.
-  """
-
-  has_gradient: bool = False
-  is_read: bool = False
-
-  def joined(self, other: '_Use') -> '_Use':
-    """Of this layer and of another one."""
-    return _Use(
-      self.has_gradient or other.has_gradient, self.is_read or other.is_read
-    )
+  args, named = to_tuple(input_specs), dict(named_specs or {})
+  return in_build_thread(lambda: profiler.run(args, named))
 
 
 class _Profiler:
@@ -149,25 +126,30 @@ class _Profiler:
     self._layers = layers
     self._names = names
     self._training = training
-    self._first_trained = 0
     self._traces: ParamsCache[LayerFlops] = ParamsCache()
     self._built: ParamsCache[weights.Weights] = ParamsCache()
-    self._backwards: dict[Any, Backward] = {}
 
   def run(
     self, args: tuple[Any, ...], named: dict[str, Any]
   ) -> list[LayerProfile]:
-    """Profiles all layers; see `profile_layers`."""
-    traces = []
+    """Profiles all layers."""
+    profiles = []
     for params, name in zip(self._layers, self._names, strict=True):
       call = self._call(params, name, args, named)
       flops = self._traces.get(
         params, call.key(), functools.partial(LayerFlops, name, params, call)
       )
-      traces.append((flops, call))
-      named.update(flops.trace.put)
-      args = to_tuple(flops.trace.outputs)
-    return self._profiles(traces)
+      trace = flops.trace
+      trained = trace.trained(name, call, self._training.is_trained)
+      cost = dataclasses.replace(
+        weights.weight_cost(name, trace.weights, self._training),
+        forward=flops.forward,
+        output_bytes=num_bytes(trace.outputs),
+      )
+      profiles.append(LayerProfile(name, params, call, flops, trained, cost))
+      named.update(trace.put)
+      args = to_tuple(trace.outputs)
+    return self._backwards(profiles)
 
   # -- Forwards.
 
@@ -200,140 +182,141 @@ class _Profiler:
   def _theta_specs(self, source: str, user: str) -> tuple[Any, Any]:
     """Specs of what a layer uses of another one's theta, and its names."""
     owner, part = named_values.find_owner(source, self._names)
+    what = f'Layer {user!r} uses the weights of {source!r}, but there is no '
     if owner is None:
-      raise ValueError(
-        f'Layer {user!r} uses the weights of {source!r}, but there is no such '
-        'layer.'
-      )
+      raise ValueError(f'{what}such layer.')
     params = self._layers[self._names.index(owner)]
     known = self._built.get(
-      params, None, lambda: weights.build_weights(owner, params)
+      params, None, functools.partial(weights.build_weights, owner, params)
     )
     theta = known.theta
     names = known.names.Transform(lambda n: n and f'{owner}/{n}')
     for key in filter(None, part.split('.')):
       if key not in theta:
-        raise ValueError(
-          f'Layer {user!r} uses the weights of {source!r}, but there is no '
-          f'{key!r}; there are {sorted(theta)}.'
-        )
+        raise ValueError(f'{what}{key!r}; there are {sorted(theta)}.')
       theta, names = theta[key], names[key]
     return theta, names
 
   # -- Backwards.
 
-  def _profiles(
-    self, traces: Sequence[tuple[LayerFlops, LayerCall]]
-  ) -> list[LayerProfile]:
-    profiles: list[LayerProfile] = []
-    trained = [
-      flops.trace.trained(name, call, self._training.is_trained)
-      for name, (flops, call) in zip(self._names, traces, strict=True)
-    ]
+  def _backwards(self, profiles: list[LayerProfile]) -> list[LayerProfile]:
+    """The profiles with their backward passes, from the last to the first."""
     training = self._training
+    first = 0
     if training.is_trained is not None and not training.inputs_trained:
-      self._first_trained = next(
-        (i for i, flags in enumerate(trained) if any(flags)), len(traces)
+      trained = (
+        i for i, profile in enumerate(profiles) if any(profile.trained)
       )
-    outputs = flat_tensors(traces[-1][0].trace.outputs)
-    # Whoever is behind the last layer may read what that returns.
-    behind = [_Use(differentiable(x), True) for x in outputs]
-    takers: dict[str, list[_Use]] = {}
-    for index in reversed(range(len(traces))):
-      flops, call = traces[index]
-      uses = list(behind)
-      for value, nest in sorted(flops.trace.put.items()):
-        uses += takers.pop(value, [_Use()] * len(flat_tensors(nest)))
-      profile, of_inputs = self._profile(
-        index, flops, call, uses, trained[index]
+      first = next(trained, len(profiles))
+    # By the names of values; '' is what a layer hands to the next. Whoever is
+    # behind the last layer may read what that returns.
+    uses = {
+      '': [
+        (Use.GRADIENT if differentiable(x) else Use.NONE) | Use.READ
+        for x in flat_tensors(profiles[-1].flops.trace.outputs)
+      ]
+    }
+    for index, profile in reversed(list(enumerate(profiles))):
+      trace = profile.flops.trace
+      here: list[Use] = []
+      for value, nest in _by_name(trace.outputs, trace.put):
+        here += uses.pop(value, [Use.NONE] * len(flat_tensors(nest)))
+      profile = dataclasses.replace(
+        profile,
+        given=tuple(Use.GRADIENT in use for use in here),
+        read=tuple(Use.READ in use for use in here),
+        input_gradients=training.inputs_trained or index > first,
       )
-      profiles.append(profile)
-      inputs = iter(of_inputs)
-      behind = list(itertools.islice(inputs, len(flat_tensors(call.args))))
-      for value, nest in sorted(call.taken.items()):
+      with explained(profile.name, profile.params, profile.call):
+        back = profile.backward
+      inputs = iter(back.uses)
+      for value, nest in _by_name(profile.call.args, profile.call.taken):
         mine = list(itertools.islice(inputs, len(flat_tensors(nest))))
-        others = takers.get(value, mine)
-        takers[value] = list(map(_Use.joined, mine, others))
-    return profiles[::-1]
+        others = uses.get(value, mine)
+        uses[value] = [a | b for a, b in zip(mine, others, strict=True)]
+      cost = dataclasses.replace(
+        profile.cost,
+        backward=back.flops,
+        weight_share=back.weight_share,
+        activation_bytes=back.activation_bytes,
+        transient_bytes=back.transient_bytes,
+        has_backward=index >= first,
+      )
+      profiles[index] = dataclasses.replace(profile, cost=cost)
+    return profiles
 
-  def _profile(
-    self,
-    index: int,
-    flops: LayerFlops,
-    call: LayerCall,
-    uses: Sequence[_Use],
-    trained: tuple[bool, ...],
-  ) -> tuple[LayerProfile, list[_Use]]:
-    """One layer's profile, and what it does with its inputs.
 
-    Args:
-      index: Which layer.
-      flops: Its trace.
-      call: What it is called with.
-      uses: What others do with its outputs and the values that it puts.
-      trained: For each of its weights, whether it is trained.
-    """
-    input_gradients = (
-      self._training.inputs_trained or index > self._first_trained
+def _by_name(nest: Any, values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+  return [('', nest), *sorted(values.items())]
+
+
+def skips(profiles: Sequence[LayerProfile]) -> Iterator[Skip]:
+  """The values that layers put aside, with the layers that take them."""
+  taken = [named_values.declared(profile.params).takes for profile in profiles]
+  for i, profile in enumerate(profiles):
+    for name, nest in profile.flops.trace.put.items():
+      later = [j for j, names in enumerate(taken) if j > i and name in names]
+      if later:
+        yield Skip(i, tuple(later), num_bytes(nest))
+
+
+def cost_params(params: Any) -> Any:
+  """A layer's Params without what changes nothing of its cost.
+
+  Layers with equal Params are costed once. A layer class whose Params differ
+  from layer to layer in a probability, say, can have a `CostParams(p)` that
+  returns Params in which they do not.
+  """
+  cost_params = getattr(params.cls, 'CostParams', None)
+  return params if cost_params is None else cost_params(params)
+
+
+# -- The loss.
+
+# The name by which the targets reach the loss here; no user's name is this.
+TARGETS = ' targets'
+
+
+class _LossLayer(NamedValueLayer):
+  """Calls a loss as layers are called; returns the loss's value."""
+
+  @classmethod
+  def Params(cls) -> Any:
+    p = super().Params()
+    p.Define('loss', None, 'Params of the loss.')
+    return p
+
+  def __init__(self, params: Any):
+    super().__init__(params)
+    self.CreateChild('loss', self.params.loss)
+
+  def FProp(self, theta: Any, *args: Any) -> Any:
+    outputs = args[0] if len(args) == 1 else args
+    targets = self.Take(TARGETS)
+    return self.loss.FProp(theta.loss, outputs, targets)['loss'][0]
+
+
+def loss_layer(loss: Any) -> Any:
+  """Params of a layer that costs what a loss costs."""
+  return _LossLayer.Params().Set(name=loss.name, loss=loss, takes=[TARGETS])
+
+
+def with_loss(last: LayerCost, loss: LayerCost) -> LayerCost:
+  """The cost of the last layer with the loss in it."""
+  sums: dict[str, Any] = {
+    name: getattr(last, name) + getattr(loss, name)
+    for name in (
+      *('forward', 'backward', 'parameters', 'weight_bytes'),
+      *('optimizer_bytes', 'activation_bytes', 'transient_bytes'),
     )
-    given = tuple(use.has_gradient for use in uses)
-    read = tuple(use.is_read for use in uses)
-    with explained(self._names[index], self._layers[index], call):
-      back = self._backward(flops, given, read, input_gradients, trained)
-    cost = dataclasses.replace(
-      weights.weight_cost(
-        self._names[index], flops.trace.weights, self._training
-      ),
-      forward=flops.forward,
-      backward=back.flops,
-      weight_share=self._weight_share(
-        flops, given, read, input_gradients, trained
-      ),
-      activation_bytes=back.activation_bytes,
-      transient_bytes=back.transient_bytes,
-      output_bytes=num_bytes(flops.trace.outputs),
-      has_backward=index >= self._first_trained,
-    )
-    profile = LayerProfile(
-      name=self._names[index],
-      params=self._layers[index],
-      call=call,
-      outputs=flops.trace.outputs,
-      put=flops.trace.put,
-      cost=cost,
-      given=given,
-      input_gradients=input_gradients,
-      trained=trained,
-    )
-    return profile, list(map(_Use, back.has_gradient, back.reads))
-
-  def _backward(
-    self,
-    flops: LayerFlops,
-    given: tuple[bool, ...],
-    read: tuple[bool, ...],
-    input_gradients: bool,
-    trained: tuple[bool, ...],
-  ) -> Backward:
-    key = (id(flops), given, read, input_gradients, trained)
-    if key not in self._backwards:
-      self._backwards[key] = flops.backward(*key[1:])
-    return self._backwards[key]
-
-  def _weight_share(
-    self,
-    flops: LayerFlops,
-    given: tuple[bool, ...],
-    read: tuple[bool, ...],
-    input_gradients: bool,
-    trained: tuple[bool, ...],
-  ) -> float | None:
-    """The share of the backward pass that gradients of inputs do not need."""
-    whole = self._backward(flops, given, read, input_gradients, trained).flops
-    if not whole:
-      return None
-    of_inputs = 0
-    if input_gradients:
-      none = (False,) * len(trained)
-      of_inputs = self._backward(flops, given, read, True, none).flops
-    return 1 - min(of_inputs / whole, 1.0)
+  }
+  of_weights = Fraction(last.weight_gradient) + Fraction(loss.weight_gradient)
+  whole = Fraction(sums['backward'])
+  return dataclasses.replace(
+    last,
+    **sums,
+    weight_share=float(of_weights / whole) if whole else None,
+    gradient_bytes=last.gradient_sum_bytes + loss.gradient_sum_bytes,
+    output_bytes=0,
+    has_backward=last.has_backward or loss.has_backward,
+  )

@@ -10,6 +10,8 @@
 """
 
 import dataclasses
+import enum
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,17 +26,18 @@ from lingvo_gpipe.costing.static_values import (
   CALLS,
   LOOPS,
   Frame,
+  Loop,
   called,
-  trip_count,
 )
 from lingvo_gpipe.costing.weights import explained, own_graph
 from lingvo_gpipe.engine import repairs
+from lingvo_gpipe.engine.graph_walks import needed
 from lingvo_gpipe.engine.tensors import (
   differentiable,
   flat_tensors,
   signature,
-  spec,
   spec_bytes,
+  specs_of,
 )
 from lingvo_gpipe.pipeline import named_values
 from lingvo_gpipe.pipeline.feature_extraction_layer import describe
@@ -63,14 +66,9 @@ class LayerCall:
   """
 
   args: tuple[Any, ...]
-  taken: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  tied: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  tied_names: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-  @property
-  def inputs(self) -> Any:
-    """All data that it is given."""
-    return self.args, dict(self.taken)
+  taken: Mapping[str, Any]
+  tied: Mapping[str, Any]
+  tied_names: Mapping[str, Any]
 
   def __str__(self) -> str:
     args = self.args[0] if len(self.args) == 1 else self.args
@@ -79,7 +77,7 @@ class LayerCall:
 
   def key(self) -> Any:
     """Equal for calls with tensors of the same shapes and dtypes."""
-    return signature((self.inputs, dict(self.tied)))
+    return signature(((self.args, dict(self.taken)), dict(self.tied)))
 
 
 # Makes data of a spec and of the name of the argument that it is for.
@@ -90,37 +88,24 @@ class LayerTrace:
   """A layer in the current graph, forward and backward.
 
   Attributes:
-    layer: The layer.
-    weights: Its weights.
+    inputs: The arguments' tensors, then those of values taken.
+    given_ops: The ops that are there before it is called.
     results: The tensors that it returns, then those of values that it puts.
-    losses: Its auxiliary losses.
     outputs: Specs of what it returns, a nest.
     put: Specs of the values that it puts, by name.
   """
 
-  results: list[tf.Tensor]
-  losses: list[tf.Tensor]
-  outputs: Any
-  put: Mapping[str, Any]
-
   def __init__(self, params: Any, call: LayerCall, fill: Fill | None = None):
-    """Builds the layer, and what it is called with.
-
-    Args:
-      params: Its Params.
-      call: What it is called with.
-      fill: Makes data of a spec and of the name of the argument that it is for;
-        None for placeholders, of the layer's own weights too.
-    """
-    self._call = call
+    """Builds the layer, and data; by default placeholders, for weights too."""
     self.layer = params.Copy().Set(name=params.name or 'layer').Instantiate()
     self.weights = weights.weights_of(self.layer)
     make = fill or (lambda spec, _: tf.placeholder(spec.dtype, spec.shape))
     names = list(inspect.signature(self.layer.FProp).parameters)[1:]
-    names += [''] * len(call.args)
     self._args = [
       _filled(nest, name, make)
-      for nest, name in zip(call.args, names, strict=False)
+      for nest, name in zip(
+        call.args, [*names, *[''] * len(call.args)], strict=False
+      )
     ]
     self._taken = {
       name: _filled(nest, name, make) for name, nest in call.taken.items()
@@ -131,12 +116,8 @@ class LayerTrace:
       theta = self.layer.theta
       self._theta = tf.nest.map_structure(tf.convert_to_tensor, theta)
     self._theta.update(_filled(dict(call.tied), 'tied', make))
+    self.inputs = flat_tensors((self._args, self._taken))
     self.given_ops = set(tf.get_default_graph().get_operations())
-
-  @property
-  def inputs(self) -> list[tf.Tensor]:
-    """The arguments' tensors, then those of values taken."""
-    return flat_tensors((self._args, self._taken))
 
   def run(self) -> list[Any]:
     """Calls the layer; returns the tensors and ops that are all it does."""
@@ -153,9 +134,7 @@ class LayerTrace:
     )
     self.results = flat_tensors(returned)
     self.losses = list(aux.aux_losses)
-    self.outputs, self.put = tf.nest.map_structure(
-      lambda x: None if x is None else spec(x), returned
-    )
+    self.outputs, self.put = specs_of(returned)
     effects = [a.GetValue() for a in self.layer.accumulators.Flatten()]
     effects += tf.get_collection(py_utils.BATCH_NORM_UPDATES)
     for summary in tf.get_collection(tf.GraphKeys.SUMMARIES):
@@ -183,34 +162,29 @@ class LayerTrace:
     """
     ys = [*itertools.compress(self.results, given), *self.losses]
     ys = [y for y in ys if differentiable(y)]
-    inputs = self.inputs
-    leaves = tf.nest.flatten(self._theta)
-    wanted = [input_gradients] * len(inputs) + list(trained)
-    xs = [
-      x if is_wanted and differentiable(x) else None
-      for x, is_wanted in zip([*inputs, *leaves], wanted, strict=True)
+    count = len(self.inputs)
+    xs = [*self.inputs, *tf.nest.flatten(self._theta)]
+    wanted = [input_gradients] * count + list(trained)
+    used = [
+      i
+      for i, x in enumerate(xs)
+      if wanted[i] and x is not None and differentiable(x)
     ]
-    used = flat_tensors(xs)
-    if not ys or not used:
-      return [None] * len(inputs), [None] * len(leaves)
-    gradients = iter(tf.gradients(ys, used, list(map(fill, ys))))
-    all_gradients = [None if x is None else next(gradients) for x in xs]
+    gradients: list[Any] = [None] * len(xs)
+    if ys and used:
+      found = tf.gradients(ys, [xs[i] for i in used], list(map(fill, ys)))
+      for i, gradient in zip(used, found, strict=True):
+        gradients[i] = gradient
     of_inputs = [
       None if d_x is None else tf.convert_to_tensor(d_x)
-      for d_x in all_gradients[: len(inputs)]
+      for d_x in gradients[:count]
     ]
-    return of_inputs, all_gradients[len(inputs) :]
+    return of_inputs, gradients[count:]
 
   def trained(
     self, name: str, call: LayerCall, is_trained: weights.IsTrained
   ) -> tuple[bool, ...]:
-    """For each weight that the layer uses, whether it is trained.
-
-    Args:
-      name: The layer's name within the model.
-      call: What the layer of this name is called with.
-      is_trained: See there; if it is None all are, as far as is known.
-    """
+    """For each weight that the layer, called so in the model, uses."""
     if is_trained is None:
       return (True,) * len(tf.nest.flatten(self._theta))
     names = self.weights.names.Transform(lambda n: n and f'{name}/{n}')
@@ -219,23 +193,23 @@ class LayerTrace:
 
 
 def _filled(nest: Any, name: str, fill: Fill) -> Any:
-  """Data for a nest of specs.
-
-  Args:
-    nest: The nest.
-    name: The name of the argument; names in a NestedMap add to it.
-    fill: See `LayerTrace`.
-  """
+  """Data for a nest of specs that an argument is; keys add to its name."""
   if isinstance(nest, dict):
     filled = {
       key: _filled(inner, f'{name}.{key}', fill) for key, inner in nest.items()
     }
     return type(nest)(filled)
-  if nest is None:
-    return None
-  if isinstance(nest, tf.TensorSpec):
-    return fill(nest, name)
-  return tf.nest.map_structure(lambda leaf: _filled(leaf, name, fill), nest)
+  return tf.nest.map_structure(
+    lambda leaf: None if leaf is None else fill(leaf, name), nest
+  )
+
+
+class Use(enum.Flag):
+  """What the backward passes of layers do with a tensor that they are given."""
+
+  NONE = 0
+  GRADIENT = enum.auto()
+  READ = enum.auto()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,70 +218,50 @@ class Backward:
 
   Attributes:
     flops: Its FLOPs, without recomputation.
+    weight_share: The share of them that gradients of inputs do not need.
     activation_bytes: Bytes of all of the forward pass that is kept for it, and
       of those of the layer's outputs that are kept for other layers; arguments
       are not among them.
     transient_bytes: Bytes of the other outputs.
-    has_gradient: Which of the arguments' tensors, then of the tensors of values
-      taken, have a gradient.
-    reads: Which of them it reads.
+    uses: What it does with the arguments' tensors, then with those taken.
   """
 
   flops: int
+  weight_share: float | None
   activation_bytes: int
   transient_bytes: int
-  has_gradient: tuple[bool, ...]
-  reads: tuple[bool, ...]
+  uses: list[Use]
 
 
 class LayerFlops:
-  """A layer's graph, which is never run, and the FLOPs of its passes.
-
-  Attributes:
-    trace: The layer.
-    forward: FLOPs of its forward pass.
-  """
+  """A layer's graph, which is never run, and the FLOPs of its passes."""
 
   def __init__(self, name: str, params: Any, call: LayerCall):
-    """Builds the layer in a graph of its own, and calls it.
-
-    Args:
-      name: Its name, for errors.
-      params: Its Params.
-      call: What it is called with.
-
-    Raises:
-      LayerError: It cannot be built, or called with that.
-      ValueError: What it returns has no known size.
-    """
+    self._frame = Frame()
+    self.backward = functools.cache(self._backward)
     with own_graph() as self._graph, explained(name, params, call):
       self.trace = trace = LayerTrace(params, call)
-      wanted = trace.run()
-      ops = flops.needed(wanted, trace.given_ops)
-      self.forward = flops.count(ops)
-    check_known(
-      (trace.outputs, trace.put),
-      f'What layer {name!r} ({params.cls.__name__}) returns for '
-      f'{describe(call.args)}',
-      'Let its FProp set the shape (tf.ensure_shape), or set balance to '
-      "'params', which needs no shapes.",
-    )
+      ops = needed(trace.run(), trace.given_ops)
+      self.forward = flops.count(ops, self._frame)
+    for spec in flat_tensors((trace.outputs, trace.put)):
+      if not spec.shape.is_fully_defined():
+        raise ValueError(
+          f'What layer {name!r} ({params.cls.__name__}) returns for '
+          f'{describe(call.args)} has the shape {spec.shape}, with unknown '
+          'dimensions; costs need all of them. Let its FProp set the shape '
+          "(tf.ensure_shape), or set balance to 'params', which needs none."
+        )
 
-  def backward(
+  def _backward(
     self,
-    given: Sequence[bool],
-    read: Sequence[bool],
+    given: tuple[bool, ...],
+    read: tuple[bool, ...],
     input_gradients: bool,
-    trained: Sequence[bool],
+    trained: tuple[bool, ...],
   ) -> Backward:
-    """Counts the backward pass.
+    """Counts the backward pass; see `LayerTrace.gradients`.
 
-    Args:
-      given: See `LayerTrace.gradients`, for the others too.
-      read: For each of the layer's results, whether the backward pass of
-        another layer reads it.
-      input_gradients: See there.
-      trained: See there.
+    `read` says which of the layer's results other backward passes read.
     """
     forward = set(self._graph.get_operations())
     with self._graph.as_default():
@@ -318,7 +272,13 @@ class LayerFlops:
     # TensorFlow also builds gradients that nobody asked for, of a product's
     # other factor, say; what only these read need not be kept.
     gradients = tf.nest.flatten([inputs, weights], expand_composites=True)
-    ops = flops.needed(flat_tensors(gradients), forward)
+    ops = needed(flat_tensors(gradients), forward)
+    all_flops = of_inputs = flops.count(ops, self._frame)
+    if not input_gradients:
+      of_inputs = 0
+    elif any(trained):
+      none = (False,) * len(trained)
+      of_inputs = self.backward(given, read, True, none).flops
     results = self.trace.results
     kept = _memories(
       [
@@ -326,23 +286,34 @@ class LayerFlops:
         *itertools.compress(results, read),
       ]
     )
-    others = {
-      name: memory
-      for name, memory in _memories(results).items()
-      if name not in kept
-    }
+    others = [m for name, m in _memories(results).items() if name not in kept]
     return Backward(
-      flops=flops.count(ops),
+      flops=all_flops,
+      weight_share=1 - min(of_inputs / all_flops, 1.0) if all_flops else None,
       activation_bytes=self._own_bytes(kept.values()),
-      transient_bytes=self._own_bytes(others.values()),
-      has_gradient=tuple(d_x is not None for d_x in inputs),
-      reads=tuple(x.name in kept for x in self.trace.inputs),
+      transient_bytes=self._own_bytes(others),
+      uses=[
+        (Use.NONE if d_x is None else Use.GRADIENT)
+        | (Use.READ if x.name in kept else Use.NONE)
+        for x, d_x in zip(self.trace.inputs, inputs, strict=True)
+      ],
     )
 
   def _own_bytes(self, memories: Iterable[tf.Tensor]) -> int:
     """Bytes of memories but those of the layer's arguments and weights."""
     given = self.trace.given_ops
-    return sum(_bytes(memory) for memory in memories if memory.op not in given)
+    return sum(self._bytes(m) for m in memories if m.op not in given)
+
+  def _bytes(self, tensor: tf.Tensor) -> int:
+    if tensor.dtype.base_dtype != tf.variant or tensor.op.type not in LOOPS:
+      return spec_bytes(tensor)
+    # A list in which a loop keeps a tensor for each time.
+    data = handle_data_util.get_resource_handle_data(tensor)
+    elements = data.shape_and_type if data is not None and data.is_set else ()
+    trips = Loop(tensor.op, self._frame).trips() or 0
+    return trips * sum(
+      spec_bytes(tf.TensorSpec(each.shape, each.dtype)) for each in elements
+    )
 
 
 def _memories(tensors: Iterable[tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -352,59 +323,14 @@ def _memories(tensors: Iterable[tf.Tensor]) -> dict[str, tf.Tensor]:
 
 def _memory(tensor: tf.Tensor) -> tf.Tensor:
   """The tensor in whose memory this one lies."""
-  while True:
-    op, index = tensor.op, tensor.value_index
-    if op.type in _SAME_MEMORY:
-      tensor = op.inputs[index]
-    elif op.type in CALLS:
-      # A function may return what it was given.
-      inner = called(op, 'f')
-      source = _memory(inner.outputs[index])
-      for given, argument in zip(op.inputs, inner.inputs, strict=True):
-        if source is argument:
-          tensor = given
-          break
-      else:
-        return tensor
-    else:
-      return tensor
-
-
-def _bytes(tensor: tf.Tensor) -> int:
-  if tensor.dtype.base_dtype == tf.variant:
-    return _list_bytes(tensor)
-  return spec_bytes(tensor)
-
-
-def _list_bytes(tensor: tf.Tensor) -> int:
-  """Bytes of a list of tensors in which a loop keeps one for each time."""
-  if tensor.op.type not in LOOPS:
-    return 0
-  data = handle_data_util.get_resource_handle_data(tensor)
-  trips = trip_count(tensor.op, Frame())
-  if data is None or not data.is_set or not trips:
-    return 0
-  return trips * sum(
-    spec_bytes(tf.TensorSpec(element.shape, element.dtype))
-    for element in data.shape_and_type
-  )
-
-
-def check_known(nest: Any, what: str, remedy: str) -> None:
-  """Raises ValueError if a tensor's size is not known.
-
-  Args:
-    nest: Specs.
-    what: What they are of, for the error.
-    remedy: What to do about it, for the error.
-  """
-  for leaf in flat_tensors(nest):
-    if not hasattr(leaf, 'shape') or not hasattr(leaf, 'dtype'):
-      raise ValueError(
-        f'{what} must be a nest of tf.TensorSpec; it has {leaf!r}. {remedy}'
-      )
-    if not leaf.shape.is_fully_defined():
-      raise ValueError(
-        f'{what} has the shape {leaf.shape}, with unknown dimensions; costs '
-        f'need all of them. {remedy}'
-      )
+  op, index = tensor.op, tensor.value_index
+  if op.type in _SAME_MEMORY:
+    return _memory(op.inputs[index])
+  if op.type in CALLS:
+    # A function may return what it was given.
+    [inner] = called(op)
+    source = _memory(inner.outputs[index])
+    for given, argument in zip(op.inputs, inner.inputs, strict=True):
+      if source is argument:
+        return _memory(given)
+  return tensor

@@ -1,31 +1,56 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What layers take when they run, kept in a file."""
+"""Times layers, forward and backward, each kind of them alone in a session."""
 
 import dataclasses
-import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import statistics
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import tensorflow.compat.v1 as tf
+import lingvo.compat as tf
 
-from lingvo_gpipe.costing import cost_session, measure
+from lingvo_gpipe import cpu_devices
 from lingvo_gpipe.costing.costs_file import CostsFile
 from lingvo_gpipe.costing.layer_profile import LayerProfile
-from lingvo_gpipe.costing.weights import ParamsCache, as_text, in_build_thread
+from lingvo_gpipe.costing.layer_trace import LayerTrace
+from lingvo_gpipe.costing.weights import (
+  ParamsCache,
+  as_text,
+  explained,
+  gpus,
+  in_build_thread,
+  own_graph,
+  session_config,
+)
 from lingvo_gpipe.cutting.cost_model import LayerCost
+from lingvo_gpipe.engine.tensors import flat_tensors
 
+_WARM_UP_RUNS = 2
+# Runs go on until both the least number and the least time are reached.
+_LEAST_RUNS, _MOST_RUNS = 5, 1000
+_LEAST_SECONDS = 0.2
 # Reading less would not flush the caches, and reading more would not help.
 _LEAST_SWEPT_BYTES, _MOST_SWEPT_BYTES = 2**18, 2**26
 
 
-def _times_of(entry: Mapping[str, Any]) -> measure.Times:
-  # Older files have no share.
-  return measure.Times(
-    entry['forward'], entry['backward'], entry.get('weight_share')
-  )
+@dataclasses.dataclass(frozen=True)
+class Times:
+  """How long one micro-batch takes in a layer.
+
+  Attributes:
+    forward: Seconds of its forward pass.
+    backward: Seconds of its backward pass, without recomputation, but with the
+      adding of its weights' gradients to those of micro-batches before.
+    weight_share: The share of `backward` that is not for the gradients of
+      inputs; None if it is not known.
+  """
+
+  forward: float
+  backward: float
+  weight_share: float | None = None
 
 
 def measure_profiles(
@@ -33,39 +58,28 @@ def measure_profiles(
 ) -> list[LayerCost]:
   """The profiles' costs, their times in seconds, measured where they run.
 
-  Each kind of layer is run alone, with variables as they are initialised and
-  random arguments, forward and backward in turn; its times are medians.
-
   Args:
-    profiles: The layers.
+    profiles: The layers; those that are alike are measured once.
     file: A JSON file whose times are used, and to which new ones are added.
 
   Raises:
     ValueError: The file is damaged, or a layer cannot be run.
   """
-  cost_session.prepare_to_measure()
+  if not gpus():
+    # A device of a pipeline is a core then. Later would be too late.
+    cpu_devices.keep_ops_on_one_thread()
   stored = CostsFile(file)
-  all_times = in_build_thread(lambda: _measure_all(profiles, stored))
-  return [
-    dataclasses.replace(profile.cost, **dataclasses.asdict(times))
-    for profile, times in zip(profiles, all_times, strict=True)
-  ]
-
-
-def _measure_all(
-  profiles: Sequence[LayerProfile], stored: CostsFile
-) -> list[measure.Times]:
-  """The times of each layer; those that are alike are measured once."""
-  known: ParamsCache[measure.Times] = ParamsCache()
+  known: ParamsCache[Times] = ParamsCache()
   total = sum(_used_bytes(profile.cost) for profile in profiles)
 
-  def times(profile: LayerProfile) -> measure.Times:
+  def with_times(profile: LayerProfile) -> LayerCost:
     swept = _swept_bytes(total - _used_bytes(profile.cost))
-    return known.get(
+    times = known.get(
       profile.params, profile.key, lambda: _measured(profile, stored, swept)
     )
+    return dataclasses.replace(profile.cost, **dataclasses.asdict(times))
 
-  return [times(profile) for profile in profiles]
+  return in_build_thread(lambda: list(map(with_times, profiles)))
 
 
 def _used_bytes(cost: LayerCost) -> int:
@@ -74,45 +88,153 @@ def _used_bytes(cost: LayerCost) -> int:
 
 
 def _swept_bytes(other_bytes: int) -> int:
-  """What is read between passes: a power of two, so that files can be shared.
-
-  Args:
-    other_bytes: What the other layers use.
-  """
+  """What is read between passes: powers of two, so that files can be shared."""
   if other_bytes < _LEAST_SWEPT_BYTES:
     return 0
   return min(1 << (other_bytes.bit_length() - 1), _MOST_SWEPT_BYTES)
 
 
-def _measured(
-  profile: LayerProfile, stored: CostsFile, swept_bytes: int
-) -> measure.Times:
-  """The times of a layer, from the file or measured now."""
-  kind = _device_kind()
-  what = as_text(profile.params), repr(profile.key), kind, tf.__version__
+def _measured(profile: LayerProfile, stored: CostsFile, swept: int) -> Times:
+  device = _device_kind()
+  what = as_text(profile.params), repr(profile.key), device, tf.tf1.__version__
   # Memory addresses do not count.
   texts = [
     re.sub(r' at 0x[0-9a-f]+', '', text)
-    for text in (*what, f'{swept_bytes} bytes swept')
+    for text in (*what, f'{swept} bytes swept')
   ]
-  key = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
-  about = {
-    'layer': profile.params.cls.__name__,
-    'given': str(profile.call),
-    'device': kind,
-  }
-  known = stored.get('layers', key)
-  if known is None:
-    times = measure.measure(profile, swept_bytes)
-    entry = {**about, **dataclasses.asdict(times)}
-    known = stored.add('layers', key, entry)
-  return _times_of(known)
+  entry = stored.get(
+    'layers',
+    json.dumps(texts),
+    lambda: {
+      'layer': profile.params.cls.__name__,
+      'given': str(profile.call),
+      'device': device,
+      **dataclasses.asdict(measure(profile, swept)),
+    },
+  )
+  # Older files have no share.
+  return Times(entry['forward'], entry['backward'], entry.get('weight_share'))
 
 
 def _device_kind() -> str:
   """The type of the device where TensorFlow runs things, a GPU's model too."""
-  gpus = tf.config.list_physical_devices('GPU')
-  if not gpus:
+  if not gpus():
     return 'CPU'
-  details = tf.config.experimental.get_device_details(gpus[0])
+  details = tf.config.experimental.get_device_details(gpus()[0])
   return f'GPU {details.get("device_name", "")}'.strip()
+
+
+# -- One layer.
+
+
+def measure(profile: LayerProfile, other_bytes: int = 0) -> Times:
+  """Measures a layer with variables as they are initialised.
+
+  Its arguments are random numbers. Integers are zeros; so are arguments named
+  as paddings, and those named as segment ids are ones: all is data. Before each
+  pass `other_bytes` are read, as many as the model's other layers use in
+  between, so that of the layer's data no more is in the device's caches than
+  there would be in a pipeline. Times are medians of several runs, after some
+  that do not count.
+  """
+  with (
+    own_graph() as graph,
+    explained(profile.name, profile.params, profile.call),
+  ):
+    passes = _passes(profile, other_bytes // tf.float32.size)
+    with tf.tf1.Session(graph=graph, config=session_config()) as session:
+      session.run(tf.global_variables_initializer())
+      return _times(*_time(list(map(session.make_callable, passes))))
+
+
+def _passes(profile: LayerProfile, num_other: int) -> list[tf.Operation]:
+  """What is timed, in the order in which `_times` takes it."""
+  trace = LayerTrace(profile.params, profile.call, _data)
+  other = _variable(tf.TensorSpec([num_other], tf.float32), 'zeros')
+
+  def sweep_after(ops: Sequence[tf.Operation]) -> tf.Operation:
+    with tf.control_dependencies(ops):
+      return tf.reduce_sum(other).op if num_other else tf.no_op()
+
+  sweep = sweep_after([])
+  with tf.control_dependencies([sweep]):
+    forward = tf.group(*trace.run())
+  with tf.control_dependencies([sweep_after([forward])]):
+    d_inputs, d_weights = trace.gradients(
+      profile.given,
+      profile.input_gradients,
+      profile.trained,
+      lambda y: _variable(y, 'normal'),
+    )
+    # To those of micro-batches before.
+    sums = [
+      d_w + _variable(d_w, 'zeros') if isinstance(d_w, tf.Tensor) else d_w
+      for d_w in d_weights
+    ]
+    gradients = flat_tensors(
+      tf.nest.flatten([d_inputs, sums], expand_composites=True)
+    )
+  if not gradients:
+    return [sweep, forward]
+  passes = [sweep, forward, sweep_after([sweep]), tf.group(*gradients)]
+  of_inputs = flat_tensors(d_inputs)
+  return [*passes, tf.group(*of_inputs)] if of_inputs else passes
+
+
+def _times(
+  sweep: float,
+  sweep_and_forward: float,
+  sweeps: float = 0.0,
+  sweeps_and_both: float = 0.0,
+  without_weights: float | None = None,
+) -> Times:
+  """The passes alone, without sweeps and without starting a run.
+
+  Where nothing is for the gradients of inputs all is for those of weights.
+  """
+  forward = max(sweep_and_forward - sweep, 0.0)
+  backward = max(sweeps_and_both - sweeps - forward, 0.0)
+  share: float | None = 1.0
+  if without_weights is not None:
+    of_inputs = max(without_weights - sweeps - forward, 0.0)
+    share = max(1 - of_inputs / backward, 0.0) if backward else None
+  return Times(forward, backward, share)
+
+
+def _data(spec: tf.TensorSpec, name: str) -> tf.Tensor:
+  """Data for an argument."""
+  if 'segment' in name.lower():
+    return _variable(spec, 'ones')
+  is_zero = 'padding' in name.lower() or not spec.dtype.is_floating
+  return _variable(spec, 'zeros' if is_zero else 'normal')
+
+
+def _variable(spec: tf.TensorSpec | tf.Tensor, kind: str) -> tf.Tensor:
+  """The value of a variable: data that no optimisation can foresee."""
+  dtype = spec.dtype.base_dtype
+  make = {'normal': tf.random.normal, 'zeros': tf.zeros, 'ones': tf.ones}[kind]
+  variable = tf.Variable(
+    lambda: tf.cast(make(spec.shape), dtype),
+    trainable=False,
+    dtype=dtype,
+    name='data',
+  )
+  return tf.convert_to_tensor(variable)
+
+
+def _time(passes: Sequence[Callable[[], Any]]) -> list[float]:
+  """The median seconds of each, run in turn."""
+  for _ in range(_WARM_UP_RUNS):
+    for run in passes:
+      run()
+  seconds: list[list[float]] = [[] for _ in passes]
+  begin = time.perf_counter()
+  while len(seconds[0]) < _MOST_RUNS and (
+    len(seconds[0]) < _LEAST_RUNS
+    or time.perf_counter() - begin < _LEAST_SECONDS
+  ):
+    for run, row in zip(passes, seconds, strict=True):
+      start = time.perf_counter()
+      run()
+      row.append(time.perf_counter() - start)
+  return [statistics.median(row) for row in seconds]

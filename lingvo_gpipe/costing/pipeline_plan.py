@@ -11,15 +11,17 @@ machine.
 """
 
 import dataclasses
+import hashlib
 import math
 import numbers
-from collections.abc import Sequence
+import pickle
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 import lingvo.compat as tf
 
-from lingvo_gpipe.costing.model_costs import model_costs, shapes_of
+from lingvo_gpipe.costing import layer_profile, measured_costs, weights
 from lingvo_gpipe.cutting import units
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.cut_table import CutTable
@@ -38,6 +40,9 @@ from lingvo_gpipe.schedules import cells_per_device, place
 from lingvo_gpipe.schedules.registry import fits
 
 BALANCES = ('flops', 'params', 'measured')
+
+# What layers cost, and the values that skip layers.
+_Counted: TypeAlias = tuple[list[LayerCost], tuple[Skip, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,109 +79,12 @@ class PipelinePlan:
 
 @dataclasses.dataclass(frozen=True)
 class CostedLayers:
-  """A model before it is cut.
-
-  Attributes:
-    layers: Its layers, in order.
-    costs: What each costs.
-    spec: What they are to be cut for.
-    basis: What the costs are: one of BALANCES, or 'given'.
-  """
+  """A model before it is cut for `spec`; for `basis` see `PipelinePlan`."""
 
   layers: tuple[flat_layers.FlatLayer, ...]
   costs: tuple[LayerCost, ...]
   spec: PipelineSpec
   basis: str
-
-
-def cost_layers(
-  params: Any, num_devices: int, trained: TrainedVariables | None = None
-) -> CostedLayers:
-  """What `make_plan` cuts; see there.
-
-  Raises:
-    ValueError: A Param is not usable.
-  """
-  param_values.of_schedule(params)
-  param_values.whole_number(params, 'num_partitions', 0)
-  param_values.whole_number(params, 'cells_per_device', 0)
-  param_values.whole_number(params, 'optimizer_slots', 0)
-  param_values.text(params, 'costs_file', or_none=True)
-  layers = flat_layers.flatten(params.sub, params)
-  shapes = shapes_of(params, 'input_shapes')
-  balance = params.balance
-  given = isinstance(balance, list | tuple)
-  if given:
-    _check_given_costs(params, len(layers))
-  elif balance not in BALANCES:
-    raise ValueError(
-      f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
-      'a list of numbers, one per layer.'
-    )
-  basis = 'flops' if given else balance
-  if shapes is None:
-    if basis == 'measured':
-      raise ValueError(
-        f"{params.name}.balance is 'measured', which needs input_shapes: the "
-        'shapes and dtypes of one micro-batch.'
-      )
-    if balance == 'flops':
-      tf.logging.info(
-        '%s: cut by numbers of parameters; set input_shapes to cut by FLOPs.',
-        params.name,
-      )
-    basis = 'params'
-  trained = trained or trained_variables.of_params(params)
-  costs, skips = model_costs(params, layers, basis, shapes, trained)
-  if given:
-    basis, costs = 'given', list(map(_with_time, costs, balance))
-  spec = _spec(params, num_devices, num_bytes(shapes), skips)
-  return CostedLayers(tuple(layers), tuple(costs), spec, basis)
-
-
-def _check_given_costs(params: Any, num_layers: int) -> None:
-  """Checks costs that the user gave."""
-  balance = params.balance
-  if len(balance) != num_layers or not all(
-    isinstance(x, int | float) and math.isfinite(x) and x >= 0 for x in balance
-  ):
-    raise ValueError(
-      f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
-      f'a list of {num_layers} numbers of 0 or more, one for each layer.'
-    )
-
-
-def _with_time(cost: LayerCost, time: float) -> LayerCost:
-  """The cost with a time that the user gave.
-
-  Nobody knows what of it is forward. A backward is taken to be twice its
-  forward, as it is of a matrix product.
-  """
-  forward = Fraction(time) / 3
-  backward = 2 * forward if cost.has_backward else 0
-  return dataclasses.replace(cost, forward=forward, backward=backward)
-
-
-def splits_of(params: Any) -> tuple[int, ...]:
-  """The first layers of cells that a user gives in `splits`; () for none.
-
-  Args:
-    params: Params of a GPipeSequentialLayer.
-
-  Raises:
-    PartitionError: They are not a list of whole numbers.
-  """
-  splits = params.splits or []
-  if not isinstance(splits, list | tuple) or not all(
-    isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in splits
-  ):
-    start = f'{params.name}: ' if params.name else ''
-    raise PartitionError(
-      f'{start}splits is {splits!r}; it must be a list of whole '
-      'numbers, the first layer of each cell but the first: [3, 5] makes cells '
-      'of layers 0-2, 3-4 and 5 on.'
-    )
-  return tuple(int(n) for n in splits)
 
 
 def make_plan(
@@ -210,12 +118,95 @@ def make_plan(
   return PipelinePlan(costed.layers, cells, costed.basis, bool(splits))
 
 
+def cost_layers(
+  params: Any, num_devices: int, trained: TrainedVariables | None = None
+) -> CostedLayers:
+  """What `make_plan` cuts; see there.
+
+  Raises:
+    ValueError: A Param is not usable.
+  """
+  param_values.of_schedule(params)
+  for name in ('num_partitions', 'cells_per_device', 'optimizer_slots'):
+    param_values.whole_number(params, name, 0)
+  param_values.text(params, 'costs_file', or_none=True)
+  layers = flat_layers.flatten(params.sub, params)
+  balance = params.balance
+  given = isinstance(balance, list | tuple)
+  _check_balance(params, len(layers))
+  shapes = _shapes_of(params, 'input_shapes')
+  basis = 'flops' if given else balance
+  if shapes is None:
+    if basis == 'measured':
+      raise ValueError(
+        f"{params.name}.balance is 'measured', which needs input_shapes: the "
+        'shapes and dtypes of one micro-batch.'
+      )
+    if balance == 'flops':
+      tf.logging.info(
+        '%s: cut by numbers of parameters; set input_shapes to cut by FLOPs.',
+        params.name,
+      )
+    basis = 'params'
+  trained = trained or trained_variables.of_params(params)
+  costs, skips = _model_costs(params, layers, basis, shapes, trained)
+  if given:
+    basis, costs = 'given', list(map(_with_time, costs, balance))
+  spec = _spec(params, num_devices, num_bytes(shapes), skips)
+  return CostedLayers(tuple(layers), tuple(costs), spec, basis)
+
+
+# -- Params.
+
+
+def _shapes_of(params: Any, name: str) -> Any:
+  """Specs from a Param that has them as text; None if it has none."""
+  value = params.Get(name)
+  if value is None or (isinstance(value, str) and not value.strip()):
+    return None
+  return param_values.specs(value, f'{params.name}.{name}')
+
+
+def _check_balance(params: Any, num_layers: int) -> None:
+  balance = params.balance
+  if isinstance(balance, list | tuple):
+    is_right = len(balance) == num_layers and all(
+      isinstance(x, int | float) and math.isfinite(x) and x >= 0
+      for x in balance
+    )
+  else:
+    is_right = balance in BALANCES
+  if not is_right:
+    raise ValueError(
+      f'{params.name}.balance is {balance!r}; it must be one of {BALANCES}, or '
+      f'a list of {num_layers} numbers of 0 or more, one for each layer.'
+    )
+
+
+def splits_of(params: Any) -> tuple[int, ...]:
+  """The first layers of cells that a user gives in `splits`; () for none.
+
+  Raises:
+    PartitionError: They are not a list of whole numbers.
+  """
+  splits = params.splits or []
+  if not isinstance(splits, list | tuple) or not all(
+    isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in splits
+  ):
+    start = f'{params.name}: ' if params.name else ''
+    raise PartitionError(
+      f'{start}splits is {splits!r}; it must be a list of whole '
+      'numbers, the first layer of each cell but the first: [3, 5] makes cells '
+      'of layers 0-2, 3-4 and 5 on.'
+    )
+  return tuple(int(n) for n in splits)
+
+
 def _spec(
   params: Any, num_devices: int, input_bytes: int, skips: tuple[Skip, ...]
 ) -> PipelineSpec:
   """What the layers are to be cut for."""
-  splits = splits_of(params)
-  schedule = params.schedule
+  splits, schedule = splits_of(params), params.schedule
   per_device = params.cells_per_device or cells_per_device(schedule)
   num_cells = params.num_partitions or (
     len(splits) + 1 if splits else num_devices * per_device
@@ -234,13 +225,17 @@ def _spec(
     )
   if rest or num_cells < num_devices:
     per_device = 1
+  num_micro_batches = int(params.num_micro_batches)
+  if params.micro_batch_size is not None and num_micro_batches == 1:
+    # Only their size is known: the four per cell that GPipe advises.
+    num_micro_batches = 4 * num_cells
   recompute, kept = params.recompute, frozenset[str]()
   if not isinstance(recompute, str):
     recompute, kept = 'always', frozenset(recompute)
   return PipelineSpec(
     num_devices=num_cells // per_device,
     cells_per_device=per_device,
-    num_micro_batches=_num_micro_batches(params, num_cells),
+    num_micro_batches=num_micro_batches,
     micro_batch_size=_micro_batch_size(params),
     schedule=schedule,
     recompute=recompute,
@@ -251,24 +246,17 @@ def _spec(
   )
 
 
-def _num_micro_batches(params: Any, num_cells: int) -> int:
-  """M; where only their size is known, the four per cell that GPipe advises."""
-  if params.micro_batch_size is not None and params.num_micro_batches == 1:
-    return 4 * num_cells
-  return int(params.num_micro_batches)
-
-
 def _micro_batch_size(params: Any) -> int | None:
   if params.micro_batch_size is not None:
     return int(params.micro_batch_size)
-  inputs = shapes_of(params, 'input_shapes')
+  inputs = _shapes_of(params, 'input_shapes')
   specs = tf.nest.flatten(inputs)
   if params.shared_inputs:
     names = leaf_names(inputs, 'inputs')
     specs = [
       spec
       for name, spec in zip(names, specs, strict=True)
-      if not any(matches(name, x) for x in params.shared_inputs)
+      if not any(matches(name, entry) for entry in params.shared_inputs)
     ]
   for spec in specs:
     if spec is not None and spec.shape.rank > params.batch_dim:
@@ -277,25 +265,124 @@ def _micro_batch_size(params: Any) -> int | None:
 
 
 def device_memory(params: Any) -> int | None:
-  """The limit in bytes, from a number or a text such as '8GiB'."""
+  """The limit in bytes, from a number or a text such as '8GiB'.
+
+  Raises:
+    ValueError: It is neither, or nothing is known of activations.
+  """
   value = params.device_memory
+  if not value:
+    return None
   what = f'{params.name}.device_memory is {value!r}'
   try:
-    if isinstance(value, str) and value:
-      value = units.parse_bytes(value)
-    elif value and not isinstance(value, numbers.Real):
+    num_bytes = units.parse_bytes(value) if isinstance(value, str) else value
+    if not isinstance(num_bytes, int | float) or num_bytes < 0:
       raise ValueError
   except ValueError as error:
     raise ValueError(
-      f"{what}; use bytes, or text such as '8GiB' or '500MB'."
+      f"{what}; use bytes, or text such as '8GiB' or '500MB'. 0 is no limit."
     ) from error
-  if not value:
-    return None
-  if value < 0:
-    raise ValueError(f'{what}; it must be 0 (no limit) or more.')
-  if not params.input_shapes:
+  if num_bytes and not params.input_shapes:
     raise ValueError(
       f'{what}, but without input_shapes the size of activations is not known. '
       'Set input_shapes, or leave device_memory unset.'
     )
-  return int(value)
+  return int(num_bytes) or None
+
+
+# -- Costs.
+
+
+def _with_time(cost: LayerCost, time: float) -> LayerCost:
+  """The cost with a time that the user gave.
+
+  Nobody knows what of it is forward. A backward is taken to be twice its
+  forward, as it is of a matrix product.
+  """
+  forward = Fraction(time) / 3
+  backward = 2 * forward if cost.has_backward else 0
+  return dataclasses.replace(cost, forward=forward, backward=backward)
+
+
+def _model_costs(
+  params: Any,
+  layers: Sequence[flat_layers.FlatLayer],
+  basis: str,
+  shapes: Any,
+  trained: TrainedVariables,
+) -> _Counted:
+  """The layers' costs, the loss's added to the last one's."""
+  subs = [layer_profile.cost_params(layer.params) for layer in layers]
+  names = [layer.name for layer in layers]
+  named = _shapes_of(params, 'side_input_shapes') or {}
+  if not isinstance(named, Mapping):
+    raise ValueError(
+      f'{params.name}.side_input_shapes is {params.side_input_shapes!r}; each '
+      "needs its name, as in 'paddings=float32[16,32]'."
+    )
+  loss = params.loss_tpl
+  if loss is not None and basis != 'params':
+    targets = _shapes_of(params, 'target_shapes')
+    if targets is None:
+      loss = None
+      tf.logging.info(
+        '%s: the cost of the loss is not counted; set target_shapes for that.',
+        params.name,
+      )
+    else:
+      named = {**named, layer_profile.TARGETS: targets}
+      loss = layer_profile.loss_layer(loss)
+  if loss is not None:
+    names.append(loss.name or 'loss')
+    subs.append(loss)
+  costs, skips = _remembered(params, basis, subs, names, shapes, named, trained)
+  if loss is not None:
+    costs = [*costs[:-2], layer_profile.with_loss(*costs[-2:])]
+  return costs, skips
+
+
+# What this process has counted, by model.
+_known: dict[bytes, _Counted] = {}
+
+
+def _remembered(params: Any, basis: str, *args: Any) -> _Counted:
+  """`_count`, once in a process for each model.
+
+  Jobs that share a process build the model several times: counting takes
+  seconds, and what is measured must not differ between them.
+  """
+  p = params
+  what = basis, p.optimizer_slots, p.costs_file, p.before_tpl, args
+  try:
+    key = hashlib.sha256(pickle.dumps(what)).digest()
+  except (AttributeError, TypeError, pickle.PicklingError):
+    # A class within a function, say.
+    return _count(params, basis, *args)
+  if key not in _known:
+    _known[key] = _count(params, basis, *args)
+  return _known[key]
+
+
+def _count(
+  params: Any,
+  basis: str,
+  subs: Sequence[Any],
+  names: Sequence[str],
+  shapes: Any,
+  named: Mapping[str, Any],
+  trained: TrainedVariables,
+) -> _Counted:
+  is_trained = trained.in_pipeline if trained.filters else None
+  inputs_trained = is_trained is not None and any(
+    weights.has_trained(layer, is_trained) for layer in params.before_tpl
+  )
+  training = weights.Training(
+    params.optimizer_slots, is_trained, inputs_trained
+  )
+  if basis == 'params':
+    return weights.parameter_costs(subs, names, training), ()
+  profiles = layer_profile.profile_layers(subs, names, shapes, training, named)
+  costs = [profile.cost for profile in profiles]
+  if basis == 'measured':
+    costs = measured_costs.measure_profiles(profiles, params.costs_file or None)
+  return costs, tuple(layer_profile.skips(profiles))

@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -14,14 +13,12 @@ import lingvo.compat as tf
 from lingvo.core import cluster_factory, py_utils
 
 from lingvo_gpipe.cutting.cost_model import LayerCost
-from lingvo_gpipe.engine.tensors import spec
+from lingvo_gpipe.engine.tensors import spec, spec_bytes
 
-_Result = TypeVar('_Result')
 _Value = TypeVar('_Value')
 
 # Optimizers keep float32, and gradients are summed in it at least.
 _SLOT_BYTES = 4
-
 
 # Whether a variable is trained, by its name within the model; None for all.
 IsTrained: TypeAlias = Callable[[str], bool] | None
@@ -34,8 +31,7 @@ class Training:
   Attributes:
     slots: float32 numbers that the optimizer keeps for each parameter.
     is_trained: See there.
-    inputs_trained: Whether the first layer's inputs come from weights that are
-      trained.
+    inputs_trained: Whether the first layer's inputs come from trained weights.
   """
 
   slots: int = 2
@@ -44,58 +40,34 @@ class Training:
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerVariable:
-  """A variable of a layer.
-
-  Attributes:
-    name: Its name within the layer, which ends in ':0'.
-    count: How many numbers it has.
-    number_bytes: Bytes of one of them.
-    trainable: Whether it is trained unless it is frozen.
-  """
-
-  name: str
-  count: int
-  number_bytes: int
-  trainable: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class Weights:
   """The weights of a layer.
 
   Attributes:
-    variables: Its variables.
+    variables: Specs of its variables by their names within the layer, which end
+      in ':0'.
+    trainable: The names of those that are trained unless they are frozen.
     theta: Specs of the layer's theta, a nest.
-    names: The same nest with the names of the variables within the layer; ''
-      for what is none, or is not trainable.
+    names: The same nest with the names of the variables; '' for what is none,
+      or is not trainable.
   """
 
-  variables: tuple[LayerVariable, ...]
+  variables: dict[str, tf.TensorSpec]
+  trainable: frozenset[str]
   theta: Any
   names: Any
 
   @property
   def parameters(self) -> int:
     """How many numbers are trainable."""
-    return sum(v.count for v in self.variables if v.trainable)
+    return sum(self.variables[n].shape.num_elements() for n in self.trainable)
 
-  @property
-  def weight_bytes(self) -> int:
-    """Bytes of all variables, also of those that are not trained."""
-    return sum(v.count * v.number_bytes for v in self.variables)
-
-  def trained(self, layer: str, is_trained: IsTrained) -> list[LayerVariable]:
-    """The variables that are trained.
-
-    Args:
-      layer: The layer's name within the model.
-      is_trained: See there.
-    """
+  def trained(self, layer: str, is_trained: IsTrained) -> list[tf.TensorSpec]:
+    """The variables that are trained, in a layer that the model calls so."""
     return [
-      v
-      for v in self.variables
-      if v.trainable and (is_trained is None or is_trained(f'{layer}/{v.name}'))
+      self.variables[n]
+      for n in self.trainable
+      if is_trained is None or is_trained(f'{layer}/{n}')
     ]
 
 
@@ -107,24 +79,16 @@ def weights_of(layer: Any) -> Weights:
   def name_of(variable: tf.Variable) -> str:
     return str(variable.name).removeprefix(scope)
 
-  known = dict(layer.vars.FlattenItems())
+  variables = layer.vars.Flatten()
+  trainable = {
+    k: name_of(v) for k, v in layer.vars.FlattenItems() if v.trainable
+  }
   theta = layer.theta
   return Weights(
-    variables=tuple(
-      LayerVariable(
-        name_of(v),
-        math.prod(v.shape.as_list()),
-        v.dtype.size,
-        v.trainable,
-      )
-      for v in {id(v): v for v in layer.vars.Flatten()}.values()
-    ),
-    theta=tf.nest.map_structure(spec, theta),
-    names=theta.TransformWithKey(
-      lambda key, _: (
-        name_of(known[key]) if key in known and known[key].trainable else ''
-      )
-    ),
+    {name_of(v): spec(v) for v in variables},
+    frozenset(trainable.values()),
+    tf.nest.map_structure(spec, theta),
+    theta.TransformWithKey(lambda key, _: trainable.get(key, '')),
   )
 
 
@@ -137,16 +101,16 @@ def build_weights(name: str, params: Any) -> Weights:
 
 def weight_cost(name: str, weights: Weights, training: Training) -> LayerCost:
   """The cost of a layer as far as its weights say it."""
-  trained = weights.trained(name, training.is_trained)
-  slots = training.slots * sum(v.count for v in trained)
+  trained = [
+    (v.shape.num_elements(), v.dtype.size)
+    for v in weights.trained(name, training.is_trained)
+  ]
   return LayerCost(
     name=name,
     parameters=weights.parameters,
-    weight_bytes=weights.weight_bytes,
-    gradient_bytes=sum(
-      v.count * max(v.number_bytes, _SLOT_BYTES) for v in trained
-    ),
-    optimizer_bytes=slots * _SLOT_BYTES,
+    weight_bytes=sum(map(spec_bytes, weights.variables.values())),
+    gradient_bytes=sum(n * max(size, _SLOT_BYTES) for n, size in trained),
+    optimizer_bytes=training.slots * _SLOT_BYTES * sum(n for n, _ in trained),
   )
 
 
@@ -156,17 +120,15 @@ def parameter_costs(
   """The cost of each layer by its trainable parameters, without any shapes.
 
   The forward pass counts one for each, the backward pass two, or one where the
-  parameter is not trained. Bytes of activations are not known, and 0.
-
-  Args:
-    layers: Params of the layers, in order, as a flat list.
-    names: The layers' names within the model.
-    training: What is trained.
+  parameter is not trained. Bytes of activations are not known, and 0. The
+  names are those within the model.
   """
   costs: list[LayerCost] = []
   has_backward = training.is_trained is None or training.inputs_trained
   for name, built in zip(names, _build_all(layers, names), strict=True):
-    trained = sum(v.count for v in built.trained(name, training.is_trained))
+    trained = sum(
+      v.shape.num_elements() for v in built.trained(name, training.is_trained)
+    )
     has_backward = has_backward or trained > 0
     costs.append(
       dataclasses.replace(
@@ -186,13 +148,9 @@ def has_trained(params: Any, is_trained: IsTrained) -> bool:
 
 
 def count_parameters(params: Any) -> int:
-  """How many parameters layers have, without giving them memory.
+  """How many trainable parameters layers have, without giving them memory.
 
-  What is not trainable, such as moving averages, does not count. Layers that
-  differ in nothing but their name are built once.
-
-  Args:
-    params: Params of a layer, or a list or tuple of them, to any depth.
+  `params` are Params of a layer, or a list or tuple of them, to any depth.
   """
   layers = tf.nest.flatten([params])
   names = [layer.name or f'layer {i}' for i, layer in enumerate(layers)]
@@ -201,21 +159,19 @@ def count_parameters(params: Any) -> int:
 
 def _build_all(layers: Sequence[Any], names: Sequence[str]) -> list[Weights]:
   """The weights of each layer; those that are alike are built once."""
-
-  def build() -> list[Weights]:
-    known: ParamsCache[Weights] = ParamsCache()
-    return [
+  known: ParamsCache[Weights] = ParamsCache()
+  return in_build_thread(
+    lambda: [
       known.get(params, None, functools.partial(build_weights, name, params))
       for name, params in zip(names, layers, strict=True)
     ]
-
-  return in_build_thread(build)
+  )
 
 
 # -- Layers apart from others.
 
 
-def in_build_thread(function: Callable[[], _Result]) -> _Result:
+def in_build_thread(function: Callable[[], _Value]) -> _Value:
   """Calls a function in a thread of its own, under the caller's cluster.
 
   Within another layer's __init__, Lingvo would take the layers that are built
@@ -226,7 +182,7 @@ def in_build_thread(function: Callable[[], _Result]) -> _Result:
   """
   cluster = cluster_factory.Current()
 
-  def run() -> _Result:
+  def run() -> _Value:
     with tf.Graph().as_default(), cluster:
       return function()
 
@@ -243,28 +199,47 @@ def own_graph() -> Iterator[tf.Graph]:
     yield graph
 
 
+def session_config() -> tf.tf1.ConfigProto:
+  """One op at a time, as on a device of a pipeline that is busy.
+
+  The thread that runs ops is the session's own. Where there is no GPU an op
+  stays on one thread, as in training: the first session of a process decides
+  that for all that come later.
+  """
+  config = tf.tf1.ConfigProto(
+    allow_soft_placement=True,
+    inter_op_parallelism_threads=1,
+    intra_op_parallelism_threads=0 if gpus() else 1,
+    use_per_session_threads=True,
+  )
+  config.gpu_options.allow_growth = True
+  # As in cells, nothing is optimised: what nobody reads is computed, too.
+  config.graph_options.rewrite_options.disable_meta_optimizer = True
+  return config
+
+
+def gpus() -> list[Any]:
+  """The GPUs that TensorFlow sees."""
+  return list(tf.config.list_physical_devices('GPU'))
+
+
 class LayerError(ValueError):
   """A layer that cannot be costed; the message names it."""
 
 
 @contextlib.contextmanager
 def explained(name: str, params: Any, call: object = None) -> Iterator[None]:
-  """Errors inside say which layer it was, and what it was given.
+  """Errors inside say which layer it was, and what it was called with, if so.
 
-  Args:
-    name: The layer's name, as the user knows it.
-    params: Its Params.
-    call: What it is called with, which can be text; None while it is only
-      built.
+  Raises:
+    LayerError: There was an error inside.
   """
   try:
     yield
   except LayerError:
     raise
   except Exception as error:
-    problem = 'cannot be built'
-    if call is not None:
-      problem = f'cannot run on {call}'
+    problem = 'cannot be built' if call is None else f'cannot run on {call}'
     raise LayerError(
       f'Layer {name!r} ({params.cls.__name__}) {problem}, so it has no cost: '
       f'{error}'
@@ -298,13 +273,9 @@ def equal_but_name(a: Any, b: Any) -> bool:
   """Whether layer Params are equal, their own names left aside."""
   if a is b:
     return True
-  values, others = dict(a.IterParams()), dict(b.IterParams())
-  if values.keys() != others.keys():
-    return False
+  values, others = (dict(x.IterParams(), name='') for x in (a, b))
   try:
-    return all(
-      value == others[name] for name, value in values.items() if name != 'name'
-    )
+    return values == others
   except ValueError:
     # Arrays in Params have no single truth value.
     return as_text(a) == as_text(b)

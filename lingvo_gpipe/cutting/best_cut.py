@@ -21,7 +21,6 @@ from lingvo_gpipe.cutting.cut_problem import (
   PipelineSpec,
   Windows,
   least_largest_cost,
-  least_largest_floor,
 )
 from lingvo_gpipe.cutting.cut_search import (
   CROSSING_BYTES,
@@ -150,7 +149,8 @@ def _fits(problem: CutProblem, cuts: Cuts, device_memory: int) -> bool:
 
 def least_memory_cut(problem: CutProblem) -> tuple[int, ...]:
   """The ends of the cells of the cut whose largest cell needs least."""
-  search, bound = CutSearch(problem), least_largest_floor(problem)
+  search = CutSearch(problem)
+  bound = int(problem.memory.floor_before[-1]) // problem.num_cells
   while True:
     cuts = search.best([LARGEST_MEMORY], problem.total_cost, bound)
     if cuts is not None:

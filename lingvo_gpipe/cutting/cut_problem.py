@@ -102,24 +102,16 @@ class PipelineSpec:
     """The policy for layers that are not kept."""
     return 'always' if self.recompute == schedules.FIT else self.recompute
 
+  @functools.cached_property
+  def counts(self) -> schedules.Counts:
+    """How many micro-batches each cell stashes and recomputes."""
+    sizes = self.cell_devices, self.num_micro_batches
+    return schedules.count(self.schedule, *sizes, self.policy)
+
   @property
-  def _sizes(self) -> tuple[str, tuple[int, ...], int]:
-    return self.schedule, self.cell_devices, self.num_micro_batches
-
-  @functools.cached_property
-  def stashed(self) -> tuple[int, ...]:
-    """The most micro-batches that each cell stashes."""
-    return schedules.count_stashed(*self._sizes)
-
-  @functools.cached_property
-  def handed(self) -> tuple[int, ...]:
-    """The most micro-batches of each cell that wait for their W."""
-    return schedules.count_handed(*self._sizes)
-
-  @functools.cached_property
   def num_recomputed(self) -> tuple[int, ...]:
     """How many micro-batches each cell recomputes."""
-    return schedules.count_recomputed(*self._sizes, self.policy)
+    return self.counts.recomputed
 
   def layer_times(
     self, layers: Sequence[LayerCost], cell: int
@@ -154,9 +146,9 @@ class PipelineSpec:
     """What runs of the layers need as cells of the pipeline."""
     return CellMemory(
       layers,
-      self.stashed,
+      self.counts.stashed,
       self.policy,
-      handed=self.handed,
+      handed=self.counts.handed,
       num_micro_batches=self.num_micro_batches,
       input_bytes=self.input_bytes,
       skips=self.skips,
@@ -333,13 +325,4 @@ def least_largest_cost(problem: CutProblem) -> int:
     range(problem.total_cost),
     True,
     key=lambda bound: Windows(problem, bound).is_possible,
-  )
-
-
-def least_largest_floor(problem: CutProblem) -> int:
-  """What the cell with the largest memory needs at least, in any cut."""
-  return bisect.bisect_left(
-    range(int(problem.memory.floor_before[-1])),
-    True,
-    key=lambda b: Windows(problem, problem.total_cost, b).is_possible,
   )

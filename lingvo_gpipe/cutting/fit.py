@@ -102,7 +102,7 @@ class Cells:
     # so has the one whose backward pass runs.
     self._in_flight = [
       (stashed, max(stashed - waiting - 1, 0))
-      for stashed, waiting in zip(spec.stashed, spec.handed, strict=True)
+      for stashed, waiting, _ in zip(*spec.counts, strict=True)
     ]
     self._again = spec.num_recomputed
     times = cost_model.to_integers(

@@ -1,6 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What devices hold, from task to task of a simulated step.
+"""What devices hold, from task to task of a simulated step, and a picture.
 
 ```
            F(k, m)          B(k, m)   W(k, m)
@@ -19,32 +19,29 @@ last, has its activations from its F on.
 """
 
 import dataclasses
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting.memory_model import CellBytes, CellMemory
 from lingvo_gpipe.cutting.partitioner import Partition
+from lingvo_gpipe.planner.forecast import Forecast
 from lingvo_gpipe.schedules import Task, TaskKind
 
 # From when on, of which kind, and how many bytes more.
 _Change: TypeAlias = tuple[float, str, int]
 
-KINDS = ('state', 'stash', 'activations', 'newest_gradients')
+_KINDS = ('state', 'stash', 'activations', 'newest_gradients')
+_COLOURS = ('#b9bfc7', '#3b78b5', '#e8983a', '#6b4f8a')
+_GIB = 2**30
+_WIDTH, _HEIGHT_A_DEVICE, _HEIGHT_MORE = 10.0, 1.25, 1.3  # Inches.
+# Of more devices some are drawn.
+_MOST_DEVICES = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-  """What a device holds from a moment on.
-
-  Attributes:
-    time: The moment, in the unit of the timeline.
-    state: Bytes of weights, sums of gradients and the optimizer's slots.
-    stash: Bytes of micro-batches of which no task runs.
-    activations: Bytes of what is recomputed of the one whose task runs, and
-      of outputs that nothing keeps.
-    newest_gradients: Bytes of its gradients, before they are in the sums.
-  """
+  """How many bytes a device holds from a moment of the timeline on."""
 
   time: float
   state: int
@@ -54,7 +51,7 @@ class Held:
 
   @property
   def total(self) -> int:
-    return sum(getattr(self, kind) for kind in KINDS)
+    return sum(getattr(self, kind) for kind in _KINDS)
 
 
 def memory_over_time(
@@ -62,18 +59,23 @@ def memory_over_time(
 ) -> list[list[Held]]:
   """For each device what it holds from each moment on at which that changes.
 
-  The first moment is 0, the last the end of the step.
-
-  Args:
-    cut: The cells.
-    timeline: A simulated step of them.
+  The first moment is 0, the last the end of the simulated step.
   """
-  cells = _of_one_micro_batch(cut)
-  again = schedules.recomputed(timeline.schedule, cut.spec.recompute)
+  spec = cut.spec
+  # What each cell needs if it never has more than one micro-batch.
+  cells = CellMemory(
+    cut.layers,
+    [1] * spec.num_cells,
+    'never' if spec.recompute == 'never' else 'always',
+    num_micro_batches=spec.num_micro_batches,
+    input_bytes=spec.input_bytes,
+    skips=spec.skips,
+    kept=spec.kept,
+  ).of_cells((0, *cut.splits, len(cut.layers)))
+  again = schedules.recomputed(timeline.schedule, spec.recompute)
   devices = []
   for device, tasks in enumerate(timeline.schedule.device_tasks):
-    of_device = [cell for cell in cut.cells if cell.device == device]
-    state = sum(cell.memory.state for cell in of_device)
+    state = sum(c.memory.state for c in cut.cells if c.device == device)
     changes: list[_Change] = [(0.0, 'state', state)]
     for task in tasks:
       recomputes = task.micro_batch in again[task.cell]
@@ -82,32 +84,10 @@ def memory_over_time(
   return devices
 
 
-def _of_one_micro_batch(cut: Partition) -> list[CellBytes]:
-  """What each cell needs if it never has more than one micro-batch."""
-  spec = cut.spec
-  memory = CellMemory(
-    cut.layers,
-    [1] * spec.num_cells,
-    'never' if spec.recompute == 'never' else 'always',
-    num_micro_batches=spec.num_micro_batches,
-    input_bytes=spec.input_bytes,
-    skips=spec.skips,
-    kept=spec.kept,
-  )
-  return memory.of_cells((0, *cut.splits, len(cut.layers)))
-
-
 def _changes(
   task: Task, cell: CellBytes, timeline: schedules.Timeline, recomputes: bool
 ) -> Iterator[_Change]:
-  """What a task changes.
-
-  Args:
-    task: The task.
-    cell: What its cell needs for one micro-batch.
-    timeline: When tasks run.
-    recomputes: Whether its micro-batch is recomputed.
-  """
+  """What a task changes, of whose micro-batch the cell needs so much."""
   schedule = timeline.schedule
   start, end = float(timeline.start[task]), float(timeline.end[task])
   is_forward = task.kind == TaskKind.FORWARD
@@ -136,10 +116,81 @@ def _changes(
 
 def _sums(changes: list[_Change], step_time: float) -> list[Held]:
   """The changes added up, those of one moment together."""
-  held = dict.fromkeys(KINDS, 0)
+  held = dict.fromkeys(_KINDS, 0)
   moments: dict[float, Held] = {}
   for time, kind, more in sorted(changes, key=lambda change: change[0]):
     held[kind] += more
     moments[time] = Held(time, **held)
   moments[step_time] = Held(step_time, **held)
   return list(moments.values())
+
+
+# -- The picture.
+
+
+def draw(path: str, one: Forecast, device_memory: int | None) -> None:
+  """Writes a PNG file: a row for each device, its memory, and the limit."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  devices = memory_over_time(one.partition, one.simulate())
+  # The first, the last, and others evenly between.
+  count = min(len(devices), _MOST_DEVICES)
+  shown = [i * (len(devices) - 1) // max(count - 1, 1) for i in range(count)]
+  figure, rows = pyplot.subplots(
+    count,
+    1,
+    squeeze=False,
+    sharex=True,
+    sharey=True,
+    figsize=(_WIDTH, _HEIGHT_A_DEVICE * count + _HEIGHT_MORE),
+    dpi=120,
+    layout='constrained',
+  )
+  for axes, device in zip(rows[:, 0], shown, strict=True):
+    _row(axes, devices[device], device_memory)
+    axes.set_ylabel(f'device {device}\nGiB')
+  most = max(moment.total for held in devices for moment in held)
+  axes.set_ylim(0, 1.1 * max(most, device_memory or 0) / _GIB)
+  unit = 'seconds' if one.speeds.are_absolute else 'of a step on one device'
+  axes.set_xlabel(f'time, {unit}')
+  figure.legend(
+    *rows[0, 0].get_legend_handles_labels(),
+    loc='outside lower center',
+    ncols=len(_KINDS) + 1,
+    frameon=False,
+  )
+  figure.suptitle(f'{one.workload.name}: {one.setting}')
+  figure.savefig(path, metadata={'Software': None})
+  pyplot.close(figure)
+
+
+def _row(axes: Any, held: Sequence[Held], device_memory: int | None) -> None:
+  """Kinds of memory on top of each other, and the limit."""
+  times = [moment.time for moment in held]
+  axes.stackplot(
+    times,
+    *([getattr(moment, kind) / _GIB for moment in held] for kind in _KINDS),
+    step='post',
+    labels=[kind.replace('_', ' ') for kind in _KINDS],
+    colors=_COLOURS,
+    linewidth=0,
+  )
+  if device_memory is not None:
+    axes.axhline(
+      device_memory / _GIB, c='firebrick', ls='--', label='device memory'
+    )
+  peak = max(moment.total for moment in held) / _GIB
+  axes.annotate(
+    f'peak {peak:.2f}',
+    (1, peak),
+    xycoords=('axes fraction', 'data'),
+    xytext=(3, 0),
+    textcoords='offset points',
+    va='center',
+    fontsize=8,
+  )
+  axes.set_xlim(0, times[-1])
+  axes.grid(axis='y', alpha=0.3)

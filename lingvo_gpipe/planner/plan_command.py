@@ -13,267 +13,219 @@ see `lingvo_gpipe_plan schedule --help`.
 """
 
 import argparse
-import dataclasses
+import importlib.util
 import pathlib
-import resource
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import tqdm
-
 from lingvo_gpipe.cutting import units
-from lingvo_gpipe.planner import plan_flags, schedule_command
+from lingvo_gpipe.planner import schedule_command
+from lingvo_gpipe.planner.schedule_command import checked
+from lingvo_gpipe.schedules import FIT, RECOMPUTE_POLICIES
 
 _PROGRAM = 'lingvo_gpipe_plan'
+_EXAMPLES = """
+examples:
+  lingvo_gpipe_plan --model=image.imagenet.AmoebaNetD72x512 --devices=8 \\
+    --device_memory=8GiB --device_speed=45TFLOPS --link_speed=12GB/s
+  lingvo_gpipe_plan image.imagenet.AmoebaNetD18x256 --num_partitions=2,4,8
+  lingvo_gpipe_plan --model=lm.paper.Transformer103 --device_memory=16GiB \\
+    --sweep=plan.md,plan.json,plan.png
+  lingvo_gpipe_plan --model=lm.paper.Transformer103 --devices=8 \\
+    --device_memory=16GiB --largest
+"""
+# Lengths of AmoebaNets among which --largest looks.
+_LENGTHS = (12, 18, 24, 36, 48, 72, 96)
+_SUFFIXES = ('.md', '.json', '.png')
+_ALL_FILES = tuple(f'plan{suffix}' for suffix in _SUFFIXES)
+_AS_MODEL = 'Default: as the model says.'
 
 
-def pipeline_params(model: str) -> Any:
-  """Params of the GPipeSequentialLayer of a registered model.
-
-  Raises:
-    UserError: There is no such model, or it has no such layer.
-  """
-  from lingvo_gpipe.planner import registered
-
-  return registered.layer_params(model)
+def _list(text: str) -> tuple[int, ...]:
+  return tuple(int(part) for part in text.split(','))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Request:
-  """What was asked for.
+def _names(text: str) -> tuple[str, ...]:
+  return tuple(text.split(','))
 
-  Attributes:
-    args: The flags.
-    registered: Params of the GPipeSequentialLayer, with what flags set in them.
-      Those of a large model take seconds to make, and to copy.
-    overrides: What that is.
-    device_memory: Bytes, or None.
-  """
 
-  args: argparse.Namespace
-  registered: Any
-  overrides: dict[str, Any]
-  device_memory: int | None
+_number = checked(int, 'number of 1 or more', lambda n: n > 0)
+_numbers = checked(
+  _list, 'list of numbers of 1 or more such as 2,4,8', lambda ns: min(ns) > 0
+)
+_lengths = checked(
+  _list,
+  'list of multiples of 3',
+  lambda ns: all(n > 0 and n % 3 == 0 for n in ns),
+)
+_policies = (*RECOMPUTE_POLICIES, FIT)
+_recompute = checked(
+  _names,
+  f'list of {", ".join(_policies)}',
+  lambda names: set(names) <= set(_policies),
+)
+_files = checked(
+  _names,
+  f'list of files that end in {", ".join(_SUFFIXES)}',
+  lambda names: all(pathlib.Path(name).suffix in _SUFFIXES for name in names),
+)
+_picture = checked(
+  str, 'file that ends in .png', lambda name: name.endswith('.png')
+)
+_seconds = checked(units.parse_seconds, 'time such as 5us or 2ms')
+_flops = checked(units.parse_flops, 'speed of a device such as 45TFLOPS')
+_bandwidth = checked(units.parse_bandwidth, 'speed of a link such as 12GB/s')
 
-  def params(self, balance: str = '') -> Any:
-    """Params of the layer, the last that were asked for changed in place."""
-    return self.registered.Set(balance=balance) if balance else self.registered
+# Names of flags, their types (None: there or not), defaults and what they do.
+_FLAGS: tuple[tuple[str, Callable[[str], Any] | None, Any, str], ...] = (
+  ('model', str, None, 'A registered model, such as image.digits.AmoebaNetD.'),
+  ('devices', _number, None, 'Number of devices. Default: K.'),
+  (
+    *('num_partitions', _numbers, ()),
+    'K, the number of cells; several with commas. Default: one per device, or '
+    'as the model says.',
+  ),
+  (
+    *('device_memory', str, None),
+    f"What a device may hold, such as '8GiB'. {_AS_MODEL}",
+  ),
+  (
+    *('device_speed', _flops, None),
+    'FLOP/s that a device reaches (not its peak), such as 45TFLOPS. Without '
+    'this flag times are relative.',
+  ),
+  (
+    *('link_speed', _bandwidth, None),
+    'Speed of a link between devices, such as 12GB/s. Default: transfers take '
+    'no time.',
+  ),
+  (
+    *('link_latency', _seconds, 0.0),
+    'Additional time of each transfer, such as 5us.',
+  ),
+  (
+    *('num_micro_batches', _numbers, ()),
+    'Consider only these M; several with commas.',
+  ),
+  (
+    *('schedule', _names, ()),
+    'Consider only these schedules: names, several with commas, or file:PATH.',
+  ),
+  (
+    *('recompute', _recompute, ()),
+    'Consider only these recompute policies. Default: all, with '
+    f'{FIT!r} where there is a device memory.',
+  ),
+  (
+    *('as_registered', None, False),
+    "Consider only the model's own M, schedule and recompute policy.",
+  ),
+  (
+    *('min_examples', _number, 1),
+    'Leave out micro-batches with fewer examples: batch norm needs several, '
+    'and devices are slow with few. Default: %(default)s.',
+  ),
+  ('all', None, False, 'Also show what does not fit.'),
+  (
+    *('picture', _picture, None),
+    "A PNG to draw the devices' memory over the time of a step to, for what is "
+    'recommended.',
+  ),
+  (
+    *('batch_size', _number, None),
+    'Examples in a mini-batch. Default: M times the examples of input_shapes, '
+    'as the model says.',
+  ),
+  (
+    *('balance', _names, ('',)),
+    "What the cut balances: 'flops', 'params' or 'measured'; several with "
+    f'commas. {_AS_MODEL}',
+  ),
+  (
+    *('input_shapes', str, None),
+    f'Shapes of one micro-batch of the input. {_AS_MODEL}',
+  ),
+  ('side_input_shapes', str, None, 'The same for side inputs.'),
+  ('target_shapes', str, None, 'The same for the targets.'),
+  (
+    *('costs_file', str, None),
+    f'A file that keeps measured costs. {_AS_MODEL}',
+  ),
+  (
+    *('largest', None, False),
+    "Find the largest models of the model's family that fit: AmoebaNets of "
+    'several L with the largest D, the longest Transformer. M stays as the '
+    'model says, unless --num_micro_batches is given.',
+  ),
+  (
+    *('lengths', _lengths, _LENGTHS),
+    f'L of AmoebaNets for --largest. Default: {",".join(map(str, _LENGTHS))}.',
+  ),
+  ('max_width', _number, 4096, 'The largest D for --largest.'),
+  ('max_length', _number, 4096, 'The largest L for --largest.'),
+)
 
-  def workload(self, params: Any) -> Any:
-    """What there is to plan for."""
-    from lingvo_gpipe.planner import registered
 
-    work = registered.workload(self.args.model, params, self.args.batch_size)
-    return dataclasses.replace(work, min_examples=self.args.min_examples)
+def _parser() -> argparse.ArgumentParser:
+  made = argparse.ArgumentParser(
+    _PROGRAM,
+    description=__doc__,
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  made.add_argument('model_name', nargs='?', metavar='model', help='--model.')
+  for name, parse, default, what in _FLAGS:
+    kind: dict[str, Any] = {'action': 'store_true'}
+    if parse is not None:
+      kind = {'type': parse, 'default': default}
+    made.add_argument(f'--{name}', help=what, **kind)
+  made.add_argument(
+    '--sweep',
+    type=_files,
+    nargs='?',
+    const=_ALL_FILES,
+    help='Plan for each K (--num_partitions, or powers of two up to --devices) '
+    f'and M, and write the files named. Default: {",".join(_ALL_FILES)}.',
+  )
+  return made
 
-  def ways(self, work: Any, cells: int) -> list[Any]:
-    """The settings to look at, with K cells."""
-    from lingvo_gpipe import schedules
-    from lingvo_gpipe.planner import recommend
 
-    args = self.args
-    devices, per_device = cells, 0
-    if args.num_partitions and args.devices:
-      devices = args.devices
-      per_device, rest = divmod(cells, devices)
-      if rest or not per_device:
-        raise ValueError(
-          f'--num_partitions {cells} is not a multiple of --devices={devices}.'
-        )
-    chosen = args.num_micro_batches, args.schedule, args.recompute
-    if args.as_registered:
-      chosen = (work.num_micro_batches,), (work.schedule,), (work.recompute,)
-    for name in chosen[1]:
-      schedules.check_name(name)
-      if name != 'gpipe' and work.schedules == ('gpipe',):
-        raise ValueError(
-          f'--schedule {name!r}: {work.name} can only run gpipe, because its '
-          'loss is outside the pipeline. Use gpipe, or set loss_tpl.'
-        )
-    return recommend.settings(
-      work,
-      devices,
-      per_device,
-      micro_batches=chosen[0],
-      schedules=chosen[1],
-      recompute=chosen[2],
-      device_memory=self.device_memory,
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+  """Parses flags; what is wrong ends the program with status 2."""
+  made = _parser()
+  args = made.parse_args(argv)
+  if args.model and args.model_name:
+    made.error(
+      f'{args.model_name!r} and --model={args.model} are two models; give one'
     )
-
-  def speeds(self, basis: str) -> Any:
-    """How fast devices and links are."""
-    from lingvo_gpipe.planner import forecast
-
-    args = self.args
-    seconds = 1.0 if basis == 'measured' else None
-    if args.device_speed is not None:
-      if basis != 'flops':
-        raise ValueError(
-          f'--device_speed is in FLOP/s, but the costs are {basis!r}; use '
-          '--balance=flops, which needs input_shapes.'
-        )
-      seconds = 1 / args.device_speed
-    return forecast.Speeds(
-      seconds, args.link_speed, args.link_latency, args.step_overhead
+  args.model = args.model or args.model_name
+  if not args.model:
+    made.error('give a model, such as --model=image.digits.AmoebaNetD')
+  if args.sweep is not None and args.largest:
+    made.error('give --sweep or --largest, not both')
+  if args.as_registered and (
+    args.num_micro_batches or args.schedule or args.recompute
+  ):
+    made.error(
+      '--as_registered uses the M, schedule and recompute policy of the model: '
+      'leave out --num_micro_batches, --schedule and --recompute'
     )
-
-
-def _request(args: argparse.Namespace) -> _Request:
-  """Reads the flags; ValueError if they make no sense together."""
-  from lingvo_gpipe.costing import pipeline_plan
-
-  overrides: dict[str, Any] = {}
-  if args.input_shapes is not None:
-    # Shapes given anew make the others unknown.
-    overrides.update(side_input_shapes='', target_shapes='')
-  for name in ('input_shapes', 'side_input_shapes', 'target_shapes'):
-    if getattr(args, name) is not None:
-      overrides[name] = getattr(args, name)
-  if args.costs_file is not None:
-    overrides['costs_file'] = args.costs_file
-  params = pipeline_params(args.model).Set(**overrides)
-  if args.device_memory is not None:
-    params.device_memory = args.device_memory
-  memory = pipeline_plan.device_memory(params)
-  return _Request(args, params, overrides, memory)
-
-
-def _plan(request: _Request) -> None:
-  """Prints a plan for each balance and number of cells."""
-  from lingvo_gpipe.costing import pipeline_plan
-  from lingvo_gpipe.planner import memory_picture, recommend, report
-
-  args = request.args
-  for balance in args.balance:
-    started = time.monotonic()
-    params = request.params(balance)
-    work = request.workload(params)
-    speeds = request.speeds(work.basis)
-    for cells in args.num_partitions or (_default_cells(args, params),):
-      splits = pipeline_plan.splits_of(params)
-      # Only a terminal shows it.
-      ways = tqdm.tqdm(
-        request.ways(work, cells), 'Planning', delay=5, disable=None
-      )
-      forecasts = recommend.forecasts(
-        work,
-        ways,
-        speeds,
-        request.device_memory,
-        splits or None,
-      )
-      if not (args.schedule or args.as_registered or splits):
-        forecasts = recommend.with_auto(forecasts, request.device_memory)
-      plan = report.PlanReport(
-        work,
-        tuple(forecasts),
-        request.device_memory,
-        absolute=speeds.are_absolute,
-        show_all=args.all,
-      )
-      print(f'\n{plan.to_text()}\n{_spent(started)}')
-      if args.picture:
-        memory_picture.draw(args.picture, plan.shown, request.device_memory)
-        print(f'Written: {args.picture}')
-
-
-def _default_cells(args: argparse.Namespace, params: Any) -> int:
-  """K: one cell a device, or as the model says."""
-  return args.devices or params.num_partitions or len(params.splits) + 1
-
-
-def _spent(started: float) -> str:
-  megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-  return (
-    f'Planned in {time.monotonic() - started:.1f} s; the peak memory of this '
-    f'process is {megabytes:.0f} MB.'
-  )
-
-
-def _sweep(request: _Request) -> None:
-  """Prints the best way for each K and M, and writes it to files."""
-  from lingvo_gpipe.planner import sweep, sweep_picture
-
-  args = request.args
-  params = request.params(args.balance[0])
-  work = request.workload(params)
-  speeds = request.speeds(work.basis)
-  most = args.devices or max(params.num_partitions, 8)
-  forecasts = sweep.sweep(
-    work,
-    args.num_partitions or plan_flags.powers_of_two(most),
-    speeds,
-    request.device_memory,
-    micro_batches=args.num_micro_batches,
-    schedules=args.schedule,
-    recompute=args.recompute,
-  )
-  table = sweep.as_text(work, forecasts, absolute=speeds.are_absolute)
-  title = f'{work.name}: the best way for each number of devices and M'
-  print(f'\n{title}\n{table}')
-  memory = request.device_memory
-  texts = {
-    '.md': f'{title}\n\n{table}\n',
-    '.csv': sweep.as_csv(work, forecasts),
-    '.json': sweep.as_json(work, forecasts, memory) + '\n',
-  }
-  for path in map(pathlib.Path, args.sweep):
-    if path.suffix == '.png':
-      sweep_picture.draw(str(path), work, forecasts, memory)
-    else:
-      path.write_text(texts[path.suffix], encoding='utf-8')
-  print(f'Written: {", ".join(args.sweep)}')
-
-
-def _largest(request: _Request) -> None:
-  """Prints the largest models of the family that fit."""
-  from lingvo_gpipe import schedules
-  from lingvo_gpipe.planner import largest, registered
-
-  args = request.args
-  if request.device_memory is None:
-    raise ValueError('--largest needs --device_memory, such as 8GiB.')
-  started = time.monotonic()
-  family = registered.Family(
-    args.model, **request.overrides, num_partitions=0, splits=[]
-  )
-  cells = args.devices or request.params().num_partitions or 1
-
-  def ways(work: Any) -> list[Any]:
-    # Other M would be other micro-batches: a model trains with those it has.
-    numbers = args.num_micro_batches or (work.num_micro_batches,)
-    # The others gain time, and next to no memory; this is asked often.
-    names = [n for n in schedules.PLAIN_NAMES if n in work.schedules]
-    changes = {
-      'num_micro_batches': numbers,
-      'schedule': args.schedule or tuple(names),
-    }
-    copy = argparse.Namespace(**{**vars(args), **changes})
-    return dataclasses.replace(request, args=copy).ways(work, cells)
-
-  search = largest.Search(
-    family.workload, ways, request.device_memory, request.speeds('flops')
-  )
-  kind = family.kind
-  if kind.width:
-    steps = range(kind.width_step, args.max_width + 1, kind.width_step)
-    lengths = args.lengths or plan_flags.LENGTHS
-    models = search.widest(lengths, steps)
-  else:
-    first = max(cells - 2, 1)
-    models = search.longest(range(first, max(args.max_length, first) + 1))
-  memory = units.format_bytes(request.device_memory)
-  if not models:
-    print(f'No {kind.name} fits into {cells} devices of {memory}.')
-    return
-  best = largest.largest_of(models)
-  print(
-    f'\nLargest models like {args.model}, K = {cells}, {memory} a device:\n'
-    f'{largest.as_text(models)}\n{best.workload.name} has most parameters, '
-    f'{best.workload.parameters:,}.\n{_spent(started)}'
-  )
+  if args.picture and (
+    args.sweep is not None
+    or args.largest
+    or len(args.balance) * max(len(args.num_partitions), 1) > 1
+  ):
+    made.error('--picture draws one plan: leave out what makes several')
+  files = [*(args.sweep or ()), args.picture or '']
+  if any(name.endswith('.png') for name in files) and not (
+    importlib.util.find_spec('matplotlib')
+  ):
+    made.error(
+      "a picture needs matplotlib; install it with pip install 'matplotlib', "
+      "or 'lingvo_gpipe[pictures]', or name no .png file"
+    )
+  return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -281,18 +233,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = sys.argv[1:] if argv is None else argv
   if argv[:1] == ['schedule']:
     return schedule_command.main(argv[1:])
-  parser = plan_flags.parser(_PROGRAM, __doc__)
-  args = plan_flags.parse(parser, argv)
+  args = _parse(argv)
+  # Not before flags are known to be right: it takes seconds.
+  from lingvo_gpipe.planner import plans
   from lingvo_gpipe.training import user_error
 
   try:
-    request = _request(args)
-    if args.largest:
-      _largest(request)
-    elif args.sweep is not None:
-      _sweep(request)
-    else:
-      _plan(request)
+    plans.Planner(args).run()
   except (user_error.UserError, ValueError) as error:
     print(f'{_PROGRAM}: {error}', file=sys.stderr)
     return 2

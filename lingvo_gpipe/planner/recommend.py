@@ -20,6 +20,13 @@ from lingvo_gpipe.schedules.registry import fits
 # A step longer by less than this share is as good: what larger micro-batches
 # save on a real device is not in the model.
 TOLERANCE = 0.02
+# Steps that differ by less take as long.
+_ALIKE = 0.001
+# Of schedules that are equally good the first is best: 1F1B never stashes more
+# than gpipe. 'auto', which has to be looked for, and users' own come last.
+_RANKS = ('1f1b', *SCHEDULE_NAMES)
+# What of a setting there are reasons for.
+_FIELDS = ('recompute', 'schedule', 'num_micro_batches')
 
 
 def settings(
@@ -45,22 +52,21 @@ def settings(
       registered if nothing is known of activations.
     device_memory: Bytes that a device may hold; without it there is no FIT.
   """
-  num_cells = num_devices * max(cells_per_device, 1)
   if not recompute and not workload.knows_activations:
     # Recomputation saves what is not known.
     recompute = (workload.recompute,)
-  if not recompute:
+  elif not recompute:
+    listed = (workload.recompute,) if workload.kept else ()
     # FIT is the last: where it comes to a policy, that is named instead.
-    can_fit = device_memory is not None
-    recompute = (*RECOMPUTE_POLICIES, FIT) if can_fit else RECOMPUTE_POLICIES
-    if workload.kept:
-      recompute = (workload.recompute, *recompute)
+    fit = () if device_memory is None else (FIT,)
+    recompute = (*listed, *RECOMPUTE_POLICIES, *fit)
   placed = {
     schedule: cells
     for schedule in schedules or workload.schedules
     for cells in [cells_per_device or cells_wanted(schedule)]
     if schedules or _can_have(workload, schedule, num_devices, cells)
   }
+  num_cells = num_devices * max(cells_per_device, 1)
   return [
     Setting(num_devices, m, schedule, policy, cells)
     for m in micro_batches or workload.choices(num_cells)
@@ -117,29 +123,19 @@ def best(forecasts: Sequence[Forecast]) -> Forecast | None:
   so largest, micro-batches; then the one whose fullest device needs least.
   """
   fitting = [one for one in forecasts if one.fits]
-  if not fitting:
-    return None
-  quickest = min(one.step_time for one in fitting)
-  good = [one for one in fitting if one.step_time <= quickest * (1 + TOLERANCE)]
-  return min(
-    good,
-    key=lambda one: (
+  quickest = min((one.step_time for one in fitting), default=0.0)
+
+  def rank(one: Forecast) -> tuple[float, ...]:
+    name = one.setting.schedule
+    return (
       one.setting.num_micro_batches,
       one.fullest,
       round(one.step_time / quickest, 3) if quickest else 0,
-      _rank(one.setting.schedule),
-    ),
-  )
+      _RANKS.index(name) if name in _RANKS else len(_RANKS),
+    )
 
-
-def _rank(schedule: str) -> int:
-  """Of schedules that are equally good the one of the lowest rank is best.
-
-  First 1F1B, which never stashes more than gpipe; 'auto', which has to be
-  looked for, and users' own come last.
-  """
-  ranks = ('1f1b', *SCHEDULE_NAMES)
-  return ranks.index(schedule) if schedule in ranks else len(ranks)
+  good = [one for one in fitting if one.step_time <= quickest * (1 + TOLERANCE)]
+  return min(good, key=rank, default=None)
 
 
 def smallest(forecasts: Sequence[Forecast]) -> Forecast:
@@ -152,121 +148,75 @@ def smallest(forecasts: Sequence[Forecast]) -> Forecast:
 
 def reason(chosen: Forecast, forecasts: Sequence[Forecast]) -> str:
   """Why a setting is the best of those looked at, in a sentence."""
-  setting = chosen.setting
-  reasons = [
-    (
-      f'recompute {setting.recompute!r}',
-      _why_recompute(chosen, _others(chosen, forecasts, 'recompute')),
-    ),
-    (
-      f'schedule {setting.schedule}',
-      _why_schedule(chosen, _others(chosen, forecasts, 'schedule')),
-    ),
-    (
-      f'M = {setting.num_micro_batches}',
-      _why_micro_batches(
-        chosen, _others(chosen, forecasts, 'num_micro_batches')
-      ),
-    ),
-  ]
-  text = '; '.join(
-    f'{what}, because {_and(parts)}' for what, parts in reasons if parts
+  recompute, schedule, micro_batches = (
+    _others(chosen, forecasts, field) for field in _FIELDS
   )
-  if not text:
+  rivals = (
+    recompute,
+    _closest(schedule),
+    _next(micro_batches, chosen.setting.num_micro_batches),
+  )
+  reasons = []
+  for field, others in zip(_FIELDS, rivals, strict=True):
+    if others:
+      *first, last = (
+        f'{getattr(one.setting, field)!r} would {_compared(one, chosen)}'
+        for one in others
+      )
+      because = f'{", ".join(first)} and {last}' if first else last
+      value = getattr(chosen.setting, field)
+      reasons.append(f'{field} {value!r}, because {because}')
+  if not reasons:
     return 'It is the only setting considered.'
+  text = '; '.join(reasons)
   return text[0].upper() + text[1:] + '.'
-
-
-def _and(parts: Sequence[str]) -> str:
-  """'a', 'a and b', 'a, b and c'."""
-  *first, last = parts
-  return f'{", ".join(first)} and {last}' if first else last
 
 
 def _others(
   chosen: Forecast, forecasts: Sequence[Forecast], field: str
 ) -> list[Forecast]:
   """Forecasts of settings that differ in one field alone."""
-  fields = [field]
+  same = {field: getattr(chosen.setting, field)}
   if field == 'schedule':
     # Another one may want other cells.
-    fields.append('cells_per_device')
-  values = {name: getattr(chosen.setting, name) for name in fields}
+    same['cells_per_device'] = chosen.setting.cells_per_device
   return [
     one
     for one in forecasts
     if one.setting != chosen.setting
-    and dataclasses.replace(one.setting, **values) == chosen.setting
+    and dataclasses.replace(one.setting, **same) == chosen.setting
   ]
 
 
-def _longer(one: Forecast, than: Forecast) -> float:
-  """By which share one step is longer than another."""
-  return one.step_time / than.step_time - 1 if than.step_time else 0.0
-
-
-def _why_recompute(chosen: Forecast, others: Sequence[Forecast]) -> list[str]:
-  parts = []
-  for one in others:
-    name = one.setting.recompute
-    if not one.fits:
-      parts.append(f'{name!r} would need {format_bytes(one.fullest)}')
-    elif _longer(one, chosen) > 0.001:
-      parts.append(f'{name!r} would take {_longer(one, chosen):.1%} longer')
-    elif one.fullest > chosen.fullest:
-      parts.append(
-        f'{name!r} would need {format_bytes(one.fullest - chosen.fullest)} '
-        f'more and make the step only {max(_longer(chosen, one), 0):.1%} '
-        'shorter'
-      )
-  return parts
-
-
-def _why_schedule(chosen: Forecast, others: Sequence[Forecast]) -> list[str]:
-  """By the quickest other one that fits, and the smallest that does not."""
+def _closest(others: Sequence[Forecast]) -> list[Forecast]:
+  """The quickest that fits, and the smallest that does not."""
   fitting = [one for one in others if one.fits]
-  parts = []
-  if fitting:
-    one = min(fitting, key=lambda one: (one.step_time, one.fullest))
-    name, saved = one.setting.schedule, one.fullest - chosen.fullest
-    longer = _longer(one, chosen)
-    more = f'{format_bytes(saved)} more' if saved else 'as much'
-    if longer > 0.001:
-      parts.append(f'{name} would take {longer:.1%} longer')
-    elif longer < -0.001:
-      parts.append(
-        f'{name} would make the step only {-longer:.1%} shorter and need {more}'
-      )
-    elif saved >= 0:
-      parts.append(f'{name} would take as long and need {more}')
+  fitting.sort(key=lambda one: (one.step_time, one.fullest))
   too_large = [one for one in others if not one.fits]
-  if too_large:
-    one = min(too_large, key=lambda one: one.fullest)
-    parts.append(
-      f'{one.setting.schedule} would need {format_bytes(one.fullest)}'
-    )
-  return parts
+  too_large.sort(key=lambda one: one.fullest)
+  return [*fitting[:1], *too_large[:1]]
 
 
-def _why_micro_batches(
-  chosen: Forecast, others: Sequence[Forecast]
-) -> list[str]:
+def _next(others: Sequence[Forecast], m: int) -> list[Forecast]:
+  """The next smaller M and the next larger one."""
   others = sorted(others, key=lambda one: one.setting.num_micro_batches)
-  m = chosen.setting.num_micro_batches
   fewer = [one for one in others if one.setting.num_micro_batches < m]
-  more = [one for one in others if one.setting.num_micro_batches > m]
-  parts = []
-  for one in (*fewer[-1:], *more[:1]):
-    number, longer = one.setting.num_micro_batches, _longer(one, chosen)
-    if not one.fits:
-      parts.append(f'{number} would need {format_bytes(one.fullest)}')
-    elif longer >= 0:
-      parts.append(
-        f'{number} would take {longer:.1%} longer (bubble {one.bubble:.1%} '
-        f'instead of {chosen.bubble:.1%})'
-      )
-    else:
-      parts.append(f'{number} would make it only {-longer:.1%} shorter')
-  if fewer and not more:
-    parts.append('there is no larger M to choose')
-  return parts
+  return [*fewer[-1:], *others[len(fewer) : len(fewer) + 1]]
+
+
+def _compared(one: Forecast, chosen: Forecast) -> str:
+  """What another setting would do."""
+  if not one.fits:
+    return f'need {format_bytes(one.fullest)}'
+  longer = one.step_time / chosen.step_time - 1 if chosen.step_time else 0.0
+  if longer > _ALIKE:
+    return f'take {longer:.1%} longer'
+  text = 'take as long'
+  if longer < -_ALIKE:
+    text = f'make the step only {-longer:.1%} shorter'
+  more = one.fullest - chosen.fullest
+  if more < 0:
+    return text
+  return f'{text} and need ' + (
+    f'{format_bytes(more)} more' if more else 'as much'
+  )

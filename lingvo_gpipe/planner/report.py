@@ -10,30 +10,25 @@ from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.cut_table import CutTable
 from lingvo_gpipe.cutting.units import (
   format_bytes,
-  format_seconds,
   parse_bytes,
 )
 from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
 
+_KINDS = ('weights', 'gradients', 'slots', 'stash', 'activations', 'total')
+
 
 @dataclasses.dataclass(frozen=True)
 class PlanReport:
   """What is planned for a number of devices.
 
-  Attributes:
-    workload: The model.
-    forecasts: What each way to run it takes.
-    device_memory: Bytes that a device may hold; None for no limit.
-    absolute: Whether times are in seconds.
-    show_all: Whether ways that do not fit are in the table.
+  If `show_all`, ways that do not fit are in the table.
   """
 
   workload: Workload
   forecasts: tuple[Forecast, ...]
   device_memory: int | None = None
-  absolute: bool = False
   show_all: bool = False
 
   @functools.cached_property
@@ -41,7 +36,7 @@ class PlanReport:
     """The recommended way; None if none fits."""
     return recommend.best(self.forecasts)
 
-  @property
+  @functools.cached_property
   def shown(self) -> Forecast:
     """Whose cut is shown: the chosen, or the one that needs least."""
     return self.chosen or recommend.smallest(self.forecasts)
@@ -63,49 +58,30 @@ class PlanReport:
 
   def memory_text(self, shown: Forecast) -> str:
     """Each device's memory by kind."""
-    kinds = ['weights', 'gradients', 'slots', 'stash', 'activations', 'total']
-    header = ['device', 'kept', *kinds]
-    if self.device_memory is not None:
-      header.append(f'of {format_bytes(self.device_memory)}')
-    rows = [
-      [
-        str(device.device),
-        f'{device.kept:.0%}',
-        *(format_bytes(getattr(device, kind)) for kind in kinds),
-        *self._room(device.total),
-      ]
-      for device in shown.devices
-    ]
-    note = ''
+    limit = self.device_memory
+    header = ['device', 'kept', *_KINDS]
+    header += [] if limit is None else [f'of {format_bytes(limit)}']
+    rows = []
+    for i, device in enumerate(shown.devices):
+      needs = [format_bytes(getattr(device, kind)) for kind in _KINDS]
+      row = [str(i), f'{device.kept:.0%}', *needs]
+      if limit is not None:
+        too_much = ': too much' if device.total > limit else ''
+        row.append(f'{device.total / limit:.0%}{too_much}')
+      rows.append(row)
+    text = text_table.table(header, rows)
     if not self.workload.knows_activations:
-      note = (
+      text += (
         '\nThe memory of activations is not known: give --input_shapes, the '
         'shapes of a micro-batch.'
       )
-    return text_table.table(header, rows) + note
-
-  def _limit_text(self, setting: Setting) -> str:
-    """The memory that the model has to know, too."""
-    if setting.recompute != schedules.FIT or self.device_memory is None:
-      return ''
-    text = format_bytes(self.device_memory, 0)
-    if parse_bytes(text) != self.device_memory:
-      return f' with device_memory={self.device_memory}'
-    return f' with device_memory={text!r}'
-
-  def _room(self, total: int) -> list[str]:
-    if self.device_memory is None:
-      return []
-    share = f'{total / self.device_memory:.0%}'
-    return [share if total <= self.device_memory else f'{share}: too much']
+    return text
 
   def ways_text(self) -> str:
     """A row for each way to run the model that is worth a look, or for all."""
     header = ['schedule', 'K', 'recompute', 'M', 'examples', 'step']
     header += ['speed-up', 'bubble', 'recomputing', 'fullest device']
-    if self.device_memory is not None:
-      header.append('fits')
-    header.append('')
+    header += [''] if self.device_memory is None else ['fits', '']
     shown = [
       one
       for one in self.forecasts
@@ -144,33 +120,30 @@ class PlanReport:
 
   def _way(self, one: Forecast) -> list[str]:
     setting = one.setting
-    examples = self.workload.micro_batch(setting.num_micro_batches)
     # What does not fit is cut for memory alone: its times say little.
     times = ['-'] * 4
     if one.fits:
       times = [
-        time_text(one.step_time, absolute=self.absolute),
+        one.speeds.text(one.step_time),
         f'{one.speedup:.2f}',
         f'{one.bubble:.1%}',
         f'{one.recomputation:.1%}',
       ]
-    cells = [
+    marks = {
+      'recommended': self.chosen and setting == self.chosen.setting,
+      'as registered': self._is_registered(one),
+    }
+    return [
       setting.schedule,
       str(setting.num_cells),
       setting.recompute,
       str(setting.num_micro_batches),
-      str(examples or '?'),
+      str(one.examples or '?'),
       *times,
       format_bytes(one.fullest),
+      *([] if self.device_memory is None else ['yes' if one.fits else 'no']),
+      ', '.join(mark for mark, is_so in marks.items() if is_so),
     ]
-    if self.device_memory is not None:
-      cells.append('yes' if one.fits else 'no')
-    marks = []
-    if self.chosen is not None and setting == self.chosen.setting:
-      marks.append('recommended')
-    if self._is_registered(one):
-      marks.append('as registered')
-    return [*cells, ', '.join(marks)]
 
   def _is_registered(self, one: Forecast) -> bool:
     return all(
@@ -188,12 +161,8 @@ class PlanReport:
         f'{format_bytes(self.shown.fullest)} on the fullest device.'
       )
     elif len(self.forecasts) > 1:
-      lines.append(
-        f'Recommended: schedule={setting.schedule}, '
-        f'{_partitions(setting)}num_micro_batches={setting.num_micro_batches}, '
-        f'recompute={setting.recompute}{self._limit_text(setting)}. '
-        + recommend.reason(self.chosen, self.forecasts)
-      )
+      reason = recommend.reason(self.chosen, self.forecasts)
+      lines.append(f'Recommended: {self._params_text(setting)}. {reason}')
     is_split = setting.schedule not in schedules.WHOLE_NAMES
     if is_split and any(
       layer.backward and layer.weight_share is None
@@ -203,26 +172,28 @@ class PlanReport:
         'It is not known how the time of backward passes divides into '
         'gradients of inputs and gradients of weights: each counts as half.'
       )
-    if self.workload.micro_batch(setting.num_micro_batches) == 1:
+    if self.shown.examples == 1:
       lines.append(
         'A micro-batch is 1 example, so batch norm, if there is any, '
         'normalises it by itself. --min_examples=2 leaves such settings out.'
       )
-    if not self.absolute:
+    if not self.shown.speeds.are_absolute:
       lines.append(
         'Times are relative: 1 is a step on one device without recomputation. '
         'With --device_speed they are seconds.'
       )
     return '\n'.join(lines)
 
-
-def _partitions(setting: Setting) -> str:
-  """K, where it is not the number of devices."""
-  if setting.cells_per_device == 1:
-    return ''
-  return f'num_partitions={setting.num_cells}, '
-
-
-def time_text(time: float, *, absolute: bool) -> str:
-  """A step's time, absolute or relative."""
-  return format_seconds(time) if absolute else f'{time:.3f}'
+  def _params_text(self, setting: Setting) -> str:
+    """The Params that the model has to have."""
+    text = f'schedule={setting.schedule}, '
+    if setting.cells_per_device > 1:
+      text += f'num_partitions={setting.num_cells}, '
+    text += f'num_micro_batches={setting.num_micro_batches}, '
+    text += f'recompute={setting.recompute}'
+    limit = self.device_memory
+    if setting.recompute == schedules.FIT and limit is not None:
+      short = format_bytes(limit, 0)
+      is_exact = parse_bytes(short) == limit
+      text += f' with device_memory={(short if is_exact else limit)!r}'
+    return text

@@ -7,13 +7,14 @@ their critical paths.
 """
 
 import argparse
+import contextlib
 import importlib
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.planner import plan_flags
 from lingvo_gpipe.schedules import comparison, schedule_file
 
 _PROGRAM = 'lingvo_gpipe_plan schedule'
@@ -26,6 +27,23 @@ examples:
 """
 
 
+def checked(
+  parse: Callable[[str], Any],
+  what: str,
+  is_right: Callable[[Any], bool] = lambda _: True,
+) -> Callable[[str], Any]:
+  """A type for argparse that says what it wants."""
+
+  def parse_flag(text: str) -> Any:
+    with contextlib.suppress(ValueError):
+      value = parse(text)
+      if is_right(value):
+        return value
+    raise argparse.ArgumentTypeError(f'{text!r} is not a {what}')
+
+  return parse_flag
+
+
 def _list(text: str) -> tuple[float, ...]:
   """A number, or several with commas; whole ones stay exact."""
   return tuple(
@@ -34,10 +52,10 @@ def _list(text: str) -> tuple[float, ...]:
   )
 
 
-_times = plan_flags.checked(
+_times = checked(
   _list,
-  lambda times: all(0 <= time < float('inf') for time in times),
   'number of 0 or more, nor several with commas',
+  lambda times: all(0 <= time < float('inf') for time in times),
 )
 
 
@@ -53,35 +71,23 @@ def _parser() -> argparse.ArgumentParser:
   add('other', nargs='?', help='One to compare it with.')
   add('--devices', type=int, help='D. Default: as the file has it, or 4.')
   add('--num_micro_batches', type=int, help='M. Default: as the file, or 8.')
-  add(
-    '--cells_per_device',
-    type=int,
-    help='Cells on each device. Default: as many as the schedule wants.',
-  )
-  for name, what in (
-    ('forward', 'F, the forward task'),
-    ('backward', 'B, the input gradients'),
-    ('weight_gradient', 'W, the weight gradients'),
+  add('--cells_per_device', type=int, help='Default: as the schedule wants.')
+  for name, default, what in (
+    ('forward', 1, 'F, the forward task'),
+    ('backward', 1, 'B, the input gradients'),
+    ('weight_gradient', 1, 'W, the weight gradients'),
+    ('transfer', 0, 'sending from a cell to the next'),
   ):
     add(
       f'--{name}',
       type=_times,
-      default=(1,),
+      default=(default,),
       help=f'Time of {what} of a micro-batch: one number for all cells of a '
-      'device together, or one for each cell with commas. Default: 1.',
+      'device together, or one for each cell, or transfer, with commas. '
+      f'Default: {default}.',
     )
-  add(
-    '--transfer',
-    type=_times,
-    default=(0,),
-    help='Time from a device to the next: one number, or one for each boundary '
-    'between cells. Default: 0.',
-  )
   add('--json', help='A file to write the first schedule to.')
-  add(
-    '--module',
-    help='A Python module to import first, which registers schedules.',
-  )
+  add('--module', help='A module to import first, which registers schedules.')
   return made
 
 
@@ -90,12 +96,9 @@ def _run(name: str, args: argparse.Namespace) -> comparison.Run:
   devices, cells, num_micro_batches = 4, 0, 8
   for given in filter(None, (args.other, args.schedule, name)):
     if given.startswith(schedule_file.PREFIX):
-      of_file = schedules.read(given.removeprefix(schedule_file.PREFIX))
-      devices, num_micro_batches = (
-        of_file.num_devices,
-        of_file.num_micro_batches,
-      )
-      cells = of_file.num_cells if given == name else 0
+      read = schedules.read(given.removeprefix(schedule_file.PREFIX))
+      devices, num_micro_batches = read.num_devices, read.num_micro_batches
+      cells = read.num_cells if given == name else 0
   devices = args.devices or devices
   per_device = args.cells_per_device or schedules.cells_per_device(name)
   places = schedules.place(name, cells or devices * per_device, devices)

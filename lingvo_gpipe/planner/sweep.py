@@ -2,18 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The best way to run a model for each number of devices and micro-batches."""
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast, Speeds
-from lingvo_gpipe.planner.report import time_text
 from lingvo_gpipe.planner.workload import Workload
+
+_GIB = 2**30
 
 
 def sweep(
@@ -23,13 +22,12 @@ def sweep(
   device_memory: int | None,
   *,
   micro_batches: Sequence[int] = (),
-  schedules: Sequence[str] = (),
-  recompute: Sequence[str] = (),
+  **chosen: Any,
 ) -> list[Forecast]:
   """For each number of devices and each M the best schedule and policy.
 
   Where none fits it is the one that needs least. More devices than layers are
-  left out. The arguments are those of `recommend.settings` and `forecast`.
+  left out. What is chosen is for `recommend.settings`.
   """
   forecasts = []
   for devices in num_devices:
@@ -40,83 +38,121 @@ def sweep(
         workload,
         devices,
         micro_batches=[m],
-        schedules=schedules,
-        recompute=recompute,
         device_memory=device_memory,
+        **chosen,
       )
       here = recommend.forecasts(workload, ways, speeds, device_memory)
       forecasts.append(recommend.best(here) or recommend.smallest(here))
   return forecasts
 
 
-def records(
-  workload: Workload, forecasts: Iterable[Forecast]
-) -> list[dict[str, Any]]:
-  """All figures, for JSON and CSV; bytes, and times as `Speeds` says."""
-  return [
-    {
-      'devices': one.setting.num_devices,
-      'cells': one.setting.num_cells,
-      'num_micro_batches': one.setting.num_micro_batches,
-      'examples': workload.micro_batch(one.setting.num_micro_batches),
-      'schedule': one.setting.schedule,
-      'recompute': one.setting.recompute,
-      'step_time': one.step_time,
-      'speedup': one.speedup,
-      'bubble': one.bubble,
-      'recomputation': one.recomputation,
-      'imbalance': float(one.partition.imbalance),
-      'fullest_device_bytes': one.fullest,
-      'fits': one.fits,
-    }
-    for one in forecasts
-  ]
+# For each column its title, '' if only JSON has it, its name in JSON, its value
+# and that as text.
+_COLUMNS: tuple[tuple[str, str, Callable[[Forecast], Any], Any], ...] = (
+  ('devices', 'devices', lambda one: one.setting.num_devices, str),
+  ('K', 'cells', lambda one: one.setting.num_cells, str),
+  ('M', 'num_micro_batches', lambda one: one.setting.num_micro_batches, str),
+  ('examples', 'examples', lambda one: one.examples, lambda n: str(n or '?')),
+  ('schedule', 'schedule', lambda one: one.setting.schedule, str),
+  ('recompute', 'recompute', lambda one: one.setting.recompute, str),
+  ('step', 'step_time', lambda one: one.step_time, None),
+  ('speed-up', 'speedup', lambda one: one.speedup, '{:.2f}'.format),
+  ('bubble', 'bubble', lambda one: one.bubble, '{:.1%}'.format),
+  ('', 'recomputation', lambda one: one.recomputation, None),
+  (
+    *('imbalance', 'imbalance'),
+    lambda one: float(one.partition.imbalance),
+    '{:.2f}'.format,
+  ),
+  (
+    *('fullest device', 'fullest_device_bytes'),
+    lambda one: one.fullest,
+    format_bytes,
+  ),
+  ('fits', 'fits', lambda one: one.fits, lambda fits: 'yes' if fits else 'no'),
+)
 
 
-def as_json(
-  workload: Workload, forecasts: Sequence[Forecast], device_memory: int | None
-) -> str:
-  """All figures as JSON."""
+def as_json(forecasts: Sequence[Forecast], device_memory: int | None) -> str:
+  """All figures as JSON: bytes, and times as `Speeds` says."""
+  work = forecasts[0].workload
   content = {
-    'model': workload.name,
-    'mini_batch_size': workload.mini_batch_size,
+    'model': work.name,
+    'mini_batch_size': work.mini_batch_size,
     'device_memory': device_memory,
-    'settings': records(workload, forecasts),
+    'settings': [
+      {name: value(one) for _, name, value, _ in _COLUMNS} for one in forecasts
+    ],
   }
   return json.dumps(content, indent=2)
 
 
-def as_csv(workload: Workload, forecasts: Sequence[Forecast]) -> str:
-  """All figures as CSV, with a header."""
-  rows = records(workload, forecasts)
-  text = io.StringIO()
-  writer = csv.DictWriter(text, rows[0] if rows else (), lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(rows)
-  return text.getvalue()
-
-
-def as_text(
-  workload: Workload, forecasts: Sequence[Forecast], *, absolute: bool
-) -> str:
+def as_text(forecasts: Sequence[Forecast]) -> str:
   """A table for people; also Markdown."""
-  header = ['devices', 'K', 'M', 'examples', 'schedule', 'recompute', 'step']
-  header += ['speed-up', 'bubble', 'imbalance', 'fullest device', 'fits']
-  rows = [
+  shown = [(title, value, text) for title, _, value, text in _COLUMNS if title]
+  return text_table.table(
+    [title for title, _, _ in shown],
     [
-      str(row['devices']),
-      str(row['cells']),
-      str(row['num_micro_batches']),
-      str(row['examples'] or '?'),
-      row['schedule'],
-      row['recompute'],
-      time_text(row['step_time'], absolute=absolute),
-      f'{row["speedup"]:.2f}',
-      f'{row["bubble"]:.1%}',
-      f'{row["imbalance"]:.2f}',
-      format_bytes(row['fullest_device_bytes']),
-      'yes' if row['fits'] else 'no',
-    ]
-    for row in records(workload, forecasts)
-  ]
-  return text_table.table(header, rows)
+      [(text or one.speeds.text)(value(one)) for _, value, text in shown]
+      for one in forecasts
+    ],
+  )
+
+
+def draw(
+  path: str, forecasts: Sequence[Forecast], device_memory: int | None
+) -> None:
+  """Writes a PNG file, with a line for each number of devices over M.
+
+  Left the speed-up over one device without recomputation, right the memory of
+  the fullest device with the limit as a line. Settings that do not fit are
+  crosses.
+  """
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  figure, (speed, memory) = pyplot.subplots(
+    1, 2, figsize=(11.0, 4.6), dpi=120, layout='constrained'
+  )
+  devices = sorted({one.setting.num_devices for one in forecasts})
+  for number, k in enumerate(devices):
+    line = [one for one in forecasts if one.setting.num_devices == k]
+    colour = pyplot.get_cmap('viridis')(0.9 * number / max(len(devices) - 1, 1))
+    _line(speed, line, [one.speedup for one in line], colour, f'{k} devices')
+    _line(memory, line, [one.fullest / _GIB for one in line], colour, None)
+  numbers = sorted({one.setting.num_micro_batches for one in forecasts})
+  for axes in (speed, memory):
+    axes.set_xscale('log', base=2)
+    axes.set_xticks(numbers, map(str, numbers))
+    axes.minorticks_off()
+    axes.set_xlabel('micro-batches M')
+    axes.grid(alpha=0.3)
+  speed.set_ylim(bottom=0)
+  speed.set_ylabel('speed-up over one device')
+  memory.set_yscale('log', base=2)
+  memory.yaxis.set_major_formatter('{x:g}')
+  memory.set_ylabel('fullest device, GiB')
+  if device_memory is not None:
+    memory.axhline(device_memory / _GIB, c='firebrick', ls='--', label='limit')
+    memory.legend()
+  speed.legend(title=None if device_memory is None else 'crosses: too large')
+  name = forecasts[0].workload.name
+  figure.suptitle(f'{name}: the best way for each number of devices and M')
+  figure.savefig(path, metadata={'Software': None})
+  pyplot.close(figure)
+
+
+def _line(
+  axes: Any,
+  line: Sequence[Forecast],
+  values: Sequence[float],
+  colour: Any,
+  label: str | None,
+) -> None:
+  """A line, and a mark for each M by whether it fits."""
+  numbers = [one.setting.num_micro_batches for one in line]
+  axes.plot(numbers, values, color=colour, label=label, linewidth=1.5)
+  for one, number, value in zip(line, numbers, values, strict=True):
+    axes.scatter(number, value, color=colour, marker='o' if one.fits else 'x')

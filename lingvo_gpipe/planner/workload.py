@@ -20,15 +20,7 @@ _MOST_PER_CELL = 16
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-  """A way to run a model.
-
-  Attributes:
-    num_devices: D.
-    num_micro_batches: M.
-    schedule: A schedule's name.
-    recompute: A recompute policy, FIT or AS_LISTED.
-    cells_per_device: Cells on each device; K = D times that.
-  """
+  """A way to run a model; `recompute` is a policy, FIT or AS_LISTED."""
 
   num_devices: int
   num_micro_batches: int
@@ -86,9 +78,8 @@ class Workload:
   @property
   def mini_batch_size(self) -> int | None:
     """Examples in a mini-batch; None if unknown."""
-    if self.micro_batch_size is None:
-      return None
-    return self.num_micro_batches * self.micro_batch_size
+    size = self.micro_batch_size
+    return None if size is None else self.num_micro_batches * size
 
   @property
   def parameters(self) -> int:
@@ -97,13 +88,8 @@ class Workload:
   @property
   def one_device_cost(self) -> Fraction:
     """A step on one device without recomputation, in the layers' unit."""
-    return self.num_micro_batches * sum(
-      (
-        Fraction(layer.forward) + Fraction(layer.backward)
-        for layer in self.layers
-      ),
-      Fraction(0),
-    )
+    both = (Fraction(x.forward) + Fraction(x.backward) for x in self.layers)
+    return self.num_micro_batches * sum(both, Fraction(0))
 
   def micro_batch(self, num_micro_batches: int) -> int | None:
     """Examples in each of M micro-batches; None if unknown.
@@ -131,13 +117,7 @@ class Workload:
   def spec(
     self, setting: Setting, device_memory: int | None = None
   ) -> PipelineSpec:
-    """What the layers are to be cut for.
-
-    Args:
-      setting: How to run the model.
-      device_memory: Bytes that a device may hold; None for no limit.
-    """
-    self.micro_batch(setting.num_micro_batches)
+    """What the layers are cut for; a device may hold so many bytes."""
     is_listed = setting.recompute == AS_LISTED
     spec = PipelineSpec(
       num_devices=setting.num_devices,
@@ -166,12 +146,14 @@ class Workload:
     enough = max(size // self.min_examples, 1)
     possible = [n for n in divisors(size) if n <= min(most, enough)]
     # Of many the ones nearest to powers of two, the largest first.
-    wanted = [2**i for i in range(most.bit_length())][::-1]
-    near = [min(possible, key=lambda n: abs(math.log2(n / w))) for w in wanted]
-    chosen = list(dict.fromkeys(near))[:_MOST_CHOICES]
+    near = [
+      min(possible, key=lambda n: abs(math.log2(n) - power))
+      for power in reversed(range(most.bit_length()))
+    ]
+    chosen = set(list(dict.fromkeys(near))[:_MOST_CHOICES])
     if self.num_micro_batches <= enough:
-      chosen.append(self.num_micro_batches)
-    return tuple(sorted(set(chosen)))
+      chosen.add(self.num_micro_batches)
+    return tuple(sorted(chosen))
 
 
 def divisors(number: int) -> list[int]:

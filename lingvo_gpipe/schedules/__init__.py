@@ -9,10 +9,9 @@ own a name, `validate` checks one, `simulate` times it and `grid` draws it.
 from lingvo_gpipe.schedules.best_order import find_best_order
 from lingvo_gpipe.schedules.grid import grid
 from lingvo_gpipe.schedules.making import (
+  Counts,
   check_name,
-  count_handed,
-  count_recomputed,
-  count_stashed,
+  count,
   make_schedule,
   schedule_names,
 )
@@ -42,6 +41,7 @@ __all__ = [
   'RECOMPUTE_POLICIES',
   'SCHEDULE_NAMES',
   'WHOLE_NAMES',
+  'Counts',
   'OrderProblem',
   'Schedule',
   'ScheduleError',
@@ -51,9 +51,7 @@ __all__ = [
   'cells_per_device',
   'check_name',
   'check_recompute',
-  'count_handed',
-  'count_recomputed',
-  'count_stashed',
+  'count',
   'find_best_order',
   'from_json',
   'grid',

@@ -5,6 +5,7 @@
 import functools
 import operator
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from lingvo_gpipe.schedules import registry, schedule_file
 from lingvo_gpipe.schedules.best_order import find_best_order
@@ -57,8 +58,7 @@ def make_schedule(
     cell_devices: For each of the K cells in order, the index of its device,
       from 0; see `place`. A device left out gets an empty row.
     num_micro_batches: M, at least 1.
-    forward_only: Whether to leave the backwards out, for evaluation: the same
-      for every name, and called 'forward_only'.
+    forward_only: Whether to leave the backwards out, for evaluation.
     first_backward: The first cell with backward tasks: nothing is trained in
       those before it. K leaves all backwards out.
     costs: What 'auto' orders the tasks by, for the same cells, devices and
@@ -141,21 +141,59 @@ def _trained_from(first: int, schedule: Schedule, name: str) -> Schedule:
   )
 
 
-def count_stashed(
-  name: str, cell_devices: Sequence[int], num_micro_batches: int
-) -> tuple[int, ...]:
-  """The most micro-batches that each cell stashes.
+class Counts(NamedTuple):
+  """What a schedule makes each cell do.
 
-  It is counted in the schedule, as by the functions below, unless there is a
-  formula, or making the schedule would take seconds. Formulas give no less than
-  there is; where each cell has a device of its own they are exact, but for
-  'auto'.
+  Attributes:
+    stashed: The most micro-batches that it stashes.
+    handed: The most that wait for their W beside another task.
+    recomputed: How many it recomputes.
   """
-  num_cells = len(cell_devices)
+
+  stashed: tuple[int, ...]
+  handed: tuple[int, ...]
+  recomputed: tuple[int, ...]
+
+
+def count(
+  name: str, cell_devices: Sequence[int], num_micro_batches: int, policy: str
+) -> Counts:
+  """Counts by a schedule's name, and a recompute policy.
+
+  It counts in the schedule, unless there is a formula, or making the schedule
+  would take seconds. Formulas give no less than there is; where each cell has a
+  device of its own they are exact, but for 'auto'.
+  """
+  sizes, num_cells = (cell_devices, num_micro_batches), len(cell_devices)
   share = len(set(cell_devices)) < num_cells
   is_long = num_cells * num_micro_batches > _MAX_COUNTED
-  if name not in SCHEDULE_NAMES or (share and not is_long):
-    return peak_stash(_made(name, cell_devices, num_micro_batches))
+  schedule = None
+  if name not in SCHEDULE_NAMES:
+    schedule = brought(name, *sizes)
+    validate(schedule)
+  elif not is_long and (share or name == 'zb_h1'):
+    schedule = make_schedule(name, *sizes)
+  if schedule is not None and name != 'auto':
+    again = tuple(map(len, recomputed(schedule, policy)))
+    return Counts(peak_stash(schedule), peak_handed(schedule), again)
+  stashed = peak_stash(schedule) if schedule else _most_stashed(name, *sizes)
+  # All that a cell stashes may wait while a task of another cell runs.
+  handed = [0 if name in WHOLE_NAMES else n - (not share) for n in stashed]
+  most = most_recomputed(num_micro_batches, policy)
+  # A cell with a device to itself, and room for one micro-batch between F and
+  # B, has nothing to do but that one's backward after its forward.
+  is_direct = name != 'gpipe' and (name != 'auto' or num_cells == 1)
+  is_direct = is_direct and not share and num_micro_batches > 1
+  again = (most,) * (num_cells - 1) + (0 if is_direct else most,)
+  return Counts(stashed, tuple(handed), again)
+
+
+def _most_stashed(
+  name: str, cell_devices: Sequence[int], num_micro_batches: int
+) -> tuple[int, ...]:
+  """The formulas."""
+  num_cells = len(cell_devices)
+  share = len(set(cell_devices)) < num_cells
   if name == 'gpipe' or (share and name not in ('1f1b', 'zb_h1')):
     return (num_micro_batches,) * num_cells
   limits = in_flight_limits(cell_devices, num_micro_batches)
@@ -164,45 +202,3 @@ def count_stashed(
   if name == 'interleaved_1f1b':
     return tuple(min(num_micro_batches, 2 * limit - 1) for limit in limits)
   return (limits[0],) * num_cells
-
-
-def count_handed(
-  name: str, cell_devices: Sequence[int], num_micro_batches: int
-) -> tuple[int, ...]:
-  """The most micro-batches of each cell that wait for their W beside a task."""
-  num_cells = len(cell_devices)
-  if name in WHOLE_NAMES:
-    return (0,) * num_cells
-  if name == 'auto' or num_cells * num_micro_batches > _MAX_COUNTED:
-    stashed = count_stashed(name, cell_devices, num_micro_batches)
-    return tuple(n - 1 for n in stashed)
-  return peak_handed(_made(name, cell_devices, num_micro_batches))
-
-
-def count_recomputed(
-  name: str, cell_devices: Sequence[int], num_micro_batches: int, policy: str
-) -> tuple[int, ...]:
-  """How many micro-batches each cell recomputes under a policy."""
-  num_cells = len(cell_devices)
-  most = most_recomputed(num_micro_batches, policy)
-  share = len(set(cell_devices)) < num_cells
-  is_long = num_cells * num_micro_batches > _MAX_COUNTED
-  if name not in SCHEDULE_NAMES or (share and name != 'auto' and not is_long):
-    schedule = _made(name, cell_devices, num_micro_batches)
-    return tuple(map(len, recomputed(schedule, policy)))
-  # A cell with a device to itself, and room for one micro-batch between F and
-  # B, has nothing to do but that one's backward after its forward.
-  is_direct = name != 'gpipe' and (name != 'auto' or num_cells == 1)
-  is_direct = is_direct and not share and num_micro_batches > 1
-  return (most,) * (num_cells - 1) + (0 if is_direct else most,)
-
-
-def _made(
-  name: str, cell_devices: Sequence[int], num_micro_batches: int
-) -> Schedule:
-  if name in SCHEDULE_NAMES:
-    return make_schedule(name, cell_devices, num_micro_batches)
-  # Here all of what is brought counts, whichever cells are trained.
-  schedule = brought(name, cell_devices, num_micro_batches)
-  validate(schedule)
-  return schedule

@@ -19,7 +19,7 @@ from lingvo_gpipe.cutting.partitioner import (
 )
 from lingvo_gpipe.schedules import Schedule, TaskKind
 from lingvo_gpipe.schedules.registry import fits
-from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
+from lingvo_gpipe.tracing.measured_step import TracedPipeline
 
 _F = TaskKind.FORWARD
 _B = TaskKind.BACKWARD
@@ -53,16 +53,16 @@ class Proposal:
 
 
 def proposals(traced: TracedPipeline) -> list[Proposal]:
-  """All proposals, the one that gains most first."""
+  """All proposals: settings, then bounds, what gains most first."""
   adviser = _Adviser(traced)
   found = [
     *adviser.cuts(),
     *adviser.micro_batches(),
     *adviser.other_schedules(),
     *adviser.recompute(),
-    *adviser.bounds(),
+    *adviser.transfers(),
   ]
-  return sorted(found, key=lambda proposal: -proposal.gain_seconds)
+  return sorted(found, key=lambda p: (p.setting is None, -p.gain_seconds))
 
 
 class _Adviser:
@@ -121,7 +121,8 @@ class _Adviser:
     if len(cells) == 1:
       return
     even = {
-      (kind, k): sum(self._times[kind, j] for j in cells) / len(cells)
+      (kind, k): sum(self._times.get((kind, j), 0.0) for j in cells)
+      / len(cells)
       for kind, k in self._times
     }
     yield self._proposal(
@@ -276,28 +277,15 @@ class _Adviser:
         '--recompute=never',
       )
 
-  def bounds(self) -> Iterator[Proposal]:
-    """What lies outside of schedule and cells."""
-    traced, shown = self._traced, self._traced.shown
-    if any(traced.transfer_times):
+  def transfers(self) -> Iterator[Proposal]:
+    """Links that take no time."""
+    times = self._traced.transfer_times
+    if any(times):
       yield self._proposal(
         'transfers that take no time',
-        self._seconds(transfer_times=[0.0] * len(traced.transfer_times)),
+        self._seconds(transfer_times=[0.0] * len(times)),
         'faster links, or cuts where less crosses',
       )
-    waits = shown.length - float(shown.simulated.step_time)
-    yield self._proposal(
-      'tasks that start as soon as they can',
-      self._before - max(0.0, waits),
-      'what the simulator does not know, such as busy cores or threads',
-    )
-    outside = traced.step_seconds - traced.pipeline_seconds
-    yield self._proposal(
-      'nothing outside of the pipeline',
-      self._before - max(0.0, outside),
-      'input, weight updates and all else before the first task and after the '
-      'last one',
-    )
 
 
 def _shares(values: Sequence[float]) -> list[float]:

@@ -49,18 +49,18 @@ def chrome_trace(steps: Mapping[int, MeasuredStep]) -> Event:
 
 
 def _metadata(step: MeasuredStep) -> Iterator[Event]:
-  for pid, name in _PROCESSES.items():
-    yield _named('process_name', pid, 0, name=name)
-    yield _named('process_sort_index', pid, 0, sort_index=pid)
+  for pid, process in _PROCESSES.items():
+    rows = [
+      ('process_name', 0, {'name': process}),
+      ('process_sort_index', 0, {'sort_index': pid}),
+    ]
     for device, full_name in enumerate(step.devices):
       if full_name:
         cells = ', '.join(map(str, step.cells_of(device)))
-        text = f'device {device} (cell {cells}) {full_name}'
-        yield _named('thread_name', pid, device, name=text)
-
-
-def _named(what: str, pid: int, tid: int, **args: Any) -> Event:
-  return {'ph': 'M', 'name': what, 'pid': pid, 'tid': tid, 'args': args}
+        name = f'device {device} (cell {cells}) {full_name}'
+        rows.append(('thread_name', device, {'name': name}))
+    for what, tid, args in rows:
+      yield {'ph': 'M', 'name': what, 'pid': pid, 'tid': tid, 'args': args}
 
 
 def _events(step: MeasuredStep, number: int) -> Iterator[Event]:

@@ -1,8 +1,8 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""When the tasks of a schedule ran in one step, and what that says.
+"""When the tasks of a schedule ran in some steps, and what that says.
 
-Beside it is the simulator's timeline, given how long each task of this very
+Beside a step is the simulator's timeline, given how long each task of this very
 step took and how long results travelled. So what the two differ by is neither
 the cells' times nor the schedule, but the delays between tasks:
 
@@ -17,10 +17,17 @@ the cells' times nor the schedule, but the delays between tasks:
 import dataclasses
 import functools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from lingvo_gpipe.schedules import Schedule, Task, Timeline, simulate
+from lingvo_gpipe.cutting.partitioner import Partition
+from lingvo_gpipe.schedules import (
+  Schedule,
+  Task,
+  TaskKind,
+  Timeline,
+  simulate,
+)
 from lingvo_gpipe.tracing.events import Memory, Op
 
 
@@ -159,3 +166,85 @@ def transfer_times(steps: Sequence[MeasuredStep]) -> list[float]:
         k = min(needed.cell, task.cell)
         boundaries[k].append(arrived - step.end[needed])
   return [statistics.median(times) if times else 0.0 for times in boundaries]
+
+
+@dataclasses.dataclass
+class TracedPipeline:
+  """Several traced steps of a pipeline. Figures are medians of the steps.
+
+  Attributes:
+    name: The pipeline's path in the model.
+    layers: For each cell, what it is made of, as text.
+    recompute: The recompute policy.
+    steps: The steps by their numbers, ascending; at least one.
+    cut: How the layers were cut, None if their costs are not known.
+    num_cores: How many cores this machine lets the devices have.
+  """
+
+  model: str
+  name: str
+  layers: Sequence[str]
+  recompute: str
+  loss_inside: bool
+  steps: Mapping[int, MeasuredStep]
+  num_examples: int | None = None
+  cut: Partition | None = None
+  num_cores: int = 1
+  are_cpus: bool = True
+
+  def median(self, figure: Callable[[MeasuredStep], float]) -> float:
+    """The median of a figure of the steps."""
+    return statistics.median(map(figure, self.steps.values()))
+
+  @functools.cached_property
+  def shown_step(self) -> int:
+    """The number of the step of median length, which pictures show."""
+    numbers = sorted(self.steps, key=lambda n: self.steps[n].length)
+    return numbers[(len(numbers) - 1) // 2]
+
+  @property
+  def shown(self) -> MeasuredStep:
+    return self.steps[self.shown_step]
+
+  @functools.cached_property
+  def times(self) -> dict[tuple[TaskKind, int], float]:
+    """What the tasks of a kind and cell take: the mean over micro-batches."""
+    durations: dict[tuple[TaskKind, int], list[float]] = {}
+    for task in self.shown.schedule.in_order():
+      durations.setdefault((task.kind, task.cell), []).append(
+        statistics.median(step.duration(task) for step in self.steps.values())
+      )
+    return {key: statistics.fmean(times) for key, times in durations.items()}
+
+  @functools.cached_property
+  def recompute_times(self) -> list[float]:
+    """How much of that goes into running each cell's forward pass again."""
+    schedule = self.shown.schedule
+    sums = [0.0] * schedule.num_cells
+    for task in schedule.in_order():
+      sums[task.cell] += statistics.median(
+        step.recompute.get(task, 0.0) for step in self.steps.values()
+      )
+    return [total / schedule.num_micro_batches for total in sums]
+
+  @functools.cached_property
+  def cell_seconds(self) -> list[float]:
+    """All that a micro-batch costs in each cell."""
+    return [
+      sum(time for (_, cell), time in self.times.items() if cell == k)
+      for k in range(self.shown.schedule.num_cells)
+    ]
+
+  @functools.cached_property
+  def transfer_times(self) -> list[float]:
+    """For each boundary, how long results travel."""
+    return transfer_times(list(self.steps.values()))
+
+  @property
+  def step_seconds(self) -> float:
+    return self.median(lambda step: step.seconds)
+
+  @property
+  def pipeline_seconds(self) -> float:
+    """From the start of the first task to the end of the last."""
+    return self.median(lambda step: step.length)

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lingvo_gpipe.schedules import Task, TaskKind, Timeline
-from lingvo_gpipe.tracing.measured_step import MeasuredStep
-from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
+from lingvo_gpipe.tracing.measured_step import MeasuredStep, TracedPipeline
 
 # Colours that differ in brightness too.
 KINDS = {
@@ -38,35 +37,17 @@ _PAGE = string.Template("""<!DOCTYPE html>
 <style>
 body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5em; color: #222; }
 h1 { font-size: 1.3em; }
-svg { width: 100%; height: auto; border: 1px solid #ddd; cursor: grab; }
+figure { overflow: auto; margin: 0; }
+svg { width: 100%; height: auto; }
 svg [id^=text] { pointer-events: none; }
 pre { background: #f6f6f6; padding: .8em; white-space: pre-wrap; }
 </style></head><body>
 <h1>Trace of $model</h1>
-<p>Turn the mouse's wheel to zoom, drag to move, double-click to see all. Times
-of a task show when the mouse rests on it.</p>
-$svg
-<pre>$text</pre>
-<script>
-const svg = document.querySelector('svg'), box = svg.viewBox.baseVal;
-const whole = [box.x, box.y, box.width, box.height];
-const show = (x, y, w, h) => Object.assign(box, {x, y, width: w, height: h});
-svg.addEventListener('wheel', event => {
-  event.preventDefault();
-  const by = event.deltaY > 0 ? 1.25 : 0.8, at = svg.getBoundingClientRect();
-  const x = box.x + box.width * (event.clientX - at.left) / at.width;
-  const y = box.y + box.height * (event.clientY - at.top) / at.height;
-  show(x + (box.x - x) * by, y + (box.y - y) * by, box.width * by,
-    box.height * by);
-});
-svg.addEventListener('mousemove', event => {
-  if (!event.buttons) return;
-  const by = box.width / svg.clientWidth;
-  box.x -= event.movementX * by;
-  box.y -= event.movementY * by;
-});
-svg.addEventListener('dblclick', () => show(...whole));
-</script></body></html>
+<p>Zoom: <input type="range" min="100" max="1500" value="100" oninput=
+"document.querySelector('svg').style.width = this.value + '%'">
+A bar tells its times where the mouse rests on it.</p>
+<figure>$svg</figure>
+<pre>$text</pre></body></html>
 """)
 
 
@@ -149,7 +130,7 @@ def _draw_timeline(
   widths = {task: width for task, width in widths.items() if width > 0}
   time = ticker.EngFormatter('s', places=3)
 
-  def bars(parts: Mapping[Task, float], **style: Any) -> Any:
+  def bars(parts: Mapping[Task, float], **style: Any) -> None:
     drawn = axes.barh(
       [step.device_of(task) for task in parts],
       list(parts.values()),
@@ -163,25 +144,18 @@ def _draw_timeline(
         f'task: {task}: {time(widths[task])} from {time(start[task])} on'
         + (f', of which {time(again)} recomputation' if again else '')
       )
-    return drawn
 
-  whole = bars(widths, color=[KINDS[task.kind][1] for task in widths])
+  bars(widths, color=[KINDS[task.kind][1] for task in widths])
   bars(step.recompute, color=RECOMPUTE[1])
   bars(widths, fill=False, edgecolor='white', lw=0.6)
   path = {task: widths[task] for task in critical if task in widths}
   bars(path, fill=False, edgecolor='black', lw=1.3)
-  room = 0.82 * _WIDTH / _CHARACTER / axes.get_xlim()[1]
-  labels = {task: _bar_label(step, task) for task in widths}
-  axes.bar_label(
-    whole,
-    [
-      label if widths[task] * room > len(label) else ''
-      for task, label in labels.items()
-    ],
-    label_type='center',
-    fontsize=8,
-    zorder=4,
-  )
+  inches = 0.82 * _WIDTH / axes.get_xlim()[1]
+  for task, width in widths.items():
+    label = _bar_label(step, task)
+    if inches * width > _CHARACTER * len(label):
+      at = start[task] + width / 2, step.device_of(task)
+      axes.text(*at, label, ha='center', va='center', fontsize=8)
 
 
 def _bar_label(step: MeasuredStep, task: Task) -> str:

@@ -4,13 +4,13 @@
 
 import dataclasses
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.schedules import TaskKind
 from lingvo_gpipe.tracing import advice
-from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
+from lingvo_gpipe.tracing.measured_step import TracedPipeline
 
 # With less than this on average, one device works at a time.
 _ALONE = 1.05
@@ -46,7 +46,6 @@ def numbers(traced: TracedPipeline) -> dict[str, Any]:
     'shown_step': traced.shown_step,
     'seconds': {
       'step': traced.step_seconds,
-      'step_untraced': traced.untraced_seconds,
       'pipeline': traced.pipeline_seconds,
       'before_first_task': traced.median(lambda step: step.before),
       'after_last_task': traced.median(lambda step: step.after),
@@ -125,12 +124,12 @@ def text(traced: TracedPipeline, figures: Figures) -> str:
     f'{f["schedule"]}, recompute {f["recompute"]}; {len(f["steps"])} step(s) '
     'traced, medians',
     verdict(traced),
-    '\n'.join(_lengths(f)),
+    _lengths(f),
     _device_table(f),
     _cell_table(f),
     _path_text(f),
     _transfer_text(f),
-    '\n  '.join(_proposal_lines(f)),
+    '\n  '.join(_proposal_lines(f['proposals'])),
   ]
   if f['clock_shifts']:
     moved = (f'{name} by {_ms(s)}' for name, s in f['clock_shifts'].items())
@@ -173,23 +172,15 @@ def _ms(seconds: float) -> str:
   return f'{1e3 * seconds:.1f} ms'
 
 
-def _lengths(figures: Figures) -> Iterator[str]:
+def _lengths(figures: Figures) -> str:
   seconds, bubble = figures['seconds'], figures['bubble']
-  yield (
+  return (
     f'Bubble   measured {bubble["measured"]:.1%}, simulated with the measured '
-    f'durations {bubble["simulated"]:.1%}'
-  )
-  yield (
+    f'durations {bubble["simulated"]:.1%}\n'
     f'Step     {_ms(seconds["step"])}: before the first task '
     f'{_ms(seconds["before_first_task"])}, pipeline {_ms(seconds["pipeline"])}'
     f', after the last task {_ms(seconds["after_last_task"])}'
   )
-  untraced = seconds['step_untraced']
-  if untraced:
-    yield (
-      f'Tracing  steps without it took {_ms(untraced)}, so it cost '
-      f'{seconds["step"] / untraced - 1:+.0%}'
-    )
 
 
 def _device_table(figures: Figures) -> str:
@@ -198,11 +189,10 @@ def _device_table(figures: Figures) -> str:
       f'{row["device"]} {row["name"]}',
       ', '.join(map(str, row['cells'])),
       f'{row["utilisation"]:.1%}',
-      f'{1 - row["utilisation"]:.1%}',
     ]
     for row in figures['devices']
   ]
-  return text_table.table(['device', 'cells', 'busy', 'idle'], rows)
+  return text_table.table(['device', 'cells', 'busy'], rows)
 
 
 def _cell_table(figures: Figures) -> str:
@@ -259,29 +249,21 @@ def _transfer_text(figures: Figures) -> str:
   )
 
 
-def _proposal_lines(figures: Figures) -> list[str]:
+def _proposal_lines(proposals: Sequence[Figures]) -> list[str]:
   """What would gain most; what is not worth it is named too."""
-  settings, bounds, rest = [], [], []
-  for proposal in figures['proposals']:
+  worth, rest = [], []
+  for proposal in proposals:
     if proposal['gain_share'] < advice.WORTH:
       rest.append(proposal['change'])
-    elif proposal['setting']:
-      settings.append(_proposal_line(figures, proposal))
-    else:
-      bounds.append(f'at most {_proposal_line(figures, proposal)}')
-  if not settings:
-    settings = [f'no setting that was tried gains {advice.WORTH:.0%} of a step']
+      continue
+    setting, condition = proposal['setting'], proposal['condition']
+    worth.append(
+      ('' if setting else 'at most ')
+      + f'{_ms(proposal["gain_seconds"])} ({proposal["gain_share"]:.1%} of a '
+      f'step): {proposal["change"]}'
+      + (f' [{setting}]' if setting else '')
+      + (f'; {condition}' if condition else '')
+    )
   if rest:
-    bounds.append(f'less than {advice.WORTH:.0%}, or a loss: {"; ".join(rest)}')
-  head = 'What would gain most, simulated with the measured times:'
-  return [head, *settings, *bounds]
-
-
-def _proposal_line(figures: Figures, proposal: Figures) -> str:
-  gain, setting = proposal['gain_seconds'], proposal['setting']
-  return (
-    f'{_ms(gain)} ({proposal["gain_share"]:.1%} of a step, to '
-    f'{_ms(figures["seconds"]["step"] - gain)}): {proposal["change"]}'
-    + (f' [{setting}]' if setting else '')
-    + (f'; {proposal["condition"]}' if proposal['condition'] else '')
-  )
+    worth.append(f'less than {advice.WORTH:.0%}, or a loss: {"; ".join(rest)}')
+  return ['What would gain most, simulated with the measured times:', *worth]

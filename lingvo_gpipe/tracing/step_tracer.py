@@ -3,7 +3,7 @@
 """Has TensorFlow record some steps of a training, and reports on them.
 
 ```
-  steps   1 .. N - 1          timed, but not traced
+  steps   1 .. N - 1          not traced
           N .. N + count - 1  traced
           then                trace.json, trace.html, trace.png, numbers, text
 ```
@@ -12,7 +12,7 @@
 import json
 import os
 import pathlib
-import statistics
+import textwrap
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,8 +28,7 @@ from lingvo_gpipe.tracing import (
   report,
   task_times,
 )
-from lingvo_gpipe.tracing.measured_step import MeasuredStep
-from lingvo_gpipe.tracing.traced_pipeline import TracedPipeline
+from lingvo_gpipe.tracing.measured_step import MeasuredStep, TracedPipeline
 from lingvo_gpipe.training import (
   cores,
   pipeline_params,
@@ -57,8 +56,6 @@ tf.flags.DEFINE_string(
 
 FLAGS = tf.flags.FLAGS
 
-# So many steps before the first traced one say what tracing costs.
-_COMPARED = 3
 _MAX_LAYERS = 60  # Characters of a cell's layers.
 
 
@@ -83,7 +80,6 @@ class StepTracer(StepListener):
     self._runner: Any = None
     self._steps_run = 0
     self._step = 0  # Of the training, for titles.
-    self._untraced: list[float] = []
     self._events: dict[int, events.StepEvents] = {}
     # What was written, newest last.
     self.traced: list[TracedPipeline] = []
@@ -105,10 +101,7 @@ class StepTracer(StepListener):
     """Runs a training step, traced if it is one of those."""
     self._steps_run += 1
     if self._steps_run not in self._traced:
-      started = time.time()
-      result = run(*args, **kwargs)
-      self._untraced.append(time.time() - started)
-      return result
+      return run(*args, **kwargs)
     metadata = tf.RunMetadata()
     uses_servers = self._runner.uses_servers
     # Within a process the latter is enough, and runs no profiler beside.
@@ -141,9 +134,9 @@ class StepTracer(StepListener):
     for pipeline in self._pipelines:
       for emitted in pipeline.emitted:
         steps = {
-          number: task_times.measured_step(emitted, of_step)
+          number: step
           for number, of_step in sorted(self._events.items())
-          if task_times.ran(emitted, of_step)
+          if (step := task_times.measured_step(emitted, of_step))
         }
         if steps:
           passes.append((pipeline, steps))
@@ -168,14 +161,13 @@ class StepTracer(StepListener):
     if isinstance(pipeline, sequential_layer.GPipeSequentialLayer):
       cut = pipeline.plan.partition
       layers = [row.layers_text for row in pipeline.table.rows]
-    untraced = self._untraced[-_COMPARED:] if self._traced[0] > 2 else []
     return TracedPipeline(
       model=self._model,
       name=pipeline.path,
-      layers=tuple(
-        text if len(text) <= _MAX_LAYERS else f'{text[: _MAX_LAYERS - 3]}...'
+      layers=[
+        textwrap.shorten(text, _MAX_LAYERS, placeholder=' ...')
         for text in layers
-      ),
+      ],
       recompute=pipeline.recompute_policy,
       loss_inside=pipeline.params.loss_tpl is not None,
       steps=steps,
@@ -183,7 +175,6 @@ class StepTracer(StepListener):
       cut=cut,
       num_cores=cores.num_usable(),
       are_cpus=all('CPU' in device for device in pipeline.cell_devices),
-      untraced_seconds=statistics.median(untraced) if untraced else None,
     )
 
   def _write(self, traced: TracedPipeline, suffix: str) -> None:
@@ -192,27 +183,22 @@ class StepTracer(StepListener):
     text = report.text(traced, figures)
     drawn = picture.draw(traced)
     image = picture.png(drawn)
+    trace = chrome_trace.chrome_trace(traced.steps)
     contents = {
-      'trace.png': image,
-      'trace.html': picture.page(traced, drawn, text),
-      'trace.json': json.dumps(chrome_trace.chrome_trace(traced.steps)),
-      'numbers.json': json.dumps(figures, indent=2) + '\n',
-      'report.txt': text + '\n',
+      f'trace{suffix}.png': image,
+      f'trace{suffix}.html': picture.page(traced, drawn, text).encode(),
+      f'trace{suffix}.json': json.dumps(trace).encode(),
+      f'numbers{suffix}.json': json.dumps(figures, indent=2).encode(),
+      f'report{suffix}.txt': f'{text}\n'.encode(),
     }
-    directory = pathlib.Path(self._directory)
-    names = []
     for name, content in contents.items():
-      path = directory / name
-      path = path.with_stem(path.stem + suffix)
-      names.append(path.name)
-      data = content if isinstance(content, bytes) else content.encode()
-      path.write_bytes(data)
+      pathlib.Path(self._directory, name).write_bytes(content)
     writer = self._runner.summary_writer
     if writer is not None:
       writer.add_summary(_summary(figures, suffix, image), self._step)
       writer.flush()
     print(
-      f'\n{text}\n\nWritten to {directory}: {", ".join(names)}; '
+      f'\n{text}\n\nWritten to {self._directory}: {", ".join(contents)}; '
       f'trace{suffix}.json opens in https://ui.perfetto.dev.',
       flush=True,
     )

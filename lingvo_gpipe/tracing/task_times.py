@@ -17,13 +17,10 @@ _CLOCK_RESOLUTION = 2e-6
 _Times = dict[Task, float]
 
 
-def ran(emitted: EmittedSchedule, events: StepEvents) -> bool:
-  """Whether a step ran any task of a pipeline."""
-  return any(op.name in emitted.task_of_op for op in events.ops)
-
-
-def measured_step(emitted: EmittedSchedule, events: StepEvents) -> MeasuredStep:
-  """The times of a pipeline's tasks in a step.
+def measured_step(
+  emitted: EmittedSchedule, events: StepEvents
+) -> MeasuredStep | None:
+  """The times of a pipeline's tasks in a step; None if it ran none of them.
 
   Raises:
     TraceError: A task that has an op is not among the events. Not if that is so
@@ -31,6 +28,8 @@ def measured_step(emitted: EmittedSchedule, events: StepEvents) -> MeasuredStep:
       such as those of a first cell without weights.
   """
   tasks = _ops_of(emitted.task_of_op, events)
+  if not tasks:
+    return None
   _check(emitted, tasks)
   shifts = aligned(
     dict.fromkeys(map(process_of, emitted.devices)),
@@ -86,9 +85,9 @@ def _check(emitted: EmittedSchedule, found: Mapping[Task, Op]) -> None:
     if task not in found
     if (task.kind, task.cell) in ran_kinds or task.kind == TaskKind.FORWARD
   ]
-  if missing or not found:
-    what = f'task(s) {", ".join(map(str, missing))}' if found else 'any task'
-    raise TraceError(f'TensorFlow recorded no event of {what}.')
+  if missing:
+    tasks = ', '.join(map(str, missing))
+    raise TraceError(f'TensorFlow recorded no event of task(s) {tasks}.')
 
 
 def _least_shifts(

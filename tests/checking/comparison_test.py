@@ -1,6 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import dataclasses
 import math
 
 import numpy as np
@@ -15,34 +14,27 @@ def _result(gradients, **metrics):
   return one_batch.Result(
     metrics=metrics,
     gradients={
-      ('loss', name): None if value is None else np.array(value, np.float32)
+      ('loss', name[0], name): None
+      if value is None
+      else np.array(value, np.float32)
       for name, value in gradients.items()
     },
-    layers={'a/w': 'a', 'a/b': 'a', 'b/w': 'b'},
     num_cells=2,
     num_micro_batches=4,
     batch_norms=[],
-    losses=[],
-    constant_weights=[],
+    losses={},
   )
 
 
 _PLAIN = _result({'a/w': [3.0, 0.0], 'a/b': [4.0], 'b/w': [5.0]}, loss=2.0)
 
 
-def test_gradients_are_compared_by_layer_and_metrics_by_name():
-  other = _result({'a/w': [3.0, 0.5], 'a/b': [4.0], 'b/w': [5.0]}, loss=2.2)
+def test_a_gradient_that_is_lost_differs_by_all_of_it_and_is_named():
+  other = _result({'a/w': [3.0, 0.5], 'a/b': [4.0], 'b/w': None}, loss=2.2)
   way = comparison.compare(_PLAIN, other)
   assert way.differences == pytest.approx(
-    {'metric loss': 0.1, 'gradient of a': 0.1, 'gradient of b': 0.0}
+    {'metric loss': 0.1, 'gradient of a': 0.1, 'gradient of b': 1.0}
   )
-  assert way.largest == pytest.approx(0.1)
-
-
-def test_a_gradient_that_is_lost_differs_by_all_of_it_and_is_named():
-  other = _result({'a/w': [3.0, 0.0], 'a/b': [4.0], 'b/w': None}, loss=2.0)
-  way = comparison.compare(_PLAIN, other)
-  assert way.differences['gradient of b'] == 1.0
   assert way.lost == ['b/w']
 
 
@@ -62,8 +54,8 @@ def test_rounding_of_a_gradient_that_is_zero_is_no_difference():
 
 
 def test_several_losses_are_told_apart():
-  plain = dataclasses.replace(
-    _PLAIN, gradients={('x', 'a/w'): np.ones(2), ('y', 'a/w'): np.ones(2)}
+  plain = _PLAIN._replace(
+    gradients={(loss, 'a', 'a/w'): np.ones(2) for loss in 'xy'}
   )
   names = comparison.compare(plain, plain).differences
   assert 'gradient of a (x)' in names
@@ -72,8 +64,8 @@ def test_several_losses_are_told_apart():
 
 def _faults(whole, values, weights):
   parts = [{'m': pair} for pair in zip(values, weights, strict=True)]
-  loss = one_batch.Loss('net', {'m': (whole, 1.0)}, parts, False)
-  return comparison.explain(loss, _TOLERANCE)
+  loss = one_batch.Loss({'m': (whole, 1.0)}, parts, False)
+  return list(comparison.explain({'net': loss}, _TOLERANCE))
 
 
 @pytest.mark.parametrize(
@@ -81,14 +73,10 @@ def _faults(whole, values, weights):
   [
     (7.0, [1, 1], 'is a sum'),
     (7.0, [3, 1], 'is a sum'),
-    (5.0, [3, 1], 'is a maximum'),
-    (2.0, [3, 1], 'is a minimum'),
-    (math.sqrt((3 * 4 + 25) / 4), [3, 1], 'root of a mean'),
-    (math.exp((3 * math.log(2) + math.log(5)) / 4), [3, 1], 'exponential'),
     (2.9, [1, 1], 'its weight is 1 for every micro-batch'),
-    (2.9, [3, 1], 'not what its value was divided by'),
-    # Close to the root of a mean, by accident.
-    (1.0005 * math.sqrt((4 + 25) / 2), [1, 1], 'its weight is 1 for every'),
+    # A maximum, and almost a sum.
+    (5.0, [3, 1], 'not the mean of its values'),
+    (7.0005, [3, 1], 'not the mean of its values'),
   ],
 )
 def test_a_metric_that_does_not_fit_is_named(whole, weights, reason):

@@ -6,7 +6,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.costing import flops
-from lingvo_gpipe.engine import graphs
+from lingvo_gpipe.costing.static_values import Frame
+from lingvo_gpipe.engine import graph_walks, graphs
 
 _NUMBERS = 5 * 4
 _SPEC = tf.TensorSpec([5, 4], tf.float32)
@@ -15,8 +16,8 @@ _SPEC = tf.TensorSpec([5, 4], tf.float32)
 def count(fn, *specs):
   with tf.Graph().as_default():
     args = [tf.placeholder(x.dtype, x.shape) for x in specs or [_SPEC]]
-    ops = flops.needed(tf.nest.flatten(fn(*args)), ())
-    return flops.count(ops)
+    ops = graph_walks.needed(tf.nest.flatten(fn(*args)))
+    return flops.count(ops, Frame())
 
 
 def test_a_function_of_each_number_counts_one():

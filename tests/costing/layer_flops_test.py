@@ -5,11 +5,10 @@
 import costed_layers
 import lingvo.compat as tf
 import pytest
+from costed_layers import spec
 from lingvo.core import (
-  base_layer,
   batch_major_attention,
   layers,
-  py_utils,
   rnn_cell,
   rnn_layers,
 )
@@ -17,30 +16,16 @@ from lingvo.core import (
 from lingvo_gpipe.models import image_layers
 
 
-class Identity(base_layer.BaseLayer):
-  """Comes first, so that the layer behind it has gradients of its inputs."""
-
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateVariable(
-      'scale', py_utils.WeightParams([], py_utils.WeightInit.Constant(1.0))
-    )
-
-  def FProp(self, theta, *args):
-    args = tuple(
-      x * theta.scale if x.dtype.is_floating else x
-      for x in tf.nest.flatten(args)
-    )
-    return args[0] if len(args) == 1 else args
-
-
-def spec(*shape, dtype=tf.float32):
-  return tf.TensorSpec(shape, dtype)
+def _scaled(*args):
+  *args, scale = args
+  args = [x * scale if x.dtype.is_floating else x for x in args]
+  return args[0] if len(args) == 1 else tuple(args)
 
 
 def cost(params, *args):
   """The cost of a layer that is not the first one."""
-  first = Identity.Params().Set(name='first')
+  # The one before it makes it have gradients of its inputs.
+  first = costed_layers.computing(_scaled, [1], 'first')
   return costed_layers.flops_costs([first, params.Set(name='layer')], args)[1]
 
 
@@ -49,46 +34,18 @@ def times(params, *args):
   return layer.forward, layer.backward
 
 
-def _fully_connected(rows):
-  """FLOPs of the product, and how many numbers come out."""
-  return 2 * rows * 7 * 11, rows * 11
-
-
-_FC = layers.FCLayer.Params().Set(input_dim=7, output_dim=11, activation='RELU')
-
-
 def test_fully_connected():
-  product, outputs = _fully_connected(rows=5)
-  assert times(_FC.Copy(), spec(5, 7)) == (
+  layer = layers.FCLayer.Params().Set(
+    input_dim=7, output_dim=11, activation='RELU'
+  )
+  rows = 2 * 3  # Examples and time steps.
+  product, outputs = 2 * rows * 7 * 11, rows * 11
+  assert cost(layer, spec(2, 3, 7)).forward == product + 2 * outputs
+  assert times(layer, spec(rows, 7)) == (
     product + 2 * outputs,  # Bias, ReLU.
     # By the input and by the weight; ReLU, bias.
     2 * product + 2 * outputs,
   )
-
-
-def test_flops_are_proportional_to_the_batch_and_to_time_steps():
-  product, outputs = _fully_connected(rows=2 * 3)
-  assert cost(_FC.Copy(), spec(2, 3, 7)).forward == product + 2 * outputs
-  one, four = (times(_FC.Copy(), spec(batch, 7)) for batch in (1, 4))
-  assert four == (4 * one[0], 4 * one[1])
-
-
-class WithWeight(base_layer.BaseLayer):
-  """A function of the input and a weight."""
-
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('shape', [], 'Of the weight.')
-    p.Define('function', None, 'What it computes.')
-    return p
-
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateVariable('w', py_utils.WeightParams(self.params.shape))
-
-  def FProp(self, theta, x):
-    return self.params.function(x, theta.w)
 
 
 def _conv2d(stride, padding='SAME'):
@@ -123,7 +80,7 @@ def _conv2d(stride, padding='SAME'):
   ],
 )
 def test_convolutions(function, inputs, weight, outputs, taps):
-  layer = WithWeight.Params().Set(shape=weight, function=function)
+  layer = costed_layers.computing(function, weight)
   product = 2 * (2 * outputs) * taps
   forward, backward = times(layer, spec(2, *inputs))
   assert forward == product
@@ -220,18 +177,6 @@ def _lstm_step(batch):
   return product, element_wise
 
 
-def test_lstm_cell():
-  batch = 4
-  state = py_utils.NestedMap(m=spec(batch, _CELLS), c=spec(batch, _CELLS))
-  inputs = py_utils.NestedMap(
-    act=[spec(batch, _INPUTS)], padding=spec(batch, 1)
-  )
-  [layer] = costed_layers.flops_costs([_lstm()], (state, inputs))
-  product, element_wise = _lstm_step(batch)
-  # Checks and comparisons of each example's padding.
-  assert layer.forward == pytest.approx(product + element_wise, abs=8 * batch)
-
-
 def test_recurrent_layer_counts_each_time_step():
   batch, time = 4, 5
   params = rnn_layers.FRNN.Params().Set(cell=_lstm())
@@ -247,19 +192,12 @@ def test_recurrent_layer_counts_each_time_step():
 
 
 def test_embedding_look_ups_and_reshapes_are_free():
-  class Embedding(base_layer.BaseLayer):
-    """Looks up rows, then moves them about."""
-
-    def __init__(self, params):
-      super().__init__(params)
-      self.CreateVariable('w', py_utils.WeightParams([50, 8]))
-
-    def FProp(self, theta, ids):
-      rows = tf.transpose(tf.gather(theta.w, ids), [1, 0, 2])
-      return tf.reshape(tf.concat([rows, rows], -1)[:, 1:], [-1])
+  def embed(ids, table):
+    rows = tf.transpose(tf.gather(table, ids), [1, 0, 2])
+    return tf.reshape(tf.concat([rows, rows], -1)[:, 1:], [-1])
 
   [layer] = costed_layers.flops_costs(
-    [Embedding.Params().Set(name='embedding')], spec(3, 4, dtype=tf.int32)
+    [costed_layers.computing(embed, [50, 8])], spec(3, 4, dtype=tf.int32)
   )
   assert layer.forward == 0
   # Nothing but the sum of the two halves' gradients.

@@ -8,31 +8,17 @@ from lingvo.core import base_layer, bn_layers, layers, py_utils
 from lingvo_gpipe.costing import weights
 
 
-def _projection(input_dim, output_dim, name='projection'):
+def _layer(**params):
   return layers.ProjectionLayer.Params().Set(
-    name=name,
-    input_dim=input_dim,
-    output_dim=output_dim,
-    has_bias=True,
-    batch_norm=False,
+    input_dim=3, output_dim=5, batch_norm=False, **params
   )
 
 
-def test_counts_weights_and_biases():
-  assert weights.count_parameters(_projection(3, 5)) == 3 * 5 + 5
-
-
-def test_counts_lists_to_any_depth_and_equal_layers_each():
-  a, b, c = (_projection(3, 5, name) for name in 'abc')
-  assert weights.count_parameters([a, (b, [c])]) == 60
-
-
-def test_moving_averages_do_not_count():
-  batch_norm = bn_layers.BatchNormLayer.Params().Set(name='bn', dim=4)
-  assert weights.count_parameters(batch_norm) == 8
-
-
-# -- Layers with the same Params.
+def test_trainable_numbers_of_nested_lists_count():
+  a, b, c = (_layer(name=name, has_bias=True) for name in 'abc')
+  # Of batch norm not the moving averages.
+  norm = bn_layers.BatchNormLayer.Params().Set(name='bn', dim=4)
+  assert weights.count_parameters([a, (b, [c, norm])]) == 3 * (15 + 5) + 8
 
 
 class WithArray(base_layer.BaseLayer):
@@ -45,12 +31,6 @@ class WithArray(base_layer.BaseLayer):
     return p
 
 
-def _layer(**params):
-  return layers.ProjectionLayer.Params().Set(
-    input_dim=3, output_dim=5, batch_norm=False, **params
-  )
-
-
 def test_only_the_name_does_not_matter():
   known = weights.ParamsCache()
 
@@ -61,14 +41,9 @@ def test_only_the_name_does_not_matter():
   assert get(_layer(name='b')) is first
   assert get(_layer(name='a'), 'other key') is not first
   assert get(_layer(name='a', has_bias=True)) is not first
+  init = py_utils.WeightInit.Gaussian(0.1)
+  assert get(_layer(name='a', params_init=init)) is not first
   assert get(layers.FCLayer.Params().Set(name='a')) is not first
-
-
-def test_inner_params_matter():
-  a, b = _layer(), _layer()
-  b.params_init = py_utils.WeightInit.Gaussian(0.1)
-  assert weights.equal_but_name(a, a.Copy())
-  assert not weights.equal_but_name(a, b)
 
 
 def test_params_with_arrays():

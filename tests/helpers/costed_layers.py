@@ -1,8 +1,64 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Layers costed by the names in their Params."""
+"""Small layers, and layers costed by the names in their Params."""
+
+import lingvo.compat as tf
+from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe.costing import layer_profile, measured_costs, weights
+from lingvo_gpipe.named_layers import NamedValueLayer
+
+WIDTH = 6
+
+
+def spec(*shape, dtype=tf.float32):
+  return tf.TensorSpec(shape, dtype)
+
+
+class WithWeight(base_layer.BaseLayer):
+  """A function of its arguments and a weight w."""
+
+  @classmethod
+  def Params(cls):
+    p = super().Params()
+    p.Define('shape', [WIDTH, WIDTH], 'Of the weight.')
+    p.Define('function', None, 'What it computes, the weight last.')
+    return p
+
+  def __init__(self, params):
+    super().__init__(params)
+    p = self.params
+    self.CreateVariable('w', py_utils.WeightParams(p.shape, dtype=p.dtype))
+
+  def FProp(self, theta, *args):
+    return self.params.function(*args, theta.w)
+
+
+def computing(function, shape=(WIDTH, WIDTH), name='layer'):
+  """Params of a layer that computes a function of x and a weight."""
+  return WithWeight.Params().Set(name=name, function=function, shape=shape)
+
+
+class Linear(WithWeight):
+  """tanh(x w) of [batch, WIDTH], with an int tensor that is handed on."""
+
+  traced = 0
+
+  def FProp(self, theta, x, ids=None):
+    Linear.traced += 1
+    y = tf.tanh(tf.matmul(x, theta.w))
+    return y if ids is None else (y, ids)
+
+
+def linear(*names):
+  return [Linear.Params().Set(name=name) for name in names]
+
+
+class Tied(NamedValueLayer):
+  """x w of another layer's weight."""
+
+  def FProp(self, theta, x):
+    return tf.matmul(x, theta.tied, transpose_b=True)
 
 
 def profiles(layers, input_specs, named_specs=None, **training):

@@ -21,10 +21,12 @@ def cpu(task, process=None):
   return f'/job:worker/replica:0/task:{process}/device:CPU:{task}'
 
 
-def emitted(name='1f1b', num_cells=2, num_micro_batches=4, workers=False):
+def emitted(
+  name='1f1b', num_cells=2, num_micro_batches=4, workers=False, **making
+):
   """One cell a device."""
   schedule = schedules.make_schedule(
-    name, tuple(range(num_cells)), num_micro_batches
+    name, tuple(range(num_cells)), num_micro_batches, **making
   )
   devices = tuple(cpu(0, k) if workers else cpu(k) for k in range(num_cells))
   tasks = schedule.in_order()
@@ -88,12 +90,10 @@ def run(
   *,
   transfer=0.0,
   delay=0.0,
-  before=3 * MS,
-  after=4 * MS,
   clock=lambda device: 0.0,
   more=None,
 ):
-  """The events of a step.
+  """The events of a step, with 3 ms before and 4 ms after the pipeline.
 
   Args:
     of: Durations, by (kind, cell).
@@ -108,7 +108,7 @@ def run(
   nodes = {device: [] for device in the_emitted.devices}
   for task in timeline.start:
     device = the_emitted.devices[task.cell]
-    shift = before + clock(device)
+    shift = 3 * MS + clock(device)
     start = timeline.start[task] + delay
     nodes[device].append(
       node(op_name(task), start + shift, timeline.end[task] + shift)
@@ -129,7 +129,7 @@ def run(
         )
   for device, of_device in (more or {}).items():
     nodes[device] += of_device
-  end = before + timeline.step_time + after
+  end = timeline.step_time + 7 * MS
   nodes[the_emitted.devices[0]].append(node('update', end - MS, end))
   return events.read(step_stats(nodes), START)
 

@@ -6,7 +6,6 @@ import planner_testing
 import pytest
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting.partitioner import PartitionError
 from lingvo_gpipe.planner.forecast import Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting
 
@@ -52,23 +51,6 @@ def test_speeds_make_seconds_and_transfers_take_time():
   assert slow.speedup < plain.speedup
 
 
-def test_links_without_devices_have_no_speed():
-  with pytest.raises(ValueError, match='--device_speed'):
-    Speeds(None, 1e9)
-  with pytest.raises(ValueError, match='--device_speed'):
-    Speeds(step_overhead=0.01)
-
-
-def test_what_a_step_takes_besides_its_tasks_is_added():
-  plain = _forecast(speeds=Speeds(0.5))
-  result = _forecast(speeds=Speeds(0.5, step_overhead=3.0))
-  assert result.step_time == pytest.approx(plain.step_time + 3)
-  assert result.bubble == pytest.approx(plain.bubble)
-  # One device has it too.
-  one = plain.step_time * plain.speedup
-  assert result.speedup == pytest.approx((one + 3) / result.step_time)
-
-
 def test_memory_by_kind_adds_up_to_the_memory_models():
   result = _forecast(recompute='always')
   totals = tuple(device.total for device in result.devices)
@@ -102,21 +84,6 @@ def test_a_limit_moves_the_cut_or_is_missed():
   # Two layers a cell is the least there is.
   assert not tight.fits
   assert tight.fullest == needs
-
-
-def test_given_splits_are_kept():
-  result = _forecast(splits=(1, 2, 3))
-  assert result.partition.sizes == (1, 1, 1, 5)
-  with pytest.raises(PartitionError):
-    _forecast(splits=(3, 2, 1))
-
-
-def test_other_micro_batches_are_other_cells():
-  work = planner_testing.workload()
-  fine = forecast(work, Setting(_K, 32, '1f1b', 'never'))
-  assert fine.bubble == pytest.approx(3 / 35)
-  # A quarter of the examples in each, as many of them stashed.
-  assert fine.devices[0].stash < _forecast().devices[0].stash / 3
 
 
 @pytest.mark.parametrize('share', [0, 0.25, 0.5])

@@ -6,7 +6,6 @@ import planner_testing
 import pytest
 
 from lingvo_gpipe.planner import recommend, report
-from lingvo_gpipe.planner.forecast import Speeds
 from lingvo_gpipe.schedules import WHOLE_NAMES
 
 _K = 4
@@ -21,7 +20,6 @@ def _plan(device_memory=None, speeds=None, show_all=False, **changes):
     work,
     tuple(forecasts),
     device_memory,
-    absolute=speeds is not None,
     show_all=show_all,
   )
 
@@ -94,12 +92,6 @@ def test_if_nothing_fits_the_least_is_named():
   least = min(one.fullest for one in plan.forecasts)
   assert plan.shown.fullest == least
   assert 'None of these fits' in plan.verdict()
-
-
-def test_absolute_times_have_units():
-  plan = _plan(speeds=Speeds(0.001))
-  assert ' ms ' in plan.ways_text()
-  assert 'relative' not in plan.verdict()
 
 
 def test_what_is_not_known_is_said():

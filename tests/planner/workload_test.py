@@ -4,7 +4,7 @@ import planner_testing
 import pytest
 
 from lingvo_gpipe.cutting.skips import Skip
-from lingvo_gpipe.planner.workload import Setting, divisors
+from lingvo_gpipe.planner.workload import Setting
 
 
 def test_the_mini_batch_stays_and_micro_batches_share_it_out():
@@ -52,8 +52,3 @@ def test_without_a_size_only_the_registered_number_is_looked_at():
   assert work.mini_batch_size is None
   assert work.choices(4) == (8,)
   assert work.layers_for(16)[0].activation_bytes == 500
-
-
-def test_divisors():
-  assert divisors(1) == [1]
-  assert divisors(36) == [1, 2, 3, 4, 6, 9, 12, 18, 36]

@@ -29,12 +29,9 @@ def test_it_is_a_schedule_as_others(tmp_path):
   name = f'file:{path}'
   assert schedules.place(name, 4, 2) == (0, 1, 1, 0)
   assert schedules.cells_per_device(name) == 2
-  assert schedules.count_stashed(name, (0, 1, 1, 0), 3) == (
-    schedules.simulate(schedule).peak_stash
+  assert schedules.count(name, (0, 1, 1, 0), 3, 'always') == (
+    schedules.count('zb_v', (0, 1, 1, 0), 3, 'always')
   )
-  assert schedules.count_recomputed(
-    name, (0, 1, 1, 0), 3, 'always'
-  ) == schedules.count_recomputed('zb_v', (0, 1, 1, 0), 3, 'always')
   evaluation = schedules.make_schedule(name, (0, 1, 1, 0), 3, forward_only=True)
   assert evaluation.forward_only
   later = schedules.make_schedule(name, (0, 1, 1, 0), 3, first_backward=2)
@@ -127,4 +124,4 @@ def test_trained_cells_without_backward_tasks_are_refused(
     assert (
       schedules.make_schedule(name, (0, 1), 2, first_backward=1) == schedule
     )
-    assert len(schedules.count_recomputed(name, (0, 1), 2, 'always')) == 2
+    assert schedules.count(name, (0, 1), 2, 'always').stashed == (0, 2)

@@ -49,9 +49,9 @@ def plan(model: str, **changes: Any) -> Partition:
   Each kind of layer is traced once; nothing is allocated.
   """
   from lingvo_gpipe import sequential_layer
-  from lingvo_gpipe.planner import plan_command
+  from lingvo_gpipe.planner import registered
 
-  params = plan_command.pipeline_params(model)
+  params = registered.layer_params(model)
   params.Set(num_partitions=1, splits=[], device_memory=0, **changes)
   found: Partition = sequential_layer.GPipeSequentialLayer.Plan(
     params, 1

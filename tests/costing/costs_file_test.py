@@ -8,52 +8,30 @@ import pytest
 import random_orders
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.costing.kept_orders import with_known_order
+from lingvo_gpipe.costing.costs_file import with_known_order
 
 
-def _problem():
-  return random_orders.problem(3)
-
-
-def _forbid(monkeypatch):
-  def search(problem):
-    raise AssertionError('There is no need to look for it.')
-
-  monkeypatch.setattr(schedules, 'find_best_order', search)
-
-
-def test_the_order_is_looked_for_once(tmp_path, monkeypatch):
-  path = str(tmp_path / 'costs.json')
-  found = schedules.find_best_order(_problem())
-  problem = with_known_order(_problem(), path)
-  assert problem.known == found.schedule
-  again = schedules.find_best_order(problem)
-  assert (again.schedule, again.time, again.bound) == (
-    found.schedule,
-    found.time,
-    found.bound,
+def test_each_order_is_looked_for_once(tmp_path, monkeypatch):
+  path = tmp_path / 'costs.json'
+  for seed in (3, 4):
+    problem = random_orders.problem(seed)
+    found = schedules.find_best_order(problem)
+    known = with_known_order(problem, str(path))
+    assert known.known == found.schedule
+    assert schedules.find_best_order(known) == found
+  assert len(json.loads(path.read_text())['orders']) == 2
+  monkeypatch.setattr(
+    schedules, 'find_best_order', lambda _: pytest.fail('looks for it again')
   )
-  _forbid(monkeypatch)
-  assert with_known_order(_problem(), path) == problem
-
-
-def test_another_problem_has_another_order(tmp_path):
-  path = str(tmp_path / 'costs.json')
-  with_known_order(_problem(), path)
-  other = with_known_order(random_orders.problem(4), path)
-  assert (
-    other.known == schedules.find_best_order(random_orders.problem(4)).schedule
-  )
-  assert len(json.loads((tmp_path / 'costs.json').read_text())['orders']) == 2
-
-
-def test_without_a_file_nothing_is_kept():
-  assert with_known_order(_problem(), '') == _problem()
+  assert with_known_order(problem, str(path)) == known
+  # Without a file nothing is kept.
+  assert with_known_order(problem, '') == problem
 
 
 def test_what_another_process_wrote_first_holds(tmp_path, monkeypatch):
   path = tmp_path / 'costs.json'
-  with_known_order(_problem(), str(path))
+  problem = random_orders.problem(3)
+  with_known_order(problem, str(path))
   content = path.read_text()
   path.unlink()
   search = schedules.find_best_order
@@ -64,7 +42,7 @@ def test_what_another_process_wrote_first_holds(tmp_path, monkeypatch):
     return found
 
   monkeypatch.setattr(schedules, 'find_best_order', slow_search)
-  assert with_known_order(_problem(), str(path)).known.name == 'theirs'
+  assert with_known_order(problem, str(path)).known.name == 'theirs'
 
 
 def _for_others():

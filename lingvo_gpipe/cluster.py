@@ -11,20 +11,15 @@ worker. Here a split may also have the devices of several workers, in order:
     4 x 1               2            [w0d0 w1d0] [w2d0 w3d0]
     2 x 4               2            [w0d0 w0d1] [w0d2 w0d3] [w1d0 w1d1] ...
 
-In Lingvo's cluster, moreover, jobs have different views of the devices: only
-the worker's split size comes from a flag, and every job has one CPU. Cell k of
-a pipeline is on `WorkerDeviceInModelSplit(k)`. So the trainer's weights would
-be on other devices than the controller's, and the trainer would wait forever
-for variables that nobody creates.
+In Lingvo's cluster, moreover, jobs have different views of the devices. So the
+trainer's weights would be on other devices than the controller's, and it would
+wait forever for variables that nobody creates.
 """
 
 from lingvo.core import cluster as lingvo_cluster
 from lingvo.core import cluster_factory
 
 from lingvo_gpipe import cpu_devices
-
-# Jobs that evaluate what the workers train, on devices of their own.
-_EVALUATION_JOBS = ('evaler', 'decoder')
 
 
 class PipelineCluster(lingvo_cluster._Cluster):
@@ -34,8 +29,7 @@ class PipelineCluster(lingvo_cluster._Cluster):
   def job_spec(self):
     """Params of the devices that this job places its ops on.
 
-    The worker's, for the jobs that drive the workers, and for those that share
-    their process.
+    The worker's, for jobs that drive the workers or share their process.
     """
     own = super().job_spec
     worker = self.params.worker
@@ -64,11 +58,11 @@ class PipelineCluster(lingvo_cluster._Cluster):
   @property
   def num_splits_per_client(self):
     """How many pipelines train side by side."""
-    if self._drives_workers:
-      if self._spans_workers:
-        return len(self.available_devices)
-      return self.num_splits_per_replica * self.num_replicas
-    return super().num_splits_per_client
+    if not self._drives_workers:
+      return super().num_splits_per_client
+    if self._spans_workers:
+      return len(self.available_devices)
+    return self.num_splits_per_replica * self.num_replicas
 
   @property
   def available_devices(self):
@@ -99,11 +93,8 @@ def check_splits(worker):
       f'{total} devices.'
     )
   if (each % size and size % each) or total % size:
-    fits = [
-      n
-      for n in range(1, total + 1)
-      if not total % n and (not each % n or not n % each)
-    ]
+    sizes = (n for n in range(1, total + 1) if not total % n)
+    fits = [n for n in sizes if not each % n or not n % each]
     raise ValueError(
       f'--worker_split_size={size}: {have} do not divide into pipelines of '
       f'that size; use one of {fits}.'
@@ -116,18 +107,15 @@ def install():
 
 
 def use_cpu_devices(cluster_params, num_devices, split_size=None):
-  """Gives workers and evaluation jobs several CPU devices each.
+  """Gives workers and evaluation jobs several CPU devices each, in place.
 
   The sessions or servers must have as many, see `cpu_devices.session_config`.
 
   Args:
-    cluster_params: Params of a cluster, changed in place.
-    num_devices: Number of CPU devices of a worker, 1 or more.
-    split_size: Number of devices of a pipeline; default: those of a worker.
-      Evaluation jobs of their own have as many.
-
-  Raises:
-    ValueError: if a number is not positive.
+    cluster_params: Params of a cluster.
+    num_devices: Number of CPU devices of a worker. ValueError if it is below 1.
+    split_size: Number of devices of a pipeline, and of an evaluation job of its
+      own; default: those of a worker.
   """
   split_size = num_devices if split_size is None else split_size
   for name, value in (('num_devices', num_devices), ('split_size', split_size)):
@@ -138,19 +126,14 @@ def use_cpu_devices(cluster_params, num_devices, split_size=None):
     if spec.name == worker.name:
       spec.cpus_per_replica = num_devices
       spec.devices_per_split = split_size
-  for job in _EVALUATION_JOBS:
+  for job in ('evaler', 'decoder'):
     spec = cluster_params.Get(job)
     spec.cpus_per_replica = spec.devices_per_split = split_size
 
 
 def prepare_devices():
-  """Prepares this process for a pipeline, before the pipeline is built.
-
-  If a worker of the current cluster has several CPU devices and no others, it
-  calls `cpu_devices.keep_ops_on_one_thread`.
-  """
+  """Prepares this process, before a pipeline is built, for CPU devices."""
   worker = cluster_factory.Current().params.worker
-  if worker.gpus_per_replica or worker.tpus_per_replica:
-    return
-  if worker.cpus_per_replica > 1:
+  others = worker.gpus_per_replica or worker.tpus_per_replica
+  if worker.cpus_per_replica > 1 and not others:
     cpu_devices.keep_ops_on_one_thread()

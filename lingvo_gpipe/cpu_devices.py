@@ -13,9 +13,7 @@ independent of the number of cores:
     inside ops: none, each runs on the thread that started it
 
 The pool for the work inside ops is made once in a process: by its first session
-or server, or when its first function is traced. This is usually before the
-session of the pipeline. If the pool has more than one thread, ops of devices
-that are busy at the same time slow each other down.
+or server, or when its first function is traced.
 """
 
 import os
@@ -27,16 +25,12 @@ _THREADS_VARIABLE = 'TF_NUM_INTRAOP_THREADS'
 
 
 def keep_ops_on_one_thread() -> bool:
-  """Makes TensorFlow run each op on one thread, unless this has been set.
+  """Makes TensorFlow run each op on one thread, unless a number has been set.
 
-  Pipelines on several CPU devices and their `session_config` call it. It must
-  be called before the process traces its first function; later it only logs a
-  warning, once. If tf.config.threading.set_intra_op_parallelism_threads has
-  been called, or TF_NUM_INTRAOP_THREADS is in the environment, it changes
-  nothing.
-
-  Returns:
-    Whether it was in time, or the number of threads had been set.
+  That is, by tf.config.threading.set_intra_op_parallelism_threads or by
+  TF_NUM_INTRAOP_THREADS. Pipelines on several CPU devices call this. It must
+  come before the process traces its first function. If it is too late, it logs
+  a warning, once, and returns False.
   """
   threading = tf.config.threading
   if (
@@ -61,17 +55,13 @@ def keep_ops_on_one_thread() -> bool:
 
 
 def session_config(num_devices, config=None):
-  """Returns the configuration of a session with `num_devices` CPU devices.
+  """A `tf.ConfigProto` for a session with CPU devices, and no GPU.
 
-  The session gets a pool of its own to run ops, and ops run on one thread each,
-  see `keep_ops_on_one_thread`.
+  The session gets a pool of its own to run ops, and ops run on one thread each.
 
   Args:
-    num_devices: Number of CPU devices, 1 or more.
+    num_devices: Number of CPU devices. ValueError if it is below 1.
     config: A `tf.ConfigProto` to start from; it is left as it was.
-
-  Returns:
-    A `tf.ConfigProto` with `num_devices` CPU devices and no GPU.
   """
   if num_devices < 1:
     raise ValueError(f'num_devices={num_devices} must be 1 or more.')

@@ -18,7 +18,6 @@ import itertools
 import os
 import signal
 import sys
-import time
 
 from lingvo_gpipe import trainer
 from lingvo_gpipe.launching import local_cluster, private_network
@@ -93,31 +92,6 @@ def _value(flags, name):
   return value
 
 
-def _check_model(args, flags, log, say):
-  """Looks for the model and its datasets; returns an exit status.
-
-  In a process of its own: what the model's module starts would not survive the
-  forks that make the others.
-  """
-
-  def body():
-    from lingvo_gpipe.training import model_lookup
-
-    try:
-      model = model_lookup.find_model(_value(flags, 'model'))
-      for job in args.evaluate:
-        trainer_flags.check_datasets(model, job, 'evaluate')
-    except user_error.UserError as error:
-      say(error)
-      return error.exit_status
-    return 0
-
-  process = local_cluster.Child('check', body, log, on_terminal=True)
-  while process.poll():
-    time.sleep(0.05)
-  return process.status
-
-
 def main(argv=None, name=None):
   """Runs the command; returns its exit status.
 
@@ -152,11 +126,8 @@ def main(argv=None, name=None):
   try:
     log.move_to(f'{logdir}/log_launch_local.txt')
     trainer.preload()
-    status = _check_model(args, flags, log.path, say)
   finally:
     log.close()
-  if status:
-    return status
   say(
     f'{args.workers} worker(s) with {args.devices_per_worker} device(s) each; '
     f'logs: {logdir}/log_*.txt'

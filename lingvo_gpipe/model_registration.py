@@ -2,15 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Registers models of `model_params` with Lingvo's model registry.
 
-Lingvo names a model by its module and its class, without 'lingvo.tasks.' and
-without 'params.'. If Lingvo itself registered the class AmoebaNetD of
-`model_params.image.digits`, its name would be 'model_image.digits.AmoebaNetD',
-and Lingvo's trainer would look for it in `lingvo.tasks`. Here its name is
-'image.digits.AmoebaNetD', and it is found.
+Class AmoebaNetD of `model_params.image.digits` is 'image.digits.AmoebaNetD'
+here, and is found; Lingvo's own registry would mangle the name.
 
 The models of lingvo_gpipe are installed as `lingvo_gpipe.model_params`, so that
-`model_params` can be a user's package. Models that are not in that package are
-looked up in ours.
+`model_params` can be a user's package. What is not there is looked up in ours.
 """
 
 import importlib
@@ -38,9 +34,8 @@ RegisterSingleTaskModel = _Registry.RegisterSingleTaskModel
 def let_lingvo_find_models():
   """Makes Lingvo look for models in `model_params` first.
 
-  After this, `lingvo.model_registry` and with it Lingvo's trainer resolve
-  'image.digits.AmoebaNetD' by importing `model_params.image.digits`. Other
-  names are looked up as before. Calling it again changes nothing.
+  `lingvo.model_registry` and Lingvo's trainer then resolve
+  'image.digits.AmoebaNetD' by importing `model_params.image.digits`.
   """
   import_params = model_imports.ImportParams
   if hasattr(import_params, 'lingvos'):

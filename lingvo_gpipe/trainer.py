@@ -59,9 +59,11 @@ def _check(values):
   for flag in ('model', 'logdir'):
     if not values[flag].value:
       raise user_error.UserError(f'--{flag}: give one; it has no default.')
-  jobs, size = values['job'].value, values['worker_split_size'].value
-  trainer_flags.check_mode(values['mode'].value)
+  mode, jobs = values['mode'].value, values['job'].value
+  if mode not in trainer_flags.MODES:
+    raise user_error.unknown('mode', mode, 'mode', mode, trainer_flags.MODES)
   trainer_flags.check_jobs(jobs)
+  size = values['worker_split_size'].value
   if size < 1:
     raise user_error.UserError(
       f'--worker_split_size={size}: a pipeline needs at least one device; give '

@@ -1,8 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import lingvo.compat as tf
 import pytest
-from lingvo.core import cluster_factory
 
 from lingvo_gpipe import cluster
 
@@ -22,17 +20,12 @@ def _cluster(job, devices, *, replicas=1, split_size=None, worker=WORKER):
   return cluster.PipelineCluster(p)
 
 
-@pytest.mark.parametrize('num_devices', [1, 2, 4])
-@pytest.mark.parametrize(
-  'job', ['trainer_client', 'controller', 'evaler', 'decoder']
-)
-def test_every_job_of_the_process_has_all_its_devices(job, num_devices):
-  c = _cluster(job, num_devices, worker=LOCAL)
-  names = [
-    f'{LOCAL}/replica:0/task:0/device:CPU:{k}' for k in range(num_devices)
-  ]
-  assert [c.WorkerDeviceInModelSplit(k) for k in range(num_devices)] == names
-  assert c.num_devices_per_split == num_devices
+@pytest.mark.parametrize('job', ['trainer_client', 'evaler', 'decoder'])
+def test_every_job_of_the_process_has_all_its_devices(job):
+  c = _cluster(job, 3, worker=LOCAL)
+  names = [f'{LOCAL}/replica:0/task:0/device:CPU:{k}' for k in range(3)]
+  assert [c.WorkerDeviceInModelSplit(k) for k in range(3)] == names
+  assert c.num_devices_per_split == 3
   assert c.num_splits_per_client == 1
   assert c.available_devices.tolist() == [names]
 
@@ -99,26 +92,6 @@ def test_an_evaler_in_a_process_of_its_own_has_devices_of_its_own():
   ]
 
 
-def test_variables_may_be_placed_on_every_device():
-  c = _cluster('trainer_client', 2, worker=LOCAL)
-  with tf.Graph().as_default(), c, tf.device(c.GetPlacer()):
-    made = [
-      tf.get_variable(f'v{i}', [4], use_resource=True).device for i in range(2)
-    ]
-  assert sorted(made) == [
-    f'{LOCAL}/replica:0/task:0/device:CPU:{k}' for k in range(2)
-  ]
-
-
 def test_no_devices_is_an_error_that_names_the_number():
   with pytest.raises(ValueError, match='num_devices=0'):
     cluster.use_cpu_devices(cluster.PipelineCluster.Params(), 0)
-
-
-def test_install_makes_lingvo_build_pipeline_clusters():
-  before = cluster_factory.Cluster
-  try:
-    cluster.install()
-    assert isinstance(cluster_factory.Current(), cluster.PipelineCluster)
-  finally:
-    cluster_factory.SetCluster(before)

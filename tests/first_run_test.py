@@ -23,6 +23,8 @@ def test_trains_evaluates_and_reports(tmp_path):
   assert 'step 60/60  loss ' in out
   assert 'of 364 held-out examples' in out
   assert 'K = 2 devices, M = 8 micro-batches, schedule 1f1b' in out
+  assert ' ms, the median' in out
+  assert '--max_steps=120\n' in out
   assert f'{tmp_path}/train/ckpt-00000060' in out
   assert 'INFO' not in out
   log = (tmp_path / 'log.txt').read_text()

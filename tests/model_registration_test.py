@@ -74,9 +74,3 @@ def test_lingvo_still_finds_other_models(find_models, monkeypatch, tmp_path):
 def test_unknown_names_are_lingvos_to_refuse(find_models, name, message):
   with pytest.raises(LookupError, match=message):
     model_registry.GetClass(name)
-
-
-def test_letting_lingvo_find_models_twice_changes_nothing(find_models):
-  once = model_imports.ImportParams
-  model_registration.let_lingvo_find_models()
-  assert model_imports.ImportParams is once

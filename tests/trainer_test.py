@@ -51,17 +51,17 @@ _PLAIN = '--model=stand_in_pipeline.TwoDevices'
 @pytest.mark.parametrize(
   ('args', 'said'),
   [
-    (['--mode=snyc'], 'no such mode. Nearest: sync'),
+    (['--mode=snyc'], "no mode 'snyc'. Nearest: sync"),
     (['--job=trianer_client'], 'Nearest: trainer_client'),
     (['--job=evaler_once_Test'], 'Nearest: evaler_once_Test@100'),
     (['--job=evaler_Tset'], "no dataset 'Tset'. Nearest: Test."),
     (
       ['--model_params_override=task.train.learning_rat:0.1'],
-      'there is no such Param. Nearest: task.train.learning_rate',
+      "no Param 'task.train.learning_rat'. Nearest: task.train.learning_rate",
     ),
     (
       ['--model_params_override=task.train.max_steps:2;task.trian.name:1'],
-      'task.trian.name:1: there is no such Param. Nearest: task.',
+      "task.trian.name:1: there is no Param 'task.trian.name'. Nearest: task.",
     ),
     (
       ['--model_params_override=task.train.learning_rate:high'],
@@ -122,7 +122,7 @@ CELLS = '--model_params_override=task.pipeline.num_partitions:'
 def test_more_cells_than_devices(refusal, tmp_path):
   start = [MODEL, f'--logdir={tmp_path}', CELLS + '4']
   local = [*start, '--run_locally=cpu']
-  remedy = 'Give it 4 devices, fewer cells, or a schedule'
+  remedy = 'Give it 4 devices, other cells, or a schedule'
   for flag in ('worker_split_size', 'worker_cpus'):
     err = refusal(*local, f'--{flag}=2')
     assert f'--{flag}=2: the pipeline has 4 cells' in err

@@ -129,7 +129,8 @@ class CellMemory:
       layers: The layers.
       stashed: For each cell, the most micro-batches it stashes.
       recompute: A recompute policy.
-      handed: For each cell, the most that wait for their W beside a task.
+      handed: For each cell, the most micro-batches that wait for their W while
+        a task of another runs; none by default.
 
     Raises:
       ValueError: Bytes are too many for 64 bits.

@@ -12,8 +12,10 @@ a step that was under way: what the surviving workers hold is thrown away.
     evaler ...      ---- one dies --> it alone starts again
 """
 
+import argparse
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import pathlib
 import re
@@ -24,7 +26,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 _BEAT_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
@@ -34,7 +35,7 @@ _REFUSED = 2
 # That of a trainer that lost a worker, see `distributed.WorkerLostError`.
 _WORKER_LOST = 3
 # How long the trainer has to say itself what another process ended of.
-_REFUSAL_SECONDS = 2.0
+_REFUSAL_SECONDS = 5.0
 # How long a process may take to end by itself.
 _GRACE_SECONDS = 15.0
 
@@ -51,7 +52,7 @@ def free_ports(count: int) -> list[int]:
     return [s.getsockname()[1] for s in sockets]
 
 
-class Child:
+class Child(multiprocessing.context.ForkProcess):
   """A forked process that is followed: log, heartbeat, memory and end.
 
   It is forked from a process that has imported everything, which saves the time
@@ -59,10 +60,6 @@ class Child:
   TensorFlow before: threads do not survive a fork.
 
   Attributes:
-    name: What to call it, 'worker 0' say.
-    log_path: The file with its output.
-    status: How it ended: its exit status, or minus the signal that killed it;
-      None while it runs.
     own_peak_mib: Peak of its memory in MiB, beyond what it had when it was
       forked.
   """
@@ -75,29 +72,46 @@ class Child:
     *,
     on_terminal: bool = False,
   ) -> None:
-    """Starts it.
-
-    Args:
-      body: What it does; returns its exit status.
-      log_path: Its output is added to this file.
-      on_terminal: Whether it has this process's output instead.
-    """
-    self.name = name
-    self.log_path = log_path
-    self.status: int | None = None
-    sys.stdout.flush()
-    sys.stderr.flush()
-    parent = os.getpid()
-    self._beats, beats = os.pipe()
-    self.pid = os.fork()
-    if not self.pid:
-      os.close(self._beats)
-      _run_child(body, parent, beats, None if on_terminal else log_path)
-    os.close(beats)
-    os.set_blocking(self._beats, False)
-    self._last_beat = time.monotonic()
-    self._first_mib = self._memory_mib('VmRSS')
+    """Starts it; on the terminal it has this process's output, no log."""
+    super().__init__(name=name)
+    self._body = body
+    self._log_path = log_path
+    self._on_terminal = on_terminal
+    self._last_beat = multiprocessing.RawValue('d', time.monotonic())
     self.own_peak_mib = 0.0
+    self.start()
+    self._first_mib = self._memory_mib('VmRSS')
+
+  def run(self) -> None:
+    """Runs in the child; never returns."""
+    status = 1
+    try:
+      # It is killed when its parent ends, however that does.
+      ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+      parent = multiprocessing.parent_process()
+      if parent and os.getppid() != parent.pid:  # It has ended already.
+        os._exit(1)
+      # A Ctrl-C is for the launcher, which then ends its children in order.
+      os.setpgid(0, 0)
+      signal.signal(signal.SIGINT, signal.default_int_handler)
+      signal.signal(signal.SIGTERM, signal.SIG_DFL)
+      if not self._on_terminal:
+        with open(self._log_path, 'ab') as log:
+          os.dup2(log.fileno(), 1)
+          os.dup2(log.fileno(), 2)
+      threading.Thread(target=self._beat, daemon=True).start()
+      status = self._body()
+    except BaseException:
+      traceback.print_exc()
+    finally:
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(status)
+
+  def _beat(self) -> None:
+    while True:
+      self._last_beat.value = time.monotonic()
+      time.sleep(_BEAT_SECONDS)
 
   def _memory_mib(self, field: str) -> float:
     """A field of its status; 0 once it has ended."""
@@ -110,116 +124,46 @@ class Child:
 
   def poll(self) -> bool:
     """Looks after it; returns whether it still runs."""
-    if self.status is not None:
-      return False
-    with contextlib.suppress(BlockingIOError):
-      while os.read(self._beats, 4096):
-        self._last_beat = time.monotonic()
     peak = self._memory_mib('VmHWM') - self._first_mib
     self.own_peak_mib = max(self.own_peak_mib, peak)
-    return not self._wait(os.WNOHANG)
+    return self.is_alive()
 
-  def _wait(self, options: int = 0) -> bool:
-    """Whether it has ended; waits for that unless `options` is WNOHANG."""
-    pid, status = os.waitpid(self.pid, options)
-    if pid:
-      self.status = os.waitstatus_to_exitcode(status)
-      os.close(self._beats)
-    return bool(pid)
+  def last_line(self) -> str:
+    """The last line of its log."""
+    text = pathlib.Path(self._log_path).read_text(errors='replace')
+    return text.strip().rpartition('\n')[2]
 
-  def problem(self, hang_seconds: float) -> str:
+  def problem(self, hang_seconds: float = 0.0) -> str:
     """In words: how it ended, or that it hangs; '' if it runs."""
-    silence = time.monotonic() - self._last_beat
-    if self.status is None:
+    status = self.exitcode
+    if status is None:
+      silence = time.monotonic() - self._last_beat.value
       hangs = f'{self.name} hangs (silent for {silence:.0f} s)'
       return hangs if silence > hang_seconds else ''
-    if self.status < 0:
-      return f'{self.name} was killed by {signal.Signals(-self.status).name}'
-    return f'{self.name} ended with status {self.status}'
+    if status < 0:
+      return f'{self.name} was killed by {signal.Signals(-status).name}'
+    return f'{self.name} ended with status {status}'
 
-  def signal(self, number: int) -> None:
-    """Sends it a signal, if it runs."""
-    if self.status is None:
-      with contextlib.suppress(ProcessLookupError):
-        os.kill(self.pid, number)
-
-  def kill(self) -> None:
+  def end(self) -> None:
     """Ends it at once."""
-    if self.poll():
-      self.signal(signal.SIGKILL)
-      self._wait()
-
-
-def _run_child(
-  body: Callable[[], int], parent: int, beats: int, log_path: str | None
-) -> None:
-  """Runs in the child; never returns."""
-
-  def beat() -> None:
-    with contextlib.suppress(OSError):
-      while os.write(beats, b'.'):
-        time.sleep(_BEAT_SECONDS)
-
-  status = 1
-  try:
-    # It is killed when its parent ends, however that does.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # It has ended already.
-      os._exit(1)
-    # A Ctrl-C is for the launcher, which then ends its children in order.
-    os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if log_path:
-      flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-      descriptor = os.open(log_path, flags, 0o644)
-      os.dup2(descriptor, 1)
-      os.dup2(descriptor, 2)
-    threading.Thread(target=beat, daemon=True).start()
-    status = body()
-  except BaseException:
-    traceback.print_exc()
-  finally:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
-def _running(processes: Iterable[Child]) -> bool:
-  """Looks after all of `processes`; returns whether any runs."""
-  return sum(process.poll() for process in processes) > 0
-
-
-def _wait(processes: Iterable[Child], seconds: float) -> None:
-  """Waits until all have ended, or the time is over."""
-  processes, end = list(processes), time.monotonic() + seconds
-  while _running(processes) and time.monotonic() < end:
-    time.sleep(_POLL_SECONDS)
-
-
-class Settings(Protocol):
-  """What to start: flags of `launch_local`."""
-
-  workers: int
-  controller: bool
-  evaluate: list[str]
-  evaluation_devices: int
-  max_restarts: int
-  hang_seconds: float
+    self.poll()
+    self.kill()
+    self.join()
 
 
 class LocalCluster:
   """Runs the processes, see the module.
 
   Args:
-    trainer_flags: For all of them.
+    settings: Flags of `launch_local`.
+    trainer_flags: For all processes.
     main: What a process does: takes a command line, returns its exit status.
     say: Is told what happens, a line.
   """
 
   def __init__(
     self,
-    settings: Settings,
+    settings: argparse.Namespace,
     trainer_flags: list[str],
     logdir: str,
     main: Callable[[list[str]], int],
@@ -242,14 +186,18 @@ class LocalCluster:
         self._start_evaluation(job)
       status = self._follow()
       if status == 0:
-        self._finish()
+        # Those that look at the last checkpoint.
+        _wait(self._training, 'controller')
+        while any(process.poll() for process in self._evaluation.values()):
+          time.sleep(_POLL_SECONDS)
+          self._follow_evaluation()
       return status
     except KeyboardInterrupt:
       self._say('Interrupted: ending all processes ...')
-      trainer = [p for n, p in self._training.items() if n == 'trainer']
-      for process in trainer:
-        process.signal(signal.SIGINT)
-      _wait(trainer, _GRACE_SECONDS)
+      trainer = self._training.get('trainer')
+      if trainer and trainer.pid and trainer.poll():
+        os.kill(trainer.pid, signal.SIGINT)
+        _wait(self._training, 'trainer')
       return 130
     finally:
       self._end(self._evaluation.values())
@@ -258,7 +206,7 @@ class LocalCluster:
         peaks = ', '.join(f'{n} {mib:.0f}' for n, mib in self._peaks.items())
         self._say(f'Peak memory in MiB, without what imports take: {peaks}.')
 
-  # -- Starting.
+  # -- Starting and ending.
 
   def _start(self, name: str, argv: list[str], *, on_terminal: bool) -> Child:
     log = f'{self._logdir}/log_{name.replace(" ", "_")}.txt'
@@ -281,51 +229,52 @@ class LocalCluster:
     self._training = {}
     for job, count in jobs.items():
       for task in range(count):
-        name = {'trainer_client': 'trainer', 'worker': f'worker {task}'}.get(
-          job, job
-        )
+        names = {'trainer_client': 'trainer', 'worker': f'worker {task}'}
+        name = names.get(job, job)
         argv = [f'--cluster_spec={spec}', f'--job={job}', f'--task={task}']
         argv.append('--checkpoint_in_trainer_cpu')
-        on_terminal = job == 'trainer_client'
-        self._training[name] = self._start(name, argv, on_terminal=on_terminal)
+        self._training[name] = self._start(
+          name, argv, on_terminal=job == 'trainer_client'
+        )
       pids = [str(worker.pid) for worker in self._training.values()]
       os.environ[WORKER_PIDS] = ' '.join(pids)
 
   def _start_evaluation(self, job: str) -> None:
     devices = self._settings.evaluation_devices
-    argv = [
-      f'--job={job}',
-      '--run_locally=cpu',
-      f'--worker_split_size={devices}',
-      f'--worker_cpus={devices}',
-    ]
+    argv = [f'--job={job}', '--run_locally=cpu']
+    argv += [f'--worker_split_size={devices}', f'--worker_cpus={devices}']
     self._evaluation[job] = self._start(job, argv, on_terminal=True)
+
+  def _end(self, processes: Iterable[Child]) -> None:
+    for process in processes:
+      process.end()
+      before = self._peaks.get(process.name, 0.0)
+      self._peaks[process.name] = max(before, process.own_peak_mib)
 
   # -- Following.
 
   def _follow(self) -> int:
     """Follows all until the training is over; returns the exit status."""
     most = self._settings.max_restarts
-    restarts = 0
-    while True:
-      time.sleep(_POLL_SECONDS)
-      self._follow_evaluation()
-      status, problem = self._follow_training()
+    for restart in range(1, most + 2):
+      status, problem = None, ''
+      while status is None and not problem:
+        time.sleep(_POLL_SECONDS)
+        self._follow_evaluation()
+        status, problem = self._follow_training()
       if status is not None:
         return status
-      if not problem:
-        continue
-      if restarts == most:
-        self._say(f'{problem}; given up after {restarts} restart(s).')
-        return 1
-      restarts += 1
+      if restart > most:
+        break
       # The workers last: the trainer need not say that they are gone.
       self._end(reversed(self._training.values()))
       self._say(
         f'{problem}; all start again from the last checkpoint (restart '
-        f'{restarts} of {most}).'
+        f'{restart} of {most}).'
       )
       self._start_training()
+    self._say(f'{problem}; given up after {most} restart(s).')
+    return 1
 
   def _follow_training(self) -> tuple[int | None, str]:
     """Returns the exit status if it is over, and what is wrong, '' if nothing.
@@ -334,28 +283,20 @@ class LocalCluster:
     of the user would be there again: no restart.
     """
     trainer = self._training['trainer']
-    problems = []
+    problem = ''
     for process in self._training.values():
-      if process.poll() or (process.status and process is not trainer):
-        problems.append(process.problem(self._settings.hang_seconds))
-      if process.status == _REFUSED and process is not trainer:
-        return self._refused(process), ''
-    problem = next(filter(None, problems), '')
-    if trainer.status is None:
+      if process.poll() or (process.exitcode and process is not trainer):
+        problem = problem or process.problem(self._settings.hang_seconds)
+      if process.exitcode == _REFUSED and process is not trainer:
+        _wait(self._training, 'trainer', _REFUSAL_SECONDS)
+        if trainer.exitcode != _REFUSED:  # Then it has said why.
+          self._say(f'{process.problem()}: {process.last_line()}')
+        return _REFUSED, ''
+    if trainer.exitcode is None:
       return None, problem
-    if trainer.status == _WORKER_LOST or trainer.status < 0:
-      return None, problem or trainer.problem(0)
-    return trainer.status, problem
-
-  def _refused(self, process: Child) -> int:
-    """Sees that the user is told what `process` refused; returns the status."""
-    trainer = self._training['trainer']
-    _wait([trainer], _REFUSAL_SECONDS)
-    if trainer.status != _REFUSED:
-      log = pathlib.Path(process.log_path).read_text(errors='replace')
-      reason = ([''] + [line for line in log.splitlines() if line.strip()])[-1]
-      self._say(f'{process.problem(0)}: {reason}')
-    return _REFUSED
+    if trainer.exitcode == _WORKER_LOST or trainer.exitcode < 0:
+      return None, problem or trainer.problem()
+    return trainer.exitcode, problem
 
   def _follow_evaluation(self) -> None:
     for job, process in list(self._evaluation.items()):
@@ -365,25 +306,20 @@ class LocalCluster:
         continue
       self._end([process])
       del self._evaluation[job]
-      if runs or (process.status or 0) < 0:
+      if runs or (process.exitcode or 0) < 0:
         self._say(f'{problem}; it starts again.')
         self._start_evaluation(job)
-      elif process.status:
+      elif process.exitcode:
         # Its own fault, so it would do that again.
         self._say(f'{problem}; continuing without it.')
 
-  # -- Ending.
 
-  def _finish(self) -> None:
-    """After the training: waits for those that look at its last checkpoint."""
-    controller = [p for n, p in self._training.items() if n == 'controller']
-    _wait(controller, _GRACE_SECONDS)
-    while _running(self._evaluation.values()):
-      time.sleep(_POLL_SECONDS)
-      self._follow_evaluation()
-
-  def _end(self, processes: Iterable[Child]) -> None:
-    for process in processes:
-      process.kill()
-      before = self._peaks.get(process.name, 0.0)
-      self._peaks[process.name] = max(before, process.own_peak_mib)
+def _wait(
+  processes: dict[str, Child], name: str, seconds: float = _GRACE_SECONDS
+) -> None:
+  """Waits until one has ended, if it is there, or the time is over."""
+  end = time.monotonic() + seconds
+  while name in processes and processes[name].poll():
+    if time.monotonic() > end:
+      return
+    time.sleep(_POLL_SECONDS)

@@ -58,7 +58,8 @@ def make_schedule(
     cell_devices: For each of the K cells in order, the index of its device,
       from 0; see `place`. A device left out gets an empty row.
     num_micro_batches: M, at least 1.
-    forward_only: Whether to leave the backwards out, for evaluation.
+    forward_only: Whether to leave the backwards out, for evaluation: the same
+      for every name, and called 'forward_only'.
     first_backward: The first cell with backward tasks: nothing is trained in
       those before it. K leaves all backwards out.
     costs: What 'auto' orders the tasks by, for the same cells, devices and

@@ -12,8 +12,7 @@ in one piece, after all else has been written:
     checkpoint                     "ckpt-00000020 is the newest"  <-- it counts
     ckpt-00000010.*                no longer kept, so removed
 
-A process killed at any of these lines leaves a `checkpoint` whose files are
-whole.
+So a kill at any time leaves a `checkpoint` whose files are whole.
 """
 
 import contextlib
@@ -62,17 +61,14 @@ def step_of(path):
 
 
 def newest_first(directory):
-  """Paths of the checkpoints that count, without suffix, the newest first.
-
-  If the file `checkpoint` can't be read, they are those with an index file.
-  """
+  """Paths of the checkpoints that count, without suffix, the newest first."""
   if not tf.io.gfile.exists(os.path.join(directory, 'checkpoint')):
     return []
   try:
     state = tf.train.get_checkpoint_state(directory)
   except ValueError:  # It names none, or is no text.
     state = None
-  if state is None:
+  if state is None:  # Then all count that are there.
     files = tf.io.gfile.listdir(directory)
     paths = [f.removesuffix('.index') for f in files if f.endswith('.index')]
   else:
@@ -93,12 +89,8 @@ def _remove(directory, pattern):
 class TrainingCheckpointer(checkpointer.Checkpointer):
   """Saves after the last step too; takes an older checkpoint if it must.
 
-  Lingvo's trainer saves only when the interval has passed, so the steps since
-  then would be lost when it ends. And Lingvo's saver restores a weight of any
-  shape, which comes to light as an error in some layer.
-
-  Raises:
-    UserError: if the newest checkpoint there is of another model.
+  UserError, if the newest checkpoint there is of another model: Lingvo's saver
+  restores a weight of any shape.
   """
 
   def __init__(self, train_dir, models, *args, **kwargs):
@@ -121,11 +113,7 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
     return time.time() >= self._no_save_before and super().ShouldSave(gsteps)
 
   def Save(self, sess=None, gsteps=None, sync=True):
-    """Saves; if that fails, training goes on with a warning.
-
-    Raises:
-      CheckpointError: if the last step's checkpoint can't be written.
-    """
+    """Saves; a warning if that fails, a CheckpointError at the last step."""
     try:
       super().Save(sess, gsteps, sync)
     except WRITE_ERRORS as error:
@@ -193,13 +181,7 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
     )
 
   def RestoreFromPath(self, sess=None, checkpoint_path=None):
-    """Restores from a checkpoint, a path without a suffix; returns the path.
-
-    Raises:
-      UserError: The checkpoint lacks a variable of the model, or has it in
-        another shape.
-      DamagedCheckpointError: It can't be read.
-    """
+    """Restores; UserError for another model, DamagedCheckpointError."""
     self._CheckThatItFits(checkpoint_path)
     try:
       return super().RestoreFromPath(sess, checkpoint_path)

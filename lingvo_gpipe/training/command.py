@@ -2,12 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands of this package share: flags, log and errors.
 
-exit status 0   done
-            1   an error of the program: one line, and a traceback in the log
-            2   a mistake of the user, for instance more cells than the model
-                has layers: one line
-            3   a worker was lost: one line; the training can be started again
-          130   interrupted
+docs/training.md has the exit statuses. Whatever goes wrong is one line on the
+terminal.
 """
 
 import argparse
@@ -32,8 +28,7 @@ class ArgumentParser(argparse.ArgumentParser):
     super().__init__(
       prog,
       formatter_class=argparse.RawDescriptionHelpFormatter,
-      # Flags of the trainer may begin alike.
-      allow_abbrev=False,
+      allow_abbrev=False,  # Flags of the trainer may begin alike.
       **kwargs,
     )
 
@@ -77,21 +72,12 @@ def _parse(name, argv, check, values):
 
 
 def check_flags(name, argv, check=lambda values: None):
-  """Checks a command line as far as possible without importing TensorFlow.
-
-  The arguments are those of `run`. Raises UserError if it is wrong.
+  """Raises UserError if a command line is wrong, as far as TensorFlow isn't
+  needed to see that. The arguments are those of `run`.
   """
   values = trainer_flags.read(argv)
   if values is not None:
     _parse(name, argv, check, values)
-
-
-def _print_help(doc, everything):
-  values = flags.FLAGS
-  text = values.get_help() if everything else values.main_module_help()
-  print(f'{doc}\n\nFlags:\n{text}')
-  if not everything:
-    print('\n--helpfull lists the flags of Lingvo as well.')
 
 
 def _describe(name, error, log):
@@ -113,14 +99,12 @@ def run(
   """Runs a command from the loading of TensorFlow to its exit status.
 
   Args:
-    load: A function without arguments that imports what the command needs and
-      returns the command: a function of the `RunLog` and of the seconds that
-      loading took, called with the flags parsed. It may return an exit status
-      of its own.
-    check: A function of the parsed flags that raises a UserError if their
-      values are wrong as far as that shows without TensorFlow.
-    define: A function without arguments that defines the command's own flags,
-      without TensorFlow. Only what `load` imports may define others.
+    load: Imports what the command needs, and returns the command: a function of
+      the `RunLog` and of the seconds that loading took, called with the flags
+      parsed. It may return an exit status of its own.
+    check: Is given the parsed flags before that, and may raise a UserError.
+    define: Defines the command's own flags, without TensorFlow. Only what
+      `load` imports may define others.
   """
   argv = sys.argv if argv is None else argv
   wants_help = {'-h', '-help', '--help', '--helpfull'}.intersection(argv[1:])
@@ -132,8 +116,12 @@ def run(
     if not wants_help:
       check_flags(name, argv, check)
     body = load()
+    if '--helpfull' in argv:
+      print(f'{doc}\n\nFlags:\n{flags.FLAGS.get_help()}')
+      return 0
     if wants_help:
-      _print_help(doc, '--helpfull' in argv)
+      print(f'{doc}\n\nFlags:\n{flags.FLAGS.main_module_help()}')
+      print('\n--helpfull lists the flags of Lingvo as well.')
       return 0
     _parse(name, argv, check, flags.FLAGS)
     with logs.warnings_shown_on(log.terminal):

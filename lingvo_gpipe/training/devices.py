@@ -11,8 +11,7 @@
                                        several cells on a device on purpose
                                        (then not given is 2 devices, too)
 
-Cells that share a device by mistake would be a pipeline in name only. What
-evaluates a model may have fewer devices.
+What evaluates a model may have fewer devices.
 """
 
 import collections
@@ -75,31 +74,20 @@ def built_pipelines(model):
 def check(pipelines, num_devices, given):
   """Raises UserError if cells would not be on devices as they should.
 
-  Args:
-    num_devices: The devices of a pipeline.
-    given: The flag that sets it: '--worker_split_size=2'.
+  `given` is the flag that sets `num_devices`: '--worker_split_size=2'.
   """
   for pipeline in pipelines:
     places = schedules.place(pipeline.schedule, pipeline.num_cells, num_devices)
-    # Cells share a device by mistake, unless the schedule wants it.
     shares = schedules.cells_per_device(pipeline.schedule) > 1
     fits = registry.fits(pipeline.schedule, places)
     if fits and (shares or pipeline.num_cells <= num_devices):
       continue
-    remedy = (
-      f'Give it {pipeline.num_cells} devices, fewer cells, or a schedule that '
-      'runs several on each device, such as --schedule=interleaved_1f1b'
-    )
-    if shares:
-      remedy = (
-        f'Schedule {pipeline.schedule!r} needs the same number of cells on '
-        'each device (exactly two under zb_v, v_half and v_min): change the '
-        'number of cells or of devices'
-      )
     name = f'pipeline {pipeline.name!r}' if pipeline.name else 'the pipeline'
     raise user_error.UserError(
       f'{given}: {name} has {pipeline.num_cells} cells ({pipeline.reason}), '
-      f'but only {num_devices} device(s). {remedy}.'
+      f'but only {num_devices} device(s) under {pipeline.schedule!r}. Give it '
+      f'{pipeline.num_cells} devices, other cells, or a schedule that runs '
+      'several on each device, such as --schedule=interleaved_1f1b.'
     )
 
 

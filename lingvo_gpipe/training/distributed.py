@@ -6,8 +6,8 @@
                     (or worker 0's, if the      worker 1: cell 1
                     spec has no trainer)        ...
 
-The session's master is the trainer's own server where it has one: no worker
-then has more to do than its cells, and an error says itself in the trainer.
+With a server of its own, the trainer says errors itself, and no worker has more
+to do than its cells.
 """
 
 import os
@@ -101,8 +101,7 @@ def start_server(spec, job, task, num_cpus, num_gpus):
 def warn_of_open_port(target):
   """Warns that others can reach the server at 'grpc://host:port', if they can.
 
-  TensorFlow's servers listen on every network interface, also where
-  --cluster_spec has loopback addresses only.
+  TensorFlow's servers listen on every interface, whatever their addresses are.
   """
   if not private_network.is_private():
     logs.warn(
@@ -115,8 +114,7 @@ def warn_of_open_port(target):
 def restrict_session(config, job, task):
   """Restricts a `tf.ConfigProto` to the processes that a job needs.
 
-  Without that, a session starts only when every process of the cluster does,
-  and hangs when one that it has no use for does.
+  A session waits for all of them to start, and hangs when one does.
   """
   config.device_filters[:] = [f'/job:{job}/task:{task}']
   if job in DRIVERS:
@@ -163,10 +161,9 @@ def _lost(problems):
 class WorkerWatch:
   """Notices when a worker's process is gone or hangs.
 
-  A session waits forever for a worker that hangs, and for one that has not
-  started. So each worker is asked a question now and then that needs none of
-  its threads for computing: what devices a session has that it can't know. Any
-  reply will do, "no such session" is one.
+  A session waits forever for such a worker. So each is asked a question now and
+  then that needs none of its threads for computing: what devices a session has
+  that it can't know. Any reply will do.
 
       every _INTERVAL s --> worker 0 --> "no such session" --> lives
                         --> worker 1 --> connection refused --> lost at once

@@ -1,11 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Follows Lingvo's runners from outside.
-
-Lingvo hands a `Trial` the metrics of each training step and of each
-evaluation; hyperparameter searches use it. `ObservingTrial` passes them on to
-its listeners, and changes nothing.
-"""
+"""Follows Lingvo's runners from outside, as a `Trial` that changes nothing."""
 
 import contextlib
 import dataclasses
@@ -23,12 +18,7 @@ class StepListener:
     """Step number `step` is about to run: the steps done so far, an int."""
 
   def after_step(self, step, metrics):
-    """A step has run.
-
-    Args:
-      step: The steps done so far, an int.
-      metrics: The task's eval metrics, {name: (value, weight)}, NumPy scalars.
-    """
+    """A step has run; metrics are {name: (value, weight)}, NumPy scalars."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +38,13 @@ class Evaluation:
 
 
 class ObservingTrial(base_trial.NoOpTrial):
-  """Tells listeners of the steps and keeps the evaluations."""
+  """Tells listeners of the steps; keeps the evaluations, and says them."""
 
-  def __init__(self, listeners=()):
+  def __init__(self, listeners=(), say=lambda text: None):
     super().__init__()
     self.listeners = list(listeners)
     self.evaluations = []
+    self._say = say
 
   def trainer_built(self, runner):
     """Called by the trainer when its graph is there."""
@@ -78,7 +69,12 @@ class ObservingTrial(base_trial.NoOpTrial):
       with contextlib.suppress(TypeError, ValueError):  # It may be anything.
         metrics[name] = float(metric.value)
     count = round(float(metrics_dict['num_samples_in_batch'].total_value))
-    self.evaluations.append(
-      Evaluation(int(global_step), metrics, count, checkpoint_path)
+    step = int(global_step)
+    self.evaluations.append(Evaluation(step, metrics, count, checkpoint_path))
+    metrics = '  '.join(
+      f'{name} {value:.4g}'
+      for name, value in sorted(metrics.items())
+      if name != 'num_samples_in_batch'
     )
+    self._say(f'step {step}, {count} examples: {metrics}')
     return False

@@ -20,9 +20,8 @@ from lingvo_gpipe.training import checkpoints, user_error
 def prepare(logdir):
   """Makes the log directory; UserError if it can't be made or written.
 
-  Returns:
-    The directory's absolute path, that of a new one for ''. A URL, such as
-    gs://..., is left as it is, unchecked.
+  Returns its absolute path, that of a new one for ''. A URL, such as gs://...,
+  is left as it is, unchecked.
   """
   if not logdir:
     return tempfile.mkdtemp(prefix='lingvo_gpipe_')
@@ -38,9 +37,7 @@ def prepare(logdir):
 def check_model(logdir, model):
   """Raises UserError if the directory has checkpoints of another model.
 
-  Only names are compared, before anything is built; variables are compared when
-  a checkpoint is restored. A directory that Lingvo's own trainer made names no
-  model and passes.
+  One that Lingvo's own trainer made names no model, and passes.
   """
   train = os.path.join(logdir, 'train')
   file = pathlib.Path(train, 'model.txt')

@@ -23,12 +23,7 @@ _warnings_to = None
 
 
 class RunLog:
-  """Descriptor 2 led into a file, until `close`.
-
-  Attributes:
-    terminal: A text stream on what descriptor 2 was before.
-    path: The file's path.
-  """
+  """Descriptor 2 led into the file `path`, until `close`."""
 
   def __init__(self):
     sys.stderr.flush()
@@ -41,11 +36,7 @@ class RunLog:
     self._temporary = self.path
 
   def move_to(self, path):
-    """Continues in the file `path`, after what has been logged so far.
-
-    Raises:
-      OSError: The file can't be written; the log then stays where it was.
-    """
+    """Continues in another file; OSError if it can't be written."""
     sys.stderr.flush()
     with open(self.path, 'rb') as old, open(path, 'ab') as new:
       shutil.copyfileobj(old, new)

@@ -52,9 +52,9 @@ class NonFiniteLossError(RuntimeError):
 
 
 def _writes_in(graph):
-  """A function that tells whether an op of the graph may change a variable.
+  """Returns what tells whether an op of the graph may change a variable.
 
-  A cell's tasks do not, though they may be given a table whose rows they read.
+  A cell's task does not, though it may be given a table whose rows it reads.
   """
   definitions = graph_walks.definitions(graph)
 
@@ -86,14 +86,19 @@ def _writes_in(graph):
 
 
 class _Step(NamedTuple):
-  """A task's training step: its loss, its checks, and what a skipped one runs.
-
-  The checks are Lingvo's too.
-  """
+  """A task's training step."""
 
   loss: Any
-  checks: list[Any]
-  skip: Any
+  checks: list[Any]  # Lingvo's too.
+  skip: Any  # What a skipped step runs.
+
+
+def gate(model):
+  """Guards the training steps of a model whose graph is complete.
+
+  Returns {train op: step}, for `Session`.
+  """
+  return {task.train_op: _gate(task) for task in model.tasks}
 
 
 def _gate(task):
@@ -140,16 +145,9 @@ def _due_again(writers, of_batch):
       with the third skipped    +  +  apply and empty: two batches, then three
       left out                  +  +      | +  +  +  apply: five batches at once
 
-  Such an update is a conditional that depends on variables alone, among them
-  the global step.
-
-  Args:
-    writers: Ops of the step that write to variables, each after what it needs.
-    of_batch: Ops of the forward pass, and checks. What is computed from their
-      results is no due update, unless they only read variables.
-
-  Returns:
-    Ops that run the copies, one after the other.
+  Such an update is a conditional that depends on variables alone, and on
+  nothing that is computed by the ops `of_batch`. Each of the ops returned runs
+  a copy after the one before it.
   """
   tainted = {op for op in of_batch if op.type not in _READS}
   copies = []
@@ -183,47 +181,48 @@ def _copy(op, needs, after):
     return tf.identity(copy.outputs[0]).op if copy.outputs else copy
 
 
-class LossGuard:
-  """Guards the training steps of a model's tasks.
+class Session(first_error.Session):
+  """A session that deals with steps whose loss is not finite.
 
-  Make it when the graph is complete, before any session runs it.
+  Args:
+    model: The model, and what `gate` has returned for it.
+    policy: A value of --on_nan_loss.
+    around_step: None, or what is called in place of `run` for a training step,
+      with `run` before its arguments.
   """
 
-  def __init__(self, model, policy):
-    self._policy = policy
+  def __init__(self, model, steps, policy, around_step, *args, **kwargs):
+    super().__init__(*args, **kwargs)
     self._global_step = model.global_step
-    self._steps = {task.train_op: _gate(task) for task in model.tasks}
+    self._steps = steps
+    self._policy = policy
+    self._around_step = around_step
     self._last_skipped = None
     self._in_a_row = 0
 
-  def session(self, around_step, *args, **kwargs):
-    """A session whose training steps are guarded.
+  def run(self, fetches, *args, **kwargs):
+    run, several = super().run, isinstance(fetches, (list, tuple))
+    train_ops = [
+      fetch
+      for fetch in (fetches if several else ())
+      if isinstance(fetch, tf.Operation) and fetch in self._steps
+    ]
+    if not train_ops:
+      return run(fetches, *args, **kwargs)
+    try:
+      if self._around_step:
+        return self._around_step(run, fetches, *args, **kwargs)
+      return run(fetches, *args, **kwargs)
+    except non_finite.CHECK_ERRORS as error:
+      return self._skip(fetches, train_ops[0], error)
 
-    `around_step`, if it is given, is called in place of `run` for such a step,
-    with `run` before its arguments.
+  def _skip(self, fetches, train_op, error):
+    """Skips a step that failed; returns what stands for its results.
+
+    NonFiniteLossError if training is to stop, `error` if it is another one.
     """
-    return _GuardedSession(self, around_step, *args, **kwargs)
-
-  def train_op_of(self, fetches):
-    """The train op among `fetches`, None if there is none."""
-    if not isinstance(fetches, (list, tuple)):
-      return None
-    ops = (fetch for fetch in fetches if isinstance(fetch, tf.Operation))
-    return next((op for op in ops if op in self._steps), None)
-
-  def handle(self, session, fetches, error):
-    """Deals with a step for which the session raised `error`.
-
-    Returns:
-      What stands for the results, `fetches`, if the step is skipped.
-
-    Raises:
-      NonFiniteLossError: Training is to stop.
-      the `error` if it is not about a loss that is not finite.
-    """
-    train_op = self.train_op_of(fetches)
-    step = int(session.run(self._global_step))
-    what = _what_is_not_finite(session, self._steps[train_op], error)
+    step = int(self.run(self._global_step))
+    what = _what_is_not_finite(self, self._steps[train_op], error)
     text = f'Step {step + 1}: {what}.'
     if self._policy == 'stop':
       raise NonFiniteLossError(
@@ -237,34 +236,13 @@ class LossGuard:
         f'{text} No weight was updated, in {_MAX_SKIPPED} steps in a row.'
       ) from error
     logs.warn(f'{text} The step is skipped.')
+    value = functools.partial(_value, self)
     results = [
-      None
-      if fetch is train_op
-      else tf.nest.map_structure(functools.partial(_value, session), fetch)
+      None if fetch is train_op else tf.nest.map_structure(value, fetch)
       for fetch in fetches
     ]
-    session.run(self._steps[train_op].skip)
+    self.run(self._steps[train_op].skip)
     return results
-
-
-class _GuardedSession(first_error.Session):
-  """A session that hands failed training steps to a `LossGuard`."""
-
-  def __init__(self, guard, around_step, *args, **kwargs):
-    super().__init__(*args, **kwargs)
-    self._guard = guard
-    self._around_step = around_step
-
-  def run(self, fetches, *args, **kwargs):
-    run = super().run
-    if self._guard.train_op_of(fetches) is None:
-      return run(fetches, *args, **kwargs)
-    try:
-      if self._around_step:
-        return self._around_step(run, fetches, *args, **kwargs)
-      return run(fetches, *args, **kwargs)
-    except non_finite.CHECK_ERRORS as error:
-      return self._guard.handle(self, fetches, error)
 
 
 def _what_is_not_finite(session, step, error):

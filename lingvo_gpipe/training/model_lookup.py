@@ -26,12 +26,9 @@ FLAGS = tf.flags.FLAGS
 
 
 def _keys_by_file():
-  """The registry's keys by the names that files and classes give.
-
-  Lingvo makes the key from the module's name by deleting every 'params.' in
-  it, which does not always leave the name of the file.
-  """
+  """The registry's keys by the names that files and classes give."""
   keys = {}
+  # Lingvo deletes every 'params.' in them.
   for key, registered in model_registry.GetAllRegisteredClasses().items():
     source = registered.__mro__[1]  # Lingvo wraps what it registers.
     module = source.__module__
@@ -51,9 +48,8 @@ def _key_of(name):
 def find_model(name):
   """Imports what defines a model, such as 'image.digits.AmoebaNetD'.
 
-  Raises:
-    UserError: No such model is registered, with names like it; or its module
-      can't be imported, with the line where it fails.
+  Returns its key in Lingvo's registry; UserError if there is none, or if the
+  module can't be imported, with the line where it fails.
   """
   try:
     if not _key_of(name):
@@ -128,11 +124,7 @@ _TEXT, _FILE = 'model_params_override', 'model_params_file_override'
 
 
 def explain_overrides():
-  """Has them told as UserErrors from now on.
-
-  Lingvo sets Params by such text wherever a model's Params are made, and raises
-  what comes of it: for a misspelt name a list of all Params at the root.
-  """
+  """Has them told as UserErrors, wherever Lingvo makes a model's Params."""
   registry = model_registry._ModelRegistryHelper
   lingvos = registry.MaybeUpdateParamsFromFlags
   if hasattr(lingvos, '__wrapped__'):
@@ -141,8 +133,6 @@ def explain_overrides():
   @functools.wraps(lingvos)
   def update(cfg):
     file = FLAGS[_FILE].value
-    if file and FLAGS[_TEXT].value:
-      raise user_error.UserError(f'--{_FILE}, --{_TEXT}: give one of them.')
     # Lingvo would go on without it.
     if file and not tf.io.gfile.exists(file):
       raise user_error.UserError(f'--{_FILE}={file}: there is no such file.')
@@ -150,13 +140,13 @@ def explain_overrides():
       lingvos(cfg)
     # AttributeError, ValueError, TypeError, SyntaxError, AssertionError, ...
     except Exception as error:
-      raise user_error.UserError(_what_is_wrong(cfg, error)) from error
+      raise _what_is_wrong(cfg, error) from error
 
   registry.MaybeUpdateParamsFromFlags = staticmethod(update)
 
 
 def _what_is_wrong(cfg, error):
-  """The line for `error`, which Params `cfg` raised at what the flags give."""
+  """The UserError for what Params `cfg` raised at what the flags give."""
   flag, text = _TEXT, FLAGS[_TEXT].value.replace(';', '\n')
   if not text:
     flag = _FILE
@@ -167,13 +157,13 @@ def _what_is_wrong(cfg, error):
   values = dict(re.findall(r'^(\S+) : (.*)', cfg.ToText(), re.MULTILINE))
   for name, value in settings:
     if name not in values:
-      near = user_error.nearest(name, values)
-      return f'--{flag}={name}:{value}: there is no such Param. {near}'.strip()
+      given = f'{name}:{value}'
+      return user_error.unknown(flag, given, 'Param', name, values)
     try:
       cfg.Copy().FromText(f'{name}:{value}')
     except Exception as of_this:
       why = str(of_this).partition('\n')[0]
       if values[name] == 'NoneType':
         why = 'its value is None, so its type is not known here; set it in code'
-      return f'--{flag}={name}:{value}: {why}.'
-  return f'--{flag}: {error}'
+      return user_error.UserError(f'--{flag}={name}:{value}: {why}.')
+  return user_error.UserError(f'--{flag}: {error}')

@@ -31,20 +31,13 @@ _TASK = re.compile(r'(?:^|/)([^/]+)_F(\d+)/[^/]+$')
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-  """An operation with finite inputs and an output that is not.
+  """An operation with finite inputs and an output that is not."""
 
-  Attributes:
-    ops: Names of operations: a call in the graph, the call in the called
-      function, and so on, to the operation itself.
-    type: The operation's type, such as 'Log'.
-    is_nan: Whether there is a NaN, rather than only infinities.
-    variable: The name of the variable that it reads, '' if it does not.
-  """
-
+  # A call in the graph, the call in the called function, ..., the operation.
   ops: tuple[str, ...]
   type: str
-  is_nan: bool
-  variable: str = ''
+  is_nan: bool  # Rather than only infinite.
+  variable: str = ''  # The name of the variable that it reads, if it does.
 
   def __str__(self):
     kind = 'NaN' if self.is_nan else 'infinite'
@@ -61,10 +54,9 @@ class Origin:
 
 
 def find(session, tensors, prefix=''):
-  """Finds the first operation, of a name with `prefix`, that is not finite.
+  """The `Origin` of tensors that are not finite, None if they are this time.
 
-  Returns:
-    An `Origin`, None if all tensors are finite when they are computed again.
+  Only operations of names with `prefix` are looked at.
   """
   order = [
     op
@@ -94,10 +86,7 @@ def find(session, tensors, prefix=''):
 
 
 def _search_call(session, result):
-  """The `Origin` in the function whose call gives `result`.
-
-  None if it is not known or, when it is run again, gives something finite.
-  """
+  """The `Origin` in the function whose call gives `result`, None as above."""
   call, graph = result.op, result.graph
   function = graph_walks.definitions(graph).get(call.get_attr('f').name)
   if function is None:

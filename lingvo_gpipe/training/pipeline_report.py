@@ -5,8 +5,7 @@
 from lingvo_gpipe import pipelining_layer, schedules, sequential_layer
 from lingvo_gpipe.training import listeners, logs
 
-# Rows of a schedule's drawing, and characters of a row, that are shown.
-_MAX_DEVICES = 16
+# Characters of a row of a schedule's drawing.
 _MAX_WIDTH = 100
 
 
@@ -62,18 +61,6 @@ def schedule_that_runs(pipeline):
   )
 
 
-def schedule_text(schedule):
-  """A drawing of a Schedule, shortened if it is large."""
-  lines = schedules.grid(schedule, max_width=_MAX_WIDTH).splitlines()
-  # A title and the numbers of the columns come first.
-  first, last = 2, 2 + schedule.num_devices
-  if schedule.num_devices > _MAX_DEVICES:
-    half = _MAX_DEVICES // 2
-    left_out = schedule.num_devices - 2 * half
-    lines[first + half : last - half] = [f'... {left_out} more devices ...']
-  return '\n'.join(lines)
-
-
 def constant_weight(weight):
   """What to say of a loss whose weight is a number, not computed."""
   return (
@@ -96,7 +83,8 @@ class PipelineReport(listeners.StepListener):
       )
       schedule = schedule_that_runs(pipeline)
       if schedule is not None:
-        print(schedule_text(schedule), file=self._stream)
+        grid = schedules.grid(schedule, max_width=_MAX_WIDTH)
+        print(grid, file=self._stream)
       self._stream.flush()
       weight = pipeline.constant_loss_weight
       if weight is not None:

@@ -2,13 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lingvo's `RunnerManager`, made to run pipelines.
 
-`RunnerManager` is Lingvo's, with runners that fail at once, with K devices in a
-process (`--run_locally=cpu --worker_split_size=K`), and with pipelines that
-span workers (`--cluster_spec`).
-
-One process needs one runner. Lingvo's controller exists to hold the checkpoints
-of trainers elsewhere; here the trainer saves them itself, in a session of its
-own that no port leads to.
+A run in one process has K devices (`--run_locally=cpu --worker_split_size=K`)
+and one runner: the trainer saves checkpoints itself, in a session of its own
+that no port leads to. Pipelines may span workers (`--cluster_spec`).
 """
 
 import functools
@@ -20,7 +16,7 @@ import lingvo.compat as tf
 from lingvo import datasets
 from lingvo import trainer as lingvo_trainer
 
-from lingvo_gpipe import cluster, cpu_devices
+from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (
   devices,
   distributed,
@@ -47,12 +43,8 @@ _LOCAL_JOB = '/job:localhost'
 class RunnerManager(lingvo_trainer.RunnerManager):
   """Creates and starts the runners of a model.
 
-  Args:
-    devices_flag: What the user knows --worker_split_size as.
-
-  Attributes:
-    max_train_steps: The step at which the training ends; None as long as the
-      Params are not made.
+  The user knows --worker_split_size as `devices_flag`. `max_train_steps` is the
+  step at which the training ends, once the Params are made.
   """
 
   Controller = runners.Controller
@@ -78,11 +70,13 @@ class RunnerManager(lingvo_trainer.RunnerManager):
       if FLAGS.run_locally:
         distributed.warn_of_open_port(FLAGS.tf_master)
       return
-    FLAGS.job = FLAGS.job or 'trainer_client'
+    jobs = FLAGS.job.split(',')
+    jobs = [job for job in jobs if job not in ('', 'controller')]
+    FLAGS.job = ','.join(jobs) or 'trainer_client'
     if not FLAGS['mode'].present:
       FLAGS.mode = 'sync'
     FLAGS.task = 0
-    if any(job in distributed.DRIVERS for job in FLAGS.job.split(',')):
+    if 'trainer_client' in FLAGS.job:
       self._MatchDevices()
     for job in ('controller', 'worker', 'ps', 'input', 'evaler', 'decoder'):
       FLAGS[f'{job}_job'].value = _LOCAL_JOB
@@ -95,16 +89,8 @@ class RunnerManager(lingvo_trainer.RunnerManager):
       FLAGS[f'{job}_gpus'].value = gpus
     FLAGS.input_replicas = 0
     FLAGS.worker_tpus = 0
-    if 'controller' in FLAGS.job.split(','):
-      # Two runners share variables, for which they need a common server.
-      config = None if gpus else cpu_devices.session_config(self._num_cpus())
-      FLAGS.tf_master = tf.distribute.Server.create_local_server(
-        config=config
-      ).target
-      distributed.warn_of_open_port(FLAGS.tf_master)
-    else:
-      FLAGS.checkpoint_in_trainer_cpu = True
-      FLAGS.tf_master = ''
+    FLAGS.checkpoint_in_trainer_cpu = True
+    FLAGS.tf_master = ''
 
   def _num_cpus(self):
     """CPU devices of a worker."""
@@ -267,9 +253,8 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     chosen = FLAGS.inspect_params_dataset_name or names
     for name in chosen:
       if name not in names:
-        raise trainer_flags.no_dataset(
-          'inspect_params_dataset_name', name, name, names
-        )
+        flag = 'inspect_params_dataset_name'
+        raise user_error.unknown(flag, name, 'dataset', name, names)
     super().InspectParams()
     for name in chosen:
       file = os.path.join(FLAGS.logdir, f'{name.lower()}-params.txt')

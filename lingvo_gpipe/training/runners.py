@@ -5,13 +5,10 @@
 What they do stays Lingvo's; what differs:
 
 - Sessions on CPU have as many devices as the pipeline, see `cpu_devices`.
-- A cell's function stays one function: the first step comes much sooner.
-- An error ends the run. Lingvo takes InvalidArgument, FailedPrecondition and
-  others as temporary and retries them forever, so that a NaN or a tensor
-  of the wrong shape looks like a hang.
-- The last step is saved.
+- An error ends the run. Lingvo retries some forever, as if they were temporary,
+  so that a NaN or a tensor of the wrong shape looks like a hang.
 - With random_seed set, in the task's or the model's Params, initial weights are
-  the same in each run; Lingvo has that only where a test seeds the graph.
+  the same in each run.
 - Evaler and decoder pass over damaged checkpoints, and look for new ones often.
 """
 
@@ -103,17 +100,15 @@ class Controller(PipelineRunner, runners.Controller):
 class Trainer(PipelineRunner, runners.Trainer):
   """Lingvo's trainer, which no loss that is not finite can harm.
 
-  Attributes:
-    around_step: See `LossGuard.session`; a listener may set it.
-    num_weights: How many the model has.
+  A listener may set `around_step`, see `loss_guard.Session`.
   """
 
   def __init__(self, *args, **kwargs):
-    self._guard = None
+    self._steps = None
     self.around_step = None
     super().__init__(*args, **kwargs)
     with self._graph.as_default():
-      self._guard = loss_guard.LossGuard(self._model, FLAGS.on_nan_loss)
+      self._steps = loss_guard.gate(self._model)
     # Lingvo leaves this to the controller, which need not be there.
     analysis, self.num_weights = summary_utils.ModelAnalysis(
       self._model, FLAGS.inspect_model_topn, FLAGS.inspect_model_part_regex
@@ -139,9 +134,10 @@ class Trainer(PipelineRunner, runners.Trainer):
     return self._summary_writer
 
   def _MakeSession(self, *args, **kwargs):
-    if self._guard is None:  # To look at the devices; the graph is empty.
+    if self._steps is None:  # To look at the devices; the graph is empty.
       return super()._MakeSession(*args, **kwargs)
-    return self._guard.session(self.around_step, *args, **kwargs)
+    how = self._model, self._steps, FLAGS.on_nan_loss, self.around_step
+    return loss_guard.Session(*how, *args, **kwargs)
 
 
 class CheckpointFollower:
@@ -151,19 +147,14 @@ class CheckpointFollower:
       the newest          30 can't be read: a warning, then 20
       every one           10, 20; of 30 a warning
 
-  One that was damaged is looked at again once it has been replaced: a training
-  that continues from an earlier one writes its step anew.
-
-  Args:
-    processed: Paths of those that the job has run on before; the directory may
-      have been moved since.
-    every: Whether to take all, the oldest first, or only the newest.
+  One that was damaged is looked at again once it has been replaced. `processed`
+  are paths of those that were done before; the directory may have been moved.
   """
 
   def __init__(self, directory, processed=(), every=False):
     self._directory = directory
     self._processed = {os.path.basename(path) for path in processed}
-    self._every = every
+    self._every = every  # Or only the newest.
     self._damaged = {}
 
   @property
@@ -173,7 +164,7 @@ class CheckpointFollower:
     return checkpoints.step_of(paths[0]) if paths else 0
 
   def next(self):
-    """The path to run on next, None for now; UserError if all are damaged."""
+    """The path to run on now, None if none; UserError if all are damaged."""
     paths = checkpoints.newest_first(self._directory)
     whole = [p for p in paths if self._damaged.get(p, -1) != _written_at(p)]
     if paths and not whole:
@@ -181,17 +172,15 @@ class CheckpointFollower:
         f'Every checkpoint in {self._directory} is damaged; copy a whole one '
         'there, or train again in another --logdir.'
       )
-    wanted = whole[::-1] if self._every else whole[:1]
-    return next(
-      (p for p in wanted if os.path.basename(p) not in self._processed), None
-    )
-
-  def done(self, path):
-    """The job has run on a checkpoint."""
-    self._processed.add(os.path.basename(path))
+    for path in whole[::-1] if self._every else whole[:1]:
+      if os.path.basename(path) not in self._processed:
+        self._processed.add(os.path.basename(path))
+        return path
+    return None
 
   def leave_out(self, path, problem):
-    """A checkpoint could not be read; `problem` says why, without full stop."""
+    """The last path can't be read; `problem` says why, without full stop."""
+    self._processed.remove(os.path.basename(path))
     self._damaged[path] = _written_at(path)
     # The training may just have removed it.
     if path in checkpoints.newest_first(self._directory):
@@ -220,29 +209,25 @@ class EvaluationRunner(PipelineRunner):
     follower = CheckpointFollower(
       self._train_dir, py_utils.GetProcessedCheckpoints(directory), every
     )
-    waited = ran = False
+    said = ran = False
     while True:
       path = follower.next()
-      if path is not None:
-        try:
-          run(sess, path)
-        except checkpoints.DamagedCheckpointError as error:
-          follower.leave_out(path, error.problem)
-          continue
-        py_utils.UpdateProcessedCheckpoints(directory, path)
-        follower.done(path)
-        ran = True
-      elif self._ShouldStop(sess, step=follower.newest_step):
-        break
-      else:
-        if not (waited or ran):
-          print(
-            f'{self._job_name}: waiting for a new checkpoint in '
-            f'{self._train_dir} ...',
-            flush=True,
-          )
-        waited = True
+      if path is None:
+        if self._ShouldStop(sess, step=follower.newest_step):
+          break
+        if not said:
+          what = f'waiting for a new checkpoint in {self._train_dir} ...'
+          print(f'{self._job_name}: {what}', flush=True)
+        said = True
         time.sleep(_CHECKPOINT_POLL_SECONDS)
+        continue
+      try:
+        run(sess, path)
+      except checkpoints.DamagedCheckpointError as error:
+        follower.leave_out(path, error.problem)
+        continue
+      py_utils.UpdateProcessedCheckpoints(directory, path)
+      said = ran = True
     if not ran:
       logs.warn(
         f'{self._job_name} has already processed the last checkpoint; to '

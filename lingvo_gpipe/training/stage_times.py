@@ -25,22 +25,15 @@ def peak_memory_bytes() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class StageTimes:
-  """Times in seconds, memory in bytes.
+  """Times in seconds, resident memory in bytes."""
 
-  Attributes:
-    loading: Imports and the reading of flags.
-    first_step: The first step, in which TensorFlow optimises the graph.
-    median_step: The median of the others; 0 if there are none.
-    loaded_memory: Resident after loading.
-  """
-
-  loading: float
+  loading: float  # Imports and the reading of flags.
   graph: float
   first_step: float
   more_steps: int
-  median_step: float
+  median_step: float  # Of these; 0 if there are none.
   total: float
-  loaded_memory: float
+  loaded_memory: float  # After loading.
   peak_memory: float
 
   @property

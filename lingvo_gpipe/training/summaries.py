@@ -8,9 +8,6 @@ pipeline/PATH/bubble_planned
                          the share of device time that the schedule leaves
                          idle if layers take what they cost in the plan;
                          --trace_step adds what is measured, bubble_measured
-run/core_share           core time used over K times the time that passed:
-                         what the devices of this process really did; the
-                         work outside of cells counts as well
 run/peak_memory_bytes    the process's peak resident memory
 """
 
@@ -31,7 +28,7 @@ from lingvo_gpipe.training import (
   user_error,
 )
 
-# Seconds between two sets of scalars; the file is written out with each.
+# Seconds between two values of memory; the file is written out with each.
 _INTERVAL = 5.0
 # After a failure to write: seconds until the next file is begun.
 _RETRY_SECONDS = 60.0
@@ -50,9 +47,8 @@ _COLOURS = {  # Of the first and of the last micro-batch.
 class SummaryWriter:
   """A `tf.summary.FileWriter` that survives a full disk.
 
-  TensorFlow's raises what went wrong at some later call, once, and writes
-  nothing from then on, also when there is room again. Here what can't be
-  written is left out, with a warning.
+  TensorFlow's writes nothing once something went wrong, also when there is room
+  again. Here what can't be written is left out, with a warning.
   """
 
   def __init__(self, make, clock=time.monotonic):
@@ -89,12 +85,11 @@ class SummaryWriter:
 class RunSummaries(listeners.StepListener):
   """Writes summaries into the file that the trainer has its own in."""
 
-  def __init__(self, clock=time.perf_counter, cpu_clock=time.process_time):
-    self._now = lambda: (clock(), cpu_clock())
+  def __init__(self, clock=time.monotonic):
+    self._clock = clock
     self._writer = None
-    self._num_devices = 1
     self._last_step = None
-    self._last = None  # When the last scalars were written, on both clocks.
+    self._next = float('-inf')  # When to write memory.
 
   def trainer_built(self, runner):
     self._writer = runner.summary_writer
@@ -102,25 +97,15 @@ class RunSummaries(listeners.StepListener):
       return
     self._last_step = runner.params.train.max_steps
     for pipeline in pipeline_report.pipelines(runner.model):
-      self._num_devices = len(set(pipeline.cell_devices))
       self._writer.add_summary(_of_pipeline(pipeline))
     self._writer.flush()
 
   def after_step(self, step, metrics):
-    now, cpu_now = self._now()
-    if self._last is None:
-      self._last = now, cpu_now  # The first step also optimises the graph.
-    seconds = now - self._last[0]
-    if self._writer is None or not seconds:
-      return
-    if seconds >= _INTERVAL or step == self._last_step:
-      share = (cpu_now - self._last[1]) / (seconds * self._num_devices)
-      self._last = now, cpu_now
+    now = self._clock()
+    if self._writer and (now >= self._next or step == self._last_step):
+      self._next = now + _INTERVAL
       memory = float(stage_times.peak_memory_bytes())
-      values = [
-        _scalar('run/core_share', share),
-        _scalar('run/peak_memory_bytes', memory),
-      ]
+      values = [_scalar('run/peak_memory_bytes', memory)]
       self._writer.add_summary(tf.Summary(value=values), step)
       self._writer.flush()
 

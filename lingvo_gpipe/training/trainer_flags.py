@@ -21,7 +21,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from absl import flags
 
@@ -94,8 +94,9 @@ _DEFINE_FLAGS = {'lingvo.trainer', 'lingvo_gpipe.tracing.step_tracer'}
 _DEFINITION = r'DEFINE_\w+\(\s*[\'"]%s[\'"]'
 # What is searched as a whole for a flag.
 _SEARCHED = ('absl', 'lingvo', 'tensorflow')
+_NOT_FOLLOWED = ('lingvo_gpipe', 'numpy', '__main__', '')
 
-_MODES = (
+MODES = (
   'sync',
   'async',
   'inspect_params',
@@ -136,8 +137,7 @@ def read(argv: list[str]) -> flags.FlagValues | None:
     if name == flags.FLAGS[name].name:  # Not its short name.
       values[name] = copy.deepcopy(flags.FLAGS[name])
   if not _DEFINE_FLAGS.issubset(sys.modules):
-    for call in _definitions():
-      _define(call, values)
+    _define(values)
   try:
     values.unparse_flags()
     values(argv)
@@ -147,12 +147,10 @@ def read(argv: list[str]) -> flags.FlagValues | None:
       return None
   except flags.IllegalFlagValueError:
     # The model's module may register the schedule.
-    name, model = (
-      values['schedule'].value or 'auto',
-      values['model'].value or '',
-    )
-    is_known = name in schedules.schedule_names()
-    if not is_known and _is_mentioned(re.escape(name), model):
+    schedule = values['schedule'].value or 'auto'
+    is_known = schedule in schedules.schedule_names()
+    model = values['model'].value or ''
+    if not is_known and _is_mentioned(re.escape(schedule), model):
       return None
   except (flags.Error, ValueError):
     pass  # The caller says that.
@@ -161,30 +159,26 @@ def read(argv: list[str]) -> flags.FlagValues | None:
   return values
 
 
-def _definitions() -> Iterator[ast.Call]:
+def _define(values: flags.FlagValues) -> None:
+  """Defines all flags that are not there, as the sources do."""
   lingvo, own = _package('lingvo'), _package('lingvo_gpipe')
   for directory in (lingvo, lingvo / 'core', own / 'training', own / 'tracing'):
     for file in sorted(directory.glob('*.py')):
       source = file.read_text(encoding='utf-8')
-      if re.search(_DEFINITION % r'\w+', source):
-        for node in ast.walk(ast.parse(source)):
-          if isinstance(node, ast.Call) and _kind(node):
-            yield node
-
-
-def _kind(call: ast.Call) -> str:
-  """'DEFINE_string' or the like; '' if `call` defines no flag."""
-  name = call.func.attr if isinstance(call.func, ast.Attribute) else ''
-  return name if name.startswith('DEFINE_') else ''
-
-
-def _define(call: ast.Call, values: flags.FlagValues) -> None:
-  """Defines a flag as `call` does, if it isn't there."""
-  if ast.literal_eval(call.args[0]) in values:
-    return
-  args = map(ast.literal_eval, call.args)
-  kwargs = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-  getattr(flags, _kind(call))(*args, **kwargs, flag_values=values)
+      if not re.search(_DEFINITION % r'\w+', source):
+        continue
+      for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call):
+          continue
+        kind = call.func.attr if isinstance(call.func, ast.Attribute) else ''
+        if not kind.startswith('DEFINE_'):
+          continue
+        if ast.literal_eval(call.args[0]) not in values:
+          args = map(ast.literal_eval, call.args)
+          kwargs = {
+            str(k.arg): ast.literal_eval(k.value) for k in call.keywords
+          }
+          getattr(flags, kind)(*args, **kwargs, flag_values=values)
 
 
 def _package(name: str) -> pathlib.Path:
@@ -222,14 +216,7 @@ def _is_mentioned(names: str, model: str) -> bool:
   mention = re.compile(
     rf'[\'"]{names}[\'"]|\b(?:importlib|pkgutil|__import__|exec)\b'
   )
-  seen = {
-    *sys.stdlib_module_names,
-    *_SEARCHED,
-    'lingvo_gpipe',
-    'numpy',
-    '',
-    '__main__',
-  }
+  seen = {*sys.stdlib_module_names, *_SEARCHED, *_NOT_FOLLOWED}
   packages = [model.partition('.')[0], 'model_params'] if model else []
   while packages:
     name = packages.pop()
@@ -242,17 +229,6 @@ def _is_mentioned(names: str, model: str) -> bool:
   return False
 
 
-# -- Modes and jobs.
-
-
-def check_mode(mode: str) -> None:
-  """Raises UserError if there is no --mode like `mode`."""
-  if mode not in _MODES:
-    raise user_error.UserError(
-      f'--mode={mode}: no such mode. {user_error.nearest(mode, _MODES)}'
-    )
-
-
 def dataset_of(job: str) -> str:
   """The dataset that a job such as 'evaler_Test' evaluates; '' if none."""
   match = _JOB_OF_A_DATASET.fullmatch(job)
@@ -263,31 +239,4 @@ def check_jobs(jobs: str, flag: str = 'job') -> None:
   """Raises UserError if one of the flag's `jobs`, with commas, is none."""
   for job in filter(None, jobs.split(',')):
     if job not in _JOBS and not dataset_of(job):
-      raise user_error.UserError(
-        f'--{flag}={jobs}: no such job as {job!r}. '
-        f'{user_error.nearest(job, _JOBS)}'
-      )
-
-
-def check_datasets(model: str, jobs: str, flag: str = 'job') -> None:
-  """Raises UserError if a model lacks the dataset of one of the flag's jobs."""
-  from lingvo import datasets, model_registry
-  from lingvo.core import base_model_params
-
-  params = model_registry.GetClass(model)()
-  for dataset in filter(None, map(dataset_of, jobs.split(','))):
-    try:
-      params.GetDatasetParams(dataset)
-    except base_model_params.DatasetError as error:
-      names = datasets.GetDatasets(params)
-      raise no_dataset(flag, jobs, dataset, names) from error
-
-
-def no_dataset(
-  flag: str, value: str, dataset: str, names: Iterable[str]
-) -> user_error.UserError:
-  """What to say of a flag's value whose dataset is none of `names`."""
-  return user_error.UserError(
-    f'--{flag}={value}: the model has no dataset {dataset!r}. '
-    f'{user_error.nearest(dataset, names)}'
-  )
+      raise user_error.unknown(flag, jobs, 'job', job, _JOBS)

@@ -8,7 +8,13 @@ import sys
 
 import lingvo.compat as tf
 from absl import logging
-from lingvo.core import py_utils, tpu_embedding_layers_v2, tpu_embedding_manager
+from lingvo import datasets, model_registry
+from lingvo.core import (
+  base_model_params,
+  py_utils,
+  tpu_embedding_layers_v2,
+  tpu_embedding_manager,
+)
 
 from lingvo_gpipe import cluster
 from lingvo_gpipe.training import (
@@ -21,6 +27,7 @@ from lingvo_gpipe.training import (
   stage_times,
   summaries,
   trainer_flags,
+  user_error,
 )
 
 FLAGS = tf.flags.FLAGS
@@ -30,12 +37,10 @@ FLAGS = tf.flags.FLAGS
 def prepared(log):
   """Inside, the flags' log directory may be used, and Lingvo is set up.
 
-  Raises:
-    UserError: The model's name or the log directory is wrong, or another
-      process has the directory.
+  UserError if the flags for model, dataset or log directory are wrong.
   """
   model = model_lookup.find_model(FLAGS.model)
-  trainer_flags.check_datasets(model, FLAGS.job)
+  _check_datasets(model, FLAGS.job)
   FLAGS.logdir = logdir.prepare(FLAGS.logdir)
   with _claimed_logdir(model):
     name = 'log.txt'
@@ -45,6 +50,18 @@ def prepared(log):
     logging.use_absl_handler()  # Each line with its time and place.
     _prepare_lingvo()
     yield model
+
+
+def _check_datasets(model, jobs):
+  params = model_registry.GetClass(model)()
+  for dataset in filter(None, map(trainer_flags.dataset_of, jobs.split(','))):
+    try:
+      params.GetDatasetParams(dataset)
+    except base_model_params.DatasetError as error:
+      names = datasets.GetDatasets(params)
+      raise user_error.unknown(
+        'job', jobs, 'dataset', dataset, names
+      ) from error
 
 
 def _prepare_lingvo():
@@ -78,35 +95,16 @@ def _claimed_logdir(model):
   return contextlib.nullcontext()
 
 
-class _PrintingTrial(listeners.ObservingTrial):
-  """Prints the evaluations as they come."""
-
-  def ReportEvalMeasure(self, global_step, metrics_dict, checkpoint_path):
-    stop = super().ReportEvalMeasure(global_step, metrics_dict, checkpoint_path)
-    evaluation = self.evaluations[-1]
-    metrics = '  '.join(
-      f'{name} {value:.4g}'
-      for name, value in sorted(evaluation.metrics.items())
-      if name != 'num_samples_in_batch'
-    )
-    print(
-      f'{FLAGS.job}, step {evaluation.step}, {evaluation.num_examples} '
-      f'examples: {metrics}',
-      flush=True,
-    )
-    return stop
-
-
 def run(log, loading_seconds, more_listeners):
   """Runs the jobs that the flags ask for; UserError if they are wrong.
 
-  Args:
-    more_listeners: A function that returns further listeners, called when the
-      log directory is known.
+  `more_listeners` returns further listeners, when the log directory is known.
   """
   stages = stage_times.StageListener(loading_seconds)
   with prepared(log) as model:
-    trial = _PrintingTrial([stages])
+    trial = listeners.ObservingTrial(
+      [stages], lambda text: print(f'{FLAGS.job}, {text}', flush=True)
+    )
     manager = runner_manager.RunnerManager(model, trial)
     shown = progress.Progress(sys.stdout, lambda: manager.max_train_steps)
     trial.listeners += [

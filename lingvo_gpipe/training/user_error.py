@@ -23,12 +23,9 @@ class UserError(Exception):
 
 
 def reason(error):
-  """What went wrong, in one line: the one that says most of an error's text.
-
-  A session's error starts with the stacks that built the ops that failed; what
-  went wrong comes after the last line that names one, and may be a list of root
-  errors.
-  """
+  """What went wrong, in one line: the one that says most of an error's text."""
+  # A session's error starts with the stacks that built the ops that failed;
+  # what went wrong comes after the last of them, and may be a list.
   text = str(getattr(error, 'message', '') or error)
   for pattern in (
     r'^\s*\(0\) (.+)$',
@@ -41,19 +38,25 @@ def reason(error):
   return type(error).__name__
 
 
-def nearest(wrong, names):
-  """'Nearest: a, b.' of `names`; all if none is near, but '' if too many."""
+def unknown(flag, value, what, wrong, names):
+  """The UserError for a `wrong` name in a flag's value, with the nearest names.
+
+  If none is near, and there are few, it has them all.
+  """
   names = list(names)
   near = difflib.get_close_matches(wrong, names, n=3, cutoff=0.5)
+  text = f'--{flag}={value}: there is no {what} {wrong!r}.'
   if near:
-    return f'Nearest: {", ".join(near)}.'
-  return f'There are: {", ".join(names)}.' if len(names) < _MAX_NAMES else ''
+    text += f' Nearest: {", ".join(near)}.'
+  elif len(names) < _MAX_NAMES:
+    text += f' There are: {", ".join(names)}.'
+  return UserError(text)
 
 
 def place_in_users_code(error):
   """The line of the user's that `error` comes from, 'file, line 3: the line'.
 
-  '' if no code but that of installed packages and of this one was under way.
+  '' if only installed packages and this one were under way.
   """
   if isinstance(error, SyntaxError) and error.filename:
     return (

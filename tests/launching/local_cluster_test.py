@@ -109,23 +109,21 @@ def test_ends_with_the_trainer_and_leaves_no_process(tmp_path):
   assert _children() <= before
 
 
-def test_the_trainer_knows_the_workers_processes(tmp_path):
+def test_all_agree_on_a_cluster_and_the_trainer_knows_the_workers(tmp_path):
   def worker():
     (tmp_path / 'pid').write_text(str(os.getpid()))
     return _sleep()
 
   def trainer():
     (tmp_path / 'pids').write_text(os.environ[local_cluster.WORKER_PIDS])
-    return _after(0.3)()
+    return _after(0.5)()
 
-  _run(_Roles(tmp_path, trainer=trainer, worker_1=worker))
-  pids = (tmp_path / 'pids').read_text().split()
-  assert pids[1:] == [(tmp_path / 'pid').read_text()]
-
-
-def test_all_agree_on_a_cluster_on_loopback_ports(tmp_path):
-  roles = _Roles(tmp_path, trainer=_after(0.5), controller=_after(0.8))
+  roles = _Roles(
+    tmp_path, trainer=trainer, worker_2=worker, controller=_after(0.8)
+  )
   _run(roles, controller=True, workers=3)
+  pids = (tmp_path / 'pids').read_text().split()
+  assert pids[2:] == [(tmp_path / 'pid').read_text()]
   flags = {
     path.stem: path.read_text().split('\n') for path in tmp_path.glob('*.flags')
   }
@@ -160,36 +158,55 @@ def test_a_worker_that_is_lost_is_named_and_all_start_again(
   assert roles.starts('worker_0', 'worker_1', 'trainer') == [2, 2, 2]
 
 
-def test_a_trainer_that_lost_a_worker_starts_again_with_all(tmp_path):
-  roles = _Roles(tmp_path, trainer=[_after(0.2, 3), _after(0.2)])
-  status, _ = _run(roles)
-  assert status == 0
-  assert roles.starts('worker_0') == [2]
+@pytest.mark.parametrize(
+  ('status', 'starts'),
+  [
+    (3, 2),  # It has lost a worker.
+    (2, 1),  # A mistake of the user would be there again.
+  ],
+)
+def test_how_the_trainer_ends_decides_whether_all_start_again(
+  tmp_path, status, starts
+):
+  roles = _Roles(tmp_path, trainer=[_after(0.2, status), _after(0.2)])
+  assert _run(roles)[0] == (0 if starts == 2 else status)
+  assert roles.starts('worker_0', 'trainer') == [starts, starts]
 
 
-def test_a_mistake_of_the_user_is_not_tried_again(tmp_path):
-  roles = _Roles(tmp_path, trainer=_after(0.2, 2))
-  status, _ = _run(roles)
-  assert status == 2
-  assert roles.starts('trainer') == [1]
-
-
-def test_nor_is_one_that_a_worker_finds_which_is_said(tmp_path):
+@pytest.mark.parametrize('by_trainer', [False, True])
+def test_nor_is_one_that_a_worker_finds_which_is_said_once(
+  tmp_path, by_trainer
+):
   def refuse():
     os.write(2, b'loading\nworker: --flag=x: no.\n')
     return 2
 
-  roles = _Roles(tmp_path, worker_1=refuse)
+  trainer = _after(0.5, status=2) if by_trainer else _sleep
+  roles = _Roles(tmp_path, worker_1=refuse, trainer=trainer)
   status, said = _run(roles)
   assert status == 2
-  assert 'worker 1 ended with status 2: worker: --flag=x: no.' in said
-  # The trainer is on the terminal.
-  status, said = _run(
-    _Roles(tmp_path, worker_1=refuse, trainer=_after(0.5, status=2))
-  )
-  assert status == 2
-  assert 'worker 1 ended' not in said
-  assert roles.starts('worker_0', 'trainer') == [2, 2]
+  line = 'worker 1 ended with status 2: worker: --flag=x: no.'
+  assert (line in said) != by_trainer  # The trainer is on the terminal.
+  assert roles.starts('worker_0', 'trainer') == [1, 1]
+
+
+def test_ctrl_c_lets_the_trainer_end_and_ends_all(tmp_path):
+  before = _children()
+
+  def trainer():
+    time.sleep(0.3)
+    os.kill(os.getppid(), signal.SIGINT)
+    try:
+      return _sleep()
+    except KeyboardInterrupt:
+      (tmp_path / 'interrupted').touch()
+      return 130
+
+  status, said = _run(_Roles(tmp_path, trainer=trainer))
+  assert status == 130
+  assert 'Interrupted: ending all processes' in said
+  assert (tmp_path / 'interrupted').exists()
+  assert _children() <= before
 
 
 def test_gives_up_after_so_many_restarts(tmp_path):
@@ -200,26 +217,15 @@ def test_gives_up_after_so_many_restarts(tmp_path):
   assert 'given up after 1 restart(s)' in said
 
 
-def test_evaluation_ends_by_itself_and_starts_again_alone(tmp_path):
-  def trainer():
-    for _ in range(600):
-      if roles.starts('evaler_Test') == [2]:
-        return 0
-      time.sleep(0.05)
-    return 1
-
+def test_evaluation_starts_again_alone_unless_it_fails_by_itself(tmp_path):
   roles = _Roles(
-    tmp_path, trainer=trainer, evaler_Test=[_kill_self, _after(0.5)]
+    tmp_path,
+    trainer=_after(2),
+    evaler_Test=[_kill_self, _after(0)],
+    evaler_Dev=_after(0.1, 2),
   )
-  status, said = _run(roles, evaluate=['evaler_Test'])
+  status, said = _run(roles, evaluate=['evaler_Test', 'evaler_Dev'])
   assert status == 0
   assert 'evaler_Test was killed by SIGKILL; it starts again' in said
-  assert roles.starts('evaler_Test', 'trainer') == [2, 1]
-
-
-def test_evaluation_that_fails_by_itself_is_left_out(tmp_path):
-  roles = _Roles(tmp_path, trainer=_after(0.8), evaler_Test=_after(0.1, 2))
-  status, said = _run(roles, evaluate=['evaler_Test'])
-  assert status == 0
-  assert 'evaler_Test ended with status 2; continuing without it' in said
-  assert roles.starts('evaler_Test') == [1]
+  assert 'evaler_Dev ended with status 2; continuing without it' in said
+  assert roles.starts('evaler_Test', 'evaler_Dev', 'trainer') == [2, 1, 1]

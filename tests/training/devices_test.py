@@ -11,13 +11,6 @@ from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.training import devices, user_error
 
 
-def _model(**pipelines):
-  p = hyperparams.Params()
-  for name, value in pipelines.items():
-    p.Define(name, value, '')
-  return p
-
-
 def _sequential(**kwargs):
   return sequential_layer.GPipeSequentialLayer.Params().Set(name='s', **kwargs)
 
@@ -25,48 +18,39 @@ def _sequential(**kwargs):
 @pytest.mark.parametrize(
   ('params', 'num_cells'),
   [
-    (_sequential(num_partitions=4), 4),
-    (_sequential(splits=[3, 5]), 3),
-    (tiny.pipeline(tiny.linear('a', 'b', 'c'), 3), 3),
+    (_sequential(num_partitions=4), [4]),
+    (_sequential(splits=[3, 5]), [3]),
+    (_sequential(), []),  # It takes what devices there are.
+    (tiny.pipeline(tiny.linear('a', 'b', 'c'), 3), [3]),
   ],
 )
 def test_a_number_of_cells_that_params_fix_is_found(params, num_cells):
-  (found,) = devices.fixed_pipelines(_model(net=params))
-  assert found.num_cells == num_cells
-  assert found.schedule == params.schedule
+  model = hyperparams.Params()
+  model.Define('net', params, '')
+  found = devices.fixed_pipelines(model)
+  assert [p.num_cells for p in found] == num_cells
+  assert all(p.schedule == params.schedule for p in found)
+  for p in devices.fixed_pipelines(model, 'zb_v'):  # What a flag says counts.
+    assert p.schedule == 'zb_v'
 
 
-def test_a_pipeline_that_takes_what_devices_there_are_is_not_fixed():
-  assert devices.fixed_pipelines(_model(net=_sequential())) == []
+def _check(num_devices, schedule='1f1b'):
+  fixed = devices.FixedPipeline('net', 4, schedule, 'num_partitions=4')
+  devices.check([fixed], num_devices, f'--worker_split_size={num_devices}')
 
 
-def _fixed(schedule='1f1b'):
-  return [devices.FixedPipeline('net', 4, schedule, 'num_partitions=4')]
-
-
-def test_a_device_for_each_cell_is_enough():
-  for num_devices in (4, 8):
-    devices.check(_fixed(), num_devices, '')
-
-
-def test_fewer_devices_are_an_error_with_both_numbers_and_a_remedy():
+def test_fewer_devices_than_cells_are_an_error_unless_the_schedule_wants_them():
+  _check(4)
+  _check(8)
+  _check(2, 'interleaved_1f1b')
   with pytest.raises(
     user_error.UserError,
     match=(
       r"^--worker_split_size=2: pipeline 'net' has 4 cells \(num_partitions=4\)"
-      r', but only 2 device\(s\)\. Give it 4 devices, fewer cells, or a sch'
+      r", but only 2 device\(s\) under '1f1b'\. Give it 4 devices, other cells"
     ),
   ):
-    devices.check(_fixed(), 2, '--worker_split_size=2')
-
-
-def test_a_schedule_with_several_cells_on_a_device_needs_no_more():
-  devices.check(_fixed('interleaved_1f1b'), 2, '')
-  # What a flag says counts.
-  (found,) = devices.fixed_pipelines(
-    _model(net=_sequential(num_partitions=4)), 'interleaved_1f1b'
-  )
-  devices.check([found], 2, '')
+    _check(2)
 
 
 def test_evaluation_takes_batches_of_any_size():

@@ -68,9 +68,9 @@ def _guarded(build, policy):
       tasks=[task], global_step=py_utils.GetOrCreateGlobalStepVar()
     )
     initialise = tf.global_variables_initializer()
-    guard = loss_guard.LossGuard(model, policy)
     config = tf.compat.v1.ConfigProto(device_count={'CPU': 2})
-    with guard.session(None, graph=graph, config=config) as session:
+    how = model, loss_guard.gate(model), policy, None
+    with loss_guard.Session(*how, graph=graph, config=config) as session:
       session.run(initialise)
       yield task, session
 

@@ -13,32 +13,19 @@ def _params(**values):
   return p
 
 
-@pytest.fixture
-def model():
-  return _params(
-    task=_params(
-      net=_params(num_micro_batches=4),
-      others=[_params(num_micro_batches=2, schedule='gpipe'), _params()],
-    ),
-    eval={'deep': (_params(num_micro_batches=1),)},
+def test_the_outermost_is_found_and_all_of_a_name_are_set():
+  model = _params(
+    net=_params(m=4),
+    others=[_params(m=2, schedule='gpipe'), _params()],
+    eval={'deep': (_params(m=1),)},
   )
-
-
-def test_all_of_a_name_are_set(model):
-  pipeline_params.set_all(model, 'num_micro_batches', 8, 'micro_batches')
-  assert model.task.net.num_micro_batches == 8
-  assert model.task.others[0].num_micro_batches == 8
-  assert model.eval['deep'][0].num_micro_batches == 8
-
-
-def test_the_outermost_is_found(model):
-  assert pipeline_params.find(model, 'num_micro_batches') == 4
+  assert pipeline_params.find(model, 'm') == 4
   assert pipeline_params.find(model, 'schedule') == 'gpipe'
   assert pipeline_params.find(model, 'absent') is None
-
-
-def test_no_such_param_is_an_error_that_names_the_flag(model):
+  pipeline_params.set_all(model, 'm', 8, 'micro_batches')
+  found = [model.net, model.others[0], model.eval['deep'][0]]
+  assert [p.m for p in found] == [8, 8, 8]
   with pytest.raises(
-    user_error.UserError, match=r'--recompute=always.*no Param recompute'
+    user_error.UserError, match=r'--re=always.*no Param absent'
   ):
-    pipeline_params.set_all(model, 'recompute', 'always', 'recompute')
+    pipeline_params.set_all(model, 'absent', 'always', 're')

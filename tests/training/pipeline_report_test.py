@@ -9,7 +9,7 @@ import pytest
 import tiny_pipeline as tiny
 from lingvo.core import base_layer, py_utils
 
-from lingvo_gpipe import schedules, sequential_layer
+from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.training import logs, pipeline_report
 
 
@@ -58,10 +58,6 @@ def test_a_loss_whose_weight_is_a_constant_is_told_in_one_line():
   assert warned.startswith('Warning: net: the weight of the loss is the const')
 
 
-def test_one_micro_batch_needs_no_weight():
-  assert _shown(_MeanByOne, num_micro_batches=1)[1] == ''
-
-
 @pytest.mark.parametrize('sequential', [False, True])
 def test_fewer_micro_batches_than_asked_for_are_told(sequential):
   subs = tiny.linear('l0', 'l1')
@@ -82,12 +78,3 @@ def test_fewer_micro_batches_than_asked_for_are_told(sequential):
       layer.FPropDefaultTheta(tf.zeros([batch, 3]))
       assert pipeline_report.num_micro_batches(layer) == min(batch, 9)
       assert (told in pipeline_report.cut_text(layer)) == (batch == 8)
-
-
-def test_a_large_schedule_is_shortened():
-  schedule = schedules.make_schedule('1f1b', tuple(range(40)), 64)
-  lines = pipeline_report.schedule_text(schedule).splitlines()
-  assert len(lines) < 22
-  assert max(map(len, lines)) <= 110
-  assert any('... 24 more devices ...' in line for line in lines)
-  assert any('device 39' in line for line in lines)

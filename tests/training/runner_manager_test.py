@@ -11,7 +11,6 @@ import pytest
 from lingvo_gpipe.training import listeners, logs, runner_manager
 
 FLAGS = tf.flags.FLAGS
-DEVICE = '/job:localhost/replica:0/task:0/device:CPU:'
 
 
 def _manager():
@@ -47,16 +46,6 @@ def test_trains_and_saves_after_the_last_step(trained, _a_training):
   assert losses[20] < losses[1]
   assert tf.train.latest_checkpoint(trained / 'train').endswith('00000020')
   assert (trained / 'train' / 'model_analysis.txt').exists()
-
-
-def test_weights_and_slots_are_on_the_device_of_their_layer(_a_training):
-  _, runner, _ = _a_training
-  with runner._graph.as_default():
-    variables = {v.op.name: v for v in tf.global_variables()}
-  for k in range(2):
-    for suffix in ('w/var', 'w/var/Adam', 'w/var/Adam_1', 'b/var'):
-      variable = variables[f'two_devices/layer_{k}/{suffix}']
-      assert variable.device == f'{DEVICE}{k}', variable.name
 
 
 def test_goes_on_from_the_checkpoint_until_nothing_is_left_to_do(trained):
@@ -131,12 +120,7 @@ def test_flags_reach_the_params(local_run):
   assert cfg.task.recompute == 'fit'
   assert cfg.task.device_memory == '8GiB'
   assert cfg.cluster.worker.cpus_per_replica == 2
-
-
-def test_one_process_opens_no_port(local_run):
-  _manager()
-  assert FLAGS.job == 'trainer_client'
-  assert FLAGS.tf_master == ''
+  assert FLAGS.tf_master == ''  # One process opens no port.
 
 
 class _Runner:
@@ -152,13 +136,9 @@ class _Runner:
 
 def test_an_error_of_one_of_several_runners_ends_all():
   never = threading.Event()
-
-  def fail():
-    raise RuntimeError('the second one')
-
   manager = runner_manager.RunnerManager('any.Model')
-  with pytest.raises(RuntimeError, match='the second one'):
-    manager.StartRunners([_Runner(never.wait), _Runner(fail)])
+  with pytest.raises(ZeroDivisionError):
+    manager.StartRunners([_Runner(never.wait), _Runner(lambda: 1 / 0)])
   never.set()
 
 
@@ -170,9 +150,3 @@ def test_several_runners_and_their_enqueue_ops_run_side_by_side():
     [_Runner(barrier.wait, [barrier.wait]), _Runner(barrier.wait)]
   )
   assert not barrier.broken
-
-
-def test_all_runners_are_of_this_package():
-  manager = runner_manager.RunnerManager('any.Model')
-  for name in ('Controller', 'Trainer', 'Evaler', 'Decoder'):
-    assert getattr(manager, name).__module__.startswith('lingvo_gpipe.')

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
 import types
+from unittest import mock
 
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline as tp
-from lingvo.core import base_layer, py_utils
+from lingvo.core import py_utils
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.training import pipeline_report, summaries
@@ -55,23 +56,6 @@ def test_the_schedule_is_an_image_and_its_bubble_a_number(runner):
   )
 
 
-class _Half(base_layer.BaseLayer):
-  """A layer with a pipeline in it, whose name says nothing."""
-
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateChild('net', tp.pipeline(tp.linear('a', 'b')))
-
-
-class _Both(base_layer.BaseLayer):
-  """A model of two halves."""
-
-  def __init__(self, params):
-    super().__init__(params)
-    for name in ('teacher', 'student'):
-      self.CreateChild(name, _Half.Params().Set(name=name))
-
-
 def _teacher_and_student():
   """Two pipelines of one name; only the student's has backward tasks."""
   with tf.variable_scope('teacher'):
@@ -100,29 +84,15 @@ def test_a_teacher_is_drawn_without_the_backward_tasks_that_it_has_not(runner):
   assert 'B0' not in stream.getvalue()
 
 
-def test_two_pipelines_of_one_name_have_tags_of_their_own(runner):
-  runner.model = _Both.Params().Set(name='both').Instantiate()
-  summaries.RunSummaries().trainer_built(runner)
-  tags = {t for t in runner.summary_writer.values if t.endswith('/cut')}
-  assert tags == {
-    'pipeline/both.teacher.net/cut',
-    'pipeline/both.student.net/cut',
-  }
-
-
-def test_core_share_and_memory_are_of_the_time_in_between(runner):
-  now = [0.0]
-  listener = summaries.RunSummaries(
-    clock=lambda: now[0], cpu_clock=lambda: 0.75 * now[0]
-  )
+def test_memory_is_written_now_and_then_and_at_the_end(runner):
+  now = 0.0
+  listener = summaries.RunSummaries(clock=lambda: now)
   listener.trainer_built(runner)
   values = runner.summary_writer.values
-  for step, seconds in ((1, 100), (2, 2), (3, 4), (4, 1), (7, 1)):
-    now[0] += seconds
+  for step, seconds, expected in ((1, 9, 1), (2, 4, 1), (3, 1, 3), (7, 1, 7)):
+    now += seconds
     listener.after_step(step, {})
-    expected = {1: None, 2: None, 3: 3, 4: 3, 7: 7}[step]
-    assert values.get('run/core_share', (None,))[0] == expected
-  assert values['run/core_share'][1].simple_value == pytest.approx(0.375)
+    assert values['run/peak_memory_bytes'][0] == expected
   assert values['run/peak_memory_bytes'][1].simple_value > 1e7
 
 
@@ -139,9 +109,8 @@ def test_a_task_is_where_it_runs_and_the_bubble_is_white():
   # device 0: F0 F1 .  B0 .  B1; device 1: .  F0 B0 F1 B1 .
   columns = (pixels.shape[1] - 1) // 6 * np.arange(6) + 12
   first, second = pixels[12, columns], pixels[24 + 12, columns]
-  white = lambda row: [bool(np.all(p == 255)) for p in row]  # noqa: E731
-  assert white(first) == [False, False, True, False, True, False]
-  assert white(second) == [True, False, False, False, False, True]
+  white = np.all([first, second] == np.uint8(255), axis=-1).astype(int)
+  assert white.tolist() == [[0, 0, 1, 0, 1, 0], [1, 0, 0, 0, 0, 1]]
   # A task looks the same on each device; kinds and micro-batches differ.
   assert list(first[0]) == list(second[1])
   assert len({tuple(p) for p in first if not np.all(p == 255)}) == 4
@@ -157,57 +126,28 @@ def test_any_size_is_drawn(micro_batches):
   assert (image.width, image.height) == (width, height)
 
 
-# -- Writing on a full disk.
-
-
-class _FileWriter:
-  """A FileWriter on a disk that may be full."""
-
-  full = False
-  made = 0
-
-  def __init__(self):
-    type(self).made += 1
-    self.broken = False
-    self.written = []
-
-  def add_summary(self, summary, step):
-    if self.full:
-      self.broken = True
-      raise RuntimeError('/logs/events; No space left on device')
-    if not self.broken:  # As TensorFlow's: silent once it has failed.
-      self.written.append((summary, step))
-
-  def flush(self):
-    if self.full:
-      raise tf.errors.ResourceExhaustedError(None, None, 'No space left')
-
-  def get_logdir(self):
-    return '/logs'
-
-
 def test_a_full_disk_is_a_warning_and_writing_goes_on_when_there_is_room(
-  monkeypatch, warnings
+  warnings,
 ):
-  monkeypatch.setattr(_FileWriter, 'made', 0)
-  now = [0.0]
-  writer = summaries.SummaryWriter(_FileWriter, clock=lambda: now[0])
+  now = 0.0
+  old, new = made = [mock.Mock(), mock.Mock()]
+  writer = summaries.SummaryWriter(iter(made).__next__, clock=lambda: now)
   writer.add_summary('a', 1)
-  with monkeypatch.context() as patch:
-    patch.setattr(_FileWriter, 'full', True)
-    writer.flush()
-    writer.add_summary('b', 2)
-    writer.flush()
+  full = tf.errors.ResourceExhaustedError(None, None, 'No space left')
+  old.flush.side_effect = full
+  writer.flush()
+  writer.add_summary('b', 2)
   assert warnings.getvalue() == (
     'Warning: summaries could not be written (No space left). Training '
     'continues; the next try is in 60 s.\n'
   )
+  now = 61.0
   writer.add_summary('c', 3)
-  assert _FileWriter.made == 1
-  now[0] = 61.0
-  writer.add_summary('d', 4)
-  assert _FileWriter.made == 2
-  assert writer._writer.written == [('d', 4)]
-  assert writer.get_logdir() == '/logs'
-  with pytest.raises(TypeError):  # A mistake is no full disk.
-    writer.add_summary()
+  assert old.add_summary.call_args_list == [mock.call('a', 1)]
+  assert new.add_summary.call_args_list == [mock.call('c', 3)]
+  # As the writer's thread words it. A mistake is no full disk.
+  new.flush.side_effect = RuntimeError('No space left')
+  writer.flush()
+  assert warnings.getvalue().count('\n') == 2
+  with pytest.raises(TypeError):
+    summaries.SummaryWriter(dict).update(1)

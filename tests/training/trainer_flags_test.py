@@ -84,8 +84,7 @@ def _read():
   values = flags.FlagValues()
   for flag in flags.FLAGS.get_flags_for_module(trainer_flags):
     values[flag.name] = flag
-  for call in trainer_flags._definitions():
-    trainer_flags._define(call, values)
+  trainer_flags._define(values)
   return values
 
 

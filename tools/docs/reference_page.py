@@ -17,9 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-import lingvo.compat as tf
-from lingvo.core import hyperparams
-
 from tools.common import command
 from tools.docs import command_options
 
@@ -202,6 +199,10 @@ def _params(params: Any) -> dict[str, tuple[str, str]]:
 
 def _default(value: Any) -> str:
   """A default as Python text; of what is long, what it is."""
+  # Commands are listed without them.
+  import lingvo.compat as tf
+  from lingvo.core import hyperparams
+
   if isinstance(value, hyperparams.InstantiableParams):
     return f'{value.cls.__name__}.Params()'
   if isinstance(value, hyperparams.Params):

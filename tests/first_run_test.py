@@ -1,5 +1,7 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import re
+
 import child_process
 import local_training
 import pytest
@@ -24,6 +26,7 @@ def test_trains_evaluates_and_reports(tmp_path):
   assert 'of 364 held-out examples' in out
   assert 'K = 2 devices, M = 8 micro-batches, schedule 1f1b' in out
   assert ' ms, the median' in out
+  assert re.search(r'Efficiency  (\d|not measured)', out)
   assert '--max_steps=120\n' in out
   assert f'{tmp_path}/train/ckpt-00000060' in out
   assert 'INFO' not in out

@@ -98,7 +98,8 @@ def test_each_room_has_a_floor(floor_of, files):
   assert rooms == set(floor_of), 'rooms, and those of the table in engine.md'
 
 
-def test_imports_go_down_and_in_no_circle(floor_of, edges):
+def check_imports(floor_of: dict[str, int], edges: Edges) -> None:
+  """Fails if an import goes up, or if imports make a circle."""
   for file, target in edges:
     here, there = (floor_of[room_of(path)] for path in (file, target))
     assert here >= there, (
@@ -107,6 +108,26 @@ def test_imports_go_down_and_in_no_circle(floor_of, edges):
   rooms = {(room_of(file), room_of(target)) for file, target in edges}
   _assert_no_circle({(here, there) for here, there in rooms if here != there})
   _assert_no_circle(edges)
+
+
+def test_imports_go_down_and_in_no_circle(floor_of, edges):
+  check_imports(floor_of, edges)
+
+
+@pytest.mark.parametrize(
+  ('file', 'target', 'said'),
+  [
+    ('engine/tensors.py', 'training/runners.py', 'imports'),
+    ('engine/tensors.py', 'cpu_devices.py', 'a circle'),
+    ('schedules/task.py', 'schedules/simulate.py', 'a circle'),
+  ],
+)
+def test_one_wrong_import_is_found(floor_of, edges, file, target, said):
+  wrong = (f'lingvo_gpipe/{file}', f'lingvo_gpipe/{target}')
+  # The import the other way, which makes a circle of those on one floor.
+  back = {wrong[::-1]} if said == 'a circle' else set()
+  with pytest.raises((AssertionError, pytest.fail.Exception), match=said):
+    check_imports(floor_of, edges | {wrong} | back)
 
 
 @pytest.mark.parametrize(('floor', 'unknown'), _UNKNOWN.items())

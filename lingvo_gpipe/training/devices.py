@@ -109,6 +109,31 @@ def check_gpus(wanted, flag):
   )
 
 
+def check_buckets(model):
+  """Raises UserError if a bucket has fewer examples than M.
+
+  Sequences of different lengths come in buckets, each with a batch size of its
+  own, which is known only when a step runs.
+  """
+  for task in model.tasks:
+    p = task.params.input
+    if p is None or not ('bucket_batch_limit' in p and p.bucket_batch_limit):
+      continue
+    size = min(p.bucket_batch_limit)
+    bucket = p.bucket_batch_limit.index(size)
+    for pipeline in pipeline_report.pipelines(task):
+      # Where the batch is known when the graph is built, M fits already.
+      count = pipeline_report.num_micro_batches(pipeline) or 0
+      if size < count:
+        raise user_error.UserError(
+          f'{pipeline.path}: num_micro_batches (--micro_batches) is {count}, '
+          f'but bucket {bucket} (bucket_upper_bound '
+          f'{p.bucket_upper_bound[bucket]}) of the input has batches of {size} '
+          f'examples (bucket_batch_limit). Set num_micro_batches to {size} or '
+          f'less, or that bucket_batch_limit to {count} or more.'
+        )
+
+
 def weights_text(graph):
   """One line on the bytes of variables that each process holds."""
   with graph.as_default():

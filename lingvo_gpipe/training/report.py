@@ -10,6 +10,7 @@ import tqdm
 from absl import logging
 
 from lingvo_gpipe.training import (
+  efficiency,
   listeners,
   pipeline_params,
   pipeline_report,
@@ -39,21 +40,25 @@ def train_evaluate_report(log, loading_seconds, more_listeners):
       flush=True,
     )
     cfg = manager.GetParamsForDataset('trainer_client', 'Train')
+    steps = efficiency.StepTimes(cfg.train.max_steps)
     bar = progress.Progress(sys.stdout, lambda: cfg.train.max_steps)
-    trial.listeners += [bar, *more_listeners()]
+    trial.listeners += [steps, bar, *more_listeners()]
     (trainer,) = manager.CreateRunners(['trainer_client'], FLAGS.logdir)
     try:
       manager.StartRunners([trainer])
     finally:
+      steps.close()
       bar.close()
     times = stages.times()
     print('Evaluating on held-out data ...', flush=True)
     (evaler,) = manager.CreateRunners([f'evaler_{_HELD_OUT}'], FLAGS.logdir)
     evaler.EvalLatestCheckpoint()
-    print('\n' + _report(log, trainer, cfg, times, trial.evaluations[-1]))
+    print(
+      '\n' + _report(log, trainer, cfg, steps, times, trial.evaluations[-1])
+    )
 
 
-def _report(log, trainer, cfg, times, evaluation):
+def _report(log, trainer, cfg, steps, times, evaluation):
   """Titles and lines."""
   k, m = FLAGS.worker_split_size, pipeline_params.find(cfg, 'num_micro_batches')
   for pipeline in pipeline_report.pipelines(trainer.model):
@@ -71,8 +76,10 @@ def _report(log, trainer, cfg, times, evaluation):
   ]
   if times and times.more_steps:
     duration = tqdm.tqdm.format_interval
+    seconds = steps.median() or times.median_step
     rows += [
-      ('Step time', f'{times.median_step * 1e3:.1f} ms, the median'),
+      ('Step time', f'{seconds * 1e3:.1f} ms, the median'),
+      ('Efficiency', steps.line(k, m)),
       (
         'Time',
         f'{duration(times.total)}: loading {duration(times.loading)}, graph '

@@ -208,6 +208,7 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     )
     if isinstance(runner, runners.Trainer):
       self._CheckDevices(devices.built_pipelines(runner.model))
+      devices.check_buckets(runner.model)
     if job == 'trainer_client' and self._watch is not None:
       print(devices.weights_text(runner._graph), flush=True)
     return runner

@@ -1,11 +1,13 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
+import types
+
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline as tiny
-from lingvo.core import hyperparams, py_utils
+from lingvo.core import base_input_generator, hyperparams, py_utils
 
 from lingvo_gpipe import sequential_layer
 from lingvo_gpipe.training import devices, user_error
@@ -51,6 +53,44 @@ def test_fewer_devices_than_cells_are_an_error_unless_the_schedule_wants_them():
     ),
   ):
     _check(2)
+
+
+def _check_buckets(limits, batch=None):
+  """Builds a training step on batches of some size and checks its model."""
+  net = tiny.with_loss(tiny.linear('l0', 'l1'), num_micro_batches=8)
+  generator = base_input_generator.BaseSequenceInputGenerator.Params().Set(
+    bucket_batch_limit=limits, bucket_upper_bound=[10, 20, 40][: len(limits)]
+  )
+  with pt.cluster(2), tf.Graph().as_default():
+    task = tiny.task_params(net).Instantiate()
+    x = tf.placeholder(tf.float32, [batch, tiny.WIDTH])
+    task.FPropDefaultTheta(py_utils.NestedMap(x=x, y=x))
+    task.params.input = generator
+    devices.check_buckets(types.SimpleNamespace(tasks=[task]))
+
+
+def test_a_small_bucket_is_named_with_the_pipeline_and_both_numbers():
+  with pytest.raises(
+    user_error.UserError,
+    match=(
+      r'^task\.net: num_micro_batches \(--micro_batches\) is 8, but bucket 2 '
+      r'\(bucket_upper_bound 40\) of the input has batches of 5 examples .*'
+      'num_micro_batches to 5 or less, or that bucket_batch_limit to 8 or more'
+    ),
+  ):
+    _check_buckets([32, 16, 5])
+
+
+@pytest.mark.parametrize(
+  ('limits', 'batch'),
+  [
+    ([32, 16, 8], None),
+    ([5], 5),  # A batch that is known makes fewer micro-batches.
+    ([], None),
+  ],
+)
+def test_buckets_that_are_large_enough_or_none(limits, batch):
+  _check_buckets(limits, batch)
 
 
 def test_evaluation_takes_batches_of_any_size():

@@ -9,7 +9,7 @@ import numpy as np
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline as tp
-from lingvo.core import py_utils
+from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe import schedules
 from lingvo_gpipe.training import pipeline_report, summaries
@@ -56,6 +56,23 @@ def test_the_schedule_is_an_image_and_its_bubble_a_number(runner):
   )
 
 
+class _Half(base_layer.BaseLayer):
+  """A layer with a pipeline in it, whose name says nothing."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    self.CreateChild('net', tp.pipeline(tp.linear('a', 'b')))
+
+
+class _Both(base_layer.BaseLayer):
+  """A model of two halves."""
+
+  def __init__(self, params):
+    super().__init__(params)
+    for name in ('teacher', 'student'):
+      self.CreateChild(name, _Half.Params().Set(name=name))
+
+
 def _teacher_and_student():
   """Two pipelines of one name; only the student's has backward tasks."""
   with tf.variable_scope('teacher'):
@@ -82,6 +99,16 @@ def test_a_teacher_is_drawn_without_the_backward_tasks_that_it_has_not(runner):
   stream = io.StringIO()
   pipeline_report.PipelineReport(stream).trainer_built(runner)
   assert 'B0' not in stream.getvalue()
+
+
+def test_two_pipelines_of_one_name_have_tags_of_their_own(runner):
+  runner.model = _Both.Params().Set(name='both').Instantiate()
+  summaries.RunSummaries().trainer_built(runner)
+  tags = {t for t in runner.summary_writer.values if t.endswith('/cut')}
+  assert tags == {
+    'pipeline/both.teacher.net/cut',
+    'pipeline/both.student.net/cut',
+  }
 
 
 def test_memory_is_written_now_and_then_and_at_the_end(runner):

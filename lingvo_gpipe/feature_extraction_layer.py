@@ -19,7 +19,9 @@ from lingvo_gpipe.pipeline.param_values import check_layers
 __all__ = ['FeatureExtractionLayer', 'PartitionSequentialLayers']
 
 
-def PartitionSequentialLayers(params, num_partitions, *shapes):
+def PartitionSequentialLayers(
+  params: Any, num_partitions: int, *shapes: Any
+) -> list[Any]:
   """Cuts a sequence of layers into cells whose costs are as equal as possible.
 
   The cost of a layer is its FLOPs if all layers give them for the given shapes
@@ -57,7 +59,7 @@ def PartitionSequentialLayers(params, num_partitions, *shapes):
   ]
 
 
-def _Flatten(params) -> list[Any]:
+def _Flatten(params: Any) -> list[Any]:
   layers: list[Any] = []
   for layer in tf.nest.flatten([params]):
     if layer.cls in (builder_layers.SequentialLayer, FeatureExtractionLayer):

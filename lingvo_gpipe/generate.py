@@ -10,6 +10,8 @@ keys and values of earlier tokens, so each new token passes through it once.
 """
 
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -18,7 +20,7 @@ from lingvo_gpipe.training import command
 _DEFAULT_MODEL = 'lm.pydoc.TransformerPieces'
 
 
-def _define_flags():
+def _define_flags() -> None:
   define = flags.DEFINE_integer
   flags.DEFINE_string('prompt', '', 'The beginning of the text.')
   flags.DEFINE_string(
@@ -45,7 +47,7 @@ def _define_flags():
   )
 
 
-def _load():
+def _load() -> Callable[[Any, float], None]:
   """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
   print('Loading TensorFlow and Lingvo ...', flush=True)
   from lingvo_gpipe import generating
@@ -55,14 +57,14 @@ def _load():
   flags.FLAGS.set_default('model', _DEFAULT_MODEL)
   flags.FLAGS.set_default('run_locally', 'cpu')
 
-  def command_body(log, loading_seconds):
+  def command_body(log: Any, loading_seconds: float) -> None:
     flags.FLAGS.worker_split_size = flags.FLAGS.devices
     generating.generate()
 
   return command_body
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status, see `command`."""
   return command.run('generate', __doc__, _load, argv, define=_define_flags)
 

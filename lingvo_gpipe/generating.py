@@ -30,7 +30,7 @@ FLAGS = tf.flags.FLAGS
 _Pass = Callable[[np.ndarray, np.ndarray, int, int], tuple[Any, Any]]
 
 
-def generate():
+def generate() -> None:
   """Prints what follows the flags' prompt; UserError if they are wrong."""
   try:
     how = generation.Sampling(FLAGS.temperature, FLAGS.top_k, FLAGS.top_p)
@@ -55,7 +55,7 @@ def generate():
   )
 
 
-def _checkpoint():
+def _checkpoint() -> str:
   """The checkpoint's path."""
   if FLAGS.checkpoint:
     path = FLAGS.checkpoint.removesuffix('.index')
@@ -79,7 +79,7 @@ def _checkpoint():
   return paths[0]
 
 
-def _params():
+def _params() -> Any:
   """Params of the model, with the cluster that the flags describe."""
   model = model_lookup.find_model(FLAGS.model)
   if FLAGS.logdir:
@@ -121,7 +121,7 @@ class TextGenerator:
       task = model.GetTask()
       self.tokenizer = task.input.tokenizer
       self._window = task.input.params.row_length
-      shapes = [rows, None], [rows], [], []
+      shapes = ([rows, None], [rows], (), ())
       self._feeds = [tf.placeholder(tf.int32, shape) for shape in shapes]
       prompts, lengths, limit, seed = self._feeds
       self._result = generation.generate(
@@ -182,28 +182,27 @@ def extend(
     run_pass: Continues prompts, [rows, any length], of given lengths, up to a
       limit; returns ids and lengths as `generation.generate` does.
   """
-  rows = [list(row) for row in rows]
+  results = [list(row) for row in rows]
   final = len(rows[0]) + num_tokens
   ended = [False] * len(rows)
   for number in itertools.count():
-    size = max(map(len, rows))
+    size = max(map(len, results))
     if all(ended) or size >= final:
       break
     seen = size if size < window else max(window // 2, 1)
     # A row that has ended goes along, for the shape.
-    prompts = np.int32(
-      [(row + [tokenizers.END] * (size - len(row)))[-seen:] for row in rows]
-    )
+    padded = [row + [tokenizers.END] * (size - len(row)) for row in results]
+    prompts = np.array([row[-seen:] for row in padded], np.int32)
     given = np.full([len(rows)], seen, np.int32)
     limit = min(window, seen + final - size)
     # Each pass has a seed of 31 bits of its own.
     random = np.random.RandomState([seed & 0xFFFFFFFF, number])
     ids, lengths = run_pass(prompts, given, limit, int(random.randint(2**31)))
-    for i, row in enumerate(rows):
+    for i, row in enumerate(results):
       if not ended[i]:
         row += map(int, ids[i][seen : lengths[i]])
         ended[i] = row[-1] == tokenizers.END
-  return rows
+  return results
 
 
 def _session_config(spec: Any) -> Any:

@@ -15,6 +15,7 @@ sends each value directly to the device that takes it.
 
 import functools
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import lingvo.compat as tf
@@ -53,7 +54,7 @@ class NamedValueLayer(base_layer.BaseLayer):
     return p
 
   @classmethod
-  def NamedValues(cls, p) -> named_values.Declaration:
+  def NamedValues(cls, p: Any) -> named_values.Declaration:
     """What Params `p` declare."""
     return named_values.Declaration(p.puts, p.takes, p.weights_of)
 
@@ -70,7 +71,7 @@ class PutLayer(NamedValueLayer):
   """Returns its arguments, and puts one of them, or all, aside."""
 
   @classmethod
-  def Params(cls):
+  def Params(cls) -> Any:
     p = super().Params()
     p.Define(
       'argument',
@@ -80,7 +81,7 @@ class PutLayer(NamedValueLayer):
     )
     return p
 
-  def __init__(self, params):
+  def __init__(self, params: Any):
     super().__init__(params)
     p = self.params
     if len(p.puts) != 1:
@@ -88,7 +89,7 @@ class PutLayer(NamedValueLayer):
         f'{p.name} is a PutLayer: puts must have one name, it has {p.puts}.'
       )
 
-  def FProp(self, theta, *args):
+  def FProp(self, theta: Any, *args: Any) -> Any:
     """Puts a value aside; returns the arguments, one alone not as a tuple."""
     [name] = self.params.puts
     argument = self.params.argument
@@ -110,7 +111,7 @@ class TakeLayer(NamedValueLayer):
   """
 
   @classmethod
-  def Params(cls):
+  def Params(cls) -> Any:
     p = super().Params()
     p.Define(
       'combine',
@@ -121,7 +122,7 @@ class TakeLayer(NamedValueLayer):
     p.Define('axis', -1, 'The axis along which to concatenate.')
     return p
 
-  def __init__(self, params):
+  def __init__(self, params: Any):
     super().__init__(params)
     p = self.params
     if p.combine not in COMBINE:
@@ -131,7 +132,7 @@ class TakeLayer(NamedValueLayer):
     if not p.takes:
       raise ValueError(f'{p.name} is a TakeLayer: takes must have a name.')
 
-  def FProp(self, theta, *args):
+  def FProp(self, theta: Any, *args: Any) -> Any:
     """Returns the combined arguments, one alone not as a tuple.
 
     Raises:
@@ -170,7 +171,7 @@ class WithNamedValues(NamedValueLayer):
   """
 
   @classmethod
-  def Params(cls):
+  def Params(cls) -> Any:
     p = super().Params()
     p.Define('body', None, 'Params of the layer.')
     p.Define(
@@ -181,21 +182,21 @@ class WithNamedValues(NamedValueLayer):
     return p
 
   @classmethod
-  def NamedValues(cls, p) -> named_values.Declaration:
+  def NamedValues(cls, p: Any) -> named_values.Declaration:
     takes = [*p.takes, *p.keywords.values()]
     return named_values.Declaration(p.puts, takes, p.weights_of)
 
-  def __init__(self, params):
+  def __init__(self, params: Any):
     if params.body is None:
       raise ValueError(f'{params.name}.body is not set: Params of a layer.')
     super().__init__(params)
     p = self.params
     self.CreateChild('body', p.body.Copy().Set(name=p.name))
 
-  def _child_variable_scope_override(self):
+  def _child_variable_scope_override(self) -> Any:
     return {**super()._child_variable_scope_override(), 'body': []}
 
-  def FProp(self, theta, *args):
+  def FProp(self, theta: Any, *args: Any) -> Any:
     """What the body returns for the arguments and the values taken."""
     p = self.params
     body_theta = theta.body.copy()
@@ -216,5 +217,5 @@ class WithNamedValues(NamedValueLayer):
     return tuple(outputs) if several else outputs[0]
 
 
-def _OneOrTuple(values):
+def _OneOrTuple(values: Sequence[Any]) -> Any:
   return values[0] if len(values) == 1 else tuple(values)

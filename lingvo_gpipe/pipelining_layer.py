@@ -66,7 +66,7 @@ class PipeliningLayer(base_layer.BaseLayer):
   """
 
   @classmethod
-  def Params(cls):
+  def Params(cls) -> Any:
     p = super().Params()
     p.Define(
       'before_tpl',
@@ -146,7 +146,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     )
     return p
 
-  def __init__(self, params):
+  def __init__(self, params: Any):
     param_values.check_pipeline(params)
     cluster.prepare_devices()
     super().__init__(params)
@@ -278,7 +278,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     index = names.index(child) if child in names else -(child == 'loss')
     return self.cell_devices[index]
 
-  def _InternalGetTheta(self):
+  def _InternalGetTheta(self) -> Any:
     # Casts of weights to fprop_dtype belong on the weights' own device.
     theta = super()._InternalGetTheta()
     for name, child in self.children.items():
@@ -286,7 +286,7 @@ class PipeliningLayer(base_layer.BaseLayer):
         theta[name] = child.theta
     return theta
 
-  def AddGlobalVN(self, theta):
+  def AddGlobalVN(self, theta: Any) -> Any:
     # So does the noise that is added to them.
     if self.do_eval:
       return theta
@@ -297,7 +297,7 @@ class PipeliningLayer(base_layer.BaseLayer):
 
   # -- Running.
 
-  def FProp(self, theta, *args, side_inputs=None):
+  def FProp(self, theta: Any, *args: Any, side_inputs: Any = None) -> Any:
     """Runs the pipeline, for a loss outside of it, in the order of 'gpipe'.
 
     In training the backward pass starts when all outputs are available.
@@ -323,7 +323,9 @@ class PipeliningLayer(base_layer.BaseLayer):
       theta, args, None, side_inputs, with_loss=False
     ).outputs()
 
-  def ComputeLoss(self, theta, inputs, targets, side_inputs=None):
+  def ComputeLoss(
+    self, theta: Any, inputs: Any, targets: Any, side_inputs: Any = None
+  ) -> Any:
     """Runs the pipeline with the loss in the last cell.
 
     The gradient of metrics['loss'] is that of the mini-batch's loss: the mean
@@ -362,7 +364,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     return run.metrics()
 
   def _Start(
-    self, theta, args, targets, side_inputs, *, with_loss: bool
+    self, theta: Any, args: Any, targets: Any, side_inputs: Any, with_loss: bool
   ) -> pipeline_run.PipelineRun | plain_run.PlainRun:
     p = self.params
     if not isinstance(theta, py_utils.NestedMap):

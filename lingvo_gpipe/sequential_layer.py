@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pipelining layer that cuts a list of layers into cells."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import lingvo.compat as tf
 from lingvo.core import cluster_factory
 
@@ -38,7 +41,7 @@ class GPipeSequentialLayer(PipeliningLayer):
   """
 
   @classmethod
-  def Params(cls):
+  def Params(cls) -> Any:
     p = super().Params()
     p.Define(
       'sub',
@@ -108,7 +111,7 @@ class GPipeSequentialLayer(PipeliningLayer):
     )
     return p
 
-  def __init__(self, params):
+  def __init__(self, params: Any):
     if params.cell_tpl:
       raise ValueError(
         f'{params.name}.cell_tpl is set, but a GPipeSequentialLayer makes its '
@@ -121,14 +124,14 @@ class GPipeSequentialLayer(PipeliningLayer):
     for warning in self.table.warnings():
       tf.logging.warning('%s: %s', self.path, warning)
 
-  def _CellParams(self):
+  def _CellParams(self) -> list[Any]:
     num_devices = cluster_factory.Current().num_devices_per_split
     self.plan = pipeline_plan.make_plan(
       self.params, num_devices, self.trained_variables
     )
     return self.plan.cell_params()
 
-  def _Recompute(self):
+  def _Recompute(self) -> str | Sequence[str]:
     spec = self.plan.partition.spec
     if not spec.kept:
       return spec.recompute
@@ -138,7 +141,12 @@ class GPipeSequentialLayer(PipeliningLayer):
       kept += ['loss'] if self.params.loss_tpl is not None else []
     return kept
 
-  def OrderProblem(self, cell_devices, num_micro_batches, first_backward):
+  def OrderProblem(
+    self,
+    cell_devices: Sequence[int],
+    num_micro_batches: int,
+    first_backward: int,
+  ) -> schedules.OrderProblem | None:
     problem = costs_file.with_known_order(
       self.plan.partition.order_problem(
         cell_devices, num_micro_batches, first_backward
@@ -154,7 +162,7 @@ class GPipeSequentialLayer(PipeliningLayer):
     return problem
 
   @classmethod
-  def Plan(cls, params, num_devices: int) -> pipeline_plan.PipelinePlan:
+  def Plan(cls, params: Any, num_devices: int) -> pipeline_plan.PipelinePlan:
     """The cut for a number of devices, without building the model.
 
     Raises:

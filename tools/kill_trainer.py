@@ -17,6 +17,7 @@ TensorFlow is imported once; each run is a fork made before TensorFlow starts a
 thread.
 """
 
+import argparse
 import os
 import pathlib
 import random
@@ -26,13 +27,20 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from tools.common import command
 
+# A step and its exact loss.
+_Losses = list[tuple[int, str]]
 
-def _train(args, logdir, record):
+
+def _train(
+  args: argparse.Namespace, logdir: pathlib.Path, record: pathlib.Path
+) -> NoReturn:
   """Runs the trainer; never returns.
 
   After each step 'step loss' is added to the file `record`; the loss is exact.
@@ -44,11 +52,12 @@ def _train(args, logdir, record):
   file = os.open(record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
   class Recorder(listeners.StepListener):
-    def after_step(self, step, metrics):
+    def after_step(self, step: int, metrics: Any) -> None:
       loss = float(metrics['loss'][0])
       os.write(file, f'{step} {loss.hex()}\n'.encode())
 
-  step_tracer.listeners = lambda: [Recorder()]
+  tracing: Any = step_tracer
+  tracing.listeners = lambda: [Recorder()]
   os.dup2(os.open(f'{record}.out', os.O_WRONLY | os.O_CREAT, 0o644), 1)
   status = trainer.main(
     [
@@ -64,7 +73,13 @@ def _train(args, logdir, record):
   os._exit(status)
 
 
-def _run(args, logdir, record, kill_after=None, training=False):
+def _run(
+  args: argparse.Namespace,
+  logdir: pathlib.Path,
+  record: pathlib.Path,
+  kill_after: float | None = None,
+  training: bool = False,
+) -> tuple[int, float, float]:
   """Trains in a process of its own; kills it after `kill_after` seconds.
 
   These count from the first step on if `training`; None is never.
@@ -89,7 +104,9 @@ def _run(args, logdir, record, kill_after=None, training=False):
       return os.waitstatus_to_exitcode(status), seconds - since, since
     counts_from = first_step if training else started
     if (
-      None not in (kill_after, counts_from) and now - counts_from >= kill_after
+      kill_after is not None
+      and counts_from is not None
+      and now - counts_from >= kill_after
     ):
       os.kill(pid, signal.SIGKILL)
       kill_after = None
@@ -99,33 +116,35 @@ def _run(args, logdir, record, kill_after=None, training=False):
     time.sleep(0.001)
 
 
-def _recorded(record):
+def _recorded(record: pathlib.Path) -> _Losses:
   if not record.exists():
     return []
   pairs = [line.split() for line in record.read_text().splitlines()]
   return [(int(step), loss) for step, loss in pairs]
 
 
-def _checkpoint_step(logdir):
+def _checkpoint_step(logdir: pathlib.Path) -> int:
   """The step of the checkpoint that counts; 0 if there is none."""
   state = logdir / 'train' / 'checkpoint'
   if not state.exists():
     return 0
-  return int(re.search(r'^model_.*-(\d+)"', state.read_text())[1])
+  [step] = re.findall(r'^model_.*-(\d+)"', state.read_text())
+  return int(step)
 
 
-def _unfinished(logdir):
+def _unfinished(logdir: pathlib.Path) -> str:
   """Says if a checkpoint was being written when the process died."""
   begun = {
-    int(re.match(r'ckpt-(\d+)', path.name)[1])
+    int(step)
     for path in (logdir / 'train').glob('ckpt-*')
+    for step in re.findall(r'^ckpt-(\d+)', path.name)
   }
   if max(begun, default=0) > _checkpoint_step(logdir):
     return f' in the checkpoint of step {max(begun)}'
   return ''
 
 
-def _weights(logdir):
+def _weights(logdir: pathlib.Path) -> dict[str, bytes]:
   """All variables of the newest checkpoint, as bytes."""
   import tensorflow as tf
 
@@ -139,14 +158,14 @@ def _weights(logdir):
 class _Trainings:
   """One training after the other, each killed and continued till it ends."""
 
-  def __init__(self, args, directory):
+  def __init__(self, args: argparse.Namespace, directory: pathlib.Path):
     self._args = args
     self._directory = directory
     self._random = random.Random(args.seed)
     self._number = 0
-    self.errors = []
+    self.errors: list[str] = []
 
-  def reference(self):
+  def reference(self) -> None:
     """Trains without a kill."""
     logdir = self._directory / 'reference'
     record = logdir.with_suffix('.txt')
@@ -162,13 +181,14 @@ class _Trainings:
       f'{self._seconds[0]:.2f} s, the others in {self._seconds[1]:.2f} s'
     )
 
-  def killed(self, moments):
+  def killed(self, moments: int) -> int:
     """Trains, with up to `moments` kills; returns how many there were."""
     self._number += 1
     logdir = self._directory / f'training_{self._number}'
     kills = life = 0
     # A kill may come between a step's checkpoint and the record of its loss.
-    steps, may_lack = set(), set()
+    steps: set[int] = set()
+    may_lack: set[int] = set()
     while True:
       life += 1
       record = self._directory / f'training_{self._number}_{life}.txt'
@@ -203,7 +223,13 @@ class _Trainings:
       self.errors.append(f'{logdir}: other weights at the end')
     return kills
 
-  def _check(self, logdir, begin, losses, status):
+  def _check(
+    self,
+    logdir: pathlib.Path,
+    begin: int,
+    losses: Sequence[tuple[int, str]],
+    status: int,
+  ) -> None:
     if status not in (0, -signal.SIGKILL):
       self.errors.append(f'{logdir}: exit status {status}')
     if losses and losses[0][0] != begin + 1:
@@ -215,7 +241,7 @@ class _Trainings:
     ]
 
 
-def main():
+def main() -> None:
   example = '  tools/kill_trainer.py --moments 5 -- --schedule=1f1b\n'
   parser = command.Parser('tools/kill_trainer.py', __doc__, example)
   flag = parser.flag

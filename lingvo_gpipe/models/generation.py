@@ -128,7 +128,7 @@ class _Cells:
           'ExtendStep, which generation needs; see models.transformer.'
         )
 
-  def zero_state(self, batch: int, max_length: int) -> list[Any]:
+  def zero_state(self, batch: Any, max_length: int) -> list[Any]:
     states = []
     for layer, _, device in self._layers:
       with on_device(device):

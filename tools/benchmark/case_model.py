@@ -177,7 +177,7 @@ class FeedForward(base_layer.BaseLayer):
   """W2 relu(W1 x), plus x where the widths agree, for x [batch, input_dim]."""
 
   @classmethod
-  def Params(cls):
+  def Params(cls) -> Any:
     p = super().Params()
     p.Define('input_dim', 0, 'The width of x.')
     p.Define('hidden_dim', 0, 'The width inside.')
@@ -186,7 +186,7 @@ class FeedForward(base_layer.BaseLayer):
     p.params_init = py_utils.WeightInit.Gaussian(_DEVIATION)
     return p
 
-  def __init__(self, params):
+  def __init__(self, params: Any):
     super().__init__(params)
     p = self.params
     shapes = {
@@ -199,7 +199,7 @@ class FeedForward(base_layer.BaseLayer):
       if p.has_bias or len(shape) > 1:
         self.CreateVariable(name, py_utils.WeightParams(shape, p.params_init))
 
-  def FProp(self, theta, x):
+  def FProp(self, theta: Any, x: Any) -> Any:
     p = self.params
     y = tf.matmul(x, theta.w1)
     y = tf.nn.relu(y + theta.b1 if p.has_bias else y)
@@ -214,7 +214,7 @@ class MeanSquare(base_layer.BaseLayer):
   `targets.mean`, [batch], is then what each output's mean should be.
   """
 
-  def FProp(self, theta, outputs, targets):
+  def FProp(self, theta: Any, outputs: Any, targets: Any) -> Any:
     del theta
     error = outputs
     if targets is not None:

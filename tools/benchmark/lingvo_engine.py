@@ -26,13 +26,13 @@ class ShapedCell(gpipe.FeatureExtractionLayer):
   """A cell whose output shapes are Params, and not asked of its layers."""
 
   @classmethod
-  def Params(cls):
+  def Params(cls) -> Any:
     p = super().Params()
     p.Define('out_shapes', [], "The shapes of its outputs' micro-batches.")
     return p
 
   @classmethod
-  def FPropMeta(cls, p, *args):
+  def FPropMeta(cls, p: Any, *args: Any) -> Any:
     del args
     shapes = tuple(tshape.Shape(shape) for shape in p.out_shapes)
     return py_utils.NestedMap(flops=1, out_shapes=shapes)
@@ -41,7 +41,7 @@ class ShapedCell(gpipe.FeatureExtractionLayer):
 class BatchNormOfTheBatch(batch_norm.FusedBatchNormLayer):
   """Batch norm for training only: no moving averages are kept."""
 
-  def FProp(self, theta, inputs, paddings=None):
+  def FProp(self, theta: Any, inputs: Any, paddings: Any = None) -> Any:
     beta, gamma = self._GetBetaGamma(theta, inputs)
     outputs, _, _ = tf.tf1.nn.fused_batch_norm(
       inputs, gamma, beta, epsilon=self.epsilon, is_training=True
@@ -114,10 +114,10 @@ def _channel_class(incarnations: Mapping[str, int]) -> type[sendrecv.Channel]:
         'recv_device': self._recv_device,
       }
 
-    def Send(self, tensor):
+    def Send(self, tensor: Any) -> Any:
       return tf.raw_ops.Send(tensor=tensor, **self._Ends())
 
-    def Recv(self):
+    def Recv(self) -> Any:
       received = tf.raw_ops.Recv(tensor_type=self._dtype, **self._Ends())
       received.set_shape(self._shape)
       return received

@@ -8,9 +8,11 @@
 
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command with flags of Lingvo's trainer; returns its status."""
   started = time.monotonic()
   argv = sys.argv if argv is None else argv
@@ -27,7 +29,7 @@ def main(argv=None) -> int:
   class TimedManager(trainer.RunnerManager):
     """Lets a listener follow what it runs."""
 
-    def CreateRunners(self, jobs, logdir, trial=None):
+    def CreateRunners(self, jobs: Any, logdir: str, trial: Any = None) -> Any:
       del trial
       runners = super().CreateRunners(
         jobs, logdir, listeners.ObservingTrial([stages])

@@ -27,7 +27,7 @@ import lingvo.compat as tf
 from lingvo import model_registry
 from lingvo.core import base_model, optimizer, py_utils
 
-from lingvo_gpipe.models import losses
+from lingvo_gpipe.models import amoebanet, losses
 from model_params.image import digits
 from tools.common import command
 from tools.paper import convergence
@@ -44,18 +44,18 @@ class PlainClassifier(base_model.BaseTask):
   """Calls layers one after the other, on the whole of a batch."""
 
   @classmethod
-  def Params(cls):
+  def Params(cls) -> Any:
     p = super().Params()
     p.Define('sub', [], 'Params of the layers; the last gives the logits.')
     p.Define('loss', losses.ClassificationLoss.Params(), 'Loss.')
     return p
 
-  def __init__(self, params):
+  def __init__(self, params: Any):
     super().__init__(params)
     self.CreateChildren('sub', self.params.sub)
     self.CreateChild('classification', self.params.loss)
 
-  def ComputePredictions(self, theta, input_batch):
+  def ComputePredictions(self, theta: Any, input_batch: Any) -> Any:
     """Returns logits [batch, num_classes]."""
     values = (input_batch.image,)
     for layer, weights in zip(self.sub, theta.sub, strict=True):
@@ -63,7 +63,7 @@ class PlainClassifier(base_model.BaseTask):
       values = result if isinstance(result, tuple) else (result,)
     return values[0]
 
-  def ComputeLoss(self, theta, predictions, input_batch):
+  def ComputeLoss(self, theta: Any, predictions: Any, input_batch: Any) -> Any:
     """Returns metrics, and nothing for single examples."""
     targets = py_utils.NestedMap(
       label=input_batch.label, weight=input_batch.weight
@@ -90,7 +90,7 @@ def _plain_params(data: str, seed: int, num_steps: int) -> Any:
   network.batch_norm.decay **= 1 / m
   p.task = PlainClassifier.Params().Set(
     name=piped.name,
-    sub=digits.amoebanet.AmoebaNetLayers(network),
+    sub=amoebanet.AmoebaNetLayers(network),
     loss=piped.loss,
     train=piped.train,
     input=piped.input,

@@ -101,7 +101,9 @@ def num_differences(curves: Sequence[Curve]) -> int:
   return sum(len(set(step)) > 1 for step in steps)
 
 
-def draw(curves: Sequence[Curve], title: str, path: str | os.PathLike) -> None:
+def draw(
+  curves: Sequence[Curve], title: str, path: str | os.PathLike[str]
+) -> None:
   """Draws curves into a PNG file, each dashed so that all can be seen."""
   from matplotlib import figure
 
@@ -112,7 +114,7 @@ def draw(curves: Sequence[Curve], title: str, path: str | os.PathLike) -> None:
   for i, curve in enumerate(pipelined):
     # Equal curves lie on each other: each shows in the others' gaps.
     dashes = (i * 4, (4, 4 * others) if others else ())
-    look = {'color': f'C{i}', 'lw': 2, 'ls': dashes, 'label': curve.label}
+    look: Any = {'color': f'C{i}', 'lw': 2, 'ls': dashes, 'label': curve.label}
     axes.plot(range(1, len(curve.losses) + 1), curve.losses, **look)
   steps = range(1, len(plain.losses) + 1)
   axes.plot(steps, plain.losses, color='0.6', lw=1, label=plain.label, zorder=1)

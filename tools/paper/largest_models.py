@@ -65,10 +65,9 @@ class Family:
 
   def case(self, num_workers: int, length: int, size: int) -> Case:
     """The case of one size; `length` is not used for Transformers."""
-    sizes = {'num_layers': size}
+    case = dataclasses.replace(self.base, num_layers=size)
     if self.base.model == 'amoebanet':
-      sizes = {'num_layers': length, 'dim': size}
-    case = dataclasses.replace(self.base, **sizes)
+      case = dataclasses.replace(self.base, num_layers=length, dim=size)
     if not num_workers:
       return case
     return dataclasses.replace(

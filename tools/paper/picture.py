@@ -17,7 +17,7 @@ def draw(
   """Draws both memories and all throughputs that there are, as a PNG."""
   from matplotlib import figure
 
-  panels = [(_draw_memory, memory)] if memory else []
+  panels: list[Any] = [(_draw_memory, memory)] if memory else []
   panels += [(_draw_throughputs, half) for half in halves]
   # The first panel of an odd number takes its whole row.
   is_odd = len(panels) % 2

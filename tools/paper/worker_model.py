@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Language models whose weights outweigh everything else in a process."""
 
+from typing import Any
+
 from lingvo import model_registry
 
 from model_params.lm import pydoc
@@ -14,13 +16,13 @@ class _Transformer(pydoc.TransformerBytes):
   LAYERS = 1
   DIM = 32
 
-  def Network(self):
+  def Network(self) -> Any:
     """Params of the network."""
     p = super().Network()
     p.Set(num_layers=self.LAYERS, model_dim=self.DIM, hidden_dim=4 * self.DIM)
     return p.Set(num_heads=max(1, self.DIM // 64))
 
-  def Task(self):
+  def Task(self) -> Any:
     """Params of the task."""
     p = super().Task()
     # Every run begins with the same weights.

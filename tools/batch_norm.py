@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tools.paper import batch_norm
+from tools.paper import batch_norm_command
 
 if __name__ == '__main__':
-  sys.exit(batch_norm.main())
+  sys.exit(batch_norm_command.main())

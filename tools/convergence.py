@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tools.paper import convergence
+from tools.paper import convergence_command
 
 if __name__ == '__main__':
-  sys.exit(convergence.main())
+  sys.exit(convergence_command.main())

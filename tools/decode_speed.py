@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tools.benchmark import decode_speed
+from tools.benchmark import decode_command
 
 if __name__ == '__main__':
-  sys.exit(decode_speed.main())
+  sys.exit(decode_command.main())

@@ -29,13 +29,8 @@ from lingvo.core import base_model, optimizer, py_utils
 
 from lingvo_gpipe.models import amoebanet, losses
 from model_params.image import digits
-from tools.common import command
 from tools.paper import convergence
 
-_EXAMPLES = """\
-  tools/batch_norm.py
-  tools/batch_norm.py --runs 3 --steps 100
-"""
 NUM_CELLS = 2
 NUM_MICRO_BATCHES = 8
 
@@ -162,34 +157,3 @@ def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
   """
   errors = (statistics.variance(runs) / len(runs) for runs in (a, b))
   return statistics.mean(a) - statistics.mean(b), math.sqrt(sum(errors))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the program; 0 if the accuracies differ by no more than noise."""
-  parser = command.Parser('tools/batch_norm.py', __doc__, _EXAMPLES)
-  parser.flag('runs', 5, 'Of each kind.')
-  parser.flag('steps', 250, 'Steps of each training.', command.positive)
-  parser.add_argument('--json', help='A file for the accuracies.')
-  args = parser.parse_args(argv)
-  if args.runs < 2:
-    parser.error(f'--runs {args.runs} must be at least 2, for a spread')
-  command.parse_no_flags()
-  found: dict[str, list[float]] = {'pipelined': [], 'plain': []}
-  for seed in range(1, args.runs + 1):
-    for kind, values in found.items():
-      values.append(accuracy(kind == 'pipelined', seed, args.steps))
-      print(f'run {seed}, {kind}: {values[-1]:.2%}', flush=True)
-  for kind, values in found.items():
-    print(
-      f'{kind}: mean {statistics.mean(values):.2%}, standard deviation '
-      f'{statistics.stdev(values):.2%}, {min(values):.2%} to '
-      f'{max(values):.2%} in {len(values)} runs'
-    )
-  better, error = difference(found['pipelined'], found['plain'])
-  is_noise = abs(better) <= 2 * error
-  print(
-    f'difference {better:+.2%} with a standard error of {error:.2%}: '
-    + ('within noise' if is_noise else 'more than noise')
-  )
-  command.write_json(args.json, found)
-  return int(not is_noise)

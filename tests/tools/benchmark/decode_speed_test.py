@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tools.benchmark import decode_speed
+from tools.benchmark import decode_command, decode_speed
 from tools.benchmark.cases import Case
 
 
@@ -34,7 +34,7 @@ def test_command_shows_and_writes(monkeypatch, capsys, tmp_path, differ):
   monkeypatch.setattr(decode_speed, 'measure', measure)
   files = [str(tmp_path / name) for name in ('found.json', 'found.md')]
   flags = ['--layers=2', '--runs=4', '--json', files[0], '--markdown', files[1]]
-  assert decode_speed.main(flags) == differ
+  assert decode_command.main(flags) == differ
   text = capsys.readouterr().out
   assert '2048 |           8.0 |' in text
   assert ('Other tokens than by whole passes: cached' in text) == differ

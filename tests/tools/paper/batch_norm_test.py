@@ -5,7 +5,7 @@
 import numpy as np
 import pytest
 
-from tools.paper import batch_norm
+from tools.paper import batch_norm, batch_norm_command
 
 
 def test_the_standard_error_is_that_of_a_difference_of_means():
@@ -25,7 +25,7 @@ def test_noise_is_two_standard_errors(values, more, monkeypatch, capsys):
   found = iter(values)
   monkeypatch.setattr(batch_norm, 'accuracy', lambda *unused: next(found))
   # Each kind has two runs, by turns.
-  assert batch_norm.main(['--runs=2']) == more
+  assert batch_norm_command.main(['--runs=2']) == more
   text = 'more than noise' if more else 'within noise'
   assert text in capsys.readouterr().out
 
@@ -44,4 +44,4 @@ def test_both_kinds_see_the_same_images_and_take_the_same_steps():
 
 @pytest.mark.parametrize('wrong', [['--runs=1'], ['--steps=0']])
 def test_a_mistake_is_said(wrong, refused):
-  assert wrong[0].partition('=')[0] in refused(batch_norm.main, wrong)
+  assert wrong[0].partition('=')[0] in refused(batch_norm_command.main, wrong)

@@ -5,7 +5,7 @@
 import pytest
 
 import model_params  # noqa: F401  (lets Lingvo find the models)
-from tools.paper import convergence
+from tools.paper import convergence, convergence_command
 
 
 def _curve(*losses, label='K = 1'):
@@ -35,11 +35,11 @@ def test_the_picture_has_all_curves(tmp_path):
   ],
 )
 def test_mistakes_end_with_status_2(argv, message, refused):
-  assert message in refused(convergence.main, [argv])
+  assert message in refused(convergence_command.main, [argv])
 
 
 def test_two_cells_train_as_one_does(capsys):
   argv = ['--model=stand_in_pipeline.Small', '--steps=3', '--cells=1,2,4']
-  assert convergence.main(argv) == 0
+  assert convergence_command.main(argv) == 0
   text = capsys.readouterr().out
   assert 'all losses of 3 steps are bit-identical' in text

@@ -6,15 +6,13 @@ Runs real steps of a registered model, records when each task of its pipeline
 ran, and writes beside that what the simulator makes of the same durations:
 
   trace.png      both timelines on one time axis
-  trace.html     the same, to zoom into, with all figures; loads nothing else
+  trace.html     the same, to zoom into, with all figures
   trace.json     for https://ui.perfetto.dev and chrome://tracing
-  report.txt     utilisation, bubble, critical path, slowest cell, transfers,
-                 and what would gain most
+  report.txt     bubble, slowest cell, critical path, what would gain most, ...
   numbers.json   the same for programs
 
-The pipeline has CPU devices of this process, or those of worker processes that
-are started for it. Nothing is kept of the training. All other flags are those
-of lingvo_gpipe.trainer and, with --workers, of lingvo_gpipe.launch_local. In a
+Nothing is kept of the training. All other flags are those of
+lingvo_gpipe.trainer and, with --workers, of lingvo_gpipe.launch_local. In a
 training of your own, lingvo_gpipe.trainer --trace_step=100 writes the same.
 """
 
@@ -69,7 +67,6 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 
 def _own_flags(args: argparse.Namespace, logdir: str) -> list[str]:
-  """The trainer's flags for what was asked, but where its devices are."""
   return [
     f'--model={args.model}',
     f'--logdir={logdir}',
@@ -83,7 +80,7 @@ def _own_flags(args: argparse.Namespace, logdir: str) -> list[str]:
 def _check(
   parser: argparse.ArgumentParser, args: argparse.Namespace, more: list[str]
 ) -> None:
-  """Leaves the program if something is wrong that shows without TensorFlow."""
+  """Ends the program if something is wrong that shows without TensorFlow."""
   own = _own_flags(args, args.out)
   for flag in own:
     name = flag.partition('=')[0]
@@ -100,7 +97,6 @@ def _check(
 
 
 def _trace(name: str, args: argparse.Namespace, flags: list[str]) -> int:
-  """Runs the steps; returns the exit status."""
   if args.workers:
     launch = [
       f'--workers={args.workers}',
@@ -115,7 +111,6 @@ def _trace(name: str, args: argparse.Namespace, flags: list[str]) -> int:
 
 
 def _keep_for_tensorboard(logdir: str, out: str) -> None:
-  """Moves what the trainer wrote for TensorBoard."""
   kept = os.path.join(out, 'tensorboard')
   os.makedirs(kept, exist_ok=True)
   for path in glob.glob(f'{logdir}/**/events.out*', recursive=True):
@@ -124,11 +119,9 @@ def _keep_for_tensorboard(logdir: str, out: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None, name: str | None = None) -> int:
-  """Runs the command; returns its exit status.
+  """Runs the command with arguments; returns its exit status.
 
-  Args:
-    argv: The command line without the program's name; default: this process's.
-    name: The program's name; default: as it was called.
+  Messages begin with `name`, by default what the program was called by.
   """
   name = name or os.path.basename(sys.argv[0])
   parser = _parser(name)
@@ -155,7 +148,7 @@ def main(argv: Sequence[str] | None = None, name: str | None = None) -> int:
 
 
 def run_command() -> NoReturn:
-  """Runs the command as a process of its own, which ends with it."""
+  """Runs the command, and ends the process."""
   command.exit_at_once(main())
 
 

@@ -13,16 +13,8 @@ from lingvo_gpipe import launch_local, trace, trainer
   [
     ([], 'required: --model'),
     (['--model=x', '--steps=0'], '--steps: 0 must be a whole number, 1 or'),
-    (['--model=x', '--steps=two'], '--steps: two must be a whole number'),
     (['--model=x', '--devices=0'], '--devices: 0 must'),
-    (
-      ['--model=x', '--schedule=zigzag'],
-      "=zigzag: There is no schedule 'zigzag'",
-    ),
-    (
-      ['--model=x', '--recompute=x'],
-      '=x: value should be one of <always',
-    ),
+    (['--model=x', '--schedule=zigzag'], "There is no schedule 'zigzag'"),
     (['--model=x', '--step=3'], "Unknown command line flag 'step'"),
     (['--model=x', '--', '--max_steps=3'], '--max_steps is set here'),
     (['--model=x', '--', 'steps'], "'steps': not a flag"),
@@ -47,34 +39,21 @@ def test_the_trainer_is_told_what_to_trace(tmp_path, monkeypatch):
     return 0
 
   monkeypatch.setattr(trainer, 'main', train)
-  status = trace.main(
-    [
-      '--model=some.Model',
-      '--steps=2',
-      '--warmup_steps=5',
-      '--micro_batches=8',
-      '--tensorboard',
-      f'--out={tmp_path}/out',
-      '--',
-      '--noadd_summary',
-    ],
-    'trace',
-  )
-  assert status == 0
-  for flag in (
-    '--model=some.Model',
+  given = ['--model=a.B', '--micro_batches=8', '--', '--noadd_summary']
+  own = ['--steps=2', '--warmup_steps=5', '--tensorboard']
+  out = tmp_path / 'out'
+  assert trace.main([*own, f'--out={out}', *given], 'trace') == 0
+  assert {
+    '--model=a.B',
     '--max_steps=7',
     '--trace_step=6',
     '--trace_steps=2',
-    f'--trace_dir={tmp_path}/out',
+    f'--trace_dir={out}',
     '--micro_batches=8',
     '--noadd_summary',
-  ):
-    assert flag in seen['flags']
+  } < set(seen['flags'])
   assert not os.path.exists(seen['logdir'])
-  assert os.listdir(tmp_path / 'out' / 'tensorboard') == [
-    'events.out.tfevents.1'
-  ]
+  assert os.listdir(out / 'tensorboard') == ['events.out.tfevents.1']
 
 
 def test_an_old_trace_is_no_success(tmp_path, monkeypatch, capfd):
@@ -97,9 +76,4 @@ def test_workers_are_launched_as_asked(tmp_path, monkeypatch):
   assert trace.main([*argv, f'--out={tmp_path}'], 'trace') == 2
   [(given, name)] = seen
   assert name == 'trace'
-  assert {
-    '--workers=3',
-    '--devices_per_worker=1',
-    '--open_ports',
-    '--model=some.Model',
-  } < set(given)
+  assert {*argv, '--devices_per_worker=1'} < set(given)

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What would make a traced step shorter, and by how much.
 
-Each proposal is simulated with the measured times of the cells, and compared
-with the simulation of what ran: so what a proposal is said to gain is what the
-change itself gains, while delays that the simulator does not know of stay.
+Each proposal is simulated with the measured times of the cells and the usual
+delay of a task, and compared with the same simulation of what ran.
 """
 
 import dataclasses
@@ -25,7 +24,7 @@ _F = TaskKind.FORWARD
 _B = TaskKind.BACKWARD
 _W = TaskKind.WEIGHT_GRADIENT
 
-# Proposals that gain less than this share of a step are not worth a change.
+# The share of a step that a proposal must gain to be worth a change.
 WORTH = 0.01
 
 # Seconds that the tasks of a kind and cell take.
@@ -37,12 +36,10 @@ class Proposal:
   """A change, and what it is expected to gain.
 
   Attributes:
-    change: What to do, as a sentence's beginning.
     gain_seconds: By how much a step gets shorter; less than 0 if longer.
     gain_share: The same as a share of the step.
-    condition: What the number rests on, '' for nothing in particular.
-    setting: Flags or Params that make the change; None if it is a bound that
-      no single setting reaches.
+    condition: What the number rests on, or ''.
+    setting: The flag or Param to set; None for a bound that none reaches.
   """
 
   change: str
@@ -53,7 +50,7 @@ class Proposal:
 
 
 def proposals(traced: TracedPipeline) -> list[Proposal]:
-  """All proposals: settings, then bounds, what gains most first."""
+  """Settings, then bounds; what gains most comes first."""
   adviser = _Adviser(traced)
   found = [
     *adviser.cuts(),
@@ -81,7 +78,7 @@ class _Adviser:
     schedule: Schedule | None = None,
     transfer_times: Sequence[float] | None = None,
   ) -> float:
-    """The pipeline's simulated time, with what is not given as it was."""
+    """The pipeline's simulated time; what is not given is as it was."""
     if transfer_times is None:
       transfer_times = self._traced.transfer_times
     times = times or self._times
@@ -100,7 +97,6 @@ class _Adviser:
     condition: str,
     setting: str | None = None,
   ) -> Proposal:
-    """A change that makes the pipeline take so long."""
     gain = self._before - seconds
     share = gain / self._traced.step_seconds
     return Proposal(change, gain, share, condition, setting)
@@ -116,7 +112,7 @@ class _Adviser:
     )
 
   def cuts(self) -> Iterator[Proposal]:
-    """The bound of equal cells, and the best cut with the measured times."""
+    """The bound of equal cells, and the best cut."""
     cells = range(self._schedule.num_cells)
     if len(cells) == 1:
       return
@@ -158,7 +154,7 @@ class _Adviser:
   def _measured(
     self, layers: Sequence[LayerCost], cell: int
   ) -> Iterator[LayerCost]:
-    """Layers of a cell, each with its planned share of what was measured."""
+    """A cell's layers, with their planned shares of the measured times."""
     weights = self._times.get((_W, cell), 0.0)
     rest = self._times.get((_B, cell), 0.0)
     rest -= min(rest, self._traced.recompute_times[cell])
@@ -183,7 +179,6 @@ class _Adviser:
     }
 
   def micro_batches(self) -> Iterator[Proposal]:
-    """Twice and four times the micro-batches, as far as there are examples."""
     before = self._schedule.num_micro_batches
     num_examples = self._traced.num_examples
     name = self._schedule.name
@@ -204,7 +199,7 @@ class _Adviser:
         )
 
   def other_schedules(self) -> Iterator[Proposal]:
-    """The others that cells can have where they are, if the loss is inside."""
+    """Those that the cells' devices allow, if the loss is inside."""
     s = self._schedule
     if s.forward_only or not self._traced.loss_inside:
       return
@@ -263,7 +258,6 @@ class _Adviser:
     return of_weights / whole if whole else 0.5
 
   def recompute(self) -> Iterator[Proposal]:
-    """No recomputation, if there is any."""
     again, policy = self._traced.recompute_times, self._traced.recompute
     if policy != 'never' and any(again):
       times = {
@@ -278,7 +272,6 @@ class _Adviser:
       )
 
   def transfers(self) -> Iterator[Proposal]:
-    """Links that take no time."""
     times = self._traced.transfer_times
     if any(times):
       yield self._proposal(

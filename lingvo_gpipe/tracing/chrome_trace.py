@@ -5,7 +5,6 @@
 ```
   process "measured"     a row a device, a slice a task; a curve a process
   process "simulated"    the same, as simulated
-  process "other ops"    a row a device: what ran outside of tasks
 ```
 
 Source of the format: "Trace Event Format", Google, 2016: complete events (X),
@@ -14,21 +13,18 @@ name without the digits in it, so a kind is a colour there too.
 """
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from lingvo_gpipe.schedules import Task, Timeline
 from lingvo_gpipe.tracing import picture
 from lingvo_gpipe.tracing.measured_step import MeasuredStep
 
-_MEASURED, _SIMULATED, _OTHERS = 1, 2, 3
+_MEASURED, _SIMULATED = 1, 2
 _PROCESSES = {
   _MEASURED: 'measured',
   _SIMULATED: 'simulated with the measured durations',
-  _OTHERS: 'other ops of the devices',
 }
-# Shorter ops than this, in seconds, would only make the file large.
-_LEAST_OP = 20e-6
 _GAP = 0.1  # Between two steps, as a share of a step.
 
 Event: TypeAlias = dict[str, Any]
@@ -37,14 +33,12 @@ Event: TypeAlias = dict[str, Any]
 def chrome_trace(steps: Mapping[int, MeasuredStep]) -> Event:
   """Traced steps one after the other, as the object to write as JSON."""
   events = list(_metadata(next(iter(steps.values()))))
-  offset = 0.0
+  asked = 0.0
   for number, step in steps.items():
-    offset -= min([0.0, *(op.start for op in step.others)])
     for event in _events(step, number):
-      event['ts'] = _microseconds(offset + event['ts'])
+      event['ts'] = _microseconds(asked + step.before + event['ts'])
       events.append(event)
-    length = max([step.length, *(op.end for op in step.others)])
-    offset += (1 + _GAP) * length
+    asked += (1 + _GAP) * step.seconds
   return {'traceEvents': events, 'displayTimeUnit': 'ms'}
 
 
@@ -65,16 +59,12 @@ def _metadata(step: MeasuredStep) -> Iterator[Event]:
 
 def _events(step: MeasuredStep, number: int) -> Iterator[Event]:
   """The events of a step; 'ts' is in seconds after its first task starts."""
-  path = {on_path.task for on_path in step.critical_path}
-  yield from _tasks(_MEASURED, step, step, number, path)
+  path = [on_path.task for on_path in step.critical_path]
+  yield from _tasks(_MEASURED, step, number, step, path)
   simulated = step.simulated
-  path = set(simulated.critical_path)
-  yield from _tasks(_SIMULATED, step, simulated, number, path)
-  for op in step.others:
-    if op.end - op.start >= _LEAST_OP:
-      device = step.devices.index(op.device)
-      duration = op.end - op.start
-      yield _slice(op.name, _OTHERS, device, op.start, duration, step=number)
+  yield from _tasks(
+    _SIMULATED, step, number, simulated, simulated.critical_path
+  )
   for process, samples in step.memory.items():
     for time, num_bytes in samples:
       yield {
@@ -90,9 +80,9 @@ def _events(step: MeasuredStep, number: int) -> Iterator[Event]:
 def _tasks(
   pid: int,
   step: MeasuredStep,
-  shown: MeasuredStep | Timeline,
   number: int,
-  critical: Collection[Task],
+  shown: MeasuredStep | Timeline,
+  critical: Sequence[Task],
 ) -> Iterator[Event]:
   for task in sorted(shown.start, key=lambda task: shown.start[task]):
     start = float(shown.start[task])
@@ -102,32 +92,21 @@ def _tasks(
       parts[picture.RECOMPUTE[0]] = step.recompute[task]
     for name, duration in parts.items():
       if duration > 0:
-        yield _slice(
-          f'{name} {task.micro_batch}',
-          pid,
-          step.device_of(task),
-          start,
-          duration,
-          task=str(task),
-          cell=task.cell,
-          micro_batch=task.micro_batch,
-          step=number,
-          on_critical_path=task in critical,
-        )
-
-
-def _slice(
-  name: str, pid: int, tid: int, start: float, duration: float, **args: Any
-) -> Event:
-  return {
-    'ph': 'X',
-    'name': name,
-    'pid': pid,
-    'tid': tid,
-    'ts': start,
-    'dur': _microseconds(duration),
-    'args': args,
-  }
+        yield {
+          'ph': 'X',
+          'name': f'{name} {task.micro_batch}',
+          'pid': pid,
+          'tid': step.device_of(task),
+          'ts': start,
+          'dur': _microseconds(duration),
+          'args': {
+            'task': str(task),
+            'cell': task.cell,
+            'micro_batch': task.micro_batch,
+            'step': number,
+            'on_critical_path': task in critical,
+          },
+        }
 
 
 def _microseconds(seconds: float) -> float:

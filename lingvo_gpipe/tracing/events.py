@@ -2,23 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What TensorFlow recorded of one step, as plain data.
 
-The step_stats of a `RunMetadata` have, for each device, the ops that ran, with
-start and end by the clock of the device's process. Over gRPC there are also
-entries for tensors from other processes, told apart by their label:
+The step_stats of a `RunMetadata` have, for each device, the ops that ran, by
+the clock of the device's process. Tensors that came over gRPC have entries,
+too, with a label:
 
   [4096B] [812.3Mb/s] edge_84_net/cell_1_B1/PartitionedCall from A to B
-  [0.8MB] [1.2Gb/s] edge_85_net/cell_1_B1/PartitionedCall from A to B
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-_TRANSFER = re.compile(
-  r'\[(?P<size>[\d.]+)(?P<unit>M?B)\] .*?edge_\d+_(?P<op>\S+) '
-  r'from \S+ to (?P<target>\S+)'
-)
-_SIZES = {'B': 1, 'MB': 2**20}
+_TRANSFER = re.compile(r'edge_\d+_(?P<op>\S+) from \S+ to (?P<target>\S+)')
 
 # For each process, at which times how many bytes were resident.
 Memory: TypeAlias = Mapping[str, Sequence[tuple[float, int]]]
@@ -29,8 +24,6 @@ class TraceError(RuntimeError):
 
 
 class Op(NamedTuple):
-  """An op that ran."""
-
   name: str
   device: str
   start: float
@@ -43,7 +36,6 @@ class Transfer(NamedTuple):
   op: str
   device: str
   end: float
-  num_bytes: int
 
 
 class StepEvents(NamedTuple):
@@ -54,7 +46,7 @@ class StepEvents(NamedTuple):
   memory: Memory = {}
 
   def moved(self, shifts: Mapping[str, float], by: float) -> 'StepEvents':
-    """The same later: all by so much, and those of a process by its shift."""
+    """All events later by so much, and those of a process by its shift."""
 
     def shift(device: str) -> float:
       return by + shifts.get(process_of(device), 0.0)
@@ -80,11 +72,7 @@ def process_of(device: str) -> str:
 
 
 def read(step_stats: Any, started: float) -> StepEvents:
-  """Reads a StepStats message.
-
-  Args:
-    started: When the client asked for the step, in seconds of the epoch.
-  """
+  """Reads the StepStats of a step that started then, in epoch seconds."""
   origin = round(started * 1e9)
   ops, transfers = [], []
   for of_device in step_stats.dev_stats:
@@ -93,8 +81,7 @@ def read(step_stats: Any, started: float) -> StepEvents:
       if node.node_name != 'RecvTensor':
         ops.append(Op(node.node_name, of_device.device, start, end))
       elif match := _TRANSFER.search(node.timeline_label):
-        size = round(float(match['size']) * _SIZES[match['unit']])
-        transfers.append(Transfer(match['op'], match['target'], end, size))
+        transfers.append(Transfer(match['op'], match['target'], end))
   return StepEvents(ops, transfers)
 
 

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """When the tasks of a schedule ran in some steps, and what that says.
 
-Beside a step is the simulator's timeline, given how long each task of this very
-step took and how long results travelled. So what the two differ by is neither
-the cells' times nor the schedule, but the delays between tasks:
+The simulator is given how long each task of the very step took, and how long
+results travelled. So it differs from the step by the delays between tasks:
 
 ```
   ready: the task before it on the device has ended, and results have arrived
@@ -28,16 +27,15 @@ from lingvo_gpipe.schedules import (
   Timeline,
   simulate,
 )
-from lingvo_gpipe.tracing.events import Memory, Op
+from lingvo_gpipe.tracing.events import Memory
 
 
 class PathStep(NamedTuple):
-  """A task on the critical path.
+  """A task on the critical path, and whose end let it start.
 
   Attributes:
-    waited_for: The task whose end let it start, None for the first.
-    transfer: How long the result of that one travelled, in seconds.
-    delay: How long it still took from then to its start, in seconds.
+    transfer: Seconds that the result of `waited_for` travelled.
+    delay: Seconds from then to the task's start.
   """
 
   task: Task
@@ -52,18 +50,16 @@ class MeasuredStep:
 
   Attributes:
     devices: The devices' names; '' for one without a cell.
-    recompute: How much of a backward task went into running the forward pass
-      again; tasks that did not are not there.
-    arrival: When the result of the first task was there for the second one,
-      for those that got it from another process.
-    transfer_bytes: Bytes of results that went from process to process.
-    others: Ops of the pipeline's devices that belong to no task.
-    clock_shifts: What was added to the times of a process, where its clock
-      could not be right.
+    recompute: How much of a backward task ran the forward pass again, where it
+      did.
+    arrival: When the result of the first task had come to the second one from
+      another process.
+    clock_shifts: What was added to the times of a process whose clock could
+      not be right.
     seconds: From when the client asked for the step to the end of its last op;
-      what the client waits for then is the trace itself.
+      after that the client waits for the trace itself.
     before: How much of that was before the first task.
-    memory: What its processes had; none where they are on other machines.
+    memory: Of the processes on this machine.
   """
 
   schedule: Schedule
@@ -72,8 +68,6 @@ class MeasuredStep:
   end: Mapping[Task, float]
   recompute: Mapping[Task, float]
   arrival: Mapping[tuple[Task, Task], float]
-  transfer_bytes: int
-  others: tuple[Op, ...]
   clock_shifts: Mapping[str, float]
   seconds: float
   before: float
@@ -136,7 +130,6 @@ class MeasuredStep:
     return path
 
   def _path_step(self, task: Task) -> PathStep:
-    """A task with what it waited for."""
     tasks = self.schedule.device_tasks[self.device_of(task)]
     position = tasks.index(task)
     waited_for = tasks[position - 1] if position else None
@@ -153,10 +146,7 @@ class MeasuredStep:
 
 
 def transfer_times(steps: Sequence[MeasuredStep]) -> list[float]:
-  """For each boundary, how long results travel: 0 within a process.
-
-  It is the median of all steps and of both directions.
-  """
+  """How long results travel over each boundary: medians, 0 in a process."""
   boundaries: list[list[float]] = [
     [] for _ in range(steps[0].schedule.num_cells - 1)
   ]
@@ -174,11 +164,12 @@ class TracedPipeline:
 
   Attributes:
     name: The pipeline's path in the model.
-    layers: For each cell, what it is made of, as text.
-    recompute: The recompute policy.
-    steps: The steps by their numbers, ascending; at least one.
-    cut: How the layers were cut, None if their costs are not known.
-    num_cores: How many cores this machine lets the devices have.
+    layers: The text of each cell's layers.
+    recompute: The policy.
+    steps: At least one, by ascending number.
+    num_examples: Of a mini-batch, if known.
+    cut: None if the layers' costs are not known.
+    num_cores: What this machine lets the devices have.
   """
 
   model: str
@@ -193,12 +184,11 @@ class TracedPipeline:
   are_cpus: bool = True
 
   def median(self, figure: Callable[[MeasuredStep], float]) -> float:
-    """The median of a figure of the steps."""
     return statistics.median(map(figure, self.steps.values()))
 
   @functools.cached_property
   def shown_step(self) -> int:
-    """The number of the step of median length, which pictures show."""
+    """The number of the step of median length."""
     numbers = sorted(self.steps, key=lambda n: self.steps[n].length)
     return numbers[(len(numbers) - 1) // 2]
 
@@ -208,7 +198,7 @@ class TracedPipeline:
 
   @functools.cached_property
   def times(self) -> dict[tuple[TaskKind, int], float]:
-    """What the tasks of a kind and cell take: the mean over micro-batches."""
+    """By kind and cell: the mean over micro-batches of medians."""
     durations: dict[tuple[TaskKind, int], list[float]] = {}
     for task in self.shown.schedule.in_order():
       durations.setdefault((task.kind, task.cell), []).append(
@@ -218,7 +208,7 @@ class TracedPipeline:
 
   @functools.cached_property
   def recompute_times(self) -> list[float]:
-    """How much of that goes into running each cell's forward pass again."""
+    """How much of that is recomputation, by cell."""
     schedule = self.shown.schedule
     sums = [0.0] * schedule.num_cells
     for task in schedule.in_order():
@@ -229,7 +219,7 @@ class TracedPipeline:
 
   @functools.cached_property
   def cell_seconds(self) -> list[float]:
-    """All that a micro-batch costs in each cell."""
+    """The sum of a micro-batch's tasks in each cell."""
     return [
       sum(time for (_, cell), time in self.times.items() if cell == k)
       for k in range(self.shown.schedule.num_cells)
@@ -237,14 +227,8 @@ class TracedPipeline:
 
   @functools.cached_property
   def transfer_times(self) -> list[float]:
-    """For each boundary, how long results travel."""
     return transfer_times(list(self.steps.values()))
 
   @property
   def step_seconds(self) -> float:
     return self.median(lambda step: step.seconds)
-
-  @property
-  def pipeline_seconds(self) -> float:
-    """From the start of the first task to the end of the last."""
-    return self.median(lambda step: step.length)

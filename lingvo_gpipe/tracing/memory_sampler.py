@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads how much memory processes have while a step runs, as Linux counts it.
 
-A thread of the traced process reads it each millisecond, its own and that of
-the workers that were started beside it. Nothing runs in the workers for that.
+A thread of the traced process does that, for itself and for local workers.
 """
 
 import contextlib
@@ -19,11 +18,11 @@ _SECONDS = 0.001
 
 
 def local_pids(devices: Sequence[str], *, uses_servers: bool) -> dict[str, int]:
-  """The processes of CPU devices that run on this machine, and their ids.
+  """The ids of the CPU devices' processes that run on this machine.
 
   Args:
     devices: Full names.
-    uses_servers: Whether they are those of workers, not of this process.
+    uses_servers: Whether the devices are workers', not this process's.
   """
   processes = sorted({process_of(name) for name in devices if 'CPU' in name})
   if not uses_servers:
@@ -41,9 +40,8 @@ def sampled(
 ) -> Iterator[dict[str, list[tuple[float, int]]]]:
   """Reads the memory of processes until the block ends.
 
-  Yields:
-    An `events.Memory` that grows; times are seconds after the block began. A
-    process is left out that has ended, and all are where this is not Linux.
+  Yields an `events.Memory` that grows, with seconds after the block began. It
+  leaves out processes that have ended, and all where this is not Linux.
   """
   samples: dict[str, list[tuple[float, int]]] = {}
   over = threading.Event()

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws a traced step: measured, simulated, memory, on one time axis.
 
-The figure is a PNG file, and the SVG in a page that loads nothing else. It
-needs matplotlib, which `pip install 'lingvo_gpipe[pictures]'` brings.
+The figure is a PNG file, and the SVG in a page that loads nothing else.
 """
 
 import html
@@ -23,14 +22,14 @@ KINDS = {
   TaskKind.WEIGHT_GRADIENT: ('weight gradient', '#63A563'),
 }
 RECOMPUTE = 'recomputation', '#F7C873'
-_WIDTH = 12.0  # Inches.
-_ROW = 0.52  # Inches of a device's row; less where there are many.
-_LEAST_ROW = 0.16
-_MOST_HEIGHT = 9.0  # Inches of the rows of both timelines.
-_MARGIN = 1.9  # Inches of titles, axis and legend.
-_MEMORY = 1.6  # Inches of the memory.
-_BAR = 0.78  # Of a row.
-_CHARACTER = 0.085  # Inches that a label's character needs.
+# Inches: of the figure, of a device's row, of titles, axis and legend, of the
+# memory, and of a label's character.
+_WIDTH = 12.0
+_LEAST_ROW, _ROW = 0.16, 0.52
+_MOST_ROWS = 4.5  # Of all devices, unless they are many.
+_MARGIN = 1.9
+_MEMORY = 1.6
+_CHARACTER = 0.085
 
 _PAGE = string.Template("""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Trace of $model</title>
@@ -58,7 +57,7 @@ def draw(traced: TracedPipeline) -> Any:
   step = traced.shown
   schedule, simulated = step.schedule, step.simulated
   num_rows = schedule.num_devices
-  rows = num_rows * max(_LEAST_ROW, min(_ROW, _MOST_HEIGHT / 2 / num_rows))
+  rows = max(_LEAST_ROW * num_rows, min(_ROW * num_rows, _MOST_ROWS))
   heights = [rows, rows, *([_MEMORY] if step.memory else [])]
   drawn = figure.Figure(
     (_WIDTH, sum(heights) + _MARGIN), dpi=120, layout='constrained'
@@ -68,18 +67,20 @@ def draw(traced: TracedPipeline) -> Any:
   axes[0].set_xlim(0, max(step.length, length))
   time = ticker.EngFormatter('s', places=1)
   _draw_timeline(axes[0], step, step, [p.task for p in step.critical_path])
-  _label(
+  _label_timeline(
     axes[0],
     f'Measured, step {traced.shown_step}: {time(step.length)}, bubble '
     f'{step.bubble:.1%}',
-    _row_labels(step, step.utilisation),
+    step,
+    step.utilisation,
   )
   _draw_timeline(axes[1], step, simulated, simulated.critical_path)
-  _label(
+  _label_timeline(
     axes[1],
     f'Simulated with the durations above: {time(length)}, bubble '
     f'{float(simulated.bubble):.1%}',
-    _row_labels(step, [float(b) / length for b in simulated.device_busy]),
+    step,
+    [float(busy) / length for busy in simulated.device_busy],
   )
   if step.memory:
     _draw_memory(axes[2], step)
@@ -96,14 +97,14 @@ def draw(traced: TracedPipeline) -> Any:
 
 
 def png(drawn: Any) -> bytes:
-  """What `draw` has drawn as a PNG file."""
+  """A figure as a PNG file."""
   stream = io.BytesIO()
   drawn.savefig(stream, format='png')
   return stream.getvalue()
 
 
 def page(traced: TracedPipeline, drawn: Any, text: str) -> str:
-  """The same as an HTML page, with a report below."""
+  """A figure as an HTML page, with a report below."""
   stream = io.StringIO()
   drawn.savefig(stream, format='svg', metadata={'Date': None})
   svg = stream.getvalue()
@@ -122,7 +123,6 @@ def _draw_timeline(
   shown: MeasuredStep | Timeline,
   critical: Sequence[Task],
 ) -> None:
-  """Draws `shown`, which has the tasks of `step`."""
   from matplotlib import ticker
 
   start = {task: float(time) for task, time in shown.start.items()}
@@ -134,7 +134,7 @@ def _draw_timeline(
     drawn = axes.barh(
       [step.device_of(task) for task in parts],
       list(parts.values()),
-      _BAR,
+      0.78,  # Of a row.
       [start[task] for task in parts],
       **style,
     )
@@ -152,40 +152,34 @@ def _draw_timeline(
   bars(path, fill=False, edgecolor='black', lw=1.3)
   inches = 0.82 * _WIDTH / axes.get_xlim()[1]
   for task, width in widths.items():
-    label = _bar_label(step, task)
+    several = len(step.cells_of(step.device_of(task))) > 1
+    label = f'{task.cell}.' * several + f'{task.micro_batch}'
     if inches * width > _CHARACTER * len(label):
       at = start[task] + width / 2, step.device_of(task)
       axes.text(*at, label, ha='center', va='center', fontsize=8)
 
 
-def _bar_label(step: MeasuredStep, task: Task) -> str:
-  """The micro-batch, after the cell where a device has several."""
-  several = len(step.cells_of(step.device_of(task))) > 1
-  return f'{task.cell}.{task.micro_batch}' if several else f'{task.micro_batch}'
-
-
-def _row_labels(step: MeasuredStep, busy: Sequence[float]) -> list[str]:
-  """The devices, each with the share of its time in tasks."""
+def _label_timeline(
+  axes: Any, title: str, step: MeasuredStep, busy: Sequence[float]
+) -> None:
+  """Names the rows, each with the share of its time in tasks."""
+  _label(axes, title)
   labels = []
   for device, share in enumerate(busy):
-    cells = step.cells_of(device)
-    numbers = f'cell{"s" * (len(cells) > 1)} {", ".join(map(str, cells))}'
-    labels.append(f'device {device}\n{numbers}: {share:.0%} busy')
-  return labels
+    cells = ', '.join(map(str, step.cells_of(device)))
+    labels.append(f'device {device}\ncell {cells}: {share:.0%} busy')
+  axes.set_yticks(range(len(labels)), labels, fontsize=8)
+  axes.set_ylim(len(labels) - 0.5, -0.5)
 
 
-def _label(axes: Any, title: str, rows: Sequence[str] = ()) -> None:
+def _label(axes: Any, title: str) -> None:
   axes.set_title(title, loc='left', fontsize=10)
   axes.grid(axis='x', alpha=0.35)
   axes.set_axisbelow(True)
   axes.spines[['top', 'right']].set_visible(False)
-  if rows:
-    axes.set_yticks(range(len(rows)), rows, fontsize=8)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
 
 
 def _draw_memory(axes: Any, step: MeasuredStep) -> None:
-  """Draws a line for each process."""
   first, last = axes.get_xlim()
   for process, samples in sorted(step.memory.items()):
     shown = [sample for sample in samples if first <= sample[0] <= last]

@@ -14,16 +14,14 @@ from lingvo_gpipe.tracing.measured_step import TracedPipeline
 
 # With less than this on average, one device works at a time.
 _ALONE = 1.05
-_MAX_PATH = 12  # Tasks of the critical path that the text shows.
 
 Figures = Mapping[str, Any]
 
 
 def numbers(traced: TracedPipeline) -> dict[str, Any]:
-  """All figures, in seconds and shares, with nothing that JSON lacks."""
+  """All figures, for JSON: in seconds and shares."""
   step = traced.shown
   schedule, cell_seconds = step.schedule, traced.cell_seconds
-  mean = statistics.fmean(cell_seconds)
   return {
     'model': traced.model,
     'pipeline': traced.name,
@@ -46,7 +44,7 @@ def numbers(traced: TracedPipeline) -> dict[str, Any]:
     'shown_step': traced.shown_step,
     'seconds': {
       'step': traced.step_seconds,
-      'pipeline': traced.pipeline_seconds,
+      'pipeline': traced.median(lambda step: step.length),
       'before_first_task': traced.median(lambda step: step.before),
       'after_last_task': traced.median(lambda step: step.after),
     },
@@ -68,14 +66,12 @@ def numbers(traced: TracedPipeline) -> dict[str, Any]:
     ],
     'cells': _cells(traced),
     'slowest_cell': cell_seconds.index(max(cell_seconds)),
-    'imbalance': max(cell_seconds) / mean if mean else 1.0,
     'transfers': {
       'seconds_of_all': sum(
         arrived - step.end[needed]
         for (needed, _), arrived in step.arrival.items()
       ),
       'number': len(step.arrival),
-      'bytes': step.transfer_bytes,
       'boundary_seconds': traced.transfer_times,
     },
     'critical_path': _path(traced),
@@ -125,7 +121,6 @@ def text(traced: TracedPipeline, figures: Figures) -> str:
     'traced, medians',
     verdict(traced),
     _lengths(f),
-    _device_table(f),
     _cell_table(f),
     _path_text(f),
     _transfer_text(f),
@@ -134,14 +129,14 @@ def text(traced: TracedPipeline, figures: Figures) -> str:
   if f['clock_shifts']:
     moved = (f'{name} by {_ms(s)}' for name, s in f['clock_shifts'].items())
     parts.append(
-      f'Clocks did not agree: times were moved ({", ".join(moved)}) so that no '
-      'task starts before its inputs are made.'
+      f'Clocks did not agree: times were moved ({", ".join(moved)}), so that '
+      'no task starts before its inputs are made.'
     )
   return '\n\n'.join(parts)
 
 
 def verdict(traced: TracedPipeline) -> str:
-  """Whether it is pipelining, and if not why: one sentence or two."""
+  """Whether it is pipelining, and if not why."""
   schedule = traced.shown.schedule
   num_devices = len(set(schedule.cell_devices))
   if num_devices == 1:
@@ -156,14 +151,13 @@ def verdict(traced: TracedPipeline) -> str:
     text = f'It is not pipelining: {busy}; see below what they wait for.'
   if not traced.are_cpus:
     text += (
-      ' But the devices are not CPUs: an op on them ends when its work has '
-      'been launched, so tasks seem shorter than they are.'
+      ' But the devices are not CPUs: tasks seem shorter than they are, since '
+      'an op ends when its work has been launched.'
     )
   elif traced.num_cores < num_devices:
     text += (
-      f' But this machine gives them {traced.num_cores} core(s) for '
-      f'{num_devices} devices, so tasks that run at the same time slow each '
-      'other down.'
+      f' But they have {traced.num_cores} core(s) for {num_devices} devices, '
+      'so tasks that run at the same time slow each other down.'
     )
   return text
 
@@ -174,53 +168,43 @@ def _ms(seconds: float) -> str:
 
 def _lengths(figures: Figures) -> str:
   seconds, bubble = figures['seconds'], figures['bubble']
+  busy = ', '.join(
+    f'device {row["device"]} {row["utilisation"]:.1%}'
+    for row in figures['devices']
+  )
   return (
     f'Bubble   measured {bubble["measured"]:.1%}, simulated with the measured '
     f'durations {bubble["simulated"]:.1%}\n'
+    f'Busy     {busy}\n'
     f'Step     {_ms(seconds["step"])}: before the first task '
     f'{_ms(seconds["before_first_task"])}, pipeline {_ms(seconds["pipeline"])}'
     f', after the last task {_ms(seconds["after_last_task"])}'
   )
 
 
-def _device_table(figures: Figures) -> str:
-  rows = [
-    [
-      f'{row["device"]} {row["name"]}',
-      ', '.join(map(str, row['cells'])),
-      f'{row["utilisation"]:.1%}',
-    ]
-    for row in figures['devices']
-  ]
-  return text_table.table(['device', 'cells', 'busy'], rows)
-
-
 def _cell_table(figures: Figures) -> str:
   """Times of one micro-batch in each cell."""
-  header = ['cell', 'device', 'forward ms', 'backward ms', 'recomputed ms']
-  kinds = ['forward_seconds', 'backward_seconds', 'recompute_seconds']
-  cells = figures['cells']
-  mean = statistics.fmean(row['seconds'] for row in cells)
+  times = {
+    'forward ms': 'forward_seconds',
+    'backward ms': 'backward_seconds',
+    'recomputed ms': 'recompute_seconds',
+    'total ms': 'seconds',
+  }
   rows = []
-  for row in cells:
-    slowest = len(cells) > 1 and row['cell'] == figures['slowest_cell']
+  for row in figures['cells']:
+    slowest = ' (slowest)' if row['cell'] == figures['slowest_cell'] else ''
     rows.append(
       [
-        f'{row["cell"]} {row["layers"]}{" (slowest)" if slowest else ""}',
+        f'{row["cell"]} {row["layers"]}{slowest}',
         str(row['device']),
-        *(f'{1e3 * row[kind]:.2f}' for kind in [*kinds, 'seconds']),
-        f'{row["seconds"] / mean if mean else 1.0:.2f}',
+        *(f'{1e3 * row[name]:.2f}' for name in times.values()),
       ]
     )
-  return text_table.table([*header, 'total ms', 'of mean'], rows)
+  return text_table.table(['cell', 'device', *times], rows)
 
 
 def _path_text(figures: Figures) -> str:
   path = figures['critical_path']
-  tasks, half = path['tasks'], _MAX_PATH // 2
-  if len(tasks) > _MAX_PATH:
-    more = f'... {len(tasks) - 2 * half} more ...'
-    tasks = [*tasks[:half], more, *tasks[-half:]]
   by_cell = ', '.join(
     f'cell {k} {_ms(time)}'
     for k, time in enumerate(path['task_seconds_by_cell'])
@@ -228,8 +212,7 @@ def _path_text(figures: Figures) -> str:
   return (
     f'Critical path of step {figures["shown_step"]}: {_ms(path["seconds"])} = '
     f'tasks {_ms(path["task_seconds"])} ({by_cell}) + transfers '
-    f'{_ms(path["transfer_seconds"])} + delays {_ms(path["delay_seconds"])}\n'
-    f'  {" ".join(tasks)}'
+    f'{_ms(path["transfer_seconds"])} + delays {_ms(path["delay_seconds"])}'
   )
 
 
@@ -244,13 +227,12 @@ def _transfer_text(figures: Figures) -> str:
   )
   return (
     f'Transfers: {transfers["number"]} between processes in a step, '
-    f'{transfers["bytes"] / 2**20:.2f} MiB, {_ms(transfers["seconds_of_all"])} '
-    f'in all; a result takes (cells) {boundaries}'
+    f'{_ms(transfers["seconds_of_all"])} in all; a result takes (cells) '
+    f'{boundaries}'
   )
 
 
 def _proposal_lines(proposals: Sequence[Figures]) -> list[str]:
-  """What would gain most; what is not worth it is named too."""
   worth, rest = [], []
   for proposal in proposals:
     if proposal['gain_share'] < advice.WORTH:

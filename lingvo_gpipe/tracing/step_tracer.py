@@ -1,13 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Has TensorFlow record some steps of a training, and reports on them.
-
-```
-  steps   1 .. N - 1          not traced
-          N .. N + count - 1  traced
-          then                trace.json, trace.html, trace.png, numbers, text
-```
-"""
+"""Has TensorFlow record some steps of a training, and reports on them."""
 
 import json
 import os
@@ -41,10 +34,9 @@ from lingvo_gpipe.training.listeners import StepListener
 tf.flags.DEFINE_integer(
   'trace_step',
   None,
-  'Trace this step of the training, counted from the start of the process, and '
-  'write when each task of the pipeline ran to --trace_dir and for '
-  'TensorBoard. The first step is 1; use 3 or later, because the first steps '
-  'are slower.',
+  'Trace this step, counted from the start of the process, and write when each '
+  'task of the pipeline ran to --trace_dir and for TensorBoard. Use 3 or more: '
+  'the first steps are slower.',
   lower_bound=1,
 )
 tf.flags.DEFINE_integer(
@@ -70,7 +62,11 @@ def listeners() -> list['StepTracer']:
 
 
 class StepTracer(StepListener):
-  """Traces `count` steps from number `first` on."""
+  """Traces `count` steps from number `first` on.
+
+  Attributes:
+    traced: What was written.
+  """
 
   def __init__(self, model: str, first: int, count: int, directory: str):
     self._model = model
@@ -81,7 +77,6 @@ class StepTracer(StepListener):
     self._steps_run = 0
     self._step = 0  # Of the training, for titles.
     self._events: dict[int, events.StepEvents] = {}
-    # What was written, newest last.
     self.traced: list[TracedPipeline] = []
 
   def trainer_built(self, runner: Any) -> None:
@@ -104,7 +99,7 @@ class StepTracer(StepListener):
       return run(*args, **kwargs)
     metadata = tf.RunMetadata()
     uses_servers = self._runner.uses_servers
-    # Within a process the latter is enough, and runs no profiler beside.
+    # The latter runs no profiler beside, but knows one process only.
     options = tf.RunOptions
     level = options.FULL_TRACE if uses_servers else options.SOFTWARE_TRACE
     devices = [name for p in self._pipelines for name in p.cell_devices]
@@ -205,7 +200,7 @@ class StepTracer(StepListener):
 
 
 def _summary(figures: report.Figures, suffix: str, image: bytes) -> Any:
-  """What TensorBoard shows: the picture, and the bubbles as scalars."""
+  """For TensorBoard."""
   name = f'pipeline/{figures["pipeline"]}{suffix}'
   scalars = {
     'bubble_measured': figures['bubble']['measured'],

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds a pipeline's tasks among the events of a step."""
 
-import bisect
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from lingvo_gpipe.schedules import Task, TaskKind
 from lingvo_gpipe.schedules.task import EmittedSchedule
@@ -23,9 +22,8 @@ def measured_step(
   """The times of a pipeline's tasks in a step; None if it ran none of them.
 
   Raises:
-    TraceError: A task that has an op is not among the events. Not if that is so
-      of all backward tasks of a cell: TensorFlow leaves out what nobody needs,
-      such as those of a first cell without weights.
+    TraceError: A task that has an op is not among the events. Not if no
+      backward task of its cell is: TensorFlow leaves out what nobody needs.
   """
   tasks = _ops_of(emitted.task_of_op, events)
   if not tasks:
@@ -55,12 +53,6 @@ def measured_step(
       task: op.end - op.start for task, op in again.items() if task in tasks
     },
     arrival=_arrivals(emitted, events, start, end),
-    transfer_bytes=sum(
-      transfer.num_bytes
-      for transfer in events.transfers
-      if transfer.op in emitted.task_of_op
-    ),
-    others=tuple(_outside(emitted, start, end, events.ops)),
     clock_shifts={
       process: shift
       for process, shift in shifts.items()
@@ -93,10 +85,10 @@ def _check(emitted: EmittedSchedule, found: Mapping[Task, Op]) -> None:
 def _least_shifts(
   emitted: EmittedSchedule, tasks: Mapping[Task, Op]
 ) -> dict[tuple[str, str], float]:
-  """By how much the clock of one process must be put forward after another's.
+  """By how much one process's clock must be put forward after another's.
 
-  Clocks of two machines may differ by as much as a task takes. But no task
-  starts before the results that it needs are made:
+  Clocks of two machines may differ by as much as a task takes, but no task
+  starts before the results that it needs:
 
   ```
     clock of A   --[ F0 ]............................[ B0 ]--
@@ -120,14 +112,13 @@ def _least_shifts(
 def aligned(
   processes: Iterable[str], least: Mapping[tuple[str, str], float]
 ) -> dict[str, float]:
-  """What to add to the times of each process, in seconds.
+  """The seconds to add to the times of each process.
 
-  A clock that could be right is left as it is; one that could not is set to the
-  middle of what is possible, as if messages took equally long both ways.
+  A clock that could be right is left as it is, as are the first one and those
+  of which nothing is known. Else it is set to the middle of what is possible,
+  as if messages took equally long both ways.
 
   Args:
-    processes: The first one's clock counts as right, and so do those of which
-      nothing is known.
     least: For (a, b), what the shift of b must exceed that of a by.
   """
   shifts = dict.fromkeys(processes, 0.0)
@@ -148,7 +139,7 @@ def aligned(
 def _place_empty_tasks(
   emitted: EmittedSchedule, start: _Times, end: _Times
 ) -> None:
-  """Tasks that have nothing to do take no time when they could have run."""
+  """Puts tasks with nothing to do where they could have run, for no time."""
   schedule = emitted.schedule
   last: dict[int, Task] = {}
   for task in schedule.in_order():
@@ -159,27 +150,6 @@ def _place_empty_tasks(
         needed.append(last[device])
       start[task] = end[task] = max((end[n] for n in needed), default=0.0)
     last[device] = task
-
-
-def _outside(
-  emitted: EmittedSchedule, start: _Times, end: _Times, ops: Sequence[Op]
-) -> Iterator[Op]:
-  """The ops of the pipeline's devices that are in no task.
-
-  Ops of a task's function bear names of the function's own, so it is their
-  time that says whose they are: a device runs its tasks one by one.
-  """
-  by_device: dict[str, list[Task]] = {device: [] for device in emitted.devices}
-  for task in sorted(start, key=lambda t: start[t]):
-    by_device[emitted.devices[task.cell]].append(task)
-  for op in ops:
-    if op.name in emitted.task_of_op or op.name in emitted.recompute_of_op:
-      continue
-    tasks = by_device.get(op.device)
-    if tasks is not None:
-      at = bisect.bisect_right(tasks, op.start, key=lambda t: start[t]) - 1
-      if at < 0 or op.start >= end[tasks[at]]:
-        yield op
 
 
 def _arrivals(

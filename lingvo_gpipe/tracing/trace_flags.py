@@ -10,7 +10,7 @@ from lingvo_gpipe.training.user_error import UserError
 
 
 def check(values: flags.FlagValues) -> None:
-  """Raises UserError if a command line's flags of tracing are wrong."""
+  """Raises UserError if one is wrong."""
   step = values['trace_step'].value
   if step is None:
     for name in ('trace_steps', 'trace_dir'):

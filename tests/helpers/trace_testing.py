@@ -24,7 +24,6 @@ def cpu(task, process=None):
 def emitted(
   name='1f1b', num_cells=2, num_micro_batches=4, workers=False, **making
 ):
-  """One cell a device."""
   schedule = schedules.make_schedule(
     name, tuple(range(num_cells)), num_micro_batches, **making
   )
@@ -76,7 +75,7 @@ def step_stats(nodes):
 
 
 def durations(forward=(1.0, 1.0), backward=(2.0, 2.0)):
-  """Durations, in milliseconds, by (kind, cell), in seconds."""
+  """Milliseconds of each cell's tasks as seconds by (kind, cell)."""
   found = {}
   for k, (f, b) in enumerate(zip(forward, backward, strict=True)):
     found[TaskKind.FORWARD, k] = f * MS
@@ -85,13 +84,7 @@ def durations(forward=(1.0, 1.0), backward=(2.0, 2.0)):
 
 
 def run(
-  the_emitted,
-  of,
-  *,
-  transfer=0.0,
-  delay=0.0,
-  clock=lambda device: 0.0,
-  more=None,
+  the_emitted, of, *, transfer=0.0, delay=0.0, clock=lambda device: 0.0, more=()
 ):
   """The events of a step, with 3 ms before and 4 ms after the pipeline.
 
@@ -100,6 +93,7 @@ def run(
     transfer: Seconds that a result takes to another worker.
     delay: Seconds by which each task starts late.
     clock: How far a device's clock is ahead.
+    more: Nodes of the last device.
   """
   schedule = the_emitted.schedule
   timeline = schedules.simulate(
@@ -117,18 +111,13 @@ def run(
       source = the_emitted.devices[needed.cell]
       if transfer and source != device:
         sent = timeline.end[needed] + shift
-        nodes[device].append(
-          node(
-            'RecvTensor',
-            sent,
-            sent + transfer,
-            f'[1024B] [8.0Mb/s] edge_7_{op_name(needed)} from {source} to '
-            f'{device}',
-            micros_only=True,
-          )
+        label = (
+          f'[1B] [8Mb/s] edge_7_{op_name(needed)} from {source} to {device}'
         )
-  for device, of_device in (more or {}).items():
-    nodes[device] += of_device
+        nodes[device].append(
+          node('RecvTensor', sent, sent + transfer, label, micros_only=True)
+        )
+  nodes[the_emitted.devices[-1]] += more
   end = timeline.step_time + 7 * MS
   nodes[the_emitted.devices[0]].append(node('update', end - MS, end))
   return events.read(step_stats(nodes), START)

@@ -23,11 +23,8 @@ def _cut(*splits, share=None):
 
 def _in_two(share):
   """The usual times, with a share of B as a W."""
-  two = tt.durations()
-  for k in (0, 1):
-    two[TaskKind.WEIGHT_GRADIENT, k] = share * two[TaskKind.BACKWARD, k]
-    two[TaskKind.BACKWARD, k] -= two[TaskKind.WEIGHT_GRADIENT, k]
-  return two
+  weights = {(TaskKind.WEIGHT_GRADIENT, k): 2 * share * MS for k in (0, 1)}
+  return {**tt.durations(backward=[2 * (1 - share)] * 2), **weights}
 
 
 _OF = tt.durations()
@@ -37,28 +34,16 @@ _EVEN = tt.durations((2, 2), (4, 4))
 
 
 def _traced(
-  of=_OF,
-  name='1f1b',
-  transfer=0.0,
-  delay=0.0,
-  first_backward=0,
-  again=None,
-  **known,
+  of=_OF, name='1f1b', transfer=0.0, delay=0.0, first=0, again=None, **known
 ):
   """A step of two cells; 7 ms of it are outside of the pipeline."""
-  emitted = tt.emitted(
-    name, workers=bool(transfer), first_backward=first_backward
-  )
+  emitted = tt.emitted(name, workers=bool(transfer), first_backward=first)
   step = tt.step(emitted, of, transfer=transfer, delay=delay)
   known = {'recompute': 'never', 'loss_inside': True, **known}
   traced = TracedPipeline('m', 'net', ('a', 'b'), steps={1: step}, **known)
   if again:
     traced.recompute_times = again
   return traced
-
-
-def _changes(traced):
-  return [p.change for p in advice.proposals(traced)]
 
 
 def _simulated(of=_OF, name='1f1b', transfer=0.0, num_micro_batches=4, **_):
@@ -75,19 +60,14 @@ def _proposal(traced, start):
   ('ran', 'change', 'setting', 'then'),
   [
     (
-      {'num_examples': 16},
+      {},
       '8 micro-batches',
       '--micro_batches=8',
       {'of': _HALF, 'num_micro_batches': 8},
     ),
     ({'of': _UNEVEN}, 'cells that all', None, {'of': _EVEN}),
     # Three layers of cell 1 take three times as long as the one of cell 0.
-    (
-      {'of': _UNEVEN, 'cut': _cut(1)},
-      'cut the layers',
-      'splits=[2]',
-      {'of': _EVEN},
-    ),
+    ({'of': _UNEVEN, 'cut': _cut(1)}, 'cut', 'splits=[2]', {'of': _EVEN}),
     (
       {'recompute': 'always', 'again': [0.5 * MS, 0.5 * MS]},
       'recompute never',
@@ -103,12 +83,6 @@ def _proposal(traced, start):
     ),
     ({'transfer': 0.5 * MS}, 'transfers', None, {}),
     (
-      {'transfer': 0.5 * MS},
-      'schedule gpipe',
-      '--schedule=gpipe',
-      {'transfer': 0.5 * MS, 'name': 'gpipe'},
-    ),
-    (
       {},
       'schedule zb_h1',
       '--schedule=zb_h1',
@@ -122,7 +96,7 @@ def _proposal(traced, start):
     ),
     (
       {'of': _in_two(0.25), 'name': 'zb_h1'},
-      'schedule 1f1b',
+      'schedule 1f',
       '--schedule=1f1b',
       {},
     ),
@@ -138,9 +112,9 @@ def test_a_change_gains_what_the_simulator_says(ran, change, setting, then):
 
 
 def test_there_are_no_more_micro_batches_than_examples():
-  changes = _changes(_traced(num_examples=8))
-  assert '8 micro-batches instead of 4' in changes
-  assert '16 micro-batches instead of 4' not in changes
+  found = [p.setting for p in advice.proposals(_traced(num_examples=8))]
+  assert '--micro_batches=8' in found
+  assert '--micro_batches=16' not in found
 
 
 def test_a_delay_for_each_task_speaks_against_more_of_them():
@@ -149,7 +123,7 @@ def test_a_delay_for_each_task_speaks_against_more_of_them():
 
 
 def test_cells_of_which_some_have_no_backward_tasks_can_be_balanced():
-  traced = _traced(tt.durations((4, 1), (2, 2)), first_backward=1)
+  traced = _traced(tt.durations((4, 1), (2, 2)), first=1)
   assert _proposal(traced, 'cells that all').gain_seconds > 0
 
 
@@ -157,10 +131,7 @@ def test_cells_of_which_some_have_no_backward_tasks_can_be_balanced():
   ('ran', 'change'),
   [
     # By the plan the cells are equal; as measured, no other cut is better.
-    (
-      {'of': tt.durations((2, 2.2), (4, 4.4)), 'cut': _cut(2)},
-      'cut the layers',
-    ),
+    ({'of': tt.durations((2, 2.2), (4, 4.4)), 'cut': _cut(2)}, 'cut'),
     # Nothing was recomputed.
     ({'recompute': 'always'}, 'recompute'),
     ({'loss_inside': False}, 'schedule'),
@@ -169,8 +140,8 @@ def test_cells_of_which_some_have_no_backward_tasks_can_be_balanced():
   ],
 )
 def test_what_makes_no_sense_is_not_proposed(ran, change):
-  changes = _changes(_traced(**ran))
-  assert not any(other.startswith(change) for other in changes)
+  found = advice.proposals(_traced(**ran))
+  assert not any(proposal.change.startswith(change) for proposal in found)
 
 
 def test_settings_come_first_and_what_gains_most():

@@ -20,13 +20,9 @@ def test_ops_have_times_after_the_start_of_the_step():
   assert (b.start, b.end) == pytest.approx((0.1, 0.1))
 
 
-@pytest.mark.parametrize(
-  ('size', 'num_bytes'),
-  [('[4096B] [812.3Mb/s]', 4096), ('[0.8MB] [1.2Gb/s]', 838861)],
-)
-def test_tensors_from_other_processes_are_told_by_their_label(size, num_bytes):
+def test_tensors_from_other_processes_are_told_by_their_label():
   label = (
-    f'{size} edge_84_net/cell_1_B1/PartitionedCall from '
+    '[0.8MB] [1.2Gb/s] edge_84_net/cell_1_B1/PartitionedCall from '
     f'{tt.cpu(0, 1)} to {tt.cpu(0, 0)}'
   )
   stats = tt.step_stats(
@@ -37,5 +33,4 @@ def test_tensors_from_other_processes_are_told_by_their_label(size, num_bytes):
   [transfer] = step.transfers
   assert transfer.op == 'net/cell_1_B1/PartitionedCall'
   assert transfer.device == tt.cpu(0, 0)
-  assert transfer.num_bytes == num_bytes
   assert transfer.end == pytest.approx(0.3)

@@ -16,33 +16,15 @@ from lingvo_gpipe.tracing.measured_step import TracedPipeline
 MS = tt.MS
 
 
-def _traced(
-  workers=False, num_cells=2, num_micro_batches=4, known=None, **kwargs
-):
-  emitted = tt.emitted(
-    num_cells=num_cells, num_micro_batches=num_micro_batches, workers=workers
-  )
-  known = known or {'num_cores': 2}
-  layers = [f'l{k} <d>' for k in range(num_cells)]
+def _traced(workers=False, num_micro_batches=4, known=None, **kwargs):
+  emitted = tt.emitted(num_micro_batches=num_micro_batches, workers=workers)
   steps = {
-    step: tt.step(
-      emitted,
-      tt.durations(
-        (1, *[1 + d] * (num_cells - 1)), (2, *[3] * (num_cells - 1))
-      ),
-      **kwargs,
-    )
+    step: tt.step(emitted, tt.durations((1, 1 + d), (2, 3)), **kwargs)
     for step, d in ((4, 0.0), (5, 1.0), (6, 0.5))
   }
+  known = {'num_cores': 2, 'num_examples': 16, **(known or {})}
   return TracedPipeline(
-    'some.Model',
-    'net',
-    tuple(layers),
-    'always',
-    loss_inside=True,
-    steps=steps,
-    num_examples=16,
-    **known,
+    'a.B', 'net', ('l0', 'l1 <d>'), 'always', True, steps, **known
   )
 
 
@@ -72,6 +54,7 @@ def test_the_text_says_what_was_asked():
     'It is pipelining: on average 1.',
     'Bubble   measured ',
     'simulated with the measured durations',
+    'Busy     device 0 ',
     '1 l1 <d> (slowest)',
     'Critical path of step 6: ',
     'Transfers: 8 between processes',
@@ -101,12 +84,8 @@ def test_the_chrome_trace_has_a_row_a_device_and_a_slice_a_task():
   traced = _traced(delay=0.1 * MS)
   trace = json.loads(json.dumps(chrome_trace.chrome_trace(traced.steps)))
   events = trace['traceEvents']
-  names = {
-    (e['pid'], e['tid']): e['args']['name']
-    for e in events
-    if e['name'] == 'thread_name'
-  }
-  assert names[1, 1] == f'device 1 (cell 1) {tt.cpu(1)}'
+  names = [e['args'].get('name') for e in events if e['ph'] == 'M']
+  assert f'device 1 (cell 1) {tt.cpu(1)}' in names
   slices = [e for e in events if e['ph'] == 'X' and e['pid'] == 1]
   assert len(slices) == 3 * 16
   for row in (0, 1):
@@ -118,9 +97,7 @@ def test_the_chrome_trace_has_a_row_a_device_and_a_slice_a_task():
   assert first['name'] == 'backward 2'
   assert first['dur'] == pytest.approx(3000, abs=0.1)
   starts = [e for e in events if e['ph'] == 's']
-  assert len(starts) == len([e for e in events if e['ph'] == 'f']) == 3 * 8
-  assert len({e['id'] for e in starts}) == len(starts)
-  assert any(e['pid'] == 3 and e['name'] == 'update' for e in events)
+  assert len({e['id'] for e in starts}) == len(starts) == 3 * 8
 
 
 def test_the_page_shows_tasks_and_figures_and_loads_nothing():
@@ -145,13 +122,3 @@ def test_recomputation_has_a_colour_of_its_own():
     [legend] = picture.draw(traced).legends
     shown = [text.get_text() for text in legend.get_texts()]
     assert ('recomputation' in shown) == bool(recompute)
-
-
-def test_a_picture_is_a_png_with_rows_for_all_devices():
-  pytest.importorskip('matplotlib')
-  heights = []
-  for num_cells in (2, 4):
-    png = picture.png(picture.draw(_traced(num_cells=num_cells)))
-    assert png.startswith(b'\x89PNG')
-    heights.append(int.from_bytes(png[20:24], 'big'))
-  assert heights[1] > heights[0] + 100

@@ -11,7 +11,6 @@ MS = tt.MS
 
 
 def _without(events, tasks):
-  """The events but those of some tasks."""
   names = {tt.op_name(task) for task in tasks}
   left = tuple(op for op in events.ops if op.name not in names)
   return events._replace(ops=left)
@@ -64,22 +63,12 @@ def test_recomputation_is_told_from_the_rest_of_a_backward_task():
   task = tt.backward(1, 2)
   # Steps start 3 ms before their first task.
   before = plain.start[task] + 2.5 * MS
-  after = plain.end[tt.backward(1, 3)] + 4 * MS
-  step = tt.step(
-    emitted,
-    of,
-    more={
-      tt.cpu(1): [
-        tt.node(tt.recompute_name(task), before, before + 0.25 * MS),
-        tt.node('conv/Conv2D', before, before + 0.1 * MS),
-        tt.node('apply', after, after + MS),
-      ]
-    },
-  )
+  again = tt.node(tt.recompute_name(task), before, before + 0.25 * MS)
+  other = tt.node('conv/Conv2D', before, before + 0.1 * MS)
+  step = tt.step(emitted, of, more=[again, other])
   assert step.recompute == pytest.approx({task: 0.25 * MS})
   assert step.start[task] == pytest.approx(plain.start[task] - 0.5 * MS)
   assert step.end[task] == pytest.approx(plain.end[task])
-  assert {op.name for op in step.others} == {'apply', 'update'}
 
 
 def test_results_of_other_processes_arrive_later():
@@ -94,7 +83,6 @@ def test_results_of_other_processes_arrive_later():
       assert travelled == pytest.approx(0.5 * MS, abs=2e-6)
   own = (tt.forward(0, 1), tt.backward(0, 1))
   assert own not in step.arrival
-  assert step.transfer_bytes == 8 * 1024
 
 
 @pytest.mark.parametrize('ahead', [-40 * MS, 25 * MS])
@@ -126,15 +114,7 @@ def test_the_clock_of_another_machine_is_set_right(ahead):
     ({('a', 'b'): 0.75}, [0, 0.75, 0]),
     ({('b', 'a'): 0.75}, [0, -0.75, 0]),
     # Along the pipeline.
-    (
-      {
-        ('a', 'b'): -9.0,
-        ('b', 'a'): 9.0,
-        ('b', 'c'): -10.0,
-        ('c', 'b'): 10.0,
-      },
-      [0, -9, -19],
-    ),
+    ({('a', 'b'): 9.0, ('b', 'c'): 1.0}, [0, 9, 10]),
   ],
 )
 def test_clocks_are_aligned_by_what_must_hold(least, shifts):

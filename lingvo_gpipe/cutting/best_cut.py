@@ -46,7 +46,6 @@ def spec_cut(
 def _spec_cut(
   layers: tuple[LayerCost, ...], spec: PipelineSpec
 ) -> tuple[int, ...] | None:
-  """The same; a plan that weighs policies asks for the same one often."""
   problem, device_memory = CutProblem.of(layers, spec), spec.device_memory
   search = CutSearch(problem)
   cost = _least_largest_cost(search, device_memory)
@@ -69,7 +68,6 @@ def _least_largest_cost(
 ) -> int | None:
   """The least largest cost of a cut that fits, each cell taken by itself."""
   problem = search.problem
-  # Whether it takes no search to see that no cut fits.
   if device_memory is not None and (
     problem.memory.held_before[-1] > device_memory * problem.num_devices
     or not Windows(problem, problem.total_cost, device_memory).is_possible

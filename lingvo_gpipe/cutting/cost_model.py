@@ -21,19 +21,18 @@ class LayerCost:
   """What one layer costs, for one micro-batch of the size it will run with.
 
   Attributes:
-    name: The layer's name, as the user gave it; errors use it.
+    name: For errors.
     forward: The time its forward takes, in any unit that all layers share.
     backward: The same for its backward, without recomputation.
     parameters: How many numbers its weights are.
     weight_bytes: Bytes of its weights.
-    gradient_bytes: Bytes of the sums of their gradients; None takes
-      weight_bytes.
-    optimizer_bytes: Bytes of the optimizer's slots for them.
-    activation_bytes: Bytes that are kept of its forward for a micro-batch: what
-      its backward reads of inner tensors and outputs, and what those of other
+    gradient_bytes: Of the sums of their gradients; None takes weight_bytes.
+    optimizer_bytes: Of the optimizer's slots for them.
+    activation_bytes: What is kept of its forward for a micro-batch: what its
+      backward reads of inner tensors and outputs, and what those of other
       layers read of its outputs.
-    transient_bytes: Bytes of the other outputs, which only its tasks need.
-    output_bytes: Bytes that it hands to the next layer for a micro-batch.
+    transient_bytes: Of the other outputs, which only its tasks need.
+    output_bytes: What it hands to the next layer for a micro-batch.
     weight_share: The share of `backward` that the gradients of its weights take
       if they are a task of their own, from 0 to 1; None: not known, half.
     has_backward: Whether the backward pass reaches it. It does not reach the
@@ -66,10 +65,9 @@ class LayerCost:
 
   @property
   def gradient_sum_bytes(self) -> int:
-    """Bytes of its weights' gradients, summed over micro-batches."""
-    if self.gradient_bytes is None:
-      return self.weight_bytes
-    return self.gradient_bytes
+    """`gradient_bytes`, if it is not None."""
+    given = self.gradient_bytes
+    return self.weight_bytes if given is None else given
 
   @property
   def state_bytes(self) -> int:
@@ -107,10 +105,10 @@ def first_with_backward(layers: Sequence[LayerCost]) -> int:
 def to_integers(costs: Sequence[Number]) -> list[int]:
   """Costs as integers in one common unit, for sums without rounding.
 
-  All costs are multiplied by their denominators' least common multiple, which
-  is 1 for integers. If the sum then has more than 60 bits they are multiplied
-  instead by the power of two that brings the sum to 60 bits, and rounded. So
-  equal costs give equal integers.
+  All costs are multiplied by their denominators' least common multiple. If the
+  sum then has more than 60 bits they are multiplied instead by the power of two
+  that brings the sum to 60 bits, and rounded. So equal costs give equal
+  integers.
 
   Raises:
     ValueError: A cost is negative or not finite.

@@ -33,12 +33,9 @@ class PipelineSpec:
   """Devices, micro-batches and policies of a pipeline.
 
   Attributes:
-    num_devices: D.
     cells_per_device: V. There are K = D V cells, on devices as the schedule
       wants them.
-    num_micro_batches: M.
     micro_batch_size: Examples in a micro-batch, for messages, if it is known.
-    schedule: A schedule's name.
     recompute: A recompute policy, or FIT.
     kept: Names of layers that are not recomputed, under 'always'.
     input_bytes: Bytes of the first layer's input for one micro-batch.
@@ -79,7 +76,6 @@ class PipelineSpec:
 
   @functools.cached_property
   def cell_devices(self) -> tuple[int, ...]:
-    """The device of each cell."""
     return schedules.place(self.schedule, self.num_cells, self.num_devices)
 
   def with_micro_batches(self, num_micro_batches: int) -> 'PipelineSpec':
@@ -104,20 +100,14 @@ class PipelineSpec:
 
   @functools.cached_property
   def counts(self) -> schedules.Counts:
-    """How many micro-batches each cell stashes and recomputes."""
     sizes = self.cell_devices, self.num_micro_batches
     return schedules.count(self.schedule, *sizes, self.policy)
-
-  @property
-  def num_recomputed(self) -> tuple[int, ...]:
-    """How many micro-batches each cell recomputes."""
-    return self.counts.recomputed
 
   def layer_times(
     self, layers: Sequence[LayerCost], cell: int
   ) -> list[Fraction]:
     """What layers take for a micro-batch if they lie in a cell."""
-    num_recomputed = self.num_recomputed[cell]
+    num_recomputed = self.counts.recomputed[cell]
     return [
       layer.time(
         0 if layer.name in self.kept else num_recomputed, self.num_micro_batches
@@ -131,7 +121,7 @@ class PipelineSpec:
     if not layers[-1].has_backward:
       return cost
     # A cell that recomputes runs its first layers again, too.
-    share = Fraction(self.num_recomputed[cell], self.num_micro_batches)
+    share = Fraction(self.counts.recomputed[cell], self.num_micro_batches)
     frozen = [layer for layer in layers if not layer.has_backward]
     return cost + share * self.forward_again(frozen)
 
@@ -160,14 +150,8 @@ class CutProblem:
   """Layers as numbers.
 
   `starts` and `ends` are arrays of positions, an element for each cell.
-
-  Attributes:
-    num_cells: K, at most the number of layers.
-    num_layers: N.
-    cell_devices: The device of each cell.
-    num_devices: D.
-    memory: What a cell needs. It must be there wherever memory matters.
-    total_cost: More than any cell can cost, or as much.
+  `total_cost` is more than any cell can cost, or as much. `memory` must be
+  there wherever memory matters.
   """
 
   memory: CellMemory
@@ -185,7 +169,7 @@ class CutProblem:
 
     Args:
       costs: The cost of each layer. If all are 0, each counts as 1.
-      num_cells: K.
+      num_cells: K, at most the number of layers.
       cell_devices: By default each cell has a device to itself.
       last_costs: The cost of each layer if it lies in the last cell, not above
         that in others; None if it is the same.
@@ -209,7 +193,6 @@ class CutProblem:
 
   @classmethod
   def of(cls, layers: Sequence[LayerCost], spec: PipelineSpec) -> 'CutProblem':
-    """The problem of cutting layers for a spec."""
     return cls(
       spec.layer_times(layers, 0),
       spec.num_cells,
@@ -223,7 +206,6 @@ class CutProblem:
     return self._costs_before[cell == self.num_cells - 1]
 
   def cost(self, cell: int, starts: IntArray, ends: IntArray) -> IntArray:
-    """What each cell costs."""
     before = self.cost_before(cell)
     return before[ends] - before[starts]
 
@@ -263,15 +245,10 @@ class Windows:
 
   The bounds are on sums over a cell's layers: its cost, and what its memory
   cannot be below. A cell beyond one is out, and so is any longer one. So the
-  positions at which cells k - 1 and k can meet lie between `first[k]`, from
-  which the last position is just reachable, and `last[k]`, which is just
-  reachable from 0.
-
-  Attributes:
-    first: [K + 1], the first position that k cells can end at.
-    last: [K + 1], the last one.
-    is_possible: Whether there are such positions for each k. If memory does
-      not matter, all of them can then be part of a cut.
+  positions that k cells can end at lie between `first[k]`, from which the last
+  position is just reachable, and `last[k]`, which is just reachable from 0.
+  `is_possible` is whether there are some for each k; if memory does not matter,
+  all of them can then be part of a cut.
   """
 
   def __init__(
@@ -280,7 +257,7 @@ class Windows:
     largest_cost: int,
     largest_memory: int | None = None,
   ):
-    """Finds the windows; both bounds are inclusive, None is no bound."""
+    """Both bounds are inclusive, None is no bound."""
     self._problem = problem
     self._largest_cost = largest_cost
     self._memory_bounds: list[tuple[IntArray, int]] = []

@@ -65,7 +65,7 @@ class Cuts(NamedTuple):
 
 @dataclasses.dataclass
 class _Ways:
-  """Ways to cut off some cells from the start; row i is the i-th way.
+  """Ways to cut off some cells from the start, a row each.
 
   Attributes:
     positions: [n], where the last of the cells ends, ascending.
@@ -89,17 +89,11 @@ class _Ways:
 class CutSearch:
   """Finds the best of the cuts that keep to bounds."""
 
-  def __init__(
-    self,
-    problem: CutProblem,
-    device_memory: int | None = None,
-  ):
+  def __init__(self, problem: CutProblem, device_memory: int | None = None):
     """Prepares a search.
 
-    Args:
-      problem: The layers.
-      device_memory: Bytes that a device may hold for all of its cells; None if
-        cells are to be taken by themselves.
+    `device_memory` is what a device may hold for all of its cells, in bytes;
+    None takes cells by themselves.
     """
     self.problem = problem
     self._num_devices = 0 if device_memory is None else problem.num_devices
@@ -120,9 +114,8 @@ class CutSearch:
         the first, which is then a sum. Without any, any cut will do. Where all
         are equal and no devices are shared, later cells are as long as they can
         be, the last one first.
-      largest_cost: What no cell may cost more than.
-      largest_memory: What no cell, by itself, may need more than; None for no
-        bound.
+      largest_cost: The bound of each cell's cost.
+      largest_memory: That of what it needs by itself; None for no bound.
     """
     assert len(criteria) < 2 or criteria[0].join is np.add
     windows = Windows(self.problem, largest_cost, largest_memory)
@@ -229,7 +222,7 @@ class CutSearch:
 def _keep_best(allowed: BoolArray, values: Sequence[IntArray]) -> None:
   """Leaves one start allowed for each end: the best, the first of equal ones.
 
-  Both arguments are of shape [starts, ends], the values for each criterion.
+  All arrays are [starts, ends].
   """
   for value in values:
     left = np.where(allowed, value, _INFINITE)

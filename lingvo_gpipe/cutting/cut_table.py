@@ -18,13 +18,7 @@ _WARN_ABOVE = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class CutRow:
-  """One cell. Bytes of stash and activations are 0 if shapes are not known.
-
-  Attributes:
-    cell: The cell.
-    device: The device's name.
-    share: Its share of the cost of all cells.
-  """
+  """A cell, its device's name, and its share of the cost of all cells."""
 
   cell: PartitionCell
   device: str
@@ -32,7 +26,6 @@ class CutRow:
 
   @property
   def parameters(self) -> int:
-    """How many numbers its weights are."""
     return sum(layer.parameters for layer in self.cell.layers)
 
   @property
@@ -45,7 +38,10 @@ class CutRow:
 
   @property
   def sizes(self) -> list[int]:
-    """Bytes of weights, gradients, slots, stash, activations and boundary."""
+    """Bytes of weights, gradients, slots, stash, activations and boundary.
+
+    Those of micro-batches are 0 if shapes are not known.
+    """
     weights = sum(layer.weight_bytes for layer in self.cell.layers)
     slots = sum(layer.optimizer_bytes for layer in self.cell.layers)
     memory = self.cell.memory
@@ -61,7 +57,6 @@ class CutTable:
   """All cells of a pipeline, and how well they fit together.
 
   Attributes:
-    partition: The cells.
     basis: What a layer's cost is, such as 'flops'.
     devices: The name of each cell's device.
     splits_given: Whether the user chose the cut.
@@ -74,7 +69,6 @@ class CutTable:
 
   @functools.cached_property
   def rows(self) -> tuple[CutRow, ...]:
-    """The cells."""
     cells = self.partition.cells
     total = float(sum(cell.cost for cell in cells)) or 1.0
     return tuple(

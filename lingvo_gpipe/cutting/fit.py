@@ -54,10 +54,8 @@ def fits(
 ) -> list[Fit]:
   """The cuts, and what is kept in each, that may give the shortest step.
 
-  Args:
-    layers: The layers; ValueError if two have the same name.
-    spec: What they are cut for: a memory limit, and the policy 'always'.
-    splits: The first layer of each cell but the first, if the cut is given.
+  The spec has a memory limit, and the policy 'always'. ValueError if two layers
+  have the same name.
   """
   names = collections.Counter(layer.name for layer in layers)
   repeated = sorted(name for name, count in names.items() if count > 1)
@@ -104,7 +102,7 @@ class Cells:
       (stashed, max(stashed - waiting - 1, 0))
       for stashed, waiting, _ in zip(*spec.counts, strict=True)
     ]
-    self._again = spec.num_recomputed
+    self._again = spec.counts.recomputed
     times = cost_model.to_integers(
       [x.forward for x in layers] + [x.backward for x in layers]
     )
@@ -119,14 +117,11 @@ class Cells:
     outputs = [x.output_bytes for x in layers]
     self.inputs = np.array([spec.input_bytes, *outputs], np.int64)
     self._outputs = self.inputs[1:]
+    # More than any cell takes.
+    once = self._both[-1] + self._forward[-1]
+    self.most = spec.num_micro_batches * once + 1
     self._first = cost_model.first_with_backward(layers)
     self._best = functools.cache(self._best_choice)
-
-  @property
-  def most(self) -> int:
-    """More than any cell takes."""
-    once = self._both[-1] + self._forward[-1]
-    return self._spec.num_micro_batches * once + 1
 
   def _room(self, cell: int, start: int, end: int) -> int:
     """Bytes that are left on a device of its own if nothing is kept."""
@@ -232,7 +227,6 @@ class Cells:
   def _best_choice(
     self, stashed: int, spared: int, start: int, end: int, room: int
   ) -> tuple[int, tuple[int, ...]]:
-    """(1) The best choice in a cell; positions count from its start."""
     return kept_layers.choose(
       *self._of_layers(stashed, spared, start, end),
       self._outputs[start:end] * stashed,

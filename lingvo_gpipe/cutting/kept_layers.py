@@ -31,11 +31,8 @@ _MAX_WAYS = 4096
 class _Ways(NamedTuple):
   """Ways to choose among the first layers; a row each.
 
-  Attributes:
-    bytes: What is kept so, in bytes.
-    saved: The time that it saves.
-    is_kept: Whether the last layer is kept, 0 or 1.
-    parents: The way of one layer less that it continues.
+  `saved` is time, `is_kept` (0 or 1) whether the last layer is, `parents` the
+  way of one layer less that it continues.
   """
 
   bytes: IntArray
@@ -93,10 +90,10 @@ def choose(
     before = handed_on
   row = int(ways.saved.argmax())
   most, kept = int(ways.saved[row]), []
-  for i in reversed(range(len(history))):
-    if history[i].is_kept[row]:
+  for i, ways in reversed(list(enumerate(history))):
+    if ways.is_kept[row]:
       kept.append(i)
-    row = int(history[i].parents[row])
+    row = int(ways.parents[row])
   return most, tuple(reversed(kept))
 
 

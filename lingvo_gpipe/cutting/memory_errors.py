@@ -29,10 +29,7 @@ def does_not_fit(
   spec: PipelineSpec,
   splits: Sequence[int] | None = None,
 ) -> PartitionError:
-  """An error for layers that do not fit the memory limit.
-
-  Without splits it describes the cut whose largest cell needs least.
-  """
+  """Without splits it describes the cut whose largest cell needs least."""
   what, which = ' with the given splits.', 'With these splits,'
   if splits is None:
     what, which = ', however they are cut.', 'In the cut that needs the least,'
@@ -63,7 +60,7 @@ def least_memory_splits(
 
 
 def fits(layers: Sequence[LayerCost], spec: PipelineSpec) -> bool:
-  """Whether a cut is found that fits device_memory, which is a number."""
+  """Whether a cut is found that fits device_memory, which is not None."""
   return best_cut.any_cut_fits(CutProblem.of(layers, spec), _limit(spec))
 
 

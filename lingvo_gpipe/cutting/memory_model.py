@@ -16,8 +16,7 @@ With several micro-batches the gradients of the newest are added to the sums of
 those before: while a cell's backward runs both are there.
 
 A cell in which, and before which, nothing is trained keeps nothing of a
-micro-batch: it needs its weights, and one micro-batch's activations. Weights
-that are not trained have neither gradients nor slots.
+micro-batch: it needs its weights, and one micro-batch's activations.
 
 A cell's input is what the layer before it hands on, and what its layers take
 by name of earlier cells (skips). Under recomputation a stashed micro-batch
@@ -56,7 +55,7 @@ class CellBytes:
   """What one cell needs, in bytes.
 
   Attributes:
-    state: Its weights, the sums of their gradients and the optimizer's slots.
+    state: Weights, the sums of their gradients and the optimizer's slots.
     stash: What it keeps of the most micro-batches that it stashes at once.
     activations: What one micro-batch needs on top while its tasks run.
     new_gradients: The weights' gradients of one micro-batch, before they are
@@ -71,19 +70,14 @@ class CellBytes:
   outputs: int = 0
 
   @property
-  def held(self) -> int:
-    """What it needs all the time."""
-    return self.state + self.stash
-
-  @property
   def transient(self) -> int:
-    """What it needs on top while one of its backwards runs."""
+    """What it needs on top of state and stash while its backwards run."""
     return self.activations + self.new_gradients
 
   @property
   def total(self) -> int:
     """What the cell needs on a device of its own."""
-    return self.held + self.transient
+    return self.state + self.stash + self.transient
 
 
 def device_bytes(
@@ -95,7 +89,7 @@ def device_bytes(
     own = [
       cell for cell, d in zip(cells, cell_devices, strict=True) if d == device
     ]
-    held = sum(cell.held for cell in own)
+    held = sum(cell.state + cell.stash for cell in own)
     needs.append(held + max(cell.transient for cell in own))
   return tuple(needs)
 
@@ -123,17 +117,10 @@ class CellMemory:
     skips: Sequence[Skip] = (),
     kept: Container[str] = (),
   ):
-    """Prepares sums; the arguments are as in a `PipelineSpec`, and
+    """Prepares sums.
 
-    Args:
-      layers: The layers.
-      stashed: For each cell, the most micro-batches it stashes.
-      recompute: A recompute policy.
-      handed: For each cell, the most micro-batches that wait for their W while
-        a task of another runs; none by default.
-
-    Raises:
-      ValueError: Bytes are too many for 64 bits.
+    `stashed` and `handed` are as in `schedules.Counts`, the others as in a
+    `PipelineSpec`. ValueError if bytes are too many for 64 bits.
     """
     _check_size(layers, max(stashed), input_bytes, skips)
     self._first = cost_model.first_with_backward(layers)
@@ -183,12 +170,16 @@ class CellMemory:
   ) -> tuple[IntArray, IntArray]:
     """What layers `starts` to `ends` - 1 need as cell `cell`, in bytes.
 
-    The positions may have any shapes that broadcast.
-
-    Returns:
-      (held, transient): what a device needs for each of its cells, and what it
-      needs for one at a time.
+    First what a device needs for each of its cells, then what it needs for one
+    at a time. The positions may have any shapes that broadcast.
     """
+    state, stash, activations, gradients, _ = self._needs(cell, starts, ends)
+    return state + stash, activations + gradients
+
+  def _needs(
+    self, cell: int, starts: IntArray, ends: IntArray
+  ) -> tuple[IntArray, ...]:
+    """The same as `CellBytes` has it."""
     own = self._own[ends] - self._own[starts]
     others = self._others[ends] - self._others[starts]
     passed_on = self._passed_on[ends - 1] - self._passed_on[starts]
@@ -204,17 +195,12 @@ class CellMemory:
       before[ends] - before[starts]
       for before in (self._state, self._gradients, self._transient)
     )
-    return state + stash, anew + outputs + gradients
+    return state, stash, anew + outputs, gradients, outputs
 
   def of_cell(self, cell: int, start: int, end: int) -> CellBytes:
-    """What layers `start` to `end` - 1 need as cell `cell`."""
-    held, transient = self.parts(cell, np.array(start), np.array(end))
-    state, gradients, outputs = (
-      int(before[end] - before[start])
-      for before in (self._state, self._gradients, self._transient)
-    )
-    activations = int(transient) - gradients
-    return CellBytes(state, int(held) - state, activations, gradients, outputs)
+    """The same for one cell."""
+    needs = self._needs(cell, np.array(start), np.array(end))
+    return CellBytes(*map(int, needs))
 
   def of_cells(self, positions: Sequence[int]) -> list[CellBytes]:
     """What each cell of a cut needs; see `cut_problem` for positions."""

@@ -49,16 +49,10 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class PartitionCell:
-  """One cell of a partition.
+  """One cell of a partition: layers `start` to `end` - 1.
 
   Attributes:
-    index: k.
-    device: The device it lies on.
-    start: Its first layer.
-    end: The layer after its last.
-    layers: Its layers.
     cost: The sum of their times, recomputation included.
-    memory: What it needs.
     crossing_bytes: Bytes of a micro-batch that reach it from another device.
   """
 
@@ -74,13 +68,7 @@ class PartitionCell:
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-  """Layers cut into cells.
-
-  Attributes:
-    layers: The layers.
-    spec: What they were cut for.
-    cells: The cells, in order.
-  """
+  """Layers cut into cells."""
 
   layers: tuple[LayerCost, ...]
   spec: PipelineSpec
@@ -172,8 +160,8 @@ def partition(
   Args:
     layers: The layers, with bytes for the pipeline's micro-batch.
     spec: What to cut them for.
-    splits: The first layer of each cell but the first, if the cut is already
-      decided; it is then only described, and checked against the memory limit.
+    splits: The first layer of each cell but the first, if the cut is given; it
+      is then only described, and checked against the memory limit.
 
   Raises:
     PartitionError: There are more cells than layers; or `splits` are not K - 1
@@ -197,12 +185,10 @@ def find(
   _check_sizes(layers, spec, splits)
   if spec.recompute == schedules.FIT:
     return _fitted(layers, spec, splits)
-  positions: tuple[int, ...] | None
+  positions = (0, *(splits or ()), len(layers))
   if splits is None:
-    positions = spec_cut(layers, spec)
-  else:
-    positions = (0, *splits, len(layers))
-  if positions is None:
+    positions = spec_cut(layers, spec) or ()
+  if not positions:
     return None
   found = Partition(tuple(layers), spec, _cells(layers, spec, positions))
   limit = spec.device_memory
@@ -300,7 +286,8 @@ def _crossing_bytes(
     crossing = layers[start - 1].output_bytes
   for skip in spec.skips:
     source = bisect.bisect_right(positions, skip.from_layer) - 1
-    if devices[source] != devices[k] and skip.reaches(start, end):
+    is_taken = any(start <= layer < end for layer in skip.to_layers)
+    if is_taken and devices[source] != devices[k]:
       crossing += skip.num_bytes
   return crossing
 

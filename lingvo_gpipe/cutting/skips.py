@@ -29,13 +29,8 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 class Skip:
   """A value that layers take from an earlier one.
 
-  Attributes:
-    from_layer: The layer that makes it.
-    to_layers: Layers that take it, in ascending order, all behind from_layer.
-    num_bytes: Its bytes, for one micro-batch.
-
-  Raises:
-    ValueError: The layers are not in this order, or the bytes are negative.
+  `to_layers` are in ascending order, all behind `from_layer`. `num_bytes` is
+  for one micro-batch, 0 or more. ValueError otherwise.
   """
 
   from_layer: int
@@ -50,12 +45,6 @@ class Skip:
         f'{self}: a skip goes to one or more layers, in ascending order and '
         'behind the one that it comes from, and has 0 bytes or more.'
       )
-
-  def reaches(self, start: int, end: int) -> bool:
-    """Whether it goes into a cell of layers `start` to `end` - 1."""
-    return self.from_layer < start and any(
-      start <= layer < end for layer in self.to_layers
-    )
 
 
 def put_bytes(skips: Sequence[Skip], num_layers: int) -> list[int]:

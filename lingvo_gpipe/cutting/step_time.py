@@ -23,11 +23,7 @@ def task_times(
 ) -> Callable[[Task], float]:
   """How long each task takes; a backward that recomputes takes longer.
 
-  Args:
-    cells: The layers of each cell.
-    spec: What they were cut for, with a recompute policy.
-    schedule: The schedule that they run.
-    unit: What one unit of the layers' costs takes.
+  `unit` is what one unit of the layers' costs takes.
   """
   times: dict[tuple[TaskKind, int], float] = {}
   for k, cell in enumerate(cells):

@@ -6,12 +6,7 @@ from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """Returns a table with the first column to the left, the others right.
-
-  Args:
-    header: The columns' titles.
-    rows: The cells' text; each row is as long as the header.
-  """
+  """A table with the first column to the left, the others right."""
   columns = list(zip(header, *rows, strict=True))
   widths = [max(2, *map(len, column)) for column in columns]
   rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
@@ -27,14 +22,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def megabytes(value: float) -> str:
   return f'{value / 2**20:.0f}'
-
-
-def signed_percent(share: float) -> str:
-  return f'{100 * share:+.0f}%'
-
-
-def percent(share: float) -> str:
-  return f'{100 * share:.0f}%'
 
 
 def short_count(number: float) -> str:

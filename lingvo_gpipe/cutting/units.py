@@ -14,7 +14,6 @@ _NUMBER = r'\s*(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+)\s*'
 
 
 def _parse(text: str, units: str, what: str) -> tuple[float, list[str]]:
-  """The number in a text, and what the groups of the units matched."""
   match = re.fullmatch(f'{_NUMBER}{units}\\s*', text, re.IGNORECASE)
   if not match:
     raise ValueError(f'{text!r} is not {what}.')

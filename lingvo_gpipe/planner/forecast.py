@@ -195,7 +195,7 @@ class Forecast:
   def _recomputed(self) -> list[int]:
     """How many micro-batches each cell recomputes; untrained ones none."""
     first = self.partition.first_backward
-    return [0] * first + list(self.partition.spec.num_recomputed[first:])
+    return [0] * first + list(self.partition.spec.counts.recomputed[first:])
 
   @property
   def _unit(self) -> float:

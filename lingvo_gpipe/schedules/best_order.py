@@ -39,13 +39,7 @@ _MOST_IMPROVED = 3
 
 @dataclasses.dataclass(frozen=True)
 class BestOrder:
-  """What the search found.
-
-  Attributes:
-    schedule: The schedule.
-    time: When its last task ends.
-    bound: A time below which no schedule can come.
-  """
+  """A schedule, its time, and a bound below which no schedule can come."""
 
   schedule: Schedule
   time: Time
@@ -59,7 +53,7 @@ class BestOrder:
 
 @functools.lru_cache(maxsize=64)
 def find_best_order(problem: OrderProblem) -> BestOrder:
-  """The schedule 'auto', and how far it may be from the best there is.
+  """The schedule 'auto'.
 
   Raises:
     ScheduleError: No order, or not the one that is known, fits the problem.

@@ -25,13 +25,7 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A schedule that was simulated.
-
-  Attributes:
-    name: What to call it.
-    problem: The pipeline: what tasks and transfers take.
-    timeline: When the tasks run.
-  """
+  """A schedule that was simulated, and what to call it."""
 
   name: str
   problem: OrderProblem

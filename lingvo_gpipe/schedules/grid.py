@@ -32,15 +32,12 @@ def grid(
   micro-batch; otherwise its cell and its micro-batch, as in F0.3.
 
   Args:
-    schedule: The schedule.
+    schedule: One that does not deadlock; `validate` draws others.
     timeline: When its tasks run; None lets each take one slot, and transfers
       no time. A column is as long as the shortest task, and shows the task that
       runs at its middle; a longer one goes on as '-'.
     max_width: Characters a line may have. Columns that do not fit are left
       out of the middle, and a last line says so.
-
-  Raises:
-    ScheduleError: The schedule deadlocks; `validate` can draw it.
   """
   timeline = timeline or simulate(schedule)
   lengths = [timeline.end[task] - timeline.start[task] for task in timeline.end]
@@ -84,11 +81,8 @@ def draw(
 ) -> str:
   """Draws a row of short texts for each device, with numbered columns.
 
-  Args:
-    rows: Each row's texts; '' stands for nothing. Rows may differ in length.
-    focus: The column to show if not all of them fit; None leaves out the
-      middle.
-    max_width: Characters a line may have; a few columns are always shown.
+  If not all columns fit into `max_width` characters those around column `focus`
+  are shown; None leaves out the middle. In `rows` '' stands for nothing.
   """
   count = max(map(len, rows), default=0)
   numbers = list(map(str, range(count)))

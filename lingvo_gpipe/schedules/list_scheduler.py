@@ -15,6 +15,7 @@ Which of several tasks is most urgent is a matter of the rule; no rule is best
 for all pipelines, so several are tried.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -26,7 +27,7 @@ _FORWARD, _BACKWARD, _WEIGHT_GRADIENT = TaskKind
 
 
 def by_rules(problem: OrderProblem) -> Iterator[Rows]:
-  """For each rule, the rows of tasks that it makes."""
+  """The rows of tasks by each rule."""
   most = problem.num_micro_batches
   limits = in_flight_limits(problem.cell_devices, most)
   caps = [
@@ -44,34 +45,27 @@ def by_rules(problem: OrderProblem) -> Iterator[Rows]:
     yield _Run(problem, *rule).run()
 
 
+@dataclasses.dataclass
 class _Run:
-  """One run on paper."""
+  """One run on paper, by a rule.
 
-  def __init__(
-    self,
-    problem: OrderProblem,
-    in_flight: Sequence[int],
-    forwards_first: bool,
-    deepest_first: bool,
-    waits: bool,
-  ):
-    """Sets up the run by a rule.
+  Attributes:
+    in_flight: For each cell, how many micro-batches may be between F and B.
+    forwards_first: Whether an F goes before a B, as long as it may.
+    deepest_first: Whether of several F that of the last cell goes first, and of
+      several B that of the first; otherwise that of the oldest micro-batch.
+    waits: Whether a W does not start that would still run when a known B or F
+      arrives.
+  """
 
-    Args:
-      problem: The pipeline.
-      in_flight: For each cell, how many micro-batches may be between F and B.
-      forwards_first: Whether an F goes before a B, as long as it may.
-      deepest_first: Whether of several F that of the last cell goes first, and
-        of several B that of the first cell; otherwise that of the oldest
-        micro-batch.
-      waits: Whether a W does not start that would still run when a known B or F
-        arrives.
-    """
-    self._problem = problem
-    self._in_flight = in_flight
-    self._forwards_first = forwards_first
-    self._deepest_first = deepest_first
-    self._waits = waits
+  problem: OrderProblem
+  in_flight: Sequence[int]
+  forwards_first: bool
+  deepest_first: bool
+  waits: bool
+
+  def __post_init__(self) -> None:
+    problem = self.problem
     self._cells = problem.device_cells()
     # For each cell, when the tasks of each kind that were chosen end.
     self._ends: dict[TaskKind, list[list[float]]] = {
@@ -80,8 +74,7 @@ class _Run:
     self._free = [0.0] * problem.num_devices
 
   def run(self) -> Rows:
-    """Each device's tasks in order."""
-    problem = self._problem
+    problem = self.problem
     rows: list[list[Task]] = [[] for _ in self._cells]
     choices = {d: self._choose(d) for d in range(problem.num_devices)}
     while True:
@@ -100,11 +93,11 @@ class _Run:
 
   def _changed_by(self, task: Task) -> set[int]:
     """The devices that a task may give something to do."""
-    devices, cell = self._problem.cell_devices, task.cell
+    devices, cell = self.problem.cell_devices, task.cell
     changed = {devices[cell]}
     if task.kind == _FORWARD:
       changed.update(devices[cell + 1 : cell + 2])
-    elif task.kind == _BACKWARD and cell > self._problem.first_backward:
+    elif task.kind == _BACKWARD and cell > self.problem.first_backward:
       changed.add(devices[cell - 1])
     elif task.kind == _BACKWARD:
       # The cells before it have no backward passes, and wait for its.
@@ -129,8 +122,8 @@ class _Run:
     first = min((start for start, *_ in passes), default=None)
     if weight_gradients and first != free:
       cell = -min(weight_gradients)[1]
-      end = free + self._problem.weight_gradient[cell]
-      if first is None or end <= first or not self._waits:
+      end = free + self.problem.weight_gradient[cell]
+      if first is None or end <= first or not self.waits:
         return free, _WEIGHT_GRADIENT, cell
     if first is None:
       return None
@@ -139,7 +132,7 @@ class _Run:
 
   def _arrival(self, kind: TaskKind, cell: int) -> float | None:
     """When the next task of a kind and a cell has what it needs, if known."""
-    problem, ends = self._problem, self._ends
+    problem, ends = self.problem, self._ends
     m = len(ends[kind][cell])
     if m == problem.num_micro_batches:
       return None
@@ -163,16 +156,16 @@ class _Run:
     is_forward = kind == _FORWARD
     depth = -cell if is_forward else cell
     m = len(self._ends[kind][cell])
-    order = (depth, m) if self._deepest_first else (m, depth)
-    return is_forward != self._forwards_first, *order
+    order = (depth, m) if self.deepest_first else (m, depth)
+    return is_forward != self.forwards_first, *order
 
   def _may_go_forward(self, device: int, cell: int) -> bool:
     """Whether there is room for another micro-batch in a cell."""
-    problem = self._problem
+    problem = self.problem
     m = len(self._ends[_FORWARD][cell])
     counting = max(cell, problem.first_backward)
     done = len(self._ends[_BACKWARD][counting])
-    if m - done >= self._in_flight[cell]:
+    if m - done >= self.in_flight[cell]:
       return False
     limit = problem.limits[device]
     if limit is None or cell < problem.first_backward:
@@ -185,8 +178,8 @@ class _Run:
     They can, one after the other from the oldest, if each finds room for what
     it does not stash on the device yet, once those before it are gone.
     """
-    stash, ends = self._problem.stash, self._ends
-    first = self._problem.first_backward
+    stash, ends = self.problem.stash, self._ends
+    first = self.problem.first_backward
     cells = [c for c in self._cells[device] if c >= first]
     begun = {c: len(ends[_FORWARD][c]) + (c == cell) for c in cells}
     done = {c: len(ends[_WEIGHT_GRADIENT][c]) for c in cells}

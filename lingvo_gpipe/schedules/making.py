@@ -55,16 +55,13 @@ def make_schedule(
 
   Args:
     name: One of `schedule_names`, or 'file:PATH', see `schedule_file`.
-    cell_devices: For each of the K cells in order, the index of its device,
-      from 0; see `place`. A device left out gets an empty row.
-    num_micro_batches: M, at least 1.
-    forward_only: Whether to leave the backwards out, for evaluation: the same
-      for every name, and called 'forward_only'.
-    first_backward: The first cell with backward tasks: nothing is trained in
-      those before it. K leaves all backwards out.
-    costs: What 'auto' orders the tasks by, for the same cells, devices and
-      micro-batches. By default all tasks take the same time, and no device
-      stashes more than 1F1B's first.
+    cell_devices: For each of the K cells, the index of its device; see `place`.
+    num_micro_batches: M.
+    forward_only: Leaves the backwards out, for evaluation: the same schedule,
+      'forward_only', for every name.
+    first_backward: The first cell with backward tasks; K for none.
+    costs: What 'auto' orders the tasks by. By default all take equally long,
+      and no device stashes more than 1F1B's first.
 
   Raises:
     ValueError: An argument is not one of the allowed values.
@@ -87,11 +84,10 @@ def make_schedule(
       f'first_backward is {first_backward}; it must be from 0 to the number of '
       f'cells, {len(devices)}.'
     )
-  num_micro_batches = operator.index(num_micro_batches)
-  sizes = devices, num_micro_batches
+  sizes = devices, operator.index(num_micro_batches)
   if forward_only or first_backward == len(devices):
     rows = tuple(map(tuple, gpipe(*sizes, len(devices))))
-    return Schedule('forward_only', num_micro_batches, devices, rows)
+    return Schedule('forward_only', *sizes[::-1], rows)
   registry.check_placement(name, devices)
   if name in registry.BUILDERS:
     return _built(name, *sizes, first_backward)
@@ -100,7 +96,7 @@ def make_schedule(
     equal = OrderProblem(*sizes, limits=limits, first_backward=first_backward)
     schedule = find_best_order(costs or equal).schedule
   else:
-    schedule = _trained_from(first_backward, brought(name, *sizes), name)
+    schedule = _trained_from(first_backward, _brought(name, *sizes), name)
   validate(schedule)
   return schedule
 
@@ -115,7 +111,7 @@ def _built(
   return schedule
 
 
-def brought(
+def _brought(
   name: str, devices: Sequence[int], num_micro_batches: int
 ) -> Schedule:
   """What a file or a user's builder has, with its own trained cells."""
@@ -143,12 +139,9 @@ def _trained_from(first: int, schedule: Schedule, name: str) -> Schedule:
 
 
 class Counts(NamedTuple):
-  """What a schedule makes each cell do.
+  """For each cell, how many micro-batches it stashes and recomputes.
 
-  Attributes:
-    stashed: The most micro-batches that it stashes.
-    handed: The most that wait for their W beside another task.
-    recomputed: How many it recomputes.
+  `handed` are the most that wait for their W while a task of another runs.
   """
 
   stashed: tuple[int, ...]
@@ -159,18 +152,17 @@ class Counts(NamedTuple):
 def count(
   name: str, cell_devices: Sequence[int], num_micro_batches: int, policy: str
 ) -> Counts:
-  """Counts by a schedule's name, and a recompute policy.
+  """Counts in a schedule, or by formulas if making it would take seconds.
 
-  It counts in the schedule, unless there is a formula, or making the schedule
-  would take seconds. Formulas give no less than there is; where each cell has a
-  device of its own they are exact, but for 'auto'.
+  Formulas give no less than there is; where each cell has a device of its own
+  they are exact, but for 'auto'.
   """
   sizes, num_cells = (cell_devices, num_micro_batches), len(cell_devices)
   share = len(set(cell_devices)) < num_cells
   is_long = num_cells * num_micro_batches > _MAX_COUNTED
   schedule = None
   if name not in SCHEDULE_NAMES:
-    schedule = brought(name, *sizes)
+    schedule = _brought(name, *sizes)
     validate(schedule)
   elif not is_long and (share or name == 'zb_h1'):
     schedule = make_schedule(name, *sizes)
@@ -192,7 +184,6 @@ def count(
 def _most_stashed(
   name: str, cell_devices: Sequence[int], num_micro_batches: int
 ) -> tuple[int, ...]:
-  """The formulas."""
   num_cells = len(cell_devices)
   share = len(set(cell_devices)) < num_cells
   if name == 'gpipe' or (share and name not in ('1f1b', 'zb_h1')):

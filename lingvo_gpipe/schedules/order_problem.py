@@ -3,6 +3,7 @@
 """What the best order of a pipeline's tasks depends on, as numbers."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 from lingvo_gpipe.schedules import registry
@@ -28,16 +29,13 @@ class OrderProblem:
 
   Attributes:
     cell_devices: For each cell, the index of its device.
-    num_micro_batches: M.
-    forward: For each cell, the time of F; 1 by default.
-    backward: The same of B, for input gradients, with recomputation.
-    weight_gradient: The same of W.
+    forward: For each cell, the time of F; 1 by default. So are `backward`, of B
+      (input gradients, with recomputation), and `weight_gradient`, of W.
     transfers: For each boundary between cells, the time that a result takes
       from device to device; 0 by default.
     stash: For each cell, the memory that a micro-batch takes from its F to its
       W; 1 by default.
-    limits: For each device, the memory for this; None, as by default, is no
-      limit.
+    limits: For each device, the memory for this; None is no limit.
     first_backward: The first cell with B and W.
     known: The order, if it was found before.
   """
@@ -75,7 +73,6 @@ class OrderProblem:
     return max(self.cell_devices) + 1
 
   def device_cells(self) -> list[list[int]]:
-    """The cells of each device, ascending."""
     return cells_of_devices(self.cell_devices)
 
   def duration(self, task: Task, *, is_split: bool = True) -> float:
@@ -95,12 +92,8 @@ class OrderProblem:
 
   def simulate(self, schedule: Schedule) -> Timeline:
     """When the tasks of a schedule run."""
-    is_split = schedule.is_split
-    return simulate(
-      schedule,
-      lambda task: self.duration(task, is_split=is_split),
-      self.transfers,
-    )
+    duration = functools.partial(self.duration, is_split=schedule.is_split)
+    return simulate(schedule, duration, self.transfers)
 
   def fits(self, schedule: Schedule) -> bool:
     """Whether a schedule stashes no more than there is memory for."""

@@ -3,12 +3,10 @@
 """Which backward tasks run their cell's forward again, and which need not.
 
 Recomputation saves memory because other micro-batches run between a forward and
-its backward, and their activations need the same memory. If none runs between
-them, nothing is saved: the activations would be dropped and recomputed at once.
-So with any policy the last cell keeps the activations of a micro-batch whose
-backward directly follows its forward on the device. M = 1 is an exception: the
-backward then directly follows the forward on every device, but other devices,
-or a loss outside the pipeline, work in between. There only the policy decides.
+its backward. If none does, the activations would be dropped and recomputed at
+once. So with any policy the last cell keeps those of a micro-batch whose
+backward directly follows its forward. M = 1 is an exception: other devices, or
+a loss outside the pipeline, work in between. There only the policy decides.
 """
 
 import itertools
@@ -31,7 +29,6 @@ def check_choice(what: str, name: str, allowed: Sequence[str]) -> None:
 
 
 def check_recompute(policy: str) -> None:
-  """Raises ValueError if there is no such recompute policy."""
   check_choice('recompute policy', policy, RECOMPUTE_POLICIES)
 
 
@@ -44,11 +41,7 @@ def most_recomputed(num_micro_batches: int, policy: str) -> int:
 
 
 def recomputed(schedule: Schedule, policy: str) -> tuple[frozenset[int], ...]:
-  """For each cell, the micro-batches whose backward runs the forward again.
-
-  With 'always' those of all micro-batches, except where this would save no
-  memory; with 'except_last' the same without the last one; with 'never' none.
-  """
+  """For each cell, the micro-batches whose backward runs the forward again."""
   most = most_recomputed(schedule.num_micro_batches, policy)
   again = frozenset(range(0 if schedule.forward_only else most))
   of_cells = [frozenset[int]()] * schedule.first_backward

@@ -60,8 +60,7 @@ def register_schedule(name: str, builder: Builder, like: str = '1f1b') -> None:
       builder wants them: '1f1b' for a cell a device, or any; with two or more
       cells on each device 'interleaved_1f1b' for round robin; 'zb_v' for a V.
 
-  Raises:
-    ValueError: An argument is none of what is allowed.
+  Raises ValueError if an argument is none of these.
   """
   what = f'register_schedule: name is {name!r}'
   if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -134,7 +133,7 @@ def _like(schedule: str) -> str:
   return like
 
 
-def is_flexible(schedule: str) -> bool:
+def _is_flexible(schedule: str) -> bool:
   """Whether a schedule can have cells on any devices."""
   return _like(schedule) not in (*_V_SHAPED, 'interleaved_1f1b')
 
@@ -144,7 +143,7 @@ def cells_per_device(schedule: str) -> int:
   if schedule.startswith(schedule_file.PREFIX):
     devices = schedule_file.read_named(schedule).cell_devices
     return -(-len(devices) // (max(devices) + 1))
-  return 1 if is_flexible(schedule) else 2
+  return 1 if _is_flexible(schedule) else 2
 
 
 def place(schedule: str, num_cells: int, num_devices: int) -> tuple[int, ...]:
@@ -158,10 +157,7 @@ def place(schedule: str, num_cells: int, num_devices: int) -> tuple[int, ...]:
     device 3           3 7                3 4
   ```
 
-  Args:
-    schedule: A schedule's name.
-    num_cells: How many cells there are.
-    num_devices: How many devices there are; the first are used.
+  Of more devices than cells the first are used.
   """
   if schedule.startswith(schedule_file.PREFIX):
     devices = schedule_file.read_named(schedule).cell_devices
@@ -180,7 +176,7 @@ def _v(num_cells: int) -> tuple[int, ...]:
 def fits(schedule: str, cell_devices: Sequence[int]) -> bool:
   """Whether a schedule can have its cells on these devices."""
   num_cells, num_devices = len(cell_devices), max(cell_devices) + 1
-  if is_flexible(schedule):
+  if _is_flexible(schedule):
     return True
   if _like(schedule) in _V_SHAPED:
     return num_cells == 2 * num_devices and tuple(cell_devices) == _v(num_cells)

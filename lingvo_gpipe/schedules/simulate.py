@@ -25,9 +25,7 @@ class Timeline:
   """What `simulate` found. Times are in the unit of its arguments.
 
   Attributes:
-    schedule: The schedule that ran.
     start: When each task starts; the first starts at 0.
-    end: When each task ends.
     step_time: When the last task ends.
     device_busy: For each device, the time in which it runs a task.
     critical_path: Tasks that the step time is the sum of, with the transfers
@@ -43,10 +41,7 @@ class Timeline:
 
   @functools.cached_property
   def bubble(self) -> Fraction | float:
-    """The share of time in which no task runs on the devices with cells.
-
-    It is exact if all durations are.
-    """
+    """The share of time in which no task runs on the devices with cells."""
     total = self.step_time * len(set(self.schedule.cell_devices))
     idle = total - sum(self.device_busy)
     if isinstance(idle, float):
@@ -70,14 +65,14 @@ def simulate(
   durations: Durations = 1,
   transfer_times: TransferTimes = 0,
 ) -> Timeline:
-  """Times a schedule.
+  """Times a valid schedule.
 
   A task starts as soon as the task before it on its device has ended and the
   results it needs have arrived. Transfers between devices run at the same time
-  as tasks and other transfers. There is no other delay.
+  as tasks and other transfers.
 
   Args:
-    schedule: A valid schedule.
+    schedule: What to time.
     durations: How long each task takes, that of a BACKWARD with recomputation:
       one number for all, a mapping from (kind, cell), or a function of the
       task. Where weight gradients are tasks of their own, but the mapping has
@@ -125,7 +120,6 @@ def simulate(
 def _duration_function(
   durations: Durations, schedule: Schedule
 ) -> Callable[[Task], Time]:
-  """Durations in any of their forms as a function of the task."""
   if callable(durations):
     return durations
   if not isinstance(durations, Mapping):
@@ -190,8 +184,8 @@ def stash_counts(
 
   A cell stashes a micro-batch from the start of its forward to the end of its
   backward (of its weight gradient, where that is a task of its own), a cell
-  without backwards nothing. The counts are for each of the device's other
-  cells, the task's own micro-batch included: a dict that is updated in place.
+  without backwards nothing. The counts, a dict that is updated in place, are
+  for each cell with backwards, the task's own micro-batch included.
   """
   counts = {
     cell: 0

@@ -7,10 +7,10 @@ in each slot a device picks one of the tasks that could start. So no schedule
 built here can deadlock, however the cells are placed on the devices.
 
 Builders, here and elsewhere, take the device of each cell, M and the first cell
-with backward tasks. They return each device's tasks; those of the backward pass
-before that cell are dropped later.
+with backward tasks. The rows that they return may have some before it, too.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from lingvo_gpipe.schedules.task import Rows, Task, TaskKind, cells_of_devices
@@ -37,8 +37,8 @@ def gpipe(
   outside the pipeline. Each cell stashes all M micro-batches.
   """
   limits = [num_micro_batches] * len(cell_devices)
-  filler = Filler(cell_devices, num_micro_batches, limits, first_backward)
-  return filler.fill(forwards_first=True)
+  sizes = cell_devices, num_micro_batches
+  return Filler(*sizes, limits, first_backward, forwards_first=True).fill()
 
 
 def one_f_one_b(
@@ -58,7 +58,7 @@ def one_f_one_b(
   ```
 
   It takes as long as GPipe's schedule, but cell k stashes at most
-  min(M, K - k) micro-batches in place of M, see `in_flight_limits`.
+  min(M, K - k) micro-batches in place of M.
   """
   limits = in_flight_limits(cell_devices, num_micro_batches)
   return Filler(cell_devices, num_micro_batches, limits, first_backward).fill()
@@ -141,6 +141,7 @@ def in_flight_limits(
   return limits[::-1]
 
 
+@dataclasses.dataclass
 class Filler:
   """One run of the pipeline on paper.
 
@@ -153,51 +154,39 @@ class Filler:
                            ^           ^               ^
             weight_gradients[k]   backwards[k]   forwards[k]
   ```
+
+  Attributes:
+    in_flight: For each cell, how many micro-batches may be between F and B, at
+      least 1. A cell without B is held back by the first that has some: what
+      it made and nobody has used takes memory, too.
+    first_backward: The first cell with backward tasks; K for none.
+    most_stashed: How many micro-batches a cell may have between F and W, which
+      then runs where nothing else can; 0: there are no W tasks.
+    forwards_first: Whether a device runs all its forwards before its first
+      backward, instead of preferring a backward wherever one can start.
   """
 
-  def __init__(
-    self,
-    cell_devices: Sequence[int],
-    num_micro_batches: int,
-    in_flight: Sequence[int],
-    first_backward: int,
-    most_stashed: int = 0,
-  ):
-    """Sets up the run.
+  cell_devices: Sequence[int]
+  num_micro_batches: int
+  in_flight: Sequence[int]
+  first_backward: int
+  most_stashed: int = 0
+  forwards_first: bool = False
 
-    Args:
-      cell_devices: The device of each cell.
-      num_micro_batches: M.
-      in_flight: For each cell, how many micro-batches may be between F and B,
-        at least 1. A cell without B is held back by the first that has some:
-        what it made and nobody has used takes memory, too.
-      first_backward: The first cell with backward tasks; K for none.
-      most_stashed: How many micro-batches a cell may have between F and W,
-        which then runs where nothing else can; 0: there are no W tasks.
-    """
-    num_cells = len(cell_devices)
-    self._cells = cells_of_devices(cell_devices)
-    self._num_micro_batches = num_micro_batches
-    self._in_flight = in_flight
-    self._first_backward = first_backward
-    self._most_stashed = most_stashed
-    self._done = {kind: [0] * num_cells for kind in TaskKind}
+  def __post_init__(self) -> None:
+    self._done = {kind: [0] * len(self.cell_devices) for kind in TaskKind}
     self._forwards, self._backwards, self._weight_gradients = (
       self._done.values()
     )
 
-  def fill(self, *, forwards_first: bool = False) -> Rows:
-    """Runs the pipeline and returns each device's tasks in order.
-
-    Args:
-      forwards_first: Whether a device runs all its forwards before its first
-        backward, instead of preferring a backward wherever one can start.
-    """
-    rows: list[list[Task]] = [[] for _ in self._cells]
+  def fill(self) -> Rows:
+    """Each device's tasks in order."""
+    of_devices = cells_of_devices(self.cell_devices)
+    rows: list[list[Task]] = [[] for _ in of_devices]
     while True:
       # Every device chooses before any task counts as done: a task that needs
       # another cannot share its slot.
-      chosen = [self._choose(cells, forwards_first) for cells in self._cells]
+      chosen = list(map(self._choose, of_devices))
       if not any(chosen):
         return rows
       for row, task in zip(rows, chosen, strict=True):
@@ -205,41 +194,35 @@ class Filler:
           row.append(task)
           self._done[task.kind][task.cell] += 1
 
-  def _choose(self, cells: list[int], forwards_first: bool) -> Task | None:
+  def _choose(self, cells: list[int]) -> Task | None:
     """The task that the device that holds `cells` (ascending) runs next."""
+    if not self.forwards_first or all(
+      self._forwards[k] == self.num_micro_batches for k in cells
+    ):
+      for k in filter(self._can_go_backward, cells):
+        return Task(_BACKWARD, k, self._backwards[k])
     # The deepest, because other devices wait for it, and because a micro-batch
     # that goes on leaves less in flight than one that begins.
-    deepest = reversed(cells)
-    forward = next(filter(self._can_go_forward, deepest), None)
-    if forward is not None and forwards_first:
-      return Task(_FORWARD, forward, self._forwards[forward])
-    if forwards_first and any(
-      self._forwards[k] < self._num_micro_batches for k in cells
-    ):
-      return None
-    backward = next(filter(self._can_go_backward, cells), None)
-    if backward is not None:
-      return Task(_BACKWARD, backward, self._backwards[backward])
-    if forward is not None:
-      return Task(_FORWARD, forward, self._forwards[forward])
-    return self._oldest_weight_gradient(cells) if self._most_stashed else None
+    for k in filter(self._can_go_forward, reversed(cells)):
+      return Task(_FORWARD, k, self._forwards[k])
+    return self._oldest_weight_gradient(cells) if self.most_stashed else None
 
   def _can_go_forward(self, k: int) -> bool:
     m = self._forwards[k]
-    if m == self._num_micro_batches or (k and self._forwards[k - 1] == m):
+    if m == self.num_micro_batches or (k and self._forwards[k - 1] == m):
       return False
-    if self._first_backward == len(self._backwards):
+    if self.first_backward == len(self._backwards):
       return True
-    if m - self._backwards[max(k, self._first_backward)] >= self._in_flight[k]:
+    if m - self._backwards[max(k, self.first_backward)] >= self.in_flight[k]:
       return False
-    if not self._most_stashed or k < self._first_backward:
+    if not self.most_stashed or k < self.first_backward:
       return True
-    return m - self._weight_gradients[k] < self._most_stashed
+    return m - self._weight_gradients[k] < self.most_stashed
 
   def _can_go_backward(self, k: int) -> bool:
     m, last = self._backwards[k], len(self._backwards) - 1
     return (
-      k >= self._first_backward
+      k >= self.first_backward
       and m < self._forwards[k]
       and (k == last or m < self._backwards[k + 1])
     )

@@ -97,14 +97,13 @@ class Schedule:
   """The ordered tasks of every device; `validate` checks it.
 
   Attributes:
-    name: The schedule's name, for messages.
-    num_micro_batches: M, the number of micro-batches in a mini-batch.
+    name: For messages.
+    num_micro_batches: M.
     cell_devices: For each cell, the index of its device.
-    device_tasks: For each device, its tasks in the order in which they run. A
-      device without cells has an empty row.
-    first_backward: The first cell with backward tasks. Those before it, in
-      which nothing is trained, have forward tasks only. A schedule without any
-      backward task leaves it at 0.
+    device_tasks: For each device, its tasks in order; a device without cells
+      has an empty row.
+    first_backward: The first cell with backward tasks: nothing is trained in
+      those before it. It is 0 if no cell has any.
   """
 
   name: str
@@ -137,15 +136,15 @@ class Schedule:
     return TaskKind.WEIGHT_GRADIENT in self.kinds
 
   def dependencies(self, task: Task) -> tuple[Task, ...]:
-    """The tasks whose results a task uses, see `needed`."""
+    """The tasks whose results a task uses."""
     return needed(task, self.num_cells)
 
+  @functools.cached_property
   def runs(self) -> tuple[Task, ...]:
-    """The tasks that can run, in the order of `in_order`.
+    """The tasks that can run: all but those in a deadlock.
 
     Time passes in slots. In each slot every device, by ascending index, runs
-    its next task if the task's dependencies ran in earlier slots. In a
-    deadlock the other tasks are not there.
+    its next task if the task's dependencies ran in earlier slots.
     """
     done: dict[Task, None] = {}
     positions = [0] * self.num_devices
@@ -163,25 +162,18 @@ class Schedule:
       done.update(dict.fromkeys(slot))
 
   def in_order(self) -> tuple[Task, ...]:
-    """All tasks in one order that respects devices and dependencies.
-
-    It is the order in which tasks start when all take equally long, tasks of
-    one slot by ascending device; the same at each call.
+    """All tasks, as they start when all take equally long; see `runs`.
 
     Raises:
-      ScheduleError: No device can go on: the schedule would deadlock.
+      ScheduleError: The schedule deadlocks.
     """
     num_tasks = sum(map(len, self.device_tasks))
-    if len(self._order) < num_tasks:
+    if len(self.runs) < num_tasks:
       raise ScheduleError(
-        f'Schedule {self.name!r} deadlocks after {len(self._order)} of '
+        f'Schedule {self.name!r} deadlocks after {len(self.runs)} of '
         f'{num_tasks} tasks; lingvo_gpipe.schedules.validate() shows where.'
       )
-    return self._order
-
-  @functools.cached_property
-  def _order(self) -> tuple[Task, ...]:
-    return self.runs()
+    return self.runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,13 +181,11 @@ class EmittedSchedule:
   """One pass of a mini-batch through a pipeline, as a graph has it.
 
   Attributes:
-    schedule: The schedule.
     devices: The name of each cell's device.
-    task_of_op: The tasks by the names of the ops that run them. It grows when
-      backward tasks are emitted later. Tasks that have nothing to do have no
-      op.
+    task_of_op: The tasks by the names of the ops that run them, if they have
+      anything to do. It grows when backward tasks are emitted later.
     recompute_of_op: Backward tasks by the names of the ops that run the forward
-      pass again for them. Such an op runs just before the task's own.
+      pass again for them, just before the task's own.
   """
 
   schedule: Schedule

@@ -24,15 +24,13 @@ def validate(schedule: Schedule) -> None:
     from cell first_backward on, unless no cell has one; and its weight
     gradient, likewise.
   - Every task runs on the device of its cell.
-  - A cell runs its tasks of one kind by ascending micro-batch. It adds up its
-    weight gradients in this order, so the order decides their last bits, and
-    all schedules must have the same.
+  - A cell runs its tasks of one kind by ascending micro-batch: it adds up its
+    weight gradients in this order, which decides their last bits.
   - No task waits for one that waits for it (deadlock).
 
   Raises:
-    ScheduleError: With all that is wrong of the first kind in this list, and
-      the schedule as a grid in which the tasks at fault are marked '!', and
-      those that are missing '?'.
+    ScheduleError: With all that is wrong of the first kind in this list, and a
+      grid in which tasks at fault are marked.
   """
   checks: tuple[Callable[[Schedule], Iterator[_Finding]], ...] = (
     _wrong_sizes, _wrong_tasks, _missing_tasks, _descending, _deadlock
@@ -44,7 +42,6 @@ def validate(schedule: Schedule) -> None:
 
 
 def _wrong_sizes(schedule: Schedule) -> Iterator[_Finding]:
-  """Finds numbers that the other checks could not count on."""
   devices, num_devices = schedule.cell_devices, schedule.num_devices
   if (
     schedule.num_micro_batches < 1
@@ -61,7 +58,6 @@ def _wrong_sizes(schedule: Schedule) -> Iterator[_Finding]:
 
 
 def _wrong_tasks(schedule: Schedule) -> Iterator[_Finding]:
-  """Finds tasks that there are not, that run twice, or on a wrong device."""
   every, places = set(_all_tasks(schedule)), dict[Task, _Place]()
   for device, tasks in enumerate(schedule.device_tasks):
     for position, task in enumerate(tasks):
@@ -133,7 +129,7 @@ def _deadlock(schedule: Schedule) -> Iterator[_Finding]:
     device 1  F1.0 !F1.1  B1.0  B1.1     F1.1, which waits for F0.1, ...
   ```
   """
-  done, devices = set(schedule.runs()), schedule.cell_devices
+  done, devices = set(schedule.runs), schedule.cell_devices
   # For each device that waits: its next task, where it is, and what it needs.
   waits: dict[int, tuple[Task, int, Task]] = {}
   for device, tasks in enumerate(schedule.device_tasks):

@@ -84,6 +84,7 @@ def test_equal_floats_are_cut_like_equal_integers():
     ([1, 1, 1], 4, '3 layers.*4 cells'),
     ([1, -1], 1, 'Cost 1 is -1'),
     ([1, float('nan')], 1, 'Cost 1 is nan'),
+    ([1, float('inf')], 1, 'Cost 1 is inf'),
   ],
 )
 def test_what_cannot_be_balanced_is_refused(costs, num_cells, message):

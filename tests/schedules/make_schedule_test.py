@@ -102,13 +102,7 @@ def test_no_cell_stashes_more_than_its_limit_and_some_reach_it(name):
       assert stash == tuple(limits)
 
 
-def test_limits_are_those_of_the_literature():
-  for num_cells, num_micro_batches in itertools.product((1, 4, 32), (1, 3, 64)):
-    cells = range(num_cells)
-    assert in_flight_limits(cells, num_micro_batches) == [
-      min(num_micro_batches, num_cells - k) for k in cells
-    ]
-  # Cells that follow each other on a device count as one.
+def test_cells_that_follow_each_other_on_a_device_count_as_one():
   assert in_flight_limits([0, 0, 1, 1], 8) == [2, 2, 1, 1]
   assert in_flight_limits([0, 1, 0, 1], 8) == [4, 3, 2, 1]
   assert in_flight_limits([0, 0, 0], 8) == [1, 1, 1]
@@ -160,19 +154,6 @@ def test_all_forwards_of_gpipe_come_before_all_backwards_in_order():
     assert [task.kind for task in order] == [F] * half + [B] * half
 
 
-def test_interleaving_shortens_the_bubble_of_gpipe():
-  # Four devices, eight cells of half the size: half the bubble.
-  whole = schedules.simulate(make_schedule('gpipe', range(4), 8), 2)
-  halves = schedules.simulate(
-    make_schedule('gpipe', [k % 4 for k in range(8)], 8), 1
-  )
-  assert whole.step_time == 2 * 2 * (8 + 3)
-  assert halves.step_time == 2 * 2 * 8 + 2 * 3
-
-
-# -- Pipelines whose first cells are not trained.
-
-
 @all_names
 def test_untrained_cells_stash_and_recompute_nothing_and_cost_no_time(name):
   for i, (devices, num_micro_batches) in enumerate(REGULAR):
@@ -192,9 +173,6 @@ def test_untrained_cells_stash_and_recompute_nothing_and_cost_no_time(name):
       assert not any(again[:first])
       if len(set(devices)) == len(devices):
         assert again[first:-1] == schedules.recomputed(whole, policy)[first:-1]
-
-
-# -- Arguments.
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,6 @@ def test_it_is_a_schedule_as_others(tmp_path):
   assert schedules.count(name, (0, 1, 1, 0), 3, 'always') == (
     schedules.count('zb_v', (0, 1, 1, 0), 3, 'always')
   )
-  evaluation = schedules.make_schedule(name, (0, 1, 1, 0), 3, forward_only=True)
-  assert evaluation.forward_only
   later = schedules.make_schedule(name, (0, 1, 1, 0), 3, first_backward=2)
   assert later.first_backward == 2
 
@@ -118,10 +116,3 @@ def test_trained_cells_without_backward_tasks_are_refused(
   path = _file(tmp_path, schedules.to_json(schedule))
   with pytest.raises(schedules.ScheduleError, match='from cell 0 on, have no'):
     schedules.make_schedule(f'file:{path}', (0, 1), 2)
-  # Where they are frozen it will do, and the cut can count in it.
-  if not forward_only:
-    name = f'file:{path}'
-    assert (
-      schedules.make_schedule(name, (0, 1), 2, first_backward=1) == schedule
-    )
-    assert schedules.count(name, (0, 1), 2, 'always').stashed == (0, 2)

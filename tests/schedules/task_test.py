@@ -12,24 +12,9 @@ from lingvo_gpipe.schedules import Schedule, Task, TaskKind
 F, B, W = TaskKind.FORWARD, TaskKind.BACKWARD, TaskKind.WEIGHT_GRADIENT
 
 
-def test_tasks_print_as_kind_cell_and_micro_batch():
-  assert str(Task(F, 1, 3)) == 'F1.3'
-  assert str(Task(B, 0, 12)) == 'B0.12'
-  assert str(Task(W, 10, 0)) == 'W10.0'
-
-
 def test_tasks_survive_pickling_as_dictionary_keys():
   task = Task(W, 2, 5)
   assert {task: 1}[pickle.loads(pickle.dumps(task))] == 1
-
-
-def test_dependencies_follow_the_data():
-  schedule = schedules.make_schedule('1f1b', range(3), 4)
-  assert schedule.dependencies(Task(F, 0, 2)) == ()
-  assert schedule.dependencies(Task(F, 2, 2)) == (Task(F, 1, 2),)
-  assert schedule.dependencies(Task(B, 1, 2)) == (Task(F, 1, 2), Task(B, 2, 2))
-  assert schedule.dependencies(Task(B, 2, 2)) == (Task(F, 2, 2),)
-  assert schedule.dependencies(Task(W, 1, 2)) == (Task(B, 1, 2),)
 
 
 def test_in_order_goes_by_slots():

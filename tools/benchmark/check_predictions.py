@@ -258,10 +258,10 @@ def _row(one: Checked) -> list[str]:
     text_table.megabytes(one.limit) if one.limit else '',
     ' '.join(map(text_table.megabytes, one.predicted_bytes)),
     ' '.join(map(text_table.megabytes, one.measured_bytes)),
-    text_table.signed_percent(one.memory_error),
+    f'{one.memory_error:+.0%}',
     f'{one.predicted_seconds:.3f}',
     f'{one.measured_seconds:.3f}',
-    text_table.signed_percent(one.time_error),
+    f'{one.time_error:+.0%}',
   ]
 
 

@@ -161,7 +161,7 @@ def as_text(results: Sequence[MemoryResult]) -> str:
       stash, at_hand, *parts = predicted.values()
       counts = one.case.num_micro_batches, k, stash, at_hand
       sizes = [f'{part / 2**20:.1f}' for part in (*parts, peak)]
-      off = text_table.signed_percent(error)
+      off = f'{error:+.0%}'
       rows.append([one.case.schedule, *map(str, counts), *sizes, off])
   return text_table.table(_HEADER, rows)
 

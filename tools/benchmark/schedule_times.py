@@ -110,7 +110,7 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
   for row in rows:
     m, schedule, k, *times, error = row.values()
     texts = [f'{value:.3f}' for value in times]
-    signed = text_table.signed_percent(error)
+    signed = f'{error:+.0%}'
     cells.append([str(m), schedule, str(k), *texts, signed])
   return text_table.table(header, cells)
 

@@ -135,7 +135,7 @@ def _row(report: CaseReport, variant: Case) -> list[str]:
   efficiency = ['', '']
   if found['efficiency'] is not None:
     values = found['efficiency'], found['efficiency'] / found['bound']
-    efficiency = [*map(text_table.percent, values)]
+    efficiency = [f'{value:.0%}' for value in values]
   return [
     variant.method,
     str(variant.num_cells),

@@ -15,7 +15,7 @@ flag is wrong.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -60,7 +60,7 @@ def check_model(
   return model_check.check(params, num_devices, tolerance, say)
 
 
-def _define_flags():
+def _define_flags() -> None:
   flags.DEFINE_integer(
     'devices',
     2,
@@ -76,13 +76,13 @@ def _define_flags():
   )
 
 
-def _check(values):
+def _check(values: flags.FlagValues) -> None:
   """Raises UserError if values of flags are wrong whatever the model is."""
   if not values['model'].value:
     raise user_error.UserError('--model: give one; it has no default.')
 
 
-def _load():
+def _load() -> Callable[[Any, float], int]:
   """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
   print('Loading TensorFlow and Lingvo ...', flush=True)
   from lingvo.core import py_utils
@@ -96,7 +96,7 @@ def _load():
   values = flags.FLAGS
   values.set_default('run_locally', 'cpu')
 
-  def command_body(log, loading_seconds):
+  def command_body(log: Any, loading_seconds: float) -> int:
     model = model_lookup.find_model(values.model)
     py_utils.SetEagerMode(False)
     cluster.install()
@@ -119,7 +119,7 @@ def _load():
   return command_body
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status, see `command`."""
   return command.run(
     'check', __doc__, _load, argv, check=_check, define=_define_flags

@@ -16,6 +16,8 @@ trainer's weights would be on other devices than the controller's, and it would
 wait forever for variables that nobody creates.
 """
 
+from typing import Any
+
 from lingvo.core import cluster as lingvo_cluster
 from lingvo.core import cluster_factory
 
@@ -26,7 +28,7 @@ class PipelineCluster(lingvo_cluster._Cluster):
   """A cluster whose splits may span workers and whose jobs agree on devices."""
 
   @property
-  def job_spec(self):
+  def job_spec(self) -> Any:
     """Params of the devices that this job places its ops on.
 
     The worker's, for jobs that drive the workers or share their process.
@@ -38,11 +40,11 @@ class PipelineCluster(lingvo_cluster._Cluster):
     return own
 
   @property
-  def _drives_workers(self):
+  def _drives_workers(self) -> bool:
     return self.synchronous and self.job in ('trainer_client', 'controller')
 
   @property
-  def _spans_workers(self):
+  def _spans_workers(self) -> bool:
     """Whether a split takes the devices of more than one worker."""
     return (
       self._drives_workers
@@ -51,12 +53,12 @@ class PipelineCluster(lingvo_cluster._Cluster):
     )
 
   @property
-  def num_splits_per_replica(self):
+  def num_splits_per_replica(self) -> int:
     """Splits in a row of `available_devices`."""
     return 1 if self._spans_workers else super().num_splits_per_replica
 
   @property
-  def num_splits_per_client(self):
+  def num_splits_per_client(self) -> int:
     """How many pipelines train side by side."""
     if not self._drives_workers:
       return super().num_splits_per_client
@@ -65,7 +67,7 @@ class PipelineCluster(lingvo_cluster._Cluster):
     return self.num_splits_per_replica * self.num_replicas
 
   @property
-  def available_devices(self):
+  def available_devices(self) -> Any:
     """The devices' names, an array whose rows are workers or whole splits."""
     if not self._drives_workers or self.job_spec.tpus_per_replica:
       return super().available_devices
@@ -74,13 +76,13 @@ class PipelineCluster(lingvo_cluster._Cluster):
       return devices.reshape(-1, self.num_devices_per_split)
     return devices
 
-  def _CheckInvariants(self):
+  def _CheckInvariants(self) -> None:
     super()._CheckInvariants()
     if self.params.job in ('trainer_client', 'controller'):
       check_splits(self.params.worker)
 
 
-def check_splits(worker):
+def check_splits(worker: Any) -> None:
   """Raises ValueError if the workers' devices don't divide into such splits."""
   if worker.tpus_per_replica:
     return
@@ -101,12 +103,14 @@ def check_splits(worker):
     )
 
 
-def install():
+def install() -> None:
   """Makes `PipelineCluster` the cluster that Lingvo builds from now on."""
   cluster_factory.SetCluster(PipelineCluster)
 
 
-def use_cpu_devices(cluster_params, num_devices, split_size=None):
+def use_cpu_devices(
+  cluster_params: Any, num_devices: int, split_size: int | None = None
+) -> None:
   """Gives workers and evaluation jobs several CPU devices each, in place.
 
   The sessions or servers must have as many, see `cpu_devices.session_config`.
@@ -131,7 +135,7 @@ def use_cpu_devices(cluster_params, num_devices, split_size=None):
     spec.cpus_per_replica = spec.devices_per_split = split_size
 
 
-def prepare_devices():
+def prepare_devices() -> None:
   """Prepares this process, before a pipeline is built, for CPU devices."""
   worker = cluster_factory.Current().params.worker
   others = worker.gpus_per_replica or worker.tpus_per_replica

@@ -17,6 +17,7 @@ or server, or when its first function is traced.
 """
 
 import os
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 from absl import logging
@@ -54,7 +55,7 @@ def keep_ops_on_one_thread() -> bool:
   return True
 
 
-def session_config(num_devices, config=None):
+def session_config(num_devices: int, config: Any = None) -> Any:
   """A `tf.ConfigProto` for a session with CPU devices, and no GPU.
 
   The session gets a pool of its own to run ops, and ops run on one thread each.

@@ -9,6 +9,8 @@ used in the training.
 """
 
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -18,7 +20,7 @@ from lingvo_gpipe.training import command, trainer_flags
 _DEFAULT_MODEL = 'image.digits.AmoebaNetD'
 
 
-def _define_flags():
+def _define_flags() -> None:
   flags.DEFINE_integer(
     'devices',
     2,
@@ -28,7 +30,7 @@ def _define_flags():
   flags.DEFINE_alias('steps', 'max_steps')
 
 
-def _load():
+def _load() -> Callable[[Any, float], None]:
   """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
   print('Loading TensorFlow and Lingvo ...', flush=True)
   from lingvo_gpipe.tracing import step_tracer
@@ -40,14 +42,14 @@ def _load():
   flags.FLAGS.set_default('model', _DEFAULT_MODEL)
   flags.FLAGS.set_default('run_locally', 'cpu')
 
-  def command_body(log, loading_seconds):
+  def command_body(log: Any, loading_seconds: float) -> None:
     flags.FLAGS.worker_split_size = flags.FLAGS.devices
     report.train_evaluate_report(log, loading_seconds, step_tracer.listeners)
 
   return command_body
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status, see `command`."""
   return command.run(
     'first_run', __doc__, _load, argv, trace_flags.check, _define_flags

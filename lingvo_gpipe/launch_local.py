@@ -18,13 +18,14 @@ import itertools
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 from lingvo_gpipe import trainer
 from lingvo_gpipe.launching import local_cluster, private_network
 from lingvo_gpipe.training import command, logs, trainer_flags, user_error
 
 
-def _parser(name):
+def _parser(name: str) -> command.ArgumentParser:
   parser = command.ArgumentParser(
     name, usage='%(prog)s [options] -- [trainer flags]', description=__doc__
   )
@@ -60,7 +61,9 @@ def _parser(name):
   return parser
 
 
-def _parse(parser, argv):
+def _parse(
+  parser: command.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
   """Returns this command's arguments, and the trainer's flags."""
   argv = sys.argv[1:] if argv is None else list(argv)
   end = argv.index('--') if '--' in argv else len(argv)
@@ -82,7 +85,7 @@ def _parse(parser, argv):
   return args, flags
 
 
-def _value(flags, name):
+def _value(flags: Sequence[str], name: str) -> str | None:
   """The value of the trainer's flag `name`, None if it isn't given."""
   value = None
   for i, flag in enumerate(flags):
@@ -92,7 +95,7 @@ def _value(flags, name):
   return value
 
 
-def main(argv=None, name=None):
+def main(argv: Sequence[str] | None = None, name: str | None = None) -> int:
   """Runs the command; returns its exit status.
 
   Messages call it, and its trainer, by `name`, or each by its own.
@@ -101,11 +104,14 @@ def main(argv=None, name=None):
   name = name or 'launch_local'
   parser = _parser(name)
 
-  def say(line):
+  def say(line: str) -> None:
     print(f'{name}: {line}', flush=True)
 
   args, flags = _parse(parser, argv)
-  logdir = os.path.abspath(os.path.expanduser(_value(flags, 'logdir')))
+  logdir = _value(flags, 'logdir')
+  if logdir is None:
+    parser.error('--logdir: give it on the command line itself')
+  logdir = os.path.abspath(os.path.expanduser(logdir))
   try:
     os.makedirs(logdir, exist_ok=True)
   except OSError as error:

@@ -10,6 +10,7 @@ The models of lingvo_gpipe are installed as `lingvo_gpipe.model_params`, so that
 """
 
 import importlib
+from typing import Any
 
 from lingvo import model_imports, model_registry
 
@@ -20,37 +21,34 @@ class _Registry(model_registry._ModelRegistryHelper):
   """Lingvo's registry, which keeps its models in the base class."""
 
   @classmethod
-  def _ClassPathPrefix(cls):
+  def _ClassPathPrefix(cls) -> str:
     return 'model_params.'
 
   @classmethod
-  def _ModelParamsClassKey(cls, src_cls):
+  def _ModelParamsClassKey(cls, src_cls: type) -> Any:
     return super()._ModelParamsClassKey(src_cls).removeprefix('lingvo_gpipe.')
 
 
 RegisterSingleTaskModel = _Registry.RegisterSingleTaskModel
+_import_params = model_imports.ImportParams
 
 
-def let_lingvo_find_models():
+def let_lingvo_find_models() -> None:
   """Makes Lingvo look for models in `model_params` first.
 
   `lingvo.model_registry` and Lingvo's trainer then resolve
   'image.digits.AmoebaNetD' by importing `model_params.image.digits`.
   """
-  import_params = model_imports.ImportParams
-  if hasattr(import_params, 'lingvos'):
-    return
-
-  def import_ours_first(model_name, *args, **kwargs):
-    return import_from_packages(model_name) or import_params(
-      model_name, *args, **kwargs
-    )
-
-  import_ours_first.lingvos = import_params
-  model_imports.ImportParams = import_ours_first
+  model_imports.ImportParams = _import_ours_first
 
 
-def import_from_packages(model_name):
+def _import_ours_first(model_name: str, *args: Any, **kwargs: Any) -> Any:
+  return import_from_packages(model_name) or _import_params(
+    model_name, *args, **kwargs
+  )
+
+
+def import_from_packages(model_name: str) -> bool:
   """Imports a model's module from the first package with it; False if none."""
   module = model_name.rpartition('.')[0]
   return bool(module) and any(
@@ -58,7 +56,7 @@ def import_from_packages(model_name):
   )
 
 
-def import_if_there(module):
+def import_if_there(module: str) -> bool:
   """Imports `module`; False if it, or a package around it, does not exist."""
   try:
     importlib.import_module(module)

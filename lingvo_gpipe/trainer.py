@@ -10,6 +10,8 @@ It has all flags of Lingvo's trainer. To train on K CPU devices in this process:
 
 import contextlib
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from lingvo_gpipe.tracing import trace_flags
 from lingvo_gpipe.training import command, trainer_flags, user_error
@@ -28,7 +30,7 @@ _KEY_FLAGS = (
 )
 
 
-def _load(argv):
+def _load(argv: Sequence[str]) -> Callable[[Any, float], None]:
   """Imports TensorFlow, Lingvo and the model; sets up the flags."""
   from absl import flags
 
@@ -48,13 +50,13 @@ def _load(argv):
       model_lookup.find_model(flags.FLAGS.model)
     flags.FLAGS.unparse_flags()
 
-  def body(log, loading_seconds):
+  def body(log: Any, loading_seconds: float) -> None:
     trainer_run.run(log, loading_seconds, step_tracer.listeners)
 
   return body
 
 
-def _check(values):
+def _check(values: Any) -> None:
   """Raises UserError if values of flags are wrong whatever the model is."""
   for flag in ('model', 'logdir'):
     if not values[flag].value:
@@ -78,24 +80,24 @@ def _check(values):
     )
 
 
-def preload():
+def preload() -> None:
   """Imports what `main` will, for processes that are forked from this one."""
   from lingvo_gpipe.tracing import step_tracer  # noqa: F401
   from lingvo_gpipe.training import trainer_run  # noqa: F401
 
 
-def check_flags(argv):
+def check_flags(argv: Sequence[str]) -> None:
   """Checks flags, without a program's name, see `command.check_flags`."""
   command.check_flags('trainer', ['trainer', *argv], _check)
 
 
-def main(argv=None, name='trainer'):
+def main(argv: Sequence[str] | None = None, name: str = 'trainer') -> int:
   """Runs the command, called `name`; returns its exit status, see `command`."""
   argv = sys.argv if argv is None else argv
   return command.run(name, __doc__, lambda: _load(argv), argv, _check)
 
 
-def run_command():
+def run_command() -> NoReturn:
   """Runs the command as a process of its own, which ends with it."""
   command.exit_at_once(main())
 

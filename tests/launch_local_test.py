@@ -154,6 +154,14 @@ def test_a_mistake_is_said_at_once(args, message, capfd):
   assert (out + err).count('\n') == 1
 
 
+def test_the_log_directory_is_given_here_and_not_in_a_file(tmp_path, capfd):
+  file = tmp_path / 'flags.txt'
+  file.write_text('--model=a.B\n--logdir=/tmp/x\n')
+  with pytest.raises(SystemExit):
+    launch_local.main(['--', f'--flagfile={file}'])
+  assert '--logdir: give it' in capfd.readouterr().err
+
+
 def test_a_model_that_there_is_not_is_said_once(tmp_path):
   process = child_process.start(
     'launch_local',

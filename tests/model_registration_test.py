@@ -38,8 +38,7 @@ def test_key_is_file_and_class_without_model_params(
 @pytest.fixture
 def find_models(monkeypatch):
   """Lets Lingvo find models, for one test."""
-  current = model_imports.ImportParams
-  lingvos = getattr(current, 'lingvos', current)
+  lingvos = model_registration._import_params
   monkeypatch.setattr(model_imports, 'ImportParams', lingvos)
   model_registration.let_lingvo_find_models()
 

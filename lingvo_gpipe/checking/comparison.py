@@ -99,7 +99,8 @@ def explain(losses: Mapping[str, Loss], tolerance: float) -> Iterator[str]:
     for name, (whole, weight) in sorted(loss.whole.items()):
       pairs = np.array([part[name] for part in loss.parts], np.float64)
       if len(pairs) > 1:
-        fault = _fault(float(whole), float(weight), *pairs.T, tolerance)
+        values, weights = pairs.T
+        fault = _fault(float(whole), float(weight), values, weights, tolerance)
         if fault:
           yield f'{path}: metric {name!r}: {fault}'
 

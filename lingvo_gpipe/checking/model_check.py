@@ -176,8 +176,8 @@ class Report:
     if why:
       lines += ['', 'Why:', *(f'- {line}.' for line in why)]
     if self.set_aside:
-      names = ', '.join(f'{n} ({c})' for n, c in self.set_aside.items())
-      lines += ['', 'Note:', f'- dropout was off, by the Params {names}.']
+      params = ', '.join(f'{n} ({c})' for n, c in self.set_aside.items())
+      lines += ['', 'Note:', f'- dropout was off, by the Params {params}.']
     return '\n'.join(lines)
 
   def _table(self) -> str:

@@ -75,9 +75,9 @@ def newest_first(directory):
     paths = [state.model_checkpoint_path, *state.all_model_checkpoint_paths]
   # The directory may have been moved: it names them by their paths.
   names = {os.path.basename(path) for path in paths}
-  names = [name for name in names if re.search(r'-\d+$', name)]
-  names.sort(key=step_of, reverse=True)
-  return [os.path.join(directory, name) for name in names]
+  numbered = [name for name in names if re.search(r'-\d+$', name)]
+  numbered.sort(key=step_of, reverse=True)
+  return [os.path.join(directory, name) for name in numbered]
 
 
 def _remove(directory, pattern):

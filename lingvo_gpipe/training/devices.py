@@ -139,7 +139,8 @@ def weights_text(graph):
   with graph.as_default():
     variables = tf.global_variables()
     trainable = {v.ref() for v in tf.trainable_variables()}
-  weights, total = collections.Counter(), collections.Counter()
+  weights: dict[str, float] = collections.defaultdict(float)
+  total: dict[str, float] = collections.defaultdict(float)
   for variable in variables:
     spec = tf.DeviceSpec.from_string(variable.device)
     place = f'/job:{spec.job}/task:{spec.task}'

@@ -87,7 +87,7 @@ def start_server(spec, job, task, num_cpus, num_gpus):
     )
   except (OSError, tf.errors.OpError) as error:
     reason = str(error).strip()
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno:
       # Without the address that Python adds, which nobody has asked for.
       reason = os.strerror(error.errno)
     raise user_error.UserError(

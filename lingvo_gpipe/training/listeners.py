@@ -71,10 +71,10 @@ class ObservingTrial(base_trial.NoOpTrial):
     count = round(float(metrics_dict['num_samples_in_batch'].total_value))
     step = int(global_step)
     self.evaluations.append(Evaluation(step, metrics, count, checkpoint_path))
-    metrics = '  '.join(
+    said = '  '.join(
       f'{name} {value:.4g}'
       for name, value in sorted(metrics.items())
       if name != 'num_samples_in_batch'
     )
-    self._say(f'step {step}, {count} examples: {metrics}')
+    self._say(f'step {step}, {count} examples: {said}')
     return False

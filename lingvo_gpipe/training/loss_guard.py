@@ -150,7 +150,7 @@ def _due_again(writers, of_batch):
   a copy after the one before it.
   """
   tainted = {op for op in of_batch if op.type not in _READS}
-  copies = []
+  copies: list[tf.Operation] = []
   for op in writers:
     if op.type in _CONDITIONALS:
       needs = non_finite.in_order([op], control_inputs=False)
@@ -163,7 +163,7 @@ def _copy(op, needs, after):
   """Copies `op` and what it needs, but for the handles of variables."""
   graph_def = tf.GraphDef()
   graph_def.versions.CopyFrom(op.graph.graph_def_versions)
-  handles = {}
+  handles: dict[str, tf.Tensor] = {}
   for need in needs:
     if need.type == 'VarHandleOp':
       handles.update((t.name, t) for t in need.outputs)

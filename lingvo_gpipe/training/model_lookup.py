@@ -74,19 +74,19 @@ def find_model(name):
 
 def known_models():
   """Imports all of the model packages and returns the names of its models."""
-  modules = {}  # Of those with the same name the first.
+  modules: dict[str, str] = {}  # Of those with the same name the first.
   for package in model_registration.PACKAGES:
     if model_registration.import_if_there(package):
       path = sys.modules[package].__path__
       for module in pkgutil.walk_packages(path, f'{package}.'):
         if not module.ispkg:
           modules.setdefault(module.name.removeprefix(package), module.name)
-  for module in sorted(modules.values()):
+  for name in sorted(modules.values()):
     try:
-      importlib.import_module(module)
+      importlib.import_module(name)
     except Exception as error:
       # Names to suggest are not worth failing for.
-      logging.warning('%s: not searched for models: %s', module, error)
+      logging.warning('%s: not searched for models: %s', name, error)
   return sorted(_keys_by_file())
 
 

@@ -122,7 +122,7 @@ def beside(op):
 
 def in_order(ops, *, control_inputs=True):
   """`ops` and all that they need, each after what it needs itself."""
-  done = {}
+  done: dict[tf.Operation, None] = {}
   stack = [(op, False) for op in reversed(ops)]
   while stack:
     op, needs_are_there = stack.pop()
@@ -156,7 +156,7 @@ def _states(session, order):
           finite = tf.reduce_all(tf.math.is_finite(part))
           flags.append((finite, tf.reduce_any(tf.math.is_nan(part))))
   values = _longest_run(session, flags)
-  states = {}
+  states: dict[object, int] = {}
   for tensor, (finite, nan) in zip(tensors, values, strict=False):
     state = _NAN if nan else _FINITE if finite else _INFINITE
     states[tensor.ref()] = max(state, states.get(tensor.ref(), _FINITE))
@@ -174,8 +174,8 @@ def _parts(tensor, definitions):
 
 def _longest_run(session, fetches):
   """The values of as many of `fetches`, from the first on, as can be had."""
-  values, limit = [], len(fetches) + 1
-  trial = len(fetches)
+  values: list[tuple[bool, bool]] = []
+  trial, limit = len(fetches), len(fetches) + 1
   while len(values) < trial < limit:
     try:
       values = session.run(fetches[:trial])

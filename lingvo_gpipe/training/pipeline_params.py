@@ -13,16 +13,14 @@ from lingvo_gpipe.training import user_error
 
 def walk(value):
   """Yields all Params in `value`, outermost first."""
-  children = ()
   if isinstance(value, hyperparams.Params):
     yield value
-    children = (child for _, child in value.IterParams())
-  elif isinstance(value, (list, tuple)):
-    children = value
-  elif isinstance(value, dict):
-    children = value.values()
-  for child in children:
-    yield from walk(child)
+    value = dict(value.IterParams())
+  if isinstance(value, dict):
+    value = list(value.values())
+  if isinstance(value, (list, tuple)):
+    for child in value:
+      yield from walk(child)
 
 
 def find(params, name):

@@ -5,6 +5,7 @@
 import collections
 import shutil
 import time
+from typing import Any
 
 import tqdm
 
@@ -35,7 +36,7 @@ class Progress(listeners.StepListener):
     self._line_seconds = line_seconds
     self._clock = clock
     # The newest steps: (time when done, step, examples or tokens in it).
-    self._recent = collections.deque(maxlen=_WINDOW + 1)
+    self._recent: collections.deque[Any] = collections.deque(maxlen=_WINDOW + 1)
     self._next_line = float('-inf')  # The first step has one.
     self._bar = None
 

@@ -279,7 +279,7 @@ class RunnerManager(lingvo_trainer.RunnerManager):
 
 def _run_side_by_side(loops, watch=None):
   """Calls each of `loops` in a thread; raises the first error at once."""
-  outcomes = queue.SimpleQueue()
+  outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
   def run(loop):
     try:

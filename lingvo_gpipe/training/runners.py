@@ -17,7 +17,7 @@ import os
 import time
 
 import lingvo.compat as tf
-from lingvo import runners
+from lingvo import base_runner, runners
 from lingvo.core import base_model, py_utils, summary_utils
 from tensorflow.core.protobuf import rewriter_config_pb2
 
@@ -39,7 +39,7 @@ _INIT_POLL_SECONDS = 0.2
 _CHECKPOINT_POLL_SECONDS = 1.0
 
 
-class PipelineRunner:
+class PipelineRunner(base_runner.BaseRunner):
   """What all runners share; stands before Lingvo's class among the bases."""
 
   def _GetSession(self, **kwargs):

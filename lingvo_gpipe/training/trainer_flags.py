@@ -59,7 +59,7 @@ flags.DEFINE_string(
   "file:PATH, or a name that the model's module registers. Default: as the "
   'model says.',
 )
-flags.register_validator('schedule', _is_schedule)  # type: ignore[no-untyped-call]
+flags.register_validator('schedule', _is_schedule)
 flags.DEFINE_enum(
   'recompute',
   None,
@@ -132,7 +132,7 @@ def read(argv: list[str]) -> flags.FlagValues | None:
     The flags, unparsed; None if only the imports will tell. Those of
     `flags.FLAGS` are among them as copies: this process may go on with its own.
   """
-  values = flags.FlagValues()  # type: ignore[no-untyped-call]
+  values = flags.FlagValues()
   for name in flags.FLAGS:
     if name == flags.FLAGS[name].name:  # Not its short name.
       values[name] = copy.deepcopy(flags.FLAGS[name])

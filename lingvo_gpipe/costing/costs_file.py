@@ -28,22 +28,16 @@ _Entry: TypeAlias = dict[str, Any]
 
 
 class CostsFile:
-  """What is in a file; nothing if there is none."""
+  """What is in a file, if there is one; ValueError if it is damaged."""
 
   def __init__(self, path: str | None):
-    """Reads the file; None for no file, which keeps nothing.
-
-    Raises:
-      ValueError: It is not such a file.
-    """
     self._path = path
     self._sections = self._read()
 
   def get(self, section: str, what: str, make: Callable[[], _Entry]) -> _Entry:
     """The entry of `what`, or what `make` returns, which is then written.
 
-    Where another process writes the entry in the meantime that one holds, so
-    that all cut alike. The section is 'layers' or 'orders'.
+    If another process writes one in the meantime, that holds: all cut alike.
     """
     key = hashlib.sha256(what.encode()).hexdigest()[:32]
     if key not in self._sections[section]:
@@ -100,13 +94,11 @@ def _check_layer(entry: _Entry) -> None:
 def with_known_order(problem: OrderProblem, path: str) -> OrderProblem:
   """A pipeline with its order under 'auto', from the file or found now.
 
-  The search takes seconds where cells are uneven and M is large. It counts its
-  work, not the time, so each process finds the same without the file, too.
-  Without a file the problem is returned as it is.
+  Without a path it is returned as it is: each process finds the same order, as
+  the search counts its work and not the time.
 
   Raises:
-    ValueError: It is no file of costs, or what it has for the problem is no
-      order that fits.
+    ValueError: The file, or the order that it has for the problem, is damaged.
   """
   if not path:
     return problem

@@ -27,7 +27,6 @@ from lingvo_gpipe.costing.static_values import (
 from lingvo_gpipe.engine.graph_function import FuncGraph
 from lingvo_gpipe.engine.graph_walks import needed
 
-# What has been logged already.
 _logged: set[str] = set()
 
 
@@ -123,19 +122,15 @@ def _tensor(op: tf.Operation, index: int | None) -> tf.Tensor:
 
 
 def _each(factor: int, index: int | None = None) -> _Formula:
-  """So many for each number of a tensor; see `_tensor`."""
   return lambda op: factor * _size(_tensor(op, index))
 
 
-def _matmul(op: tf.Operation) -> int:
-  rows_first = op.get_attr('transpose_a')
-  inner = _dims(op.inputs[0])[0 if rows_first else 1]
-  return 2 * inner * _size(op.outputs[0])
+def _matmul(transposed: str) -> _Formula:
+  def flops(op: tf.Operation) -> int:
+    inner = _dims(op.inputs[0])[-2 if op.get_attr(transposed) else -1]
+    return 2 * inner * _size(op.outputs[0])
 
-
-def _batch_matmul(op: tf.Operation) -> int:
-  inner = _dims(op.inputs[0])[-2 if op.get_attr('adj_x') else -1]
-  return 2 * inner * _size(op.outputs[0])
+  return flops
 
 
 def _einsum(op: tf.Operation) -> int:
@@ -163,9 +158,8 @@ def _conv(
   """A convolution or one of its gradients; padding counts as data.
 
   Each number of its output, or of the gradient by it, meets each tap of its
-  filter once, whichever of the three tensors is the one that is wanted. A
-  filter is [window..., channels in, channels out], a depthwise one [window...,
-  channels, multiplier]. For `output` and `weights` see `_tensor`.
+  filter once, whichever of the three tensors is wanted. A filter is [window...,
+  channels in, channels out], a depthwise one [window..., channels, multiplier].
   """
 
   def flops(op: tf.Operation) -> int:
@@ -236,8 +230,8 @@ _BY_TYPES: dict[str, _Formula] = {
   # Three interpolations of a difference, a product and a sum.
   'ResizeBilinear': _each(9),
   'ResizeBilinearGrad': _each(8, 0),
-  'MatMul SparseMatMul': _matmul,
-  'BatchMatMul': _batch_matmul,
+  'MatMul SparseMatMul': _matmul('transpose_a'),
+  'BatchMatMul': _matmul('adj_x'),
   'Einsum': _einsum,
   'Conv2D Conv3D': _conv(None, 1),
   'Conv2DBackpropInput Conv3DBackpropInput': _conv(2, 1),

@@ -44,15 +44,10 @@ class LayerProfile:
   """One layer in its place.
 
   Attributes:
-    name: Its name.
-    params: Its Params.
-    call: Specs of what it is called with.
-    flops: Its trace.
     trained: For each weight of the traced layer, whether it is trained.
     cost: What it costs; FLOPs for times.
-    given: Which of the tensors of its outputs and of the values that it puts
-      are given a gradient.
-    read: Which of them other layers' backward passes read.
+    given: For each tensor that it returns or puts: has it a gradient?
+    read: And do the backward passes of other layers read it?
     input_gradients: Whether the gradients of its arguments are wanted.
   """
 
@@ -68,7 +63,6 @@ class LayerProfile:
 
   @property
   def backward(self) -> Backward:
-    """Its backward pass."""
     return self.flops.backward(
       self.given, self.read, self.input_gradients, self.trained
     )
@@ -89,13 +83,9 @@ def profile_layers(
 ) -> list[LayerProfile]:
   """What each layer is called with, returns and costs, in its place.
 
-  Times are FLOPs; `flops` says what counts. The backward pass is that of a
-  layer in a pipeline: gradients of weights, and, but for the first layer, of
-  the arguments that the layer before it gives a gradient. It reaches no layer
-  before the first in which something is trained, unless the inputs are.
-
-  Bytes are those of one micro-batch; weights that a layer uses but another one
-  owns count for the owner.
+  Times are FLOPs (see `flops`), bytes those of one micro-batch. The backward
+  pass reaches no layer before the first in which something is trained, unless
+  the inputs are. A weight that several layers use counts for its owner.
 
   Args:
     layers: Params of the layers, in order, as a flat list.
@@ -103,7 +93,7 @@ def profile_layers(
     input_specs: What the first is called with: a nest of tf.TensorSpec of one
       micro-batch. A tuple stands for several arguments.
     training: What is trained.
-    named_specs: The same for the pipeline's side inputs, by name.
+    named_specs: The same as `input_specs` for side inputs, by name.
 
   Raises:
     ValueError: A layer cannot be called with what the layer before it returns,
@@ -115,8 +105,6 @@ def profile_layers(
 
 
 class _Profiler:
-  """Traces and differentiates each layer once."""
-
   def __init__(
     self,
     layers: Sequence[Any],
@@ -132,7 +120,6 @@ class _Profiler:
   def run(
     self, args: tuple[Any, ...], named: dict[str, Any]
   ) -> list[LayerProfile]:
-    """Profiles all layers."""
     profiles = []
     for params, name in zip(self._layers, self._names, strict=True):
       call = self._call(params, name, args, named)
@@ -200,7 +187,6 @@ class _Profiler:
   # -- Backwards.
 
   def _backwards(self, profiles: list[LayerProfile]) -> list[LayerProfile]:
-    """The profiles with their backward passes, from the last to the first."""
     training = self._training
     first = 0
     if training.is_trained is not None and not training.inputs_trained:
@@ -261,11 +247,9 @@ def skips(profiles: Sequence[LayerProfile]) -> Iterator[Skip]:
 
 
 def cost_params(params: Any) -> Any:
-  """A layer's Params without what changes nothing of its cost.
+  """A layer's Params without what changes nothing of its cost, such as rates.
 
-  Layers with equal Params are costed once. A layer class whose Params differ
-  from layer to layer in a probability, say, can have a `CostParams(p)` that
-  returns Params in which they do not.
+  A layer class says so by `CostParams(p)`. Equal Params are costed once.
   """
   cost_params = getattr(params.cls, 'CostParams', None)
   return params if cost_params is None else cost_params(params)
@@ -278,8 +262,6 @@ TARGETS = ' targets'
 
 
 class _LossLayer(NamedValueLayer):
-  """Calls a loss as layers are called; returns the loss's value."""
-
   @classmethod
   def Params(cls) -> Any:
     p = super().Params()

@@ -59,10 +59,8 @@ class LayerCall:
   Attributes:
     args: Specs of its arguments: a tuple of nests.
     taken: Specs of the values that it takes, by name.
-    tied: Specs of other layers' weights that it uses, by their name in its
-      theta.
-    tied_names: The same with these weights' names within the model; see
-      `Weights.names`.
+    tied: Specs of other layers' weights, by their name in its theta.
+    tied_names: The same with these weights' names; see `Weights.names`.
   """
 
   args: tuple[Any, ...]
@@ -76,7 +74,6 @@ class LayerCall:
     return f'{text} and {describe(dict(self.taken))}' if self.taken else text
 
   def key(self) -> Any:
-    """Equal for calls with tensors of the same shapes and dtypes."""
     return signature(((self.args, dict(self.taken)), dict(self.tied)))
 
 
@@ -96,7 +93,7 @@ class LayerTrace:
   """
 
   def __init__(self, params: Any, call: LayerCall, fill: Fill | None = None):
-    """Builds the layer, and data; by default placeholders, for weights too."""
+    """Builds the layer; without `fill` data and weights are placeholders."""
     self.layer = params.Copy().Set(name=params.name or 'layer').Instantiate()
     self.weights = weights.weights_of(self.layer)
     make = fill or (lambda spec, _: tf.placeholder(spec.dtype, spec.shape))
@@ -150,15 +147,9 @@ class LayerTrace:
   ) -> tuple[list[Any], list[Any]]:
     """Differentiates the layer, after `run`.
 
-    Args:
-      given: For each of `results`, whether it is given a gradient.
-      input_gradients: Whether the arguments' gradients are wanted.
-      trained: For each weight, whether its gradient is wanted.
-      fill: Makes the gradient that a result or a loss is given.
-
-    Returns:
-      Gradients of the arguments and values taken, then of the weights: None
-      where there is none or it is not wanted.
+    `given` and `trained` say for each of `results`, and each weight, whether it
+    has a gradient; `fill` makes those of results and losses. Returned are those
+    of `inputs` and of weights: None where there is none, or none is wanted.
     """
     ys = [*itertools.compress(self.results, given), *self.losses]
     ys = [y for y in ys if differentiable(y)]
@@ -184,7 +175,7 @@ class LayerTrace:
   def trained(
     self, name: str, call: LayerCall, is_trained: weights.IsTrained
   ) -> tuple[bool, ...]:
-    """For each weight that the layer, called so in the model, uses."""
+    """For each weight of the layer of this name whether it is trained."""
     if is_trained is None:
       return (True,) * len(tf.nest.flatten(self._theta))
     names = self.weights.names.Transform(lambda n: n and f'{name}/{n}')
@@ -205,7 +196,7 @@ def _filled(nest: Any, name: str, fill: Fill) -> Any:
 
 
 class Use(enum.Flag):
-  """What the backward passes of layers do with a tensor that they are given."""
+  """What the backward passes of layers do with a tensor."""
 
   NONE = 0
   GRADIENT = enum.auto()
@@ -217,12 +208,11 @@ class Backward:
   """The backward pass of a layer.
 
   Attributes:
-    flops: Its FLOPs, without recomputation.
+    flops: Without recomputation.
     weight_share: The share of them that gradients of inputs do not need.
-    activation_bytes: Bytes of all of the forward pass that is kept for it, and
-      of those of the layer's outputs that are kept for other layers; arguments
-      are not among them.
-    transient_bytes: Bytes of the other outputs.
+    activation_bytes: Of what is kept for it, and of outputs that other layers
+      keep; without arguments.
+    transient_bytes: Of the other outputs.
     uses: What it does with the arguments' tensors, then with those taken.
   """
 
@@ -259,10 +249,7 @@ class LayerFlops:
     input_gradients: bool,
     trained: tuple[bool, ...],
   ) -> Backward:
-    """Counts the backward pass; see `LayerTrace.gradients`.
-
-    `read` says which of the layer's results other backward passes read.
-    """
+    """See `LayerTrace.gradients`; other layers' passes read what is `read`."""
     forward = set(self._graph.get_operations())
     with self._graph.as_default():
       inputs, weights = self.trace.gradients(
@@ -300,7 +287,6 @@ class LayerFlops:
     )
 
   def _own_bytes(self, memories: Iterable[tf.Tensor]) -> int:
-    """Bytes of memories but those of the layer's arguments and weights."""
     given = self.trace.given_ops
     return sum(self._bytes(m) for m in memories if m.op not in given)
 
@@ -317,7 +303,6 @@ class LayerFlops:
 
 
 def _memories(tensors: Iterable[tf.Tensor]) -> dict[str, tf.Tensor]:
-  """The tensors in whose memory some lie, by name."""
   return {memory.name: memory for memory in map(_memory, tensors)}
 
 

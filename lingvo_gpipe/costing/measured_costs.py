@@ -8,7 +8,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import lingvo.compat as tf
 
@@ -28,6 +28,7 @@ from lingvo_gpipe.costing.weights import (
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.engine.tensors import flat_tensors
 
+_FIELDS = ('forward', 'backward', 'weight_share')
 _WARM_UP_RUNS = 2
 # Runs go on until both the least number and the least time are reached.
 _LEAST_RUNS, _MOST_RUNS = 5, 1000
@@ -36,21 +37,8 @@ _LEAST_SECONDS = 0.2
 _LEAST_SWEPT_BYTES, _MOST_SWEPT_BYTES = 2**18, 2**26
 
 
-@dataclasses.dataclass(frozen=True)
-class Times:
-  """How long one micro-batch takes in a layer.
-
-  Attributes:
-    forward: Seconds of its forward pass.
-    backward: Seconds of its backward pass, without recomputation, but with the
-      adding of its weights' gradients to those of micro-batches before.
-    weight_share: The share of `backward` that is not for the gradients of
-      inputs; None if it is not known.
-  """
-
-  forward: float
-  backward: float
-  weight_share: float | None = None
+# Seconds and the weights' share of them, by the names of a LayerCost's fields.
+Times: TypeAlias = dict[str, Any]
 
 
 def measure_profiles(
@@ -77,13 +65,12 @@ def measure_profiles(
     times = known.get(
       profile.params, profile.key, lambda: _measured(profile, stored, swept)
     )
-    return dataclasses.replace(profile.cost, **dataclasses.asdict(times))
+    return dataclasses.replace(profile.cost, **times)
 
   return in_build_thread(lambda: list(map(with_times, profiles)))
 
 
 def _used_bytes(cost: LayerCost) -> int:
-  """What a layer reads and writes for a micro-batch, roughly."""
   return cost.weight_bytes + cost.activation_bytes + cost.transient_bytes
 
 
@@ -109,15 +96,14 @@ def _measured(profile: LayerProfile, stored: CostsFile, swept: int) -> Times:
       'layer': profile.params.cls.__name__,
       'given': str(profile.call),
       'device': device,
-      **dataclasses.asdict(measure(profile, swept)),
+      **measure(profile, swept),
     },
   )
   # Older files have no share.
-  return Times(entry['forward'], entry['backward'], entry.get('weight_share'))
+  return {name: entry.get(name) for name in _FIELDS}
 
 
 def _device_kind() -> str:
-  """The type of the device where TensorFlow runs things, a GPU's model too."""
   if not gpus():
     return 'CPU'
   details = tf.config.experimental.get_device_details(gpus()[0])
@@ -130,12 +116,11 @@ def _device_kind() -> str:
 def measure(profile: LayerProfile, other_bytes: int = 0) -> Times:
   """Measures a layer with variables as they are initialised.
 
-  Its arguments are random numbers. Integers are zeros; so are arguments named
-  as paddings, and those named as segment ids are ones: all is data. Before each
-  pass `other_bytes` are read, as many as the model's other layers use in
-  between, so that of the layer's data no more is in the device's caches than
-  there would be in a pipeline. Times are medians of several runs, after some
-  that do not count.
+  Arguments are random numbers; integers and paddings are zeros, segment ids
+  ones: all is data. Before each pass `other_bytes` are read, as many as other
+  layers use in between, so that the caches hold no more of the layer's data
+  than in a pipeline. Times are medians. The backward pass is without
+  recomputation, but adds gradients of weights to those of micro-batches before.
   """
   with (
     own_graph() as graph,
@@ -148,7 +133,7 @@ def measure(profile: LayerProfile, other_bytes: int = 0) -> Times:
 
 
 def _passes(profile: LayerProfile, num_other: int) -> list[tf.Operation]:
-  """What is timed, in the order in which `_times` takes it."""
+  """The arguments of `_times`."""
   trace = LayerTrace(profile.params, profile.call, _data)
   other = _variable(tf.TensorSpec([num_other], tf.float32), 'zeros')
 
@@ -198,11 +183,10 @@ def _times(
   if without_weights is not None:
     of_inputs = max(without_weights - sweeps - forward, 0.0)
     share = max(1 - of_inputs / backward, 0.0) if backward else None
-  return Times(forward, backward, share)
+  return dict(zip(_FIELDS, (forward, backward, share), strict=True))
 
 
 def _data(spec: tf.TensorSpec, name: str) -> tf.Tensor:
-  """Data for an argument."""
   if 'segment' in name.lower():
     return _variable(spec, 'ones')
   is_zero = 'padding' in name.lower() or not spec.dtype.is_floating

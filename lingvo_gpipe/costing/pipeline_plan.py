@@ -5,9 +5,6 @@
 ```
   Params --flatten--> layers --costing--> costs --partition--> cells
 ```
-
-No variable is made, so the plan of a model that fits nowhere can be had on any
-machine.
 """
 
 import dataclasses
@@ -50,8 +47,7 @@ class PipelinePlan:
   """How a pipeline is cut.
 
   Attributes:
-    layers: Its layers, in order.
-    partition: Which of them make up which cell, and what they cost.
+    partition: Which layers make up which cell, and what they cost.
     basis: What the costs are: one of BALANCES, or 'given'.
     splits_given: Whether the user chose the cut.
   """
@@ -90,17 +86,13 @@ class CostedLayers:
 def make_plan(
   params: Any, num_devices: int, trained: TrainedVariables | None = None
 ) -> PipelinePlan:
-  """Cuts a model.
+  """Cuts a model for the devices of a model split; `params` are its Params.
 
-  Args:
-    params: Params of a GPipeSequentialLayer.
-    num_devices: The devices of a model split.
-    trained: Which of its variables are trained; by default those that the
-      Params' own filters find, which see names that begin with the pipeline's.
+  By default `trained` is what the Params' own filters find, which see names
+  that begin with the pipeline's.
 
   Raises:
-    PartitionError: The layers cannot be cut so: too few of them, wrong splits,
-      or they do not fit into device_memory.
+    PartitionError: Too few layers, wrong splits, or too little device_memory.
     ValueError: A Param is not usable.
   """
   splits = splits_of(params)
@@ -121,11 +113,7 @@ def make_plan(
 def cost_layers(
   params: Any, num_devices: int, trained: TrainedVariables | None = None
 ) -> CostedLayers:
-  """What `make_plan` cuts; see there.
-
-  Raises:
-    ValueError: A Param is not usable.
-  """
+  """What `make_plan` cuts; see there."""
   param_values.of_schedule(params)
   for name in ('num_partitions', 'cells_per_device', 'optimizer_slots'):
     param_values.whole_number(params, name, 0)
@@ -160,7 +148,6 @@ def cost_layers(
 
 
 def _shapes_of(params: Any, name: str) -> Any:
-  """Specs from a Param that has them as text; None if it has none."""
   value = params.Get(name)
   if value is None or (isinstance(value, str) and not value.strip()):
     return None
@@ -184,11 +171,7 @@ def _check_balance(params: Any, num_layers: int) -> None:
 
 
 def splits_of(params: Any) -> tuple[int, ...]:
-  """The first layers of cells that a user gives in `splits`; () for none.
-
-  Raises:
-    PartitionError: They are not a list of whole numbers.
-  """
+  """The first layers of cells that a user gives in `splits`; () for none."""
   splits = params.splits or []
   if not isinstance(splits, list | tuple) or not all(
     isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in splits
@@ -205,7 +188,6 @@ def splits_of(params: Any) -> tuple[int, ...]:
 def _spec(
   params: Any, num_devices: int, input_bytes: int, skips: tuple[Skip, ...]
 ) -> PipelineSpec:
-  """What the layers are to be cut for."""
   splits, schedule = splits_of(params), params.schedule
   per_device = params.cells_per_device or cells_per_device(schedule)
   num_cells = params.num_partitions or (
@@ -265,11 +247,7 @@ def _micro_batch_size(params: Any) -> int | None:
 
 
 def device_memory(params: Any) -> int | None:
-  """The limit in bytes, from a number or a text such as '8GiB'.
-
-  Raises:
-    ValueError: It is neither, or nothing is known of activations.
-  """
+  """The limit in bytes, from a number or a text such as '8GiB', if any."""
   value = params.device_memory
   if not value:
     return None
@@ -294,10 +272,9 @@ def device_memory(params: Any) -> int | None:
 
 
 def _with_time(cost: LayerCost, time: float) -> LayerCost:
-  """The cost with a time that the user gave.
+  """The cost with a time that the user gave, forward and backward together.
 
-  Nobody knows what of it is forward. A backward is taken to be twice its
-  forward, as it is of a matrix product.
+  A backward is taken to be twice its forward, as it is of a matrix product.
   """
   forward = Fraction(time) / 3
   backward = 2 * forward if cost.has_backward else 0
@@ -348,8 +325,7 @@ _known: dict[bytes, _Counted] = {}
 def _remembered(params: Any, basis: str, *args: Any) -> _Counted:
   """`_count`, once in a process for each model.
 
-  Jobs that share a process build the model several times: counting takes
-  seconds, and what is measured must not differ between them.
+  Jobs that share a process must not measure other times.
   """
   p = params
   what = basis, p.optimizer_slots, p.costs_file, p.before_tpl, args

@@ -66,7 +66,7 @@ def call_frame(
 ) -> Frame:
   """The frame of a function's graph that an op in a frame calls.
 
-  The inputs at some positions may be unknown.
+  The inputs at the positions in `unknown` are.
   """
   arguments = {
     id(inner): (outer, frame)
@@ -92,12 +92,10 @@ class _Copy:
   """Copies the ops before tensors to the current graph."""
 
   def __init__(self, given: dict[int, tf.Tensor] | None = None):
-    """Starts with copies of some inputs, by their ids."""
     self._given = given or {}
     self._copies: dict[tuple[tf.Operation, Frame], list[tf.Tensor]] = {}
 
   def tensor(self, tensor: tf.Tensor, frame: Frame) -> tf.Tensor:
-    """The copy of a tensor of a frame's graph."""
     if id(tensor) in self._given:
       return self._given[id(tensor)]
     size = tensor.shape.num_elements()
@@ -152,8 +150,8 @@ class Loop:
   """A While op in its frame.
 
   Attributes:
-    parts: The graphs of its condition and its body, each with its frame. Of the
-      loop's variables only constant ones are known there.
+    parts: The graphs of its condition and its body, each with its frame, which
+      knows constant variables alone.
   """
 
   def __init__(self, op: tf.Operation, frame: Frame):
@@ -186,7 +184,7 @@ class Loop:
     return _values([self._op.inputs[index]], self._frame)[0]
 
   def _run(self, wanted: set[int]) -> tuple[int, dict[int, np.ndarray]]:
-    """How often it runs, and what some of its variables are in the end."""
+    """The same, and what some of its variables are in the end."""
     needs, possible = self._closed(wanted), []
     for test in _conjunction(self._cond.outputs[0]):
       with _suppress_unknown():
@@ -233,7 +231,6 @@ class Loop:
     return closed
 
   def _read(self, graph: FuncGraph, tensors: Sequence[tf.Tensor]) -> set[int]:
-    """The changing variables that tensors of the condition or body read."""
     ops = set(needed(tensors))
     return {i for i in self._changing if graph.inputs[i].op in ops}
 

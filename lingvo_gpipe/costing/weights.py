@@ -26,11 +26,10 @@ IsTrained: TypeAlias = Callable[[str], bool] | None
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """What of a model is trained, and by what.
+  """What of a model is trained, and how.
 
   Attributes:
     slots: float32 numbers that the optimizer keeps for each parameter.
-    is_trained: See there.
     inputs_trained: Whether the first layer's inputs come from trained weights.
   """
 
@@ -44,12 +43,10 @@ class Weights:
   """The weights of a layer.
 
   Attributes:
-    variables: Specs of its variables by their names within the layer, which end
-      in ':0'.
+    variables: Specs of its variables by their names in it, which end in ':0'.
     trainable: The names of those that are trained unless they are frozen.
     theta: Specs of the layer's theta, a nest.
-    names: The same nest with the names of the variables; '' for what is none,
-      or is not trainable.
+    names: The same nest with the names of trainable variables; '' for the rest.
   """
 
   variables: dict[str, tf.TensorSpec]
@@ -59,11 +56,10 @@ class Weights:
 
   @property
   def parameters(self) -> int:
-    """How many numbers are trainable."""
     return sum(self.variables[n].shape.num_elements() for n in self.trainable)
 
   def trained(self, layer: str, is_trained: IsTrained) -> list[tf.TensorSpec]:
-    """The variables that are trained, in a layer that the model calls so."""
+    """The variables that are trained, if the layer has this name."""
     return [
       self.variables[n]
       for n in self.trainable
@@ -72,7 +68,6 @@ class Weights:
 
 
 def weights_of(layer: Any) -> Weights:
-  """The weights of a layer that has been built."""
   with layer._SelfVariableScope():
     scope = f'{tf.get_variable_scope().name}/'
 
@@ -93,14 +88,13 @@ def weights_of(layer: Any) -> Weights:
 
 
 def build_weights(name: str, params: Any) -> Weights:
-  """Builds a layer in a graph of its own, for its weights."""
   with own_graph(), explained(name, params):
     layer = params.Copy().Set(name=params.name or 'layer').Instantiate()
     return weights_of(layer)
 
 
 def weight_cost(name: str, weights: Weights, training: Training) -> LayerCost:
-  """The cost of a layer as far as its weights say it."""
+  """What a layer's weights say of its cost."""
   trained = [
     (v.shape.num_elements(), v.dtype.size)
     for v in weights.trained(name, training.is_trained)
@@ -120,8 +114,7 @@ def parameter_costs(
   """The cost of each layer by its trainable parameters, without any shapes.
 
   The forward pass counts one for each, the backward pass two, or one where the
-  parameter is not trained. Bytes of activations are not known, and 0. The
-  names are those within the model.
+  parameter is not trained. Bytes of activations are 0.
   """
   costs: list[LayerCost] = []
   has_backward = training.is_trained is None or training.inputs_trained
@@ -142,7 +135,7 @@ def parameter_costs(
 
 
 def has_trained(params: Any, is_trained: IsTrained) -> bool:
-  """Whether anything is trained in a layer that stands alone in a model."""
+  """Whether anything is trained in a layer outside of a pipeline."""
   [built] = _build_all([params], [params.name])
   return bool(built.trained(params.name, is_trained))
 
@@ -158,7 +151,6 @@ def count_parameters(params: Any) -> int:
 
 
 def _build_all(layers: Sequence[Any], names: Sequence[str]) -> list[Weights]:
-  """The weights of each layer; those that are alike are built once."""
   known: ParamsCache[Weights] = ParamsCache()
   return in_build_thread(
     lambda: [
@@ -174,15 +166,14 @@ def _build_all(layers: Sequence[Any], names: Sequence[str]) -> list[Weights]:
 def in_build_thread(function: Callable[[], _Value]) -> _Value:
   """Calls a function in a thread of its own, under the caller's cluster.
 
-  Within another layer's __init__, Lingvo would take the layers that are built
-  for that layer's children. It keeps book of them, and of clusters, by thread.
-
-  In eager mode a thread without a graph would start TensorFlow's devices, with
-  more threads than training on CPU devices wants.
+  Lingvo keeps book of layers, and of clusters, by thread. Layers built here
+  would else be children of the layer in whose __init__ this is.
   """
   cluster = cluster_factory.Current()
 
   def run() -> _Value:
+    # In eager mode a thread without a graph would start TensorFlow's devices,
+    # with more threads than training on CPU devices wants.
     with tf.Graph().as_default(), cluster:
       return function()
 
@@ -219,7 +210,6 @@ def session_config() -> tf.tf1.ConfigProto:
 
 
 def gpus() -> list[Any]:
-  """The GPUs that TensorFlow sees."""
   return list(tf.config.list_physical_devices('GPU'))
 
 
@@ -229,11 +219,7 @@ class LayerError(ValueError):
 
 @contextlib.contextmanager
 def explained(name: str, params: Any, call: object = None) -> Iterator[None]:
-  """Errors inside say which layer it was, and what it was called with, if so.
-
-  Raises:
-    LayerError: There was an error inside.
-  """
+  """Turns errors inside into a LayerError that says which layer it was."""
   try:
     yield
   except LayerError:
@@ -247,10 +233,9 @@ def explained(name: str, params: Any, call: object = None) -> Iterator[None]:
 
 
 class ParamsCache(Generic[_Value]):
-  """A dictionary by Params, the name left aside, and a further key.
+  """Values by Params, the name left aside, and a further key.
 
-  Params are compared, not turned into text, which would take longer than all
-  else for a model of a thousand layers.
+  Text of Params as a key would take longest of all, for a thousand layers.
   """
 
   def __init__(self) -> None:
@@ -259,7 +244,6 @@ class ParamsCache(Generic[_Value]):
   def get(
     self, params: Any, key: Hashable, make: Callable[[], _Value]
   ) -> _Value:
-    """What has been made for the same Params and key, or is made now."""
     known = self._known.setdefault((params.cls, key), [])
     for other, value in known:
       if equal_but_name(other, params):

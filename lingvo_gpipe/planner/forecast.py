@@ -26,12 +26,10 @@ class Speeds:
   """How fast devices and links are.
 
   Attributes:
-    seconds_a_cost: Seconds that a device takes for one unit of the layers'
-      times: 1 / (FLOP/s) if they are FLOPs, 1 if they are seconds. None where
-      that is not known: times are then shares of what a step takes on one
-      device without recomputation.
-    link_bytes_a_second: Bytes a second from device to device; None: transfers
-      take the latency alone.
+    seconds_a_cost: Seconds for one unit of the layers' times: 1 / (FLOP/s) if
+      they are FLOPs, 1 if they are seconds. None: not known; times are then
+      shares of a step on one device without recomputation.
+    link_bytes_a_second: From device to device; None: no limit.
     link_latency: Additional seconds of each transfer.
 
   Raises:
@@ -52,15 +50,12 @@ class Speeds:
 
   @property
   def are_absolute(self) -> bool:
-    """Whether times are in seconds."""
     return self.seconds_a_cost is not None
 
   def text(self, time: float) -> str:
-    """A time, in seconds or relative."""
     return format_seconds(time) if self.are_absolute else f'{time:.3f}'
 
   def transfer(self, num_bytes: int) -> float:
-    """Seconds that a transfer takes."""
     if self.link_bytes_a_second is None:
       return self.link_latency
     return self.link_latency + num_bytes / self.link_bytes_a_second
@@ -68,19 +63,17 @@ class Speeds:
 
 @dataclasses.dataclass(frozen=True)
 class DeviceBytes:
-  """What one device needs at its peak, by kind.
+  """The bytes that one device needs at its peak, by kind.
 
   Attributes:
-    weights: Of all its layers.
     gradients: Sums of all its layers' gradients and, with several
       micro-batches, the newest one's of its largest cell.
     slots: The optimizer's.
-    stash: What is kept of micro-batches between forward and backward; without
-      recomputation their activations are part of it.
+    stash: Of micro-batches between forward and backward; without recomputation
+      their activations are part of it.
     activations: Of one micro-batch of its largest cell while its tasks run:
       what is recomputed, and outputs that nothing keeps.
-    kept: The share of all its micro-batches' activations that is not
-      recomputed, from 0 to 1.
+    kept: The share of all activations that is not recomputed, from 0 to 1.
   """
 
   weights: int
@@ -114,7 +107,6 @@ class Forecast:
 
   @functools.cached_property
   def devices(self) -> tuple[DeviceBytes, ...]:
-    """Each device's memory."""
     return tuple(map(self._device_bytes, range(self.setting.num_devices)))
 
   @property
@@ -124,11 +116,9 @@ class Forecast:
 
   @property
   def fullest(self) -> int:
-    """What the fullest device needs."""
     return max(self.partition.device_memory)
 
   def simulate(self) -> schedules.Timeline:
-    """Times the schedule with the cells' own costs."""
     cut, setting = self.partition, self.setting
     schedule = schedules.make_schedule(
       setting.schedule,
@@ -193,13 +183,13 @@ class Forecast:
 
   @property
   def _recomputed(self) -> list[int]:
-    """How many micro-batches each cell recomputes; untrained ones none."""
+    """How many micro-batches each cell recomputes."""
     first = self.partition.first_backward
     return [0] * first + list(self.partition.spec.counts.recomputed[first:])
 
   @property
   def _unit(self) -> float:
-    """What one unit of the layers' times takes."""
+    """What one unit of the layers' times takes, as `Speeds` says."""
     if self.speeds.seconds_a_cost is not None:
       return self.speeds.seconds_a_cost
     one_device = float(self.workload.one_device_cost)
@@ -207,23 +197,18 @@ class Forecast:
 
   def _device_bytes(self, device: int) -> DeviceBytes:
     spec = self.partition.spec
-    of_device = [
-      (cell, again)
-      for cell, again in zip(
-        self.partition.cells, self._recomputed, strict=True
-      )
-      if cell.device == device
-    ]
-    layers = [(x, again) for cell, again in of_device for x in cell.layers]
-    memory = [cell.memory for cell, _ in of_device]
+    cells = [cell for cell in self.partition.cells if cell.device == device]
+    layers = [layer for cell in cells for layer in cell.layers]
+    memory = [cell.memory for cell in cells]
     largest = max(memory, key=lambda needs: needs.transient)
-    weights = sum(layer.weight_bytes for layer, _ in layers)
-    slots = sum(layer.optimizer_bytes for layer, _ in layers)
+    weights = sum(layer.weight_bytes for layer in layers)
+    slots = sum(layer.optimizer_bytes for layer in layers)
     state = sum(needs.state for needs in memory)
-    whole = sum(layer.activation_bytes for layer, _ in layers)
+    whole = sum(layer.activation_bytes for layer in layers)
     recomputed = sum(
-      again * layer.activation_bytes
-      for layer, again in layers
+      self._recomputed[cell.index] * layer.activation_bytes
+      for cell in cells
+      for layer in cell.layers
       if layer.name not in spec.kept
     )
     return DeviceBytes(
@@ -248,10 +233,10 @@ def forecast(
   Args:
     workload: The model.
     setting: How to run it.
-    speeds: Of devices and links; by default times are relative.
+    speeds: By default times are relative.
     device_memory: Bytes that a device may hold; None for no limit.
-    splits: The first layer of each cell but the first, if that is decided; it
-      does not count for other numbers of cells.
+    splits: The first layer of each cell but the first, if that is decided for
+      this number of cells.
 
   Raises:
     PartitionError: There are more cells than layers, or wrong splits.

@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The largest models of a family that fit into devices, by the memory model.
 
-A longer model repeats layers of a short one, and a layer's costs are a
-polynomial in the width D: weights and FLOPs of its convolutions and matrices
-are quadratic, activations, biases and norms linear. So a family's layers are
-traced in a short model at three widths, or one if the width is fixed, and no
-large model ever is.
+A longer model repeats layers of a short one, and a layer's costs are quadratic
+in the width D. So a family's layers are traced in a short model, at three
+widths or at the only one, and no large model ever is.
 """
 
+import bisect
 import dataclasses
 import functools
 import itertools
@@ -23,7 +22,7 @@ from lingvo_gpipe.cutting.cost_model import LayerCost, Number
 from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.pipeline import flat_layers
 from lingvo_gpipe.planner import recommend, registered
-from lingvo_gpipe.planner.forecast import Forecast, Speeds
+from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
 from lingvo_gpipe.training import user_error
 
@@ -44,12 +43,8 @@ def largest(
 ) -> Forecast | None:
   """The best way to run the largest model that fits, if one does.
 
-  Args:
-    workload: Gives the model of a size.
-    sizes: The sizes, ascending.
-    ways: Gives the settings in which a model may run.
-    device_memory: Bytes that a device may hold.
-    speeds: Of devices and links.
+  `workload` gives the model of a size, `ways` the settings in which it may run;
+  sizes ascend, and a device may hold `device_memory` bytes.
   """
 
   def fits(size: int) -> bool:
@@ -68,7 +63,7 @@ def largest(
     return None
   work = workload(size)
   return recommend.best(
-    recommend.forecasts(work, ways(work), speeds, device_memory)
+    [forecast(work, way, speeds, device_memory) for way in ways(work)]
   )
 
 
@@ -76,19 +71,13 @@ def largest_that_fits(
   sizes: Sequence[int], fits: Callable[[int], bool]
 ) -> int | None:
   """The largest of ascending sizes that fits, if all smaller ones do."""
-  low, high = -1, len(sizes)
-  step = 1
+  begin, step = 0, 1
   # Steps that double, as large sizes take longer to ask for.
-  while low + step < high and fits(sizes[low + step]):
-    low, step = low + step, 2 * step
-  high = min(low + step, high)
-  while high - low > 1:
-    middle = (low + high) // 2
-    if fits(sizes[middle]):
-      low = middle
-    else:
-      high = middle
-  return None if low < 0 else sizes[low]
+  while begin + step <= len(sizes) and fits(sizes[begin + step - 1]):
+    begin, step = begin + step, 2 * step
+  end = min(begin + step - 1, len(sizes))
+  count = bisect.bisect(sizes, 0, begin, end, key=lambda n: not fits(n))
+  return sizes[count - 1] if count else None
 
 
 def as_text(models: Sequence[Forecast]) -> str:
@@ -119,7 +108,6 @@ class Kind:
   """How the classes of registered models say their size.
 
   Attributes:
-    name: The family's name.
     length: The class attribute that is L.
     width: The class attribute that is D, or '' if D is fixed.
     short: An L whose model has each kind of layer that longer ones have.
@@ -145,11 +133,7 @@ class Family:
   """Models that differ from a registered one in size alone."""
 
   def __init__(self, model: str, **overrides: Any):
-    """Takes a model's name, and Params of its pipeline to set.
-
-    Raises:
-      UserError: There is no such model, or its class says no size.
-    """
+    """Takes a model's name, and Params of its pipeline to set."""
     self._model = model
     self._overrides = overrides
     self._class = registered.model_class(model)
@@ -166,10 +150,7 @@ class Family:
       )
 
   def workload(self, length: int, width: int = 0) -> Workload:
-    """The model of a size, not traced unless it is a small one.
-
-    Layers have the names of those in the short model that they are like.
-    """
+    """The model of a size; layers have the names of their like in the short."""
     kind = self.kind
     short = min(length, kind.short)
     size = f'({length}, {width})' if kind.width else f'-{length}'
@@ -181,7 +162,6 @@ class Family:
     )
 
   def _params(self, length: int, width: int) -> Any:
-    """Params of the pipeline of a size."""
     sizes = {self.kind.length: length}
     if self.kind.width:
       sizes[self.kind.width] = width
@@ -190,12 +170,10 @@ class Family:
 
   @functools.cache  # noqa: B019 (lives as long as the program)
   def _traced(self, short: int, width: int) -> Workload:
-    """A short model at a width."""
     return registered.workload(self._model, self._params(short, width))
 
   @functools.cache  # noqa: B019
   def _cost(self, short: int, index: int, width: int) -> LayerCost:
-    """The cost of a layer of a short model at any width."""
     return cost_at_width(
       {w: self._traced(short, w).layers[index] for w in self.kind.widths},
       width,
@@ -213,9 +191,6 @@ class Family:
       a step more  a b c c c d            1 1 3 1
       n steps more                        1 1 2+n 1
     ```
-
-    Raises:
-      ValueError: Longer models are no such repetition.
     """
     kind = self.kind
     counts = self._run_lengths(min(length, kind.short))
@@ -235,11 +210,7 @@ class Family:
     ]
 
   def _run_lengths(self, length: int) -> list[tuple[int, int]]:
-    """For each run of like layers the first of the short model, and how many.
-
-    Raises:
-      ValueError: The short model has none like one of them.
-    """
+    """For each run of like layers its place in the short model, and length."""
     short = self._cost_params(min(length, self.kind.short))
     indices = []
     for name, params in self._cost_params(length):

@@ -41,7 +41,7 @@ _MOST_DEVICES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-  """How many bytes a device holds from a moment of the timeline on."""
+  """The bytes that a device holds from a moment of the timeline on."""
 
   time: float
   state: int
@@ -57,10 +57,7 @@ class Held:
 def memory_over_time(
   cut: Partition, timeline: schedules.Timeline
 ) -> list[list[Held]]:
-  """For each device what it holds from each moment on at which that changes.
-
-  The first moment is 0, the last the end of the simulated step.
-  """
+  """For each device what it holds, whenever that changes, and at the end."""
   spec = cut.spec
   # What each cell needs if it never has more than one micro-batch.
   cells = CellMemory(
@@ -123,9 +120,6 @@ def _sums(changes: list[_Change], step_time: float) -> list[Held]:
     moments[time] = Held(time, **held)
   moments[step_time] = Held(step_time, **held)
   return list(moments.values())
-
-
-# -- The picture.
 
 
 def draw(path: str, one: Forecast, device_memory: int | None) -> None:

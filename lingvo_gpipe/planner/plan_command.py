@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans a pipeline for a registered model, without building it.
 
-It prints how the model is cut, what each device needs, by kind, and what a step
-takes by schedule, number of micro-batches and recompute policy; it recommends
-one of these, and says why. The mini-batch stays as the model says; M changes
-the micro-batches. Nothing of the model takes memory, however large it is; with
---balance=measured one layer of each kind does.
+It prints how the model is cut, what each device needs, and what a step takes by
+schedule, number of micro-batches M and recompute policy. It recommends one of
+these, and says why. The mini-batch stays as the model says. The model takes no
+memory; with --balance=measured one layer of each kind does.
 
 `lingvo_gpipe_plan schedule NAME` draws and times a schedule, without a model:
 see `lingvo_gpipe_plan schedule --help`.
@@ -192,7 +191,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-  """Parses flags; what is wrong ends the program with status 2."""
   made = _parser()
   args = made.parse_args(argv)
   if args.model and args.model_name:

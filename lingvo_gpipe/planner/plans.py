@@ -24,7 +24,7 @@ from lingvo_gpipe.planner import (
   report,
   sweep,
 )
-from lingvo_gpipe.planner.forecast import Speeds
+from lingvo_gpipe.planner.forecast import Speeds, forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
 
 _SHAPES = ('input_shapes', 'side_input_shapes', 'target_shapes')
@@ -34,12 +34,7 @@ class Planner:
   """Plans for a registered model."""
 
   def __init__(self, args: argparse.Namespace):
-    """Reads the flags.
-
-    Raises:
-      UserError: There is no such model, or it has no pipeline to plan.
-      ValueError: Flags make no sense together; so for the methods.
-    """
+    """Reads the flags; the methods too raise ValueErrors if they are wrong."""
     self._args = args
     self._overrides = {
       name: getattr(args, name)
@@ -57,7 +52,6 @@ class Planner:
     self._started = time.monotonic()
 
   def run(self) -> None:
-    """Prints what was asked for."""
     if self._args.largest:
       self._largest()
     elif self._args.sweep is not None:
@@ -79,24 +73,19 @@ class Planner:
       ways = tqdm.tqdm(
         self._ways(work, cells), 'Planning', delay=5, disable=None
       )
-      forecasts = recommend.forecasts(
-        work, ways, speeds, self._memory, splits or None
-      )
+      forecasts = [
+        forecast(work, way, speeds, self._memory, splits or None)
+        for way in ways
+      ]
       if not (args.schedule or args.as_registered or splits):
         forecasts = recommend.with_auto(forecasts, self._memory)
-      plan = report.PlanReport(
-        work,
-        tuple(forecasts),
-        self._memory,
-        show_all=args.all,
-      )
+      plan = report.PlanReport(work, tuple(forecasts), self._memory, args.all)
       print(f'\n{plan.to_text()}\n{self._spent()}')
       if args.picture:
         memory_over_time.draw(args.picture, plan.shown, self._memory)
         print(f'Written: {args.picture}')
 
   def _workload(self, balance: str) -> tuple[Workload, Speeds]:
-    """The model, and how fast devices and links are."""
     args = self._args
     if balance:
       self._params.balance = balance
@@ -149,11 +138,10 @@ class Planner:
 
   def _chosen(self) -> dict[str, Sequence[Any]]:
     """What flags limit the choice to."""
-    args = self._args
     chosen = {
-      'micro_batches': args.num_micro_batches,
-      'schedules': args.schedule,
-      'recompute': args.recompute,
+      'micro_batches': self._args.num_micro_batches,
+      'schedules': self._args.schedule,
+      'recompute': self._args.recompute,
     }
     return {name: values for name, values in chosen.items() if values}
 
@@ -182,8 +170,7 @@ class Planner:
       raise ValueError(
         f'--num_partitions: there are {len(work.layers)} layers.'
       )
-    table = sweep.as_text(forecasts)
-    title = f'{work.name}: the best way for each number of devices and M'
+    table, title = sweep.as_text(forecasts), sweep.title(work)
     print(f'\n{title}\n{table}')
     texts = {
       '.md': f'{title}\n\n{table}\n',

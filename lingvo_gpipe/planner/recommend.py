@@ -3,10 +3,10 @@
 """Which way to run a model is best, and why."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from lingvo_gpipe.cutting.units import format_bytes
-from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
+from lingvo_gpipe.planner.forecast import Forecast, forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
 from lingvo_gpipe.schedules import (
   FIT,
@@ -41,16 +41,8 @@ def settings(
 ) -> list[Setting]:
   """All ways to run a workload; what is not given is free.
 
-  Args:
-    workload: The model.
-    num_devices: D.
-    cells_per_device: Cells on each device; 0: as many as a schedule wants, if
-      there are so many layers.
-    micro_batches: The M to look at.
-    schedules: The schedules to look at.
-    recompute: The recompute policies to look at; by default all, or that as
-      registered if nothing is known of activations.
-    device_memory: Bytes that a device may hold; without it there is no FIT.
+  Without `cells_per_device` there are as many as a schedule wants, if there are
+  so many layers. Without `device_memory`, in bytes, there is no FIT.
   """
   if not recompute and not workload.knows_activations:
     # Recomputation saves what is not known.
@@ -78,24 +70,10 @@ def settings(
 def _can_have(
   workload: Workload, schedule: str, num_devices: int, cells_per_device: int
 ) -> bool:
-  """Whether there are layers for so many cells, which lie as it wants."""
   num_cells = num_devices * cells_per_device
   if cells_per_device > 1 and num_cells > len(workload.layers):
     return False
   return fits(schedule, place(schedule, num_cells, num_devices))
-
-
-def forecasts(
-  workload: Workload,
-  ways: Iterable[Setting],
-  speeds: Speeds | None = None,
-  device_memory: int | None = None,
-  splits: tuple[int, ...] | None = None,
-) -> list[Forecast]:
-  """What each setting will take; see `forecast`."""
-  return [
-    forecast(workload, way, speeds, device_memory, splits) for way in ways
-  ]
 
 
 def with_auto(

@@ -13,21 +13,14 @@ from lingvo_gpipe.training import model_lookup, pipeline_params, user_error
 
 
 def model_class(model: str) -> Any:
-  """The class of a registered model.
-
-  Raises:
-    UserError: There is no such model.
-  """
+  """The class of a registered model; UserError if there is none."""
   return model_registry.GetClass(model_lookup.find_model(model))
 
 
 def layer_params(model: str, cls: Any = None) -> Any:
-  """Params of the GPipeSequentialLayer of a registered model, a copy.
+  """A copy of the Params of a model's GPipeSequentialLayer; UserError if none.
 
   `cls` is the model's class, if not the registered one.
-
-  Raises:
-    UserError: There is no such model, or it has no such layer.
   """
   task = (cls or model_class(model))().Task()
   # Our tasks add what only they know: the loss, and shapes of targets.
@@ -50,10 +43,7 @@ def layer_params(model: str, cls: Any = None) -> Any:
 
 
 def _copy_filters(train: Any, pipeline: Any) -> None:
-  """Gives a pipeline the learner's filters, as it has them in its task.
-
-  Of several learners it takes none: all weights then count as trained.
-  """
+  """Gives a pipeline the learner's filters, but none of several learners'."""
   learner = train.learner if train.learner is not None else train
   names = 'bprop_variable_filter', 'bprop_variable_exclusion'
   if isinstance(learner, list | tuple) or any(map(pipeline.Get, names)):
@@ -68,8 +58,7 @@ def workload(
   """What there is to plan for; by default with the model's own mini-batch.
 
   Raises:
-    ValueError: A Param is not usable, or no whole number of micro-batches
-      makes the mini-batch.
+    ValueError: A Param is not usable, or the mini-batch no multiple.
   """
   costed = pipeline_plan.cost_layers(
     params.Copy().Set(splits=[], num_partitions=1, device_memory=0), 1

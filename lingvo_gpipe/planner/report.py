@@ -8,10 +8,7 @@ import functools
 from lingvo_gpipe import schedules
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.cut_table import CutTable
-from lingvo_gpipe.cutting.units import (
-  format_bytes,
-  parse_bytes,
-)
+from lingvo_gpipe.cutting.units import format_bytes, parse_bytes
 from lingvo_gpipe.planner import recommend
 from lingvo_gpipe.planner.forecast import Forecast
 from lingvo_gpipe.planner.workload import Setting, Workload
@@ -42,7 +39,6 @@ class PlanReport:
     return self.chosen or recommend.smallest(self.forecasts)
 
   def to_text(self) -> str:
-    """The whole plan."""
     work, shown = self.workload, self.shown
     setting, size = shown.setting, work.mini_batch_size or 'unknown size'
     devices = [str(cell.device) for cell in shown.partition.cells]
@@ -57,7 +53,6 @@ class PlanReport:
     )
 
   def memory_text(self, shown: Forecast) -> str:
-    """Each device's memory by kind."""
     limit = self.device_memory
     header = ['device', 'kept', *_KINDS]
     header += [] if limit is None else [f'of {format_bytes(limit)}']
@@ -78,7 +73,6 @@ class PlanReport:
     return text
 
   def ways_text(self) -> str:
-    """A row for each way to run the model that is worth a look, or for all."""
     header = ['schedule', 'K', 'recompute', 'M', 'examples', 'step']
     header += ['speed-up', 'bubble', 'recomputing', 'fullest device']
     header += [''] if self.device_memory is None else ['fits', '']

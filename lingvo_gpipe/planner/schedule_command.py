@@ -45,7 +45,7 @@ def checked(
 
 
 def _list(text: str) -> tuple[float, ...]:
-  """A number, or several with commas; whole ones stay exact."""
+  # Whole numbers stay exact.
   return tuple(
     int(part) if part.strip().isdigit() else float(part)
     for part in text.split(',')
@@ -92,7 +92,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(name: str, args: argparse.Namespace) -> comparison.Run:
-  """Makes and simulates a schedule."""
   devices, cells, num_micro_batches = 4, 0, 8
   for given in filter(None, (args.other, args.schedule, name)):
     if given.startswith(schedule_file.PREFIX):
@@ -142,7 +141,6 @@ def _problem(
 
 
 def _describe(run: comparison.Run) -> str:
-  """The drawing, and figures."""
   timeline = run.timeline
   peaks = timeline.device_peak_stash
   return (

@@ -9,7 +9,7 @@ from typing import Any
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.cutting.units import format_bytes
 from lingvo_gpipe.planner import recommend
-from lingvo_gpipe.planner.forecast import Forecast, Speeds
+from lingvo_gpipe.planner.forecast import Forecast, Speeds, forecast
 from lingvo_gpipe.planner.workload import Workload
 
 _GIB = 2**30
@@ -27,7 +27,7 @@ def sweep(
   """For each number of devices and each M the best schedule and policy.
 
   Where none fits it is the one that needs least. More devices than layers are
-  left out. What is chosen is for `recommend.settings`.
+  left out. `chosen` is for `recommend.settings`.
   """
   forecasts = []
   for devices in num_devices:
@@ -41,7 +41,7 @@ def sweep(
         device_memory=device_memory,
         **chosen,
       )
-      here = recommend.forecasts(workload, ways, speeds, device_memory)
+      here = [forecast(workload, way, speeds, device_memory) for way in ways]
       forecasts.append(recommend.best(here) or recommend.smallest(here))
   return forecasts
 
@@ -73,6 +73,10 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Forecast], Any], Any], ...] = (
 )
 
 
+def title(workload: Workload) -> str:
+  return f'{workload.name}: the best way for each number of devices and M'
+
+
 def as_json(forecasts: Sequence[Forecast], device_memory: int | None) -> str:
   """All figures as JSON: bytes, and times as `Speeds` says."""
   work = forecasts[0].workload
@@ -102,12 +106,7 @@ def as_text(forecasts: Sequence[Forecast]) -> str:
 def draw(
   path: str, forecasts: Sequence[Forecast], device_memory: int | None
 ) -> None:
-  """Writes a PNG file, with a line for each number of devices over M.
-
-  Left the speed-up over one device without recomputation, right the memory of
-  the fullest device with the limit as a line. Settings that do not fit are
-  crosses.
-  """
+  """Writes a PNG file: speed-up and fullest device over M, a line a D."""
   import matplotlib
 
   matplotlib.use('Agg')
@@ -138,8 +137,7 @@ def draw(
     memory.axhline(device_memory / _GIB, c='firebrick', ls='--', label='limit')
     memory.legend()
   speed.legend(title=None if device_memory is None else 'crosses: too large')
-  name = forecasts[0].workload.name
-  figure.suptitle(f'{name}: the best way for each number of devices and M')
+  figure.suptitle(title(forecasts[0].workload))
   figure.savefig(path, metadata={'Software': None})
   pyplot.close(figure)
 
@@ -151,7 +149,7 @@ def _line(
   colour: Any,
   label: str | None,
 ) -> None:
-  """A line, and a mark for each M by whether it fits."""
+  """A line, with a cross for each M that does not fit."""
   numbers = [one.setting.num_micro_batches for one in line]
   axes.plot(numbers, values, color=colour, label=label, linewidth=1.5)
   for one, number, value in zip(line, numbers, values, strict=True):

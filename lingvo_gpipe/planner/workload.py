@@ -43,21 +43,18 @@ class Setting:
 class Workload:
   """A model and its mini-batch.
 
+  M, schedule, recompute policy and micro-batch are those as registered.
+
   Attributes:
-    name: The model's name.
-    layers: What its layers cost, for a micro-batch as registered.
-    input_bytes: Bytes of that micro-batch's input.
-    skips: What layers take of earlier ones, for that micro-batch.
+    layers: What its layers cost, for a micro-batch.
+    input_bytes: Bytes of a micro-batch's input.
+    skips: What layers take of earlier ones, for a micro-batch.
     basis: What the layers' times are: 'flops', 'measured' (seconds), 'params'
       or 'given'.
-    num_micro_batches: M as registered.
-    micro_batch_size: Examples in a micro-batch as registered; None if unknown.
-    schedule: The schedule as registered.
-    recompute: The recompute policy as registered.
-    kept: Names of the layers that are kept, if that is AS_LISTED.
+    micro_batch_size: Examples in a micro-batch; None if unknown.
+    kept: Names of the layers that are kept, if `recompute` is AS_LISTED.
     schedules: The schedules to consider: without a loss in the pipeline
       GPipe's alone; otherwise all but 'auto', which takes long to find.
-    knows_activations: Whether the bytes of activations are known.
     min_examples: Smaller micro-batches are not worth looking at.
   """
 
@@ -94,8 +91,7 @@ class Workload:
   def micro_batch(self, num_micro_batches: int) -> int | None:
     """Examples in each of M micro-batches; None if unknown.
 
-    Raises:
-      ValueError: M does not divide the mini-batch.
+    Raises ValueError if M does not divide the mini-batch.
     """
     size = self.mini_batch_size
     if size is None:
@@ -117,7 +113,7 @@ class Workload:
   def spec(
     self, setting: Setting, device_memory: int | None = None
   ) -> PipelineSpec:
-    """What the layers are cut for; a device may hold so many bytes."""
+    """What the layers are cut for, with a limit in bytes."""
     is_listed = setting.recompute == AS_LISTED
     spec = PipelineSpec(
       num_devices=setting.num_devices,

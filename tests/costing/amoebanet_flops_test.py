@@ -40,7 +40,7 @@ _WINDOWS = {'3x3': [(3, 3)], '1x7_7x1': [(1, 7), (7, 1)]}
 
 
 class Count:
-  """FLOPs so far. Images are (height, width, channels)."""
+  """FLOPs of images, which are (height, width, channels)."""
 
   def __init__(self):
     self.flops = 0
@@ -70,7 +70,6 @@ class Count:
     return self.conv(out, x[2])
 
   def cell(self, reduction, channels, x, before):
-    """One cell; returns its output."""
     states = [self.conv(x, channels), before]
     if before[0] != x[0]:
       # Two convolutions with half of the channels each, at stride 2.

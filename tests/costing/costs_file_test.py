@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Orders that were found are kept in the file of costs."""
-
 import json
 
 import pytest

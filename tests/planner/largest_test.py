@@ -17,24 +17,13 @@ _K, _LIMIT = 2, 40_000
 def _work(length, width):
   """Layers with so many weights times the square of the width."""
   work = planner_testing.workload(length)
-  layers = tuple(
-    dataclasses.replace(
-      layer,
-      weight_bytes=layer.weight_bytes * width**2,
-      optimizer_bytes=layer.optimizer_bytes * width**2,
-    )
-    for layer in work.layers
-  )
-  return dataclasses.replace(work, name=f'toy({length})', layers=layers)
+  bytes_of = {'weight_bytes': 100 * width**2, 'optimizer_bytes': 200 * width**2}
+  layers = (dataclasses.replace(layer, **bytes_of) for layer in work.layers)
+  return dataclasses.replace(work, layers=tuple(layers))
 
 
 def _ways(work):
   return recommend.settings(work, _K, micro_batches=[8])
-
-
-def _fits(work, memory):
-  ways = [way for way in _ways(work) if way.num_cells <= len(work.layers)]
-  return any(forecast(work, way, None, memory).fits for way in ways)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +38,9 @@ def test_the_largest_fits_and_one_step_more_does_not(model, sizes):
   found = largest.largest(model, sizes, _ways, _LIMIT)
   assert found.fits
   [size] = [n for n in sizes if model(n).layers == found.workload.layers]
-  assert _fits(model(size), _LIMIT)
-  assert not _fits(model(size + 1), _LIMIT)
+  following = model(size + 1)
+  ways = [w for w in _ways(following) if w.num_cells <= len(following.layers)]
+  assert not any(forecast(following, w, None, _LIMIT).fits for w in ways)
   text = largest.as_text([found])
   assert found.workload.name in text
   assert str(found.setting) in text

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the program that prints how a model would be cut."""
-
 import json
 import re
 
@@ -40,20 +38,14 @@ def test_flags_win_over_the_models_params(capsys):
   [
     ([], 'give a model, such as'),
     ([_DIGITS, '--model=other'], 'are two models'),
-    (
-      [_DIGITS, '--num_partitions=2,x'],
-      "--num_partitions: '2,x' is not a list",
-    ),
+    ([_DIGITS, '--num_partitions=2,x'], "'2,x' is not a list"),
     ([_DIGITS, '--device_speed=fast'], "--device_speed: 'fast' is not a speed"),
     ([_DIGITS, '--sweep=a.txt'], 'files that end in .md'),
     ([_DIGITS, '--sweep', '--largest'], 'not both'),
     ([_DIGITS, '--picture=a.svg'], 'file that ends in .png'),
     ([_DIGITS, '--sweep', '--picture=a.png'], 'draws one plan'),
     ([_DIGITS, '--as_registered', '--recompute=never'], '--as_registered'),
-    (
-      [_DIGITS, '--largest', '--lengths=7'],
-      "'7' is not a list of multiples of 3",
-    ),
+    ([_DIGITS, '--lengths=7'], "'7' is not a list of multiples of 3"),
   ],
 )
 def test_wrong_flags_end_with_the_usage_and_status_2(argv, message, capsys):
@@ -84,23 +76,17 @@ def test_mistakes_end_with_a_line_and_status_2(argv, message, capsys):
   assert message in capsys.readouterr().err
 
 
-def test_tasks_say_the_shapes_of_side_inputs_and_targets(capsys):
-  argv = ['--model=lm.paper.Transformer13', '--devices=3']
-  argv += ['--num_micro_batches=8,32', '--device_memory=16GiB']
-  argv += ['--device_speed=45TFLOPS', '--link_speed=12GB/s']
-  assert plan_command.main([*argv, '--link_latency=5us']) == 0
-  text = capsys.readouterr().out
-  assert 'in 15 layers, mini-batch of 32' in text
-  assert ' cells on 3 devices, cut by flops' in text
-  assert 'Recommended: schedule=' in text
-  assert ' s |' in text  # Seconds.
-
-
 def test_what_is_recommended_is_what_the_layer_does(capsys):
   name = 'lm.paper.Transformer13'
   argv = [name, '--devices=3', '--device_memory=8GiB', '--schedule=1f1b']
-  assert plan_command.main([*argv, '--num_micro_batches=32']) == 0
+  argv += ['--num_micro_batches=32', '--device_speed=45TFLOPS']
+  argv += ['--link_speed=12GB/s', '--link_latency=5us']
+  assert plan_command.main(argv) == 0
   text = capsys.readouterr().out
+  # Its task says the shapes of side inputs and targets.
+  assert 'in 15 layers, mini-batch of 32' in text
+  assert ' cells on 3 devices, cut by flops' in text
+  assert ' s |' in text  # Seconds.
   chosen = re.search(r"recompute=(fit) with device_memory='(.*?)'\. (.*)", text)
   assert chosen
   assert "'always' would take" in chosen[3]
@@ -125,9 +111,7 @@ def test_a_sweep_writes_the_files_that_are_named(tmp_path, capsys):
   files = [tmp_path / 'plan.md', tmp_path / 'plan.json']
   argv = [_DIGITS, '--num_partitions=1,2', '--balance=params']
   assert plan_command.main([*argv, f'--sweep={",".join(map(str, files))}']) == 0
-  assert (
-    'the best way for each number of devices and M' in capsys.readouterr().out
-  )
+  assert 'the best way for each number of' in capsys.readouterr().out
   markdown, record = (file.read_text() for file in files)
   assert _DIGITS in markdown
   assert len(json.loads(record)['settings']) == 2

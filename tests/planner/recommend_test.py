@@ -6,15 +6,16 @@ import planner_testing
 import pytest
 
 from lingvo_gpipe.planner import recommend
-from lingvo_gpipe.schedules import FIT, PLAIN_NAMES
+from lingvo_gpipe.planner.forecast import forecast
+from lingvo_gpipe.schedules import FIT, PLAIN_NAMES, RECOMPUTE_POLICIES
 
 _K = 4
 
 
-def _forecasts(device_memory=None, **chosen):
-  work = planner_testing.workload()
+def _forecasts(device_memory=None, work=None, **chosen):
+  work = work or planner_testing.workload()
   ways = recommend.settings(work, _K, **chosen)
-  return recommend.forecasts(work, ways, None, device_memory)
+  return [forecast(work, way, None, device_memory) for way in ways]
 
 
 @pytest.fixture(scope='module')
@@ -29,6 +30,10 @@ def test_all_ways_are_looked_at_unless_some_are_named():
   limited = recommend.settings(work, _K, device_memory=3000)
   assert len(limited) == 6 * 7 * 4
   assert limited[3].recompute == FIT
+  unknown = planner_testing.workload(knows_activations=False)
+  # Recomputation is not weighed against what is not known.
+  ways = recommend.settings(unknown, _K)
+  assert {way.recompute for way in ways} == {'always'}
   named = recommend.settings(
     work, _K, 2, micro_batches=[2], schedules=['1f1b'], recompute=['never']
   )
@@ -38,11 +43,12 @@ def test_all_ways_are_looked_at_unless_some_are_named():
 
 @pytest.mark.parametrize('device_memory', [2800, 3500, 4500, 12000])
 def test_fit_is_no_slower_than_any_policy_that_fits(device_memory):
-  work = planner_testing.uneven_workload()
-  ways = recommend.settings(
-    work, _K, micro_batches=[4, 16], device_memory=device_memory
+  forecasts = _forecasts(
+    device_memory,
+    planner_testing.uneven_workload(),
+    micro_batches=[4, 16],
+    recompute=[*RECOMPUTE_POLICIES, FIT],
   )
-  forecasts = recommend.forecasts(work, ways, None, device_memory)
   gains = []
   for i in range(0, len(forecasts), 4):
     *others, fit = forecasts[i : i + 4]
@@ -84,11 +90,6 @@ def test_the_order_found_is_one_of_the_ways_where_it_can_gain(free):
   assert recommend.with_auto([]) == []
   assert recommend.best(free).setting.schedule == 'zb_v'
   assert recommend.with_auto(free) == free
-
-
-def test_recomputation_is_not_weighed_against_unknown_activations():
-  work = planner_testing.workload(knows_activations=False)
-  assert {way.recompute for way in recommend.settings(work, _K)} == {'always'}
 
 
 def test_the_best_is_within_2_percent_of_the_quickest_and_fits(free):

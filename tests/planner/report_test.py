@@ -6,22 +6,19 @@ import planner_testing
 import pytest
 
 from lingvo_gpipe.planner import recommend, report
+from lingvo_gpipe.planner.forecast import forecast
 from lingvo_gpipe.schedules import WHOLE_NAMES
 
 _K = 4
 
 
-def _plan(device_memory=None, speeds=None, show_all=False, **changes):
+def _plan(device_memory=None, show_all=False, **changes):
   work = planner_testing.workload(**changes)
-  forecasts = recommend.forecasts(
-    work, recommend.settings(work, _K), speeds, device_memory
+  forecasts = tuple(
+    forecast(work, way, None, device_memory)
+    for way in recommend.settings(work, _K)
   )
-  return report.PlanReport(
-    work,
-    tuple(forecasts),
-    device_memory,
-    show_all=show_all,
-  )
+  return report.PlanReport(work, forecasts, device_memory, show_all)
 
 
 @pytest.fixture(scope='module')
@@ -54,10 +51,8 @@ def test_each_devices_memory_adds_up(limited):
   assert len(rows) == _K
   for device, row in zip(limited.shown.devices, rows, strict=True):
     assert row[-1] == f'{device.total / 3500:.0%}'
-  text = limited.memory_text(
-    max(limited.forecasts, key=lambda one: one.fullest)
-  )
-  assert 'too much' in text
+  largest = max(limited.forecasts, key=lambda one: one.fullest)
+  assert 'too much' in limited.memory_text(largest)
 
 
 def test_ways_that_do_not_fit_are_left_out_or_have_no_times(limited):
@@ -78,23 +73,19 @@ def test_it_says_where_halves_of_the_backward_pass_are_not_known(limited):
   assert limited.chosen.setting.schedule not in WHOLE_NAMES
   assert 'each counts as half' in limited.verdict()
   work = limited.workload
-  known = tuple(
-    dataclasses.replace(layer, weight_share=0.4) for layer in work.layers
-  )
-  plan = dataclasses.replace(
-    limited, workload=dataclasses.replace(work, layers=known)
-  )
+  layers = (dataclasses.replace(x, weight_share=0.4) for x in work.layers)
+  known = dataclasses.replace(work, layers=tuple(layers))
+  plan = dataclasses.replace(limited, workload=known)
   assert 'counts as half' not in plan.verdict()
 
 
 def test_if_nothing_fits_the_least_is_named():
   plan = _plan(100)
-  least = min(one.fullest for one in plan.forecasts)
-  assert plan.shown.fullest == least
+  assert plan.shown.fullest == min(one.fullest for one in plan.forecasts)
   assert 'None of these fits' in plan.verdict()
 
 
 def test_what_is_not_known_is_said():
-  plan = _plan(micro_batch_size=None, knows_activations=False)
-  assert 'mini-batch of unknown size' in plan.to_text()
-  assert 'give --input_shapes' in plan.to_text()
+  text = _plan(micro_batch_size=None, knows_activations=False).to_text()
+  assert 'mini-batch of unknown size' in text
+  assert 'give --input_shapes' in text

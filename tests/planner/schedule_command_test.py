@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the command that draws and compares schedules."""
-
 import pytest
 
 from lingvo_gpipe import schedules

@@ -33,17 +33,13 @@ def test_choices_are_divisors_and_as_registered():
   assert planner_testing.workload().choices(8) == (1, 2, 4, 8, 16, 32)
   work = planner_testing.workload(num_micro_batches=3, micro_batch_size=20)
   choices = work.choices(4)
-  assert 3 in choices
+  assert 3 in choices and len(choices) <= 9
   assert all(60 % m == 0 for m in choices)
-  assert len(choices) <= 9
   # More than 16 for each cell gain nothing.
   assert max(planner_testing.workload(micro_batch_size=800).choices(2)) == 32
   assert planner_testing.workload(num_micro_batches=32).choices(1)[-1] == 32
-
-
-def test_small_micro_batches_can_be_left_out():
-  work = planner_testing.workload(min_examples=8)
-  assert work.choices(8) == (1, 2, 4)
+  # Small micro-batches can be left out.
+  assert planner_testing.workload(min_examples=8).choices(8) == (1, 2, 4)
   assert planner_testing.workload(min_examples=100).choices(8) == (1,)
 
 

@@ -71,7 +71,6 @@ def _Flatten(params: Any) -> list[Any]:
 
 
 def _Costs(layers: Sequence[Any], shapes: Sequence[Any]) -> list[float]:
-  """A cost for each layer: FLOPs if all are known, else parameters."""
   if shapes:
     costs = []
     try:

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers that pass values to later layers, or use the weights of others.
 
-They are for skip connections, inputs of layers in the middle, and tied weights.
 A layer declares in its Params which values it puts aside and takes, and whose
 weights it uses. So a pipeline can check this before anything is built, and
 sends each value directly to the device that takes it.
@@ -133,11 +132,7 @@ class TakeLayer(NamedValueLayer):
       raise ValueError(f'{p.name} is a TakeLayer: takes must have a name.')
 
   def FProp(self, theta: Any, *args: Any) -> Any:
-    """Returns the combined arguments, one alone not as a tuple.
-
-    Raises:
-      ValueError: A value does not fit the first argument.
-    """
+    """Returns the combined arguments, one alone not as a tuple."""
     p = self.params
     values = [self.Take(name) for name in p.takes]
     if p.combine == 'append':

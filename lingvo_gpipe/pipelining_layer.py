@@ -217,10 +217,7 @@ class PipeliningLayer(base_layer.BaseLayer):
     num_micro_batches: int,
     first_backward: int,
   ) -> schedules.OrderProblem | None:
-    """What the schedule 'auto' orders the tasks by; None for equal costs.
-
-    The arguments are those of `schedules.make_schedule`.
-    """
+    """What the schedule 'auto' orders the tasks by; None for equal costs."""
     del cell_devices, num_micro_batches, first_backward
     return None
 
@@ -235,7 +232,6 @@ class PipeliningLayer(base_layer.BaseLayer):
     return p.recompute
 
   def _KeptPaths(self) -> frozenset[str]:
-    """Finds the layers that `recompute` names, as their variables are named."""
     if isinstance(self.recompute, str):
       return frozenset()
     by_name = {}
@@ -252,7 +248,6 @@ class PipeliningLayer(base_layer.BaseLayer):
 
   @property
   def recompute_policy(self) -> str:
-    """Which micro-batches are recomputed, if only in part."""
     return self.recompute if isinstance(self.recompute, str) else 'always'
 
   def _CreatePlacedChild(self, name: str, params: Any, device: str) -> None:
@@ -260,7 +255,6 @@ class PipeliningLayer(base_layer.BaseLayer):
       self.CreateChild(PlacedKey(name, len(self.children)), params)
 
   def _NumberLayers(self) -> dict[str, int]:
-    """Numbers the layers whose random seeds are to be their own, by path."""
     paths: list[str] = []
     for cell in self.cells:
       is_run = isinstance(cell, FeatureExtractionLayer)

@@ -47,7 +47,7 @@ class BackwardFunction:
   Attributes:
     has_gradient: For each input, whether it has one.
     has_gradients: Whether any input has one, and any weight.
-    residuals: What the functions read of T besides its inputs.
+    residuals: What is read of T besides its inputs.
   """
 
   def __init__(
@@ -61,16 +61,11 @@ class BackwardFunction:
     *,
     packs: bool = True,
   ):
-    """Prepares the functions of a traced cell.
+    """Prepares the functions of a cell traced into T, `graph`.
 
-    Args:
-      name: The cell's name.
-      graph: The traced graph T.
-      arguments: Its inputs, as calls are given them.
-      gradient: Its gradient, by inputs and then by weights.
-      num_data: By how many inputs.
-      device: The device of each op in the functions; '' for where they run.
-      packs: Whether what goes from call to call is packed.
+    `arguments` are T's inputs as calls are given them; `gradient` is by
+    `num_data` of them, and then by weights. With `packs` what goes from call to
+    call is packed.
     """
     self._name = name
     self._graph = graph
@@ -93,10 +88,9 @@ class BackwardFunction:
     captures: Sequence[tuple[tf.Tensor, tf.Tensor]],
     arguments: Sequence[Item],
   ) -> None:
-    """Tells where what G reads besides gradients comes from.
+    """Finds residuals, of T, and what else G reads besides gradients.
 
-    Residuals are of T. All else is the same in B and W: arguments of the
-    forward call, by number, and tensors of no traced graph.
+    That is arguments of the forward call, by number, and tensors from outside.
     """
     inner = {id(outer): placeholder for outer, placeholder in captures}
 
@@ -128,10 +122,9 @@ class BackwardFunction:
   def _add_up(self) -> None:
     """Adds weight gradients to the sums so far, within G.
 
-    Every sum begins with 0, and never is -0. A micro-batch without weight gives
-    0 in the cell that knows of it, but 0 or -0 in those before: bits that would
-    depend on the cut. Sparse gradients have two tensors each, with any number
-    of rows.
+    Sums begin with 0, and never are -0: a micro-batch without weight gives 0 in
+    the last cell, but 0 or -0 in those before, and bits would depend on the
+    cut. Sparse gradients have two tensors each, with any number of rows.
     """
     self._newest: list[tf.Tensor] = []
     self._before: list[tf.Tensor] = []
@@ -165,15 +158,10 @@ class BackwardFunction:
   ) -> tuple[list[tf.Tensor | None], list[tf.Tensor]]:
     """Calls the backward pass of one micro-batch.
 
-    Args:
-      args: The arguments of the micro-batch's forward call.
-      residuals: What the forward pass kept, or `recompute` returned.
-      d_ys: Gradients of the outputs that have one, then of the losses.
-      sums: The weight gradients so far; None for the first micro-batch.
+    `args` are those of the forward call, `d_ys` gradients of what it returned.
+    `sums` are the weight gradients so far, None for the first micro-batch.
 
-    Returns:
-      The gradients of the cell's inputs, None where there is none; and the
-      new sums, as `weight_gradients` takes them.
+    Returns the gradients of the inputs, or None, and the new sums.
     """
     name = 'backward_first' if sums is None else 'backward'
     if name not in self._functions:
@@ -196,7 +184,7 @@ class BackwardFunction:
     ]
 
   def _sums(self, *, first: bool) -> tuple[list[Item], list[Item]]:
-    """The sums so far, none of which are there first; and the new ones."""
+    """The sums so far, and the new ones."""
     if first:
       return [], self._items(self._newest)
     return self._items(self._before), self._items(self._after)
@@ -259,12 +247,7 @@ class BackwardFunction:
 
   @functools.cached_property
   def _cut(self) -> tuple[list[int], list[tf.Tensor], set[tf.Operation]]:
-    """Cuts G in two.
-
-    Returns:
-      Which of `_inputs` W reads, up to the residuals; what it is handed by B;
-      and all ops that are not in W.
-    """
+    """Which inputs W reads, what B hands it, and all ops that are not in W."""
     inputs = [*self._d_ys, *(item for _, item in self._sources)]
     given = {t.op for t in [*flat(inputs), *self._residual_inputs]}
     without = given.union(needed(self._d_data, given))
@@ -282,10 +265,7 @@ class BackwardFunction:
   def weight_gradients(
     self, sums: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]
   ) -> list[Weight]:
-    """The gradient of each weight and capture, from the last sums.
-
-    That of a half-precision weight is float32.
-    """
+    """The gradient of each weight and capture; half precision in float32."""
     sums = unpack(sums, self._after)
     for total, known in zip(sums, self._after, strict=True):
       total.set_shape(known.shape)

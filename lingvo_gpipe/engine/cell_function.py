@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One cell as functions: traced once, called for each micro-batch.
 
-A cell is traced into a graph T; its gradient G is built from T. Every function
-that a schedule needs is put together from these two, so that all run the same
-ops:
+All are made of the traced graph T and its gradient G, so all run the same ops:
 
 ```
   forward, keeps      T + residuals     returns what G reads of T
@@ -41,10 +39,7 @@ class CellInputs:
   Attributes:
     inputs: What the cell before hands on, or the pipeline's input: a nest.
     side_inputs: Inputs given to this cell alone, such as labels: a nest.
-    weights: A flat list.
-    context: Where in the training this is.
-    carry: What the last micro-batch handed to this one within the cell, a flat
-      list without gradients.
+    carry: What the last micro-batch handed to this one, without gradients.
     taken: Values that earlier cells put aside, a nest by each name.
   """
 
@@ -70,7 +65,7 @@ class CellOutputs:
       get the value from where it was put, but send its gradient here.
     kept: Ranges of the ops traced so far, by number. A recomputed forward pass
       does not run them again; what it needs of them is kept.
-    notes: What else the trace has to say; see `CellFunction.notes`.
+    notes: What else the trace has to say.
   """
 
   outputs: Any
@@ -88,10 +83,7 @@ class Cell:
   """One cell.
 
   Attributes:
-    name: For messages and for the names of ops.
-    device: Where it runs.
-    body: What it computes.
-    weights: Its weights, on that device.
+    weights: Its weights, on its device.
     carry: The carry of its first micro-batch.
     side_inputs: Inputs for this cell alone, one nest a micro-batch; or None.
     puts: Names of the values that it hands to later cells.
@@ -135,8 +127,6 @@ class CellFunction:
   Attributes:
     outputs: Specs of the outputs, in the cell's own nest.
     put: Specs of the values put aside, in their nests, by name.
-    num_losses: How many losses the cell adds.
-    num_values: How many values it hands to the caller.
     notes: What the body returned as `CellOutputs.notes`.
     graph: The traced graph T.
     data_inputs: Its placeholders of inputs, values taken and side inputs.
@@ -197,7 +187,6 @@ class CellFunction:
     context: tf.Tensor,
     *carry: tf.Tensor,
   ) -> list[tf.Tensor]:
-    """Traces the body on flat arguments, and notes what it returned."""
     inputs, taken, side_inputs = _pack_like(self._input_nest, data)
     given = CellInputs(
       inputs, side_inputs, list(weights), Context(context), list(carry), taken
@@ -297,11 +286,8 @@ class CellFunction:
   ) -> list[tf.Tensor]:
     """Runs the cell again, for what the backward pass reads.
 
-    Args:
-      args: The arguments of the micro-batch's forward call.
-      stash: What that kept.
-      d_ys: The gradients that the backward call will be given: nothing is
-        recomputed before they are there, as it would have to be held till then.
+    It takes the forward call's arguments, what that kept, and the backward
+    call's gradients: nothing is recomputed before these are there.
     """
     if not self.backward.residuals:
       return []
@@ -340,8 +326,7 @@ class CellFunction:
         given the micro-batch's weight as their gradient; see `differentiate`.
       keeps: Whether what the trace wants to be kept is kept.
 
-    Returns:
-      Whether there is a gradient, as from `split_gradients`.
+    Returns whether there is a gradient, as from `split_gradients`.
     """
     assert not self._functions, 'The forward function is already made.'
     self.goes_back, self.has_gradient = True, has_gradient

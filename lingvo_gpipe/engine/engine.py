@@ -72,12 +72,10 @@ class Forward:
 class Engine:
   """Runs one mini-batch through the cells, task by task.
 
-  Use: `run_tasks` with every task of the schedule in order, or with the forward
-  tasks first, and the backward tasks when the gradients of the outputs are
-  known.
+  Use: `run_tasks` with all tasks of the schedule in order, or with the forward
+  tasks first, and the others when the gradients of the outputs are known.
 
   Attributes:
-    traced: The cells.
     emitted: The tasks in the graph: what a trace of a step is read with.
     forward: What forward tasks left, by cell and micro-batch.
   """
@@ -103,7 +101,6 @@ class Engine:
   # -- Tasks.
 
   def run_forward(self, task: Task) -> None:
-    """Emits a forward task."""
     k, m = task.cell, task.micro_batch
     cell, function = self.traced.cells[k], self.traced.function(k, m)
     # 1. What the cell before left, and this cell for the last micro-batch.
@@ -129,7 +126,6 @@ class Engine:
     self.forward[k, m] = Forward(args, results, stash)
 
   def recomputes(self, task: Task) -> bool:
-    """Whether the forward pass runs again for a cell and a micro-batch."""
     return task.micro_batch in self._recomputed[task.cell]
 
   def emit(
@@ -141,9 +137,9 @@ class Engine:
   ) -> list[tf.Tensor]:
     """Calls on the cell's device, after the last task there.
 
-    The control edges are what keeps the schedule's promise on memory. Without
-    them TensorFlow starts every task whose inputs are there: it would recompute
-    several micro-batches at once. XLA knows no such edges; see `tensors.tie`.
+    Without the control edges TensorFlow would start every task whose inputs are
+    there, and recompute several micro-batches at once. XLA knows no such edges;
+    see `tensors.tie`.
     """
     index = self.traced.schedule.cell_devices[task.cell]
     device = self.traced.cells[task.cell].device
@@ -167,10 +163,9 @@ class Engine:
   def _before_first(self, device: str) -> list[tf.Operation]:
     """What the first task on a device waits for.
 
-    A pass of TensorFlow over the graph looks for what a reference variable may
-    reach, and builds the function of each call to see whether it has such
-    variables. It does not look into calls that one before them reaches. So here
-    is one, of no use besides: it saves milliseconds a task in the first step.
+    A pass of TensorFlow over the graph builds the function of each call to look
+    for reference variables in it, but not of calls that one before them
+    reaches. So here is one: it saves milliseconds a task in the first step.
     """
     if (
       self.traced.schedule.forward_only
@@ -187,11 +182,9 @@ class Engine:
   # -- Results.
 
   def results(self, k: int, micro_batch: int) -> CellOutputs:
-    """What a forward task returned."""
     return self.forward[k, micro_batch].results
 
   def taken(self, k: int, micro_batch: int) -> dict[str, Any]:
-    """The values that a cell takes, by name."""
     sources = {
       name: self.traced.source(name) for name in self.traced.cells[k].takes
     }
@@ -207,10 +200,8 @@ class Engine:
 class LossGradients:
   """What the backward pass starts from.
 
-  Attributes:
-    outputs: Maps a micro-batch to the gradients of the last cell's
-      differentiable outputs, in a flat list.
-    losses: Maps a cell and a micro-batch to the gradients of its losses.
+  Flat lists: gradients of the last cell's differentiable outputs, by
+  micro-batch; and of the losses, by cell and micro-batch.
   """
 
   outputs: Callable[[int], list[tf.Tensor]]
@@ -223,7 +214,6 @@ class Gradients:
   def __init__(
     self, engine: Engine, start: LossGradients | None, *, is_split: bool
   ):
-    """Begins a backward pass; `is_split` if weight gradients are tasks."""
     self._engine = engine
     self._traced = engine.traced
     self._start = start
@@ -284,7 +274,6 @@ class Gradients:
     args: Sequence[tf.Tensor],
     gradients: Sequence[tf.Tensor],
   ) -> list[tf.Tensor]:
-    """What the backward pass reads of the forward pass."""
     stash = self._engine.forward[task.cell, task.micro_batch].stash
     if not self._engine.recomputes(task):
       return stash
@@ -328,11 +317,7 @@ class Gradients:
     return self._shaped(taker, self._traced.given[name][micro_batch], gradients)
 
   def of_inputs(self, micro_batch: int) -> list[tf.Tensor | None]:
-    """Gradients of the pipeline's inputs, None where there is none.
-
-    If the backward tasks do not compute them, an extra task of the first cell
-    does, in no order with the others.
-    """
+    """Gradients of the pipeline's inputs, by an extra task if need be."""
     inputs = self._traced.inputs[micro_batch]
     if self._traced.input_gradients:
       return self._shaped(0, inputs, self._backward[0, micro_batch][0])

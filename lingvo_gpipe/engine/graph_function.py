@@ -2,17 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of graphs as functions in TensorFlow's library.
 
-A function runs as it was traced, but for what `repairs` changes. TensorFlow's
-graph optimiser would rewrite each function in its own way, so that the last
-bits of results would depend on the cut. It would also inline calls, and merge a
-recomputed forward pass with the first one. And it would look at each call
-again, which makes the first step slow. So functions are marked for it to pass
-over.
+A function runs as it was traced, but for what `repairs` changes: TensorFlow's
+graph optimiser is told to pass over it (docs/engine.md says why).
 
-TensorFlow takes time for each input of each op, several times over, before the
-first step. So a cell's weights, what its forward pass keeps and its sums of
-gradients go as one tensor of dtype variant, which refers to them without a
-copy:
+TensorFlow takes time for each input of each op before the first step. So a
+cell's weights, what its forward pass keeps and its sums of gradients go as one
+tensor of dtype variant, which refers to them without a copy:
 
 ```
   w0 --.                                        .--> w0 ...
@@ -66,10 +61,7 @@ def _refuse_gradient(op: tf.Operation, *d_results: Any) -> None:
 
 
 def _refuse(name: str) -> None:
-  """Raises ValueError, in place of a gradient through a call that is lost.
-
-  What the pipeline returns has gradients of its own, past the calls.
-  """
+  """Raises ValueError, in place of a gradient through a call that is lost."""
   raise ValueError(
     f'A gradient is to go through {name!r}, a call of a pipeline, which has '
     'none. Nor have second-order gradients, activations from a FetchLayer, and '
@@ -103,15 +95,8 @@ class GraphFunction:
   ):
     """Snapshots a part of `graph`: what is added to it later does not belong.
 
-    Args:
-      name: A name for the function.
-      graph: The graph.
-      inputs: Tensors of it that become arguments; by default all its inputs. A
-        list of tensors is one argument, packed.
-      outputs: Tensors of it that are returned; by default all its outputs. A
-        list is one result.
-      effects: What runs besides the ops that the outputs need.
-      without: Ops that do not run, and that no other waits for.
+    A list of tensors is one argument, or one result, packed. Besides what the
+    outputs need `effects` run; `without` do not, and no other waits for them.
     """
     inputs = list(graph.inputs if inputs is None else inputs)
     outputs = list(graph.outputs if outputs is None else outputs)
@@ -138,8 +123,7 @@ class GraphFunction:
   ) -> list[tf.Tensor]:
     """Calls the function where ops are placed now.
 
-    Of the results only the first `num_shaped` are told their shapes, if it is
-    given. With hundreds of calls that takes time.
+    Only the first `num_shaped` results are told their shapes: it takes time.
     """
     assert len(args) == self.num_inputs, (
       f'{self.name} takes {self.num_inputs} tensors, got {len(args)}.'
@@ -189,7 +173,6 @@ class GraphFunction:
 def _call_attributes(
   name: bytes, args: Sequence[tf.Tensor], results: Sequence[tf.Tensor]
 ) -> dict[str, attr_value_pb2.AttrValue]:
-  """The attributes of a call."""
   value = attr_value_pb2.AttrValue
 
   def dtypes(tensors: Sequence[tf.Tensor]) -> attr_value_pb2.AttrValue:
@@ -220,8 +203,8 @@ def _argument(
 ) -> tf.Tensor:
   """The argument for an item.
 
-  The components of a packed one replace its tensors among the results and, till
-  `undo`, in all that reads them.
+  Components of a packed one replace its tensors among the results and, till
+  `undo`, in what reads them.
   """
   if not isinstance(item, list):
     return item
@@ -235,7 +218,6 @@ def _argument(
 
 
 def replace(tensor: tf.Tensor, by: tf.Tensor) -> None:
-  """Has all that reads a tensor read another one."""
   for consumer in tensor.consumers():
     for i, read in enumerate(consumer.inputs):
       if read is tensor:
@@ -308,10 +290,7 @@ def _read_only_resources(args: Sequence[tf.Tensor]) -> list[int]:
 
 
 def items(tensors: Sequence[tf.Tensor], *, packs: bool = True) -> list[Item]:
-  """How tensors are handed over: those that can be packed together, first.
-
-  With `packs` unset none is packed. XLA knows no variants.
-  """
+  """How tensors are handed over: those that can be packed together, first."""
   together = [t for t in tensors if packs and _can_be_packed(t)]
   if len(together) < 2:
     return list(tensors)
@@ -325,7 +304,6 @@ def _can_be_packed(tensor: tf.Tensor) -> bool:
 
 
 def flat(given: Sequence[Item]) -> list[tf.Tensor]:
-  """The tensors of some items, one by one."""
   return [
     t for item in given for t in (item if isinstance(item, list) else [item])
   ]
@@ -372,10 +350,7 @@ def components(
 def packed_dtypes(
   tensor: tf.Tensor, definitions: Mapping[str, function_pb2.FunctionDef]
 ) -> list[tf.DType]:
-  """What is packed in a variant of a graph; nothing if that is not known.
-
-  The functions that the graph may call are given by name.
-  """
+  """What is packed in a variant of a graph; nothing if that is not known."""
   op = tensor.op
   if op.type == 'OptionalFromValue':
     return list(op.get_attr('Toutput_types'))

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a graph shows of its ops: what they need, and what repeats itself.
 
-An op that does not repeat itself would make the recomputed pass another one
-than the pass that ran: random ops with a state, Python functions, queues and
-iterators, the time, reads of what the cell itself writes. TensorFlow knows
-which ops have a state. Of these, a few are harmless.
+What does not: random ops with a state, Python functions, queues and iterators,
+the time, reads of what the cell itself writes. TensorFlow knows which ops have
+a state. Of these, a few are harmless.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -125,8 +124,6 @@ def definition_of(function: Any) -> function_pb2.FunctionDef:
 
 
 class _Finder:
-  """Finds types of ops in a graph, and in the functions that its ops call."""
-
   def __init__(self, graph: tf.Graph, matches: Callable[[str], bool]):
     self.functions = definitions(graph)
     self._matches = matches
@@ -182,7 +179,6 @@ def _has_state(op_type: str) -> bool:
 
 
 def _handles(op: tf.Operation) -> Iterator[tf.Tensor]:
-  """The handles of the variables that an op reads or writes."""
   for tensor in op.inputs:
     if tensor.dtype == tf.resource:
       while tensor.op.type == 'Identity':
@@ -326,7 +322,6 @@ def may_need_gradients(
 
 
 def _variable_name(read: tf.Operation) -> str:
-  """The name of the variable that an op reads."""
   op = read if read.type == 'VariableV2' else read.inputs[0].op
   while op.type in ('Enter', 'Identity') and op.inputs:
     op = op.inputs[0].op

@@ -34,9 +34,8 @@ def trace(
   """Traces `fn` once into a graph of its own.
 
   What `fn` uses of the surrounding graph becomes an input behind those of
-  `specs`: see `FuncGraph.external_captures`. Summaries and batch-norm updates
-  that it adds to collections stay in the new graph's collections. Its ops run
-  on `device`, or where the function is called if that is ''.
+  `specs`. What it adds to collections stays in those of the new graph. Its ops
+  run on `device`, or where the function is called if that is ''.
   """
   collections = {}
   if not tf.executing_eagerly():
@@ -93,7 +92,6 @@ class Gradient:
   """The gradient of a traced graph as a graph of its own.
 
   Attributes:
-    graph: The graph.
     d_ys: Its placeholders for the gradients of ys.
     captures: What it reads besides, of the traced graph or outside of it, each
       with its placeholder.
@@ -124,7 +122,7 @@ def differentiate(
     forward: A traced graph.
     ys: Tensors of it; each is given a gradient.
     xs: Tensors of it to differentiate by; None where that is not wanted.
-    name: A name for the new graph.
+    name: Of the new graph.
     num_dense: Of how many of xs sparse gradients are to be made dense.
     device: As in `trace`.
     weight: Which of ys is a scalar whose gradient, where it is 0, makes all
@@ -166,8 +164,7 @@ def differentiate(
 def _captures(graph: FuncGraph) -> list[tuple[tf.Tensor, tf.Tensor]]:
   """What a graph captures for its outputs, with placeholders.
 
-  TensorFlow also builds gradients that nobody asked for, of a product's other
-  factor, say; what only these read need not be kept.
+  What is read only by gradients that nobody asked for need not be kept.
   """
   used = set(graph_walks.needed(graph.outputs))
   captures = zip(graph.external_captures, graph.internal_captures, strict=True)
@@ -177,10 +174,10 @@ def _captures(graph: FuncGraph) -> list[tuple[tf.Tensor, tf.Tensor]]:
 def _sort_sums(graph: tf.Graph, forward: tf.Graph) -> None:
   """Puts the terms of sums in the order of the ops that they come from.
 
-  The gradient of what several ops of a layer read is a sum. TensorFlow adds in
-  the order in which it gets to them. If the layer has several outputs, that
-  depends on the layers behind it, or on the cut. Sparse gradients are joined
-  instead: their values, and then their indices.
+  TensorFlow adds the gradients of what several ops of a layer read in the order
+  in which it gets to them. If the layer has several outputs, that depends on
+  the cut. Sparse gradients are joined instead: their values, then their
+  indices.
   """
   numbers = {op.name: op._id for op in forward.get_operations()}
   joined = []

@@ -24,12 +24,9 @@ from lingvo_gpipe.engine.tensors import barrier, on_device, spec, sum_dtype
 
 @dataclasses.dataclass(frozen=True)
 class MicroBatchSizes:
-  """How a mini-batch is cut.
+  """Examples in a mini-batch, and in each of its micro-batches.
 
-  Attributes:
-    batch: Examples in the mini-batch; None if the graph does not know.
-    sizes: Examples in each micro-batch. If `batch` is None, so is each of them:
-      the M sizes are then worked out at run time, by count.
+  If the graph does not know `batch`, all are None, until run time.
   """
 
   batch: int | None
@@ -49,10 +46,8 @@ def choose_sizes(
 ) -> MicroBatchSizes:
   """Decides the size of each micro-batch.
 
-  Args:
-    batch: Examples in the mini-batch; None if the graph does not know.
-    count: num_micro_batches, M, at most `batch`; None to go by size.
-    size: micro_batch_size; None to go by count.
+  Given are the examples in the mini-batch, if known, and num_micro_batches or
+  micro_batch_size, or both.
 
   Raises:
     ValueError: They contradict each other, or not enough is known.
@@ -128,13 +123,9 @@ def _share(size: Any, batch: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass
 class Clock:
-  """Where in the training the mini-batch is.
+  """Where in the training the mini-batch is: int64 scalars; see `Context`.
 
-  Attributes:
-    step: The global step, an int64 scalar.
-    seed: The step seed around the pipeline, an int64 scalar.
-    sizes: The micro-batches' sizes: ints, or int64 scalars.
-    batch: The mini-batch's size, an int64 scalar.
+  `sizes` are those of the micro-batches, ints or int64 scalars.
   """
 
   step: tf.Tensor
@@ -153,7 +144,6 @@ class Clock:
       return tf.unstack(tf.stack(rows, axis=1), num=count)
 
   def share(self, micro_batch: int) -> tf.Tensor:
-    """A micro-batch's share of the mini-batch's examples, float32."""
     return _share(self.sizes[micro_batch], self.batch)
 
 
@@ -163,9 +153,7 @@ def batch_size(
   """The number of examples, None if it is not known, and the leaf that has it.
 
   Leaves are the name of a tensor, the tensor, and the dimension that counts.
-
-  Raises:
-    ValueError: A tensor has no such dimension, two disagree, or there is none.
+  Raises ValueError if they have no such dimension, or disagree.
   """
   remedy = (
     ' Name in shared_inputs what belongs to all examples alike and must not be '
@@ -202,11 +190,9 @@ Dims = Sequence[int | None]
 def split(
   nest: Any, dims: Dims, sizes: MicroBatchSizes, run_time_sizes: Any = None
 ) -> list[Any]:
-  """Cuts every tensor of a nest into M; a None stays None in each part.
+  """Cuts every tensor of a nest into M, behind barriers; a None stays None.
 
-  The parts are behind barriers: TensorFlow makes a copy of a function for each
-  constant that it finds among its arguments. Where `sizes` are not known, those
-  from `sizes_at_run_time` are used.
+  Where `sizes` are not known, those from `sizes_at_run_time` are used.
   """
   flat = tf.nest.flatten(nest)
   parts = list(sizes.sizes) if sizes.known else run_time_sizes
@@ -251,8 +237,7 @@ def merge(
 ) -> Any:
   """Joins the nests of all micro-batches into one.
 
-  Where a tensor has no such dimension, `without_dim` says what is taken; by
-  default that of the first micro-batch.
+  `without_dim` is for tensors without such a dimension.
   """
   columns = zip(*(tf.nest.flatten(nest) for nest in nests), strict=True)
   joined = []
@@ -282,11 +267,7 @@ def merge_gradients(nests: Sequence[Any], dims: Dims) -> Any:
 def sum_in_order(
   name: str, micro_batches: Sequence[Sequence[tf.Tensor]]
 ) -> list[tf.Tensor]:
-  """Adds up the tensors of all micro-batches, by ascending micro-batch.
-
-  It is one function, whose order of summation TensorFlow does not change by
-  where the tensors come from.
-  """
+  """Adds up the tensors of all micro-batches, in order, in one function."""
   count = len(micro_batches[0])
   flat = [tensor for tensors in micro_batches for tensor in tensors]
 
@@ -304,10 +285,7 @@ def split_gradients(
   nests: Sequence[Sequence[tf.Tensor]],
   dims: Dims,
 ) -> list[list[tf.Tensor]]:
-  """Cuts gradients of what `merge` returned: the gradient of `merge`.
-
-  There is one for each tensor that was joined; `nests` is what was joined.
-  """
+  """Cuts gradients of what `merge` made of flat `nests`."""
   columns = []
   for gradient, parts, dim in zip(
     gradients, zip(*nests, strict=True), dims, strict=True

@@ -49,12 +49,7 @@ def repair(
 ) -> list[Any]:
   """Repairs a function, and copies of those it calls, which stay as they are.
 
-  Args:
-    definition: The function.
-    called: The functions of its graph, by which those it calls are found.
-
-  Returns:
-    The functions that it calls now.
+  Those are among `called`. Returns the functions that it calls now.
   """
   called = list(called)
   by_name = graph_walks.with_called(called)
@@ -65,7 +60,7 @@ def repair(
 def _repair(
   definition: function_pb2.FunctionDef, by_name: dict[str, Any]
 ) -> bool:
-  """Repairs a function; returns whether anything changed."""
+  """Returns whether anything changed."""
 
   def replacement(name: str) -> str:
     if name not in by_name:

@@ -80,10 +80,8 @@ def signature(nest: Any) -> str:
 def on_device(device: str) -> Iterator[None]:
   """Places the ops built inside, whatever scopes surround it; '' anywhere.
 
-  `tf.device` is not enough where TensorFlow builds a gradient: it wraps the
-  gradient function in a colocation scope if colocate_gradients_with_ops is True
-  (the default of Lingvo's learner), and colocation wins over `tf.device`. The
-  whole backward pass would then run on the device of the last cell.
+  `tf.device` loses against the colocation that Lingvo's learner asks for: the
+  whole backward pass would run on the device of the last cell.
   """
   with contextlib.ExitStack() as stack:
     if not tf.executing_eagerly():
@@ -103,9 +101,8 @@ def same_device(a: str, b: str) -> bool:
 def before_copies(tensor: Any, device: str) -> Any:
   """What a tensor is a copy of, if the copy lies on another device.
 
-  Lingvo spreads copies of weights that are not variables (casts, or reads on
-  GPUs) over the devices of a model split, by turns. A cell that used them
-  would have its weights sent there and back each step.
+  Lingvo spreads casts of weights, and reads on GPUs, over the devices of a
+  model split. A cell's weights would be sent there and back each step.
   """
   if not device or tf.executing_eagerly():
     return tensor
@@ -164,8 +161,8 @@ def read_by_rows(value: tf.Tensor, variable: tf.Variable) -> None:
 def compiles_graph() -> bool:
   """Whether what is built now will be compiled by XLA.
 
-  As in `tpu.replicate` and `tf.function(jit_compile=True)`. What the runtime
-  clusters on its own (TF_XLA_FLAGS) does not count: calls stay calls there.
+  As in `tpu.replicate` and `tf.function(jit_compile=True)`, but not by
+  auto-clustering (TF_XLA_FLAGS): calls stay calls there.
   """
   return not tf.executing_eagerly() and bool(
     control_flow_util.GraphOrParentsInXlaContext(tf.get_default_graph())
@@ -201,9 +198,8 @@ def tie(
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
   """Returns arguments and gradients, none of which XLA has before the rest.
 
-  XLA compiles all tasks of a TPU into one program. It inlines their functions,
-  computes what occurs twice once, and knows no control edges. So it would merge
-  a recomputation with the forward pass, if that had the same operands.
+  XLA inlines the functions of all tasks, and knows no control edges. It would
+  merge a recomputation with the forward pass, if that had the same operands.
   """
   together = [*args, *gradients, *before]
   if not together:
@@ -223,14 +219,12 @@ def barrier(nest: Any, *, dense: bool = False) -> Any:
   """Returns the tensors of a nest behind barriers; a None stays None.
 
   Behind a barrier a layer has a tensor of its own, whose gradient is the sum of
-  what that layer alone makes of it. So sums have the same terms in the same
-  order wherever the cuts are. With `dense` gradients are made dense: sparse
-  ones are joined, which puts off the sum itself.
+  what that layer alone makes of it, wherever the cuts are. With `dense`
+  gradients are made dense; sparse ones would be joined, and summed later.
 
-  The barrier is TensorFlow's PlaceholderWithDefault: an identity, without a
-  copy, that no optimiser removes, as it could be fed, but behind a constant.
-  Before the pipeline it keeps values that are known from being built into a
-  copy of a cell's function. Its gradient has a barrier too.
+  PlaceholderWithDefault is an identity, without a copy, that no optimiser
+  removes, as it could be fed. Before the pipeline it keeps known values from
+  being built into a copy of a cell's function. Its gradient has a barrier too.
   """
 
   def behind(x: Any) -> Any:

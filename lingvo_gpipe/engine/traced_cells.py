@@ -70,8 +70,6 @@ class TracedCells:
   """The cells, their inputs, and the function that each task runs.
 
   Attributes:
-    cells: The K cells.
-    schedule: For K cells and M micro-batches.
     inputs: The M micro-batches of the first cell's input, nests.
     given: Values from outside that cells take: by name, a nest for each
       micro-batch. They have gradients, unlike the cells' side inputs.
@@ -92,7 +90,6 @@ class TracedCells:
   known: Functions = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
-    """Traces the cells, and reads their weights."""
     assert not (self.input_gradients and self.schedule.first_backward)
     self._functions = [self._trace(m) for m in range(len(self.inputs))]
     self._weights: list[list[tf.Tensor]] = []
@@ -101,7 +98,6 @@ class TracedCells:
       self._read_weights(k)
 
   def function(self, k: int, micro_batch: int = 0) -> CellFunction:
-    """The function of cell `k` for a micro-batch."""
     return self._functions[micro_batch][k]
 
   def _trace(self, micro_batch: int) -> list[CellFunction]:
@@ -117,7 +113,6 @@ class TracedCells:
     return self.known[key]
 
   def _differentiate(self, functions: Sequence[CellFunction]) -> None:
-    """Builds the cells' gradients, from the last to the first."""
     outputs = [differentiable(s) for s in flat_tensors(functions[-1].outputs)]
     taken: dict[int, dict[str, list[bool]]] = {}
     first = self.schedule.first_backward
@@ -135,7 +130,6 @@ class TracedCells:
       )
 
   def _is_weighted(self, k: int, function: CellFunction) -> bool:
-    """Whether a cell's losses, or its output, are given weights."""
     has_loss = k == len(self.cells) - 1 or function.num_losses > 0
     return self.weighted and has_loss
 
@@ -181,7 +175,6 @@ class TracedCells:
         place_read(weight, cell.device)
 
   def packed_weights(self, k: int) -> list[tf.Tensor]:
-    """The weights of cell `k` as its functions take them."""
     return self._packed_weights[k]
 
   def weights(self, k: int) -> list[tf.Tensor]:
@@ -214,11 +207,9 @@ class TracedCells:
   def by_next_taker(
     self, k: int, get: Callable[[str, int], Any]
   ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the takers behind a cell know of its values.
+    """What `get` gives for each value, and the first cell behind that takes it.
 
-    Returns:
-      What `get` gives for each value that the cell puts, and the first cell
-      behind that takes it; and the same for each value that it takes.
+    For values that the cell puts, and for those that it takes.
     """
 
     def known(names: Sequence[str]) -> dict[str, Any]:

@@ -31,9 +31,8 @@ def descendants(layer: base_layer.BaseLayer) -> list[base_layer.BaseLayer]:
 class PlacedKey(str):
   """A child's key that sorts by its position, after all keys without one.
 
-  Lingvo sorts by key when it sums over all variables, such as for the norm that
-  gradients are clipped by. Sorted by name, layers would be added cell by cell,
-  so the last bits of the sum would depend on the cut.
+  Lingvo sorts by key when it sums over all variables, as for clipping. Sorted
+  by name, layers would be added cell by cell: bits would depend on the cut.
   """
 
   place: int
@@ -123,11 +122,7 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
         )
 
   def FProp(self, theta: Any, *args: Any) -> Any:
-    """Runs the layers.
-
-    The arguments are the first layer's, then `num_act_inputs` activations.
-    Those that are returned are in a tuple behind the last layer's outputs.
-    """
+    """Runs the layers; activations that are returned are in a tuple, last."""
     p = self.params
     if len(args) <= p.num_act_inputs:
       raise ValueError(
@@ -164,7 +159,6 @@ class FeatureExtractionLayer(base_layer.BaseLayer):
 
 
 def _Key(name: str) -> str:
-  """Under which name theta has a layer: not all names can be keys there."""
   return name if name[:1].isalpha() or name[:1] == '_' else f'layer_{name}'
 
 

@@ -36,8 +36,6 @@ _Containers = tuple[tuple[str, Any], ...]
 
 @dataclasses.dataclass(frozen=True)
 class FlatLayer:
-  """One layer of the list: a copy of its Params, and the sequences it is in."""
-
   params: Any
   containers: _Containers = ()
 
@@ -50,11 +48,11 @@ class FlatLayer:
 def flatten(sub: Any, owner: Any) -> list[FlatLayer]:
   """Replaces sequences of layers, and lists to any depth, by their layers.
 
-  The layers inherit the base Params of Params `owner`, whose name is in errors.
+  The layers inherit the base Params of Params `owner`; one without a name is
+  called layer_N, after its place.
 
   Raises:
-    ValueError: There is no layer, something is no Params of one, or two have
-      the same name. One without a name is called layer_N, after its place.
+    ValueError: There is no layer, something is none, or two have one name.
   """
   check_layers(sub, f'{owner.name}.sub', nested=True)
   layers = list(_flatten(sub, (), _base_of(owner), owner.name))
@@ -128,10 +126,9 @@ def cell_params(name: str, layers: Sequence[FlatLayer], depth: int = 0) -> Any:
 
 
 def without_cell_names(cells: Sequence[Any], what: str) -> list[Any]:
-  """Params of cells, the names of whose layers' variables have no cell's.
+  """Params of cells that are not part of their variables' names.
 
-  Where layers of different cells have the same names, all keep the cell's.
-  A warning calls the pipeline `what`.
+  Where layers of different cells have the same names they are, with a warning.
   """
   is_run = [issubclass(cell.cls, FeatureExtractionLayer) for cell in cells]
   names = collections.Counter(

@@ -54,15 +54,13 @@ _ATTRIBUTE = '_lingvo_gpipe_gradient'
 class BackwardPass:
   """A backward pass that is in the graph; what it left is to be scaled.
 
-  Half-precision gradients are float32 until then: a sum may be too large or too
-  small for them, where the mean is not.
+  Half-precision gradients are float32 until then: a sum may overflow.
   """
 
   gradients: Gradients
   scale: tf.Tensor | None = None
 
   def scaled(self, gradient: Any, dtype: tf.DType) -> Any:
-    """One of the gradients, multiplied by the scale, of some dtype."""
     if gradient is None:
       return None
     if isinstance(gradient, tf.IndexedSlices):
@@ -78,8 +76,7 @@ class BackwardPass:
 class Source:
   """Float tensors on one device that the outputs depend on.
 
-  `gradients` gives a gradient, or None, for each, from a backward pass that has
-  run; it is called only if something needs them.
+  `gradients`, called only if need be, gives a gradient, or None, for each.
   """
 
   device: str
@@ -96,10 +93,7 @@ def of_leaves(
   num_micro_batches: int,
   get: Callable[[Gradients, int], Sequence[Any]],
 ) -> Source:
-  """Inputs or side inputs as a source; those that are not float are left out.
-
-  The gradients of all of them for a micro-batch are what `get` gives.
-  """
+  """(Side) inputs as a source; `get` gives a micro-batch's gradients."""
   kept = [differentiable(leaf.tensor) for leaf in leaves]
   floats = list(itertools.compress(leaves, kept))
 
@@ -165,18 +159,10 @@ def with_loss_outside(
   dims: micro_batches.Dims,
   batch: MiniBatch,
 ) -> list[tf.Tensor]:
-  """Attaches the gradient where the loss is outside of the pipeline.
+  """Attaches the gradient; backward tasks run when TensorFlow asks for it.
 
-  Backward tasks run when TensorFlow asks for it.
-
-  Args:
-    engine: The engine, with all forward tasks emitted.
-    sources: What the outputs depend on.
-    outputs: The last cell's differentiable outputs, of the mini-batch, then
-      the auxiliary losses of all cells.
-    parts: What was joined to these outputs: a list for each micro-batch.
-    dims: Along which dimensions.
-    batch: The mini-batch.
+  `outputs` are the last cell's differentiable ones, then the auxiliary losses.
+  The first were joined of each micro-batch's `parts`, along `dims`.
   """
   cells = engine.traced.cells
   device = cells[-1].device
@@ -265,10 +251,9 @@ def _with_gradient(
   depends_on: Sequence[tf.Tensor],
   gradient: GradientFunction,
 ) -> list[tf.Tensor]:
-  """Copies of tensors that have a gradient function.
+  """Copies of tensors with a gradient function.
 
-  It maps a gradient of each output to one of each tensor in `depends_on`; each
-  may be None.
+  It maps their gradients to those of `depends_on`; each may be None.
   """
   count = len(outputs)
   with record.stop_recording():
@@ -303,8 +288,7 @@ def _gradient_of_op(op: tf.Operation, *d_results: tf.Tensor) -> list[Gradient]:
 def _check_loops() -> None:
   """Raises ValueError in a loop whose gradient TensorFlow cannot place.
 
-  Where gradients are colocated with ops, zeros for each variable that a
-  `tf.while_loop` reads are colocated with the variable and with the loop.
+  Zeros for a variable would be colocated with it and with the loop.
   """
   graph = tf.get_default_graph()
   while isinstance(graph, func_graph.FuncGraph):

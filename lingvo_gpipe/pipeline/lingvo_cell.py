@@ -2,11 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Lingvo layer as a cell of the engine.
 
-A layer's FProp reads the global step and the step seed, moves accumulators on,
-updates moving averages, adds auxiliary losses and summaries, and leaves
-activations in fetch layers. Inside a traced function each of these would be
-lost, or would happen once too often. `LingvoCell` turns each into an input or
-an output of the cell.
+Whatever its FProp reads, or does besides, is an input or an output of the cell:
+step and seeds, accumulators, moving averages, auxiliary losses, summaries and
+fetched activations.
 """
 
 import contextlib
@@ -65,9 +63,7 @@ class LingvoCell:
 
   Attributes:
     theta: The layers' weights, a nest.
-    compute: What the cell computes.
-    collect_aux_losses: Whether auxiliary losses are wanted. Layers find no
-      AuxLossContext if not.
+    collect_aux_losses: Whether layers find an AuxLossContext.
     trained: For each leaf of theta, whether it is trained; None if all are.
     by_rows_at: The cell's device, if gathers from trained variables are to read
       their rows alone; see `tensors.read_by_rows`.
@@ -114,7 +110,6 @@ class LingvoCell:
       accumulator.SetValue(value)
 
   def body(self, inputs: CellInputs) -> CellOutputs:
-    """The cell's body, run by the engine while it traces."""
     updates: list[MovingAverageUpdate] = []
     with (
       py_utils.GlobalStepContext(inputs.context.step),
@@ -166,7 +161,6 @@ class LingvoCell:
 
   @contextlib.contextmanager
   def _aux_losses(self) -> Iterator[list[tf.Tensor]]:
-    """Yields a list that has the auxiliary losses when the context is left."""
     losses: list[tf.Tensor] = []
     if not self.collect_aux_losses:
       yield losses
@@ -184,12 +178,7 @@ class LingvoCell:
 
   @contextlib.contextmanager
   def _state_in_trace(self, carry: Sequence[tf.Tensor]) -> Iterator[None]:
-    """Inside, layers may hold tensors of the traced graph.
-
-    Accumulators begin with those of `carry`. Fetch layers keep the activations
-    that were handed out before: for gradients of the pipeline's inputs a cell
-    is traced again.
-    """
+    """Inside, layers may hold tensors of the traced graph."""
     accumulated = [(a, a._value, a._disable_count) for a in self._accumulators]
     fetched = [(fetch, fetch._activations) for fetch in self._fetch_layers]
     for accumulator, value in zip(self._accumulators, carry, strict=True):
@@ -257,11 +246,7 @@ class LingvoCell:
 
 @contextlib.contextmanager
 def _placed_assertions(cell: str, scope: seeds.LayerScope) -> Iterator[None]:
-  """Inside, assertions of this thread also print where they are.
-
-  A cell is one function that every micro-batch calls, so TensorFlow's own text
-  names neither the layer nor the micro-batch.
-  """
+  """Inside, assertions of this thread print their layer and micro-batch."""
   plain = gen_logging_ops._assert
 
   def placed(condition, data, summarize=None, name=None):  # type: ignore[no-untyped-def]
@@ -311,7 +296,6 @@ def explain(
 def refuse_unseeded(
   cell: LingvoCell, function: CellFunction, op: tf.Operation
 ) -> None:
-  """Raises ValueError: the seeds of an op do not depend on the micro-batch."""
   layer = _layer_of(cell, function, op)
   raise ValueError(
     f'Layer {layer.path} ({type(layer).__name__}) draws random numbers ('

@@ -35,7 +35,6 @@ class TracedLoss:
 
   Attributes:
     metric: The metric that is differentiated.
-    names: Those of all metrics, ascending.
     differentiable: Other metrics than the loss that may have gradients.
     known_weight: The loss's weight, if it is the same for all micro-batches.
   """
@@ -55,9 +54,8 @@ class TracedLoss:
   ) -> tf.Tensor:
     """The power of two s, float32, for M `count`.
 
-    It goes by the first micro-batch's values: with some schedules no others are
-    known before the first backward task. If that has no weight, its examples
-    stand for it.
+    It goes by the first micro-batch's values, as no others may be known before
+    the first backward task. If that has no weight, its examples stand for it.
     """
     weight = tf.abs(self.weight(values))
     weight = tf.where(weight > 0, weight, tf.cast(examples, tf.float32))
@@ -73,12 +71,9 @@ def in_cell(
   """Called while the last cell is traced, with what the loss layer returned.
 
   Returns:
-    The cell's output, l_m of the metric that is differentiated (the auxiliary
-    losses have no part in it); each metric's value and weight, float32, by
-    ascending name; and what is known.
-
-  Raises:
-    ValueError: These are not Lingvo metrics with a 'loss'.
+    The cell's output, l_m of the metric that is differentiated, without
+    auxiliary losses; each metric's value and weight, float32, by ascending
+    name; and what is known.
   """
   check_metrics(layer, metrics)
   names = tuple(sorted(metrics))
@@ -127,7 +122,6 @@ def start(
 
   @functools.cache
   def seed(m: int) -> tf.Tensor:
-    """The gradient of a micro-batch's loss, scaled."""
     factor = scale()
     with on_device(cells[-1].device):
       return loss.weight(values_of(engine, m)) * factor
@@ -157,10 +151,9 @@ def combine(
   aux_losses: Sequence[Sequence[tf.Tensor]],
   known: dict[Any, Any],
 ) -> py_utils.NestedMap:
-  """Combines the metrics of all micro-batches, the auxiliary losses included.
+  """Combines the metrics and auxiliary losses of all micro-batches.
 
-  There are the values that `in_cell` returned and the auxiliary losses for each
-  micro-batch. Functions made before are in `known`.
+  Functions made before are in `known`.
   """
   rows = [[*v, *a] for v, a in zip(values, aux_losses, strict=True)]
   flat = [tensor for row in rows for tensor in row]
@@ -204,10 +197,7 @@ def _combine_rows(
 def _mean(
   pairs: Sequence[tuple[tf.Tensor, tf.Tensor]],
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """The weighted mean of (value, weight), and the total weight.
-
-  A value without weight adds 0, though it may be NaN, as a mean of nothing.
-  """
+  """The weighted mean, and total weight; a NaN without weight adds 0."""
   weight = _chain([w for _, w in pairs])
   total = _chain([tf.math.multiply_no_nan(v, w) for v, w in pairs])
   return tf.math.divide_no_nan(total, weight), weight

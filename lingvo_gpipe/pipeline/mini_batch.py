@@ -42,9 +42,7 @@ class MiniBatch:
     sides: The same of the targets and side inputs, by name.
     cut: Those of them that are cut.
     count: M.
-    size: Its examples, None where the graph does not know; `sizes` are those of
-      the micro-batches.
-    clock: Where in the training it is.
+    size: Its examples, or None; `sizes` are those of the micro-batches.
   """
 
   def __init__(
@@ -57,11 +55,7 @@ class MiniBatch:
     *,
     training: bool,
   ):
-    """Decides how to cut what a PipeliningLayer is given.
-
-    Sizes that are known only at run time are computed on the device. In
-    training no micro-batch may be empty.
-    """
+    """Decides how to cut; in training no micro-batch may be empty."""
     self._path = path = layer.path
     params = layer.params
     given = {INPUTS: inputs, TARGETS: targets, SIDE_INPUTS: dict(side_inputs)}
@@ -144,10 +138,7 @@ class MiniBatch:
       )
 
   def _checked(self, leaf: Leaf | None) -> tf.Tensor | None:
-    """A leaf's tensor; running it fails if it has other than the examples.
-
-    Nothing is added where the graph knows its size, or takes the size from it.
-    """
+    """A leaf's tensor; running it fails if it has other than the examples."""
     if leaf is None:
       return None
     if leaf.dim is None or leaf is self._counted or _size(leaf) is not None:
@@ -196,9 +187,7 @@ class SideInputs:
   """The side inputs of one mini-batch, by name, the targets among them.
 
   Data goes to a cell as its side input, which has no gradient. What may come
-  from trained weights reaches the cells as values from outside: each taker
-  hands its gradient to the taker before it, so sums have one order for every
-  cut.
+  from trained weights reaches the cells as values from outside.
 
   Attributes:
     first_takers: The first cell that takes each.
@@ -208,7 +197,6 @@ class SideInputs:
   def __init__(
     self, layer: Any, batch: MiniBatch, *, training: bool, with_loss: bool
   ):
-    """Takes them from a mini-batch, in training with gradients if need be."""
     self._devices = layer.cell_devices
     self._batch = batch
     self._names = [list(wiring.side_inputs) for wiring in layer.cell_wiring]
@@ -231,7 +219,6 @@ class SideInputs:
     return flat_tensors(self._batch.sides[name])
 
   def taken_as_values(self, k: int) -> list[str]:
-    """The names of those with gradients that a cell takes."""
     return [name for name in self._names[k] if name in self.given]
 
   def of_cell(self, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,10 +226,7 @@ class SideInputs:
     return {n: values[n] for n in self._names[k] if n not in self.given}
 
   def split(self) -> list[list[dict[str, Any]]]:
-    """What `of_cell` is for each cell and micro-batch.
-
-    What several cells on a device take is sent there and cut once.
-    """
+    """What `of_cell` is for each cell and micro-batch, cut once a device."""
     split = functools.cache(self._split)
     rows = []
     for k, device in enumerate(self._devices):
@@ -260,7 +244,6 @@ class SideInputs:
     return {n: self._split(n, self.first_device(n)) for n in self.given}
 
   def first_device(self, name: str) -> str:
-    """That of the first cell that takes one of them."""
     return self._devices[self.first_takers[name]]
 
 
@@ -319,11 +302,8 @@ def matches(name: str, entry: str) -> bool:
 def to_tensors(nest: Any, name: str, what: str) -> Any:
   """Returns the nest with tensors for its leaves; a None stays None.
 
-  A list that has only numbers in it becomes one tensor. Errors name the nest,
-  and who is given it.
-
-  Raises:
-    ValueError: A leaf cannot be a tensor: it is a RaggedTensor, say.
+  A list of only numbers becomes one tensor. Raises ValueError, which names the
+  nest and who is given it, if a leaf cannot be a tensor.
   """
   if _is_of_numbers(nest):
     return _to_tensor(nest, name, what)

@@ -58,11 +58,7 @@ def declared(params: Any) -> Declaration:
 
 
 class Scope:
-  """The values that are there while layers run.
-
-  Attributes:
-    put_names: The names put so far, in order.
-  """
+  """The values that are there while layers run, and the names put so far."""
 
   def __init__(self, given: Mapping[str, Any]):
     self._values = dict(given)
@@ -75,8 +71,8 @@ class Scope:
   def put(self, name: str, value: Any) -> Any:
     """Puts a value, a nest of tensors or None, aside for later layers.
 
-    Returns the value to use from then on in place of `value`. Using that as
-    well would make its gradient a sum whose order depends on the cut.
+    Returns the value to use from then on in place of `value`, which would
+    otherwise have a gradient whose bits depend on the cut.
     """
     if name in self._values:
       raise ValueError(
@@ -105,10 +101,9 @@ _SCOPES = py_utils.ThreadLocalStack()
 
 @contextlib.contextmanager
 def scope(given: Mapping[str, Any] | None = None) -> Iterator[Scope]:
-  """Inside, layers can put and take values; outer scopes are not visible.
+  """Inside, layers can put values, and take these and those given, by name.
 
-  Values that are there from the start, nests of tensors or None, are given by
-  name.
+  Values are nests of tensors or None. Outer scopes are not visible.
   """
   values = Scope(given or {})
   _SCOPES.stack.append(values)
@@ -158,13 +153,10 @@ def check(
   weights_only: Sequence[NamedParams] = (),
   what: str = 'The pipeline',
 ) -> None:
-  """Checks that named values and tied weights are where they are looked for.
+  """Raises ValueError if named values and tied weights do not fit together.
 
-  The layers are in the order in which they run. Those in `weights_only` can put
-  or take nothing. A warning says which values no layer takes.
-
-  Raises:
-    ValueError: Some are not; it lists all that are wrong, of `what`.
+  The layers are in order. Those in `weights_only` can put or take nothing. A
+  warning says which values no layer takes.
   """
   owners = [name for name, _ in (*weights_only, *layers)]
   problems = [
@@ -219,9 +211,9 @@ def _wrong_reference(
 
 
 def find_owner(reference: str, names: Sequence[str]) -> tuple[str | None, str]:
-  """Tells the layer, None if there is none, from the part of 'layer.a.b'.
+  """Tells the layer, or None, from the part of its theta in 'layer.a.b'.
 
-  A layer's name may itself have dots. The part is '' for all of its theta.
+  A layer's name may itself have dots.
   """
   owner = reference
   while owner not in names:

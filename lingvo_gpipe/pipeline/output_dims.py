@@ -28,11 +28,7 @@ class OutputDims:
   """The dimensions that count examples in what a pipeline's cells return."""
 
   def __init__(self, plan: Plan, traced: TracedCells | None):
-    """Prepares the checks.
-
-    `traced` is what the cells were traced to for this mini-batch, None if that
-    failed. Further traces are added to those of the plan.
-    """
+    """`traced` is None if the cells could not be traced for this mini-batch."""
     self._path = plan.layer.path
     self._batch = batch = plan.batch
     self._cells = plan.cells
@@ -203,12 +199,9 @@ def find(
 ) -> int | None:
   """The dimension of a tensor that counts the examples; None if none does.
 
-  Its static shapes are those of one trace or two, for some numbers of examples,
-  None if a trace did not know it. Where shapes are not known it is `batch_dim`.
-
-  Raises:
-    ValueError: Several dimensions depend on the number of examples, or one is
-      no multiple of it.
+  Given are its shapes in one trace or two, for some numbers of examples, None
+  if unknown. Where shapes are not known it is `batch_dim`. Raises ValueError if
+  several dimensions depend on that number, or one is no multiple of it.
   """
   if any(shape.rank is None for shape in shapes):
     return batch_dim
@@ -240,14 +233,13 @@ def find(
 
 
 def _rows(length: int, size: int | None) -> int | None:
-  """How many rows an example has; None if a dimension is no multiple."""
   return length // size if size and length and length % size == 0 else None
 
 
 def varying_outputs(
   function: CellFunction, given: Sequence[bool]
 ) -> list[bool]:
-  """For each output of a cell's trace, whether a varying input reaches it.
+  """For each output of a trace, whether a varying input reaches it.
 
   What an op with a state returns varies as well.
   """

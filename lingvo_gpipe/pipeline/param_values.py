@@ -39,7 +39,6 @@ def of_schedule(params: Any) -> None:
 def _check(
   params: Any, name: str, is_fine: bool, must_be: str, what: str = ''
 ) -> None:
-  """Raises ValueError if a Param of Params, called `what`, is not fine."""
   if not is_fine:
     raise ValueError(
       f'{what or params.name}.{name} is {params.Get(name)!r}; it must be '
@@ -56,10 +55,7 @@ def _is_names(value: Any) -> bool:
 def whole_number(
   params: Any, name: str, least: int, *, or_none: bool = False, what: str = ''
 ) -> None:
-  """Raises ValueError if a Param is no whole number: '4', 4.0 or True.
-
-  Errors call the Params `what`, or by their name.
-  """
+  """Raises ValueError if a Param is no whole number: '4', 4.0 or True."""
   value = params.Get(name)
   is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
   is_fine = (value is None and or_none) or (is_whole and value >= least)
@@ -77,7 +73,6 @@ def names(params: Any, name: str) -> None:
 def text(
   params: Any, name: str, *, or_none: bool = False, what: str = ''
 ) -> None:
-  """Raises ValueError if a Param is not text; see `whole_number`."""
   value = params.Get(name)
   is_fine = isinstance(value, str) or (value is None and or_none)
   _check(params, name, is_fine, 'text', what)
@@ -97,10 +92,8 @@ def specs(value: Any, what: str) -> Any:
     'ids=int32[16,32], paddings=float32[16,32]'   a NestedMap
   ```
 
-  Errors call the Param `what`.
-
-  Raises:
-    ValueError: The text is not of this form, or a shape is not fully known.
+  Raises ValueError, which calls the Param `what`, if the text is not of this
+  form, or a shape is not fully known.
   """
   nest = _parse(value, what) if isinstance(value, str) else value
   for spec in tf.nest.flatten(nest):
@@ -155,13 +148,10 @@ def _spec(node: ast.expr) -> tf.TensorSpec | None:
 
 
 def check_layers(value: Any, what: str, *, nested: bool = False) -> None:
-  """Checks that a Param is a list of layers' Params, and sequences in it, too.
+  """Raises ValueError if a Param is no list of layers' Params, all through.
 
   Call it before Params are copied, because layers with variables cannot be. If
   `nested`, lists may be in it to any depth, or one layer in its place.
-
-  Raises:
-    ValueError: It has something else in it, such as a layer.
   """
   if isinstance(value, list | tuple):
     check = check_layers if nested else check_layer
@@ -176,7 +166,6 @@ def check_layers(value: Any, what: str, *, nested: bool = False) -> None:
 
 
 def check_layer(value: Any, what: str, *, nested: bool = False) -> None:
-  """The same for a Param that is one layer's Params."""
   cls = value.cls if isinstance(value, hyperparams.InstantiableParams) else None
   if cls is None or not issubclass(cls, base_layer.BaseLayer):
     name = value if isinstance(value, type) else type(value)

@@ -26,9 +26,7 @@ from lingvo_gpipe.pipeline.mini_batch import (
 class PlainRun:
   """A mini-batch that has run; `outputs` or `metrics` gives the result.
 
-  Attributes:
-    own_metrics: What its loss layer returned, in float32; None without a loss.
-    constant_loss_weight: None: one mini-batch has one weight.
+  `own_metrics` is what its loss layer returned, in float32, or None.
   """
 
   constant_loss_weight: None = None
@@ -121,8 +119,7 @@ OPEN = py_utils.ThreadLocalStack()
 def without_pipeline() -> Iterator[list[PlainRun]]:
   """Inside, each PipeliningLayer runs its layers in sequence.
 
-  Yields:
-    A list to which each run is added.
+  Yields a list to which each run is added.
   """
   runs: list[PlainRun] = []
   OPEN.stack.append(runs)

@@ -1,11 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What one mini-batch needs to run through a PipeliningLayer.
-
-```
-  theta, inputs, targets, side inputs --> Plan --> the cells' traces
-```
-"""
+"""What one mini-batch needs to run through a PipeliningLayer."""
 
 import contextlib
 import dataclasses
@@ -49,11 +44,10 @@ _DOES_NOT_FIT = (TypeError, ValueError, AttributeError, KeyError)
 
 @dataclasses.dataclass
 class Traces:
-  """What calls of one kind have traced, where weights are known by identity.
+  """What eager calls of one kind have traced, for the steps after the first.
 
-  Eagerly FProp is called for each step, and to trace the cells takes many times
-  as long as to run them. `functions` are the cells', for inputs of some shapes;
-  `combined` are those that combine metrics.
+  `functions` are the cells', for inputs of some shapes; `combined` are those
+  that combine metrics. `variables` keep their ids, which tell the calls apart.
   """
 
   variables: list[tf.Variable]
@@ -75,11 +69,9 @@ class Plan:
   """What is to be run.
 
   Attributes:
-    training: Whether there are to be gradients.
     input_gradients: Whether backward tasks compute gradients of the inputs.
     lingvo_cells: The cells, as made of layers.
-    traces: What such cells were traced to before.
-    cells: The cells, as the engine takes them.
+    cells: The same, as the engine takes them.
   """
 
   layer: Any
@@ -269,9 +261,7 @@ def compute(
 ) -> CellOutputs:
   """Called while cell `k` is traced; see `lingvo_cell.ComputeCell`.
 
-  `theta` has the cell's weights, then the loss's if a metric is differentiated
-  in the cell. The targets are among the side inputs given, or, if they have a
-  gradient, among the values taken.
+  `theta` has the cell's weights, then the loss's if a metric is differentiated.
   """
   there = {**given.side_inputs, **given.taken}
   targets = there.pop(TARGETS_VALUE, None)

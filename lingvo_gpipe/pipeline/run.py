@@ -8,8 +8,7 @@
   side inputs -'       '--> accumulators, moving averages, summaries, ...
 ```
 
-Each step hands on a value: `plan.make_plan` a Plan, `_trace` the traced cells,
-and `start` a PipelineRun, which has the results.
+`make_plan` gives a Plan, `_trace` the traced cells, `start` a PipelineRun.
 """
 
 import copy
@@ -60,7 +59,6 @@ def start(*args: Any, with_loss: bool) -> 'PipelineRun':
 
 
 def _trace(plan: Plan) -> TracedCells:
-  """Traces the cells, and checks what is in them."""
   functions, layer = plan.traces.functions, plan.layer
   num_known = len(functions)
   inputs = plan.batch.split(plan.batch.inputs, plan.devices[0])
@@ -136,8 +134,7 @@ def _run_with_loss(
 def _apply_effects(plan: Plan, engine: Engine, k: int) -> list[tf.Tensor]:
   """Sets accumulators and fetched activations, adds updates and summaries.
 
-  Returns the statistics that updates of moving averages use: the pipeline's
-  outputs must depend on them.
+  Returns the statistics of moving averages, see `variable_stand_in.update`.
   """
   traced, device = engine.traced, plan.cells[k].device
   notes = traced.function(k).notes
@@ -169,9 +166,7 @@ def _apply_effects(plan: Plan, engine: Engine, k: int) -> list[tf.Tensor]:
 class PipelineRun:
   """A mini-batch whose forward tasks are in the graph.
 
-  Attributes:
-    backward: Gives the backward pass, where the loss is inside.
-    statistics: What outputs must depend on; see `_apply_effects`.
+  `backward` gives the backward pass, where the loss is inside.
   """
 
   plan: Plan
@@ -195,7 +190,6 @@ class PipelineRun:
   # -- The loss outside.
 
   def outputs(self) -> Any:
-    """The last cell's outputs, of the mini-batch; the loss is outside."""
     results = [r.outputs for r in self._results(len(self.plan.cells) - 1)]
     dims = OutputDims(self.plan, self.engine.traced).of_outputs()
     with on_device(self.plan.devices[-1]):
@@ -240,7 +234,6 @@ class PipelineRun:
   # -- The loss inside.
 
   def metrics(self) -> py_utils.NestedMap:
-    """The metrics of the mini-batch; the loss is inside."""
     plan, device = self.plan, self.plan.devices[-1]
     columns = zip(*map(self._results, range(len(plan.cells))), strict=True)
     aux = [

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step seeds for the random ops of layers inside cells.
 
-Lingvo's deterministic random ops take the global step and a step seed, which
-counts the random ops of one graph. A cell is a graph of its own and runs once
-for each micro-batch. So each layer has a range of seeds for each micro-batch:
+Lingvo's step seed counts the random ops of one graph. A cell is a graph of its
+own and runs once for each micro-batch. So each layer has its own range of them:
 
 ```
   step seed =  seed around the pipeline
@@ -29,8 +28,6 @@ OP_SCOPE = '.in_cell'
 
 
 class _Bits(NamedTuple):
-  """How many bits of a step seed each part has."""
-
   layer: int
   micro_batch: int
   op: int
@@ -79,7 +76,7 @@ class LayerScope:
     ops: For each layer run so far, its path and how many ops the graph had
       before and after.
     seed_ops: The ops that made the layers' step seeds.
-    path: That of the layer that is being run, '' outside of all.
+    path: Of the layer that is being run, or ''.
   """
 
   context: Context
@@ -118,8 +115,7 @@ def current_scope() -> LayerScope | None:
 def op_scope(name: str) -> contextlib.AbstractContextManager[str]:
   """A scope for the names of a layer's ops, inside a `layer_scope`.
 
-  Lingvo takes the seeds of loops, and of layers that it repeats, from hashes
-  of op names, which must not depend on what else is in the cell.
+  Lingvo takes seeds of loops from op names, which must not depend on the cell.
   """
   return tf.name_scope(py_utils.SanitizeScopeKey(name) + OP_SCOPE)
 
@@ -131,11 +127,7 @@ def without_op_scopes(name: str) -> str:
 
 @contextlib.contextmanager
 def in_layer(path: str) -> Iterator[None]:
-  """Resets Lingvo's step seed to that of a layer, inside a `layer_scope`.
-
-  A layer without a number of its own, such as a layer in a layer, goes on with
-  the seeds that are in force.
-  """
+  """Resets Lingvo's step seed to that of a layer, if it has a number."""
   scope = current_scope()
   if scope is None or path not in scope.numbers:
     yield

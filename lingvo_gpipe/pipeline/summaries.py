@@ -2,16 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Summaries that layers in cells add: one for the mini-batch, outside.
 
-While a cell is traced a summary is an op of the traced graph, where nothing
-would ever run it. Its data leave the cell, and one summary of the same kind
-and tag is added outside:
+Nothing would ever run the summary ops of a traced graph. So their data leave
+the cell, and one summary of the same kind and tag is added outside:
 
   scalar     the mean over the micro-batches, weighted by their sizes
   histogram  of the values of all micro-batches
   others     (image, audio, text, tensor) of the first micro-batch
 
-As TensorFlow does within a graph, tags get the name scope around, and a number
-if they are taken.
+Tags get the name scope around, and a number if they are taken.
 """
 
 import contextlib
@@ -79,8 +77,7 @@ def emit(
 ) -> None:
   """Adds one summary of the mini-batch for each of a cell's, on its device.
 
-  There are the tensors of each summary, and a share of the examples, for each
-  micro-batch.
+  For each micro-batch there are each summary's tensors, and a share.
   """
   taken = {_tag(t.op) for t in tf.get_collection(tf.GraphKeys.SUMMARIES)}
   for i, summary in enumerate(summaries):
@@ -106,7 +103,6 @@ def _merge(
 
 
 def _tag(op: tf.Operation) -> str | None:
-  """A summary op's tag, its first input; None if it has no constant one."""
   value = tf.get_static_value(op.inputs[0]) if op.inputs else None
   if value is None or value.dtype != object or value.size != 1:
     return None

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights of one layer that another layer uses: added to its theta.
 
-There is one variable, on its owner's device. Its value is sent to the user's
-device once a step, however many micro-batches use it there. The user's
-gradients are summed apart from the owner's, even where both are in one cell,
-so the order of summation does not depend on the cut:
+There is one variable, on its owner's device, whose value is sent to the user's
+device once a step. The user's gradients are summed apart from the owner's, even
+in one cell, so the order of summation does not depend on the cut:
 
 ```
   variable --+--> weight of the owner's cell
@@ -41,7 +40,7 @@ def tie(
 ) -> Any:
   """Adds tied weights to theta, as `weights_of` of the layers says.
 
-  Use it to run layers that use the weights of others without a pipeline:
+  Use it to run such layers without a pipeline:
 
   ```
     net.FProp(tied_weights.tie(net, net.theta), x)
@@ -49,13 +48,9 @@ def tie(
 
   Args:
     root: A sequence, or a pipeline, that the owners and the users are in.
-    theta: Its weights.
-    device_of: Maps a child of `root` to its device. Each use is then a separate
-      copy of the weights on the device of the child that the user is in. If
-      None, the owner's weights themselves are in the user's theta.
-
-  Returns:
-    The theta, a copy if anything is tied.
+    theta: Its weights; returned is a copy if anything is tied.
+    device_of: Maps a child of `root` to its device. Each use is then a copy of
+      the owner's weights on the device of the user's child.
   """
   layers = list(_layers_of(root))
   places = {name: keys for name, keys, _ in layers}
@@ -90,10 +85,7 @@ def tie(
 def _copy(
   rests: dict[int, tf.Tensor], owner_device: str, device: str, weight: Any
 ) -> tf.Tensor:
-  """A copy of a weight for one more use, on the user's device.
-
-  `rests` has what is left of weights for further uses, by their ids.
-  """
+  """A copy of a weight for one more use; `rests` are left for further uses."""
   with on_device(owner_device):
     value = rests.get(id(weight))
     if value is None:

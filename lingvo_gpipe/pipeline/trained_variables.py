@@ -3,8 +3,7 @@
 """Which variables are trained, known before any gradient is asked for.
 
 A pipeline emits its backward pass before Lingvo's learner says what it trains.
-So the learner's filters are read here, from the pipeline's own Params or from
-the learners of the task that it is in.
+So filters are read from the pipeline's Params, or from the task's learners.
 """
 
 import dataclasses
@@ -43,11 +42,9 @@ class VariableFilter:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedVariables:
-  """What some filters let be trained.
+  """What is trained: what passes one of the filters; all if there is none.
 
   Attributes:
-    filters: A variable is trained if one of these lets it be. Where there is
-      none, every variable is.
     scope: What the names of the pipeline's variables begin with.
     num_learners: Of the tasks that the pipeline is in.
   """
@@ -102,7 +99,6 @@ def of_params(params: Any) -> TrainedVariables:
 
 
 def _own_filter(params: Any, what: str) -> tuple[VariableFilter, ...]:
-  """The filter in a pipeline's Params; () if they have none."""
   values = [params.Get(name) for name in _FILTERS]
   for name, value in zip(_FILTERS, values, strict=True):
     try:
@@ -146,9 +142,8 @@ def first_trained(
 ) -> int:
   """The first cell that the backward pass must reach; K if it reaches none.
 
-  Those before have frozen weights and none that are trained, and no weight of
-  before the pipeline is trained by way of them: its inputs need no gradient.
-  The names of the side inputs with gradients of a cell are `values(k)`.
+  Those before have frozen weights and none that are trained. The names of the
+  side inputs with gradients of a cell are `values(k)`.
   """
   is_trained = layer.trained_variables
   frozen = False

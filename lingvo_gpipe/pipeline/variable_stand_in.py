@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a layer finds in place of its variables while its cell is traced.
 
-A traced cell takes values, not variables: a variable read inside would be read
-again by each task, and one written inside would be written once for each
-micro-batch and once more when it is recomputed. A stand-in gives its variable's
+Variables inside would be read by each task, and written once for each
+micro-batch and again when it is recomputed. A stand-in gives its variable's
 value wherever TensorFlow wants a tensor, and notes how batch norm would update
 its moving averages. They are updated once a mini-batch, outside, by the mean of
 what the micro-batches noted, weighted by their sizes.
@@ -37,10 +36,7 @@ class MovingAverageUpdate:
 
 @dataclasses.dataclass(eq=False)
 class VariableStandIn:
-  """Stands for a variable of a cell, the owner.
-
-  `read` returns its value, a tensor of the graph that is being traced.
-  """
+  """Stands for a variable of a cell; `read` gives its value in the trace."""
 
   variable: tf.Variable
   read: Callable[[], tf.Tensor]
@@ -136,10 +132,7 @@ tf.register_tensor_conversion_function(VariableStandIn, _to_tensor)
 def pack(
   updates: Sequence[MovingAverageUpdate], context: Context
 ) -> list[tf.Tensor]:
-  """A micro-batch's updates, weighted by its share, as two float vectors.
-
-  They are all deltas and all statistics, flattened and joined.
-  """
+  """Deltas, and statistics, as vectors, weighted by the share of examples."""
   dtype = tf.float32
   if any(u.delta.dtype == tf.float64 for u in updates):
     dtype = tf.float64
@@ -156,13 +149,10 @@ def update(
   packed: Sequence[Sequence[tf.Tensor]],
   device: str,
 ) -> list[tf.Tensor]:
-  """Updates the moving averages of a cell, the way Lingvo's learner expects.
+  """Updates a cell's moving averages by what `pack` gave for micro-batches.
 
-  For each micro-batch there is what `pack` returned.
-
-  Returns:
-    The statistics of the mini-batch. Make the loss depend on them: Lingvo
-    drops updates whose statistic it does not find before the loss.
+  Returns the statistics of the mini-batch. Make the loss depend on them: Lingvo
+  drops updates whose statistic it does not find before the loss.
   """
   sizes = [u.delta.shape.num_elements() for u in updates]
   with on_device(device):

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks that a model's pipeline computes what its plain layers do.
 
-It runs one mini-batch of the model's own input through the layers in sequence,
-and through the pipeline with the model's M and with M = 1, each with the
-model's K and with K = 1. It compares the metrics and the gradient of each
-layer, and shows what differs, by how much, and why if it can tell.
+Runs one mini-batch of the model's input through the layers in sequence, and
+through the pipeline with the model's M and with M = 1, each with the model's K
+and with K = 1. Compares the metrics and the gradient of each layer, and shows
+what differs, by how much, and why if it can tell.
 
   python -m lingvo_gpipe.check --model=image.digits.AmoebaNetD
 
@@ -24,13 +24,7 @@ from lingvo_gpipe.training import command, user_error
 
 _TOLERANCE = 1e-3
 # Flags of the trainer and of Lingvo that --help lists.
-_KEY_FLAGS = (
-  'model',
-  'model_params_override',
-  'micro_batches',
-  'schedule',
-  'recompute',
-)
+_KEY_FLAGS = 'model model_params_override micro_batches schedule recompute'
 
 
 def check_model(
@@ -42,15 +36,14 @@ def check_model(
   """Compares a model's pipelines with their plain layers.
 
   Args:
-    params: Params of a model, as `model_registry.GetParams(name, 'Train')`
-      returns them.
+    params: As `model_registry.GetParams(name, 'Train')` returns them.
     num_devices: The number of CPU devices of this process, and K if the model
       does not set it.
     tolerance: Relative difference up to which two values count as the same.
     say: Called with a line for each part of the work that is done.
 
   Returns:
-    A `model_check.Report`: `same`, `to_text()`, and the data behind them.
+    A `model_check.Report`.
 
   Raises:
     UserError: The model has no pipeline.
@@ -64,8 +57,7 @@ def _define_flags() -> None:
   flags.DEFINE_integer(
     'devices',
     2,
-    'K, if the model does not set it: the number of CPU devices of this '
-    'process.',
+    "K, if the model does not set it: this process's CPU devices.",
     lower_bound=1,
   )
   flags.DEFINE_float(
@@ -77,13 +69,12 @@ def _define_flags() -> None:
 
 
 def _check(values: flags.FlagValues) -> None:
-  """Raises UserError if values of flags are wrong whatever the model is."""
   if not values['model'].value:
     raise user_error.UserError('--model: give one; it has no default.')
 
 
 def _load() -> Callable[[Any, float], int]:
-  """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
+  """See `command.run`."""
   print('Loading TensorFlow and Lingvo ...', flush=True)
   from lingvo.core import py_utils
 
@@ -91,7 +82,7 @@ def _load() -> Callable[[Any, float], int]:
   from lingvo_gpipe.checking import model_check  # noqa: F401
   from lingvo_gpipe.training import model_lookup, runner_manager
 
-  for name in _KEY_FLAGS:
+  for name in _KEY_FLAGS.split():
     flags.declare_key_flag(name)
   values = flags.FLAGS
   values.set_default('run_locally', 'cpu')
@@ -120,7 +111,7 @@ def _load() -> Callable[[Any, float], int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit status, see `command`."""
+  """Runs the command; returns its exit status."""
   return command.run(
     'check', __doc__, _load, argv, check=_check, define=_define_flags
   )

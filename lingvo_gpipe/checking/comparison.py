@@ -11,13 +11,12 @@ import numpy as np
 
 from lingvo_gpipe.checking.one_batch import Loss, Result
 
-# What is smaller counts as this: gradients that are zero but for rounding, as
-# that of a bias before batch norm, and metrics likewise.
-_LEAST_SHARE = 1e-4  # Of the norm of all gradients.
+# What is smaller counts as this, since it may be zero but for rounding: a
+# gradient as a share of the norm of all (a bias before batch norm), a metric.
+_LEAST_SHARE = 1e-4
 _LEAST_METRIC = 1e-5
-# A metric counts as a sum only if it is almost exactly that; else it may be
-# close by accident.
-_EXACT = 0.01  # Of the tolerance.
+# Of the tolerance: what is not this close to a sum is so by accident.
+_EXACT = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +24,9 @@ class Way:
   """A way of running the model, compared with its plain layers.
 
   Attributes:
-    differences: By what is compared, 'gradient of LAYER' or 'metric NAME', the
-      difference relative to the plain layers' value; infinite where one of the
-      two has a NaN or an infinity.
-    lost: Names of variables that have a gradient in the plain layers only.
+    differences: Of 'gradient of LAYER' and 'metric NAME', relative to the plain
+      layers' value; infinite where one of the two is not finite.
+    lost: Variables that have a gradient in the plain layers only.
   """
 
   num_cells: int
@@ -46,7 +44,6 @@ class Way:
 
 
 def compare(plain: Result, other: Result) -> Way:
-  """Compares a result with that of the plain layers."""
   differences = {
     f'metric {name}': _metric_error(other.metrics.get(name, math.nan), value)
     for name, value in plain.metrics.items()
@@ -87,8 +84,8 @@ def _ratio(difference: float, size: float) -> float:
 def explain(losses: Mapping[str, Loss], tolerance: float) -> Iterator[str]:
   """What is wrong with the metrics of loss layers, a line for each.
 
-  The pipeline takes the mean of the micro-batches' values by their weights; so
-  that must be a metric's value for the mini-batch.
+  The pipeline's value is the weighted mean of those of the micro-batches, so
+  that must be the mini-batch's value.
   """
   for path, loss in losses.items():
     if loss.weight_is_trained:

@@ -9,8 +9,8 @@
                 <-->  K,     M
 ```
 
-Where cells have batch norm and only M > 1 differs, plain layers and pipeline
-run once more with its statistics fixed: what differs then has another reason.
+Where cells have batch norm and only M > 1 differs, both run once more with its
+statistics fixed: what differs then has another reason.
 """
 
 import collections
@@ -27,7 +27,6 @@ from lingvo_gpipe.sequential_layer import GPipeSequentialLayer
 from lingvo_gpipe.training import pipeline_params
 
 _ONE_MICRO_BATCH = {'num_micro_batches': 1, 'micro_batch_size': None}
-_MAX_ROWS = 20
 _MAX_NAMES = 5
 
 
@@ -75,7 +74,7 @@ def check(
 
 
 def _turn_dropout_off(params: Any) -> dict[str, int]:
-  """Sets the Params that have a probability of dropping something."""
+  """Returns {Param: how many were changed}."""
   changed: collections.Counter[str] = collections.Counter()
   for p in pipeline_params.walk(params):
     for name, value in list(p.IterParams()):
@@ -89,7 +88,7 @@ def _turn_dropout_off(params: Any) -> dict[str, int]:
 
 
 def _with(params: Any, **values: Any) -> Any:
-  """Params with new values, wherever there are Params of these names."""
+  """Params with new values, wherever there are such names."""
   params = params.Copy()
   for p in pipeline_params.walk(params):
     for name, value in values.items():
@@ -111,7 +110,6 @@ def _with_one_cell(params: Any) -> Any:
 def _with_fixed_statistics(
   params: Any, num_devices: int, given: one_batch.Given
 ) -> Way | None:
-  """The comparison with the statistics of batch norm fixed, if they can be."""
   params = _with(params, freeze_bn_stats=True)
   [plain], _ = one_batch.run(params, num_devices, given, plain=True)
   [result], _ = one_batch.run(params, num_devices, given)
@@ -124,12 +122,12 @@ class Report:
 
   Attributes:
     ways: By ascending M, then K.
-    fixed_statistics: The model's own K and M once more, with the statistics of
-      batch norm fixed, in plain layers too; None if that was not needed.
+    fixed_statistics: The model's own K and M with the statistics of batch norm
+      fixed; None if that cannot be, or says nothing.
     batch_norms: Names of layers that have batch norm.
     set_aside: Params that were changed for the check, {name: how many}.
-    changes_by_itself: By how much the plain layers differ from themselves at
-      another step with the same mini-batch and weights.
+    changes_by_itself: By how much the plain layers differ from one step to the
+      next, with the same mini-batch and weights.
     faults: What is wrong with losses and metrics.
   """
 
@@ -143,7 +141,6 @@ class Report:
 
   @property
   def differs(self) -> bool:
-    """Whether any way differs from the plain layers."""
     return any(way.largest > self.tolerance for way in self.ways)
 
   @property
@@ -154,7 +151,6 @@ class Report:
     return not self.faults and (only_batch_norm or not self.differs)
 
   def to_text(self) -> str:
-    """The report, in lines of text."""
     lines = []
     if self.differs:
       lines += ['Differences from the plain layers:', '', self._table()]
@@ -181,17 +177,13 @@ class Report:
     return '\n'.join(lines)
 
   def _table(self) -> str:
-    """The differences: a row for each layer or metric, a column for a way."""
+    """A row for each layer or metric that differs, a column for a way."""
     rows = [
       [name, *(self._amount(way.differences[name]) for way in self.ways)]
       for name in self.ways[0].differences
       if any(way.differences[name] > self.tolerance for way in self.ways)
     ]
-    text = text_table.table(
-      ['', *(way.name for way in self.ways)], rows[:_MAX_ROWS]
-    )
-    more = len(rows) - _MAX_ROWS
-    return f'{text}\n... and {more} more' if more > 0 else text
+    return text_table.table(['', *(way.name for way in self.ways)], rows)
 
   def _amount(self, difference: float) -> str:
     if difference <= self.tolerance:
@@ -202,7 +194,6 @@ class Report:
     return f'{percent:.0f}%' if percent >= 10 else f'{percent:.2g}%'
 
   def _why(self) -> Iterator[str]:
-    """The reasons that are known, but those of the loss."""
     lost = sorted({name for way in self.ways for name in way.lost})
     if lost:
       yield (
@@ -213,10 +204,9 @@ class Report:
       yield 'the plain layers alone give values that are not finite'
     elif self.changes_by_itself > self.tolerance:
       yield (
-        'the plain layers themselves differ by '
-        f'{self._amount(self.changes_by_itself)} from one step to the next: '
-        'they have random ops, so no comparison is possible. Turn them off for '
-        'the check (--model_params_override)'
+        'random ops: even the plain layers differ by '
+        f'{self._amount(self.changes_by_itself)} from one step to the next. '
+        'Turn them off for the check (--model_params_override)'
       )
     if self.batch_norms:
       yield (
@@ -225,7 +215,6 @@ class Report:
       )
 
   def _rest(self) -> str:
-    """Whether anything differs besides what batch norm must."""
     fixed = self.fixed_statistics
     if fixed is None:
       return '; whether anything else differs is not known'

@@ -30,7 +30,7 @@ class Given(NamedTuple):
   Attributes:
     batches: For each task, a NestedMap of the mini-batch's tensor specs.
     values: The values of these, in order.
-    variables: The value of each variable, by its name.
+    variables: {name: value}.
   """
 
   batches: list[Any]
@@ -39,11 +39,11 @@ class Given(NamedTuple):
 
 
 class Loss(NamedTuple):
-  """What a loss layer returned where plain layers ran before it.
+  """What a loss layer returned after plain layers.
 
   Attributes:
     whole: For the mini-batch.
-    parts: For the part of each micro-batch; empty if not known.
+    parts: For each micro-batch; empty if not known.
     weight_is_trained: Whether the loss's weight depends on trained variables.
   """
 
@@ -56,12 +56,11 @@ class Result(NamedTuple):
   """What one way of running the model gave.
 
   Attributes:
-    gradients: By the names of loss, layer and variable; None where a variable
-      has none.
-    num_cells: K, the largest where there are several pipelines.
-    num_micro_batches: M, likewise; 1 without a pipeline.
-    batch_norms: Names of layers in cells that have batch norm.
-    losses: By the pipeline's path, where plain layers ran with a loss inside.
+    gradients: By the names of loss, layer and variable; some may be None.
+    num_cells: Of the largest pipeline.
+    num_micro_batches: Likewise; 1 without a pipeline.
+    batch_norms: Names of cells' layers that have batch norm.
+    losses: By the pipeline's path, for plain layers with a loss inside.
   """
 
   metrics: dict[str, float]
@@ -83,11 +82,9 @@ def run(
   """Builds the model in a graph of its own, and runs it on one mini-batch.
 
   Args:
-    num_devices: CPU devices of this process, for the cells.
-    given: The mini-batch and the weights; None to take the input's next
-      mini-batch and initial weights.
+    given: None takes the input's next mini-batch, and initial weights.
     plain: Whether layers run in sequence, without a pipeline.
-    steps: Global steps at which to run, each with the same batch and weights.
+    steps: Global steps at which to run.
 
   Raises:
     UserError: The model has no pipeline.
@@ -115,10 +112,7 @@ class _Model:
     self._model = params.Copy().Instantiate()
     self._pipelines = list(pipeline_report.pipelines(self._model))
     if not self._pipelines:
-      raise user_error.UserError(
-        f'{params.name}: the model has no pipeline, so there is nothing to '
-        'check.'
-      )
+      raise user_error.UserError(f'{params.name}: the model has no pipeline.')
     self._layers = self._layers_of_variables()
     if given is None:
       self._batches = [
@@ -242,7 +236,6 @@ class _Model:
 
 
 def _loss(run: plain_run.PlainRun) -> Loss:
-  """The same as tensors."""
   gradients = tf.gradients(run.own_metrics.loss[1], tf.trainable_variables())
   return Loss(
     dict(run.own_metrics),

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers, controller, trainer and evalers on one machine, as one run.
 
-When a process of the training dies or hangs, all of them are ended and started
-again, and the trainer goes on from the last checkpoint. So nothing is left of
-a step that was under way: what the surviving workers hold is thrown away.
+All of the training start again if one of them dies or hangs, from the last
+checkpoint: workers that survive hold parts of a step that was under way.
 
     worker 0..N-1 --+
     controller -----+-- one dies --> all end, all start again
@@ -27,17 +26,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 
-_BEAT_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
+_BEAT_SECONDS = 1.0
 _POLL_SECONDS = 0.1
-# The exit status of a process whose flags or model are wrong, see `command`.
-_REFUSED = 2
-# That of a trainer that lost a worker, see `distributed.WorkerLostError`.
-_WORKER_LOST = 3
-# How long the trainer has to say itself what another process ended of.
-_REFUSAL_SECONDS = 5.0
-# How long a process may take to end by itself.
-_GRACE_SECONDS = 15.0
+_REFUSAL_SECONDS = 5.0  # For the trainer to refuse what a worker has refused.
+_GRACE_SECONDS = 15.0  # For a process to end by itself.
+# Exit statuses: flags or model are wrong, `distributed.WorkerLostError`.
+_REFUSED, _WORKER_LOST = 2, 3
 
 # Of the environment: the workers' process ids, for a trainer that traces.
 WORKER_PIDS = 'LINGVO_GPIPE_WORKER_PIDS'
@@ -55,13 +50,11 @@ def free_ports(count: int) -> list[int]:
 class Child(multiprocessing.context.ForkProcess):
   """A forked process that is followed: log, heartbeat, memory and end.
 
-  It is forked from a process that has imported everything, which saves the time
-  and the memory of importing it again. That process must not have run
-  TensorFlow before: threads do not survive a fork.
+  This process has imported everything, so that none does it again. It must not
+  have run TensorFlow: threads do not survive a fork.
 
   Attributes:
-    own_peak_mib: Peak of its memory in MiB, beyond what it had when it was
-      forked.
+    own_peak_mib: Peak of its memory in MiB, beyond what it had at its start.
   """
 
   def __init__(
@@ -72,7 +65,7 @@ class Child(multiprocessing.context.ForkProcess):
     *,
     on_terminal: bool = False,
   ) -> None:
-    """Starts it; on the terminal it has this process's output, no log."""
+    """Starts it; `on_terminal` with this process's output, without a log."""
     super().__init__(name=name)
     self._body = body
     self._log_path = log_path
@@ -83,7 +76,6 @@ class Child(multiprocessing.context.ForkProcess):
     self._first_mib = self._memory_mib('VmRSS')
 
   def run(self) -> None:
-    """Runs in the child; never returns."""
     status = 1
     try:
       # It is killed when its parent ends, however that does.
@@ -129,12 +121,12 @@ class Child(multiprocessing.context.ForkProcess):
     return self.is_alive()
 
   def last_line(self) -> str:
-    """The last line of its log."""
+    """Of its log."""
     text = pathlib.Path(self._log_path).read_text(errors='replace')
     return text.strip().rpartition('\n')[2]
 
   def problem(self, hang_seconds: float = 0.0) -> str:
-    """In words: how it ended, or that it hangs; '' if it runs."""
+    """How it ended, or that it hangs; '' if it runs."""
     status = self.exitcode
     if status is None:
       silence = time.monotonic() - self._last_beat.value
@@ -145,7 +137,6 @@ class Child(multiprocessing.context.ForkProcess):
     return f'{self.name} ended with status {status}'
 
   def end(self) -> None:
-    """Ends it at once."""
     self.poll()
     self.kill()
     self.join()
@@ -158,7 +149,7 @@ class LocalCluster:
     settings: Flags of `launch_local`.
     trainer_flags: For all processes.
     main: What a process does: takes a command line, returns its exit status.
-    say: Is told what happens, a line.
+    say: Is told what happens, a line at a time.
   """
 
   def __init__(
@@ -254,33 +245,32 @@ class LocalCluster:
   # -- Following.
 
   def _follow(self) -> int:
-    """Follows all until the training is over; returns the exit status."""
-    most = self._settings.max_restarts
-    for restart in range(1, most + 2):
-      status, problem = None, ''
-      while status is None and not problem:
-        time.sleep(_POLL_SECONDS)
-        self._follow_evaluation()
-        status, problem = self._follow_training()
+    """Runs until the training is over; returns the exit status."""
+    restarts, most = 0, self._settings.max_restarts
+    while True:
+      time.sleep(_POLL_SECONDS)
+      self._follow_evaluation()
+      status, problem = self._follow_training()
       if status is not None:
         return status
-      if restart > most:
-        break
-      # The workers last: the trainer need not say that they are gone.
-      self._end(reversed(self._training.values()))
-      self._say(
-        f'{problem}; all start again from the last checkpoint (restart '
-        f'{restart} of {most}).'
-      )
-      self._start_training()
-    self._say(f'{problem}; given up after {most} restart(s).')
-    return 1
+      if problem and restarts == most:
+        self._say(f'{problem}; given up after {most} restart(s).')
+        return 1
+      if problem:
+        restarts += 1
+        # The workers last: the trainer need not say that they are gone.
+        self._end(reversed(self._training.values()))
+        self._say(
+          f'{problem}; all start again from the last checkpoint (restart '
+          f'{restarts} of {most}).'
+        )
+        self._start_training()
 
   def _follow_training(self) -> tuple[int | None, str]:
-    """Returns the exit status if it is over, and what is wrong, '' if nothing.
+    """Returns the exit status if it is over, and what is wrong, or ''.
 
     A worker that died comes before the trainer, which dies of that. A mistake
-    of the user would be there again: no restart.
+    of the user is no reason to start again.
     """
     trainer = self._training['trainer']
     problem = ''
@@ -317,7 +307,6 @@ class LocalCluster:
 def _wait(
   processes: dict[str, Child], name: str, seconds: float = _GRACE_SECONDS
 ) -> None:
-  """Waits until one has ended, if it is there, or the time is over."""
   end = time.monotonic() + seconds
   while name in processes and processes[name].poll():
     if time.monotonic() > end:

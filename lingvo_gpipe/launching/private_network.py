@@ -31,13 +31,10 @@ def is_private() -> bool:
 
 
 def enter() -> None:
-  """Moves this process into a network of its own, with loopback only.
-
-  It must have one thread. Children that it starts from now on are there too.
+  """Moves this process, which has one thread, and its later children there.
 
   Raises:
-    OSError: if the system does not allow it; nothing has changed then, or only
-      loopback is missing.
+    OSError: The system does not allow it; loopback may be missing then.
   """
   global _entered
   uid, gid = os.getuid(), os.getgid()

@@ -30,17 +30,7 @@ def numbers(traced: TracedPipeline) -> dict[str, Any]:
     'num_devices': len(set(schedule.cell_devices)),
     'num_micro_batches': schedule.num_micro_batches,
     'recompute': traced.recompute,
-    'steps': [
-      {
-        'step': number,
-        'seconds': step.seconds,
-        'pipeline_seconds': step.length,
-        'bubble_measured': step.bubble,
-        'bubble_simulated': float(step.simulated.bubble),
-        'simulated_seconds': float(step.simulated.step_time),
-      }
-      for number, step in traced.steps.items()
-    ],
+    'steps': list(traced.steps),
     'shown_step': traced.shown_step,
     'seconds': {
       'step': traced.step_seconds,
@@ -67,10 +57,6 @@ def numbers(traced: TracedPipeline) -> dict[str, Any]:
     'cells': _cells(traced),
     'slowest_cell': cell_seconds.index(max(cell_seconds)),
     'transfers': {
-      'seconds_of_all': sum(
-        arrived - step.end[needed]
-        for (needed, _), arrived in step.arrival.items()
-      ),
       'number': len(step.arrival),
       'boundary_seconds': traced.transfer_times,
     },
@@ -226,9 +212,8 @@ def _transfer_text(figures: Figures) -> str:
     if time
   )
   return (
-    f'Transfers: {transfers["number"]} between processes in a step, '
-    f'{_ms(transfers["seconds_of_all"])} in all; a result takes (cells) '
-    f'{boundaries}'
+    f'Transfers: {transfers["number"]} between processes in a step; a result '
+    f'takes (cells) {boundaries}'
   )
 
 

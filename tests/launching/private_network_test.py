@@ -15,12 +15,10 @@ try:
 except OSError as error:
   print('not allowed', error)
   raise SystemExit
-print([name for _, name in socket.if_nameindex()])
-print(private_network.is_private())
+print([name for _, name in socket.if_nameindex()], private_network.is_private())
 with socket.create_server(('127.0.0.1', 0)) as server:
   port = server.getsockname()[1]
   with socket.create_connection(('127.0.0.1', port), timeout=5):
-    print('connected')
     print(port)
     input()
 """
@@ -37,9 +35,7 @@ def test_only_children_reach_what_listens_in_it():
     interfaces = process.stdout.readline()
     if interfaces.startswith('not allowed'):
       pytest.skip(interfaces)
-    assert interfaces == "['lo']\n"
-    assert process.stdout.readline() == 'True\n'
-    assert process.stdout.readline() == 'connected\n'
+    assert interfaces == "['lo'] True\n"
     port = int(process.stdout.readline())
     # Nobody listens on that port out here.
     table = pathlib.Path('/proc/net/tcp').read_text()

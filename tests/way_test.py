@@ -69,9 +69,9 @@ def _params():
 
 
 def test_from_costs_to_the_cut(params):
-  costed = pipeline_plan.cost_layers(params, 2)
+  _, costs, spec, _ = pipeline_plan.cost_layers(params, 2)
   with files_passed() as passed:
-    partitioner.partition(costed.costs, costed.spec)
+    partitioner.partition(costs, spec)
   assert len(passed) <= 10, sorted(passed)
 
 

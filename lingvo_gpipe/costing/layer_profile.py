@@ -100,36 +100,31 @@ def profile_layers(
       or returns something of unknown size.
   """
   profiler = _Profiler(layers, names, training)
-  args, named = to_tuple(input_specs), dict(named_specs or {})
-  return in_build_thread(lambda: profiler.run(args, named))
+  named = dict(named_specs or {})
+  return in_build_thread(lambda: profiler.run(input_specs, named))
 
 
+@dataclasses.dataclass
 class _Profiler:
-  def __init__(
-    self,
-    layers: Sequence[Any],
-    names: Sequence[str],
-    training: weights.Training,
-  ):
-    self._layers = layers
-    self._names = names
-    self._training = training
+  layers: Sequence[Any]
+  names: Sequence[str]
+  training: weights.Training
+
+  def __post_init__(self) -> None:
     self._traces: ParamsCache[LayerFlops] = ParamsCache()
     self._built: ParamsCache[weights.Weights] = ParamsCache()
 
-  def run(
-    self, args: tuple[Any, ...], named: dict[str, Any]
-  ) -> list[LayerProfile]:
-    profiles = []
-    for params, name in zip(self._layers, self._names, strict=True):
+  def run(self, inputs: Any, named: dict[str, Any]) -> list[LayerProfile]:
+    profiles, args = [], to_tuple(inputs)
+    for params, name in zip(self.layers, self.names, strict=True):
       call = self._call(params, name, args, named)
       flops = self._traces.get(
         params, call.key(), functools.partial(LayerFlops, name, params, call)
       )
       trace = flops.trace
-      trained = trace.trained(name, call, self._training.is_trained)
+      trained = trace.trained(name, call, self.training.is_trained)
       cost = dataclasses.replace(
-        weights.weight_cost(name, trace.weights, self._training),
+        weights.weight_cost(name, trace.weights, self.training),
         forward=flops.forward,
         output_bytes=num_bytes(trace.outputs),
       )
@@ -168,11 +163,11 @@ class _Profiler:
 
   def _theta_specs(self, source: str, user: str) -> tuple[Any, Any]:
     """Specs of what a layer uses of another one's theta, and its names."""
-    owner, part = named_values.find_owner(source, self._names)
+    owner, part = named_values.find_owner(source, self.names)
     what = f'Layer {user!r} uses the weights of {source!r}, but there is no '
     if owner is None:
       raise ValueError(f'{what}such layer.')
-    params = self._layers[self._names.index(owner)]
+    params = self.layers[self.names.index(owner)]
     known = self._built.get(
       params, None, functools.partial(weights.build_weights, owner, params)
     )
@@ -187,13 +182,10 @@ class _Profiler:
   # -- Backwards.
 
   def _backwards(self, profiles: list[LayerProfile]) -> list[LayerProfile]:
-    training = self._training
-    first = 0
+    training, first = self.training, 0
     if training.is_trained is not None and not training.inputs_trained:
-      trained = (
-        i for i, profile in enumerate(profiles) if any(profile.trained)
-      )
-      first = next(trained, len(profiles))
+      trained = [any(profile.trained) for profile in profiles]
+      first = [*trained, True].index(True)
     # By the names of values; '' is what a layer hands to the next. Whoever is
     # behind the last layer may read what that returns.
     uses = {

@@ -84,14 +84,11 @@ def _swept_bytes(other_bytes: int) -> int:
 def _measured(profile: LayerProfile, stored: CostsFile, swept: int) -> Times:
   device = _device_kind()
   what = as_text(profile.params), repr(profile.key), device, tf.tf1.__version__
-  # Memory addresses do not count.
-  texts = [
-    re.sub(r' at 0x[0-9a-f]+', '', text)
-    for text in (*what, f'{swept} bytes swept')
-  ]
+  texts = [*what, f'{swept} bytes swept']
   entry = stored.get(
     'layers',
-    json.dumps(texts),
+    # Memory addresses do not count.
+    re.sub(r' at 0x[0-9a-f]+', '', json.dumps(texts)),
     lambda: {
       'layer': profile.params.cls.__name__,
       'given': str(profile.call),

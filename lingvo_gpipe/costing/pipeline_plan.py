@@ -73,16 +73,6 @@ class PipelinePlan:
     return CutTable(self.partition, self.basis, devices, self.splits_given)
 
 
-@dataclasses.dataclass(frozen=True)
-class CostedLayers:
-  """A model before it is cut for `spec`; for `basis` see `PipelinePlan`."""
-
-  layers: tuple[flat_layers.FlatLayer, ...]
-  costs: tuple[LayerCost, ...]
-  spec: PipelineSpec
-  basis: str
-
-
 def make_plan(
   params: Any, num_devices: int, trained: TrainedVariables | None = None
 ) -> PipelinePlan:
@@ -96,24 +86,24 @@ def make_plan(
     ValueError: A Param is not usable.
   """
   splits = splits_of(params)
-  costed = cost_layers(params, num_devices, trained)
-  if params.num_partitions > len(costed.layers):
+  layers, costs, spec, basis = cost_layers(params, num_devices, trained)
+  if params.num_partitions > len(layers):
     raise PartitionError(
       f'{params.name}.num_partitions is {params.num_partitions}, but '
-      f'{params.name}.sub has {len(costed.layers)} layers, of which each cell '
-      f'needs at least one: use {len(costed.layers)} or fewer.'
+      f'{params.name}.sub has {len(layers)} layers, of which each cell needs '
+      f'at least one: use {len(layers)} or fewer.'
     )
   try:
-    cells = partition(costed.costs, costed.spec, splits or None)
+    cells = partition(costs, spec, splits or None)
   except PartitionError as error:
     raise PartitionError(f'{params.name}: {error}') from error
-  return PipelinePlan(costed.layers, cells, costed.basis, bool(splits))
+  return PipelinePlan(tuple(layers), cells, basis, bool(splits))
 
 
 def cost_layers(
   params: Any, num_devices: int, trained: TrainedVariables | None = None
-) -> CostedLayers:
-  """What `make_plan` cuts; see there."""
+) -> tuple[list[flat_layers.FlatLayer], list[LayerCost], PipelineSpec, str]:
+  """Layers, their costs, what `make_plan` cuts them for, and `basis`."""
   param_values.of_schedule(params)
   for name in ('num_partitions', 'cells_per_device', 'optimizer_slots'):
     param_values.whole_number(params, name, 0)
@@ -141,7 +131,7 @@ def cost_layers(
   if given:
     basis, costs = 'given', list(map(_with_time, costs, balance))
   spec = _spec(params, num_devices, num_bytes(shapes), skips)
-  return CostedLayers(tuple(layers), tuple(costs), spec, basis)
+  return layers, costs, spec, basis
 
 
 # -- Params.
@@ -202,8 +192,8 @@ def _spec(
   if rest and device_memory(params) is not None:
     raise ValueError(
       f'{params.name}: num_partitions is {num_cells}, not a multiple of the '
-      f'{num_devices} devices of a model split, so device_memory cannot be '
-      'divided evenly. Use a multiple, or leave device_memory unset.'
+      f'{num_devices} devices of a model split, but device_memory is set. Use '
+      'a multiple, or leave device_memory unset.'
     )
   if rest or num_cells < num_devices:
     per_device = 1

@@ -7,8 +7,8 @@ less the padding at the end. Inputs are taken to be zeros, with which Lingvo's
 paddings say that there is none.
 
 The ops before a tensor are copied to a graph of their own, functions written
-out, and run there. Of a loop only scalars run, and of its condition only the
-comparisons of scalars; others may end the loop earlier:
+out, and run there. Of a loop and its condition only scalars run; others may end
+the loop earlier:
 
 ```
   while i < n and sum(y) < 1: i, y = i + 1, f(y)  ->  while i < n: i = i + 1
@@ -28,8 +28,7 @@ from lingvo_gpipe.costing.weights import session_config
 from lingvo_gpipe.engine.graph_function import FuncGraph
 from lingvo_gpipe.engine.graph_walks import needed
 
-# Larger tensors, values that need more ops, and loops that run more often are
-# not computed.
+# What needs more is not computed.
 _MAX_ELEMENTS = 2**20
 _MAX_OPS = 1000
 _MAX_TRIPS = 2**16
@@ -47,8 +46,8 @@ class Frame:
   """A graph that runs, and what is known of its inputs.
 
   Attributes:
-    arguments: Where an input comes from, by its id: a tensor and that tensor's
-      frame. Others are not known; where this is None all are zeros.
+    arguments: Where an input comes from, by its id: a tensor and its frame.
+      Others are not known; where this is None all are zeros.
     trips: How often its loops run, as far as that has been asked.
   """
 
@@ -82,10 +81,7 @@ class _NotKnownError(Exception):
   """The value cannot be known, or is not worth it."""
 
 
-def _suppress_unknown() -> contextlib.suppress:
-  return contextlib.suppress(
-    _NotKnownError, tf.errors.OpError, ValueError, TypeError
-  )
+_UNKNOWN = (_NotKnownError, tf.errors.OpError, ValueError, TypeError)
 
 
 class _Copy:
@@ -173,7 +169,7 @@ class Loop:
     known = self._frame.trips
     if self._op not in known:
       known[self._op] = None
-      with _suppress_unknown():
+      with contextlib.suppress(*_UNKNOWN):
         known[self._op] = self._run(set())[0]
     return known[self._op]
 
@@ -187,7 +183,7 @@ class Loop:
     """The same, and what some of its variables are in the end."""
     needs, possible = self._closed(wanted), []
     for test in _conjunction(self._cond.outputs[0]):
-      with _suppress_unknown():
+      with contextlib.suppress(*_UNKNOWN):
         needs |= self._closed(self._read(self._cond, [test]))
         possible.append(test)
     if not needs:
@@ -207,7 +203,7 @@ class Loop:
       step = [copy.tensor(self._body.outputs[i], body_frame) for i in variables]
       tests = []
       for test in possible:
-        with _suppress_unknown():
+        with contextlib.suppress(*_UNKNOWN):
           tests.append(copy.tensor(test, cond_frame))
       if tests:
         with tf.Session(graph=scratch, config=session_config()) as session:

@@ -213,20 +213,14 @@ def gpus() -> list[Any]:
   return list(tf.config.list_physical_devices('GPU'))
 
 
-class LayerError(ValueError):
-  """A layer that cannot be costed; the message names it."""
-
-
 @contextlib.contextmanager
 def explained(name: str, params: Any, call: object = None) -> Iterator[None]:
-  """Turns errors inside into a LayerError that says which layer it was."""
+  """Turns errors inside into a ValueError that says which layer it was."""
   try:
     yield
-  except LayerError:
-    raise
   except Exception as error:
     problem = 'cannot be built' if call is None else f'cannot run on {call}'
-    raise LayerError(
+    raise ValueError(
       f'Layer {name!r} ({params.cls.__name__}) {problem}, so it has no cost: '
       f'{error}'
     ) from error

@@ -124,25 +124,15 @@ def _sums(changes: list[_Change], step_time: float) -> list[Held]:
 
 def draw(path: str, one: Forecast, device_memory: int | None) -> None:
   """Writes a PNG file: a row for each device, its memory, and the limit."""
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
+  from matplotlib import figure
 
   devices = memory_over_time(one.partition, one.simulate())
   # The first, the last, and others evenly between.
   count = min(len(devices), _MOST_DEVICES)
   shown = [i * (len(devices) - 1) // max(count - 1, 1) for i in range(count)]
-  figure, rows = pyplot.subplots(
-    count,
-    1,
-    squeeze=False,
-    sharex=True,
-    sharey=True,
-    figsize=(_WIDTH, _HEIGHT_A_DEVICE * count + _HEIGHT_MORE),
-    dpi=120,
-    layout='constrained',
-  )
+  size = _WIDTH, _HEIGHT_A_DEVICE * count + _HEIGHT_MORE
+  picture = figure.Figure(size, dpi=120, layout='constrained')
+  rows = picture.subplots(count, 1, squeeze=False, sharex=True, sharey=True)
   for axes, device in zip(rows[:, 0], shown, strict=True):
     _row(axes, devices[device], device_memory)
     axes.set_ylabel(f'device {device}\nGiB')
@@ -150,15 +140,14 @@ def draw(path: str, one: Forecast, device_memory: int | None) -> None:
   axes.set_ylim(0, 1.1 * max(most, device_memory or 0) / _GIB)
   unit = 'seconds' if one.speeds.are_absolute else 'of a step on one device'
   axes.set_xlabel(f'time, {unit}')
-  figure.legend(
+  picture.legend(
     *rows[0, 0].get_legend_handles_labels(),
     loc='outside lower center',
     ncols=len(_KINDS) + 1,
     frameon=False,
   )
-  figure.suptitle(f'{one.workload.name}: {one.setting}')
-  figure.savefig(path, metadata={'Software': None})
-  pyplot.close(figure)
+  picture.suptitle(f'{one.workload.name}: {one.setting}')
+  picture.savefig(path, metadata={'Software': None})
 
 
 def _row(axes: Any, held: Sequence[Held], device_memory: int | None) -> None:
@@ -177,14 +166,9 @@ def _row(axes: Any, held: Sequence[Held], device_memory: int | None) -> None:
       device_memory / _GIB, c='firebrick', ls='--', label='device memory'
     )
   peak = max(moment.total for moment in held) / _GIB
-  axes.annotate(
-    f'peak {peak:.2f}',
-    (1, peak),
-    xycoords=('axes fraction', 'data'),
-    xytext=(3, 0),
-    textcoords='offset points',
-    va='center',
-    fontsize=8,
+  right = axes.get_yaxis_transform()
+  axes.text(
+    1.005, peak, f'peak {peak:.2f}', transform=right, va='center', size=8
   )
   axes.set_xlim(0, times[-1])
   axes.grid(axis='y', alpha=0.3)

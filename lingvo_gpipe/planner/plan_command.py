@@ -85,41 +85,24 @@ _FLAGS: tuple[tuple[str, Callable[[str], Any] | None, Any, str], ...] = (
     'K, the number of cells; several with commas. Default: one per device, or '
     'as the model says.',
   ),
-  (
-    *('device_memory', str, None),
-    f"What a device may hold, such as '8GiB'. {_AS_MODEL}",
-  ),
+  ('device_memory', str, None, f"Of a device, such as '8GiB'. {_AS_MODEL}"),
   (
     *('device_speed', _flops, None),
     'FLOP/s that a device reaches (not its peak), such as 45TFLOPS. Without '
     'this flag times are relative.',
   ),
-  (
-    *('link_speed', _bandwidth, None),
-    'Speed of a link between devices, such as 12GB/s. Default: transfers take '
-    'no time.',
-  ),
-  (
-    *('link_latency', _seconds, 0.0),
-    'Additional time of each transfer, such as 5us.',
-  ),
-  (
-    *('num_micro_batches', _numbers, ()),
-    'Consider only these M; several with commas.',
-  ),
+  ('link_speed', _bandwidth, None, 'Such as 12GB/s. Default: no limit.'),
+  ('link_latency', _seconds, 0.0, 'Additional time of each transfer: 5us.'),
+  ('num_micro_batches', _numbers, (), 'Only these M; several with commas.'),
   (
     *('schedule', _names, ()),
-    'Consider only these schedules: names, several with commas, or file:PATH.',
+    'Only these schedules: names, several with commas, or file:PATH.',
   ),
   (
     *('recompute', _recompute, ()),
-    'Consider only these recompute policies. Default: all, with '
-    f'{FIT!r} where there is a device memory.',
+    f'Only these policies. Default: all; {FIT!r} needs a device memory.',
   ),
-  (
-    *('as_registered', None, False),
-    "Consider only the model's own M, schedule and recompute policy.",
-  ),
+  ('as_registered', None, False, "Only the model's M, schedule and policy."),
   (
     *('min_examples', _number, 1),
     'Leave out micro-batches with fewer examples: batch norm needs several, '
@@ -128,39 +111,27 @@ _FLAGS: tuple[tuple[str, Callable[[str], Any] | None, Any, str], ...] = (
   ('all', None, False, 'Also show what does not fit.'),
   (
     *('picture', _picture, None),
-    "A PNG to draw the devices' memory over the time of a step to, for what is "
-    'recommended.',
+    "A PNG of the devices' memory over a step, for what is recommended.",
   ),
   (
     *('batch_size', _number, None),
-    'Examples in a mini-batch. Default: M times the examples of input_shapes, '
-    'as the model says.',
+    'Examples in a mini-batch. Default: M times those of input_shapes.',
   ),
   (
     *('balance', _names, ('',)),
-    "What the cut balances: 'flops', 'params' or 'measured'; several with "
-    f'commas. {_AS_MODEL}',
+    f"'flops', 'params' or 'measured'; several with commas. {_AS_MODEL}",
   ),
-  (
-    *('input_shapes', str, None),
-    f'Shapes of one micro-batch of the input. {_AS_MODEL}',
-  ),
+  ('input_shapes', str, None, f'Of a micro-batch of the input. {_AS_MODEL}'),
   ('side_input_shapes', str, None, 'The same for side inputs.'),
   ('target_shapes', str, None, 'The same for the targets.'),
-  (
-    *('costs_file', str, None),
-    f'A file that keeps measured costs. {_AS_MODEL}',
-  ),
+  ('costs_file', str, None, f'Keeps measured costs. {_AS_MODEL}'),
   (
     *('largest', None, False),
     "Find the largest models of the model's family that fit: AmoebaNets of "
     'several L with the largest D, the longest Transformer. M stays as the '
     'model says, unless --num_micro_batches is given.',
   ),
-  (
-    *('lengths', _lengths, _LENGTHS),
-    f'L of AmoebaNets for --largest. Default: {",".join(map(str, _LENGTHS))}.',
-  ),
+  ('lengths', _lengths, _LENGTHS, 'L for --largest. Default: %(default)s.'),
   ('max_width', _number, 4096, 'The largest D for --largest.'),
   ('max_length', _number, 4096, 'The largest L for --largest.'),
 )

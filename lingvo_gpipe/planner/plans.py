@@ -8,7 +8,7 @@ import functools
 import pathlib
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tqdm
@@ -204,23 +204,18 @@ class Planner:
       )
 
     speeds, kind = self._speeds('flops'), family.kind
+    searched: list[Callable[[int], Workload]] = [family.workload]
     if kind.width:
-      widths = range(kind.widths[0], args.max_width + 1, kind.widths[0])
-      found = [
-        largest.largest(
-          functools.partial(family.workload, length),
-          widths,
-          ways,
-          memory,
-          speeds,
-        )
-        for length in args.lengths
-      ]
+      sizes = range(kind.widths[0], args.max_width + 1, kind.widths[0])
+      searched = [functools.partial(family.workload, n) for n in args.lengths]
     else:
       first = max(cells - 2, 1)
-      lengths = range(first, max(args.max_length, first) + 1)
-      found = [largest.largest(family.workload, lengths, ways, memory, speeds)]
-    models = [one for one in found if one is not None]
+      sizes = range(first, max(args.max_length, first) + 1)
+    models = [
+      found
+      for model in searched
+      if (found := largest.largest(model, sizes, ways, memory, speeds))
+    ]
     limit = units.format_bytes(memory)
     if not models:
       print(f'No {kind.name} fits into {cells} devices of {limit}.')

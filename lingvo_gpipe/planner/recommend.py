@@ -81,8 +81,7 @@ def with_auto(
 ) -> list[Forecast]:
   """The forecasts, and one more: the best one's with 'auto' as its schedule.
 
-  To look for an order takes seconds: too long for each M and each policy, or
-  where no order of the best one's tasks would be quicker by TOLERANCE.
+  It takes seconds, so not if no order could be quicker by TOLERANCE.
   """
   chosen = best(forecasts)
   if chosen is None or chosen.workload.schedules == ('gpipe',):

@@ -60,10 +60,9 @@ def workload(
   Raises:
     ValueError: A Param is not usable, or the mini-batch no multiple.
   """
-  costed = pipeline_plan.cost_layers(
+  _, costs, spec, basis = pipeline_plan.cost_layers(
     params.Copy().Set(splits=[], num_partitions=1, device_memory=0), 1
   )
-  spec = costed.spec
   num_micro_batches = spec.num_micro_batches
   if mini_batch_size is not None:
     size = spec.micro_batch_size
@@ -76,15 +75,14 @@ def workload(
     if rest or not num_micro_batches:
       raise ValueError(
         f'--batch_size={mini_batch_size} is not a multiple of the {size} '
-        'examples of a micro-batch of input_shapes. Use a multiple, or give '
-        'other --input_shapes.'
+        'examples of input_shapes. Use a multiple, or other --input_shapes.'
       )
   return Workload(
     name=model,
-    layers=tuple(costed.costs),
+    layers=tuple(costs),
     input_bytes=spec.input_bytes,
     skips=spec.skips,
-    basis=costed.basis,
+    basis=basis,
     num_micro_batches=num_micro_batches,
     micro_batch_size=spec.micro_batch_size,
     schedule=spec.schedule,

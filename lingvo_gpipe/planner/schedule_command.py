@@ -104,8 +104,7 @@ def _run(name: str, args: argparse.Namespace) -> comparison.Run:
   if len(set(places)) < devices:
     raise ValueError(
       f'{name} has {len(places)} cells, which are on {len(set(places))} '
-      f'devices, but --devices is {devices}: leave out --cells_per_device, or '
-      'give fewer --devices.'
+      f'devices, but --devices is {devices}: change --cells_per_device, or it.'
     )
   problem = _problem(args, places, args.num_micro_batches or num_micro_batches)
   schedule = schedules.make_schedule(

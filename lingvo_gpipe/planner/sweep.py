@@ -3,6 +3,7 @@
 """The best way to run a model for each number of devices and micro-batches."""
 
 import json
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -46,30 +47,27 @@ def sweep(
   return forecasts
 
 
-# For each column its title, '' if only JSON has it, its name in JSON, its value
-# and that as text.
-_COLUMNS: tuple[tuple[str, str, Callable[[Forecast], Any], Any], ...] = (
-  ('devices', 'devices', lambda one: one.setting.num_devices, str),
-  ('K', 'cells', lambda one: one.setting.num_cells, str),
-  ('M', 'num_micro_batches', lambda one: one.setting.num_micro_batches, str),
-  ('examples', 'examples', lambda one: one.examples, lambda n: str(n or '?')),
-  ('schedule', 'schedule', lambda one: one.setting.schedule, str),
-  ('recompute', 'recompute', lambda one: one.setting.recompute, str),
-  ('step', 'step_time', lambda one: one.step_time, None),
-  ('speed-up', 'speedup', lambda one: one.speedup, '{:.2f}'.format),
-  ('bubble', 'bubble', lambda one: one.bubble, '{:.1%}'.format),
-  ('', 'recomputation', lambda one: one.recomputation, None),
+# For each column its title, '' if only JSON has it, its name in JSON, what of a
+# Forecast it is, and that as text; None: as `Speeds` says.
+_COLUMNS: tuple[tuple[str, str, str, Callable[[Any], str] | None], ...] = (
+  ('devices', 'devices', 'setting.num_devices', str),
+  ('K', 'cells', 'setting.num_cells', str),
+  ('M', 'num_micro_batches', 'setting.num_micro_batches', str),
+  ('examples', 'examples', 'examples', lambda n: str(n or '?')),
+  ('schedule', 'schedule', 'setting.schedule', str),
+  ('recompute', 'recompute', 'setting.recompute', str),
+  ('step', 'step_time', 'step_time', None),
+  ('speed-up', 'speedup', 'speedup', '{:.2f}'.format),
+  ('bubble', 'bubble', 'bubble', '{:.1%}'.format),
+  ('', 'recomputation', 'recomputation', None),
   (
-    *('imbalance', 'imbalance'),
-    lambda one: float(one.partition.imbalance),
-    '{:.2f}'.format,
+    'imbalance',
+    'imbalance',
+    'partition.imbalance',
+    lambda x: f'{float(x):.2f}',
   ),
-  (
-    *('fullest device', 'fullest_device_bytes'),
-    lambda one: one.fullest,
-    format_bytes,
-  ),
-  ('fits', 'fits', lambda one: one.fits, lambda fits: 'yes' if fits else 'no'),
+  ('fullest device', 'fullest_device_bytes', 'fullest', format_bytes),
+  ('fits', 'fits', 'fits', lambda fits: 'yes' if fits else 'no'),
 )
 
 
@@ -85,19 +83,24 @@ def as_json(forecasts: Sequence[Forecast], device_memory: int | None) -> str:
     'mini_batch_size': work.mini_batch_size,
     'device_memory': device_memory,
     'settings': [
-      {name: value(one) for _, name, value, _ in _COLUMNS} for one in forecasts
+      {name: operator.attrgetter(path)(one) for _, name, path, _ in _COLUMNS}
+      for one in forecasts
     ],
   }
-  return json.dumps(content, indent=2)
+  # Exact numbers become floats.
+  return json.dumps(content, indent=2, default=float)
 
 
 def as_text(forecasts: Sequence[Forecast]) -> str:
   """A table for people; also Markdown."""
-  shown = [(title, value, text) for title, _, value, text in _COLUMNS if title]
+  shown = [column for column in _COLUMNS if column[0]]
   return text_table.table(
-    [title for title, _, _ in shown],
+    [name for name, *_ in shown],
     [
-      [(text or one.speeds.text)(value(one)) for _, value, text in shown]
+      [
+        (text or one.speeds.text)(operator.attrgetter(path)(one))
+        for *_, path, text in shown
+      ]
       for one in forecasts
     ],
   )
@@ -108,17 +111,15 @@ def draw(
 ) -> None:
   """Writes a PNG file: speed-up and fullest device over M, a line a D."""
   import matplotlib
+  from matplotlib import figure
 
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
-
-  figure, (speed, memory) = pyplot.subplots(
-    1, 2, figsize=(11.0, 4.6), dpi=120, layout='constrained'
-  )
+  picture = figure.Figure((11.0, 4.6), dpi=120, layout='constrained')
+  speed, memory = picture.subplots(1, 2)
   devices = sorted({one.setting.num_devices for one in forecasts})
   for number, k in enumerate(devices):
     line = [one for one in forecasts if one.setting.num_devices == k]
-    colour = pyplot.get_cmap('viridis')(0.9 * number / max(len(devices) - 1, 1))
+    place = 0.9 * number / max(len(devices) - 1, 1)
+    colour = matplotlib.colormaps['viridis'](place)
     _line(speed, line, [one.speedup for one in line], colour, f'{k} devices')
     _line(memory, line, [one.fullest / _GIB for one in line], colour, None)
   numbers = sorted({one.setting.num_micro_batches for one in forecasts})
@@ -137,9 +138,8 @@ def draw(
     memory.axhline(device_memory / _GIB, c='firebrick', ls='--', label='limit')
     memory.legend()
   speed.legend(title=None if device_memory is None else 'crosses: too large')
-  figure.suptitle(title(forecasts[0].workload))
-  figure.savefig(path, metadata={'Software': None})
-  pyplot.close(figure)
+  picture.suptitle(title(forecasts[0].workload))
+  picture.savefig(path, metadata={'Software': None})
 
 
 def _line(

@@ -132,8 +132,7 @@ class Workload:
   def choices(self, num_cells: int) -> tuple[int, ...]:
     """Numbers of micro-batches worth looking at, ascending.
 
-    Divisors of the mini-batch up to 16 for each cell, at most eight of them,
-    and that as registered, with `min_examples` or more in a micro-batch.
+    Up to eight divisors of the mini-batch, and that as registered.
     """
     size = self.mini_batch_size
     if size is None:

@@ -138,39 +138,32 @@ def test_loop_in_a_loop():
   assert twice == 12 * _NUMBERS
 
 
-def test_loop_of_unknown_length_counts_once_and_is_logged(caplog):
+def _unknown_loop(x):
+  return tf.while_loop(
+    lambda y: tf.reduce_sum(y) < 1.0, lambda y: [y * 2.0], [x]
+  )
+
+
+def _unknown_op(x):
+  square = tf.matmul(x, x, transpose_a=True)
+  return tf.linalg.inv(tf.linalg.inv(square))
+
+
+def _unknown_size(x):
+  return tf.exp(tf.exp(tf.boolean_mask(x, x[:, 0] > 0.0)))
+
+
+@pytest.mark.parametrize(
+  ('fn', 'counted', 'words'),
+  [
+    (_unknown_loop, _NUMBERS + 2 * (_NUMBERS + 1), 'is not known beforehand'),
+    (_unknown_op, 2 * _NUMBERS * 4, 'FLOPs of MatrixInverse are not counted'),
+    (_unknown_size, 5, 'FLOPs of Exp are not counted where a size is not'),
+  ],
+)
+def test_what_is_not_known_is_logged_once(fn, counted, words, caplog):
   flops._logged.clear()
-
-  def fn(x):
-    return tf.while_loop(
-      lambda y: tf.reduce_sum(y) < 1.0, lambda y: [y * 2.0], [x]
-    )
-
   with caplog.at_level('INFO'):
-    assert count(fn) == _NUMBERS + 2 * (_NUMBERS + 1)
+    assert count(fn) == counted
     count(fn)
-  assert caplog.text.count('not known beforehand') == 1
-
-
-def test_unknown_ops_are_logged_once_by_type_and_count_nothing(caplog):
-  flops._logged.clear()
-
-  def fn(x):
-    square = tf.matmul(x, x, transpose_a=True)
-    return tf.linalg.inv(tf.linalg.inv(square))
-
-  with caplog.at_level('INFO'):
-    assert count(fn) == 2 * _NUMBERS * 4
-    count(fn)
-  assert caplog.text.count('FLOPs of MatrixInverse are not counted') == 1
-
-
-def test_sizes_that_are_not_known_are_logged(caplog):
-  flops._logged.clear()
-
-  def fn(x):
-    return tf.exp(tf.boolean_mask(x, x[:, 0] > 0.0))
-
-  with caplog.at_level('INFO'):
-    assert count(fn) == 5
-  assert 'FLOPs of Exp are not counted where a size is not known' in caplog.text
+  assert caplog.text.count(words) == 1

@@ -6,12 +6,7 @@ import costed_layers
 import lingvo.compat as tf
 import pytest
 from costed_layers import spec
-from lingvo.core import (
-  batch_major_attention,
-  layers,
-  rnn_cell,
-  rnn_layers,
-)
+from lingvo.core import batch_major_attention, layers, rnn_cell, rnn_layers
 
 from lingvo_gpipe.models import image_layers
 
@@ -52,6 +47,15 @@ def _conv2d(stride, padding='SAME'):
   return lambda x, w: tf.nn.conv2d(x, w, strides=stride, padding=padding)
 
 
+def _depthwise(stride):
+  strides = [1, stride, stride, 1]
+  return lambda x, w: tf.nn.depthwise_conv2d(x, w, strides, 'SAME')
+
+
+def _conv3d(x, w):
+  return tf.nn.conv3d(x, w, [1, 1, 2, 2, 1], 'SAME')
+
+
 @pytest.mark.parametrize(
   ('function', 'inputs', 'weight', 'outputs', 'taps'),
   [
@@ -63,20 +67,9 @@ def _conv2d(stride, padding='SAME'):
     # Two groups of three channels, each of which meets its own alone.
     (_conv2d(1), (4, 4, 6), [1, 1, 3, 10], 4 * 4 * 10, 3),
     # Each channel makes three.
-    (
-      lambda x, w: tf.nn.depthwise_conv2d(x, w, [1, 1, 1, 1], 'SAME'),
-      (6, 6, 4),
-      [3, 3, 4, 3],
-      6 * 6 * 12,
-      9,
-    ),
-    (
-      lambda x, w: tf.nn.conv3d(x, w, [1, 1, 2, 2, 1], 'SAME'),
-      (7, 6, 6, 4),
-      [3, 2, 2, 4, 5],
-      7 * 3 * 3 * 5,
-      3 * 2 * 2 * 4,
-    ),
+    (_depthwise(1), (6, 6, 4), [3, 5, 4, 3], 6 * 6 * 12, 3 * 5),
+    (_depthwise(2), (6, 6, 4), [3, 5, 4, 3], 3 * 3 * 12, 3 * 5),
+    (_conv3d, (7, 6, 6, 4), [3, 2, 2, 4, 5], 7 * 3 * 3 * 5, 3 * 2 * 2 * 4),
   ],
 )
 def test_convolutions(function, inputs, weight, outputs, taps):
@@ -88,35 +81,14 @@ def test_convolutions(function, inputs, weight, outputs, taps):
     assert backward == 2 * product
 
 
-@pytest.mark.parametrize(
-  ('layer', 'inputs', 'numbers', 'taps'),
-  [
-    (
-      image_layers.DepthwiseConv2DLayerNoPadding.Params().Set(
-        dim=4, window=(3, 5), stride=stride
-      ),
-      (6, 6, 4),
-      size * size * 4,
-      3 * 5,
-    )
-    for stride, size in [(1, 6), (2, 3)]
-  ]
-  + [
-    (
-      # Transposed: each number of the input meets each tap of the filter.
-      layers.DeconvLayer.Params().Set(
-        filter_shape=(3, 3, 8, 6), filter_stride=(stride, stride)
-      ),
-      (5, 5, 6),
-      5 * 5 * 6,
-      3 * 3 * 8,
-    )
-    for stride in (1, 2)
-  ],
-)
-def test_layers_that_convolve(layer, inputs, numbers, taps):
-  product = 2 * (2 * numbers) * taps
-  assert times(layer.Copy(), spec(2, *inputs)) == (product, 2 * product)
+@pytest.mark.parametrize('stride', [1, 2])
+def test_transposed_convolutions(stride):
+  layer = layers.DeconvLayer.Params().Set(
+    filter_shape=(3, 3, 8, 6), filter_stride=(stride, stride)
+  )
+  # Each number of the input meets each tap of the filter.
+  product = 2 * (2 * 5 * 5 * 6) * (3 * 3 * 8)
+  assert times(layer, spec(2, 5, 5, 6)) == (product, 2 * product)
 
 
 def test_multi_head_attention():
@@ -128,11 +100,7 @@ def test_multi_head_attention():
     dropout_tpl=layers.DeterministicDropoutLayer.Params(),
     enable_per_dim_scale=False,
   )
-  layer = cost(
-    params,
-    *[spec(batch, time, dim)] * 3,
-    spec(batch, time),
-  )
+  layer = cost(params, *[spec(batch, time, dim)] * 3, spec(batch, time))
   positions = batch * time
   projections = 4 * (2 * positions * dim * dim)
   scores = batch * heads * time * time
@@ -153,19 +121,15 @@ def test_multi_head_attention():
   )
 
 
-_CELLS, _INPUTS = 16, 8
-
-
-def _lstm():
-  return rnn_cell.LSTMCellSimple.Params().Set(
-    name='cell', num_input_nodes=_INPUTS, num_output_nodes=_CELLS
+def test_recurrent_layer_counts_each_time_step():
+  batch, time, inputs, cells = 4, 5, 8, 16
+  cell = rnn_cell.LSTMCellSimple.Params().Set(
+    name='cell', num_input_nodes=inputs, num_output_nodes=cells
   )
-
-
-def _lstm_step(batch):
-  """FLOPs of a step of an LSTM: of its product, and of all else."""
-  numbers = batch * _CELLS
-  product = 2 * batch * (_INPUTS + _CELLS) * (4 * _CELLS)
+  params = rnn_layers.FRNN.Params().Set(cell=cell)
+  layer = cost(params, spec(time, batch, inputs), spec(time, batch, 1))
+  numbers = batch * cells
+  product = 2 * batch * (inputs + cells) * (4 * cells)
   element_wise = (
     4 * numbers  # Biases.
     + 3 * numbers  # Sigmoids.
@@ -174,14 +138,6 @@ def _lstm_step(batch):
     + 2 * numbers  # c is kept within bounds.
     + 2 * numbers  # Where the input is padded, c and m stay.
   )
-  return product, element_wise
-
-
-def test_recurrent_layer_counts_each_time_step():
-  batch, time = 4, 5
-  params = rnn_layers.FRNN.Params().Set(cell=_lstm())
-  layer = cost(params, spec(time, batch, _INPUTS), spec(time, batch, 1))
-  product, element_wise = _lstm_step(batch)
   assert layer.forward == pytest.approx(
     time * (product + element_wise), abs=time * 10 * batch
   )

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of what layers cost in bytes and FLOPs, in their places."""
-
 import dataclasses
 import resource
 
@@ -73,20 +71,16 @@ class Times(NamedValueLayer):
     return x * self.Take('value')
 
 
+_PUT = PutLayer.Params().Set(puts=['value'])
+
+
 @pytest.mark.parametrize(
   'behind, kept',
   [
     ([_COSINE], 1),
     ([_TANH], 0),
-    ([PutLayer.Params().Set(puts=['value']), _TANH], 0),
-    (
-      [
-        PutLayer.Params().Set(puts=['value']),
-        _TANH,
-        Times.Params().Set(takes=['value']),
-      ],
-      1,
-    ),
+    ([_PUT, _TANH], 0),
+    ([_PUT, _TANH, Times.Params().Set(takes=['value'])], 1),
     # Who is behind the last layer may read what that returns.
     ([], 1),
   ],
@@ -112,9 +106,8 @@ def test_loop_keeps_activations_of_each_time():
       lambda i, y: i < 7, lambda i, y: (i + 1, tf.tanh(y)), (0, x * w)
     )[1]
 
-  [result] = costed_layers.flops_costs(
-    [computing(loop, [WIDTH])], spec(8, WIDTH)
-  )
+  layer = computing(loop, [WIDTH])
+  [result] = costed_layers.flops_costs([layer], spec(8, WIDTH))
   tensor = 4 * 8 * WIDTH
   assert 8 * tensor <= result.activation_bytes <= 8 * tensor + 16
 
@@ -170,8 +163,6 @@ def test_takes_no_memory_for_parameters_or_activations():
 
 def test_can_be_asked_while_a_layer_is_built():
   class Counting(base_layer.BaseLayer):
-    """Asks in its __init__."""
-
     def __init__(self, params):
       super().__init__(params)
       self.CreateChild('own', linear('own')[0])
@@ -181,12 +172,8 @@ def test_can_be_asked_while_a_layer_is_built():
     layer = Counting.Params().Set(name='outer').Instantiate()
     assert list(layer.children) == ['own']
   # The costs are those of training, in evaluation too.
-  assert layer.costs == costed_layers.flops_costs(
-    linear('a', 'b'), spec(2, WIDTH)
-  )
-
-
-# -- Named values and tied weights.
+  costs = costed_layers.flops_costs(linear('a', 'b'), spec(2, WIDTH))
+  assert layer.costs == costs
 
 
 def test_values_reach_the_layers_that_take_them():
@@ -235,26 +222,18 @@ def test_tied_weights_count_for_their_owner():
 )
 def test_refuses_named_values_that_are_not_there(params, message):
   with pytest.raises(ValueError, match=message):
-    costed_layers.flops_costs([*linear('a'), params], spec(2, WIDTH))
+    costed_layers.profiles([*linear('a'), params], spec(2, WIDTH))
 
 
 @pytest.mark.parametrize(
   ('params', 'args', 'message'),
   [
-    (
-      *linear('a'),
-      spec(2, 5),
-      r"Layer 'a' \(Linear\) cannot run on float32\[2, 5\]",
-    ),
-    (
-      *linear('a'),
-      (spec(2, WIDTH), None, None),
-      r"Layer 'a' .*None, None.*takes from",
-    ),
+    (*linear('a'), spec(2, 5), r"'a' \(Linear\) cannot run on float32\[2, 5\]"),
+    (*linear('a'), (spec(2, WIDTH), None, None), 'None, None.*takes from'),
     (
       layers.ProjectionLayer.Params().Set(name='broken', input_dim=-3),
       spec(2, WIDTH),
-      r"Layer 'broken' .*",
+      "Layer 'broken'",
     ),
     (
       computing(lambda x, w: tf.boolean_mask(x, x[:, 0] > 0.0), name='mask'),
@@ -270,10 +249,9 @@ def test_errors_name_the_layer_and_what_it_was_given(params, args, message):
 
 def _of_frozen(*layers, trained, **kwargs):
   """Costs if only variables are trained whose names begin so."""
-  profiles = costed_layers.profiles(
+  return costed_layers.flops_costs(
     layers, spec(4, WIDTH), is_trained=lambda n: n.startswith(trained), **kwargs
   )
-  return [profile.cost for profile in profiles]
 
 
 def test_what_is_not_trained_has_no_gradient_and_no_slots():
@@ -309,7 +287,7 @@ def test_a_tied_weight_is_frozen_with_its_owner():
 
 
 def test_flops_say_which_part_of_the_backward_pass_weights_take():
-  """A product's two gradients take as much as each other."""
+  # A product's two gradients take as much as each other.
   plain, frozen = (
     costed_layers.flops_costs(linear('a', 'b'), spec(64, WIDTH), **training)
     for training in ({}, {'is_trained': lambda name: name.startswith('a')})

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of counting parameters, and of telling layers apart."""
-
 import numpy as np
 from lingvo.core import base_layer, bn_layers, layers, py_utils
 

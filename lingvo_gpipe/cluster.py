@@ -45,7 +45,6 @@ class PipelineCluster(lingvo_cluster._Cluster):
 
   @property
   def _spans_workers(self) -> bool:
-    """Whether a split takes the devices of more than one worker."""
     return (
       self._drives_workers
       and not self.job_spec.tpus_per_replica
@@ -113,13 +112,9 @@ def use_cpu_devices(
 ) -> None:
   """Gives workers and evaluation jobs several CPU devices each, in place.
 
-  The sessions or servers must have as many, see `cpu_devices.session_config`.
-
-  Args:
-    cluster_params: Params of a cluster.
-    num_devices: Number of CPU devices of a worker. ValueError if it is below 1.
-    split_size: Number of devices of a pipeline, and of an evaluation job of its
-      own; default: those of a worker.
+  A worker has `num_devices`; a pipeline, and an evaluation job, `split_size`
+  (default: the same). ValueError if one is below 1. Sessions or servers must
+  have as many, see `cpu_devices.session_config`.
   """
   split_size = num_devices if split_size is None else split_size
   for name, value in (('num_devices', num_devices), ('split_size', split_size)):

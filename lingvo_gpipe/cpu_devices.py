@@ -28,10 +28,8 @@ _THREADS_VARIABLE = 'TF_NUM_INTRAOP_THREADS'
 def keep_ops_on_one_thread() -> bool:
   """Makes TensorFlow run each op on one thread, unless a number has been set.
 
-  That is, by tf.config.threading.set_intra_op_parallelism_threads or by
-  TF_NUM_INTRAOP_THREADS. Pipelines on several CPU devices call this. It must
-  come before the process traces its first function. If it is too late, it logs
-  a warning, once, and returns False.
+  Pipelines on several CPU devices call this. After the process has traced its
+  first function it is too late: it logs a warning, once, and returns False.
   """
   threading = tf.config.threading
   if (
@@ -59,10 +57,7 @@ def session_config(num_devices: int, config: Any = None) -> Any:
   """A `tf.ConfigProto` for a session with CPU devices, and no GPU.
 
   The session gets a pool of its own to run ops, and ops run on one thread each.
-
-  Args:
-    num_devices: Number of CPU devices. ValueError if it is below 1.
-    config: A `tf.ConfigProto` to start from; it is left as it was.
+  It starts from `config`, which is left as it was. ValueError for no devices.
   """
   if num_devices < 1:
     raise ValueError(f'num_devices={num_devices} must be 1 or more.')

@@ -50,7 +50,6 @@ def _load() -> Callable[[Any, float], None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit status, see `command`."""
   return command.run(
     'first_run', __doc__, _load, argv, trace_flags.check, _define_flags
   )

@@ -34,11 +34,7 @@ _import_params = model_imports.ImportParams
 
 
 def let_lingvo_find_models() -> None:
-  """Makes Lingvo look for models in `model_params` first.
-
-  `lingvo.model_registry` and Lingvo's trainer then resolve
-  'image.digits.AmoebaNetD' by importing `model_params.image.digits`.
-  """
+  """Makes Lingvo's registry and trainer look in `model_params` first."""
   model_imports.ImportParams = _import_ours_first
 
 

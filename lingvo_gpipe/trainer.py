@@ -57,7 +57,6 @@ def _load(argv: Sequence[str]) -> Callable[[Any, float], None]:
 
 
 def _check(values: Any) -> None:
-  """Raises UserError if values of flags are wrong whatever the model is."""
   for flag in ('model', 'logdir'):
     if not values[flag].value:
       raise user_error.UserError(f'--{flag}: give one; it has no default.')
@@ -98,7 +97,6 @@ def main(argv: Sequence[str] | None = None, name: str = 'trainer') -> int:
 
 
 def run_command() -> NoReturn:
-  """Runs the command as a process of its own, which ends with it."""
   command.exit_at_once(main())
 
 

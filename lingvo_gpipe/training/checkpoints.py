@@ -56,7 +56,6 @@ class DamagedCheckpointError(user_error.UserError):
 
 
 def step_of(path):
-  """The global step of a checkpoint's path, an int."""
   return int(path.rpartition('-')[2])
 
 
@@ -89,8 +88,7 @@ def _remove(directory, pattern):
 class TrainingCheckpointer(checkpointer.Checkpointer):
   """Saves after the last step too; takes an older checkpoint if it must.
 
-  UserError, if the newest checkpoint there is of another model: Lingvo's saver
-  restores a weight of any shape.
+  UserError if the newest one is of another model: Lingvo restores any shape.
   """
 
   def __init__(self, train_dir, models, *args, **kwargs):
@@ -107,7 +105,6 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
     return False
 
   def ShouldSave(self, gsteps):
-    """Whether to save after `gsteps` steps, an int."""
     if gsteps >= self._train_params.max_steps:
       return self._prev_ckpt_step != gsteps
     return time.time() >= self._no_save_before and super().ShouldSave(gsteps)
@@ -141,7 +138,6 @@ class TrainingCheckpointer(checkpointer.Checkpointer):
     )
 
   def Restore(self, sess=None, force_reinitialize=False):
-    """Restores the newest checkpoint that is whole, or initializes."""
     # What a kill left of a checkpoint that was being written.
     _remove(self._train_dir, 'ckpt-*_temp')
     _remove(self._train_dir, 'checkpoint.*')

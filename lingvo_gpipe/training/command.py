@@ -1,10 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands of this package share: flags, log and errors.
-
-docs/training.md has the exit statuses. Whatever goes wrong is one line on the
-terminal.
-"""
+"""What the commands of this package share: flags, log and errors."""
 
 import argparse
 import contextlib
@@ -33,12 +29,10 @@ class ArgumentParser(argparse.ArgumentParser):
     )
 
   def error(self, message: str) -> NoReturn:
-    """Ends the program."""
     message = message.removesuffix('.')
     self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
 
   def number(self, name: str, default: int, text: str, least: int = 1) -> None:
-    """Adds a flag for a whole number, `least` or more."""
     text += f' (default {default})'
     self.add_argument(name, type=at_least(least), default=default, help=text)
 
@@ -58,7 +52,6 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def _parse(name, argv, check, values):
-  """Parses a command line into `values`, flags that are defined."""
   try:
     rest = values(argv)[1:]
   # absl raises a ValueError for --noflag=value.
@@ -72,9 +65,7 @@ def _parse(name, argv, check, values):
 
 
 def check_flags(name, argv, check=lambda values: None):
-  """Raises UserError if a command line is wrong, as far as TensorFlow isn't
-  needed to see that. The arguments are those of `run`.
-  """
+  """Raises UserError for what can be seen to be wrong without TensorFlow."""
   values = trainer_flags.read(argv)
   if values is not None:
     _parse(name, argv, check, values)
@@ -100,11 +91,9 @@ def run(
 
   Args:
     load: Imports what the command needs, and returns the command: a function of
-      the `RunLog` and of the seconds that loading took, called with the flags
-      parsed. It may return an exit status of its own.
+      the `RunLog` and of the seconds that loading took. It may return a status.
     check: Is given the parsed flags before that, and may raise a UserError.
-    define: Defines the command's own flags, without TensorFlow. Only what
-      `load` imports may define others.
+    define: Defines the flags that `load` doesn't, without TensorFlow.
   """
   argv = sys.argv if argv is None else argv
   wants_help = {'-h', '-help', '--help', '--helpfull'}.intersection(argv[1:])

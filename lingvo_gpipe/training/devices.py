@@ -37,7 +37,6 @@ class FixedPipeline(NamedTuple):
 
   @property
   def num_devices(self) -> int:
-    """How many devices it takes."""
     count, rest = divmod(
       self.num_cells, schedules.cells_per_device(self.schedule)
     )
@@ -112,8 +111,7 @@ def check_gpus(wanted, flag):
 def check_buckets(model):
   """Raises UserError if a bucket has fewer examples than M.
 
-  Sequences of different lengths come in buckets, each with a batch size of its
-  own, which is known only when a step runs.
+  Each bucket has its own batch size, which is known only when a step runs.
   """
   for task in model.tasks:
     p = task.params.input

@@ -2,12 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The processes of --cluster_spec: who they are, their servers and sessions.
 
-    trainer_client: session --> own server --> worker 0: cell 0
-                    (or worker 0's, if the      worker 1: cell 1
-                    spec has no trainer)        ...
-
-With a server of its own, the trainer says errors itself, and no worker has more
-to do than its cells.
+trainer_client: session --> own server --> worker 0: cell 0
+                (or worker 0's, if the      worker 1: cell 1
+                spec has no trainer)        ...
 """
 
 import os
@@ -99,10 +96,7 @@ def start_server(spec, job, task, num_cpus, num_gpus):
 
 
 def warn_of_open_port(target):
-  """Warns that others can reach the server at 'grpc://host:port', if they can.
-
-  TensorFlow's servers listen on every interface, whatever their addresses are.
-  """
+  """Warns if others can reach the server at 'grpc://host:port'."""
   if not private_network.is_private():
     logs.warn(
       f'port {target.rpartition(":")[2]} of this machine is open on every '
@@ -130,7 +124,6 @@ class ServingRunner:
     self._server = server
 
   def Start(self):
-    """Never returns."""
     # Not Server.join, which no Ctrl-C interrupts.
     while self._server:
       time.sleep(1)
@@ -168,8 +161,6 @@ class WorkerWatch:
       every _INTERVAL s --> worker 0 --> "no such session" --> lives
                         --> worker 1 --> connection refused --> lost at once
                         --> worker 2 --> no reply in _DEADLINE s --> lost
-
-  A lost worker is noticed in less than _INTERVAL + _DEADLINE seconds.
   """
 
   def __init__(self, addresses, interval=_INTERVAL, deadline=_DEADLINE):
@@ -236,5 +227,4 @@ class WorkerWatch:
     return _lost(problems) if problems else error
 
   def stop(self):
-    """Ends the watch."""
     self._stopped.set()

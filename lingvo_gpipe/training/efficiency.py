@@ -67,7 +67,6 @@ class StepTimes(listeners.StepListener):
       self._seconds[self._on_one].append(self._clock() - self._started)
 
   def close(self) -> None:
-    """Ends the measurement, wherever it stands."""
     if self._on_one:
       self._on_one = False
       self._bind(self._cores)

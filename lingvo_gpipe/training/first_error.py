@@ -9,8 +9,7 @@ whatever its device still waits for:
     device 0 waits for gradients from device 1: "RecvAsync is cancelled"
                                                  '--> is what a session raises
 
-TensorFlow's log has the first error. In a command, descriptor 2 is led into a
-file (`logs`), so it can be read there.
+TensorFlow's log has the first error, and in a command it is a file, see `logs`.
 """
 
 import os

@@ -23,18 +23,12 @@ class StepListener:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """Result of evaluating or decoding a checkpoint.
-
-  Attributes:
-    step: The training steps behind the checkpoint.
-    metrics: {name: mean over the whole set}, as far as they are numbers.
-    checkpoint: The checkpoint's path, without a suffix; '' for a decoding.
-  """
+  """Result of evaluating or decoding a checkpoint."""
 
   step: int
-  metrics: dict[str, float]
+  metrics: dict[str, float]  # Means over the whole set.
   num_examples: int
-  checkpoint: str
+  checkpoint: str  # Its path, without a suffix; '' for a decoding.
 
 
 class ObservingTrial(base_trial.NoOpTrial):
@@ -47,7 +41,6 @@ class ObservingTrial(base_trial.NoOpTrial):
     self._say = say
 
   def trainer_built(self, runner):
-    """Called by the trainer when its graph is there."""
     for listener in self.listeners:
       listener.trainer_built(runner)
 

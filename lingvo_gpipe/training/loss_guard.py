@@ -52,10 +52,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def _writes_in(graph):
-  """Returns what tells whether an op of the graph may change a variable.
-
-  A cell's task does not, though it may be given a table whose rows it reads.
-  """
+  """Returns what tells whether an op of the graph may change a variable."""
   definitions = graph_walks.definitions(graph)
 
   @functools.cache
@@ -64,7 +61,7 @@ def _writes_in(graph):
     return definition is None or any(map(node_writes, definition.node_def))
 
   def node_writes(node):
-    if node.op in graph_walks.READS:
+    if node.op in graph_walks.READS:  # Such as a cell's look-up in a table.
       return False
     if any(function_writes(f.name) for f in graph_walks.called(node.attr)):
       return True
@@ -94,15 +91,11 @@ class _Step(NamedTuple):
 
 
 def gate(model):
-  """Guards the training steps of a model whose graph is complete.
-
-  Returns {train op: step}, for `Session`.
-  """
+  """Guards the training steps, {train op: step}, of a model that is built."""
   return {task.train_op: _gate(task) for task in model.tasks}
 
 
 def _gate(task):
-  """Lets what writes to variables in a task's training step wait for checks."""
   loss, name = task.eval_metrics['loss'][0], f'check_loss_of_{task.params.name}'
   with non_finite.beside(loss.op):
     check = tf.debugging.check_numerics(loss, 'The loss is not finite', name)
@@ -145,9 +138,8 @@ def _due_again(writers, of_batch):
       with the third skipped    +  +  apply and empty: two batches, then three
       left out                  +  +      | +  +  +  apply: five batches at once
 
-  Such an update is a conditional that depends on variables alone, and on
-  nothing that is computed by the ops `of_batch`. Each of the ops returned runs
-  a copy after the one before it.
+  Such an update is a conditional that depends on variables alone, and not on
+  the ops `of_batch`. Each copy runs after the one before it.
   """
   tainted = {op for op in of_batch if op.type not in _READS}
   copies: list[tf.Operation] = []
@@ -182,13 +174,10 @@ def _copy(op, needs, after):
 
 
 class Session(first_error.Session):
-  """A session that deals with steps whose loss is not finite.
+  """A session that deals with the `steps` of `gate` whose loss is not finite.
 
-  Args:
-    model: The model, and what `gate` has returned for it.
-    policy: A value of --on_nan_loss.
-    around_step: None, or what is called in place of `run` for a training step,
-      with `run` before its arguments.
+  `policy` is a value of --on_nan_loss. `around_step`, if not None, is called in
+  place of `run` for a training step, with `run` before its arguments.
   """
 
   def __init__(self, model, steps, policy, around_step, *args, **kwargs):
@@ -217,10 +206,7 @@ class Session(first_error.Session):
       return self._skip(fetches, train_ops[0], error)
 
   def _skip(self, fetches, train_op, error):
-    """Skips a step that failed; returns what stands for its results.
-
-    NonFiniteLossError if training is to stop, `error` if it is another one.
-    """
+    """Returns what stands for the results of a step that failed, or raises."""
     step = int(self.run(self._global_step))
     what = _what_is_not_finite(self, self._steps[train_op], error)
     text = f'Step {step + 1}: {what}.'
@@ -266,7 +252,6 @@ def _failed_check(error):
 
 
 def _first_failed(session, checks):
-  """What the first of `checks` that fails says, '' if none does."""
   for check in checks:
     try:
       session.run(check)

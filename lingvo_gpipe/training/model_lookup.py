@@ -39,17 +39,15 @@ def _keys_by_file():
 
 
 def _key_of(name):
-  """The registry's key of the model `name`, None if it isn't registered."""
   if name in model_registry.GetAllRegisteredClasses():
     return name
   return _keys_by_file().get(name)
 
 
 def find_model(name):
-  """Imports what defines a model, such as 'image.digits.AmoebaNetD'.
+  """Imports what defines a model; returns its key in Lingvo's registry.
 
-  Returns its key in Lingvo's registry; UserError if there is none, or if the
-  module can't be imported, with the line where it fails.
+  UserError if there is none, or with the line where its import fails.
   """
   try:
     if not _key_of(name):
@@ -91,7 +89,6 @@ def known_models():
 
 
 def _why_unknown(name):
-  """What to say of a model that there isn't."""
   module, _, cls = name.rpartition('.')
   places = [*(f'{p}.{module}' for p in model_registration.PACKAGES), module]
   for place in places:
@@ -146,7 +143,6 @@ def explain_overrides():
 
 
 def _what_is_wrong(cfg, error):
-  """The UserError for what Params `cfg` raised at what the flags give."""
   flag, text = _TEXT, FLAGS[_TEXT].value.replace(';', '\n')
   if not text:
     flag = _FILE

@@ -24,7 +24,7 @@ def walk(value):
 
 
 def find(params, name):
-  """Returns the value of the outermost Param `name`, None if there is none."""
+  """The value of the outermost Param `name`, None if there is none."""
   return next((p.Get(name) for p in walk(params) if name in p), None)
 
 

@@ -62,7 +62,6 @@ def schedule_that_runs(pipeline):
 
 
 def constant_weight(weight):
-  """What to say of a loss whose weight is a number, not computed."""
   return (
     f'the weight of the loss is the constant {weight:g}, so micro-batches of '
     'different sizes count equally. Return as the weight the number that the '

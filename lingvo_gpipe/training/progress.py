@@ -22,9 +22,8 @@ _UNITS = {'num_tokens_in_batch': 'tokens', 'num_samples_in_batch': 'examples'}
 class Progress(listeners.StepListener):
   """Shows step, metrics, examples or tokens a second and the time to go.
 
-  Args:
-    num_steps: A function that returns the step at which the training ends.
-    line_seconds: Seconds between two lines, where there is no terminal.
+  `num_steps` returns the step at which the training ends; `line_seconds` lie
+  between two lines, where there is no terminal.
   """
 
   def __init__(
@@ -69,7 +68,6 @@ class Progress(listeners.StepListener):
       print(line, file=self._stream, flush=True)
 
   def _rates(self, now, step, metrics):
-    """The rate, if the model counts anything, and the time to go."""
     counted = next((name for name in _UNITS if name in metrics), None)
     number = float(metrics[counted][0]) if counted else 0.0
     self._recent.append((now, step, number))
@@ -93,10 +91,7 @@ class Progress(listeners.StepListener):
 
 
 def _own_metrics(metrics):
-  """The metrics of the model itself, the loss first, without counts.
-
-  Lingvo adds those of its learners, whose names have a slash.
-  """
+  """The model's own metrics, the loss first: the learners' have a slash."""
   names = [n for n in metrics if '/' not in n and not n.startswith('num_')]
   names.sort(key=lambda name: name != 'loss')
   return [f'{n} {float(metrics[n][0]):.4g}' for n in names[:_MAX_METRICS]]

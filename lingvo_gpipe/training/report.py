@@ -59,7 +59,6 @@ def train_evaluate_report(log, loading_seconds, more_listeners):
 
 
 def _report(log, trainer, cfg, steps, times, evaluation):
-  """Titles and lines."""
   k, m = FLAGS.worker_split_size, pipeline_params.find(cfg, 'num_micro_batches')
   for pipeline in pipeline_report.pipelines(trainer.model):
     m = pipeline_report.num_micro_batches(pipeline)

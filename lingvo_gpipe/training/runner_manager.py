@@ -64,7 +64,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
   # -- Flags.
 
   def MaybeConfigRunLocally(self):
-    """Sets the flags of a run in this process, on CPU devices or GPUs."""
     if FLAGS.run_locally not in ('cpu', 'gpu'):
       super().MaybeConfigRunLocally()
       if FLAGS.run_locally:
@@ -98,7 +97,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     return FLAGS.worker_cpus or default
 
   def _MatchDevices(self):
-    """Has a pipeline's devices match its cells, if the model fixes these."""
     cfg = self.model_registry.GetParams(self._model_name, 'Train')
     fixed = devices.fixed_pipelines(cfg, FLAGS.schedule)
     if fixed and FLAGS['worker_split_size'].using_default_value:
@@ -118,7 +116,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
       devices.check(pipelines, size, f'--{self._devices_flag}={size}')
 
   def MaybeConfigRunDistributed(self):
-    """Sets the flags of a run of several processes."""
     if not FLAGS.cluster_spec:
       return
     spec = distributed.parse_cluster_spec(FLAGS.cluster_spec)
@@ -166,7 +163,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     return self._num_cpus(), gpus
 
   def UpdateClusterParamsFromFlags(self, cluster_params, job_name):
-    """Sets Params of the cluster, as seen from `job_name`, from the flags."""
     super().UpdateClusterParamsFromFlags(cluster_params, job_name)
     if FLAGS.tpu or FLAGS.xla_device == 'tpu':
       return
@@ -183,7 +179,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
         raise user_error.UserError(str(error)) from error
 
   def GetParamsForDataset(self, job_name, dataset_name):
-    """Returns the model's Params with the flags' values set in them."""
     cfg = super().GetParamsForDataset(job_name, dataset_name)
     if FLAGS.max_steps is not None:
       for p in (cfg, cfg.task) if 'task' in cfg else (cfg,):
@@ -197,7 +192,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
   # -- Runners.
 
   def CreateRunners(self, jobs, logdir, trial=None):
-    """Returns a list with the runner of each job."""
     return super().CreateRunners(jobs, logdir, trial or self._trial)
 
   def _CreateRunner(self, job, model_task_name, logdir, tf_master, trial):
@@ -236,7 +230,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
           writer.flush()
 
   def RunEvalerOnce(self):
-    """Evaluates the checkpoint that --job=evaler_once_DATASET@STEP names."""
     evaler = self._CreateRunner(
       f'evaler_{trainer_flags.dataset_of(FLAGS.job)}',
       FLAGS.model_task_name,
@@ -262,7 +255,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
       print(f'Params for {name}: {file}', flush=True)
 
   def WriteInferenceGraph(self, cfg=None, prune_graph=True):
-    """Writes the model's inference graphs; UserError if it has none."""
     graph = super().WriteInferenceGraph(cfg, prune_graph)
     if graph is None:
       raise user_error.UserError(

@@ -120,7 +120,6 @@ class Trainer(PipelineRunner, runners.Trainer):
 
   @property
   def model(self):
-    """The model, with its graph."""
     return self._model
 
   @property
@@ -130,7 +129,7 @@ class Trainer(PipelineRunner, runners.Trainer):
 
   @property
   def summary_writer(self):
-    """What writes to the train directory for TensorBoard; None if not here."""
+    """What writes to the train directory; None if this process doesn't."""
     return self._summary_writer
 
   def _MakeSession(self, *args, **kwargs):

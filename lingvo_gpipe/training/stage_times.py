@@ -43,7 +43,6 @@ class StageTimes:
     return self.loading + self.graph + steps
 
   def to_text(self) -> str:
-    """The line."""
     values = dataclasses.asdict(self)
     return f'Times: {json.dumps({n: round(v, 4) for n, v in values.items()})}'
 

@@ -115,7 +115,6 @@ def _scalar(tag, value):
 
 
 def _of_pipeline(pipeline):
-  """The summary of a PipeliningLayer whose graph is built."""
   name = f'pipeline/{pipeline.path}'
   cut = pipeline_report.cut_text(pipeline)
   # TensorBoard's Markdown shows what is indented as it is.

@@ -9,9 +9,8 @@ nobody else sees them:
     lingvo/trainer.py:   tf.flags.DEFINE_integer('worker_split_size', 1, ...)
                             '--> the same in a FlagValues of its own
 
-A flag that is not found so may be one of TensorFlow's, or of the model's module
-and what that imports. These are searched only then, and what they may define is
-left for later.
+A flag that is not found so may be TensorFlow's, or of the model's module and
+what that imports. These are searched for its name, and the imports tell.
 """
 
 import ast
@@ -126,11 +125,10 @@ _JOB_OF_A_DATASET = re.compile(
 
 
 def read(argv: list[str]) -> flags.FlagValues | None:
-  """The flags that a command line may have, to parse it with.
+  """The flags that a command line may have, unparsed, to parse it with.
 
-  Returns:
-    The flags, unparsed; None if only the imports will tell. Those of
-    `flags.FLAGS` are among them as copies: this process may go on with its own.
+  They are copies, so that this process may go on with its own. None if only the
+  imports will tell.
   """
   values = flags.FlagValues()
   for name in flags.FLAGS:
@@ -160,7 +158,6 @@ def read(argv: list[str]) -> flags.FlagValues | None:
 
 
 def _define(values: flags.FlagValues) -> None:
-  """Defines all flags that are not there, as the sources do."""
   lingvo, own = _package('lingvo'), _package('lingvo_gpipe')
   for directory in (lingvo, lingvo / 'core', own / 'training', own / 'tracing'):
     for file in sorted(directory.glob('*.py')):

@@ -14,10 +14,7 @@ _MAX_NAMES = 20
 
 
 class UserError(Exception):
-  """A mistake in what a command was given: one line, and no traceback.
-
-  The message names the flag or file, its value, and what to do.
-  """
+  """A mistake in what a command was given, told in one line."""
 
   exit_status = 2
 

@@ -24,7 +24,7 @@ from lingvo_gpipe.checking.comparison import Way
 from lingvo_gpipe.cutting import text_table
 from lingvo_gpipe.pipelining_layer import PipeliningLayer
 from lingvo_gpipe.sequential_layer import GPipeSequentialLayer
-from lingvo_gpipe.training import pipeline_params
+from lingvo_gpipe.training import model_pipelines
 
 _ONE_MICRO_BATCH = {'num_micro_batches': 1, 'micro_batch_size': None}
 _MAX_NAMES = 5
@@ -76,7 +76,7 @@ def check(
 def _turn_dropout_off(params: Any) -> dict[str, int]:
   """Returns {Param: how many were changed}."""
   changed: collections.Counter[str] = collections.Counter()
-  for p in pipeline_params.walk(params):
+  for p in model_pipelines.walk(params):
     for name, value in list(p.IterParams()):
       if type(value) not in (int, float):
         continue
@@ -90,7 +90,7 @@ def _turn_dropout_off(params: Any) -> dict[str, int]:
 def _with(params: Any, **values: Any) -> Any:
   """Params with new values, wherever there are such names."""
   params = params.Copy()
-  for p in pipeline_params.walk(params):
+  for p in model_pipelines.walk(params):
     for name, value in values.items():
       if name in p:
         p.Set(**{name: value})
@@ -100,7 +100,7 @@ def _with(params: Any, **values: Any) -> Any:
 def _with_one_cell(params: Any) -> Any:
   """The same with K = 1; None if a pipeline does not cut its layers itself."""
   params = params.Copy()
-  for p in pipeline_params.find_layers(params, PipeliningLayer):
+  for p in model_pipelines.find_layers(params, PipeliningLayer):
     if not issubclass(p.cls, GPipeSequentialLayer):
       return None
     p.Set(num_partitions=1, splits=[], device_memory='')

@@ -16,7 +16,7 @@ from lingvo_gpipe.pipeline.feature_extraction_layer import (
   FeatureExtractionLayer,
   descendants,
 )
-from lingvo_gpipe.training import pipeline_report, user_error
+from lingvo_gpipe.training import model_pipelines, user_error
 
 _BATCH_NORMS = (bn_layers.BatchNormLayer, bn_layers.BatchNormLayerNoPadding)
 
@@ -110,7 +110,7 @@ class _Model:
   def __init__(self, params: Any, given: Given | None, *, plain: bool):
     self._step = py_utils.GetOrCreateGlobalStepVar()
     self._model = params.Copy().Instantiate()
-    self._pipelines = list(pipeline_report.pipelines(self._model))
+    self._pipelines = list(model_pipelines.pipelines(self._model))
     if not self._pipelines:
       raise user_error.UserError(f'{params.name}: the model has no pipeline.')
     self._layers = self._layers_of_variables()

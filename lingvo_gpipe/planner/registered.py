@@ -9,7 +9,7 @@ from lingvo import model_registry
 from lingvo_gpipe import schedules, sequential_layer
 from lingvo_gpipe.costing import pipeline_plan
 from lingvo_gpipe.planner.workload import AS_LISTED, Workload
-from lingvo_gpipe.training import model_lookup, pipeline_params, user_error
+from lingvo_gpipe.training import model_lookup, model_pipelines, user_error
 
 
 def model_class(model: str) -> Any:
@@ -28,9 +28,10 @@ def layer_params(model: str, cls: Any = None) -> Any:
   if complete is not None:
     pipeline = complete(task)
   else:
-    pipeline = pipeline_params.find_layer(
+    found = model_pipelines.find_layers(
       task, sequential_layer.GPipeSequentialLayer
     )
+    pipeline = next(found, None)
   if pipeline is None or not issubclass(
     pipeline.cls, sequential_layer.GPipeSequentialLayer
   ):

@@ -24,8 +24,7 @@ from lingvo_gpipe.tracing import (
 from lingvo_gpipe.tracing.measured_step import MeasuredStep, TracedPipeline
 from lingvo_gpipe.training import (
   cores,
-  pipeline_params,
-  pipeline_report,
+  model_pipelines,
   summaries,
   user_error,
 )
@@ -81,7 +80,7 @@ class StepTracer(StepListener):
 
   def trainer_built(self, runner: Any) -> None:
     self._runner = runner
-    self._pipelines = list(pipeline_report.pipelines(runner.model))
+    self._pipelines = list(model_pipelines.pipelines(runner.model))
     if not self._pipelines:
       raise user_error.UserError(
         f'--model={self._model}: it has no PipeliningLayer, so there is no '
@@ -140,7 +139,7 @@ class StepTracer(StepListener):
         'TensorFlow recorded no task of a pipeline in the traced steps.'
       )
     # The examples that the input gives for a step, if its Params say so.
-    size = pipeline_params.find(self._runner.params, 'batch_size')
+    size = model_pipelines.find(self._runner.params, 'batch_size')
     # Pipelines side by side share the mini-batch.
     size = size // len(passes) if isinstance(size, int) else None
     self.traced = [self._traced_pipeline(*found, size) for found in passes]

@@ -22,7 +22,7 @@ import lingvo.compat as tf
 from lingvo_gpipe import pipelining_layer, schedules, sequential_layer
 from lingvo_gpipe.costing import pipeline_plan
 from lingvo_gpipe.schedules import registry
-from lingvo_gpipe.training import pipeline_params, pipeline_report, user_error
+from lingvo_gpipe.training import model_pipelines, user_error
 
 _MIB = 2**20
 
@@ -46,7 +46,7 @@ class FixedPipeline(NamedTuple):
 def fixed_pipelines(cfg, schedule=None):
   """The pipelines in a model's Params that fix their number of cells."""
   found = []
-  for p in pipeline_params.find_layers(cfg, pipelining_layer.PipeliningLayer):
+  for p in model_pipelines.find_layers(cfg, pipelining_layer.PipeliningLayer):
     if not issubclass(p.cls, sequential_layer.GPipeSequentialLayer):
       num_cells, reason = len(p.cell_tpl), 'cell_tpl'
     elif p.num_partitions:
@@ -66,7 +66,7 @@ def built_pipelines(model):
   """The pipelines of a built model as FixedPipelines: also the open ones."""
   return [
     FixedPipeline(p.params.name, len(p.cells), p.params.schedule, 'as built')
-    for p in pipeline_report.pipelines(model)
+    for p in model_pipelines.pipelines(model)
   ]
 
 
@@ -119,9 +119,9 @@ def check_buckets(model):
       continue
     size = min(p.bucket_batch_limit)
     bucket = p.bucket_batch_limit.index(size)
-    for pipeline in pipeline_report.pipelines(task):
+    for pipeline in model_pipelines.pipelines(task):
       # Where the batch is known when the graph is built, M fits already.
-      count = pipeline_report.num_micro_batches(pipeline) or 0
+      count = model_pipelines.num_micro_batches(pipeline) or 0
       if size < count:
         raise user_error.UserError(
           f'{pipeline.path}: num_micro_batches (--micro_batches) is {count}, '

@@ -12,8 +12,7 @@ from absl import logging
 from lingvo_gpipe.training import (
   efficiency,
   listeners,
-  pipeline_params,
-  pipeline_report,
+  model_pipelines,
   progress,
   runner_manager,
   stage_times,
@@ -59,13 +58,13 @@ def train_evaluate_report(log, loading_seconds, more_listeners):
 
 
 def _report(log, trainer, cfg, steps, times, evaluation):
-  k, m = FLAGS.worker_split_size, pipeline_params.find(cfg, 'num_micro_batches')
-  for pipeline in pipeline_report.pipelines(trainer.model):
-    m = pipeline_report.num_micro_batches(pipeline)
+  k, m = FLAGS.worker_split_size, model_pipelines.find(cfg, 'num_micro_batches')
+  for pipeline in model_pipelines.pipelines(trainer.model):
+    m = model_pipelines.num_micro_batches(pipeline)
     break  # A model may also have a pipeline of its own kind.
   pipeline = f'K = {k} devices'
   if m:
-    schedule = pipeline_params.find(cfg, 'schedule')
+    schedule = model_pipelines.find(cfg, 'schedule')
     pipeline += f', M = {m} micro-batches, schedule {schedule}'
   step, size = evaluation.step, f'{trainer.num_weights:,} weights'
   rows = [

@@ -22,7 +22,7 @@ from lingvo_gpipe.training import (
   distributed,
   listeners,
   model_lookup,
-  pipeline_params,
+  model_pipelines,
   runners,
   trainer_flags,
   user_error,
@@ -185,7 +185,7 @@ class RunnerManager(lingvo_trainer.RunnerManager):
         p.train.max_steps = FLAGS.max_steps
     for flag, name in _PIPELINE_FLAGS.items():
       if FLAGS[flag].value is not None:
-        pipeline_params.set_all(cfg, name, FLAGS[flag].value, flag)
+        model_pipelines.set_all(cfg, name, FLAGS[flag].value, flag)
     self.max_train_steps = cfg.train.max_steps
     return cfg
 

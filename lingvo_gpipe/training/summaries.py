@@ -23,7 +23,7 @@ from lingvo_gpipe.training import (
   checkpoints,
   listeners,
   logs,
-  pipeline_report,
+  model_pipelines,
   stage_times,
   user_error,
 )
@@ -96,7 +96,7 @@ class RunSummaries(listeners.StepListener):
     if self._writer is None:
       return
     self._last_step = runner.params.train.max_steps
-    for pipeline in pipeline_report.pipelines(runner.model):
+    for pipeline in model_pipelines.pipelines(runner.model):
       self._writer.add_summary(_of_pipeline(pipeline))
     self._writer.flush()
 
@@ -116,12 +116,12 @@ def _scalar(tag, value):
 
 def _of_pipeline(pipeline):
   name = f'pipeline/{pipeline.path}'
-  cut = pipeline_report.cut_text(pipeline)
+  cut = model_pipelines.cut_text(pipeline)
   # TensorBoard's Markdown shows what is indented as it is.
   text = tf.make_tensor_proto([textwrap.indent(cut, '    ')])
   values = [tf.Summary.Value(tag=f'{name}/cut', tensor=text)]
   values[0].metadata.plugin_data.plugin_name = 'text'
-  schedule = pipeline_report.schedule_that_runs(pipeline)
+  schedule = model_pipelines.schedule_that_runs(pipeline)
   if schedule is not None:
     planned = isinstance(pipeline, sequential_layer.GPipeSequentialLayer)
     if planned and not schedule.forward_only:

@@ -21,7 +21,7 @@ from lingvo_gpipe.training import (
   listeners,
   logdir,
   model_lookup,
-  pipeline_report,
+  model_pipelines,
   progress,
   runner_manager,
   stage_times,
@@ -109,7 +109,7 @@ def run(log, loading_seconds, more_listeners):
     shown = progress.Progress(sys.stdout, lambda: manager.max_train_steps)
     trial.listeners += [
       summaries.RunSummaries(),
-      pipeline_report.PipelineReport(sys.stdout),
+      model_pipelines.PipelineReport(sys.stdout),
       shown,
       *more_listeners(),
     ]

@@ -12,7 +12,7 @@ import tiny_pipeline as tp
 from lingvo.core import base_layer, py_utils
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.training import pipeline_report, summaries
+from lingvo_gpipe.training import model_pipelines, summaries
 
 
 class _Writer:
@@ -88,7 +88,7 @@ def _teacher_and_student():
 
 def test_a_teacher_is_drawn_without_the_backward_tasks_that_it_has_not(runner):
   teacher, student = _teacher_and_student()
-  run = [pipeline_report.schedule_that_runs(p) for p in (teacher, student)]
+  run = [model_pipelines.schedule_that_runs(p) for p in (teacher, student)]
   assert [schedule.forward_only for schedule in run] == [True, False]
   runner.model = types.SimpleNamespace(children={'net': [teacher]})
   summaries.RunSummaries().trainer_built(runner)
@@ -97,7 +97,7 @@ def test_a_teacher_is_drawn_without_the_backward_tasks_that_it_has_not(runner):
   bubble = values['pipeline/net/bubble_planned'][1].simple_value
   assert bubble == pytest.approx(1 / 5)
   stream = io.StringIO()
-  pipeline_report.PipelineReport(stream).trainer_built(runner)
+  model_pipelines.PipelineReport(stream).trainer_built(runner)
   assert 'B0' not in stream.getvalue()
 
 

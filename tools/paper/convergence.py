@@ -18,7 +18,7 @@ from lingvo import model_registry
 from lingvo.core import cluster_factory
 
 from lingvo_gpipe import cluster, cpu_devices
-from lingvo_gpipe.training import model_lookup, pipeline_params
+from lingvo_gpipe.training import model_lookup, model_pipelines
 
 # Weights start alike however many cells there are.
 _SEED = 1234
@@ -59,7 +59,7 @@ def train(
   params = model_registry.GetParams(model_lookup.find_model(model), 'Train')
   params.random_seed = params.task.random_seed = _SEED
   name = 'num_micro_batches'
-  pipeline_params.set_all(params.task, name, num_micro_batches, name)
+  model_pipelines.set_all(params.task, name, num_micro_batches, name)
   losses = []
   with session_of(num_cells, 'trainer_client') as session:
     tf.random.set_seed(_SEED)
@@ -83,7 +83,7 @@ def compare(model: str, cells: Sequence[int], num_steps: int) -> list[Curve]:
     UserError: There is no such model, or it has no pipeline.
   """
   params = model_registry.GetParams(model_lookup.find_model(model), 'Train')
-  own = pipeline_params.find(params.task, 'num_micro_batches')
+  own = model_pipelines.find(params.task, 'num_micro_batches')
   curves = [train(model, k, own, num_steps) for k in cells]
   plain = train(model, 1, 1, num_steps)
   label = f'unpipelined ({plain.label})'

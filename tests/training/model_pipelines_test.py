@@ -7,10 +7,35 @@ import lingvo.compat as tf
 import pipeline_testing as pt
 import pytest
 import tiny_pipeline as tiny
-from lingvo.core import base_layer, py_utils
+from lingvo.core import base_layer, hyperparams, py_utils
 
 from lingvo_gpipe import sequential_layer
-from lingvo_gpipe.training import logs, pipeline_report
+from lingvo_gpipe.training import logs, model_pipelines, user_error
+
+
+def _params(**values):
+  p = hyperparams.Params()
+  for name, value in values.items():
+    p.Define(name, value, '')
+  return p
+
+
+def test_the_outermost_is_found_and_all_of_a_name_are_set():
+  model = _params(
+    net=_params(m=4),
+    others=[_params(m=2, schedule='gpipe'), _params()],
+    eval={'deep': (_params(m=1),)},
+  )
+  assert model_pipelines.find(model, 'm') == 4
+  assert model_pipelines.find(model, 'schedule') == 'gpipe'
+  assert model_pipelines.find(model, 'absent') is None
+  model_pipelines.set_all(model, 'm', 8, 'micro_batches')
+  found = [model.net, model.others[0], model.eval['deep'][0]]
+  assert [p.m for p in found] == [8, 8, 8]
+  with pytest.raises(
+    user_error.UserError, match=r'--re=always.*no Param absent'
+  ):
+    model_pipelines.set_all(model, 'absent', 'always', 're')
 
 
 class _MeanByOne(base_layer.BaseLayer):
@@ -33,7 +58,7 @@ def _shown(loss, num_micro_batches=3):
     net.ComputeLoss(net.theta, x, tf.zeros_like(x))
     printed, warned = io.StringIO(), io.StringIO()
     with logs.warnings_shown_on(warned):
-      report = pipeline_report.PipelineReport(printed)
+      report = model_pipelines.PipelineReport(printed)
       report.trainer_built(types.SimpleNamespace(model=net))
     texts.extend([printed.getvalue(), warned.getvalue()])
     return x
@@ -73,8 +98,8 @@ def test_fewer_micro_batches_than_asked_for_are_told(sequential):
   with pt.cluster(2), tf.Graph().as_default():
     py_utils.GetOrCreateGlobalStepVar()
     layer = net.Instantiate()
-    assert pipeline_report.num_micro_batches(layer) is None
+    assert model_pipelines.num_micro_batches(layer) is None
     for batch in (8, 9, 10):
       layer.FPropDefaultTheta(tf.zeros([batch, 3]))
-      assert pipeline_report.num_micro_batches(layer) == min(batch, 9)
-      assert (told in pipeline_report.cut_text(layer)) == (batch == 8)
+      assert model_pipelines.num_micro_batches(layer) == min(batch, 9)
+      assert (told in model_pipelines.cut_text(layer)) == (batch == 8)

@@ -43,10 +43,9 @@ def keep_ops_on_one_thread() -> bool:
     logging.log_first_n(
       logging.WARNING,
       "TensorFlow's threads were started before a pipeline on CPU devices was "
-      'built. So an op may use all cores, and ops on different devices slow '
-      f'each other down. Set {_THREADS_VARIABLE}=1 in the environment, or call '
-      'lingvo_gpipe.cpu_devices.keep_ops_on_one_thread() before the first '
-      'tf.function is traced and before eager execution.',
+      'built, so ops on different devices slow each other down. Set '
+      f'{_THREADS_VARIABLE}=1 in the environment, or call lingvo_gpipe.'
+      'cpu_devices.keep_ops_on_one_thread() before all else.',
       1,
     )
     return False

@@ -121,9 +121,8 @@ def main(argv: Sequence[str] | None = None, name: str | None = None) -> int:
       private_network.enter()
     except OSError as error:
       parser.error(
-        'this system does not allow a private network for the processes '
-        f'({error.strerror}), and without it anyone who can reach this machine '
-        'can reach them; --open_ports starts them anyway'
+        'this system does not allow the processes a private network '
+        f'({error.strerror}); --open_ports starts them where others reach them'
       )
   # As Ctrl-C does.
   signal.signal(signal.SIGTERM, signal.default_int_handler)

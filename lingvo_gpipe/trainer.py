@@ -73,9 +73,8 @@ def _check(values: Any) -> None:
   trace_flags.check(values)
   if values['use_eager'].value and 'executor' not in jobs:
     raise user_error.UserError(
-      "--use_eager: leave it out; this trainer runs graphs. Lingvo's eager "
-      'trainer makes one update more than it counts, and the protection '
-      'against kills and losses that are not finite needs a graph.'
+      '--use_eager: leave it out; this trainer runs graphs, which its '
+      'protection against kills and losses that are not finite needs.'
     )
 
 

@@ -105,12 +105,12 @@ def run(
     if not wants_help:
       check_flags(name, argv, check)
     body = load()
-    if '--helpfull' in argv:
-      print(f'{doc}\n\nFlags:\n{flags.FLAGS.get_help()}')
-      return 0
     if wants_help:
-      print(f'{doc}\n\nFlags:\n{flags.FLAGS.main_module_help()}')
-      print('\n--helpfull lists the flags of Lingvo as well.')
+      text = flags.FLAGS.main_module_help()
+      text += '\n\n--helpfull lists the flags of Lingvo as well.'
+      if '--helpfull' in argv:
+        text = flags.FLAGS.get_help()
+      print(f'{doc}\n\nFlags:\n{text}')
       return 0
     _parse(name, argv, check, flags.FLAGS)
     with logs.warnings_shown_on(log.terminal):

@@ -265,8 +265,7 @@ def _value(session, tensor):
   try:
     return session.run(tensor)
   except non_finite.CHECK_ERRORS:
-    known = tensor.shape.is_fully_defined()
-    shape = tensor.shape.as_list() if known else []
-    dtype = tensor.dtype.as_numpy_dtype
-    value = np.full(shape, np.nan if tensor.dtype.is_floating else 0, dtype)
-    return value[()]  # A scalar, not an array without dimensions.
+    shape = tensor.shape.as_list() if tensor.shape.is_fully_defined() else []
+    nothing = np.nan if tensor.dtype.is_floating else 0
+    # A scalar is not to be an array without dimensions.
+    return np.full(shape, nothing, tensor.dtype.as_numpy_dtype)[()]

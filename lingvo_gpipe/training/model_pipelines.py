@@ -11,9 +11,6 @@ from lingvo.core import hyperparams
 from lingvo_gpipe import pipelining_layer, schedules, sequential_layer
 from lingvo_gpipe.training import listeners, logs, user_error
 
-# Characters of a row of a schedule's drawing.
-_MAX_WIDTH = 100
-
 
 def walk(value):
   """Yields all Params in `value`, outermost first."""
@@ -123,7 +120,7 @@ class PipelineReport(listeners.StepListener):
       )
       schedule = schedule_that_runs(pipeline)
       if schedule is not None:
-        grid = schedules.grid(schedule, max_width=_MAX_WIDTH)
+        grid = schedules.grid(schedule, max_width=100)
         print(grid, file=self._stream)
       self._stream.flush()
       weight = pipeline.constant_loss_weight

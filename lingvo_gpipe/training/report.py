@@ -59,9 +59,9 @@ def train_evaluate_report(log, loading_seconds, more_listeners):
 
 def _report(log, trainer, cfg, steps, times, evaluation):
   k, m = FLAGS.worker_split_size, model_pipelines.find(cfg, 'num_micro_batches')
-  for pipeline in model_pipelines.pipelines(trainer.model):
-    m = model_pipelines.num_micro_batches(pipeline)
-    break  # A model may also have a pipeline of its own kind.
+  # A model may also have a pipeline of its own kind.
+  if built := next(model_pipelines.pipelines(trainer.model), None):
+    m = model_pipelines.num_micro_batches(built)
   pipeline = f'K = {k} devices'
   if m:
     schedule = model_pipelines.find(cfg, 'schedule')
@@ -85,9 +85,7 @@ def _report(log, trainer, cfg, steps, times, evaluation):
       ),
     ]
   rows += [('Log', log.path), ('Checkpoint', evaluation.checkpoint)]
-  python = os.path.relpath(sys.executable)
-  if python.startswith('..'):
-    python = sys.executable
+  python = min(os.path.relpath(sys.executable), sys.executable, key=len)
   model = f' --model={FLAGS.model}' if FLAGS['model'].present else ''
   command = f'{python} -m lingvo_gpipe.first_run{model}'
   rows += [

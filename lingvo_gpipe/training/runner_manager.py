@@ -37,7 +37,6 @@ _PIPELINE_FLAGS = {
   'recompute': 'recompute',
   'device_memory': 'device_memory',
 }
-_LOCAL_JOB = '/job:localhost'
 
 
 class RunnerManager(lingvo_trainer.RunnerManager):
@@ -78,7 +77,7 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     if 'trainer_client' in FLAGS.job:
       self._MatchDevices()
     for job in ('controller', 'worker', 'ps', 'input', 'evaler', 'decoder'):
-      FLAGS[f'{job}_job'].value = _LOCAL_JOB
+      FLAGS[f'{job}_job'].value = '/job:localhost'
     gpus = 0
     if FLAGS.run_locally == 'gpu':
       gpus = FLAGS.worker_gpus or FLAGS.worker_split_size
@@ -262,9 +261,8 @@ class RunnerManager(lingvo_trainer.RunnerManager):
         'inference graph; its task would have to define Inference().'
       )
     directory = os.path.join(FLAGS.logdir, 'inference_graphs')
-    for file in sorted(tf.io.gfile.listdir(directory)):
-      print(f'Inference graph: {os.path.join(directory, file)}', flush=True)
-    for file in FLAGS.graph_def_filename or []:
+    files = sorted(tf.io.gfile.glob(f'{directory}/*'))
+    for file in files + (FLAGS.graph_def_filename or []):
       print(f'Inference graph: {file}', flush=True)
     return graph
 

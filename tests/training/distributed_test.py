@@ -37,12 +37,8 @@ def test_a_mistake_in_the_spec_is_named(text, message):
   [
     (SPEC, 'worker', 1, ''),
     (SPEC, 'trainer_client', 0, ''),
-    (
-      {'worker': ['h0:1']},
-      'trainer_client',
-      0,
-      '',
-    ),  # Uses the worker's server.
+    # It uses the worker's server.
+    ({'worker': ['h0:1']}, 'trainer_client', 0, ''),
     ({'evaler_test': ['h0:1']}, 'evaler_test', 0, ''),
     (SPEC, 'controller', 0, '--job=controller needs .* worker, trainer_client'),
     (SPEC, 'worker', 2, r'--task=2: .* 2 process\(es\) of job worker'),

@@ -53,31 +53,18 @@ def test_plain_tensorflow_gives_the_same_outputs(local_run, capsys):
   FLAGS.graph_def_filename = [str(local_run / 'graph.pbtxt')]
   capsys.readouterr()
   local_training.manager('stand_in_pipeline.Small').WriteInferenceGraph()
-  assert [
-    line.partition(': ')[2] for line in capsys.readouterr().out.splitlines()
-  ] == [
-    str(local_run / file)
-    for file in (
-      'inference_graphs/inference.pbtxt',
-      'inference_graphs/inference_tpu.pbtxt',
-      'graph.pbtxt',
-    )
-  ]
+  directory = local_run / 'inference_graphs'
+  assert capsys.readouterr().out == (
+    f'Inference graph: {directory}/inference.pbtxt\n'
+    f'Inference graph: {directory}/inference_tpu.pbtxt\n'
+    f'Inference graph: {local_run}/graph.pbtxt\n'
+  )
   # A number of images that does not divide into micro-batches.
   images = np.random.RandomState(1).rand(7, 8, 8, 1).astype(np.float32)
   np.save(local_run / 'images.npy', images)
-  subprocess.run(
-    [
-      sys.executable,
-      '-c',
-      _PLAIN,
-      local_run / 'graph.pbtxt',
-      checkpoint,
-      local_run / 'images.npy',
-      local_run / 'out.npy',
-    ],
-    check=True,
-  )
+  files = [local_run / f'{name}.npy' for name in ('images', 'out')]
+  command = [sys.executable, '-c', _PLAIN, local_run / 'graph.pbtxt']
+  subprocess.run([*command, checkpoint, *files], check=True)
   result = np.load(local_run / 'out.npy')
   np.testing.assert_allclose(
     result, _expected(checkpoint, images), rtol=1e-5, atol=1e-6

@@ -36,9 +36,7 @@ def package(tmp_path, monkeypatch):
   before = set(sys.modules)
   yield make
   for name in set(sys.modules) - before:
-    if getattr(sys.modules[name], '__file__', None) and str(tmp_path) in str(
-      sys.modules[name].__file__
-    ):
+    if str(tmp_path) in str(getattr(sys.modules[name], '__file__', '')):
       del sys.modules[name]
 
 

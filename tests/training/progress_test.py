@@ -19,7 +19,7 @@ class _Terminal(io.StringIO):
     return True
 
 
-def _run(stream, steps, first_step=0, seconds=2.0, metrics=None):
+def _run(stream, steps, first_step=0, metrics=None):
   now = 0.0
   shown = progress.Progress(
     stream, lambda: steps, line_seconds=3.0, clock=lambda: now
@@ -31,7 +31,7 @@ def _run(stream, steps, first_step=0, seconds=2.0, metrics=None):
   }
   for step in range(first_step, steps):
     shown.before_step(step)
-    now += 100 if step == first_step else seconds
+    now += 100 if step == first_step else 2
     shown.after_step(step + 1, metrics)
   shown.close()
   return stream.getvalue()
@@ -43,11 +43,6 @@ def test_lines_show_metrics_rate_and_time_left():
     'step 3/5  loss 0.5  accuracy 0.875  32 examples/s  ETA 00:04',
     'step 5/5  loss 0.5  accuracy 0.875  32 examples/s  ETA 00:00',
   ]
-
-
-def test_lines_are_not_more_frequent_than_asked():
-  lines = _run(io.StringIO(), 31, seconds=0.1).splitlines()
-  assert [line.split()[1] for line in lines] == ['1/31', '31/31']
 
 
 @pytest.mark.parametrize('first_step', [0, 6])

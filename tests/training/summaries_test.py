@@ -51,26 +51,20 @@ def test_the_schedule_is_an_image_and_its_bubble_a_number(runner):
   assert image.encoded_image_string.startswith(b'\x89PNG')
   bubble = values['pipeline/net/bubble_planned'][1].simple_value
   assert bubble == pytest.approx(1 / 5)
-  assert (
-    values['pipeline/net/cut'][1].metadata.plugin_data.plugin_name == 'text'
-  )
+  plugin = values['pipeline/net/cut'][1].metadata.plugin_data
+  assert plugin.plugin_name == 'text'
 
 
-class _Half(base_layer.BaseLayer):
-  """A layer with a pipeline in it, whose name says nothing."""
-
-  def __init__(self, params):
-    super().__init__(params)
-    self.CreateChild('net', tp.pipeline(tp.linear('a', 'b')))
-
-
-class _Both(base_layer.BaseLayer):
-  """A model of two halves."""
+class _Pair(base_layer.BaseLayer):
+  """Two pipelines of one name, in different layers."""
 
   def __init__(self, params):
     super().__init__(params)
-    for name in ('teacher', 'student'):
-      self.CreateChild(name, _Half.Params().Set(name=name))
+    if params.name == 'both':
+      for name in ('teacher', 'student'):
+        self.CreateChild(name, _Pair.Params().Set(name=name))
+    else:
+      self.CreateChild('net', tp.pipeline(tp.linear('a', 'b')))
 
 
 def _teacher_and_student():
@@ -102,7 +96,7 @@ def test_a_teacher_is_drawn_without_the_backward_tasks_that_it_has_not(runner):
 
 
 def test_two_pipelines_of_one_name_have_tags_of_their_own(runner):
-  runner.model = _Both.Params().Set(name='both').Instantiate()
+  runner.model = _Pair.Params().Set(name='both').Instantiate()
   summaries.RunSummaries().trainer_built(runner)
   tags = {t for t in runner.summary_writer.values if t.endswith('/cut')}
   assert tags == {

@@ -1,10 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Lingvo's TPU executor builds a pipeline's training loop, without a TPU.
-
-All that is made up is the TPU's own description of its cores. Running the loop,
-and compiling it, needs the TPU.
-"""
+"""Lingvo's TPU executor builds a pipeline's training loop, without a TPU."""
 
 import collections
 import re

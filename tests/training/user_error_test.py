@@ -5,14 +5,14 @@ import pytest
 from lingvo_gpipe.training import user_error
 
 # Two devices save, and both fail: each op has its stack.
-_STACKS = (
-  'Graph execution error:\n\n'
-  "Detected at node 'save/SaveV2' defined at (most recent call last):\n"
-  "Node: 'save/SaveV2'\n"
-  "Detected at node 'save/SaveV2_1' defined at (most recent call last):\n"
-  '    File "models.py", line 8, in <module>\n'
-  "Node: 'save/SaveV2_1'\n"
-)
+_STACKS = """Graph execution error:
+
+Detected at node 'save/SaveV2' defined at (most recent call last):
+Node: 'save/SaveV2'
+Detected at node 'save/SaveV2_1' defined at (most recent call last):
+    File "models.py", line 8, in <module>
+Node: 'save/SaveV2_1'
+"""
 
 
 @pytest.mark.parametrize(
@@ -23,12 +23,9 @@ _STACKS = (
       '/logs/ckpt; No space left on device',
     ),
     (
-      _STACKS
-      + '2 root error(s) found.\n'
-      + '  (0) RESOURCE_EXHAUSTED: /logs/a; No space left on device\n'
-      + '\t [[{{node save/SaveV2}}]]\n'
-      + '  (1) RESOURCE_EXHAUSTED: /logs/b; No space left on device\n',
-      'RESOURCE_EXHAUSTED: /logs/a; No space left on device',
+      f'{_STACKS}2 root error(s) found.\n  (0) EXHAUSTED: /logs/a; No space\n'
+      '\t [[{{node save/SaveV2}}]]\n  (1) EXHAUSTED: /logs/b; No space\n',
+      'EXHAUSTED: /logs/a; No space',
     ),
     ('\n  plain\nand more', 'plain'),
     ('', 'OSError'),

@@ -190,17 +190,15 @@ class Session(first_error.Session):
     self._in_a_row = 0
 
   def run(self, fetches, *args, **kwargs):
-    run, several = super().run, isinstance(fetches, (list, tuple))
-    train_ops = [
-      fetch
-      for fetch in (fetches if several else ())
-      if isinstance(fetch, tf.Operation) and fetch in self._steps
-    ]
+    run = super().run
+    several = fetches if isinstance(fetches, (list, tuple)) else ()
+    operations = [f for f in several if isinstance(f, tf.Operation)]
+    train_ops = [op for op in operations if op in self._steps]
     if not train_ops:
       return run(fetches, *args, **kwargs)
+    if self._around_step:
+      run = functools.partial(self._around_step, run)
     try:
-      if self._around_step:
-        return self._around_step(run, fetches, *args, **kwargs)
       return run(fetches, *args, **kwargs)
     except non_finite.CHECK_ERRORS as error:
       return self._skip(fetches, train_ops[0], error)
@@ -224,8 +222,8 @@ class Session(first_error.Session):
     logs.warn(f'{text} The step is skipped.')
     value = functools.partial(_value, self)
     results = [
-      None if fetch is train_op else tf.nest.map_structure(value, fetch)
-      for fetch in fetches
+      None if f is train_op else tf.nest.map_structure(value, f)
+      for f in fetches
     ]
     self.run(self._steps[train_op].skip)
     return results

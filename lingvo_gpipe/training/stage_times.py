@@ -1,12 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How long the parts of a training run took, as a line in its log.
-
-command                                                            end
-|- loading -|- graph -|- restore -|- first step -|- steps --- save -|
-                                         |
-                               optimises the graph
-"""
+"""How long the parts of a training run took, as a line in its log."""
 
 import dataclasses
 import json
@@ -29,7 +23,7 @@ class StageTimes:
 
   loading: float  # Imports and the reading of flags.
   graph: float
-  first_step: float
+  first_step: float  # TensorFlow optimises the graph in it.
   more_steps: int
   median_step: float  # Of these; 0 if there are none.
   total: float

@@ -261,7 +261,8 @@ class RunnerManager(lingvo_trainer.RunnerManager):
         'inference graph; its task would have to define Inference().'
       )
     directory = os.path.join(FLAGS.logdir, 'inference_graphs')
-    files = sorted(tf.io.gfile.glob(f'{directory}/*'))
+    names = sorted(tf.io.gfile.listdir(directory))
+    files = [os.path.join(directory, name) for name in names]
     for file in files + (FLAGS.graph_def_filename or []):
       print(f'Inference graph: {file}', flush=True)
     return graph

@@ -25,11 +25,16 @@ from lingvo_gpipe.training import user_error
 FLAGS = tf.flags.FLAGS
 
 
+def _registered():
+  """Models by key; Lingvo's own function imports all of its tasks first."""
+  return model_registry._ModelRegistryHelper._MODEL_PARAMS
+
+
 def _keys_by_file():
   """The registry's keys by the names that files and classes give."""
   keys = {}
   # Lingvo deletes every 'params.' in them.
-  for key, registered in model_registry.GetAllRegisteredClasses().items():
+  for key, registered in _registered().items():
     source = registered.__mro__[1]  # Lingvo wraps what it registers.
     module = source.__module__
     for package in model_registration.PACKAGES:
@@ -39,7 +44,7 @@ def _keys_by_file():
 
 
 def _key_of(name):
-  if name in model_registry.GetAllRegisteredClasses():
+  if name in _registered():
     return name
   return _keys_by_file().get(name)
 
@@ -71,7 +76,8 @@ def find_model(name):
 
 
 def known_models():
-  """Imports all of the model packages and returns the names of its models."""
+  """Imports all models, Lingvo's too, and returns their names."""
+  model_imports.ImportAllParams()
   modules: dict[str, str] = {}  # Of those with the same name the first.
   for package in model_registration.PACKAGES:
     if model_registration.import_if_there(package):

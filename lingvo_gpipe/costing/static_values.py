@@ -180,7 +180,7 @@ class Loop:
     return _values([self._op.inputs[index]], self._frame)[0]
 
   def _run(self, wanted: set[int]) -> tuple[int, dict[int, np.ndarray]]:
-    """The same, and what some of its variables are in the end."""
+    """How often it runs, and what some of its variables are in the end."""
     needs, possible = self._closed(wanted), []
     for test in _conjunction(self._cond.outputs[0]):
       with contextlib.suppress(*_UNKNOWN):

@@ -207,44 +207,37 @@ def test_tied_weights_count_for_their_owner():
   ('params', 'message'),
   [
     (
-      TakeLayer.Params().Set(name='take', takes=['skip']),
-      "Layer 'take' takes .*skip.*no layer before it puts.*side_input_shapes",
+      TakeLayer.Params().Set(takes=['skip']),
+      "Layer 'b' takes .*skip.*no layer before it puts.*side_input_shapes",
     ),
     (
-      Tied.Params().Set(name='tied', weights_of={'tied': 'nobody.w'}),
-      "Layer 'tied' uses the weights of 'nobody.w'.*no such layer",
+      Tied.Params().Set(weights_of={'tied': 'nobody.w'}),
+      "Layer 'b' uses the weights of 'nobody.w'.*no such layer",
     ),
     (
-      Tied.Params().Set(name='tied', weights_of={'tied': 'a.v'}),
-      "Layer 'tied' uses.*'a.v'.*no 'v'; there are .*w",
+      Tied.Params().Set(weights_of={'tied': 'a.v'}),
+      "Layer 'b' uses.*'a.v'.*no 'v'; there are .*w",
+    ),
+    (
+      Linear.Params().Set(shape=[5, 5]),
+      r"Layer 'b' \(Linear\) cannot run on float32\[2, 6\]",
+    ),
+    (layers.ProjectionLayer.Params().Set(input_dim=-3), "Layer 'b'"),
+    (
+      computing(lambda x, w: tf.boolean_mask(x, x[:, 0] > 0.0)),
+      "What layer 'b'.*unknown",
     ),
   ],
 )
-def test_refuses_named_values_that_are_not_there(params, message):
+def test_errors_name_the_layer_and_what_it_was_given(params, message):
+  params = params.Copy().Set(name='b')
   with pytest.raises(ValueError, match=message):
     costed_layers.profiles([*linear('a'), params], spec(2, WIDTH))
 
 
-@pytest.mark.parametrize(
-  ('params', 'args', 'message'),
-  [
-    (*linear('a'), spec(2, 5), r"'a' \(Linear\) cannot run on float32\[2, 5\]"),
-    (*linear('a'), (spec(2, WIDTH), None, None), 'None, None.*takes from'),
-    (
-      layers.ProjectionLayer.Params().Set(name='broken', input_dim=-3),
-      spec(2, WIDTH),
-      "Layer 'broken'",
-    ),
-    (
-      computing(lambda x, w: tf.boolean_mask(x, x[:, 0] > 0.0), name='mask'),
-      spec(2, WIDTH),
-      r"What layer 'mask'.*unknown",
-    ),
-  ],
-)
-def test_errors_name_the_layer_and_what_it_was_given(params, args, message):
-  with pytest.raises(ValueError, match=message):
-    costed_layers.profiles([params], args)
+def test_errors_name_arguments_that_are_none():
+  with pytest.raises(ValueError, match=r'None, None.*takes from'):
+    costed_layers.profiles(linear('a'), (spec(2, WIDTH), None, None))
 
 
 def _of_frozen(*layers, trained, **kwargs):

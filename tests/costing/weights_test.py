@@ -20,8 +20,6 @@ def test_trainable_numbers_of_nested_lists_count():
 
 
 class WithArray(base_layer.BaseLayer):
-  """Has an array among its Params."""
-
   @classmethod
   def Params(cls):
     p = super().Params()

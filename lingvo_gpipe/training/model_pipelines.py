@@ -110,19 +110,12 @@ def constant_weight(weight):
 class PipelineReport(listeners.StepListener):
   """Prints the cut and the schedule of each pipeline before the first step."""
 
-  def __init__(self, stream):
-    self._stream = stream
-
   def trainer_built(self, runner):
     for pipeline in pipelines(runner.model):
-      print(
-        f'Pipeline {pipeline.path}:\n{cut_text(pipeline)}', file=self._stream
-      )
+      print(f'Pipeline {pipeline.path}:\n{cut_text(pipeline)}')
       schedule = schedule_that_runs(pipeline)
       if schedule is not None:
-        grid = schedules.grid(schedule, max_width=100)
-        print(grid, file=self._stream)
-      self._stream.flush()
+        print(schedules.grid(schedule, max_width=100), flush=True)
       weight = pipeline.constant_loss_weight
       if weight is not None:
         logs.warn(f'{pipeline.path}: {constant_weight(weight)}.')

@@ -107,6 +107,9 @@ class Trainer(PipelineRunner, runners.Trainer):
     self._steps = None
     self.around_step = None
     super().__init__(*args, **kwargs)
+    # The writer is None if this process writes no summaries.
+    self.model, self.summary_writer = self._model, self._summary_writer
+    self.uses_servers = bool(self._tf_master)  # Or steps run in this process.
     with self._graph.as_default():
       self._steps = loss_guard.gate(self._model)
     # Lingvo leaves this to the controller, which need not be there.
@@ -117,20 +120,6 @@ class Trainer(PipelineRunner, runners.Trainer):
       self._WriteToLog(analysis, self._train_dir, 'model_analysis.txt')
     if isinstance(self._trial, listeners.ObservingTrial):
       self._trial.trainer_built(self)
-
-  @property
-  def model(self):
-    return self._model
-
-  @property
-  def uses_servers(self):
-    """Whether steps run on TensorFlow's servers, not in this process alone."""
-    return bool(self._tf_master)
-
-  @property
-  def summary_writer(self):
-    """What writes to the train directory; None if this process doesn't."""
-    return self._summary_writer
 
   def _MakeSession(self, *args, **kwargs):
     if self._steps is None:  # To look at the devices; the graph is empty.
@@ -197,13 +186,7 @@ def _written_at(path):
 class EvaluationRunner(PipelineRunner):
   """What evaler and decoder share: they follow a training's checkpoints."""
 
-  def _RunOnLatestCheckpoints(self, sess=None, runner_fn=None, runner_dir=None):
-    self._Follow(sess, runner_fn, runner_dir, every=False)
-
-  def _RunOnAllCheckpoints(self, sess=None, runner_fn=None, runner_dir=None):
-    self._Follow(sess, runner_fn, runner_dir, every=True)
-
-  def _Follow(self, sess, run, directory, *, every):
+  def _Follow(self, sess, run, directory, every=False):
     """Runs on checkpoints until that of the last step has had its turn."""
     follower = CheckpointFollower(
       self._train_dir, py_utils.GetProcessedCheckpoints(directory), every
@@ -232,6 +215,9 @@ class EvaluationRunner(PipelineRunner):
         f'{self._job_name} has already processed the last checkpoint; to '
         f'repeat it, remove {directory}/processed_ckpts.txt.'
       )
+
+  _RunOnLatestCheckpoints = _Follow
+  _RunOnAllCheckpoints = functools.partialmethod(_Follow, every=True)
 
 
 class Evaler(EvaluationRunner, runners.Evaler):

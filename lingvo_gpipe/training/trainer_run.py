@@ -109,7 +109,7 @@ def run(log, loading_seconds, more_listeners):
     shown = progress.Progress(sys.stdout, lambda: manager.max_train_steps)
     trial.listeners += [
       summaries.RunSummaries(),
-      model_pipelines.PipelineReport(sys.stdout),
+      model_pipelines.PipelineReport(),
       shown,
       *more_listeners(),
     ]

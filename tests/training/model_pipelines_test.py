@@ -1,6 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-import io
 import types
 
 import lingvo.compat as tf
@@ -10,7 +9,7 @@ import tiny_pipeline as tiny
 from lingvo.core import base_layer, hyperparams, py_utils
 
 from lingvo_gpipe import sequential_layer
-from lingvo_gpipe.training import logs, model_pipelines, user_error
+from lingvo_gpipe.training import model_pipelines, user_error
 
 
 def _params(**values):
@@ -45,40 +44,37 @@ class _MeanByOne(base_layer.BaseLayer):
     return {'loss': (tf.reduce_mean(tf.square(outputs - targets)), 1.0)}
 
 
-def _shown(loss, num_micro_batches=3):
-  """What the report prints of a pipeline, and what it warns of."""
+def _report(loss):
+  """Reports a pipeline with such a loss."""
 
   def build():
     net = tiny.pipeline(
       tiny.linear('a', 'b'),
-      num_micro_batches=num_micro_batches,
+      num_micro_batches=3,
       loss_tpl=loss.Params().Set(name='loss'),
     ).Instantiate()
     x = tf.constant(tiny.inputs())
     net.ComputeLoss(net.theta, x, tf.zeros_like(x))
-    printed, warned = io.StringIO(), io.StringIO()
-    with logs.warnings_shown_on(warned):
-      report = model_pipelines.PipelineReport(printed)
-      report.trainer_built(types.SimpleNamespace(model=net))
-    texts.extend([printed.getvalue(), warned.getvalue()])
+    report = model_pipelines.PipelineReport()
+    report.trainer_built(types.SimpleNamespace(model=net))
     return x
 
-  texts = []
   tiny.run(build, num_devices=2)
-  return texts
 
 
-def test_the_cut_and_the_schedule_are_printed():
-  printed, warned = _shown(tiny.MeanSquare)
+def test_the_cut_and_the_schedule_are_printed(capsys, warnings):
+  _report(tiny.MeanSquare)
+  printed = capsys.readouterr().out
   assert printed.startswith('Pipeline net:')
   assert 'device:CPU:0\nd1  /' in printed
   assert 'cells 2, devices 2, micro-batches 3' in printed
   assert 'device 1  .' in printed
-  assert warned == ''
+  assert warnings.getvalue() == ''
 
 
-def test_a_loss_whose_weight_is_a_constant_is_told_in_one_line():
-  _, warned = _shown(_MeanByOne)
+def test_a_loss_whose_weight_is_a_constant_is_told_in_one_line(warnings):
+  _report(_MeanByOne)
+  warned = warnings.getvalue()
   assert warned.count('\n') == 1
   assert warned.startswith('Warning: net: the weight of the loss is the const')
 

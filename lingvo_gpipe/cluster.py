@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lingvo's cluster, with splits over several workers and one view of devices.
 
-In Lingvo's own cluster a split, the devices of one pipeline, is within one
-worker. Here a split may also have the devices of several workers, in order:
+A split, the devices of one pipeline, may span workers, in order:
 
     workers x devices   split size   splits
     1 x 4               4            [w0d0 w0d1 w0d2 w0d3]
@@ -11,9 +10,8 @@ worker. Here a split may also have the devices of several workers, in order:
     4 x 1               2            [w0d0 w1d0] [w2d0 w3d0]
     2 x 4               2            [w0d0 w0d1] [w0d2 w0d3] [w1d0 w1d1] ...
 
-In Lingvo's cluster, moreover, jobs have different views of the devices. So the
-trainer's weights would be on other devices than the controller's, and it would
-wait forever for variables that nobody creates.
+In Lingvo's cluster each job has its own view of the devices. So the trainer's
+weights would not be where the controller's are, and it would wait forever.
 """
 
 from typing import Any
@@ -29,10 +27,7 @@ class PipelineCluster(lingvo_cluster._Cluster):
 
   @property
   def job_spec(self) -> Any:
-    """Params of the devices that this job places its ops on.
-
-    The worker's, for jobs that drive the workers or share their process.
-    """
+    """The worker's, for jobs that drive workers or share their process."""
     own = super().job_spec
     worker = self.params.worker
     if own is None or own.name == worker.name or self._drives_workers:

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several CPU devices in one process that run at the same time.
 
-TensorFlow's CPU devices of a process share two pools of threads: one runs ops,
-the other divides the work inside an op. The cells of a pipeline already keep
-the cores busy, so here each op runs on one thread. This also makes its result
-independent of the number of cores:
+They share two pools of threads: one runs ops, the other divides the work inside
+an op. The cells of a pipeline already keep the cores busy, so here each op runs
+on one thread. So its result does not depend on the number of cores:
 
     ops:        thread 0 | cell 0: F0 F1 F2 B0 ...
                 thread 1 | cell 1:    F0 B0 F1 ...

@@ -18,10 +18,9 @@ from lingvo_gpipe.training import checkpoints, user_error
 
 
 def prepare(logdir):
-  """Makes the log directory; UserError if it can't be made or written.
+  """Makes the log directory, a new one for ''; returns its absolute path.
 
-  Returns its absolute path, that of a new one for ''. A URL, such as gs://...,
-  is left as it is, unchecked.
+  UserError if it can't be made or written. A URL, gs://..., is not checked.
   """
   if not logdir:
     return tempfile.mkdtemp(prefix='lingvo_gpipe_')

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log lines go to a file, warnings to the terminal as well.
 
-TensorFlow's C++ part writes to file descriptor 2 from the moment it is
-imported, before any flag is known. So the descriptor itself is led into a file:
+TensorFlow's C++ part writes to descriptor 2 from its import on, before any flag
+is known. So the descriptor itself is led into a file:
 
     descriptor 2 ---> a temporary file ---> LOGDIR/NAME, once that is known
     the terminal ---> `RunLog.terminal`, for what the user should see

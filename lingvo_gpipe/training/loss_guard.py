@@ -2,16 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps a loss that is not finite from doing harm, and says where it is from.
 
-Every operation of a training step that writes to a variable, the global step
-included, waits for a check of the loss, and for those that Lingvo has of each
-gradient. If one fails, the step ends before anything is written:
+Whatever in a training step writes to a variable waits for a check of the loss,
+and for Lingvo's of each gradient. If one fails, nothing is written:
 
     forward --> loss --> check -------------------.
                   '----> gradients --> checks ----+--> [weights, slots, step]
                               '-------------------'
 
-Then the step's forward pass is searched for where the numbers cease to be
-finite, see `non_finite`, and --on_nan_loss says what is next.
+Then `non_finite` searches the step's forward pass for the place, and
+--on_nan_loss says what is next.
 """
 
 import functools
@@ -130,16 +129,15 @@ def _gate(task):
 def _due_again(writers, of_batch):
   """Copies a training step's due updates, free of all that waits for the loss.
 
-  Some updates are made at given steps, whatever the batch: an accumulator of
-  gradients is applied and emptied every few steps. Skipped with a step, they
-  would come one period late:
+  An accumulator of gradients is applied and emptied every few steps, whatever
+  the batch. Skipped with a step, such an update would come one period late:
 
       steps of an accumulator   0  1  NaN | 3  4  5
       with the third skipped    +  +  apply and empty: two batches, then three
       left out                  +  +      | +  +  +  apply: five batches at once
 
-  Such an update is a conditional that depends on variables alone, and not on
-  the ops `of_batch`. Each copy runs after the one before it.
+  It is a conditional that depends on variables, and not on the ops `of_batch`.
+  Each copy runs after the one before it.
   """
   tainted = {op for op in of_batch if op.type not in _READS}
   copies: list[tf.Operation] = []

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds where in a graph a tensor first ceased to be finite.
 
-From the tensor it goes back to the inputs that are not finite either, NaN
-before infinity, until it is at an operation whose inputs are all finite. If
-that is the call of a function, as a cell's forward task is, the function's body
-is put into the graph, with the same arguments, and searched in the same way:
+From the tensor it goes back to inputs that are not finite either, NaN before
+infinity, up to an operation whose inputs are all finite. If that calls a
+function, as a cell's forward task does, the function's body is put into the
+graph, with the same arguments, and searched in the same way:
 
     loss <- combine_metrics <- cell_1_F3 <-/- finite
                                '-> last/MatMul <- log/add <- log/Log <-/- finite

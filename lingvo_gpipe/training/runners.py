@@ -1,14 +1,11 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Lingvo's runners, made to run pipelines and to fail at once.
-
-What they do stays Lingvo's; what differs:
+"""Lingvo's runners, made to run pipelines and to fail at once:
 
 - Sessions on CPU have as many devices as the pipeline, see `cpu_devices`.
 - An error ends the run. Lingvo retries some forever, as if they were temporary,
   so that a NaN or a tensor of the wrong shape looks like a hang.
-- With random_seed set, in the task's or the model's Params, initial weights are
-  the same in each run.
+- With random_seed set, initial weights are the same in each run.
 - Evaler and decoder pass over damaged checkpoints, and look for new ones often.
 """
 
@@ -147,7 +144,7 @@ class CheckpointFollower:
 
   @property
   def newest_step(self):
-    """The step of the newest checkpoint, damaged or not; 0 if there is none."""
+    """Of the newest checkpoint, damaged or not; 0 if there is none."""
     paths = checkpoints.newest_first(self._directory)
     return checkpoints.step_of(paths[0]) if paths else 0
 

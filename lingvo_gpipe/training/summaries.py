@@ -5,9 +5,8 @@
 pipeline/PATH/schedule   the schedule as an image
 pipeline/PATH/cut        the table of its cells
 pipeline/PATH/bubble_planned
-                         the share of device time that the schedule leaves
-                         idle if layers take what they cost in the plan;
-                         --trace_step adds what is measured, bubble_measured
+                         the share of device time that is idle if layers take
+                         what they cost in the plan
 run/peak_memory_bytes    the process's peak resident memory
 """
 
@@ -47,8 +46,8 @@ _COLOURS = {  # Of the first and of the last micro-batch.
 class SummaryWriter:
   """A `tf.summary.FileWriter` that survives a full disk.
 
-  TensorFlow's writes nothing once something went wrong, also when there is room
-  again. Here what can't be written is left out, with a warning.
+  TensorFlow's writes nothing more once something went wrong. Here what can't be
+  written is left out, with a warning.
   """
 
   def __init__(self, make, clock=time.monotonic):

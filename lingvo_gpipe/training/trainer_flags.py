@@ -3,8 +3,7 @@
 """The trainer's flags and what they may be, known without TensorFlow.
 
 Most flags are defined in modules that import TensorFlow, which takes seconds.
-So `read` reads their definitions off the sources, and makes them again where
-nobody else sees them:
+So `read` reads their definitions off the sources, and repeats them apart:
 
     lingvo/trainer.py:   tf.flags.DEFINE_integer('worker_split_size', 1, ...)
                             '--> the same in a FlagValues of its own

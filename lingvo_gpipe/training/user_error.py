@@ -36,10 +36,7 @@ def reason(error):
 
 
 def unknown(flag, value, what, wrong, names):
-  """The UserError for a `wrong` name in a flag's value, with the nearest names.
-
-  If none is near, and there are few, it has them all.
-  """
+  """The UserError for a `wrong` name in a flag's value: it has the nearest."""
   names = list(names)
   near = difflib.get_close_matches(wrong, names, n=3, cutoff=0.5)
   text = f'--{flag}={value}: there is no {what} {wrong!r}.'
@@ -51,10 +48,7 @@ def unknown(flag, value, what, wrong, names):
 
 
 def place_in_users_code(error):
-  """The line of the user's that `error` comes from, 'file, line 3: the line'.
-
-  '' if only installed packages and this one were under way.
-  """
+  """The user's line that an error comes from, 'FILE, line 3: ...', or ''."""
   if isinstance(error, SyntaxError) and error.filename:
     return (
       f'{error.filename}, line {error.lineno}: {(error.text or "").strip()}'

@@ -30,11 +30,9 @@ from lingvo_gpipe.training import command, user_error
 
 _EXAMPLES = """
 examples:
-  lingvo_gpipe_trace --model=image.fashion_mnist.AmoebaNetD --steps=3
   lingvo_gpipe_trace --model=image.digits.AmoebaNetD --devices=4 \\
       --micro_batches=16 --schedule=gpipe --out=/tmp/digits
-  lingvo_gpipe_trace --model=lm.pydoc.TransformerPieces --workers=2 \\
-      --tensorboard
+  lingvo_gpipe_trace --model=lm.pydoc.TransformerPieces --workers=2
 """
 
 

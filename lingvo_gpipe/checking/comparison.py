@@ -48,8 +48,7 @@ def compare(plain: Result, other: Result) -> Way:
     f'metric {name}': _metric_error(other.metrics.get(name, math.nan), value)
     for name, value in plain.metrics.items()
   }
-  size: dict[tuple[str, str], float] = collections.defaultdict(float)
-  apart: dict[tuple[str, str], float] = collections.defaultdict(float)
+  norms = collections.defaultdict(list)
   total: dict[str, float] = collections.defaultdict(float)
   lost = []
   for key, gradient in plain.gradients.items():
@@ -60,12 +59,12 @@ def compare(plain: Result, other: Result) -> Way:
     a, b = (np.float64(0 if g is None else g) for g in (gradient, found))
     norm = float(np.linalg.norm(a))
     total[loss] = math.hypot(total[loss], norm)
-    size[loss, layer] = math.hypot(size[loss, layer], norm)
-    apart[loss, layer] = math.hypot(apart[loss, layer], np.linalg.norm(a - b))
-  for (loss, layer), norm in size.items():
+    norms[loss, layer].append((norm, float(np.linalg.norm(a - b))))
+  for (loss, layer), pairs in norms.items():
+    norm, apart = map(float, np.linalg.norm(pairs, axis=0))
     by = f' ({loss})' if len(total) > 1 else ''
     differences[f'gradient of {layer}{by}'] = _ratio(
-      apart[loss, layer], max(norm, _LEAST_SHARE * total[loss])
+      apart, max(norm, _LEAST_SHARE * total[loss])
     )
   return Way(other.num_cells, other.num_micro_batches, differences, lost)
 

@@ -7,6 +7,7 @@ delay of a task, and compared with the same simulation of what ran.
 """
 
 import dataclasses
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from lingvo_gpipe import schedules
@@ -117,8 +118,7 @@ class _Adviser:
     if len(cells) == 1:
       return
     even = {
-      (kind, k): sum(self._times.get((kind, j), 0.0) for j in cells)
-      / len(cells)
+      (kind, k): statistics.fmean(self._times.get((kind, j), 0) for j in cells)
       for kind, k in self._times
     }
     yield self._proposal(
@@ -156,16 +156,17 @@ class _Adviser:
   ) -> Iterator[LayerCost]:
     """A cell's layers, with their planned shares of the measured times."""
     weights = self._times.get((_W, cell), 0.0)
-    rest = self._times.get((_B, cell), 0.0)
-    rest -= min(rest, self._traced.recompute_times[cell])
-    forward = _shares([float(layer.forward) for layer in layers])
-    backward = _shares([float(layer.backward) for layer in layers])
-    for layer, f, b in zip(layers, forward, backward, strict=True):
+    backward = self._times.get((_B, cell), 0.0)
+    backward -= min(backward, self._traced.recompute_times[cell])
+    backward += weights
+    planned_forward = sum(layer.forward for layer in layers) or 1
+    planned_backward = sum(layer.backward for layer in layers) or 1
+    for layer in layers:
       yield dataclasses.replace(
         layer,
-        forward=f * self._times[_F, cell],
-        backward=b * (rest + weights),
-        weight_share=weights / (rest + weights) if weights else None,
+        forward=self._times[_F, cell] * float(layer.forward / planned_forward),
+        backward=backward * float(layer.backward / planned_backward),
+        weight_share=weights / backward if weights else None,
       )
 
   def _times_of(self, cut: Partition) -> _Times:
@@ -279,9 +280,3 @@ class _Adviser:
         self._seconds(transfer_times=[0.0] * len(times)),
         'faster links, or cuts where less crosses',
       )
-
-
-def _shares(values: Sequence[float]) -> list[float]:
-  """The values as shares of their sum; equal ones if that is 0."""
-  total = sum(values)
-  return [value / total if total else 1 / len(values) for value in values]

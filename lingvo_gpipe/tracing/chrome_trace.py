@@ -44,16 +44,14 @@ def chrome_trace(steps: Mapping[int, MeasuredStep]) -> Event:
 
 def _metadata(step: MeasuredStep) -> Iterator[Event]:
   for pid, process in _PROCESSES.items():
-    rows = [
-      ('process_name', 0, {'name': process}),
-      ('process_sort_index', 0, {'sort_index': pid}),
-    ]
+    rows = [('process_name', 0, process)]
     for device, full_name in enumerate(step.devices):
       if full_name:
         cells = ', '.join(map(str, step.cells_of(device)))
         name = f'device {device} (cell {cells}) {full_name}'
-        rows.append(('thread_name', device, {'name': name}))
-    for what, tid, args in rows:
+        rows.append(('thread_name', device, name))
+    for what, tid, name in rows:
+      args = {'name': name}
       yield {'ph': 'M', 'name': what, 'pid': pid, 'tid': tid, 'args': args}
 
 

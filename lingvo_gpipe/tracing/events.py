@@ -19,10 +19,6 @@ _TRANSFER = re.compile(r'edge_\d+_(?P<op>\S+) from \S+ to (?P<target>\S+)')
 Memory: TypeAlias = Mapping[str, Sequence[tuple[float, int]]]
 
 
-class TraceError(RuntimeError):
-  """A trace that cannot be read."""
-
-
 class Op(NamedTuple):
   name: str
   device: str

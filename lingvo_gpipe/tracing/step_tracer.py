@@ -51,7 +51,7 @@ _MAX_LAYERS = 60  # Characters of a cell's layers.
 
 
 def listeners() -> list['StepTracer']:
-  """The tracer that --trace_step asks for, or nothing."""
+  """What --trace_step asks for."""
   if FLAGS.trace_step is None:
     return []
   directory = FLAGS.trace_dir or os.path.join(FLAGS.logdir, 'trace')
@@ -92,7 +92,6 @@ class StepTracer(StepListener):
     self._step = step + 1
 
   def run(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Runs a training step, traced if it is one of those."""
     self._steps_run += 1
     if self._steps_run not in self._traced:
       return run(*args, **kwargs)
@@ -105,12 +104,8 @@ class StepTracer(StepListener):
     pids = memory_sampler.local_pids(devices, uses_servers=uses_servers)
     started = time.time()
     with memory_sampler.sampled(pids) as memory:
-      result = run(
-        *args,
-        **kwargs,
-        options=options(trace_level=level),
-        run_metadata=metadata,
-      )
+      kwargs['options'] = options(trace_level=level)
+      result = run(*args, **kwargs, run_metadata=metadata)
     found = events.read(metadata.step_stats, started)
     self._events[self._step] = found._replace(memory=memory)
     return result
@@ -135,7 +130,7 @@ class StepTracer(StepListener):
         if steps:
           passes.append((pipeline, steps))
     if not passes:
-      raise events.TraceError(
+      raise RuntimeError(
         'TensorFlow recorded no task of a pipeline in the traced steps.'
       )
     # The examples that the input gives for a step, if its Params say so.
@@ -199,14 +194,12 @@ class StepTracer(StepListener):
 
 
 def _summary(figures: report.Figures, suffix: str, image: bytes) -> Any:
-  """For TensorBoard."""
   name = f'pipeline/{figures["pipeline"]}{suffix}'
-  scalars = {
-    'bubble_measured': figures['bubble']['measured'],
-    'bubble_simulated': figures['bubble']['simulated'],
-    'devices_busy_at_once': figures['devices_busy_at_once'],
-  }
   values = [summaries.image_value(f'{name}/trace', image)]
-  for what, value in scalars.items():
+  for what, value in (
+    ('bubble_measured', figures['bubble']['measured']),
+    ('bubble_simulated', figures['bubble']['simulated']),
+    ('devices_busy_at_once', figures['devices_busy_at_once']),
+  ):
     values.append(tf.Summary.Value(tag=f'{name}/{what}', simple_value=value))
   return tf.Summary(value=values)

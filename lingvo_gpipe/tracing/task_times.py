@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from lingvo_gpipe.schedules import Task, TaskKind
 from lingvo_gpipe.schedules.task import EmittedSchedule
-from lingvo_gpipe.tracing.events import Op, StepEvents, TraceError, process_of
+from lingvo_gpipe.tracing.events import Op, StepEvents, process_of
 from lingvo_gpipe.tracing.measured_step import MeasuredStep
 
 # A clock shift below this says nothing: events have microseconds.
@@ -22,7 +22,7 @@ def measured_step(
   """The times of a pipeline's tasks in a step; None if it ran none of them.
 
   Raises:
-    TraceError: A task that has an op is not among the events. Not if no
+    RuntimeError: A task that has an op is not among the events. Not if no
       backward task of its cell is: TensorFlow leaves out what nobody needs.
   """
   tasks = _ops_of(emitted.task_of_op, events)
@@ -69,7 +69,6 @@ def _ops_of(names: Mapping[str, Task], events: StepEvents) -> dict[Task, Op]:
 
 
 def _check(emitted: EmittedSchedule, found: Mapping[Task, Op]) -> None:
-  """Raises TraceError, see `measured_step`."""
   ran_kinds = {(task.kind, task.cell) for task in found}
   missing = [
     task
@@ -79,7 +78,7 @@ def _check(emitted: EmittedSchedule, found: Mapping[Task, Op]) -> None:
   ]
   if missing:
     tasks = ', '.join(map(str, missing))
-    raise TraceError(f'TensorFlow recorded no event of task(s) {tasks}.')
+    raise RuntimeError(f'TensorFlow recorded no event of task(s) {tasks}.')
 
 
 def _least_shifts(

@@ -104,9 +104,7 @@ def test_metrics_whose_weight_is_their_divisor_are_the_same():
   ways = [(way.num_micro_batches, way.num_cells) for way in report.ways]
   assert ways == [(1, 1), (1, 2), (3, 1), (3, 2)]
   assert 'gradient of first' in report.ways[0].differences
-  text = report.to_text()
-  assert text.startswith('No difference from the plain layers in (K = 1, M')
-  assert 'Why' not in text
+  assert 'Why' not in report.to_text()
 
 
 def test_metrics_that_do_not_fit_are_found_and_named():

@@ -43,6 +43,10 @@ def test_delays_are_in_the_measured_bubble_and_not_in_the_simulated_one():
 
 def test_transfers_are_in_both_and_on_the_critical_path():
   found = _measured(transfer=0.5 * MS)
+  for (needed, task), arrived in found.arrival.items():
+    assert needed.cell != task.cell
+    assert arrived - found.end[needed] == pytest.approx(0.5 * MS, abs=2e-6)
+  assert len(found.arrival) == 8
   assert transfer_times([found]) == pytest.approx([0.5 * MS], abs=2e-6)
   assert found.bubble == pytest.approx(found.simulated.bubble, abs=1e-3)
   # The first forward has to cross, and the last backward.

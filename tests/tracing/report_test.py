@@ -16,15 +16,17 @@ from lingvo_gpipe.tracing.measured_step import TracedPipeline
 MS = tt.MS
 
 
-def _traced(workers=False, num_micro_batches=4, known=None, **kwargs):
+def _traced(
+  workers=False, num_micro_batches=4, num_cores=2, are_cpus=True, **kwargs
+):
   emitted = tt.emitted(num_micro_batches=num_micro_batches, workers=workers)
   steps = {
     step: tt.step(emitted, tt.durations((1, 1 + d), (2, 3)), **kwargs)
     for step, d in ((4, 0.0), (5, 1.0), (6, 0.5))
   }
-  known = {'num_cores': 2, 'num_examples': 16, **(known or {})}
+  layers = ('l0', 'l1 <d>')
   return TracedPipeline(
-    'a.B', 'net', ('l0', 'l1 <d>'), 'always', True, steps, **known
+    'a.B', 'net', layers, 'always', True, steps, 16, None, num_cores, are_cpus
   )
 
 
@@ -72,12 +74,16 @@ def test_moved_clocks_are_admitted():
   assert 'Clocks did not agree: times were moved (/job:worker' in text
 
 
-def test_the_verdict_names_the_reason():
-  assert 'one micro-batch only' in report.verdict(_traced(num_micro_batches=1))
-  assert '1 core(s) for 2 devices' in report.verdict(
-    _traced(known={'num_cores': 1})
-  )
-  assert 'not CPUs' in report.verdict(_traced(known={'are_cpus': False}))
+@pytest.mark.parametrize(
+  ('known', 'reason'),
+  [
+    ({'num_micro_batches': 1}, 'one micro-batch only'),
+    ({'num_cores': 1}, '1 core(s) for 2 devices'),
+    ({'are_cpus': False}, 'not CPUs'),
+  ],
+)
+def test_the_verdict_names_the_reason(known, reason):
+  assert reason in report.verdict(_traced(**known))
 
 
 def test_the_chrome_trace_has_a_row_a_device_and_a_slice_a_task():
@@ -96,29 +102,24 @@ def test_the_chrome_trace_has_a_row_a_device_and_a_slice_a_task():
   first = next(e for e in slices if e['args']['task'] == 'B1.2')
   assert first['name'] == 'backward 2'
   assert first['dur'] == pytest.approx(3000, abs=0.1)
-  starts = [e for e in events if e['ph'] == 's']
-  assert len({e['id'] for e in starts}) == len(starts) == 3 * 8
+  starts, ends = ([e['id'] for e in events if e['ph'] == ph] for ph in 'sf')
+  assert starts == ends
+  assert len(set(starts)) == len(starts) == 3 * 8
 
 
 def test_the_page_shows_tasks_and_figures_and_loads_nothing():
   pytest.importorskip('matplotlib')
   traced = _traced()
-  page = picture.page(traced, picture.draw(traced), _text(traced))
+  again = {tt.backward(1, 2): 0.5 * MS}
+  traced.steps[6] = dataclasses.replace(traced.steps[6], recompute=again)
+  drawn = picture.draw(traced)
+  page = picture.page(traced, drawn, _text(traced))
   links = re.findall(r'(?:src|href)=["\'](.*?)["\']', page)
   assert links and all(link.startswith('#') for link in links)
-  assert '<title>B1.2: 3.000 ms from 11.500 ms on</title>' in page
+  assert '<title>B1.2: 3.000 ms from 11.500 ms on, of which 500.000 ' in page
   assert 'l1 &lt;d&gt;' in page
   xml.etree.ElementTree.fromstring(
     page[page.index('<svg') : page.index('</figure')]
   )
-
-
-def test_recomputation_has_a_colour_of_its_own():
-  pytest.importorskip('matplotlib')
-  again = {tt.backward(0, 0): 0.5 * MS}
-  for recompute in ({}, again):
-    traced = _traced()
-    traced.steps[6] = dataclasses.replace(traced.steps[6], recompute=recompute)
-    [legend] = picture.draw(traced).legends
-    shown = [text.get_text() for text in legend.get_texts()]
-    assert ('recomputation' in shown) == bool(recompute)
+  [legend] = drawn.legends
+  assert 'recomputation' in [text.get_text() for text in legend.get_texts()]

@@ -150,16 +150,10 @@ class _Profiler:
         'and they are not side inputs of known shape; there are '
         f'{sorted(named)}. Set side_input_shapes if they are side inputs.'
       )
-    tied = {
-      inner: self._theta_specs(source, name)
-      for inner, source in declared.weights_of.items()
-    }
-    return LayerCall(
-      args=args,
-      taken={value: named[value] for value in declared.takes},
-      tied={inner: specs for inner, (specs, _) in tied.items()},
-      tied_names={inner: names for inner, (_, names) in tied.items()},
-    )
+    call = LayerCall(args, {value: named[value] for value in declared.takes})
+    for inner, source in declared.weights_of.items():
+      call.tied[inner], call.tied_names[inner] = self._theta_specs(source, name)
+    return call
 
   def _theta_specs(self, source: str, user: str) -> tuple[Any, Any]:
     """Specs of what a layer uses of another one's theta, and its names."""

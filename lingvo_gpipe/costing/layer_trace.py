@@ -14,7 +14,7 @@ import enum
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import lingvo.compat as tf
@@ -64,17 +64,17 @@ class LayerCall:
   """
 
   args: tuple[Any, ...]
-  taken: Mapping[str, Any]
-  tied: Mapping[str, Any]
-  tied_names: Mapping[str, Any]
+  taken: dict[str, Any]
+  tied: dict[str, Any] = dataclasses.field(default_factory=dict)
+  tied_names: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def __str__(self) -> str:
     args = self.args[0] if len(self.args) == 1 else self.args
     text = describe(args)
-    return f'{text} and {describe(dict(self.taken))}' if self.taken else text
+    return f'{text} and {describe(self.taken)}' if self.taken else text
 
   def key(self) -> Any:
-    return signature(((self.args, dict(self.taken)), dict(self.tied)))
+    return signature(((self.args, self.taken), self.tied))
 
 
 # Makes data of a spec and of the name of the argument that it is for.
@@ -112,7 +112,7 @@ class LayerTrace:
     else:
       theta = self.layer.theta
       self._theta = tf.nest.map_structure(tf.convert_to_tensor, theta)
-    self._theta.update(_filled(dict(call.tied), 'tied', make))
+    self._theta.update(_filled(call.tied, 'tied', make))
     self.inputs = flat_tensors((self._args, self._taken))
     self.given_ops = set(tf.get_default_graph().get_operations())
 

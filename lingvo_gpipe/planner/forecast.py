@@ -162,7 +162,7 @@ class Forecast:
 
   @property
   def speedup(self) -> float:
-    """How many times faster than one device without recomputation."""
+    """Over one device without recomputation."""
     alone = float(self.workload.one_device_cost) * self._unit
     return alone / self.step_time if self.step_time else 1.0
 

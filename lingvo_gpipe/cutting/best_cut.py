@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The best cut by the partitioner's criteria; see `partitioner.partition`.
 
-It may not be the best where cells share devices, if there are more ways to cut
-than can be compared, or values cross between cells of one device: the search
-takes them to be on other devices.
+Where cells share devices a better one may be missed, if there are more ways to
+cut than can be compared, or values cross between cells of one device: the
+search takes them to be on other devices.
 """
 
 import bisect

@@ -11,14 +11,12 @@ best(k + 1, b) = least over a of  best(k, a) joined with cell k = (a, b)
 ```
 
 `joined` is a sum (of bytes) or a maximum (of memory). Both never grow where
-best(k, a) shrinks, so a best way to b goes through a best way to some a. The
-same holds for pairs (sum, maximum) and (sum, sum) in lexicographic order,
-which is how ties are decided.
+best(k, a) shrinks, so a best way to b goes through a best way to some a. So it
+is with pairs (sum, maximum) and (sum, sum) in lexicographic order.
 
-Where cells share devices under a memory limit, there is more to a way than its
-value: how much of every device it has used up. So the search keeps, for each
-position, all ways of which none is at least as good as another in every
-respect. Their number can grow fast, and is bounded.
+Where cells share devices under a memory limit a way has also used up some of
+every device. So the search keeps, for each position, all ways of which none is
+at least as good as another in every respect, up to a number.
 """
 
 import dataclasses
@@ -34,8 +32,7 @@ from lingvo_gpipe.cutting.skips import IntArray
 
 # More than any value that is compared.
 _INFINITE = 2**62
-# Ends that are tried together: blocks of this width stay in the CPU's caches
-# and waste little where the cells that could end there are short.
+# Ends that are tried together: what stays in the CPU's caches.
 _BLOCK = 128
 # So many numbers of ways that share devices are compared within seconds.
 _MAX_COMPARISONS = 100_000_000
@@ -181,7 +178,7 @@ class CutSearch:
     return _Ways(*map(np.concatenate, joined))
 
   def _fitting(self, cell: int, ways: _Ways, longer: _Ways) -> _Ways:
-    """The ways whose devices hold what they have, and can hold the rest."""
+    """The longer ways whose devices hold what they have, and the rest."""
     memory, device = self.problem.memory, self.problem.cell_devices[cell]
     held, transient = memory.parts(
       cell, ways.positions[longer.parents], longer.positions

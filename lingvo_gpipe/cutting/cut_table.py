@@ -84,9 +84,8 @@ class CutTable:
   @functools.cached_property
   def bubble(self) -> float:
     """The share of device time without a task, with these costs."""
-    cells = [cell.layers for cell in self.partition.cells]
     spec, schedule = self.partition.spec, self._schedule
-    times = step_time.task_times(cells, spec, schedule, 1.0)
+    times = step_time.task_times(self._layers, spec, schedule, 1.0)
     return float(schedules.simulate(schedule, times).bubble)
 
   @functools.cached_property
@@ -94,15 +93,13 @@ class CutTable:
     """The same if all cells cost the same."""
     return float(schedules.simulate(self._schedule).bubble)
 
+  @property
+  def _layers(self) -> step_time.Cells:
+    return [cell.layers for cell in self.partition.cells]
+
   @functools.cached_property
   def _schedule(self) -> schedules.Schedule:
-    spec = self.partition.spec
-    return schedules.make_schedule(
-      spec.schedule,
-      spec.cell_devices,
-      spec.num_micro_batches,
-      first_backward=self.partition.first_backward,
-    )
+    return step_time.schedule_of(self._layers, self.partition.spec)
 
   def warnings(self) -> list[str]:
     """What is above 20%, imbalance or bubble, and what to do about it."""

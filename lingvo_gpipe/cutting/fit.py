@@ -95,9 +95,8 @@ class Cells:
     self.num_cells, self.num_layers = spec.num_cells, len(layers)
     self._memory = spec.cell_memory(layers)
     # For each cell: `stashed` micro-batches, of which `spared` have no
-    # activations unless they are kept, and `again` forward passes that run
-    # again. Those that wait for their W have their activations in any case, and
-    # so has the one whose backward pass runs.
+    # activations unless they are kept. Those that wait for their W have them in
+    # any case, and so has the one whose backward pass runs.
     self._in_flight = [
       (stashed, max(stashed - waiting - 1, 0))
       for stashed, waiting, _ in zip(*spec.counts, strict=True)
@@ -144,7 +143,7 @@ class Cells:
     return whole + again * (forward - saved)
 
   def is_within(self, cell: int, start: int, end: int, most: int) -> bool:
-    """Whether the layers fit as a cell that takes no more time than `most`."""
+    """Whether a cell fits that takes no more time than `most`."""
     room = self._room(cell, start, end)
     if room < 0:
       return False

@@ -12,29 +12,21 @@ A device that holds some cells needs, at its peak,
   keeps and, if there are several, its gradients   of its largest cell
 ```
 
-With several micro-batches the gradients of the newest are added to the sums of
-those before: while a cell's backward runs both are there.
-
-A cell in which, and before which, nothing is trained keeps nothing of a
-micro-batch: it needs its weights, and one micro-batch's activations.
-
-A cell's input is what the layer before it hands on, and what its layers take
-by name of earlier cells (skips). Under recomputation a stashed micro-batch
-keeps the cell's input, and the backwards, one at a time on a device, make its
-activations anew. Without it ('never') a stashed micro-batch is full: it keeps
-its input and its activations, and nothing is made anew. Under 'except_last' the
-last micro-batch is full too, beside one that is recomputed.
-
-Where the backward pass is in two, a micro-batch counts in full until its W has
-run: what W reads of its activations, and of the gradients that B computed, is
-taken to be as large as all of its activations.
-
-Layers may be kept where others are recomputed: a stashed micro-batch then keeps
-their activations, the values that they put for others, and the output of each
-that is followed by a recomputed one.
-
-Where a device holds several cells their stashes need not be largest at the
-same moment: the sum is then an upper bound.
+- A stashed micro-batch keeps the cell's input: what the layer before it hands
+  on, and what its layers take of earlier cells (skips). The backwards, one at a
+  time on a device, make its activations anew.
+- Under 'never' a stashed micro-batch is full: it keeps its activations, too,
+  and nothing is made anew. Under 'except_last' the last one is.
+- Where the backward pass is in two, a micro-batch counts in full until its W
+  has run: what W reads of its activations, and of the gradients that B
+  computed, is taken to be as large as all of its activations.
+- Of layers that are kept where others are recomputed a stashed micro-batch has
+  the activations, the values that they put for others, and the output of each
+  that is followed by a recomputed one.
+- A cell in which, and before which, nothing is trained keeps nothing of a
+  micro-batch.
+- The stashes of a device's cells need not be largest at the same moment: their
+  sum is then an upper bound.
 """
 
 import dataclasses
@@ -98,11 +90,9 @@ class CellMemory:
   """What any run of layers needs as any of the cells of a pipeline.
 
   Attributes:
-    floor_before: [N + 1], sums over layers that a cell's memory cannot be
-      below: a cell of layers a to b - 1, whichever cell it is, needs at least
-      floor_before[b] - floor_before[a] bytes on a device of its own.
-    held_before: [N + 1], the same for what a cell adds to a device that it
-      shares.
+    floor_before: [N + 1], sums over layers: a cell of layers a to b - 1,
+      whichever it is, needs at least floor_before[b] - floor_before[a] bytes.
+    held_before: [N + 1], the same for what it adds to a device that it shares.
   """
 
   def __init__(

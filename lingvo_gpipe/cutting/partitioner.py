@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import cost_model, fit, memory_model, step_time
+from lingvo_gpipe.cutting import fit, memory_model, step_time
 from lingvo_gpipe.cutting.best_cut import spec_cut
 from lingvo_gpipe.cutting.cost_model import LayerCost, Number
 from lingvo_gpipe.cutting.cut_problem import (
@@ -77,8 +77,7 @@ class Partition:
   @property
   def first_backward(self) -> int:
     """The first cell with backward tasks; K if none has any."""
-    first = cost_model.first_with_backward(self.layers)
-    return sum(cell.end <= first for cell in self.cells)
+    return step_time.first_backward([cell.layers for cell in self.cells])
 
   @property
   def sizes(self) -> tuple[int, ...]:
@@ -152,10 +151,8 @@ def partition(
   a later one deciding only between cuts that are equal in all earlier ones.
   Where cells share devices it may not be found, see `best_cut`, nor where a
   cell recomputes layers before the first that is trained: their forward pass
-  counts once.
-  Under recompute='fit' the choice of what is kept is part of the cut, and only
-  the first counts; see `fit`. A layer's cost is `LayerCost.time`; costs are
-  compared as `cost_model.to_integers`.
+  counts once. Under recompute='fit' the choice of what is kept is part of the
+  cut, and only the first counts; see `fit`.
 
   Args:
     layers: The layers, with bytes for the pipeline's micro-batch.
@@ -201,7 +198,7 @@ def _fitted(
   spec: PipelineSpec,
   splits: Sequence[int] | None,
 ) -> Partition | None:
-  """The same with the choice of what is kept: what has the shortest step."""
+  """The cut and the choice of what is kept that have the shortest step."""
   if spec.device_memory is None:
     raise PartitionError(
       f"recompute is '{schedules.FIT}', which keeps as many activations as "
@@ -234,7 +231,6 @@ def _check_sizes(
   spec: PipelineSpec,
   splits: Sequence[int] | None,
 ) -> None:
-  """Checks that every cell can have a layer, and does if cuts are given."""
   if spec.num_cells > len(layers):
     raise PartitionError(
       f'{len(layers)} layers cannot be cut into {spec.num_cells} cells '
@@ -297,11 +293,8 @@ def balance(costs: Sequence[Number], num_cells: int) -> list[int]:
 
   The largest cell's cost is as small as it can be; among the cuts with that,
   the sum of the squares of the cells' costs. If all costs are 0 every layer
-  counts as 1.
-
-  Raises:
-    ValueError: A cost is negative or not finite, or there are more cells than
-      layers.
+  counts as 1. ValueError if a cost is negative or not finite, or there are more
+  cells than layers.
   """
   if not 1 <= num_cells <= len(costs):
     raise ValueError(

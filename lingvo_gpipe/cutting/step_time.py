@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from lingvo_gpipe import schedules
-from lingvo_gpipe.cutting import cost_model
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.cut_problem import PipelineSpec
 from lingvo_gpipe.schedules import Task, TaskKind
@@ -55,17 +54,23 @@ def step_time(cells: Cells, spec: PipelineSpec) -> float:
   size = spec.num_cells * spec.num_micro_batches
   if spec.schedule == 'auto' or size > _MAX_SIMULATED:
     return busiest(cells, spec)
-  layers = [layer for cell in cells for layer in cell]
-  first = cost_model.first_with_backward(layers)
-  ends = cost_model.prefix_sums(map(len, cells))[1:]
-  schedule = schedules.make_schedule(
+  schedule = schedule_of(cells, spec)
+  times = task_times(cells, spec, schedule, 1.0)
+  return float(schedules.simulate(schedule, times).step_time)
+
+
+def schedule_of(cells: Cells, spec: PipelineSpec) -> schedules.Schedule:
+  return schedules.make_schedule(
     spec.schedule,
     spec.cell_devices,
     spec.num_micro_batches,
-    first_backward=sum(end <= first for end in ends),
+    first_backward=first_backward(cells),
   )
-  times = task_times(cells, spec, schedule, 1.0)
-  return float(schedules.simulate(schedule, times).step_time)
+
+
+def first_backward(cells: Cells) -> int:
+  """The first cell with backward tasks; K if none has any."""
+  return sum(not cell[-1].has_backward for cell in cells)
 
 
 def busiest(cells: Cells, spec: PipelineSpec) -> float:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Schedules by their names: made, and what cells stash and recompute."""
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Sequence
@@ -105,7 +106,6 @@ def make_schedule(
 def _built(
   name: str, devices: tuple[int, ...], num_micro_batches: int, first: int
 ) -> Schedule:
-  """A schedule of this package; a plan asks for the same one often."""
   schedule = registry.build(name, devices, num_micro_batches, first)
   validate(schedule)
   return schedule
@@ -129,13 +129,8 @@ def _trained_from(first: int, schedule: Schedule, name: str) -> Schedule:
       f'{name}: cells that are trained, from cell {first} on, have no backward '
       'tasks in it. Add them, or freeze these cells.'
     )
-  return Schedule(
-    schedule.name,
-    schedule.num_micro_batches,
-    schedule.cell_devices,
-    without_frozen(schedule.device_tasks, first),
-    first,
-  )
+  rows = without_frozen(schedule.device_tasks, first)
+  return dataclasses.replace(schedule, device_tasks=rows, first_backward=first)
 
 
 class Counts(NamedTuple):
@@ -169,7 +164,10 @@ def count(
   if schedule is not None and name != 'auto':
     again = tuple(map(len, recomputed(schedule, policy)))
     return Counts(peak_stash(schedule), peak_handed(schedule), again)
-  stashed = peak_stash(schedule) if schedule else _most_stashed(name, *sizes)
+  if schedule is not None:
+    stashed = peak_stash(schedule)
+  else:
+    stashed = _most_stashed(name, *sizes, share)
   # All that a cell stashes may wait while a task of another cell runs.
   handed = [0 if name in WHOLE_NAMES else n - (not share) for n in stashed]
   most = most_recomputed(num_micro_batches, policy)
@@ -182,10 +180,9 @@ def count(
 
 
 def _most_stashed(
-  name: str, cell_devices: Sequence[int], num_micro_batches: int
+  name: str, cell_devices: Sequence[int], num_micro_batches: int, share: bool
 ) -> tuple[int, ...]:
   num_cells = len(cell_devices)
-  share = len(set(cell_devices)) < num_cells
   if name == 'gpipe' or (share and name not in ('1f1b', 'zb_h1')):
     return (num_micro_batches,) * num_cells
   limits = in_flight_limits(cell_devices, num_micro_batches)

@@ -34,10 +34,9 @@ BUILDERS: dict[str, Callable[[Sequence[int], int, int], Rows]] = {
   'v_min': v_shaped.v_min,
 }
 SCHEDULE_NAMES = (*BUILDERS, 'auto')
-# Those with whole backward passes and a cell a device: what is compared where
-# all would be too many.
+# What is compared where all would be too many.
 PLAIN_NAMES = ('gpipe', '1f1b')
-# Those whose backward tasks are whole.
+# Those without W tasks.
 WHOLE_NAMES = (*PLAIN_NAMES, 'interleaved_1f1b')
 
 _V_SHAPED = ('zb_v', 'v_half', 'v_min')
@@ -165,23 +164,19 @@ def place(schedule: str, num_cells: int, num_devices: int) -> tuple[int, ...]:
       return devices
   wants_v = _like(schedule) in _V_SHAPED and not num_cells % 2
   if wants_v and num_cells <= 2 * num_devices:
-    return _v(num_cells)
+    return tuple(min(k, num_cells - 1 - k) for k in range(num_cells))
   return tuple(k % num_devices for k in range(num_cells))
-
-
-def _v(num_cells: int) -> tuple[int, ...]:
-  return tuple(min(k, num_cells - 1 - k) for k in range(num_cells))
 
 
 def fits(schedule: str, cell_devices: Sequence[int]) -> bool:
   """Whether a schedule can have its cells on these devices."""
-  num_cells, num_devices = len(cell_devices), max(cell_devices) + 1
   if _is_flexible(schedule):
     return True
-  if _like(schedule) in _V_SHAPED:
-    return num_cells == 2 * num_devices and tuple(cell_devices) == _v(num_cells)
-  wanted = place(schedule, num_cells, num_devices)
-  return not num_cells % num_devices and tuple(cell_devices) == wanted
+  num_cells, num_devices = len(cell_devices), max(cell_devices) + 1
+  per_device, left = divmod(num_cells, num_devices)
+  if left or (per_device != 2 and _like(schedule) in _V_SHAPED):
+    return False
+  return tuple(cell_devices) == place(schedule, num_cells, num_devices)
 
 
 def check_placement(schedule: str, cell_devices: Sequence[int]) -> None:

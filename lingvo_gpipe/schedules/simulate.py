@@ -51,12 +51,10 @@ class Timeline:
 
   @functools.cached_property
   def peak_stash(self) -> tuple[int, ...]:
-    """For each cell, the most micro-batches it ever stashes."""
     return peak_stash(self.schedule)
 
   @functools.cached_property
   def device_peak_stash(self) -> tuple[int, ...]:
-    """For each device, the most (cell, micro-batch) pairs stashed at once."""
     return device_peak_stash(self.schedule)
 
 
@@ -104,7 +102,8 @@ def simulate(
         arrival += boundaries[min(needed.cell, task.cell)]
       if arrival > begin:
         begin, waited_for[task] = arrival, needed
-    duration = _checked(f'The duration of task {task}', duration_of(task))
+    duration = duration_of(task)
+    check_number(f'The duration of task {task}', duration)
     start[task], end[task] = begin, begin + duration
     busy[device] += duration
     latest[device] = task
@@ -164,17 +163,17 @@ def _boundary_times(
       f'have {count} boundaries.'
     )
   for k, time in enumerate(transfer_times):
-    _checked(f'The transfer time from cell {k} to {k + 1}', time)
+    check_number(f'The transfer time from cell {k} to {k + 1}', time)
   return [
     0 if devices[k] == devices[k + 1] else time
     for k, time in enumerate(transfer_times)
   ]
 
 
-def _checked(what: str, time: Time) -> Time:
-  if not (math.isfinite(time) and time >= 0):
-    raise ValueError(f'{what} is {time}; it must be finite and 0 or more.')
-  return time
+def check_number(what: str, value: Time) -> None:
+  """Raises ValueError if a number is negative or not finite."""
+  if not (math.isfinite(value) and value >= 0):
+    raise ValueError(f'{what} is {value}; it must be finite and 0 or more.')
 
 
 def stash_counts(

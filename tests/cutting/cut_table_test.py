@@ -11,18 +11,10 @@ from lingvo_gpipe.cutting.partitioner import LayerCost, PipelineSpec, partition
 def _table(
   times, num_cells, num_micro_batches, splits=None, basis='flops', devices=()
 ):
+  sizes = {'parameters': 10, 'weight_bytes': 40, 'optimizer_bytes': 80}
+  sizes |= {'activation_bytes': 1000, 'output_bytes': 100}
   layers = [
-    LayerCost(
-      f'l{i}',
-      forward=time,
-      backward=2 * time,
-      parameters=10,
-      weight_bytes=40,
-      optimizer_bytes=80,
-      activation_bytes=1000,
-      output_bytes=100,
-    )
-    for i, time in enumerate(times)
+    LayerCost(f'l{i}', time, 2 * time, **sizes) for i, time in enumerate(times)
   ]
   spec = PipelineSpec(
     num_cells, num_micro_batches=num_micro_batches, schedule='1f1b'

@@ -19,12 +19,9 @@ def _layers(number, **costs):
 
 
 def test_more_cells_than_layers_is_refused():
-  with pytest.raises(PartitionError) as raised:
+  words = r'into 8 cells \(4 devices with 2 each\).* Use 5 cells or fewer'
+  with pytest.raises(PartitionError, match=f'5 layers cannot be cut {words}'):
     partition(_layers(5, forward=1), PipelineSpec(4, cells_per_device=2))
-  assert str(raised.value) == (
-    '5 layers cannot be cut into 8 cells (4 devices with 2 each): every cell '
-    'needs a layer. Use 5 cells or fewer.'
-  )
 
 
 def test_an_error_says_what_is_too_large_and_what_would_fit():
@@ -64,22 +61,17 @@ def test_a_layer_too_large_by_itself_is_named():
   layers[1] = LayerCost('embedding', weight_bytes=2**30, optimizer_bytes=2**30)
   with pytest.raises(PartitionError) as raised:
     partition(layers, PipelineSpec(2, device_memory=2**31))
-  message = str(raised.value)
   assert (
-    "Layer 'embedding' alone needs 3.00 GiB (3221225472 bytes) or more, 1.00 "
-    'GiB (1073741824 bytes) too much.' in message
-  )
-  assert 'Neither more devices nor smaller micro-batches' in message
+    "\nLayer 'embedding' alone needs 3.00 GiB (3221225472 bytes) or more, 1.00 "
+    'GiB (1073741824 bytes) too much.\nNeither more devices nor smaller '
+  ) in str(raised.value)
 
 
 def test_shared_devices_are_named_with_all_their_cells():
   layers = _layers(4, weight_bytes=10)
-  with pytest.raises(PartitionError) as raised:
+  words = r"cell 0 \(layer 'layer0'\) and cell 2 \(layer 'layer2'\) needs 40 b"
+  with pytest.raises(PartitionError, match=f'device 0 with {words}'):
     partition(layers, PipelineSpec(2, cells_per_device=2, device_memory=39))
-  assert (
-    "device 0 with cell 0 (layer 'layer0') and cell 2 (layer 'layer2') needs "
-    '40 bytes' in str(raised.value)
-  )
 
 
 def test_splits_are_described_and_checked():

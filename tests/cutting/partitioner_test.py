@@ -20,6 +20,7 @@ from lingvo_gpipe.cutting.partitioner import (
   PartitionError,
   PipelineSpec,
   Skip,
+  find,
   partition,
 )
 from lingvo_gpipe.schedules.simulate import peak_stash
@@ -279,10 +280,7 @@ def test_no_cut_is_better_where_the_first_layers_are_not_trained():
 
 def test_many_cells_with_a_skip_over_all_layers():
   # As of an encoder's output, which every layer of the decoder takes.
-  layers = [
-    LayerCost(f'l{i}', forward=1 + i % 3, activation_bytes=5, output_bytes=1)
-    for i in range(600)
-  ]
+  layers = [LayerCost(f'l{i}', 1 + i % 3, output_bytes=1) for i in range(600)]
   skips = (Skip(9, tuple(range(100, 600)), 7),)
   result = partition(layers, PipelineSpec(num_devices=64, skips=skips))
   takers = [cell for cell in result.cells if cell.end > 100]
@@ -323,11 +321,10 @@ def test_the_smallest_number_of_devices_with_several_cells_fits():
     if number is None:
       continue
     num_fitting += 1
-    partition(layers, dataclasses.replace(spec, num_devices=number))
+    assert find(layers, dataclasses.replace(spec, num_devices=number))
     if number > 2:
       fewer = dataclasses.replace(spec, num_devices=number - 1)
-      with pytest.raises(PartitionError):
-        partition(layers, fewer)
+      assert find(layers, fewer) is None
   assert num_fitting > 10
 
 

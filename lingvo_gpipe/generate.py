@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Continues a text with a trained language model.
 
-The model runs as a pipeline over CPU devices of this process. It caches the
-keys and values of earlier tokens, so each new token passes through it once.
 
   python -m lingvo_gpipe.generate --model=lm.pydoc.TransformerPieces \\
     --logdir=LOGDIR --prompt='The return statement '
@@ -33,22 +31,13 @@ def _define_flags() -> None:
   )
   define('top_k', 0, 'Choose among the k most probable tokens; 0: among all.')
   flags.DEFINE_float(
-    'top_p',
-    0.95,
-    'Choose among the most probable tokens that together have this '
-    'probability.',
+    'top_p', 0.95, 'Choose among the most probable tokens of this probability.'
   )
   define('seed', 0, 'Seed of the random numbers.')
-  define(
-    'devices',
-    2,
-    'K: the number of CPU devices of this process that the pipeline runs on.',
-    lower_bound=1,
-  )
+  define('devices', 2, 'K: CPU devices of this process.', lower_bound=1)
 
 
 def _load() -> Callable[[Any, float], None]:
-  """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
   print('Loading TensorFlow and Lingvo ...', flush=True)
   from lingvo_gpipe import generating
 
@@ -65,7 +54,6 @@ def _load() -> Callable[[Any, float], None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit status, see `command`."""
   return command.run('generate', __doc__, _load, argv, define=_define_flags)
 
 

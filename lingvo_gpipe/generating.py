@@ -56,7 +56,6 @@ def generate() -> None:
 
 
 def _checkpoint() -> str:
-  """The checkpoint's path."""
   if FLAGS.checkpoint:
     path = FLAGS.checkpoint.removesuffix('.index')
     if not tf.io.gfile.exists(path + '.index'):
@@ -103,15 +102,9 @@ class TextGenerator:
   def __init__(
     self, params: Any, checkpoint: str, rows: int, how: generation.Sampling
   ):
-    """Builds the model and restores its weights.
+    """Builds a SingleTaskModel, to continue so many rows at once.
 
-    Args:
-      params: Params of a SingleTaskModel, with the cluster to run on.
-      checkpoint: The checkpoint's path, without a suffix.
-      rows: How many continuations are made at once.
-
-    Raises:
-      UserError: the checkpoint is of another model.
+    UserError if the checkpoint is of another model.
     """
     self._rows = rows
     params.cluster.do_eval = True
@@ -144,7 +137,7 @@ class TextGenerator:
   def continue_text(
     self, prompt: str, num_tokens: int, seed: int
   ) -> list[list[int]]:
-    """The ids that follow a prompt, `num_tokens` or up to the end, a row."""
+    """What follows a prompt, for each row: `num_tokens` ids or to the end."""
     ids = [tokenizers.BEGIN, *map(int, self.tokenizer.encode(prompt))]
     rows = extend(
       [ids] * self._rows, num_tokens, self._window, seed, self._run_pass
@@ -176,11 +169,7 @@ def extend(
                     5 6 7 8 9 ...
   ```
 
-  Args:
-    rows: Ids of the prompts, at least one in each.
-    window: How many ids a pass can have.
-    run_pass: Continues prompts, [rows, any length], of given lengths, up to a
-      limit; returns ids and lengths as `generation.generate` does.
+  `run_pass` has room for `window` ids.
   """
   results = [list(row) for row in rows]
   final = len(rows[0]) + num_tokens

@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the GPipe models that come with Lingvo on this package's engine.
 
-Lingvo's own GPipe models are written for `lingvo.core.gpipe`: those of
-`lingvo.core.layers_with_gpipe`, `lingvo.tasks.lm.layers.GPipeTransformerLm` and
-the stacks of `lingvo.core.batch_major_attention.Builder`. One call replaces it
-by the layers of this package:
+They are those of `lingvo.core.layers_with_gpipe`, `GPipeTransformerLm` of
+`lingvo.tasks.lm.layers` and the stacks of `batch_major_attention.Builder`:
 
 ```
         lingvo.core.gpipe                       lingvo_gpipe
@@ -15,8 +13,7 @@ by the layers of this package:
                 GPipeTransformerStack, your own, ...
 ```
 
-Variables are then named as `PipeliningLayer` names them, without the cell; a
-checkpoint that Lingvo's engine wrote has other names.
+Variables then have other names than in checkpoints of Lingvo's engine.
 """
 
 import contextlib
@@ -36,23 +33,18 @@ _LINGVO_TO_OURS = (
 )
 
 
-# What undoes the changes, once they are made.
+# Undoes the changes, once they are made.
 _undo: contextlib.ExitStack | None = None
 
 
 def use_our_engine() -> None:
   """Replaces Lingvo's pipelining layers by ours, in this process.
 
-  Classes derived from Lingvo's layers, in Lingvo or elsewhere, are then derived
-  from ours, and names of Lingvo's layers in all modules refer to ours.
-
-  Call it before Params of the models are made: Params made earlier lack those
-  of our layer, and layers built earlier no longer run. Calling it again does
-  nothing.
-
-  Raises:
-    TypeError: Python cannot change the bases of a class derived from one of
-      Lingvo's layers; the error names the class. Nothing is changed then.
+  Classes derived from Lingvo's layers are then derived from ours, and names of
+  Lingvo's layers in all modules refer to ours. Call it before Params of models
+  are made: earlier ones lack those of our layer, and layers built earlier no
+  longer run. TypeError if Python cannot change the bases of a derived class;
+  nothing is changed then.
   """
   global _undo
   if _undo is not None:
@@ -65,10 +57,7 @@ def use_our_engine() -> None:
 
 @contextlib.contextmanager
 def our_engine() -> Iterator[None]:
-  """Inside, Lingvo's models run on our engine; for tests and comparisons.
-
-  Modules that are imported inside stay with our engine.
-  """
+  """As `use_our_engine`, but only inside; modules imported there stay so."""
   global _undo
   before = _undo
   use_our_engine()
@@ -81,7 +70,6 @@ def our_engine() -> Iterator[None]:
 
 
 def _change_bases(undo: contextlib.ExitStack) -> None:
-  """Derives direct subclasses of Lingvo's layers from ours instead."""
   new = dict(_LINGVO_TO_OURS)
   for old in (gpipe.PipeliningLayer, gpipe.FeatureExtractionLayer):
     for cls in old.__subclasses__():
@@ -99,7 +87,6 @@ def _change_bases(undo: contextlib.ExitStack) -> None:
 
 
 def _change_names(undo: contextlib.ExitStack) -> None:
-  """Binds every name that has one of Lingvo's layers to ours."""
   # By identity, and not by getattr: a comparison may fail or be slow, and
   # asking a lazy module for a name would load it.
   new = {id(theirs): value for theirs, value in _LINGVO_TO_OURS}

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 
 def default_directory() -> str:
-  """Where the user's cached files are: $XDG_CACHE_HOME, or ~/.cache."""
   root = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
   return os.path.join(root, 'lingvo_gpipe')
 
@@ -18,9 +17,8 @@ def default_directory() -> str:
 def read_or_make(path: str, make: Callable[[], bytes]) -> bytes:
   """Returns a file's contents; makes the file if there is none.
 
-  Of several processes that want the same file, one makes it and the others
-  wait. The file appears with its whole contents or not at all.
-  ValueError if it or its directory cannot be used.
+  Of several processes that want it one makes it, whole or not at all, and the
+  others wait. ValueError if it or its directory cannot be used.
   """
   try:
     with contextlib.suppress(FileNotFoundError):

@@ -15,18 +15,14 @@ _BLANK_LINES = re.compile(r'(\n[^\S\n]*\n\s*)')
 
 
 def read_files(pattern: str, separator: str = '') -> list[str]:
-  """Reads text files.
+  """Reads the documents of text files, in the order of their paths.
 
   Args:
     pattern: Glob patterns, separated by commas; `**` stands for any folders.
-    separator: A text between the documents of a file, which belongs to none
-      of them. Empty: each file is one document.
-
-  Returns:
-    The documents that are not empty, in the order of their files' paths.
+    separator: What is between the documents of a file; empty: a file is one.
 
   Raises:
-    ValueError: if no file matches, or a file is not UTF-8.
+    ValueError: if no file matches or has text, or one is not UTF-8.
   """
   paths: set[str] = set()
   for part in filter(None, (x.strip() for x in pattern.split(','))):
@@ -40,7 +36,12 @@ def read_files(pattern: str, separator: str = '') -> list[str]:
     paths |= files
   documents: list[str] = []
   for path in sorted(paths):
-    text = _read_text(path)
+    try:
+      text = pathlib.Path(path).read_bytes().decode('utf-8')
+    except UnicodeDecodeError as e:
+      raise ValueError(
+        f'{path} is not UTF-8: {e}. Convert it, for instance with iconv.'
+      ) from e
     documents += text.split(separator) if separator else [text]
   documents = [x for x in documents if x.strip()]
   if not documents:
@@ -50,21 +51,8 @@ def read_files(pattern: str, separator: str = '') -> list[str]:
   return documents
 
 
-def _read_text(path: str) -> str:
-  try:
-    return pathlib.Path(path).read_bytes().decode('utf-8')
-  except UnicodeDecodeError as e:
-    raise ValueError(
-      f'{path} is not UTF-8: {e}. Convert it, for instance with iconv.'
-    ) from e
-
-
 def python_topics() -> list[str]:
-  """Reads the topics of Python's interactive help, parts of its manual.
-
-  About 80 documents of English prose and 0.5 MB, in every installation of
-  CPython. They differ a little between versions of Python.
-  """
+  """Reads the topics of Python's interactive help: 80 documents, 0.5 MB."""
   from pydoc_data import topics
 
   return [x for _, x in sorted(topics.topics.items()) if x.strip()]
@@ -76,15 +64,9 @@ def hold_out(
   """Splits documents into some to train on and some to hold out.
 
   Documents are held out in the order of their texts' SHA-256 hashes, until
-  their bytes make up the fraction as nearly as whole documents can; but at
-  least one is held out and at least one is left. Equal documents stay
-  together.
-
-  Args:
-    fraction: The share of the bytes to hold out, above 0 and below 1.
-
-  Raises:
-    ValueError: if there are fewer than two different documents.
+  their bytes make up the fraction as nearly as whole documents can; at least
+  one is held out and one is left. Equal documents stay together. ValueError if
+  there are fewer than two different ones.
   """
   sizes: dict[bytes, int] = {}
   for document in documents:
@@ -111,11 +93,10 @@ def hold_out(
 def without_shared_paragraphs(
   train: Iterable[str], test: Iterable[str]
 ) -> list[str]:
-  """Takes what is held out from the documents to train on.
+  """Removes each paragraph of 40 bytes or more that is held out, too.
 
-  Each paragraph of 40 bytes or more that occurs in a held-out document is
-  removed: in Python's topics some are chapters and others their sections. White
-  space makes no difference.
+  In Python's topics some are chapters and others their sections. White space
+  makes no difference.
   """
   paragraphs = (_normal_form(x) for t in test for x in _BLANK_LINES.split(t))
   held_out = {x for x in paragraphs if len(x.encode()) >= _MIN_SHARED_BYTES}
@@ -123,8 +104,8 @@ def without_shared_paragraphs(
   kept = [text for text in kept if text.strip()]
   if not kept:
     raise ValueError(
-      'Every paragraph of the training documents is held out as well. Name '
-      'other files to hold out.'
+      'All that is in the training documents is held out as well. Name other '
+      'files to hold out.'
     )
   return kept
 
@@ -145,7 +126,6 @@ def _normal_form(paragraph: str) -> str:
 
 
 def num_bytes(documents: Iterable[str]) -> int:
-  """Returns the number of bytes of the documents in UTF-8."""
   return sum(len(document.encode()) for document in documents)
 
 

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handwritten digits that ship with scikit-learn.
 
-1,797 images of 8x8 pixels with 17 grey levels, the test part of the UCI
-Machine Learning Repository's "Optical Recognition of Handwritten Digits"
-(Alpaydin and Kaynak, 1998), as `sklearn.datasets.load_digits` gives them.
+1,797 images of 8x8 pixels with 17 grey levels, the test part of "Optical
+Recognition of Handwritten Digits" (Alpaydin and Kaynak, UCI, 1998).
 """
 
 import functools
@@ -20,28 +19,20 @@ from lingvo_gpipe.inputs import resident_input
 _SPLIT_SEED = 20181116  # The day GPipe's paper appeared.
 
 
-@functools.lru_cache(maxsize=1)
-def _load():
-  digits = datasets.load_digits()
-  return digits.images.astype(np.uint8), digits.target.astype(np.int32)
-
-
+@functools.cache
 def load_digits(split):
   """Loads one part of the data set.
 
-  The rule of the split: the examples of each class, in the data set's order,
-  are permuted by NumPy's legacy generator RandomState(20181116), class 0 first,
-  and the first and each fifth after it are held out. NumPy keeps that
-  generator's numbers the same in all versions.
-
-  Args:
-    split: 'train' (1,433 images) or 'test' (the 364 that are held out).
+  The examples of each class are permuted by RandomState(20181116), which gives
+  the same numbers in all versions of NumPy, class 0 first, and the first and
+  each fifth after it are held out: 364 to test and 1,433 to train on.
 
   Returns:
-    A pair: images, uint8 [n, 8, 8] with values 0 to 16, and labels, int32 [n],
-    both in the data set's order.
+    Images, uint8 [n, 8, 8] with values 0 to 16, and labels, int32 [n], in the
+    data set's order.
   """
-  images, labels = _load()
+  digits = datasets.load_digits()
+  images, labels = digits.images.astype(np.uint8), np.int32(digits.target)
   random = np.random.RandomState(_SPLIT_SEED)
   chosen = np.full(len(labels), split == 'train')
   for label in np.unique(labels):
@@ -51,7 +42,7 @@ def load_digits(split):
 
 
 class DigitsInput(resident_input.ResidentInput):
-  """Batches of handwritten digits, in an order that a seed determines.
+  """Batches of handwritten digits.
 
   A batch is a NestedMap of
     image: float32 [batch_size, 8, 8, 1], grey levels scaled to [-1, 1].
@@ -64,9 +55,7 @@ class DigitsInput(resident_input.ResidentInput):
     p = super().Params()
     p.Define('max_shift', 1.0, 'Training: move by up to so many pixels.')
     p.Define('max_rotation', 10.0, 'Training: rotate by up to so many degrees.')
-    p.Define(
-      'max_zoom', 0.1, 'Training: scale by up to this share, up or down.'
-    )
+    p.Define('max_zoom', 0.1, 'Training: scale by up to this share.')
     return p
 
   def __init__(self, params):
@@ -109,13 +98,12 @@ class DigitsInput(resident_input.ResidentInput):
 def transform(images, shift, angle, zoom):
   """Moves, turns and zooms images about their centres.
 
-  Pixels between others are interpolated bilinearly; the background, -1, lies
-  all around an image.
+  Interpolates bilinearly; around an image is the background, -1.
 
   Args:
-    shift: A float tensor [n, 2]: by how many pixels down and to the right.
-    angle: A float tensor [n]: by how many radians, clockwise.
-    zoom: A float tensor [n]: factor, above 1 to enlarge.
+    shift: [n, 2]: by how many pixels down and to the right.
+    angle: [n]: by how many radians, clockwise.
+    zoom: [n]: factor, above 1 to enlarge.
   """
   height, width = images.shape[1:]
   cos, sin = tf.cos(angle) / zoom, tf.sin(angle) / zoom

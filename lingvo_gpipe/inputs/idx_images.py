@@ -8,8 +8,8 @@
            4   d sizes, big-endian uint32
     4 + 4 d    the values, last dimension fastest
 
-The whole file may be compressed by gzip. The format is described on MNIST's
-page (LeCun, Cortes and Burges, "The MNIST database of handwritten digits").
+The whole file may be compressed by gzip. The format is that of "The MNIST
+database of handwritten digits" (LeCun, Cortes and Burges).
 """
 
 import gzip
@@ -33,8 +33,7 @@ _HOW_TO_GET = (
   'name their directory by the Param `directory`.'
 )
 
-# From black to white. A division in the graph might be rewritten there, and
-# its last bit would depend on where it runs.
+# The last bit of a division in the graph would depend on where it runs.
 _GREYS = np.linspace(-1.0, 1.0, 256, dtype=np.float32)
 
 
@@ -50,12 +49,7 @@ class IdxImagesInput(resident_input.ResidentInput):
   @classmethod
   def Params(cls):
     p = super().Params()
-    p.Define(
-      'directory',
-      DEFAULT_DIRECTORY,
-      'The directory with the files {train,t10k}-images-idx3-ubyte and '
-      '{train,t10k}-labels-idx1-ubyte, plain or as .gz.',
-    )
+    p.Define('directory', DEFAULT_DIRECTORY, 'Of the files, plain or as .gz.')
     p.Define('flip', False, 'Mirror half of the training images.')
     p.batch_size = 128
     return p
@@ -102,7 +96,6 @@ class IdxImagesInput(resident_input.ResidentInput):
 
 
 def _load(directory, prefix):
-  """The path of the images and their shape; the labels, uint8 [n]."""
   path = _find(directory, f'{prefix}-images-idx3-ubyte')
   shape = read_idx(path, 3).shape
   labels_path = _find(directory, f'{prefix}-labels-idx1-ubyte')
@@ -128,11 +121,7 @@ def _find(directory, name):
 
 
 def read_idx(path, num_dimensions):
-  """Reads an IDX file, compressed or not; its name tells nothing.
-
-  Raises:
-    ValueError: The file is damaged or another one.
-  """
+  """Reads an IDX file, compressed or not; ValueError if it is damaged."""
   try:
     with (gzip.open if _is_compressed(path) else open)(path, 'rb') as f:
       data = f.read()

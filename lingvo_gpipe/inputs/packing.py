@@ -10,9 +10,8 @@ and its label, the token after it:
     inputs   <s> t1 t2 t3 t4 t5
     labels       t1 t2 t3 t4 t5 </s>
 
-A row holds segments: runs of pairs of one document. A document that is longer
-than a row is cut into several segments. Every token but the begin marks is the
-label of exactly one pair, also at a cut.
+A row holds segments: runs of pairs of one document. Every token but the begin
+marks is the label of exactly one pair, also where a document is cut:
 
     row length 4    | <s> t1 t2 t3 |     labels  t1 t2 t3 t4
                     | t4 t5 <s> u1 |     labels  t5 </s> u1 ...
@@ -28,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 _Ints = npt.NDArray[np.int64]
-# Where in the stream its inputs begin, and its number of pairs.
+# Where its inputs begin, and its number of pairs.
 _Segment = tuple[int, int]
 _Row = list[_Segment]
 
@@ -37,10 +36,10 @@ class RowLayout(NamedTuple):
   """Which segments make up which row.
 
   Attributes:
-    starts: int64 [num_segments]: where in the stream a segment's inputs begin.
-    lengths: int64 [num_segments]: its number of pairs.
-    row_splits: int64 [num_rows + 1]: row r holds the segments from
-      row_splits[r] to row_splits[r + 1] - 1.
+    starts: [num_segments]: where in the stream a segment's inputs begin.
+    lengths: [num_segments]: its number of pairs.
+    row_splits: [num_rows + 1]: row r holds the segments from row_splits[r] to
+      row_splits[r + 1] - 1.
   """
 
   starts: _Ints
@@ -62,16 +61,13 @@ def pack(
   (Ding et al., "Fewer Truncations Improve Language Modeling", 2024.)
 
   Args:
-    num_tokens: Each document's number of tokens, without the marks.
+    num_tokens: Each document's, without the marks.
     row_length: Number of pairs that a row can hold.
-    num_layouts: How many times every token occurs as a label. The first time
-      the first segment of a document is as long as a row, later its length is
-      random.
-    seed: Determines these lengths, together with the number of the layout.
+    num_layouts: How many times every token occurs as a label. From the second
+      time on the length of a document's first segment is random.
 
   Returns:
-    The layouts one after another, each with its rows in the order of the
-    documents that begin them.
+    The layouts one after another, rows in the order of their first documents.
   """
   rows = _rows(num_tokens, row_length, [row_length] * len(num_tokens))
   for number in range(1, num_layouts):
@@ -88,7 +84,6 @@ def pack(
 def _rows(
   num_tokens: Sequence[int], row_length: int, first_lengths: Sequence[int]
 ) -> list[_Row]:
-  """One layout, with so many pairs in the first segments of long documents."""
   rows: list[_Row] = []
   tails: _Row = []
   start = 0
@@ -110,7 +105,6 @@ def _rows(
 
 
 def _best_fit(pieces: _Row, row_length: int) -> list[_Row]:
-  """Puts pieces, none as long as a row, together in rows."""
   rows: list[_Row] = []
   # (room, -number of the piece that left it, row), ascending: of rows with the
   # same room the latest comes first.

@@ -7,8 +7,6 @@ from lingvo.core import base_input_generator, datasource, py_utils
 
 
 class _Source(datasource.TFDatasetSource):
-  """What the input generator's `SourceDataset` gives, as it is."""
-
   def GetDataset(self):
     return self._input_generator.SourceDataset()
 
@@ -34,12 +32,10 @@ class SplitInput(base_input_generator.BaseInputGenerator):
 
   @classmethod
   def TrainParams(cls):
-    """Params of the input for training."""
     return cls.Params().Set(name='Train')
 
   @classmethod
   def TestParams(cls):
-    """Params of the input for evaluation on what is held out."""
     return cls.Params().Set(
       name='Test',
       split=cls.TEST_SPLIT,
@@ -76,17 +72,14 @@ class SplitInput(base_input_generator.BaseInputGenerator):
 class ResidentInput(SplitInput):
   """Base class of inputs of data that fit in memory.
 
-  The data are read once a process, inside the input's graph, and stay there. A
-  batch is a function of the data, the seed and the batch's number b.
+  The data are read once a process, inside the input's graph.
 
-  Training: batch b takes the examples at positions b * batch size and on of an
-  endless stream, in which each epoch is a new permutation of the examples. The
-  stream depends on `random_seed` alone. b is the global step. (With a TPU's
-  infeed, which runs ahead of the global step, b counts the batches since the
+  Training: batch b is part b of an endless stream, in which each epoch is a new
+  permutation of the examples, by `random_seed` alone. b is the global step.
+  (With a TPU's infeed, which runs ahead of it, b counts the batches since the
   start of the process.)
 
-  Evaluation: one pass in the data's order. The last batch is filled up with
-  examples of weight 0.
+  Evaluation: one pass in order; the last batch is filled up with weight 0.
 
   A subclass has `num_examples`, of the split; `LoadData()`, which returns a
   NestedMap of tensors; and `MakeBatch(data, index, present, number)`, which
@@ -134,12 +127,10 @@ class ResidentInput(SplitInput):
     return self.params.training and not py_utils.use_tpu()
 
   def _Data(self):
-    """The data, again and again; the tensors are the same each time."""
     once = tf.data.Dataset.from_tensors(0).map(lambda _: self.LoadData())
     return once.cache().repeat()
 
   def _Batch(self, data, number):
-    """Batch `number` of the endless stream, or of the pass over the data."""
     size, count = self.InfeedBatchSize(), self.num_examples
     with tf.name_scope('batch'):
       number = tf.cast(number, tf.int64)

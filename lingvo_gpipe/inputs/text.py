@@ -25,9 +25,7 @@ _MAX_BYTES_IN_GRAPH = 4 * 2**20
 class TextInput(resident_input.ResidentInput):
   """Rows of tokens and of the tokens that follow them.
 
-  The documents are those of text files, or Python's own manual. They are turned
-  into tokens and packed into rows, which are this input's examples; see
-  `packing`.
+  The examples are rows of packed documents, see `packing`.
 
   A batch is a NestedMap of tensors [batch_size, row_length]:
     ids: int32, the tokens a model sees.
@@ -44,37 +42,16 @@ class TextInput(resident_input.ResidentInput):
   def Params(cls):
     p = super().Params()
     p.Define(
-      'files',
-      '',
-      'UTF-8 text files: glob patterns, separated by commas. Empty: the topics '
-      "of Python's interactive help, 0.5 MB.",
+      'files', '', "Glob patterns with commas between; '': Python's help."
     )
-    p.Define('document_separator', '', 'Empty: each file is one document.')
-    p.Define(
-      'held_out_files',
-      '',
-      "The split 'test', like `files`. Empty: some documents are held out.",
-    )
-    p.Define(
-      'held_out_fraction',
-      0.1,
-      'The share of the bytes to hold out, by whole documents. Paragraphs of '
-      'what is held out are removed from the training documents.',
-    )
+    p.Define('document_separator', '', "'': each file is one document.")
+    p.Define('held_out_files', '', "Of the split 'test'; '': some of `files`.")
+    p.Define('held_out_fraction', 0.1, 'Share of bytes to hold out then.')
     p.Define('tokenizer', 'bytes', f'One of {_TOKENIZERS}.')
     p.Define('sentencepiece_vocab_size', 1024, 'Its number of ids.')
-    p.Define(
-      'cache_dir',
-      None,
-      'Where SentencePiece models are kept, and the tokens of a large corpus. '
-      'None: lingvo_gpipe in $XDG_CACHE_HOME or ~/.cache.',
-    )
+    p.Define('cache_dir', None, 'None: lingvo_gpipe in ~/.cache.')
     p.Define('row_length', 256, 'Number of tokens in a row.')
-    p.Define(
-      'num_layouts',
-      1,
-      'Training: in how many ways documents are cut into rows, in each epoch.',
-    )
+    p.Define('num_layouts', 1, 'Training: in how many ways documents are cut.')
     p.batch_size = 32
     return p
 
@@ -112,12 +89,10 @@ class TextInput(resident_input.ResidentInput):
 
   @property
   def num_examples(self):
-    """Number of rows in the split."""
     return len(self._layout.row_splits) - 1
 
   @property
   def vocab_size(self):
-    """Number of different ids."""
     return len(self.tokenizer.bytes_per_token)
 
   def _Tokenizer(self, documents):
@@ -152,7 +127,6 @@ class TextInput(resident_input.ResidentInput):
     return tf.uint16 if self.vocab_size <= 2**16 else tf.int32
 
   def _Stream(self):
-    """All documents' tokens, each between a begin and an end mark."""
     parts = []
     for text in self._documents:
       ids = self.tokenizer.encode(text)
@@ -192,17 +166,10 @@ class TextInput(resident_input.ResidentInput):
 
 
 def places_of_rows(layout, index, present, row_length):
-  """Returns where the tokens of some rows are.
+  """Where tokens are in the stream; their segments and places within.
 
-  Args:
-    layout: Has the attributes of a `packing.RowLayout`, as tensors.
-    present: bool [batch], False for a row that is to be empty.
-
-  Returns:
-    Three int64 tensors [batch, row_length]:
-      where in the stream a token is, -1 where the row is empty;
-      which of the row's segments it belongs to, 1, 2, ..., or 0 for none;
-      its place within the segment, 0 where the row is empty.
+  They are int64 [batch, row_length]; -1, 0 and 0 where a row is empty, which a
+  row not `present` is. `layout` is a `packing.RowLayout` of tensors.
   """
   # Segments of the rows, then tokens of the segments.
   segments = tf.ragged.range(
@@ -214,7 +181,6 @@ def places_of_rows(layout, index, present, row_length):
   shape = [index.shape[0], row_length]
 
   def rows(tokens, empty):
-    """[batch, row_length] of a value for each token of each segment."""
     by_segment = tf.RaggedTensor.from_row_lengths(
       tokens, lengths, validate=False
     )
@@ -232,7 +198,6 @@ def places_of_rows(layout, index, present, row_length):
 
 @functools.lru_cache(maxsize=4)
 def _documents(files, held_out_files, separator, fraction):
-  """Documents to train on and to test on, read once for both."""
   if files:
     documents = corpus.read_files(files, separator)
   else:

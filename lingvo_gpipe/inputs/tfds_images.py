@@ -24,18 +24,15 @@ _RATIOS = 3.0 / 4.0, 4.0 / 3.0
 class TfdsImagesInput(resident_input.SplitInput):
   """Batches of photographs, cropped and normalised.
 
-  Training: random parts of the images, half of them mirrored. Files are read
-  in a new order in each epoch and the examples shuffled in a buffer. Batch b is
-  a function of `random_seed` and b alone, and the first batch is that of the
-  global step when it is asked for, so a resumed run goes on where it was: it
-  skips the part of the epoch that has been seen, without decoding it. (With a
-  TPU's infeed b counts from the start of the process.)
+  Training: random parts of the images, half of them mirrored. Batch b is a
+  function of `random_seed` and b alone, and the first one is that of the global
+  step when it is asked for: a resumed run skips what it has seen of the epoch,
+  without decoding it. (With a TPU's infeed b counts from the process's start.)
 
       epoch e: files, shuffled by (seed, e) --> examples, shuffled in a buffer
       all epochs --> skip what was seen --> decode, in parallel --> batches
 
-  Evaluation: one pass in the data set's order, of the central square. The last
-  batch is filled up with images of weight 0.
+  Evaluation: one pass in the data set's order, of central squares.
 
   A batch is a NestedMap of
     image: float32 [batch_size, image_size, image_size, 3], less ImageNet's
@@ -49,17 +46,11 @@ class TfdsImagesInput(resident_input.SplitInput):
   @classmethod
   def Params(cls):
     p = super().Params()
-    p.Define(
-      'dataset', 'imagenet2012', "Its name in TFDS, or 'NAME/CONFIG:VERSION'."
-    )
-    p.Define(
-      'data_dir', None, '$TFDS_DATA_DIR or ~/tensorflow_datasets by default.'
-    )
+    p.Define('dataset', 'imagenet2012', 'NAME in TFDS, or NAME/CONFIG:VERSION.')
+    p.Define('data_dir', None, '$TFDS_DATA_DIR, or ~/tensorflow_datasets.')
     p.Define('image_size', 224, 'Height and width of the images.')
     p.Define('crop_area', (0.08, 1.0), 'Training: share of the area.')
-    p.Define(
-      'central_fraction', 0.875, 'Evaluation: share of the shorter side.'
-    )
+    p.Define('central_fraction', 0.875, 'Evaluation: share of shorter side.')
     p.Define('shuffle_buffer_size', 16384, 'In encoded images.')
     return p
 
@@ -112,10 +103,7 @@ class TfdsImagesInput(resident_input.SplitInput):
     return _in_parallel(steps.flat_map(from_step), decode)
 
   def _FirstStep(self):
-    """Reads the number of the first batch when that is asked for.
-
-    The iterator itself is made before a checkpoint is read.
-    """
+    # Read late: the iterator is made before a checkpoint is read.
     if py_utils.use_tpu():
       return lambda _: tf.constant(0, tf.int64)
     step = py_utils.GetOrCreateGlobalStepVar()
@@ -137,27 +125,21 @@ class TfdsImagesInput(resident_input.SplitInput):
     return examples.take(-(-self.num_examples // size) * size)
 
   def _Encoded(self, seed=None):
-    """Reads the examples once: pairs of an encoded image and its class.
-
-    Args:
-      seed: An int64 scalar tensor, determines the order of the files. None:
-        one file after the other.
-    """
+    """One epoch of encoded images and classes; no `seed`: files in order."""
     import tensorflow_datasets as tfds
 
     image, label = self._keys
-    shuffle = seed is not None
     read_config = tfds.ReadConfig(
       shuffle_seed=seed,
       try_autocache=False,
       # More would come in any order; there is nothing yet to decode.
       num_parallel_calls_for_decode=1,
     )
-    if not shuffle:
+    if seed is None:
       read_config.interleave_cycle_length = 1
     examples = self._builder.as_dataset(
       split=self.params.split,
-      shuffle_files=shuffle,
+      shuffle_files=seed is not None,
       decoders={image: tfds.decode.SkipDecoding()},
       read_config=read_config,
     )
@@ -182,7 +164,6 @@ def _example(image, label, weight):
 
 
 def _builder(name, data_dir):
-  """Finds a data set; ValueError if there is none of this name."""
   import tensorflow_datasets as tfds
 
   try:
@@ -195,7 +176,6 @@ def _builder(name, data_dir):
 
 
 def _image_and_label(builder):
-  """The names of the features that are an image and its class."""
   import tensorflow_datasets as tfds
 
   features = builder.info.features
@@ -213,7 +193,6 @@ def _image_and_label(builder):
 
 
 def _num_examples(builder, split):
-  """Raises ValueError if the data are not there, or lack the split."""
   splits = builder.info.splits
   if not splits:
     where = builder.data_path
@@ -228,25 +207,17 @@ def _num_examples(builder, split):
   return splits[split].num_examples
 
 
-# -- Square parts of encoded photographs, decoded and resized.
-
-
 def random_crop(contents, size, area, seed):
-  """Decodes a random part of an image, as for training on ImageNet.
+  """Decodes a part of random area and ratio, mirrored half of the time.
 
-  From Szegedy et al., "Going Deeper with Convolutions", 2014: the part's share
-  of the area and its ratio of sides are random. Where no such part is found
-  in ten tries, it is the whole image.
+  From Szegedy et al., "Going Deeper with Convolutions", 2014. The whole image
+  if no such part is found in ten tries.
 
   Args:
     contents: A string scalar tensor: a JPEG, PNG, GIF or BMP file.
-    size: Height and width of the result.
+    size: Height and width of the result, float32 [size, size, 3], 0 to 255.
     area: A pair: least and greatest share of the area.
-    seed: int64 [2], determines the part and whether it is mirrored.
-
-  Returns:
-    A float32 tensor [size, size, 3], 0 to 255; mirrored left for right half of
-    the time.
+    seed: int64 [2].
   """
 
   def window(shape):
@@ -267,11 +238,7 @@ def random_crop(contents, size, area, seed):
 
 
 def central_crop(contents, size, fraction):
-  """Decodes the central square of an image; other results as `random_crop`'s.
-
-  Args:
-    fraction: The square's side, as a share of the image's shorter side.
-  """
+  """Decodes the central square, whose side is a share of the shorter side."""
 
   def window(shape):
     height, width = shape[0], shape[1]
@@ -284,11 +251,9 @@ def central_crop(contents, size, fraction):
 
 
 def _crop(contents, size, window):
-  """Decodes the part that `window` finds, given the image's shape; resizes it.
+  """Decodes and resizes the part that `window` finds by the image's shape."""
 
-  A JPEG file's other parts are skipped, which saves much of the time.
-  """
-
+  # Skipping the other parts saves much of the time.
   def jpeg():
     part = window(tf.io.extract_jpeg_shape(contents))
     return tf.io.decode_and_crop_jpeg(contents, tf.stack(part), channels=3)

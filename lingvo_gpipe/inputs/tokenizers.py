@@ -38,8 +38,7 @@ class ByteTokenizer:
 
   Attributes:
     identity: Differs between tokenizers that give different ids.
-    bytes_per_token: How many bytes of UTF-8 each id stands for, int32
-      [vocab_size].
+    bytes_per_token: int32 [vocab_size]: bytes of UTF-8 an id stands for.
   """
 
   identity = 'bytes'
@@ -50,9 +49,8 @@ class ByteTokenizer:
 
   def encode(self, text: str) -> npt.NDArray[np.int32]:
     """Returns the ids of a text, int32 [num_tokens], without marks."""
-    data = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
-    data += _NUM_MARKS
-    return data
+    data = np.frombuffer(text.encode(), np.uint8)
+    return data.astype(np.int32) + _NUM_MARKS
 
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the text of ids but marks; bytes not UTF-8 become U+FFFD."""
@@ -98,13 +96,11 @@ class SentencePieceTokenizer:
 
 
 def train_sentencepiece(documents: Sequence[str], vocab_size: int) -> bytes:
-  """Trains a unigram model of SentencePiece that keeps every text as it is.
+  """Trains a unigram model that keeps spaces and line ends as they are.
 
-  No normalisation; spaces and line ends are kept. Of more than 64 MiB of text
-  the first documents are used.
-
-  `vocab_size` counts three marks, 256 bytes and an id that occurs in no text.
-  ValueError if the documents allow no vocabulary of that size.
+  Of more than 64 MiB of text the first documents are used. `vocab_size` counts
+  three marks, 256 bytes and an id that occurs in no text; ValueError if the
+  documents do not allow it.
   """
   import sentencepiece
 
@@ -143,11 +139,7 @@ def train_sentencepiece(documents: Sequence[str], vocab_size: int) -> bytes:
 def sentencepiece_tokenizer(
   documents: Sequence[str], vocab_size: int, directory: str
 ) -> SentencePieceTokenizer:
-  """Returns the tokenizer trained on the documents; trains it only once.
-
-  Models are kept in the directory, by names that tell the documents and the
-  settings.
-  """
+  """Returns the tokenizer trained on the documents, kept in the directory."""
   import sentencepiece
 
   settings = f'{vocab_size} unigram {sentencepiece.__version__}'
@@ -160,7 +152,6 @@ def sentencepiece_tokenizer(
 
 
 def _lines(documents: Iterable[str]) -> Iterator[str]:
-  """The lines to train SentencePiece on."""
   used = 0
   for document in documents:
     if used >= _MAX_TRAINING_BYTES:

@@ -4,11 +4,9 @@
 
 `lingvo.core.ops` first tries to import a statically linked module,
 `lingvo.core.ops.gen_x_ops`, and loads `x_ops.so` only without it. After
-`install` the import system tries to load `x_ops.so` at that point, and gives a
-module of ours where the C or C++ library of the host is too old for it, as one
-without glibc 2.38 is for Lingvo 0.14.
-
-Nothing here imports Lingvo or TensorFlow before `lingvo.core.ops` does.
+`install` it finds a module of ours there if the C or C++ library of the host is
+too old for `x_ops.so`, as one without glibc 2.38 is for Lingvo 0.14. Nothing
+here imports Lingvo or TensorFlow before `lingvo.core.ops` does.
 """
 
 from __future__ import annotations
@@ -36,9 +34,8 @@ class UnavailableOpError(NotImplementedError):
 class StandIn(types.ModuleType):
   """Serves Lingvo's custom ops by name.
 
-  An op that `implementations` has not is a function that raises
-  `UnavailableOpError` when called: Lingvo looks up all its ops when it is
-  imported, used or not.
+  An op that `implementations` has not raises UnavailableOpError only when it is
+  called: Lingvo looks up all its ops when it is imported.
   """
 
   def __init__(self, reason: str) -> None:
@@ -69,7 +66,6 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     path: Sequence[str] | None,
     target: types.ModuleType | None = None,
   ) -> importlib.machinery.ModuleSpec | None:
-    """None for other modules, and where the host is not too old."""
     if fullname != MODULE_NAME or not path:
       return None
     self._reason = _why_too_old(pathlib.Path(path[0], 'x_ops.so'))
@@ -106,10 +102,9 @@ def _unavailable_op(name: str, reason: str) -> Callable[..., NoReturn]:
   def op(*unused_args: Any, **unused_kwargs: Any) -> NoReturn:
     raise UnavailableOpError(
       f"Lingvo's custom op '{name}' is not available on this host, whose "
-      f"system libraries are too old for Lingvo's library of ops: {reason}. "
-      'Use a host with glibc 2.38 or later, for example Debian 13 or Ubuntu '
-      '24.04, which has it. In place of GenericInput there are inputs that '
-      'read with tf.data (base_input_generator.DefineTFDataInput).'
+      f"libraries are too old for Lingvo's: {reason}. Use one with glibc 2.38, "
+      'such as Debian 13 or Ubuntu 24.04; in place of GenericInput inputs of '
+      'tf.data (base_input_generator.DefineTFDataInput).'
     )
 
   return op

@@ -37,8 +37,7 @@ def assert_shape_match(
 ) -> tf.Operation | None:
   """Asserts that two int32 vectors are equal; -1 equals everything.
 
-  Layers assert on nearly every call, so what static shapes already settle adds
-  no more than a no-op to the graph.
+  Layers assert on nearly every call, so what static shapes settle adds a no-op.
   """
   with tf.name_scope(name or 'AssertShapeMatch'):
     x = tf.convert_to_tensor(x, tf.int32)
@@ -74,7 +73,7 @@ def assert_same_dim0(
 
 
 def _static_match(x: tf.Tensor, y: tf.Tensor) -> bool | None:
-  """Whether x matches y; None if their static values do not tell."""
+  """None if static values do not tell."""
   xs = tf.get_static_value(x, partial=True)
   ys = tf.get_static_value(y, partial=True)
   if xs is None or ys is None:
@@ -103,14 +102,8 @@ def best_step(
 
   Records are taken in the order of their steps, of several with one step the
   first. One becomes the best if it is better by more than `tol`. The file is
-  read anew in each run.
-
-  Returns:
-    An int64 vector [best step, last step]; [0, 0] without any record.
-
-  Raises:
-    NotImplementedError: `hist_file` is one of TensorFlow's event files.
-    tf.errors.InvalidArgumentError: a line is another one; when the op runs.
+  read anew in each run. Returns int64 [best step, last step]; [0, 0] without
+  any record. NotImplementedError for one of TensorFlow's event files.
   """
   del metric  # Of event files.
   if 'events.out.tfevents' in hist_file:
@@ -138,7 +131,6 @@ def best_step(
 
 
 def _read_history(path: str) -> tuple[tf.Tensor, tf.Tensor]:
-  """Steps and scores; none if there is no such file."""
   # Inside of a data set, or the graph optimiser would look for it only once.
   contents = (
     tf.data.Dataset.from_tensors(re.sub(r'([\\*?\[])', r'\\\1', path))
@@ -175,9 +167,8 @@ def random_permutation_sequence(
   """
   if num < (1 if repeat else 0) or batch < 1:
     raise ValueError(
-      f'random_permutation_sequence: num={num}, batch={batch}, '
-      f'repeat={repeat}: num must be at least 0, or 1 with repeat, and batch '
-      f'at least 1.'
+      f'random_permutation_sequence: num must be at least 0, or 1 with repeat, '
+      f'and batch at least 1; got {num=}, {batch=}, {repeat=}.'
     )
 
   @_as_it_is
@@ -202,24 +193,17 @@ def random_permutation_sequence(
 def cached_call(
   f: Callable[[], Any], T: Sequence[tf.DType], name: str | None = None
 ) -> list[tf.Tensor]:
-  """Calls `f` the first time the op runs, and gives its result every time.
-
-  Args:
-    f: a concrete function without arguments, with outputs of the types `T`.
-  """
+  """Calls `f`, a concrete function, the first time; gives its result always."""
 
   @_as_it_is
   def call(_: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    outputs = tuple(tf.nest.flatten(f(), expand_composites=True))
-    types = [output.dtype for output in outputs]
-    if types != [tf.as_dtype(t) for t in T]:
-      raise ValueError(f'cached_call: T={list(T)}, but f returns {types}.')
-    return outputs
+    return tuple(tf.nest.flatten(f(), expand_composites=True))
 
   @_as_it_is
   def repeat(*outputs: tf.Tensor) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensors(outputs).repeat()
 
+  del T  # Those of what `f` returns.
   with tf.name_scope(name or 'CachedCall'):
     results = tf.data.Dataset.from_tensors(0).map(call).flat_map(repeat)
     return list(_next_element(results, (cached_call, f)))

@@ -12,9 +12,8 @@
 A cell reads the outputs of the two cells before it, so every boundary between
 cells passes two tensors on: the cell's output and its own first input.
 
-Sources: Real et al., Regularized Evolution for Image Classifier Architecture
-Search, arXiv:1802.01548; Huang et al., GPipe, arXiv:1811.06965. Dimensions of
-stem, reductions and bottlenecks as in torchgpipe's AmoebaNet-D.
+Sources: Real et al., arXiv:1802.01548; Huang et al., GPipe, arXiv:1811.06965.
+Stem, reductions and bottlenecks are as wide as in torchgpipe's AmoebaNet-D.
 """
 
 import lingvo.compat as tf
@@ -26,10 +25,9 @@ from lingvo_gpipe.models.batch_norm import FusedBatchNormLayer
 
 
 class AmoebaNetStem(base_layer.BaseLayer):
-  """3x3 convolution, batch norm: from an image to features.
+  """3x3 convolution and batch norm: from an image to features.
 
-  It has no ReLU, as slim's NASNet has none: that would map all that is darker
-  than the middle of the images' range to one value.
+  No ReLU: it would map all that is darker than the middle to one value.
   """
 
   @classmethod
@@ -93,7 +91,6 @@ class AmoebaNetCell(base_layer.BaseLayer):
 
   @classmethod
   def CostParams(cls, p):
-    """Params of a cell that costs the same, whatever its depth."""
     p = p.Copy()
     if p.drop_path is not None:
       p.drop_path.keep_prob = 0.5
@@ -107,25 +104,19 @@ class AmoebaNetCell(base_layer.BaseLayer):
           f'{p.name}: operations[{i}] = ({state}, {operation!r}) reads state '
           f'{state}, but only states 0 to {1 + i // 2} exist by then.'
         )
-    lowest = 2 if p.reduction else 0
-    states = range(lowest, 2 + len(p.operations) // 2)
-    if not p.concat or not set(p.concat) <= set(states):
+    first, last = 2 if p.reduction else 0, 1 + len(p.operations) // 2
+    if not p.concat or not first <= min(p.concat) <= max(p.concat) <= last:
       raise ValueError(
-        f'{p.name}: concat must be some of the states {lowest} to '
-        f'{states.stop - 1}, got {p.concat}.'
+        f'{p.name}: concat must be some of the states {first} to {last}, got '
+        f'{p.concat}.'
       )
 
   def FProp(self, theta, inputs, before=None):
-    """Computes the cell.
+    """Maps [batch, h, w, input_dim] to [batch, h, w, dim * len(concat)].
 
-    Args:
-      inputs: The previous cell's output, [batch, h, w, input_dim].
-      before: The output of the cell before it, [batch, h, w, before_dim], h and
-        w doubled with `follows_reduction`. None stands for `inputs`.
-
-    Returns:
-      A tensor [batch, h, w, dim * len(concat)], h and w halved if this is a
-      reduction; with `hand_on_input` a pair of that and `inputs`.
+    `before` is the output of the cell before the previous one, its h and w
+    doubled with `follows_reduction`; None stands for `inputs`. A reduction
+    halves h and w. With `hand_on_input` the result is (output, inputs).
     """
     p = self.params
     if before is None:
@@ -197,11 +188,9 @@ def AmoebaNetParams():
   norm = FusedBatchNormLayer.Params()
   norm.add_stats_to_moving_average_variables = True
   p.Define('batch_norm', norm, 'Batch norm of all layers.')
+  drop_path = image_layers.DropPathLayer.Params()
   p.Define(
-    'drop_path',
-    image_layers.DropPathLayer.Params(),
-    'Drop path of all operations but none; keep_prob 1 turns it off. The '
-    'probability falls linearly over the cells, to keep_prob in the last one.',
+    'drop_path', drop_path, "keep_prob is the last cell's; it falls linearly."
   )
   p.Define('dropout_keep_prob', 1.0, 'Dropout before the linear layer.')
   return p
@@ -221,12 +210,7 @@ def AmoebaNetLayers(p):
   """Params of a network's layers, in order.
 
   They are the stem, num_stem_reductions reduction cells, three equal runs of
-  normal cells with a reduction cell between two runs, the classifier. Each
-  layer's FProp takes what the FProp before it returned, and has a name of its
-  own, so that variable names do not depend on how the list is cut.
-
-  Raises:
-    ValueError: if num_normal_cells or dim do not fit the structure.
+  normal cells with a reduction cell between two runs, the classifier.
   """
   _CheckNetwork(p)
   run = ['normal'] * (p.num_normal_cells // 3)

@@ -14,9 +14,8 @@ previous cell, state 1 the preprocessed output of the one before it; pairs
             |    |          |
             |    |     state 2
 
-Sources: Real et al., arXiv:1802.01548 (the family); torchgpipe's AmoebaNet-D,
-https://github.com/kakaobrain/torchgpipe, and TensorFlow's AmoebaNet for TPU,
-https://github.com/tensorflow/tpu (the tables as trained by GPipe).
+Sources: Real et al., arXiv:1802.01548; the tables as trained by GPipe are those
+of github.com/kakaobrain/torchgpipe and github.com/tensorflow/tpu.
 """
 
 import re
@@ -67,26 +66,15 @@ REDUCTION_B = _table("""
 """)
 REDUCTION_B_CONCAT = [5, 6]
 
-_KNOWN = (
-  'none, avg_pool_NxN, max_pool_NxN, conv_HxW (with further windows after '
-  'another _), sep_conv_NxN, dilated_sep_conv_NxN'
-)
-
 
 def operation_params(
   name, operation, dim, stride, batch_norm, drop_path_params=None
 ):
-  """Params of one operation of a cell.
+  """Params of one operation, named as in the tables; windows of any size.
 
-  Args:
-    operation: A name as in the tables; with windows of other sizes, too.
-    stride: 1, or 2 to halve height and width.
-    drop_path_params: Params of a DropPathLayer that follows the operation, or
-      None. It is left out after 'none'.
-
-  Returns:
-    Params of a layer that maps [batch, h, w, dim] to
-    [batch, ceil(h / stride), ceil(w / stride), dim].
+  At stride s, 1 or 2, it maps [batch, h, w, dim] to
+  [batch, ceil(h / s), ceil(w / s), dim]. A DropPathLayer, if any is given,
+  follows all but 'none'.
   """
   kind, *sizes = re.split(r'_(?=\d)', operation)
   windows = [tuple(map(int, size.split('x'))) for size in sizes]
@@ -94,7 +82,10 @@ def operation_params(
     input_dim=dim, output_dim=dim, batch_norm=batch_norm
   )
   if kind == 'none':
-    blocks = _none(dim, stride, batch_norm)
+    reduction = image_layers.FactorizedReduction.Params().Set(
+      name='reduce', input_dim=dim, output_dim=dim, batch_norm=batch_norm
+    )
+    blocks = [] if stride == 1 else [reduction]
   elif kind in ('avg_pool', 'max_pool'):
     pool = image_layers.PoolLayer.Params().Set(name='pool', pooling=kind[:3])
     blocks = [pool.Set(window=windows[0][0], stride=stride)]
@@ -109,22 +100,13 @@ def operation_params(
     blocks = [first, conv.Set(name='second')]
   else:
     raise ValueError(
-      f'Unknown operation {operation!r} in a cell table; known are: {_KNOWN}.'
+      f'Unknown operation {operation!r} in a cell table; known are: none, '
+      'avg_pool_NxN, max_pool_NxN, sep_conv_NxN, dilated_sep_conv_NxN, '
+      'conv_HxW, conv_HxW_HxW.'
     )
   if drop_path_params is not None and kind != 'none':
     blocks = [*blocks, drop_path_params.Copy().Set(name='drop_path')]
   return builder_layers.SequentialLayer.Params().Set(name=name, sub=blocks)
-
-
-def _none(dim, stride, batch_norm):
-  """The identity, or what comes closest to it at stride 2."""
-  if stride == 1:
-    return []
-  return [
-    image_layers.FactorizedReduction.Params().Set(
-      name='reduce', input_dim=dim, output_dim=dim, batch_norm=batch_norm
-    )
-  ]
 
 
 def _bottleneck(conv, windows, stride):

@@ -109,8 +109,7 @@ class CausalSelfAttention(base_layer.BaseLayer):
   def FProp(self, theta, inputs, segment_ids=None):
     """Maps [batch, time, model_dim] to the same shape.
 
-    `segment_ids` are an int tensor [batch, time], or None if each row is one
-    segment.
+    `segment_ids` are [batch, time], or None if each row is one segment.
     """
     with tf.name_scope(self.params.name):
       query, key, value = self._QueryKeyValue(theta, inputs)
@@ -133,14 +132,9 @@ class CausalSelfAttention(base_layer.BaseLayer):
     )
 
   def ExtendStep(self, theta, inputs, state, time):
-    """Continues by some tokens, with a cache of those before them.
+    """Continues by [batch, new, model_dim], the tokens `time` and on.
 
-    Args:
-      inputs: A float tensor [batch, new, model_dim]: tokens `time` and on.
-      state: Of the `time` tokens before, see `ZeroState`.
-
-    Returns:
-      A pair: what `FProp` returns for the new tokens, and the new state.
+    Returns what `FProp` returns for them, and the new state.
     """
     with tf.name_scope(self.params.name):
       query, key, value = self._QueryKeyValue(theta, inputs)
@@ -163,13 +157,8 @@ class CausalSelfAttention(base_layer.BaseLayer):
     return query * self._head_dim**-0.5, key, value
 
   def _Attend(self, theta, query, key, value, visible):
-    """Returns [batch, time, model_dim].
-
-    Queries and keys are [batch, num_heads, time, head size]; which key a query
-    may see is `visible`, that broadcasts to [batch, num_heads, time, time].
-    """
-    scores = tf.matmul(query, key, transpose_b=True)
-    scores = tf.cast(scores, tf.float32)
+    """`visible` broadcasts to [batch, num_heads, queries, keys]."""
+    scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
     scores += tf.where_v2(visible, 0.0, _HIDDEN)
     weights = tf.cast(tf.nn.softmax(scores), value.dtype)
     weights = self.dropout.FProp(theta.dropout, weights)
@@ -187,7 +176,6 @@ def _Causal(length):
 
 
 def _Write(cache, new, time):
-  """Puts [batch, num_heads, new, head size] into a cache from `time` on."""
   end = time + py_utils.GetShape(new)[2]
   all_but_time = 0b1011
   # In place if nothing else reads the cache.

@@ -9,21 +9,15 @@ from lingvo.core import bn_layers, py_utils
 class FusedBatchNormLayer(bn_layers.BatchNormLayer):
   """Lingvo's batch norm for [batch, height, width, dim] without paddings.
 
-  Variables, moving averages and results are those of `BatchNormLayer` (up to
-  float rounding), but the work is one `FusedBatchNorm` operation forward and
-  one backward in place of some forty, and nothing but the input has to be
-  kept for the backward pass. Statistics are float32 whatever the activations'
-  dtype. On TPU, where statistics are summed over replicas if
-  `enable_cross_replica_sum_on_tpu` says so, it is `BatchNormLayer` itself.
+  Variables and results are those of `BatchNormLayer`, up to rounding, but by
+  one operation forward and one backward in place of some forty, and only the
+  input is kept for the backward pass. Statistics are float32 whatever the
+  activations' dtype. On TPU, with statistics over replicas, it is
+  `BatchNormLayer` itself.
   """
 
   def FProp(self, theta, inputs, paddings=None):
-    """Normalises `inputs` over all dimensions but the last.
-
-    Args:
-      inputs: A float tensor [batch, height, width, dim].
-      paddings: Must be None off TPU: every pixel counts.
-    """
+    """Normalises [batch, height, width, dim]; no `paddings` off TPU."""
     p = self.params
     if py_utils.use_tpu() or p.use_moving_avg_in_training:
       return super().FProp(theta, inputs, paddings)

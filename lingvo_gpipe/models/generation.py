@@ -2,12 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Continues prompts token by token, through the cells of a pipeline.
 
-The first pass takes the tokens that all prompts have, each other one token. The
-keys and values of earlier tokens, which attention needs, stay on the device of
-their cell from pass to pass.
-
-Rows are split into micro-batches, so that all cells work at the same time. A
-micro-batch continues as soon as its token is there:
+The first pass takes the tokens that all prompts have, each other one token.
+Keys and values of earlier tokens stay on the device of their cell. Rows are
+split into micro-batches, so that all cells work at the same time:
 
 ```
   cell 0   a1 b1 a2 b2 a3 b3 ...        rows a, rows b; pass 1, 2, ...
@@ -79,23 +76,19 @@ def generate(
   Args:
     pipeline: A PipeliningLayer whose layers have `ZeroState` and `ExtendStep`;
       the first takes ids, the last gives logits. See `transformer`.
-    prompts: int32 [batch, length], length at most max_length; the batch is
-      static. What is after a prompt's end does not matter.
+    prompts: int32 [batch, length], length at most max_length; batch is static.
     prompt_lengths: int32 [batch], at least 1.
     max_length: How many tokens a row can have, its prompt included.
     seed: An int, or an int scalar tensor, for random tokens.
     end_id: An id after which nothing more is generated in a row.
     limit: An int32 scalar tensor: how many tokens rows have in the end, from
       the longest prompt's to max_length; None for max_length.
-    num_micro_batches: M; by default one for each cell, as far as rows go.
+    num_micro_batches: M; None for one a cell, as far as rows go.
 
   Returns:
     A NestedMap of `ids`, int32 [batch, max_length], prompts and what follows,
     then zeros; and `lengths`, int32 [batch], the number of tokens up to and
     with `end_id`, or the limit.
-
-  Raises:
-    ValueError: A layer has no `ExtendStep`.
   """
   batch = int(prompts.shape[0])
   sizes = micro_batches.choose_sizes(
@@ -138,11 +131,7 @@ class _Cells:
   def step(
     self, ids: tf.Tensor, states: list[Any], time: tf.Tensor
   ) -> tuple[tf.Tensor, list[Any]]:
-    """Runs `ids`, [batch, new], at places `time` and on.
-
-    Returns:
-      Logits of the token after them, [batch, vocab_size], and new states.
-    """
+    """Logits after ids [batch, new] at places `time` and on; new states."""
     x, after = ids, []
     for (layer, theta, device), state in zip(self._layers, states, strict=True):
       with on_device(device):
@@ -155,7 +144,6 @@ class _Cells:
 def _layers(
   cell: base_layer.BaseLayer, theta: Any
 ) -> Iterator[tuple[base_layer.BaseLayer, Any]]:
-  """The layers of a cell in order, with their weights."""
   if not isinstance(cell, FeatureExtractionLayer):
     yield cell, theta
     return
@@ -176,7 +164,6 @@ class _Rows:
   limit: tf.Tensor
 
   def run(self, prompts: tf.Tensor, given: tf.Tensor) -> py_utils.NestedMap:
-    """Continues the prompts, of which so many tokens are given."""
     with on_device(self.cells.last_device):
       # How many tokens all prompts have.
       first = tf.reduce_min(given)
@@ -187,13 +174,12 @@ class _Rows:
       logits, states = self.cells.step(part.ids[:, :first], states, 0)
       rows.append(self._choose(part, logits, states, random[m], first))
 
-    def goes_on(time: Any, done: tf.Tensor, unused_rows: Any) -> tf.Tensor:
-      del unused_rows
+    def goes_on(time: Any, done: tf.Tensor, _: Any) -> tf.Tensor:
       return tf.logical_and(time < self.limit - 1, tf.logical_not(done))
 
-    def body(time: tf.Tensor, unused_done: Any, rows: Sequence[Any]) -> Any:
-      # Known before this pass: waiting for all rows of the last one would be
-      # a barrier between passes. So there is one pass more than needed.
+    def body(time: tf.Tensor, _: Any, rows: Sequence[Any]) -> Any:
+      # Of the pass before the last, or all cells would wait for all rows. So
+      # there is one pass more than needed.
       done = self._all_ended(rows, time)
       random = self._random(time + 1)
       after = []
@@ -216,7 +202,6 @@ class _Rows:
   def _split(
     self, prompts: tf.Tensor, given: tf.Tensor
   ) -> list[py_utils.NestedMap]:
-    """The micro-batches of rows, empty behind what is given."""
     with on_device(self.cells.last_device):
       room = self.max_length - tf.shape(prompts)[1]
       ids = tf.pad(tf.cast(prompts, tf.int32), [[0, 0], [0, room]])
@@ -230,7 +215,6 @@ class _Rows:
       return micro_batches.split(rows, [0, 0, 0], self.sizes)
 
   def _random(self, time: tf.Tensor) -> list[tf.Tensor]:
-    """A number in [0, 1) for each row."""
     with on_device(self.cells.last_device):
       numbers = tf.random.stateless_uniform(
         [self.sizes.batch], seed=tf.stack([tf.cast(self.seed, tf.int32), time])
@@ -274,13 +258,10 @@ class _Rows:
 
 
 def choose(logits: tf.Tensor, uniform: tf.Tensor, how: Sampling) -> tf.Tensor:
-  """Chooses a token for each row.
+  """Chooses a token for each row, int32 [batch].
 
-  Args:
-    uniform: Float32 random numbers in [0, 1), [batch]. Unused when greedy.
-
-  Returns:
-    An int32 tensor [batch]. Of equally probable tokens lower ids come first.
+  `uniform` are float32 random numbers in [0, 1), [batch]. Of equally probable
+  tokens lower ids come first.
   """
   logits = tf.cast(logits, tf.float32)
   if how.temperature == 0.0:

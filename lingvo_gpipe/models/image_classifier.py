@@ -30,12 +30,9 @@ class ImageClassifier(pipelined_task.PipelinedTask):
     weight = tf.cast(input_batch.weight, tf.float32)
     return {'num_samples_in_batch': tf.reduce_sum(weight)}
 
-  def Logits(self, theta, images):
-    return self.pipeline.FProp(theta.pipeline, images)
-
   def DecodeWithTheta(self, theta, input_batch):
     """Returns label, predicted label and weight of each example."""
-    logits = self.Logits(theta, input_batch.image)
+    logits = self.pipeline.FProp(theta.pipeline, input_batch.image)
     return py_utils.NestedMap(
       label=tf.cast(input_batch.label, tf.int32),
       predicted=tf.argmax(logits, axis=-1, output_type=tf.int32),
@@ -65,7 +62,7 @@ class ImageClassifier(pipelined_task.PipelinedTask):
       images = tf.placeholder(
         self.params.dtype, [None, None, None, None], name='images'
       )
-      logits = self.Logits(self.theta, images)
+      logits = self.pipeline.FProp(self.theta.pipeline, images)
       fetches = {
         'logits': logits,
         'probabilities': tf.nn.softmax(logits),

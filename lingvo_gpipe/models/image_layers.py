@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convolution blocks, pooling and drop path of image models.
 
-Images are [batch, height, width, channels]. Every window is padded to keep
-the size at stride 1, and an image of height h becomes ceil(h / s) high at
-stride s.
+Images are [batch, height, width, channels]. Windows are padded, so that a side
+of h pixels has ceil(h / s) at stride s.
 """
 
 import lingvo.compat as tf
@@ -34,7 +33,6 @@ class DepthwiseConv2DLayerNoPadding(base_layer.BaseLayer):
     self.CreateVariable('w', weight)
 
   def FProp(self, theta, inputs):
-    """Maps [batch, h, w, dim] to [batch, ceil(h / s), ceil(w / s), dim]."""
     p = self.params
     with tf.name_scope(p.name):
       return tf.nn.depthwise_conv2d(
@@ -90,7 +88,6 @@ class ReluConvBatchNorm(base_layer.BaseLayer):
     self.CreateChild('bn', p.batch_norm.Copy().Set(dim=p.output_dim))
 
   def FProp(self, theta, inputs):
-    """Maps [batch, h, w, input_dim] to [batch, h', w', output_dim]."""
     p = self.params
     with tf.name_scope(p.name):
       hidden = tf.nn.relu(inputs) if p.relu else inputs
@@ -131,7 +128,6 @@ class FactorizedReduction(base_layer.BaseLayer):
     self.CreateChild('bn', p.batch_norm.Copy().Set(dim=p.output_dim))
 
   def FProp(self, theta, inputs):
-    """Maps [batch, h, w, input_dim] to [batch, ceil(h/2), ceil(w/2), dim]."""
     with tf.name_scope(self.params.name):
       hidden = tf.nn.relu(inputs)
       # `slice`, since the gradient of hidden[:, 1:, 1:] takes far longer.
@@ -156,7 +152,6 @@ class PoolLayer(base_layer.BaseLayer):
     return p
 
   def FProp(self, theta, inputs):
-    """Maps [batch, h, w, dim] to [batch, ceil(h / s), ceil(w / s), dim]."""
     p = self.params
     pool = {'max': tf.nn.max_pool2d, 'avg': tf.nn.avg_pool2d}[p.pooling]
     return pool(inputs, p.window, p.stride, 'SAME', name=p.name)
@@ -165,9 +160,8 @@ class PoolLayer(base_layer.BaseLayer):
 class DropPathLayer(base_layer.BaseLayer):
   """Sets whole examples to zero at random while training.
 
-  An example is kept with probability q and then scaled by 1 / q. The random
-  numbers come from Lingvo's step seed, so that a recomputed forward pass drops
-  the same examples. Method: FractalNet, arXiv:1605.07648.
+  An example is kept with probability q and then scaled by 1 / q. A recomputed
+  forward pass drops the same ones. Method: FractalNet, arXiv:1605.07648.
   """
 
   @classmethod
@@ -185,16 +179,13 @@ class DropPathLayer(base_layer.BaseLayer):
       )
 
   def FProp(self, theta, inputs):
-    """Drops examples of `inputs`."""
     p = self.params
     if self.do_eval or p.keep_prob == 1.0:
       return inputs
     keep_prob = tf.constant(p.keep_prob, tf.float32)
-    noise_shape = tf.concat(
-      [tf.shape(inputs)[:1], tf.ones([inputs.shape.rank - 1], tf.int32)], 0
-    )
     noise = tf.random.stateless_uniform(
-      noise_shape, seed=py_utils.GenerateStepSeedPair(p)
+      [tf.shape(inputs)[0]] + [1] * (inputs.shape.rank - 1),
+      seed=py_utils.GenerateStepSeedPair(p),
     )
     # A product with zero would keep an inf or NaN of a dropped example.
     scaled = inputs * tf.cast(1.0 / keep_prob, inputs.dtype)

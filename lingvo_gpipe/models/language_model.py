@@ -19,10 +19,7 @@ class LanguageModel(pipelined_task.PipelinedTask):
   """Trains layers to predict the next token.
 
   The decoder job continues the beginnings of rows, by the most probable tokens,
-  and writes them as text.
-
-  Input batches are NestedMaps of int32 and float32 tensors [batch, time], as
-  `inputs.text.TextInput` makes and describes them.
+  and writes them as text. Input batches are those of `inputs.text.TextInput`.
   """
 
   INPUT = 'ids'
@@ -51,10 +48,8 @@ class LanguageModel(pipelined_task.PipelinedTask):
   def DecodeWithTheta(self, theta, input_batch):
     """Continues the beginning of each row to the row's length.
 
-    Returns:
-      A NestedMap: `ids` and `lengths`, see `generation.generate`;
-      `prompt_lengths`, int32 [batch]; `present`, bool [batch], false for rows
-      that are empty.
+    Returns what `generation.generate` does, with `prompt_lengths`, int32
+    [batch], and `present`, bool [batch], false for empty rows.
     """
     weights = input_batch.weights
     if transformer.SEGMENT_IDS in input_batch:

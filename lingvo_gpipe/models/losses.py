@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Softmax cross entropies as the loss layer of a pipeline.
 
-A metric is a pair (weighted mean, sum of weights) of float32 scalars, so that
-micro-batches combine to the mini-batch whatever number of examples or tokens
-they have.
+A metric is a pair (weighted mean, sum of weights) of float32 scalars, so
+micro-batches of any number of examples or tokens combine to the mini-batch.
 """
 
 import math
@@ -21,9 +20,7 @@ class ClassificationLoss(base_layer.BaseLayer):
     p = super().Params()
     p.Define('num_classes', 0, 'Number of classes.')
     p.Define(
-      'label_smoothing',
-      0.0,
-      'Share of the probability spread over all classes in training.',
+      'label_smoothing', 0.0, 'Share of the probability for all classes.'
     )
     return p
 
@@ -32,22 +29,15 @@ class ClassificationLoss(base_layer.BaseLayer):
     p = self.params
     if not 0.0 <= p.label_smoothing < 1.0:
       raise ValueError(
-        f'{p.name}: label_smoothing must lie in [0, 1), '
-        f'got {p.label_smoothing}.'
+        f'{p.name}: label_smoothing must be in [0, 1), got {p.label_smoothing}.'
       )
 
   def FProp(self, theta, logits, targets):
-    """Computes the metrics.
+    """Metrics of logits [batch, num_classes].
 
-    Args:
-      logits: A float tensor [batch, num_classes].
-      targets: A NestedMap of tensors [batch]: `label`, int, and `weight`,
-        float, 0 for an example that does not count.
-
-    Returns:
-      Metrics {name: (value, weight)}: `loss`, the cross entropy in nats;
-      `accuracy`; with more than ten classes `accuracy_top_5`, the share of
-      examples whose label is among the five largest logits.
+    They are `loss`, the cross entropy in nats, `accuracy`, and with more than
+    ten classes `accuracy_top_5`. Targets are [batch]: `label`, int; `weight`,
+    float, 0 for an example that does not count.
     """
     del theta
     p = self.params
@@ -76,18 +66,12 @@ class LanguageModelLoss(base_layer.BaseLayer):
   """Loss, accuracy and bits a byte of tokens' logits."""
 
   def FProp(self, theta, logits, targets):
-    """Computes the metrics.
+    """Metrics of logits [batch, time, vocab_size].
 
-    Args:
-      logits: A float tensor [batch, time, vocab_size].
-      targets: A NestedMap of tensors [batch, time]: `labels`, int, the token
-        that follows; `weights`, float, 0 for places that do not count;
-        `bytes`, float, how many bytes of text the label stands for.
-
-    Returns:
-      Metrics {name: (value, weight)}: `loss`, the cross entropy in nats a
-      token; `accuracy`; `bits_per_byte`, the tokens' cross entropies in bits,
-      added up, by the number of bytes they stand for, which is the weight.
+    They are `loss`, the cross entropy in nats a token, `accuracy`, and
+    `bits_per_byte`, whose weight is the number of bytes. Targets are [batch,
+    time]: `labels`, int, the tokens that follow; `weights`, float, 0 for places
+    that do not count; `bytes`, float, of the text that a label stands for.
     """
     del theta
     with tf.name_scope(self.params.name):
@@ -117,5 +101,5 @@ def _sum(values, weights):
 
 
 def _mean(total, weight):
-  """A metric: the mean, 0 if nothing counts, and its weight."""
+  """A metric; 0 if nothing counts."""
   return tf.math.divide_no_nan(total, weight), weight

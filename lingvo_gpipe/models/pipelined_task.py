@@ -12,14 +12,9 @@ from lingvo_gpipe.pipeline import flat_layers, named_values, param_values
 class PipelinedTask(base_model.BaseTask):
   """Trains a list of layers, cut into cells.
 
-  The loss is computed in the last cell, for the logits of one micro-batch at a
-  time.
-
   Values that layers take and none puts aside, such as 'segment_ids', are side
-  inputs, from the input batch.
-
-  A learning rate schedule with a Param `total_steps` that is 0 ends at
-  `train.max_steps`.
+  inputs, from the input batch. A learning rate schedule with a Param
+  `total_steps` that is 0 ends at `train.max_steps`.
 
   Attributes:
     INPUT: The name in input batches of what the first layer takes.
@@ -34,23 +29,16 @@ class PipelinedTask(base_model.BaseTask):
   @classmethod
   def Params(cls):
     p = super().Params()
-    p.Define(
-      'pipeline',
-      sequential_layer.GPipeSequentialLayer.Params().Set(schedule='1f1b'),
-      'Its layers, the last of which gives the logits, and how to cut them. '
-      'Its loss, side inputs and the shapes of targets come from this task.',
-    )
+    pipeline = sequential_layer.GPipeSequentialLayer.Params()
+    pipeline.schedule = '1f1b'
+    p.Define('pipeline', pipeline, 'Layers, to the logits; how to cut them.')
     p.Define('loss', None, 'Loss.')
     p.train.lr_schedule = schedule.LinearRampupCosineSchedule.Params()
     return p
 
   @classmethod
   def PipelineParams(cls, p):
-    """Params of the pipeline of a task, whose Params are `p`.
-
-    They are `p.pipeline` with dtypes, the loss and the side inputs' names, and
-    shapes of these and of targets if those of the input are known.
-    """
+    """`p.pipeline` of a task with dtypes, loss, side inputs, and shapes."""
     result = p.pipeline.Copy().Set(loss_tpl=p.loss, side_inputs=_SideNames(p))
     base_layer.BaseLayer.CopyBaseParams(p, result)
     if not result.input_shapes:
@@ -81,12 +69,7 @@ class PipelinedTask(base_model.BaseTask):
     return py_utils.NestedMap()
 
   def ComputeLoss(self, theta, predictions, input_batch):
-    """Runs the pipeline, in training forward and backward.
-
-    Returns:
-      A pair: metrics {name: (value, weight)}, those of the loss and of
-      `Counts`; and an empty dict in place of tensors for single examples.
-    """
+    """Metrics of the loss and `Counts`; nothing for single examples."""
     del predictions
     result = self.pipeline.ComputeLoss(
       theta.pipeline,
@@ -126,7 +109,6 @@ def _SideNames(p):
 
 
 def _EndAtMaxSteps(train):
-  """Lets schedules without an end of their own end with the training."""
   learners = train.learner if train.learner is not None else train
   if not isinstance(learners, list | tuple):
     learners = [learners]

@@ -9,11 +9,11 @@
 ```
 
 Besides `FProp`, for whole rows, each layer has `ZeroState` and `ExtendStep`, to
-continue by some tokens with a cache of those before.
+continue rows with a cache.
 
-Sources: Huang et al., GPipe, arXiv:1811.06965 (Transformer-L); Vaswani et al.,
-arXiv:1706.03762. The norm comes first, as in Radford et al., "Language Models
-are Unsupervised Multitask Learners", 2019, with which deep models train.
+Sources: GPipe, arXiv:1811.06965; Vaswani et al., arXiv:1706.03762. Deep models
+train if the norm comes first: Radford et al., "Language Models are Unsupervised
+Multitask Learners", 2019.
 """
 
 import lingvo.compat as tf
@@ -29,8 +29,6 @@ SEGMENT_POS = 'segment_pos'
 
 
 class _VocabularyLayer(NamedValueLayer):
-  """A layer with a vector for each id, which remembers nothing."""
-
   @classmethod
   def Params(cls):
     p = super().Params()
@@ -59,8 +57,7 @@ class TransformerEmbedding(_VocabularyLayer):
 
   The table starts with deviation 1 / sqrt(model_dim) and what is looked up is
   multiplied by sqrt(model_dim), so the same table can serve as the softmax's.
-  Positions are the side input 'segment_pos' if `takes` has it, else the places
-  in the row.
+  Positions are the side input 'segment_pos' if `takes` has it.
   """
 
   @classmethod
@@ -114,8 +111,7 @@ class TransformerLayer(NamedValueLayer):
        '-------------------------------'  '-----------------------------'
   ```
 
-  The network is linear, activation, linear. Rows are packed if `takes` has
-  'segment_ids', a side input; else each is one segment.
+  Rows are packed if `takes` has the side input 'segment_ids'.
   """
 
   @classmethod
@@ -124,9 +120,8 @@ class TransformerLayer(NamedValueLayer):
     p.Define('model_dim', 0, 'Last dimension of input and output.')
     p.Define('hidden_dim', 0, 'Width of the feed-forward network.')
     p.Define('activation', 'RELU', "The network's, of lingvo.core.activations.")
-    p.Define(
-      'attention', attention.CausalSelfAttention.Params(), 'Self-attention.'
-    )
+    self_attention = attention.CausalSelfAttention.Params()
+    p.Define('attention', self_attention, 'Self-attention.')
     p.Define('residual_scale', 1.0, 'Scale of what is added to x, at first.')
     dropout = layers.DeterministicDropoutLayer.Params()
     p.Define('hidden_dropout', dropout.Copy(), 'Dropout within the network.')
@@ -135,7 +130,6 @@ class TransformerLayer(NamedValueLayer):
 
   @classmethod
   def CostParams(cls, p):
-    """Params of a layer that costs the same, in a model of any length."""
     return p.Copy().Set(residual_scale=1.0)
 
   def __init__(self, params):
@@ -161,9 +155,8 @@ class TransformerLayer(NamedValueLayer):
 
   def FProp(self, theta, inputs):
     """Maps [batch, time, model_dim] to the same shape."""
-    segment_ids = None
-    if SEGMENT_IDS in self.params.takes:
-      segment_ids = self.Take(SEGMENT_IDS)
+    packed = SEGMENT_IDS in self.params.takes
+    segment_ids = self.Take(SEGMENT_IDS) if packed else None
     with tf.name_scope(self.params.name):
       normalised = self.attention_norm.FProp(theta.attention_norm, inputs)
       attended = self.attention.FProp(theta.attention, normalised, segment_ids)
@@ -237,14 +230,9 @@ def TransformerParams():
   p.Define('activation', 'RELU', 'One of lingvo.core.activations.')
   p.Define('tied', False, "Let the softmax use the embedding's weights.")
   p.Define(
-    'packed',
-    True,
-    'Rows are segments of several texts, kept apart by the side inputs '
-    "'segment_ids' and 'segment_pos'. Otherwise each row is one text.",
+    'packed', True, "Rows are of several texts: 'segment_ids', 'segment_pos'."
   )
-  p.Define(
-    'dropout', 0.0, 'Dropped share of embeddings and of what layers add.'
-  )
+  p.Define('dropout', 0.0, 'Dropped share of embeddings, and what layers add.')
   p.Define('attention_dropout', 0.0, 'The same for attention weights.')
   p.Define('hidden_dropout', 0.0, 'The same within the feed-forward networks.')
   return p

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the image classification task."""
-
 import layer_testing
 import numpy as np
 import pytest
@@ -55,7 +53,7 @@ def test_evaluation_in_the_pipeline_equals_the_layers_in_sequence():
     batch = _batch()
     metrics, _ = task.FPropTower(task.theta, batch)
     decoded = task.DecodeWithTheta(task.theta, batch)
-    logits = task.Logits(task.theta, batch.image)
+    logits = task.pipeline.FProp(task.theta.pipeline, batch.image)
     args = (batch.image,)
     for cell in task.pipeline.cells:
       args = cell.FPropDefaultTheta(*args)

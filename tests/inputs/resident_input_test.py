@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What all inputs that derive from ResidentInput promise."""
-
 import input_testing
 import numpy as np
 import pytest

@@ -123,22 +123,9 @@ def test_several_layouts_show_each_token_as_often(files):
   assert sum(x.bytes.sum() for x in batches) == _NUM_BYTES
 
 
-def _default_corpus(make=text.TextInput.TestParams, **params):
-  return make().Set(batch_size=16, **params)
-
-
-def test_the_default_corpus_is_held_out_by_document():
-  with tf.Graph().as_default():
-    train = _default_corpus(text.TextInput.TrainParams).Instantiate()
-    test = _default_corpus().Instantiate()
-  held_out, rest = (corpus.num_bytes(x._documents) for x in (test, train))
-  assert 0.05 < held_out / (held_out + rest) < 0.16
-  assert rest > 300_000
-  assert train.vocab_size == 259
-
-
 def test_pieces_of_the_default_corpus_count_all_bytes(tmp_path):
-  params = _default_corpus(
+  params = text.TextInput.TestParams().Set(
+    batch_size=16,
     tokenizer='sentencepiece',
     sentencepiece_vocab_size=500,
     cache_dir=str(tmp_path),
@@ -179,15 +166,9 @@ def test_a_large_corpus_is_read_from_a_file(files, tmp_path, monkeypatch):
     ({'held_out_fraction': 1.0}, r'held_out_fraction.*less than 1, got 1\.0'),
     ({'row_length': 0}, 'row_length must be positive, got 0'),
     ({'num_layouts': 0}, 'num_layouts must be positive, got 0'),
-    ({'batch_size': 500}, "batch_size=500 asks for 500 .* 'train' has "),
-    ({'files': 'no/such/*.txt'}, r'No file matches .no/such/\*\.txt'),
     (
       {'held_out_files': '', 'held_out_fraction': 0.0, 'split': 'test'},
       "no document is held out for the split 'test'",
-    ),
-    (
-      {'tokenizer': 'sentencepiece', 'sentencepiece_vocab_size': 9999},
-      'vocab_size=9999 does not fit the training text',
     ),
   ],
 )

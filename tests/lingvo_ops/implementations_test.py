@@ -290,10 +290,3 @@ def test_the_function_is_called_once_outside_of_sessions(stand_in_ops, wrap):
 
     assert [float(outer()[0]) for _ in range(3)] == [1.0] * 3
   assert len(calls) == 1
-
-
-def test_types_that_the_function_does_not_return_raise(stand_in_ops):
-  with tf.Graph().as_default():
-    concrete = _counting_function()[0].get_concrete_function()
-    with pytest.raises(ValueError, match='cached_call: T='):
-      stand_in_ops.cached_call(f=concrete, T=[tf.float32, tf.float32])

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Registered models that train on a CPU do so in two cells."""
-
 import contextlib
 
 import numpy as np

@@ -1,14 +1,12 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of AmoebaNet's structure."""
-
 import layer_testing
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from lingvo_gpipe.costing import weights
-from lingvo_gpipe.models import amoebanet, amoebanet_tables
+from lingvo_gpipe.models import amoebanet
 
 
 def _small(p=None, **params):
@@ -16,16 +14,6 @@ def _small(p=None, **params):
     num_normal_cells=3, dim=16, num_classes=7
   )
   return p.Set(**params)
-
-
-def _shallow(**params):
-  """A network with the structure of AmoebaNet, but quick to build."""
-  return _small(**params).Set(
-    normal=[(0, 'conv_1x1'), (1, 'none')],
-    normal_concat=[0, 1, 2],
-    reduction=[(0, 'max_pool_2x2'), (1, 'conv_1x1')],
-    reduction_concat=[2],
-  )
 
 
 def _run_all(layers, images):
@@ -56,18 +44,18 @@ def test_number_of_parameters(network, length, dim, count):
 
 def test_two_tensors_cross_every_boundary_between_cells():
   with layer_testing.graph_session():
-    results = _run_all(
-      amoebanet.AmoebaNetLayers(_small()), tf.zeros([2, 64, 64, 3])
-    )
+    layers = amoebanet.AmoebaNetLayers(_small(stem_dim=12))
+    # Any size goes through.
+    results = _run_all(layers, tf.zeros([2, 63, 45, 3]))
   shapes = [[x.shape.as_list()[1:] for x in result] for result in results]
   assert shapes == [
-    [[32, 32, 4]],  # The stem.
-    [[16, 16, 24], [32, 32, 4]],  # A reduction: 3 x 8 channels.
-    [[8, 8, 48], [16, 16, 24]],
-    [[8, 8, 64], [8, 8, 48]],  # A normal cell: 4 x 16 channels.
-    [[4, 4, 96], [8, 8, 64]],
-    [[4, 4, 128], [4, 4, 96]],
-    [[2, 2, 192], [4, 4, 128]],
+    [[32, 23, 12]],  # The stem.
+    [[16, 12, 24], [32, 23, 12]],  # A reduction: 3 x 8 channels.
+    [[8, 6, 48], [16, 12, 24]],
+    [[8, 6, 64], [8, 6, 48]],  # A normal cell: 4 x 16 channels.
+    [[4, 3, 96], [8, 6, 64]],
+    [[4, 3, 128], [4, 3, 96]],
+    [[2, 2, 192], [4, 3, 128]],
     [[2, 2, 256]],  # The last cell.
     [[7]],  # The classifier.
   ]
@@ -75,20 +63,11 @@ def test_two_tensors_cross_every_boundary_between_cells():
 
 def test_stem_tells_shades_below_the_middle_apart():
   with layer_testing.graph_session() as session:
-    stem = amoebanet.AmoebaNetLayers(_shallow())[0].Instantiate()
+    stem = amoebanet.AmoebaNetLayers(_small())[0].Instantiate()
     shades = tf.reshape(tf.linspace(-1.0, -0.1, 4), [4, 1, 1, 1])
     features = stem.FProp(stem.theta, tf.tile(shades, [1, 8, 8, 3]))
     values = layer_testing.run(session, features)
   assert np.abs(np.diff(values, axis=0)).max(axis=(1, 2, 3)).min() > 0.1
-
-
-def test_any_image_size_goes_through():
-  with layer_testing.graph_session() as session:
-    layers = amoebanet.AmoebaNetLayers(_shallow().Set(stem_dim=12))
-    results = _run_all(layers, tf.zeros([2, 33, 47, 3]))
-    logits = layer_testing.run(session, results[-1][0])
-  assert results[0][0].shape[-1] == 12
-  assert logits.shape == (2, 7)
 
 
 @pytest.mark.parametrize(
@@ -138,35 +117,6 @@ def test_a_step_adds_two_operations():
   assert (handed_on == inputs).all()
 
 
-_SIZES = {1: (5, 8), 2: (3, 4)}
-_OPERATIONS = [
-  *amoebanet_tables.NORMAL_D,
-  *amoebanet_tables.REDUCTION_D,
-  *amoebanet_tables.NORMAL_B,
-  *amoebanet_tables.REDUCTION_B,
-]
-
-
-@pytest.mark.parametrize(
-  ('operation', 'stride'),
-  [
-    (operation, stride)
-    for operation in sorted({operation for _, operation in _OPERATIONS})
-    for stride in _SIZES
-    # A dilated convolution has no stride.
-    if not (operation.startswith('dilated') and stride == 2)
-  ],
-)
-def test_operations_keep_or_halve_the_size(operation, stride):
-  with layer_testing.graph_session() as session:
-    network = amoebanet.AmoebaNetParams()
-    layer = amoebanet_tables.operation_params(
-      'op', operation, 8, stride, network.batch_norm
-    ).Instantiate()
-    outputs = layer.FPropDefaultTheta(tf.ones([2, 5, 8, 8]))
-    assert layer_testing.run(session, outputs).shape == (2, *_SIZES[stride], 8)
-
-
 def test_drop_path_falls_with_depth_and_spares_the_identity():
   p = _small()
   p.drop_path.keep_prob = 0.4
@@ -185,7 +135,6 @@ def test_drop_path_falls_with_depth_and_spares_the_identity():
   ('params', 'message'),
   [
     ({'num_normal_cells': 4}, 'num_normal_cells.*multiple of 3.*got 4'),
-    ({'num_normal_cells': 0}, 'num_normal_cells.*got 0'),
     ({'dim': 12}, 'dim.*multiple of 8.*got 12'),
     ({'dim': 6, 'num_stem_reductions': 0}, 'dim.*multiple of 4.*got 6'),
   ],
@@ -202,7 +151,6 @@ def test_refuses_sizes_that_do_not_fit(params, message):
     ({'operations': [(0, 'none'), (1, 'mul_9x9')]}, 'mul_9x9.*known are'),
     ({'concat': [3]}, r'states 0 to 2, got \[3\]'),
     ({'concat': [1], 'reduction': True}, r'states 2 to 2, got \[1\]'),
-    ({'concat': []}, r'got \[\]'),
   ],
 )
 def test_refuses_tables_that_make_no_sense(params, message):

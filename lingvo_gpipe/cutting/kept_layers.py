@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which layers to keep in some bytes, so that most time is saved.
 
-A knapsack problem, but for the bytes that are also needed where a recomputed
-layer follows a kept one: what the kept one hands to it. A row of ways grows
-layer by layer, from which those are dropped that save no more than one of no
-more bytes:
+A knapsack problem, but for what a kept layer hands to a recomputed one, which
+needs bytes, too. Layer by layer, ways are dropped that save no more than one of
+no more bytes:
 
 ```
   layer         0            1            2
@@ -74,10 +73,10 @@ def choose(
   """The most time that can be saved, and the positions of layers to keep.
 
   Args:
-    saved: What each layer saves if it is kept, 0 or more.
-    extra: Bytes that it costs, 0 or more.
+    saved: What each layer saves if it is kept.
+    extra: Bytes that it costs.
     passed_on: Bytes that it costs more if the layer after it is not kept.
-    room: Bytes that there are, 0 or more.
+    room: Bytes that there are.
   """
   zero = np.zeros(1, np.int64)
   ways = _Ways(zero, zero, zero, zero)

@@ -175,8 +175,7 @@ def fewest_micro_batches(
 ) -> PipelineSpec | None:
   """The spec with the fewest micro-batches that make the layers fit, if any do.
 
-  The mini-batch stays, and they divide it. A layer's bytes for a micro-batch
-  are taken to be proportional to its size.
+  They divide the same mini-batch. Bytes are taken to be in proportion.
   """
   present, size = spec.num_micro_batches, spec.micro_batch_size
   numbers = list(range(present + 1, present * (size or _MOST_TIMES) + 1))
@@ -201,9 +200,8 @@ def _smallest_num_cells(
 ) -> int | None:
   """The fewest cells, each on a device of its own, that fit.
 
-  What a cell stashes depends on how many cells follow it, not on how many come
-  before it. So one run from the last layer back, a cell a step, tries all
-  numbers of cells at once.
+  What a cell stashes depends only on how many cells follow it. So one run from
+  the last layer back, a cell a step, tries all numbers of cells at once.
   """
   num_layers, limit = len(layers), _limit(spec)
   most = dataclasses.replace(spec, num_devices=num_layers)

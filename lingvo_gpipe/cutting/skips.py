@@ -10,8 +10,7 @@ the cell takes it. Taken apart by takers that follow each other, with p before j
 ```
 
 it reaches a cell of layers a to b - 1 once for the only pair with
-p < a <= j < b, if there is one. So what reaches a cell depends on its ends
-alone, which is all that a search for cuts needs.
+p < a <= j < b, if there is one: it depends on the ends of the cell alone.
 """
 
 import dataclasses

@@ -14,8 +14,7 @@
 
 4. `lower_bound` says how much sooner any schedule could end at most.
 
-What counts is the time from the start of the first task to the end of the last.
-The search counts its work and not the time, so it finds the same schedule
+The search is bounded by its work and not by time, so it finds the same schedule
 everywhere.
 """
 

@@ -11,8 +11,7 @@ a task first does so.
                      ^ now
 ```
 
-Which of several tasks is most urgent is a matter of the rule; no rule is best
-for all pipelines, so several are tried.
+No rule for what is most urgent is best for all pipelines, so several are tried.
 """
 
 import dataclasses

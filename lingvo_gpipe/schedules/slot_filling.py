@@ -80,9 +80,9 @@ def interleaved_1f1b(
   ```
 
   With M at least K the bubble is (K - 1)(F + B) of one cell: a V-th of 1F1B's
-  with cells V times as large. A device stashes more, at most
-  (V - 1) G + 2 (K - 1 - k) + 1 micro-batches of one cell, for groups of G.
-  Unlike in other programs M need not be a multiple of K.
+  with cells V times as large. A device stashes at most
+  (V - 1) G + 2 (K - 1 - k) + 1 micro-batches of one cell, for groups of G. M
+  need not be a multiple of K.
   """
   num_devices = max(cell_devices) + 1
   # Larger groups first: a small one before a larger one would deadlock, as the
@@ -106,7 +106,7 @@ def interleaved_1f1b(
 def _tasks(
   kind: TaskKind, cells: Sequence[int], sizes: Sequence[int]
 ) -> list[Task]:
-  """The tasks of a device's cells, group by group, then cell by cell."""
+  """Group by group, then cell by cell."""
   tasks, start = [], 0
   for size in sizes:
     of_group = range(start, start + size)
@@ -129,8 +129,7 @@ def in_flight_limits(
   limit      4  3  2  1        2  2  1  1        4  3  2  1
   ```
 
-  Neighbouring cells on one device cannot overlap, so holding more micro-batches
-  would save no time.
+  Neighbouring cells on one device cannot overlap: more would save no time.
   """
   limits: list[int] = []
   stretches, after = 0, None

@@ -16,10 +16,9 @@ class ScheduleError(ValueError):
 class TaskKind(enum.Enum):
   """What a task does, in the order in which a cell needs it.
 
-  WEIGHT_GRADIENT is for schedules that split the backward pass: BACKWARD then
-  computes the gradient of the cell's input alone, and WEIGHT_GRADIENT, any
-  time later, that of the cell's weights. Where a schedule has no
-  WEIGHT_GRADIENT task, BACKWARD computes both.
+  Where a schedule has WEIGHT_GRADIENT tasks, BACKWARD computes the gradient of
+  the cell's input alone, and WEIGHT_GRADIENT, any time later, that of its
+  weights. Otherwise BACKWARD computes both.
   """
 
   FORWARD = 'F'

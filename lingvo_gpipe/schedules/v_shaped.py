@@ -53,10 +53,8 @@ def _repeated(
 ) -> Rows:
   """The rows of a pattern that repeats with every micro-batch.
 
-  Args:
-    slots: For each device, when it runs F of its first cell, F of its second, B
-      of its second and B of its first for micro-batch 0.
-    num_micro_batches: M.
+  `slots` are, for each device, when it runs F of its first cell, F of its
+  second, B of its second and B of its first for micro-batch 0.
   """
   rows = []
   for first, offsets in enumerate(slots):
@@ -90,8 +88,8 @@ def _compact(rows: list[list[Task]]) -> list[list[Task]]:
   before   F0 F1  .  . B0 W0 F2          after   F0 F1 F2  . B0 W0
   ```
 
-  It is tried with and without letting backward tasks go before weight
-  gradients, again and again as long as the last task ends sooner.
+  Backward tasks may go before weight gradients or not: both are tried, as long
+  as the last task ends sooner.
   """
   limit, best_slots = max(map(_peak, rows)), None
   while True:

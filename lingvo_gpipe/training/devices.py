@@ -146,6 +146,5 @@ def weights_text(graph):
     weights[place] += size * (variable.ref() in trainable)
     total[place] += size
   parts = [f'{p} {weights[p]:.3f} ({total[p]:.3f})' for p in sorted(total)]
-  return (
-    f'Weights in MiB (with optimizer slots and counters): {", ".join(parts)}'
-  )
+  text = ', '.join(parts)
+  return f'Weights in MiB (with optimizer slots and counters): {text}'

@@ -191,7 +191,7 @@ class WorkerWatch:
           return f'{name} has not answered for {deadline:.0f} s: it hangs'
     return ''
 
-  def wait_until_up(self, seconds, say=lambda line: None):
+  def wait_until_up(self, seconds):
     """Returns when all workers answer; WorkerLostError if one doesn't."""
     end = time.monotonic() + seconds
     for name in self._addresses:
@@ -203,7 +203,7 @@ class WorkerWatch:
             'correct its address in --cluster_spec.'
           )
         if not said:
-          say(f'Waiting for {name} to start ...')
+          print(f'Waiting for {name} to start ...', flush=True)
           said = True
         time.sleep(0.2)
 

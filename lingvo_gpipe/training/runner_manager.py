@@ -146,9 +146,7 @@ class RunnerManager(lingvo_trainer.RunnerManager):
       FLAGS.tf_master = FLAGS.tf_master or self._tf_server.target
     if job in distributed.DRIVERS:
       self._watch = distributed.WorkerWatch(spec['worker'])
-      self._watch.wait_until_up(
-        FLAGS.worker_wait_seconds, lambda line: print(line, flush=True)
-      )
+      self._watch.wait_until_up(FLAGS.worker_wait_seconds)
 
   def _server_devices(self, job):
     """How many CPU devices and GPUs this process's server has."""

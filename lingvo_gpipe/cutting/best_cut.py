@@ -118,7 +118,7 @@ def _best_at_cost(
 
 
 def any_cut_fits(problem: CutProblem, device_memory: int) -> bool:
-  """Whether a cut is found that fits; see `_spec_cut`."""
+  """Whether a cut is found that fits."""
   total = problem.total_cost
   if problem.num_devices == problem.num_cells:
     return CutSearch(problem).best([], total, device_memory) is not None

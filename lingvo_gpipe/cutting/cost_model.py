@@ -87,7 +87,7 @@ class LayerCost:
     )
 
   def time(self, num_recomputed: int, num_micro_batches: int) -> Fraction:
-    """The mean time of its tasks for a micro-batch, recomputation included.
+    """The mean time of a micro-batch, recomputation included.
 
     A layer without a backward pass counts as in a cell without one.
     """

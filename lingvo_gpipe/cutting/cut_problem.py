@@ -106,7 +106,7 @@ class PipelineSpec:
   def layer_times(
     self, layers: Sequence[LayerCost], cell: int
   ) -> list[Fraction]:
-    """What layers take for a micro-batch if they lie in a cell."""
+    """What each layer takes for a micro-batch in a cell."""
     num_recomputed = self.counts.recomputed[cell]
     return [
       layer.time(
@@ -133,7 +133,6 @@ class PipelineSpec:
     )
 
   def cell_memory(self, layers: Sequence[LayerCost]) -> CellMemory:
-    """What runs of the layers need as cells of the pipeline."""
     return CellMemory(
       layers,
       self.counts.stashed,
@@ -220,7 +219,7 @@ class CutProblem:
   def cell_memory(
     self, cell: int, starts: IntArray, ends: IntArray
   ) -> IntArray:
-    """Bytes that each cell needs if it has a device to itself."""
+    """Bytes, if each cell has a device to itself."""
     held, transient = self.memory.parts(cell, starts, ends)
     return held + transient
 

@@ -207,13 +207,11 @@ def _activations(
   anew = np.ones_like(stashed)
   if recompute == 'never':
     return stashed, anew * 0
-  # Where a micro-batch's backward follows its forward at once, its activations
-  # are kept and not made anew: there is one such at a time, with the same need.
-  # A micro-batch that waits for its W has its activations, anew or not.
+  # Where a backward follows its forward at once, activations are not made anew
+  # but kept, with the same need. What waits for its W has them in any case.
   if recompute == 'always':
     return waiting, anew
-  # A cell that stashes one micro-batch at a time never recomputes another
-  # beside the last.
+  # A cell that stashes one at a time never recomputes another beside the last.
   return np.minimum((stashed > 1) + waiting, stashed), anew
 
 

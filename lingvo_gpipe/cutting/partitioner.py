@@ -275,7 +275,6 @@ def _crossing_bytes(
   positions: Sequence[int],
   k: int,
 ) -> int:
-  """Bytes of a micro-batch that reach cell `k` from other devices."""
   devices, start, end = spec.cell_devices, positions[k], positions[k + 1]
   crossing = 0
   if k and devices[k - 1] != devices[k]:

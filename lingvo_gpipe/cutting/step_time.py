@@ -46,10 +46,9 @@ def task_times(
 
 
 def step_time(cells: Cells, spec: PipelineSpec) -> float:
-  """How long a step takes if transfers take no time, in the layers' unit.
+  """How long a step takes without transfers, in the layers' unit.
 
-  Under 'auto', whose order takes seconds to find, and where a schedule would
-  take seconds to simulate, it is the time of the busiest device.
+  Where that would take seconds to find it is the time of the busiest device.
   """
   size = spec.num_cells * spec.num_micro_batches
   if spec.schedule == 'auto' or size > _MAX_SIMULATED:

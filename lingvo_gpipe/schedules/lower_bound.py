@@ -11,9 +11,9 @@ at a time, each between its head and its tail, takes at least
           `------ one device, tasks may be interrupted ------'
 ```
 
-With interruptions the best order is simple: of the tasks whose head is over,
-run the one with the longest tail (Jackson's preemptive schedule, see J.
-Carlier, "The one-machine sequencing problem", EJOR 11, 1982).
+With interruptions the best order runs, of the tasks whose head is over, the one
+with the longest tail (Jackson's preemptive schedule, see J. Carlier, "The
+one-machine sequencing problem", EJOR 11, 1982).
 """
 
 import heapq

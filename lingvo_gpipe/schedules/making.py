@@ -36,7 +36,7 @@ def schedule_names() -> tuple[str, ...]:
 
 
 def check_name(name: str) -> None:
-  """Raises ValueError if there is no schedule of this name."""
+  """Raises ValueError if there is no such schedule."""
   if str(name).startswith(schedule_file.PREFIX):
     schedule_file.read_named(name)
   else:

@@ -23,9 +23,7 @@ from lingvo_gpipe.schedules.task import (
 
 @dataclasses.dataclass(frozen=True)
 class OrderProblem:
-  """A pipeline whose tasks are to be ordered.
-
-  Times have one unit of the caller's choice, and so do amounts of memory.
+  """A pipeline whose tasks are to be ordered; times and memory in any unit.
 
   Attributes:
     cell_devices: For each cell, the index of its device.

@@ -20,7 +20,6 @@ FIT = 'fit'
 
 
 def check_choice(what: str, name: str, allowed: Sequence[str]) -> None:
-  """Raises ValueError if the name of `what` is none of those allowed."""
   if name not in allowed:
     raise ValueError(
       f'There is no {what} {name!r}; it must be one of '
@@ -33,7 +32,6 @@ def check_recompute(policy: str) -> None:
 
 
 def most_recomputed(num_micro_batches: int, policy: str) -> int:
-  """How many micro-batches a cell recomputes if it gains by each."""
   check_recompute(policy)
   if policy == 'never':
     return 0

@@ -55,9 +55,9 @@ def register_schedule(name: str, builder: Builder, like: str = '1f1b') -> None:
     name: Letters, digits, '_', '.' and '-'; no name that there is.
     builder: A function of the device of each cell and of M that returns a
       `Schedule` with the backward tasks of all cells, the same in each process.
-    like: One of SCHEDULE_NAMES, whose cells lie on devices as the
-      builder wants them: '1f1b' for a cell a device, or any; with two or more
-      cells on each device 'interleaved_1f1b' for round robin; 'zb_v' for a V.
+    like: One of SCHEDULE_NAMES, whose cells lie as the builder wants them:
+      '1f1b' for a cell a device, or any; with two or more cells on each device
+      'interleaved_1f1b' for round robin; 'zb_v' for a V.
 
   Raises ValueError if an argument is none of these.
   """
@@ -114,7 +114,6 @@ def build_registered(
 def check_sizes(
   what: str, schedule: Schedule, devices: Sequence[int], num_micro_batches: int
 ) -> None:
-  """Raises ScheduleError if a schedule is not for a pipeline's sizes."""
   for of_what, found, wanted in (
     ('micro-batches', schedule.num_micro_batches, num_micro_batches),
     ('cells', schedule.num_cells, len(devices)),

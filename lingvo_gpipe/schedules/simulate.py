@@ -226,9 +226,8 @@ def device_peak_stash(schedule: Schedule) -> tuple[int, ...]:
 def peak_handed(schedule: Schedule) -> tuple[int, ...]:
   """The most micro-batches of each cell that wait for their W.
 
-  What B handed to W is kept that long. They are counted while a B or a W of
-  another micro-batch, or of another cell, runs on the device. Without W tasks
-  none waits.
+  They are counted while a B or a W of another micro-batch, or of another cell,
+  runs on the device.
   """
   peaks = [0] * schedule.num_cells
   for tasks in schedule.device_tasks if schedule.is_split else ():

@@ -54,7 +54,6 @@ class NamedValueLayer(base_layer.BaseLayer):
 
   @classmethod
   def NamedValues(cls, p: Any) -> named_values.Declaration:
-    """What Params `p` declare."""
     return named_values.Declaration(p.puts, p.takes, p.weights_of)
 
   def Put(self, name: str, value: Any) -> Any:
@@ -104,10 +103,7 @@ class PutLayer(NamedValueLayer):
 
 
 class TakeLayer(NamedValueLayer):
-  """Takes values, and combines them with its first argument.
-
-  Further arguments are passed on.
-  """
+  """Takes values, and combines them with its first argument."""
 
   @classmethod
   def Params(cls) -> Any:
@@ -132,7 +128,6 @@ class TakeLayer(NamedValueLayer):
       raise ValueError(f'{p.name} is a TakeLayer: takes must have a name.')
 
   def FProp(self, theta: Any, *args: Any) -> Any:
-    """Returns the combined arguments, one alone not as a tuple."""
     p = self.params
     values = [self.Take(name) for name in p.takes]
     if p.combine == 'append':
@@ -192,7 +187,6 @@ class WithNamedValues(NamedValueLayer):
     return {**super()._child_variable_scope_override(), 'body': []}
 
   def FProp(self, theta: Any, *args: Any) -> Any:
-    """What the body returns for the arguments and the values taken."""
     p = self.params
     body_theta = theta.body.copy()
     body_theta.update({name: theta[name] for name in p.weights_of})

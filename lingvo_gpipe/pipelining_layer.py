@@ -51,18 +51,11 @@ class PipeliningLayer(base_layer.BaseLayer):
     schedule: The Schedule of the last FProp or ComputeLoss; None before.
     constant_loss_weight: The weight of a micro-batch's loss, if it is one
       number for all of several, and not computed from each as it should be.
-    trained_variables: Which of its variables are trained.
-    has_named_values: Whether a layer in it puts or takes values.
-    has_tied_weights: Whether a layer uses the weights of another one.
-    cell_devices: The device of each cell.
     cell_wiring: Which named values each cell passes on and takes.
     layer_numbers: Each layer's number in the pipeline, by path; see `seeds`.
     recompute: Which micro-batches are recomputed, one of RECOMPUTE_POLICIES;
       or the names of the layers that are not.
-    kept_paths: The paths of those layers.
     emitted: What each call so far put into a graph, in order.
-    eager_traces: What eager calls of it have traced.
-    known_orders: The schedules of its calls.
   """
 
   @classmethod
@@ -179,8 +172,6 @@ class PipeliningLayer(base_layer.BaseLayer):
     self.known_orders: dict[Any, Order] = {}
     self.constant_loss_weight: float | None = None
 
-  # -- Construction.
-
   def _CellParams(self) -> list[Any]:
     return self.params.cell_tpl
 
@@ -289,8 +280,6 @@ class PipeliningLayer(base_layer.BaseLayer):
         theta[name] = child.AddGlobalVN(theta[name])
     return theta
 
-  # -- Running.
-
   def FProp(self, theta: Any, *args: Any, side_inputs: Any = None) -> Any:
     """Runs the pipeline, for a loss outside of it, in the order of 'gpipe'.
 
@@ -322,14 +311,12 @@ class PipeliningLayer(base_layer.BaseLayer):
   ) -> Any:
     """Runs the pipeline with the loss in the last cell.
 
-    The gradient of metrics['loss'] is that of the mini-batch's loss: the mean
-    over micro-batches, weighted by the loss's weight, which counts as a
-    constant. For each other metric whose gradient is asked for the pipeline
-    runs once more in each step.
+    The mini-batch's loss is the mean over micro-batches, weighted by the loss's
+    weight, which counts as a constant. For each other metric whose gradient is
+    asked for the pipeline runs once more in each step.
 
-    Auxiliary losses that layers add (py_utils.AuxLossContext) are part of the
-    loss, weighted like the micro-batches' losses, and are also the metric
-    'aux_loss'. They are not passed on to a surrounding AuxLossContext.
+    Auxiliary losses of layers (py_utils.AuxLossContext) are part of the loss,
+    and the metric 'aux_loss'. No surrounding AuxLossContext gets them.
 
     Args:
       theta: A NestedMap of weights.

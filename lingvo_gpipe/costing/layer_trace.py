@@ -120,12 +120,12 @@ class LayerTrace:
     """Calls the layer; returns the tensors and ops that are all it does."""
     declared = named_values.declared(self.layer.params)
     with (
-      named_values.scope(self._taken) as values,
+      named_values.scope(self._taken) as scope,
       py_utils.AuxLossContext(reentrant=True) as aux,
       tf.get_default_graph().gradient_override_map(repairs.GRADIENTS),
     ):
       outputs = self.layer.FProp(self._theta, *self._args)
-      put = {name: values.rest(name) for name in declared.puts}
+      put = {name: scope.values[name] for name in declared.puts}
     returned = tf.nest.map_structure(
       lambda x: None if x is None else tf.convert_to_tensor(x), (outputs, put)
     )

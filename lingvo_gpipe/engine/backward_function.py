@@ -88,10 +88,7 @@ class BackwardFunction:
     captures: Sequence[tuple[tf.Tensor, tf.Tensor]],
     arguments: Sequence[Item],
   ) -> None:
-    """Finds residuals, of T, and what else G reads besides gradients.
-
-    That is arguments of the forward call, by number, and tensors from outside.
-    """
+    """Finds residuals, of T, and what else G reads: arguments, by number."""
     inner = {id(outer): placeholder for outer, placeholder in captures}
 
     def placeholder(tensor: tf.Tensor) -> tf.Tensor:
@@ -207,10 +204,7 @@ class BackwardFunction:
     residuals: Sequence[tf.Tensor],
     d_ys: Sequence[tf.Tensor],
   ) -> tuple[list[tf.Tensor | None], list[tf.Tensor]]:
-    """Calls B with what `backward` takes.
-
-    Returns the gradients of inputs, and what `backward_weights` is handed.
-    """
+    """Calls B; returns gradients of inputs, and what W is handed."""
     if 'B' not in self._functions:
       self._functions['B'] = GraphFunction(
         f'{self._name}_backward_inputs',

@@ -106,10 +106,7 @@ class Cell:
 
 
 class OfResults(NamedTuple):
-  """For each tensor that a cell returns, whether it is given a gradient.
-
-  Or the gradient: of outputs; of values put, and of rests, by name.
-  """
+  """For each tensor that a cell returns, its gradient, or if it has one."""
 
   outputs: Sequence[Any]
   put: Mapping[str, Sequence[Any]] = {}
@@ -188,10 +185,10 @@ class CellFunction:
     *carry: tf.Tensor,
   ) -> list[tf.Tensor]:
     inputs, taken, side_inputs = _pack_like(self._input_nest, data)
-    given = CellInputs(
-      inputs, side_inputs, list(weights), Context(context), list(carry), taken
+    where = Context(*tf.unstack(context))
+    outputs = body(
+      CellInputs(inputs, side_inputs, list(weights), where, list(carry), taken)
     )
-    outputs = body(given)
     nests = tf.nest.map_structure(
       lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf),
       (outputs.outputs, dict(outputs.put)),
@@ -210,13 +207,9 @@ class CellFunction:
     return graph_function.items(tensors, packs=self._packs)
 
   def uses_weight(self, index: int) -> bool:
-    """Whether the cell reads one of its weights as a tensor."""
     return bool(self._weights[index].consumers())
 
-  # -- The forward pass.
-
   def pack_weights(self, weights: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The weights as `arguments` takes them."""
     return graph_function.pack(self._pack(weights))
 
   def arguments(
@@ -233,7 +226,6 @@ class CellFunction:
     return [*data, *weights, context, *carry, *self.captures]
 
   def results(self, flat: Sequence[tf.Tensor]) -> CellOutputs:
-    """Packs what `forward` returned."""
     rest = iter(flat)
 
     def take(count: int) -> list[tf.Tensor]:
@@ -251,10 +243,7 @@ class CellFunction:
   def forward(
     self, args: Sequence[tf.Tensor], *, keep: bool
   ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Calls the cell; returns what it returns, and the stash.
-
-    That is what `recompute` takes, or with `keep` what the backward pass reads.
-    """
+    """Calls the cell; returns its results, and the stash or residuals."""
     name = 'forward_keep' if keep and self.goes_back else 'forward'
     if name not in self._functions:
       stash: list[tf.Tensor] = []
@@ -286,8 +275,7 @@ class CellFunction:
   ) -> list[tf.Tensor]:
     """Runs the cell again, for what the backward pass reads.
 
-    It takes the forward call's arguments, what that kept, and the backward
-    call's gradients: nothing is recomputed before these are there.
+    Nothing is recomputed before the gradients of the backward call are there.
     """
     if not self.backward.residuals:
       return []
@@ -304,8 +292,6 @@ class CellFunction:
       )
     given = [*args, *stash, *d_ys[:1]]
     return self._functions['recompute'](given, num_shaped=0)
-
-  # -- The backward pass.
 
   def prepare_backward(
     self,

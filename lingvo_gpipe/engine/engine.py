@@ -62,8 +62,6 @@ Call = Callable[[Sequence[tf.Tensor], Sequence[tf.Tensor]], list[tf.Tensor]]
 
 @dataclasses.dataclass
 class Forward:
-  """What a forward task left."""
-
   arguments: list[tf.Tensor]
   results: CellOutputs
   stash: list[tf.Tensor]
@@ -98,8 +96,6 @@ class Engine:
     self._last_calls: dict[int, list[tf.Operation]] = {}
     self.forward: dict[tuple[int, int], Forward] = {}
 
-  # -- Tasks.
-
   def run_forward(self, task: Task) -> None:
     k, m = task.cell, task.micro_batch
     cell, function = self.traced.cells[k], self.traced.function(k, m)
@@ -108,7 +104,7 @@ class Engine:
       self.traced.inputs[m] if k == 0 else self.results(k - 1, m).outputs,
       self.taken(k, m),
       cell.side_input(m),
-      self.traced.packed_weights(k),
+      self.traced.packed_weights[k],
       self._contexts(cell.device)[m],
       cell.carry if m == 0 else self.results(k, m - 1).carry,
     )
@@ -137,9 +133,8 @@ class Engine:
   ) -> list[tf.Tensor]:
     """Calls on the cell's device, after the last task there.
 
-    Without the control edges TensorFlow would start every task whose inputs are
-    there, and recompute several micro-batches at once. XLA knows no such edges;
-    see `tensors.tie`.
+    Without control edges TensorFlow would recompute several micro-batches at
+    once. XLA knows no such edges; see `tensors.tie`.
     """
     index = self.traced.schedule.cell_devices[task.cell]
     device = self.traced.cells[task.cell].device
@@ -179,8 +174,6 @@ class Engine:
       unused = tf.raw_ops.VariableV2(shape=[], dtype=tf.bool)
     return [unused.op]
 
-  # -- Results.
-
   def results(self, k: int, micro_batch: int) -> CellOutputs:
     return self.forward[k, micro_batch].results
 
@@ -198,19 +191,13 @@ class Engine:
 
 @dataclasses.dataclass(frozen=True)
 class LossGradients:
-  """What the backward pass starts from.
-
-  Flat lists: gradients of the last cell's differentiable outputs, by
-  micro-batch; and of the losses, by cell and micro-batch.
-  """
+  """Gradients of the last cell's outputs, and each cell's losses, flat."""
 
   outputs: Callable[[int], list[tf.Tensor]]
   losses: Callable[[int, int], list[tf.Tensor]] = lambda k, micro_batch: []
 
 
 class Gradients:
-  """What the backward tasks of one pass leave."""
-
   def __init__(
     self, engine: Engine, start: LossGradients | None, *, is_split: bool
   ):
@@ -309,7 +296,7 @@ class Gradients:
     with on_device(self._traced.cells[k].device):
       return backward.weight_gradients(self._sums[k], weights)
 
-  def of_given(self, name: str, micro_batch: int) -> list[Any]:
+  def of_given(self, micro_batch: int, name: str) -> list[Any]:
     """Gradients of a value from outside, by the first cell that takes it."""
     taker = self._traced.next_taker(name, OUTSIDE)
     assert taker is not None, name

@@ -17,11 +17,7 @@ tensor of dtype variant, which refers to them without a copy:
 """
 
 import contextlib
-from collections.abc import (
-  Iterable,
-  Mapping,
-  Sequence,
-)
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow.compat.v1 as tf
@@ -29,11 +25,7 @@ from tensorflow.core.framework import attr_value_pb2, function_pb2
 from tensorflow.python.client import pywrap_tf_session as tf_session
 from tensorflow.python.eager import context, execute, record
 from tensorflow.python.eager.polymorphic_function import atomic_function
-from tensorflow.python.framework import (
-  auto_control_deps_utils,
-  c_api_util,
-  ops,
-)
+from tensorflow.python.framework import auto_control_deps_utils, c_api_util, ops
 from tensorflow.python.framework import func_graph as func_graph_lib
 
 from lingvo_gpipe.engine import graph_walks, repairs
@@ -79,8 +71,7 @@ Item: TypeAlias = 'tf.Tensor | list[tf.Tensor]'
 class GraphFunction:
   """A function in TensorFlow's library; each call of it is a single op.
 
-  It takes and returns flat lists of tensors, some of them packed, and works in
-  graph mode, inside `tf.function` and eagerly.
+  Calls work in graph mode, inside `tf.function` and eagerly.
   """
 
   def __init__(
@@ -101,7 +92,6 @@ class GraphFunction:
     inputs = list(graph.inputs if inputs is None else inputs)
     outputs = list(graph.outputs if outputs is None else outputs)
     self.name = name
-    self.num_inputs = len(inputs)
     with graph.as_default(), contextlib.ExitStack() as undo:
       results = pack(outputs)
       args = [_argument(item, results, undo) for item in inputs]
@@ -125,9 +115,6 @@ class GraphFunction:
 
     Only the first `num_shaped` results are told their shapes: it takes time.
     """
-    assert len(args) == self.num_inputs, (
-      f'{self.name} takes {self.num_inputs} tensors, got {len(args)}.'
-    )
     with record.stop_recording():
       if tf.executing_eagerly():
         results = self._call_eagerly(args)
@@ -227,7 +214,6 @@ def replace(tensor: tf.Tensor, by: tf.Tensor) -> None:
 def _wait_for_none_of(
   others: set[tf.Operation], op: tf.Operation, undo: contextlib.ExitStack
 ) -> None:
-  """Till `undo`, an op waits for none of the others."""
   before = op.control_inputs
   if others.isdisjoint(before):
     return
@@ -277,7 +263,6 @@ def _define(
 
 
 def _read_only_resources(args: Sequence[tf.Tensor]) -> list[int]:
-  """Of the arguments that are resources, those that the graph only reads."""
   reads = auto_control_deps_utils.RESOURCE_READ_OPS
   return [
     i
@@ -310,7 +295,6 @@ def flat(given: Sequence[Item]) -> list[tf.Tensor]:
 
 
 def pack(given: Sequence[Item]) -> list[tf.Tensor]:
-  """One tensor for each item."""
   return [
     tf.raw_ops.OptionalFromValue(components=item)
     if isinstance(item, list)
@@ -322,10 +306,7 @@ def pack(given: Sequence[Item]) -> list[tf.Tensor]:
 def unpack(
   values: Sequence[tf.Tensor], tensors: Sequence[tf.Tensor]
 ) -> list[tf.Tensor]:
-  """What is packed in `values`, in the order of the tensors that it is like.
-
-  These went through `items`, with the same `packs` as the values.
-  """
+  """What is packed in `values`, in the order of the tensors that it is like."""
   if len(values) == len(tensors):
     return list(values)
   dtypes = [t.dtype.base_dtype for t in tensors if _can_be_packed(t)]

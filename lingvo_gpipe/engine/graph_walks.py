@@ -61,10 +61,7 @@ _READS_OF_VARIABLES = frozenset(
 def needed(
   ops_or_tensors: Iterable[Any], without: Container[tf.Operation] = ()
 ) -> list[tf.Operation]:
-  """The ops that must run for some others, in the order of the graph.
-
-  Those of `without` need not run, nor does what only they need.
-  """
+  """The ops that must run for some, `without` others, in graph order."""
   found: set[tf.Operation] = set()
   pending = [getattr(x, 'op', x) for x in ops_or_tensors]
   while pending:
@@ -118,7 +115,6 @@ def with_called(functions: Iterable[Any]) -> dict[str, Any]:
 
 
 def definition_of(function: Any) -> function_pb2.FunctionDef:
-  """The definition of a function of any of TensorFlow's classes."""
   cached = getattr(function, 'cached_definition', None)
   return function.definition if cached is None else cached
 
@@ -272,8 +268,7 @@ def _is_stateless_random(op_type: str) -> bool:
 def _reached_from(ops: Iterable[tf.Operation]) -> set[tf.Operation]:
   """The ops that depend on any of `ops` by way of integers.
 
-  Seeds are integers. A layer behind one that draws numbers depends on that
-  one's seeds too, by its float inputs; that makes its own no better.
+  Seeds are. By its float inputs a layer depends on those of layers before, too.
   """
   pending = list(ops)
   reached = set(pending)
@@ -295,9 +290,8 @@ def may_need_gradients(
 ) -> bool:
   """Whether tensors depend on a trained variable, as far as the graph shows.
 
-  If not, they are data, and nobody wants their gradients. `is_trained` is given
-  a name with ':0'. Inside `tf.function` whatever comes from outside may depend
-  on a variable.
+  `is_trained` is given a name with ':0'. Inside `tf.function` whatever comes
+  from outside may depend on a variable.
   """
   tensors = [t for t in tensors if differentiable(t)]
   if not all(tf.is_symbolic_tensor(t) for t in tensors):

@@ -70,9 +70,7 @@ def as_function(
 ) -> GraphFunction:
   """Makes a function of `fn`, which uses nothing but its arguments."""
   graph = trace(name, fn, specs)
-  assert not graph.external_captures, (
-    f'{name} captures {graph.external_captures}'
-  )
+  assert not graph.external_captures, graph.external_captures
   return GraphFunction(name, graph)
 
 
@@ -122,9 +120,7 @@ def differentiate(
     forward: A traced graph.
     ys: Tensors of it; each is given a gradient.
     xs: Tensors of it to differentiate by; None where that is not wanted.
-    name: Of the new graph.
     num_dense: Of how many of xs sparse gradients are to be made dense.
-    device: As in `trace`.
     weight: Which of ys is a scalar whose gradient, where it is 0, makes all
       gradients 0, though some would be NaN.
   """
@@ -162,10 +158,7 @@ def differentiate(
 
 
 def _captures(graph: FuncGraph) -> list[tuple[tf.Tensor, tf.Tensor]]:
-  """What a graph captures for its outputs, with placeholders.
-
-  What is read only by gradients that nobody asked for need not be kept.
-  """
+  """What a graph captures for its outputs, and not for gradients of others."""
   used = set(graph_walks.needed(graph.outputs))
   captures = zip(graph.external_captures, graph.internal_captures, strict=True)
   return [(outer, inner) for outer, inner in captures if inner.op in used]

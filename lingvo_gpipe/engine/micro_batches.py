@@ -14,7 +14,7 @@ are equal but the last:
 import dataclasses
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -36,10 +36,6 @@ class MicroBatchSizes:
   def count(self) -> int:
     return len(self.sizes)
 
-  @property
-  def known(self) -> bool:
-    return self.batch is not None
-
 
 def choose_sizes(
   batch: int | None, count: int | None, size: int | None
@@ -52,8 +48,6 @@ def choose_sizes(
   Raises:
     ValueError: They contradict each other, or not enough is known.
   """
-  if count is not None and count < 1:
-    raise ValueError(f'num_micro_batches is {count}; it must be at least 1.')
   if batch is None:
     if count is None:
       raise ValueError(
@@ -83,35 +77,24 @@ def choose_sizes(
   return MicroBatchSizes(batch, sizes)
 
 
-@dataclasses.dataclass(frozen=True)
-class Context:
-  """Where in the training a task is: the entries of one int64 vector.
+class Context(NamedTuple):
+  """Where in the training a task is: int64 scalars, given as one vector.
 
-  One vector, so that it depends on the global step: TensorFlow would bake a
-  constant argument into a copy of the function for each micro-batch.
+  So it depends on the global step: TensorFlow would bake a constant argument
+  into a copy of the function for each micro-batch. `seed` is the step seed
+  around the pipeline, `batch` the size of the mini-batch.
   """
 
-  vector: tf.Tensor
-
-  @property
-  def step(self) -> tf.Tensor:
-    """The global step."""
-    return self.vector[0]
-
-  @property
-  def seed(self) -> tf.Tensor:
-    """The step seed around the pipeline."""
-    return self.vector[1]
-
-  @property
-  def micro_batch(self) -> tf.Tensor:
-    """Which of the M micro-batches this is."""
-    return self.vector[2]
+  step: tf.Tensor
+  seed: tf.Tensor
+  micro_batch: tf.Tensor
+  size: tf.Tensor
+  batch: tf.Tensor
 
   @property
   def share(self) -> tf.Tensor:
     """The micro-batch's share of the mini-batch's examples, float32."""
-    return _share(self.vector[3], self.vector[4])
+    return _share(self.size, self.batch)
 
 
 CONTEXT_SPEC = tf.TensorSpec([5], tf.int64)
@@ -123,10 +106,7 @@ def _share(size: Any, batch: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass
 class Clock:
-  """Where in the training the mini-batch is: int64 scalars; see `Context`.
-
-  `sizes` are those of the micro-batches, ints or int64 scalars.
-  """
+  """Where in the training the mini-batch is: int64 scalars; see `Context`."""
 
   step: tf.Tensor
   seed: tf.Tensor
@@ -195,7 +175,7 @@ def split(
   Where `sizes` are not known, those from `sizes_at_run_time` are used.
   """
   flat = tf.nest.flatten(nest)
-  parts = list(sizes.sizes) if sizes.known else run_time_sizes
+  parts = run_time_sizes if sizes.batch is None else list(sizes.sizes)
   columns = []
   for tensor, dim in zip(flat, dims, strict=True):
     if tensor is None or dim is None or sizes.count == 1:
@@ -235,10 +215,7 @@ def merge(
   dims: Dims,
   without_dim: Callable[[Sequence[tf.Tensor]], tf.Tensor] = itemgetter(0),
 ) -> Any:
-  """Joins the nests of all micro-batches into one.
-
-  `without_dim` is for tensors without such a dimension.
-  """
+  """Joins micro-batches; `without_dim` is for tensors that are not cut."""
   columns = zip(*(tf.nest.flatten(nest) for nest in nests), strict=True)
   joined = []
   for column, dim in zip(columns, dims, strict=True):
@@ -252,10 +229,7 @@ def merge(
 
 
 def merge_gradients(nests: Sequence[Any], dims: Dims) -> Any:
-  """Joins gradients of what `split` returned: the gradient of `split`.
-
-  Half-precision gradients of what was not cut come out as float32.
-  """
+  """The gradient of `split`; of half-precision shared ones in float32."""
 
   def total(parts: Sequence[tf.Tensor]) -> tf.Tensor:
     wide = sum_dtype(parts[0].dtype)

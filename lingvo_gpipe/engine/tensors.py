@@ -18,7 +18,6 @@ from tensorflow.python.ops import (
 
 
 def spec(tensor: tf.Tensor) -> tf.TensorSpec:
-  """A tensor's static shape and dtype."""
   return tf.TensorSpec(tensor.shape, tensor.dtype.base_dtype)
 
 
@@ -56,7 +55,6 @@ def flat_tensors(nest: Any) -> list[Any]:
 
 
 def num_bytes(nest: Any) -> int:
-  """Bytes of all tensors, or specs, of a nest."""
   return sum(map(spec_bytes, flat_tensors(nest)))
 
 
@@ -94,7 +92,6 @@ def on_device(device: str) -> Iterator[None]:
 
 
 def same_device(a: str, b: str) -> bool:
-  """Whether two names are of the same device."""
   return tf.DeviceSpec.from_string(a) == tf.DeviceSpec.from_string(b)
 
 
@@ -138,9 +135,8 @@ def may_be_read_by_rows(weight: Any, device: str) -> bool:
 def read_by_rows(value: tf.Tensor, variable: tf.Variable) -> None:
   """Makes gathers from a trained variable's value read the variable's rows.
 
-  The variable, then, and not its value is what the cell is given: TensorFlow
-  copies a variable that has been updated by rows when it is read. A task reads
-  before any update, as the gradient of the table is a sum over all tasks.
+  TensorFlow copies a variable that has been updated by rows when it is read.
+  A task reads before any update, as the gradient is a sum over all tasks.
   """
 
   def sparse_read(indices: Any, name: str | None = None) -> tf.Tensor:
@@ -172,18 +168,13 @@ def compiles_graph() -> bool:
 def device_inside(device: str) -> str:
   """The device to name inside of functions that are called on `device`.
 
-  Elsewhere a function's ops run where it is called. But XLA reads op by op to
-  which core of a TPU it belongs.
+  Only XLA reads op by op to which core of a TPU it belongs.
   """
   return device if 'TPU_REPLICATED_CORE' in device else ''
 
 
 def place_read(tensor: tf.Tensor, device: str) -> None:
-  """Puts the read of the variable behind a weight on `device`.
-
-  TensorFlow leaves the read to be placed where the variable is; for the cores
-  of a TPU nothing does that.
-  """
+  """Puts the read of the variable behind a weight on a core of a TPU."""
   op = tensor.op
   while op.type in ('Cast', 'Identity'):
     op = op.inputs[0].op

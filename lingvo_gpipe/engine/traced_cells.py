@@ -11,10 +11,9 @@
 
 Micro-batches of the same shapes share the functions.
 
-A value with a name goes from the cell that puts it to each cell that takes it,
-straight from device to device. Its gradient comes back by way of the takers:
-each adds its own to what the next one sends. So a cell sends one gradient a
-value, and terms are added in the same order as within one cell:
+A value with a name goes straight from the cell that puts it to each that takes
+it. Its gradient comes back by way of the takers: each adds its own to what the
+next one sends. So terms are added in the same order as within one cell:
 
 ```
   forward:   cell 0 ----> cell 2        backward:   cell 0 <---- cell 2
@@ -93,7 +92,8 @@ class TracedCells:
     assert not (self.input_gradients and self.schedule.first_backward)
     self._functions = [self._trace(m) for m in range(len(self.inputs))]
     self._weights: list[list[tf.Tensor]] = []
-    self._packed_weights: list[list[tf.Tensor]] = []
+    # As the functions take them.
+    self.packed_weights: list[list[tf.Tensor]] = []
     for k in range(len(self.cells)):
       self._read_weights(k)
 
@@ -154,10 +154,7 @@ class TracedCells:
       self.known[key] = [function]
     return self.known[key][0]
 
-  # -- Weights.
-
   def _read_weights(self, k: int) -> None:
-    """Reads a cell's weights and what else it uses of the graph."""
     cell, function = self.cells[k], self.function(k)
     with on_device(cell.device):
       weights = [
@@ -168,14 +165,11 @@ class TracedCells:
         for i, w in enumerate(cell.weights)
       ]
       captures = list(map(tf.convert_to_tensor, function.captures))
-      self._packed_weights.append(function.pack_weights(weights))
+      self.packed_weights.append(function.pack_weights(weights))
     self._weights.append(weights + captures)
     if compiles_graph():
       for weight in self._weights[k]:
         place_read(weight, cell.device)
-
-  def packed_weights(self, k: int) -> list[tf.Tensor]:
-    return self._packed_weights[k]
 
   def weights(self, k: int) -> list[tf.Tensor]:
     """The tensors of cell `k` for which there are weight gradients."""
@@ -192,8 +186,6 @@ class TracedCells:
     with_gradients = {id(weight) for weight in self.weights(k)}
     return [w for w in self._weights[k] if id(w) not in with_gradients]
 
-  # -- Named values.
-
   def source(self, name: str) -> int:
     """The cell that puts a value, or `OUTSIDE`."""
     cells = enumerate(self.cells)
@@ -207,10 +199,7 @@ class TracedCells:
   def by_next_taker(
     self, k: int, get: Callable[[str, int], Any]
   ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `get` gives for each value, and the first cell behind that takes it.
-
-    For values that the cell puts, and for those that it takes.
-    """
+    """What `get` gives, with the next taker, for values put and taken."""
 
     def known(names: Sequence[str]) -> dict[str, Any]:
       takers = {name: self.next_taker(name, k) for name in names}

@@ -21,7 +21,6 @@ def to_tuple(x: Any) -> tuple[Any, ...]:
 
 
 def descendants(layer: base_layer.BaseLayer) -> list[base_layer.BaseLayer]:
-  """The layer and all layers in it."""
   layers = [layer]
   for child in py_utils.Flatten(layer.children):
     layers += descendants(child)
@@ -163,8 +162,7 @@ def _Key(name: str) -> str:
 
 
 def _CheckActivations(p: Any, fetched: Sequence[str]) -> None:
-  for name in ('num_act_inputs', 'num_act_outputs'):
-    param_values.whole_number(p, name, 0)
+  param_values.whole_number(p, 'num_act_inputs', 0)
   if fetched:
     param_values.names(p, 'act_fetch_layers')
   expected = p.num_act_inputs + len(fetched)
@@ -207,8 +205,7 @@ def layers_in(
 ) -> Iterator[tuple[str, tuple[Any, ...], Any]]:
   """The layers in nested sequences; what is no sequence is itself the only one.
 
-  Yields:
-    The name that its variables have, where it is in theta, and its Params.
+  Yields the name of its variables, where it is in theta, and its Params.
   """
   if not issubclass(params.cls, _SEQUENCES):
     yield name, keys, params

@@ -126,10 +126,7 @@ def cell_params(name: str, layers: Sequence[FlatLayer], depth: int = 0) -> Any:
 
 
 def without_cell_names(cells: Sequence[Any], what: str) -> list[Any]:
-  """Params of cells that are not part of their variables' names.
-
-  Where layers of different cells have the same names they are, with a warning.
-  """
+  """Params whose cells' names are in no variable's, if these stay unique."""
   is_run = [issubclass(cell.cls, FeatureExtractionLayer) for cell in cells]
   names = collections.Counter(
     name

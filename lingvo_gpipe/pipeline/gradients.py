@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gradient of a pipeline's outputs, as TensorFlow finds it.
 
-`tf.custom_gradient` passes all arguments through one op on one device, so the
-weights of every cell would travel there each step. Here each device has an op
-for its own weights; what crosses is a scalar, the token:
+`tf.custom_gradient` would send all weights to one op on one device. Here each
+device has an op for its own weights; what crosses is a scalar, the token:
 
 ```
   inputs            --[device 0]-- token --.
@@ -52,10 +51,7 @@ _ATTRIBUTE = '_lingvo_gpipe_gradient'
 
 @dataclasses.dataclass(frozen=True)
 class BackwardPass:
-  """A backward pass that is in the graph; what it left is to be scaled.
-
-  Half-precision gradients are float32 until then: a sum may overflow.
-  """
+  """A backward pass in the graph; half-precision gradients are float32."""
 
   gradients: Gradients
   scale: tf.Tensor | None = None
@@ -74,10 +70,7 @@ class BackwardPass:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """Float tensors on one device that the outputs depend on.
-
-  `gradients`, called only if need be, gives a gradient, or None, for each.
-  """
+  """Float tensors on one device that the outputs depend on."""
 
   device: str
   tensors: Sequence[tf.Tensor]
@@ -251,10 +244,7 @@ def _with_gradient(
   depends_on: Sequence[tf.Tensor],
   gradient: GradientFunction,
 ) -> list[tf.Tensor]:
-  """Copies of tensors with a gradient function.
-
-  It maps their gradients to those of `depends_on`; each may be None.
-  """
+  """Copies of tensors; their gradients are mapped to those of `depends_on`."""
   count = len(outputs)
   with record.stop_recording():
     if tf.executing_eagerly():
@@ -286,10 +276,7 @@ def _gradient_of_op(op: tf.Operation, *d_results: tf.Tensor) -> list[Gradient]:
 
 
 def _check_loops() -> None:
-  """Raises ValueError in a loop whose gradient TensorFlow cannot place.
-
-  Zeros for a variable would be colocated with it and with the loop.
-  """
+  """Zeros for a variable would be colocated with it and with the loop."""
   graph = tf.get_default_graph()
   while isinstance(graph, func_graph.FuncGraph):
     loop, graph = graph, graph.outer_graph

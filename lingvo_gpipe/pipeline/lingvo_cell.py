@@ -1,11 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A Lingvo layer as a cell of the engine.
-
-Whatever its FProp reads, or does besides, is an input or an output of the cell:
-step and seeds, accumulators, moving averages, auxiliary losses, summaries and
-fetched activations.
-"""
+"""A Lingvo layer as a cell: whatever its FProp reads, or does besides."""
 
 import contextlib
 import dataclasses
@@ -16,10 +11,7 @@ from typing import Any
 import lingvo.compat as tf
 from lingvo.core import base_layer, hyperparams, py_utils
 from lingvo.core import layers as lingvo_layers
-from tensorflow.python.ops import (
-  control_flow_v2_func_graphs,
-  gen_logging_ops,
-)
+from tensorflow.python.ops import control_flow_v2_func_graphs, gen_logging_ops
 
 from lingvo_gpipe.engine.cell_function import (
   CellFunction,
@@ -45,7 +37,6 @@ class TraceNotes:
       of `moving_averages`, the tensors of `summaries` and those `fetched`.
     fetched: The fetch layers that fetched something.
     own: The notes that `ComputeCell` returned.
-    layer_ops: See `seeds.LayerScope`, as for `seed_ops`.
   """
 
   values: py_utils.NestedMap
@@ -194,7 +185,6 @@ class LingvoCell:
         fetch._activations = activations
 
   def _fetched(self) -> dict[lingvo_layers.FetchLayer, list[tf.Tensor]]:
-    """What fetch layers of the cell fetched in this trace, if anything."""
     graph = tf.get_default_graph()
     found = {
       layer: [
@@ -252,7 +242,7 @@ def _placed_assertions(cell: str, scope: seeds.LayerScope) -> Iterator[None]:
   def placed(condition, data, summarize=None, name=None):  # type: ignore[no-untyped-def]
     if seeds.current_scope() is scope:
       where = f'in cell {cell}, layer {scope.path}'
-      if _may_read(scope.context.vector.graph):
+      if _may_read(scope.context.step.graph):
         number = tf.cast(scope.context.micro_batch, tf.int32)
         data = [*data, f'{where}, micro-batch', number]
       else:
@@ -267,10 +257,7 @@ def _placed_assertions(cell: str, scope: seeds.LayerScope) -> Iterator[None]:
 
 
 def _may_read(graph: tf.Graph) -> bool:
-  """Whether what is built now may use tensors of a graph around it.
-
-  A branch may. Lingvo's recurrent layers have functions that may not.
-  """
+  """Whether ops built now may use tensors of a graph around, in a branch."""
   inner = tf.get_default_graph()
   while isinstance(inner, control_flow_v2_func_graphs.CondBranchFuncGraph):
     inner = inner.outer_graph
@@ -281,9 +268,7 @@ def _may_read(graph: tf.Graph) -> bool:
 
 
 def explain(
-  cell: LingvoCell,
-  function: CellFunction,
-  culprits: Mapping[tf.Operation, str],
+  cell: LingvoCell, function: CellFunction, culprits: Mapping[tf.Operation, str]
 ) -> list[str]:
   """What can be done about ops that cannot be repeated, one text a layer."""
   texts: dict[str, str] = {}

@@ -2,12 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss inside the pipeline: per micro-batch in, of the mini-batch out.
 
-With l_m the loss of micro-batch m and w_m its weight (examples, tokens), that
-of the mini-batch is L = sum_m l_m w_m / W, W = sum_m w_m. W is known only when
-the last micro-batch has gone forward, after the first backward tasks. So each
-backward task starts from dL / dl_m = s w_m, and the sum is divided by s W once.
-Without s, a power of two near 1 / (M w_0), each task's gradients would be W
-times those of a model without a pipeline, too much for half precision.
+L = sum_m l_m w_m / W for losses l_m and weights w_m of micro-batches. W is
+their sum, known only after the first backward tasks. So each of these starts
+from s w_m, and their sum is divided by s W once. Without s, a power of two near
+1 / (M w_0), half precision would overflow.
 """
 
 import dataclasses
@@ -48,21 +46,6 @@ class TracedLoss:
     """w_m, among the values of micro-batch m."""
     name = 'loss' if self.metric == AUX else self.metric
     return values[2 * self.names.index(name) + 1]
-
-  def scale(
-    self, values: Sequence[tf.Tensor], examples: Any, count: int
-  ) -> tf.Tensor:
-    """The power of two s, float32, for M `count`.
-
-    It goes by the first micro-batch's values, as no others may be known before
-    the first backward task. If that has no weight, its examples stand for it.
-    """
-    weight = tf.abs(self.weight(values))
-    weight = tf.where(weight > 0, weight, tf.cast(examples, tf.float32))
-    exponent = tf.bitwise.bitwise_and(
-      tf.bitcast(count * weight, tf.int32), _FLOAT32_EXPONENT
-    )
-    return 1 / tf.bitcast(exponent, tf.float32)
 
 
 def in_cell(
@@ -116,9 +99,16 @@ def start(
 
   @functools.cache
   def scale() -> tf.Tensor:
+    # By the first micro-batch, as no others may be known before the first
+    # backward task. If it has no weight, its examples stand for it.
     with on_device(cells[-1].device):
-      count = engine.traced.schedule.num_micro_batches
-      return loss.scale(values_of(engine, 0), first_size, count)
+      weight = tf.abs(loss.weight(values_of(engine, 0)))
+      weight = tf.where(weight > 0, weight, tf.cast(first_size, tf.float32))
+      total = engine.traced.schedule.num_micro_batches * weight
+      exponent = tf.bitwise.bitwise_and(
+        tf.bitcast(total, tf.int32), _FLOAT32_EXPONENT
+      )
+      return 1 / tf.bitcast(exponent, tf.float32)
 
   @functools.cache
   def seed(m: int) -> tf.Tensor:
@@ -151,10 +141,7 @@ def combine(
   aux_losses: Sequence[Sequence[tf.Tensor]],
   known: dict[Any, Any],
 ) -> py_utils.NestedMap:
-  """Combines the metrics and auxiliary losses of all micro-batches.
-
-  Functions made before are in `known`.
-  """
+  """Combines metrics and auxiliary losses; `known` are functions for it."""
   rows = [[*v, *a] for v, a in zip(values, aux_losses, strict=True)]
   flat = [tensor for row in rows for tensor in row]
 

@@ -128,7 +128,6 @@ class MiniBatch:
     )
 
   def split(self, nest: Any, device: str) -> list[Any]:
-    """Cuts a nest of leaves into M, on a device."""
     with on_device(device):
       return micro_batches.split(
         tf.nest.map_structure(self._checked, nest),
@@ -158,10 +157,7 @@ class MiniBatch:
   def specs(
     self, size: int | None, uncut: Collection[str] = ()
   ) -> tuple[Any, dict[str, Any]]:
-    """Specs of `inputs` and `sides` in a micro-batch of a size.
-
-    The leaves named in `uncut` are as in the mini-batch.
-    """
+    """Specs of `inputs` and `sides` in a micro-batch, some leaves `uncut`."""
 
     def spec_of(leaf: Leaf | None) -> tf.TensorSpec | None:
       if leaf is None:
@@ -240,7 +236,6 @@ class SideInputs:
     return self._batch.split(self._batch.sides[name], device)
 
   def split_values(self) -> dict[str, list[Any]]:
-    """Those with gradients, cut into micro-batches, by name."""
     return {n: self._split(n, self.first_device(n)) for n in self.given}
 
   def first_device(self, name: str) -> str:
@@ -283,10 +278,7 @@ _NUMBERS = (bool, int, float, complex, str, bytes, np.generic)
 
 
 def leaf_names(nest: Any, name: str) -> list[str]:
-  """A name for each leaf, in the order of `tf.nest.flatten`.
-
-  That of the nest itself is `name`; '' if its keys are to stand alone.
-  """
+  """A name for each leaf, in order; `name` is that of the nest, or ''."""
   names = [
     name + ''.join(f'[{k}]' if isinstance(k, int) else f'.{k}' for k in path)
     for path, _ in nest_lib.flatten_with_tuple_paths(nest)

@@ -5,10 +5,8 @@
 A layer puts a value aside, later ones take it, inside a `scope`, which the
 pipeline opens around each cell, and a user around layers without a pipeline.
 
-Gradients must not depend on where the pipeline is cut, to the last bit. So each
-put and each take splits the value in two: the gradient of a value is never a
-sum of more than two terms, which are added in one order wherever the takers
-are:
+Each put and each take splits the value in two: its gradient is never a sum of
+more than two terms, so no bit depends on where the takers are:
 
 ```
   value --+--> goes on                        d value = d goes on + d aside
@@ -58,15 +56,10 @@ def declared(params: Any) -> Declaration:
 
 
 class Scope:
-  """The values that are there while layers run, and the names put so far."""
+  """The values that are there while layers run: what the next taker splits."""
 
   def __init__(self, given: Mapping[str, Any]):
-    self._values = dict(given)
-    self.put_names: list[str] = []
-
-  def rest(self, name: str) -> Any:
-    """The value that the next taker would get a part of."""
-    return self._values[name]
+    self.values = dict(given)
 
   def put(self, name: str, value: Any) -> Any:
     """Puts a value, a nest of tensors or None, aside for later layers.
@@ -74,25 +67,24 @@ class Scope:
     Returns the value to use from then on in place of `value`, which would
     otherwise have a gradient whose bits depend on the cut.
     """
-    if name in self._values:
+    if name in self.values:
       raise ValueError(
         f'The value {name!r} is put aside a second time; give each its name.'
       )
-    self.put_names.append(name)
-    self._values[name] = value
+    self.values[name] = value
     return self.take(name)
 
   def take(self, name: str) -> Any:
     """Returns the value that was put aside, or given, under a name."""
-    if name not in self._values:
+    if name not in self.values:
       raise ValueError(
         f'There is no value {name!r} to take; there are '
-        f'{sorted(self._values)}. In a pipeline the Params of a layer must '
+        f'{sorted(self.values)}. In a pipeline the Params of a layer must '
         'declare what it puts and takes.'
       )
-    value = self._values[name]
+    value = self.values[name]
     mine = barrier(value, dense=True)
-    self._values[name] = barrier(value, dense=True)
+    self.values[name] = barrier(value, dense=True)
     return mine
 
 
@@ -105,10 +97,10 @@ def scope(given: Mapping[str, Any] | None = None) -> Iterator[Scope]:
 
   Values are nests of tensors or None. Outer scopes are not visible.
   """
-  values = Scope(given or {})
-  _SCOPES.stack.append(values)
+  opened = Scope(given or {})
+  _SCOPES.stack.append(opened)
   try:
-    yield values
+    yield opened
   finally:
     _SCOPES.stack.pop()
 
@@ -140,7 +132,6 @@ class CellWiring:
 
 
 def layers_of_cell(params: Any) -> list[NamedParams]:
-  """The layers of a cell, in order, named as their variables are."""
   is_run = issubclass(params.cls, FeatureExtractionLayer)
   layers = layers_in(params, '' if is_run else params.name)
   return [(name, layer) for name, _, layer in layers]
@@ -211,10 +202,7 @@ def _wrong_reference(
 
 
 def find_owner(reference: str, names: Sequence[str]) -> tuple[str | None, str]:
-  """Tells the layer, or None, from the part of its theta in 'layer.a.b'.
-
-  A layer's name may itself have dots.
-  """
+  """Splits 'layer.a.b' into the layer, whose name may have dots, and 'a.b'."""
   owner = reference
   while owner not in names:
     owner, dot, _ = owner.rpartition('.')

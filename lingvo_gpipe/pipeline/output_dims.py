@@ -3,8 +3,7 @@
 """Checks that what is cut, and what is joined again, is one value an example.
 
 Shapes alone do not tell examples from, say, as many classes. So the cells are
-traced for a second number of examples where two micro-batches do not differ in
-size anyway: forward only, to see the shapes of what they return.
+traced for a second number of examples, forward only, unless sizes differ.
 """
 
 import functools
@@ -25,8 +24,6 @@ _DOES_NOT_FIT = (ValueError, TypeError, tf.errors.InvalidArgumentError)
 
 
 class OutputDims:
-  """The dimensions that count examples in what a pipeline's cells return."""
-
   def __init__(self, plan: Plan, traced: TracedCells | None):
     """`traced` is None if the cells could not be traced for this mini-batch."""
     self._path = plan.layer.path
@@ -42,8 +39,6 @@ class OutputDims:
         cells = range(len(plan.cells))
         self._traces.append([traced.function(k, m) for k in cells])
         self._sizes.append(batch.sizes[m])
-
-  # -- What is cut.
 
   def explain(self, error: Exception) -> None:
     """Raises ValueError if a trace failed because of a leaf that is cut."""
@@ -78,13 +73,10 @@ class OutputDims:
       self._known[key] = trace_all(self._cells, inputs, of_cells, values)
     return self._known[key]
 
-  # -- What is joined.
-
   def second_trace(self) -> None:
     """Traces the cells for another number of examples, if they can be.
 
-    In micro-batches of one example alone what is cut by mistake may fit,
-    because TensorFlow broadcasts a dimension of 1.
+    In micro-batches of one example what is cut by mistake may be broadcast.
     """
     if len(self._sizes) > 1:
       return
@@ -109,10 +101,7 @@ class OutputDims:
     self._sizes.append(size)
 
   def of_outputs(self) -> list[int | None]:
-    """The dimensions for each leaf of the last cell's outputs.
-
-    None for what is no tensor, and for what is the same in all micro-batches.
-    """
+    """The dimension in each leaf of the outputs; None if it is not joined."""
     outputs = self._traces[0][-1].outputs
     names = leaf_names(outputs, 'outputs')
     flat = tf.nest.flatten(outputs)
@@ -122,7 +111,6 @@ class OutputDims:
     return [None if spec is None else next(found) for spec in flat]
 
   def of_fetched(self, k: int) -> list[list[int | None]]:
-    """The dimensions of what each fetch layer of cell `k` fetched."""
     function = self._traces[0][k]
     end = len(function.graph.outputs)
     indices = range(end - function.num_values, end)
@@ -193,9 +181,7 @@ def _take(flags: Iterator[bool], nest: Any) -> list[bool]:
 
 
 def find(
-  shapes: Sequence[tf.TensorShape],
-  sizes: Sequence[int | None],
-  batch_dim: int,
+  shapes: Sequence[tf.TensorShape], sizes: Sequence[int | None], batch_dim: int
 ) -> int | None:
   """The dimension of a tensor that counts the examples; None if none does.
 
@@ -239,10 +225,7 @@ def _rows(length: int, size: int | None) -> int | None:
 def varying_outputs(
   function: CellFunction, given: Sequence[bool]
 ) -> list[bool]:
-  """For each output of a trace, whether a varying input reaches it.
-
-  What an op with a state returns varies as well.
-  """
+  """Whether a varying input, or an op with a state, reaches each output."""
   fixed = {id(tensor) for tensor in function.weight_inputs}
   fixed.update(
     id(tensor)

@@ -113,7 +113,6 @@ def specs(value: Any, what: str) -> Any:
 
 
 def _parse(text: str, what: str) -> Any:
-  """Reads the text as the arguments of a call in Python."""
   try:
     call = ast.parse(f'f({text.replace("[]", "[()]")})', mode='eval').body
     assert isinstance(call, ast.Call)

@@ -1,10 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A mini-batch through the layers of a PipeliningLayer, without a pipeline.
-
-The layers run in sequence on the whole mini-batch, and TensorFlow computes the
-gradient. The results are those that the pipeline should have.
-"""
+"""A mini-batch through the layers of a PipeliningLayer, without a pipeline."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -16,18 +12,11 @@ from lingvo.core import py_utils
 from lingvo_gpipe.pipeline import loss as pipeline_loss
 from lingvo_gpipe.pipeline import named_values, tied_weights
 from lingvo_gpipe.pipeline.feature_extraction_layer import to_tuple
-from lingvo_gpipe.pipeline.mini_batch import (
-  TARGETS_VALUE,
-  Leaf,
-  MiniBatch,
-)
+from lingvo_gpipe.pipeline.mini_batch import TARGETS_VALUE, Leaf, MiniBatch
 
 
 class PlainRun:
-  """A mini-batch that has run; `outputs` or `metrics` gives the result.
-
-  `own_metrics` is what its loss layer returned, in float32, or None.
-  """
+  """A mini-batch that has run; `outputs` or `metrics` gives the result."""
 
   constant_loss_weight: None = None
 
@@ -75,7 +64,6 @@ class PlainRun:
     return self._outputs
 
   def metrics(self) -> py_utils.NestedMap:
-    """The metrics, with the auxiliary losses as a pipeline has them."""
     metrics: py_utils.NestedMap = self.own_metrics.copy()
     if self._aux_losses:
       loss, weight = metrics.loss
@@ -87,8 +75,7 @@ class PlainRun:
   def metrics_of_parts(self) -> list[py_utils.NestedMap]:
     """What the loss layer returns for the part of each micro-batch.
 
-    The layers before it have seen the whole mini-batch. Empty if there is no
-    loss, or if it takes more than outputs and targets.
+    Empty if there is no loss, or if it takes more than outputs and targets.
     """
     p = self.layer.params
     if self.own_metrics is None or named_values.declared(p.loss_tpl).takes:
@@ -117,10 +104,7 @@ OPEN = py_utils.ThreadLocalStack()
 
 @contextlib.contextmanager
 def without_pipeline() -> Iterator[list[PlainRun]]:
-  """Inside, each PipeliningLayer runs its layers in sequence.
-
-  Yields a list to which each run is added.
-  """
+  """Inside, PipeliningLayers run in sequence; yields the list of runs."""
   runs: list[PlainRun] = []
   OPEN.stack.append(runs)
   try:
@@ -130,7 +114,6 @@ def without_pipeline() -> Iterator[list[PlainRun]]:
 
 
 def start(*args: Any, **kwargs: Any) -> PlainRun:
-  """A PlainRun of these arguments, for the innermost `without_pipeline`."""
   run = PlainRun(*args, **kwargs)
   OPEN.stack[-1].append(run)
   return run

@@ -111,10 +111,7 @@ def make_plan(
   *,
   with_loss: bool,
 ) -> Plan:
-  """Splits a mini-batch, and makes the cells and the schedule for it.
-
-  The arguments are those of FProp, or of ComputeLoss if `with_loss`.
-  """
+  """Splits a mini-batch, and makes the cells and the schedule for it."""
   training = not layer.do_eval and not layer.params.is_inference
   device = layer.cell_devices[0]
   batch = MiniBatch(
@@ -212,10 +209,7 @@ def _lingvo_cells(
 
 
 def _known_traces(
-  layer: Any,
-  cells: Sequence[LingvoCell],
-  sides: SideInputs,
-  *kind: Hashable,
+  layer: Any, cells: Sequence[LingvoCell], sides: SideInputs, *kind: Hashable
 ) -> Traces:
   """The traces of calls of one kind; in graphs none are kept."""
   leaves = [leaf for cell in cells for leaf in cell.weights]
@@ -259,10 +253,7 @@ def _cells(
 def compute(
   layer: Any, k: int, metric: str | None, theta: list[Any], given: CellInputs
 ) -> CellOutputs:
-  """Called while cell `k` is traced; see `lingvo_cell.ComputeCell`.
-
-  `theta` has the cell's weights, then the loss's if a metric is differentiated.
-  """
+  """What cell `k` computes; theta is its own, then that of the loss, if any."""
   there = {**given.side_inputs, **given.taken}
   targets = there.pop(TARGETS_VALUE, None)
   rests = [name for name in given.taken if name != TARGETS_VALUE]
@@ -270,13 +261,13 @@ def compute(
   notes = None
   with contextlib.ExitStack() as stack:
     if layer.has_named_values:
-      values = stack.enter_context(named_values.scope(there))
+      values = stack.enter_context(named_values.scope(there)).values
     outputs = _run_layers(layer, k, theta[0], given.inputs)
     if metric is not None:
       metrics = _run_loss(layer, theta[1], outputs, targets)
       outputs, own, notes = loss.in_cell(layer.loss, metrics, metric)
   puts = layer.cell_wiring[k].puts
-  missing = set(puts) - set(values.put_names) if puts else ()
+  missing = set(puts) - values.keys() if puts else ()
   if missing:
     raise ValueError(
       f'{layer.path}: a layer of cell {layer.cells[k].params.name!r} '
@@ -285,8 +276,8 @@ def compute(
   return CellOutputs(
     outputs,
     values=own,
-    put={name: values.rest(name) for name in puts},
-    rests={name: values.rest(name) for name in rests},
+    put={name: values[name] for name in puts},
+    rests={name: values[name] for name in rests},
     notes=notes,
   )
 

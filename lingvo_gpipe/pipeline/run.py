@@ -7,8 +7,6 @@
   targets      -'      |
   side inputs -'       '--> accumulators, moving averages, summaries, ...
 ```
-
-`make_plan` gives a Plan, `_trace` the traced cells, `start` a PipelineRun.
 """
 
 import copy
@@ -55,9 +53,6 @@ def start(*args: Any, with_loss: bool) -> 'PipelineRun':
   return PipelineRun(plan, engine, backward, statistics)
 
 
-# -- Trace.
-
-
 def _trace(plan: Plan) -> TracedCells:
   functions, layer = plan.traces.functions, plan.layer
   num_known = len(functions)
@@ -88,7 +83,6 @@ def _trace(plan: Plan) -> TracedCells:
 
 
 def _check_cells(plan: Plan, traced: TracedCells) -> None:
-  """Refuses what gradients would lose; says what is not recomputed."""
   for k, cell in enumerate(plan.lingvo_cells):
     function = traced.function(k)
     op = graph_walks.unseeded(function.graph, function.notes.seed_ops)
@@ -118,9 +112,6 @@ def _unrepeatable(
   return found
 
 
-# -- Emit.
-
-
 def _run_with_loss(
   plan: Plan, engine: Engine
 ) -> Callable[[], gradients.BackwardPass]:
@@ -132,10 +123,7 @@ def _run_with_loss(
 
 
 def _apply_effects(plan: Plan, engine: Engine, k: int) -> list[tf.Tensor]:
-  """Sets accumulators and fetched activations, adds updates and summaries.
-
-  Returns the statistics of moving averages, see `variable_stand_in.update`.
-  """
+  """Sets accumulators and such; returns statistics outputs depend on."""
   traced, device = engine.traced, plan.cells[k].device
   notes = traced.function(k).notes
   results = [engine.results(k, m) for m in range(plan.batch.count)]
@@ -159,15 +147,9 @@ def _apply_effects(plan: Plan, engine: Engine, k: int) -> list[tf.Tensor]:
   return variable_stand_in.update(notes.updates, packed, device)
 
 
-# -- Results.
-
-
 @dataclasses.dataclass(frozen=True)
 class PipelineRun:
-  """A mini-batch whose forward tasks are in the graph.
-
-  `backward` gives the backward pass, where the loss is inside.
-  """
+  """A mini-batch whose forward tasks are in the graph."""
 
   plan: Plan
   engine: Engine
@@ -186,8 +168,6 @@ class PipelineRun:
 
   def _results(self, k: int) -> list[CellOutputs]:
     return [self.engine.results(k, m) for m in range(self.plan.batch.count)]
-
-  # -- The loss outside.
 
   def outputs(self) -> Any:
     results = [r.outputs for r in self._results(len(self.plan.cells) - 1)]
@@ -217,7 +197,6 @@ class PipelineRun:
     return tf.nest.pack_sequence_as(outputs, flat)
 
   def _aux_losses(self) -> list[tf.Tensor]:
-    """The auxiliary losses of the mini-batch, in the order of the layers."""
     losses: list[tf.Tensor] = []
     for k, device in enumerate(self.plan.devices):
       rows = [result.losses for result in self._results(k)]
@@ -230,8 +209,6 @@ class PipelineRun:
         ]
         losses += micro_batches.sum_in_order('aux_losses', weighted)
     return losses
-
-  # -- The loss inside.
 
   def metrics(self) -> py_utils.NestedMap:
     plan, device = self.plan, self.plan.devices[-1]
@@ -266,8 +243,7 @@ class PipelineRun:
   def _run_again(self, metric: str) -> gradients.BackwardPass:
     """Runs the pipeline once more, for the gradients of a metric.
 
-    The backward tasks that are there are for the loss alone, and start before
-    anybody can say which other metrics are to have gradients.
+    The backward tasks that are there are for the loss alone.
     """
     plan = self.plan
     reasons = _unrepeatable(plan, self.engine.traced)
@@ -297,8 +273,6 @@ class PipelineRun:
     engine = Engine(traced, plan.batch.clock, plan.order.recomputed)
     return _run_with_loss(plan, engine)()
 
-  # -- Both.
-
   def _sources(self) -> list[gradients.Source]:
     plan, sides = self.plan, self.plan.side_inputs
     path, trained = plan.layer.path, plan.layer.trained_variables
@@ -318,7 +292,7 @@ class PipelineRun:
           sides.first_device(name),
           sides.leaves(name),
           count,
-          functools.partial(_of_side_input, name),
+          functools.partial(Gradients.of_given, name=name),
         )
       )
     for k, cell in enumerate(plan.lingvo_cells):
@@ -366,10 +340,6 @@ class PipelineRun:
       tf.control_dependencies(self.statistics),
     ):
       return [tf.identity(t) for t in tensors]
-
-
-def _of_side_input(name: str, done: Gradients, m: int) -> list[Any]:
-  return done.of_given(name, m)
 
 
 def _without_losses(

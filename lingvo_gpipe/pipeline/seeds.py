@@ -16,7 +16,6 @@ import dataclasses
 import functools
 import weakref
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import lingvo.compat as tf
 from lingvo.core import py_utils
@@ -27,14 +26,9 @@ from lingvo_gpipe.engine.micro_batches import Context
 OP_SCOPE = '.in_cell'
 
 
-class _Bits(NamedTuple):
-  layer: int
-  micro_batch: int
-  op: int
-
-
-def _bits() -> _Bits:
-  return _Bits(13, 11, 7) if py_utils.use_tpu() else _Bits(22, 24, 16)
+def _bits() -> tuple[int, int]:
+  """How many bits of a seed number the micro-batch, and the op in a layer."""
+  return (11, 7) if py_utils.use_tpu() else (24, 16)
 
 
 class _SeedsByGraph(weakref.WeakValueDictionary[int, tf.Tensor]):
@@ -55,8 +49,7 @@ class _SeedsByGraph(weakref.WeakValueDictionary[int, tf.Tensor]):
 def next_seed() -> tf.Tensor:
   """The step seed around a pipeline, an int64 scalar; moves it on by one.
 
-  Lingvo would keep the seed of each graph, and so the graph, forever; from
-  now on this thread does not.
+  From now on Lingvo does not keep the graphs of this thread's seeds forever.
   """
   kept = py_utils._STEP_SEED_DICT
   if not isinstance(kept.dict, _SeedsByGraph):
@@ -88,7 +81,7 @@ class LayerScope:
   @functools.cached_property
   def seed(self) -> tf.Tensor:
     """What the step seeds of all layers of the micro-batch share."""
-    return self.context.seed + self.context.micro_batch * 2 ** _bits().op
+    return self.context.seed + self.context.micro_batch * 2 ** _bits()[1]
 
 
 _SCOPES = py_utils.ThreadLocalStack()
@@ -98,7 +91,6 @@ _SCOPES = py_utils.ThreadLocalStack()
 def layer_scope(
   context: Context, numbers: Mapping[str, int]
 ) -> Iterator[LayerScope]:
-  """Inside, `in_layer` gives each layer its seeds."""
   scope = LayerScope(context, numbers)
   _SCOPES.stack.append(scope)
   try:
@@ -132,9 +124,8 @@ def in_layer(path: str) -> Iterator[None]:
   if scope is None or path not in scope.numbers:
     yield
     return
-  bits = _bits()
   number = scope.numbers[path] + 1
-  seed = scope.seed + (number << (bits.micro_batch + bits.op))
+  seed = scope.seed + (number << sum(_bits()))
   py_utils.ResetStepSeed(seed)
   scope.seed_ops.append(seed.op)
   graph = tf.get_default_graph()

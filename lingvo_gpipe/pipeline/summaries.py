@@ -26,11 +26,9 @@ from lingvo_gpipe.pipeline import seeds
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """A summary op of a traced graph.
+  """A summary op of a traced graph; `tensors` are its inputs at `slots`.
 
-  Attributes:
-    tensors: Its data inputs; constants, such as the tag, are left out.
-    slots: At which of the op's inputs each of `tensors` stands.
+  Constants, such as the tag, are left out.
   """
 
   op: tf.Operation
@@ -55,7 +53,6 @@ def traced() -> Iterator[None]:
 
 
 def collect(graph: tf.Graph) -> list[Summary]:
-  """Takes the summaries out of a traced graph."""
   found = []
   for tensor in graph.get_collection(tf.GraphKeys.SUMMARIES):
     op = tensor.op
@@ -75,10 +72,7 @@ def emit(
   shares: Sequence[tf.Tensor],
   device: str,
 ) -> None:
-  """Adds one summary of the mini-batch for each of a cell's, on its device.
-
-  For each micro-batch there are each summary's tensors, and a share.
-  """
+  """Adds one summary of the mini-batch for each of a cell's, on its device."""
   taken = {_tag(t.op) for t in tf.get_collection(tf.GraphKeys.SUMMARIES)}
   for i, summary in enumerate(summaries):
     tag = _unique_tag(_tag(summary.op), taken)

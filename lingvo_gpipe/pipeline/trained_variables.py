@@ -44,9 +44,7 @@ class VariableFilter:
 class TrainedVariables:
   """What is trained: what passes one of the filters; all if there is none.
 
-  Attributes:
-    scope: What the names of the pipeline's variables begin with.
-    num_learners: Of the tasks that the pipeline is in.
+  The names of the pipeline's variables begin with `scope`.
   """
 
   filters: tuple[VariableFilter, ...] = ()
@@ -140,11 +138,7 @@ def check_learners(
 def first_trained(
   layer: Any, cells: Sequence[Any], values: Callable[[int], Sequence[str]]
 ) -> int:
-  """The first cell that the backward pass must reach; K if it reaches none.
-
-  Those before have frozen weights and none that are trained. The names of the
-  side inputs with gradients of a cell are `values(k)`.
-  """
+  """The first cell that the backward pass must reach; K if it reaches none."""
   is_trained = layer.trained_variables
   frozen = False
   for k, cell in enumerate(cells):

@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a layer finds in place of its variables while its cell is traced.
 
-Variables inside would be read by each task, and written once for each
-micro-batch and again when it is recomputed. A stand-in gives its variable's
-value wherever TensorFlow wants a tensor, and notes how batch norm would update
-its moving averages. They are updated once a mini-batch, outside, by the mean of
-what the micro-batches noted, weighted by their sizes.
+A stand-in gives its variable's value wherever TensorFlow wants a tensor, and
+notes how batch norm would update its moving averages. They are updated once a
+mini-batch, outside, by the mean of what the micro-batches noted, weighted by
+their sizes.
 """
 
 import dataclasses
@@ -73,7 +72,6 @@ class VariableStandIn:
   def assign_sub(
     self, delta: tf.Tensor, *unused_args: Any, **unused_kwargs: Any
   ) -> tf.Tensor:
-    """Notes an update of a moving average."""
     if self._subtracted is None:
       self._refuse('assign_sub')
     delta = tf.identity(delta)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from lingvo_gpipe.engine import cell_function, micro_batches
+from lingvo_gpipe.engine import cell_function
 from lingvo_gpipe.engine.cell_function import (
   Cell,
   CellFunction,
@@ -89,8 +89,7 @@ def test_gradients_are_those_of_tensorflow(body, keep):
   d_y = [tf.ones([2, 2])]
   d_inputs, d_weights = called.backward(d_y, d_y, keep=keep)
   x, w = tf.constant(_X), tf.constant(_W)
-  context = micro_batches.Context(None)
-  plain = body(cell_function.CellInputs(x, None, [w], context, [])).outputs
+  plain = body(cell_function.CellInputs(x, None, [w], None, [])).outputs
   expected = tf.gradients(plain, [x, w])
   assert called.mask == [True]
   with tf.Session() as sess:

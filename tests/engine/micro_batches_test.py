@@ -27,13 +27,12 @@ def test_sizes(batch, count, size, sizes):
   chosen = micro_batches.choose_sizes(batch, count, size)
   assert chosen.sizes == sizes
   assert chosen.count == len(sizes)
-  assert chosen.known == (batch is not None)
+  assert chosen.batch == batch
 
 
 @pytest.mark.parametrize(
   ('batch', 'count', 'size', 'message'),
   [
-    (8, 0, None, 'num_micro_batches is 0'),
     (0, 1, None, 'has 0 examples'),
     (None, None, 4, 'micro_batch_size is 4.*set num_micro_batches'),
     (8, 3, 2, 'a mini-batch of 8 makes 4.*set num_micro_batches to 4'),

@@ -14,7 +14,9 @@ from lingvo_gpipe.pipeline import seeds
 
 
 def _context(micro_batch, seed=0):
-  return Context(tf.constant([100, seed, micro_batch, 1, 4], tf.int64))
+  return Context(
+    *(tf.constant(x, tf.int64) for x in (100, seed, micro_batch, 1, 4))
+  )
 
 
 def _seeds(paths, micro_batch, seed=0, draws=2):

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
-from lingvo_gpipe.schedules.simulate import check_number
-
 Number: TypeAlias = int | float | Fraction
 
 # Two sums of costs of this many bits can be added in 64.
@@ -125,6 +123,12 @@ def to_integers(costs: Sequence[Number]) -> list[int]:
   bits = total.numerator.bit_length() - total.denominator.bit_length() + 1
   scale = Fraction(2) ** (_COST_BITS - bits)
   return [round(cost * scale) for cost in exact]
+
+
+def check_number(what: str, value: Number) -> None:
+  """Raises ValueError if a number is negative or not finite."""
+  if not (math.isfinite(value) and value >= 0):
+    raise ValueError(f'{what} is {value}; it must be finite and 0 or more.')
 
 
 def prefix_sums(values: Iterable[int]) -> list[int]:

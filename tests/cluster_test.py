@@ -30,26 +30,10 @@ def test_every_job_of_the_process_has_all_its_devices(job):
   assert c.available_devices.tolist() == [names]
 
 
-def _devices_of_splits(c):
-  """'<task>.<device>' of each device of each split."""
-  splits = []
-  for split in range(c.num_splits_per_client):
-    c.params.split_id = split
-    splits.append(
-      [
-        c.WorkerDeviceInModelSplit(k)
-        .replace(f'{WORKER}/replica:0/task:', '')
-        .replace('/device:CPU:', '.')
-        for k in range(c.num_devices_per_split)
-      ]
-    )
-  return splits
-
-
 @pytest.mark.parametrize('job', ['trainer_client', 'controller'])
 @pytest.mark.parametrize(
   ('replicas', 'devices', 'split_size', 'splits'),
-  [
+  [  # Of each device, task.device.
     (4, 1, 4, [['0.0', '1.0', '2.0', '3.0']]),
     (4, 1, 2, [['0.0', '1.0'], ['2.0', '3.0']]),
     (2, 2, 4, [['0.0', '0.1', '1.0', '1.1']]),
@@ -62,7 +46,15 @@ def test_splits_walk_over_the_workers(
   job, replicas, devices, split_size, splits
 ):
   c = _cluster(job, devices, replicas=replicas, split_size=split_size)
-  assert _devices_of_splits(c) == splits
+  for split, devices_of_split in enumerate(splits):
+    c.params.split_id = split
+    names = [c.WorkerDeviceInModelSplit(k) for k in range(split_size)]
+    assert names == [
+      '{}/replica:0/task:{}/device:CPU:{}'.format(WORKER, *device.split('.'))
+      for device in devices_of_split
+    ]
+  assert c.num_splits_per_client == len(splits)
+  assert c.num_devices_per_split == split_size
   # What Lingvo's BaseTask asserts before it makes the towers.
   rows = c.available_devices.tolist()
   assert c.num_splits_per_client == c.num_splits_per_replica * len(rows)

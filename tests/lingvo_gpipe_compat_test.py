@@ -7,7 +7,6 @@ The classes are taken from `lingvo.core.gpipe`, as such models do, where
 """
 
 import lingvo.compat as tf
-import numpy as np
 import pytest
 import tiny_pipeline
 from lingvo.core import base_layer, gpipe, layers, py_utils, tshape
@@ -15,7 +14,7 @@ from lingvo.core import base_layer, gpipe, layers, py_utils, tshape
 from lingvo_gpipe import lingvo_models, pipelining_layer
 from lingvo_gpipe.pipeline import plain_run
 
-_IMAGE = [6, 6, 1]
+_SHAPE = (8, tiny_pipeline.WIDTH)
 
 
 @pytest.fixture(autouse=True)
@@ -26,45 +25,31 @@ def _our_engine():
 
 
 class _Calls(base_layer.Accumulator):
-  """How often a layer ran."""
-
   def DefaultValue(self):
     return tf.constant(0.0)
 
 
-class _CountedConv(base_layer.BaseLayer):
-  """A 3x3 convolution that counts its calls."""
+class _Counted(tiny_pipeline.Linear):
+  """Counts its calls."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('flops', 1, 'What FPropMeta says.')
-    return p
+  PARAMS = {'flops': 1}
 
   def __init__(self, params):
     super().__init__(params)
-    self.CreateChild(
-      'conv',
-      layers.Conv2DLayerNoPadding.Params().Set(
-        filter_shape=(3, 3, 1, 1),
-        filter_stride=(1, 1),
-        params_init=py_utils.WeightInit.Gaussian(0.4, seed=1),
-      ),
-    )
     self.RegisterAccumulator('calls', _Calls())
 
-  def FProp(self, theta, image):
+  def FProp(self, theta, x):
     calls = self.accumulators.calls
     calls.SetValue(calls.GetValue() + 1.0)
-    return tf.tanh(self.conv.FProp(theta.conv, image))
+    return super().FProp(theta, x)
 
   @classmethod
   def FPropMeta(cls, p, shape):
     return py_utils.NestedMap(flops=p.flops, out_shapes=(shape,))
 
 
-def _convs(count):
-  return [_CountedConv.Params().Set(name=f'conv{i}') for i in range(count)]
+def _layers(count):
+  return [_Counted.Params().Set(name=f'l{i}') for i in range(count)]
 
 
 def _pipeline(cells, **kwargs):
@@ -74,11 +59,11 @@ def _pipeline(cells, **kwargs):
 
 
 def _run(params):
-  """Outputs, the gradient of their sum of squares, and accumulators."""
+  """Outputs, gradients and accumulators."""
 
   def build():
     layer = params.Instantiate()
-    x = tf.constant(np.random.RandomState(1).randn(8, *_IMAGE), tf.float32)
+    x = tf.constant(tiny_pipeline.inputs())
     outputs = tf.nest.flatten(layer.FPropDefaultTheta(x))
     loss = tf.add_n([tf.reduce_sum(tf.square(t)) for t in outputs])
     gradients = tf.gradients(loss, tf.trainable_variables())
@@ -87,10 +72,10 @@ def _run(params):
   return tiny_pipeline.run(build, num_devices=4)
 
 
-def _fetching_cells(num_cells, num_layers=8):
+def _fetching_cells(num_cells):
   """Cells of which the first fetches its output for the last to return."""
-  size = num_layers // num_cells
-  subs = _convs(num_layers)
+  size = 8 // num_cells
+  subs = _layers(8)
   cells = []
   for k in range(num_cells):
     sub = subs[k * size : (k + 1) * size]
@@ -119,17 +104,15 @@ def test_a_fetched_activation_comes_out_and_layers_count_each_micro_batch(
   with plain_run.without_pipeline():
     expected, expected_gradients, _ = _run(params)
   assert calls == [4.0] * 8
-  assert [t.shape for t in outputs] == [(8, *_IMAGE)] * 2
-  np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(
-    gradients, expected_gradients, rtol=1e-4, atol=1e-5
-  )
+  assert [t.shape for t in outputs] == [_SHAPE] * 2
+  got = outputs, gradients
+  tiny_pipeline.assert_close(got, (expected, expected_gradients), 1e-4)
 
 
 @pytest.mark.parametrize('num_cells', [2, 4])
 def test_cells_cut_by_partition_sequential_layers(num_cells):
-  shape = tshape.Shape([8, *_IMAGE])
-  cells = gpipe.PartitionSequentialLayers(_convs(8), num_cells, shape)
+  shape = tshape.Shape(_SHAPE)
+  cells = gpipe.PartitionSequentialLayers(_layers(8), num_cells, shape)
   assert [len(cell.sub) for cell in cells] == [8 // num_cells] * num_cells
   # As models for Lingvo's engine do, with the layers in cells of their own.
   cells = [
@@ -141,7 +124,7 @@ def test_cells_cut_by_partition_sequential_layers(num_cells):
 
 
 def test_the_cut_follows_the_flops_that_layers_say():
-  subs = _convs(4)
+  subs = _layers(4)
   subs[0].flops = 3
-  cells = gpipe.PartitionSequentialLayers(subs, 2, tshape.Shape([8, *_IMAGE]))
+  cells = gpipe.PartitionSequentialLayers(subs, 2, tshape.Shape(_SHAPE))
   assert [len(cell.sub) for cell in cells] == [1, 3]

@@ -7,17 +7,10 @@ import numpy as np
 import pytest
 import tiny_pipeline
 from lingvo.core import base_layer, builder_layers, py_utils
+from unet import put, take
 
 from lingvo_gpipe import named_layers
 from lingvo_gpipe.pipeline import named_values
-
-
-def _put(name, value, **kwargs):
-  return named_layers.PutLayer.Params().Set(name=name, puts=[value], **kwargs)
-
-
-def _take(name, *values, **kwargs):
-  return named_layers.TakeLayer.Params().Set(name=name, takes=values, **kwargs)
 
 
 def _run(subs, *args, given=None):
@@ -44,7 +37,7 @@ def test_put_and_take_by_every_way_to_combine():
     ('append', (plain, x)),
   ):
     got, _ = _run(
-      [_put('put', 'x'), *linear, _take('take', 'x', combine=combine)], x
+      [put('put', 'x'), *linear, take('take', 'x', combine=combine)], x
     )
     tf.nest.map_structure(np.testing.assert_array_equal, got, expected)
 
@@ -53,11 +46,11 @@ def test_several_values_and_further_arguments():
   x, y = tiny_pipeline.inputs(2), tiny_pipeline.inputs(2, seed=2)
   got, _ = _run(
     [
-      _put('first', 'x', argument=0),
-      _put('both', 'xy'),
-      _put('second', 'y', argument=1),
-      _take('sum', 'x', 'y'),
-      _take('all', 'xy', combine='append'),
+      put('first', 'x', argument=0),
+      put('both', 'xy'),
+      put('second', 'y', argument=1),
+      take('sum', 'x', 'y'),
+      take('all', 'xy', combine='append'),
     ],
     *(x, y),
   )
@@ -90,7 +83,7 @@ def test_any_layer_can_take_values_as_arguments_and_put_its_outputs():
     puts=['y'],
   )
   got, variables = _run(
-    [wrapped, _take('take', 'y')],
+    [wrapped, take('take', 'y')],
     x,
     given={'scale': np.float32(3), 'bias': np.float32(1)},
   )
@@ -102,9 +95,9 @@ def test_any_layer_can_take_values_as_arguments_and_put_its_outputs():
 @pytest.mark.parametrize(
   ('params', 'message'),
   [
-    (_put('p', 'a').Set(puts=['a', 'b']), 'puts must have one name'),
-    (_take('t'), 'takes must have a name'),
-    (_take('t', 'a', combine='mul'), "t.combine is 'mul'; .* 'append'"),
+    (put('p', 'a').Set(puts=['a', 'b']), 'puts must have one name'),
+    (take('t'), 'takes must have a name'),
+    (take('t', 'a', combine='mul'), "t.combine is 'mul'; .* 'append'"),
     (named_layers.WithNamedValues.Params().Set(name='w'), 'w.body is not set'),
   ],
 )
@@ -116,6 +109,6 @@ def test_params_are_checked(params, message):
 def test_errors_of_layers_name_them():
   x = tiny_pipeline.inputs(2)
   with pytest.raises(ValueError, match=r'taker cannot add .*float32\[2, 4\]'):
-    _run([_take('taker', 'a')], x, given={'a': np.zeros([2, 4], np.float32)})
+    _run([take('taker', 'a')], x, given={'a': np.zeros([2, 4], np.float32)})
   with pytest.raises(ValueError, match=r'argument is 2, .* given 1 arguments'):
-    _run([_put('p', 'a', argument=2)], x)
+    _run([put('p', 'a', argument=2)], x)

@@ -15,18 +15,22 @@ from lingvo.core import builder_layers
 
 from lingvo_gpipe import schedules, sequential_layer
 from lingvo_gpipe.cutting.partitioner import PartitionError
+from lingvo_gpipe.pipeline import flat_layers
 
 _SHAPES = 'float32[2,6,6,4], float32[2,4], int32[2]'
 _TARGETS = 'labels=int64[2], weights=float32[2]'
 
 
-def _blocks(keep_prob=0.8):
-  """The layers of pipeline_testing, some of them in repeated sequences."""
-  first, second, *_ = pt.layer_params(keep_prob=keep_prob)
-  blocks = builder_layers.SequentialLayer.Params().Set(
-    name='blocks', sub=[first, second], repeat=2
+def _sequence(name, *sub, **kwargs):
+  return builder_layers.SequentialLayer.Params().Set(
+    name=name, sub=list(sub), **kwargs
   )
-  return [pt.ConvLayer.Params().Set(name='stem', keep_prob=keep_prob), blocks]
+
+
+def _blocks():
+  """The layers of pipeline_testing, some of them in repeated sequences."""
+  first, second, stem, _ = pt.layer_params(keep_prob=0.8)
+  return [stem.Set(name='stem'), _sequence('blocks', first, second, repeat=2)]
 
 
 def _params(num_partitions=2, **kwargs):
@@ -69,9 +73,32 @@ def test_neither_names_nor_masks_nor_any_bit_depend_on_the_cut(
   pt.assert_identical(result, _reference())
 
 
-def _sizes(params, num_devices=2):
+def _cut(params, num_devices=2):
   plan = sequential_layer.GPipeSequentialLayer.Plan(params, num_devices)
-  return plan.partition.sizes
+  return plan.partition
+
+
+def _sizes(params, num_devices=2):
+  return _cut(params, num_devices).sizes
+
+
+def test_sequences_repeats_and_lists_are_one_list_of_layers():
+  inner = _sequence('inner', *tp.linear('c'))
+  blocks = _sequence('blocks', *tp.linear('b'), inner, repeat=2)
+  params = _params(sub=[tp.linear('a'), blocks, [tp.linear('d', '')]])
+  assert [layer.name for layer in _cut(params).layers] == [
+    *('a', 'blocks/000/b', 'blocks/000/inner/c'),
+    *('blocks/001/b', 'blocks/001/inner/c', 'd', 'layer_3'),
+  ]
+
+
+def test_layers_inherit_what_their_sequence_says():
+  blocks = _sequence('blocks', *tp.linear('a'), fprop_dtype=tf.bfloat16)
+  [layer] = flat_layers.flatten([blocks], _params().Set(random_seed=5))
+  assert layer.params.fprop_dtype == tf.bfloat16
+  assert layer.params.random_seed == 5
+  [container] = flat_layers.cell_params('c', [layer]).sub
+  assert container.fprop_dtype == tf.bfloat16
 
 
 def test_costs_given_splits_and_devices_decide_on_the_cut():
@@ -135,11 +162,10 @@ def test_the_table_tells_cells_costs_and_memory():
 
 def test_the_cut_respects_the_devices_memory():
   params = _params(2, balance=[1, 1, 1, 1, 4], input_shapes=_SHAPES)
-  plan = sequential_layer.GPipeSequentialLayer.Plan
-  needed = max(plan(params, 2).partition.device_memory)
+  needed = max(_cut(params).device_memory)
   for limit in (needed - 1, f'{(needed - 1) / 2**10}KiB'):
     params.FromText(f'device_memory : {limit}')
-    assert max(plan(params, 2).partition.device_memory) < needed
+    assert max(_cut(params).device_memory) < needed
   params.device_memory = '1kB'
   with pytest.raises(PartitionError, match='net: The layers do not fit'):
     _sizes(params)
@@ -172,6 +198,15 @@ def test_the_cut_respects_the_devices_memory():
     ({'input_shapes': 'float32[?]'}, 'net.input_shapes is'),
     ({'schedule': 'pipedream'}, "net.schedule is 'pipedream': .* must be one"),
     ({'sub': [[1]]}, r'net.sub\[0\]\[0\] is 1; it must be Params of a layer'),
+    (
+      {'sub': tp.linear('a', 'b', 'b')},
+      r'net.sub has several layers named b\.',
+    ),
+    ({'sub': [[], _sequence('s')]}, 'net.sub has no layer'),
+    (
+      {'sub': [_sequence('s', *tp.linear('a'), save_output=True)]},
+      "'s' has save_output",
+    ),
   ],
 )
 def test_unusable_params_are_refused_by_name(kwargs, message):
@@ -190,9 +225,8 @@ def test_cells_of_its_own_are_refused():
 
 @pytest.mark.parametrize('splits', [[2], [1, 3], [1, 2, 3, 4]])
 def test_variables_are_those_of_the_plain_sequence(splits):
-  """So a checkpoint fits it as well."""
   variables = []
-  plain = builder_layers.SequentialLayer.Params().Set(name='net', sub=_blocks())
+  plain = _sequence('net', *_blocks())
   for params in (plain, _params(0, loss_tpl=None, splits=splits)):
     with pt.cluster(len(splits) + 1), tf.Graph().as_default():
       params.Instantiate()
@@ -274,16 +308,13 @@ def test_the_best_order_is_kept_in_the_file_of_costs(tmp_path):
 
 
 def test_a_trained_layer_before_the_pipeline_needs_all_backwards():
-  before = tp.linear('before')
   params = _params(
     2,
-    before_tpl=before,
+    before_tpl=tp.linear('before'),
     input_shapes=_SHAPES,
     loss_tpl=None,
     bprop_variable_filter='net/before',
   )
-  plan = sequential_layer.GPipeSequentialLayer.Plan(params, 2)
-  assert all(layer.has_backward for layer in plan.partition.layers)
+  assert all(layer.has_backward for layer in _cut(params).layers)
   params.bprop_variable_filter = 'net/blocks/001'
-  plan = sequential_layer.GPipeSequentialLayer.Plan(params, 2)
-  assert not plan.partition.layers[0].has_backward
+  assert not _cut(params).layers[0].has_backward

@@ -51,13 +51,11 @@ class Kind:
     form: What it takes and returns, one of FORMS, or ANY. IDS for what makes
       a sequence of ids [batch, time].
     make: Params, from the last dimension, for each option by keyword.
-    options: The values that each option can have, or `Some`; the simplest
-      first.
+    options: The values of each, or `Some`; the simplest first.
     plain: Whether the model without a pipeline gives the same numbers: no if
       examples of a batch have to do with each other, or for random numbers.
     dtypes: Of the activations.
-    is_rare: Whether it is seldom drawn: it takes long to build, or there is
-      little to see of the layers before it.
+    is_rare: It takes long, or shows little of the layers before it.
   """
 
   form: str
@@ -69,7 +67,6 @@ class Kind:
 
 
 def shape_of(form: str, time: int, width: int) -> tuple[int, ...]:
-  """An example's shape."""
   return {
     ROWS: (time * width,),
     SEQUENCE: (time, width),
@@ -91,16 +88,6 @@ def _projection(width: int, **options: Any) -> Any:
   return layers.ProjectionLayer.Params().Set(
     input_dim=width, output_dim=width, **options
   )
-
-
-def _dropout(width: int, keep_prob: float) -> Any:
-  del width
-  return _DROPOUT.Copy().Set(keep_prob=keep_prob)
-
-
-def _pool(width: int, **options: Any) -> Any:
-  del width
-  return image_layers.PoolLayer.Params().Set(**options)
 
 
 def _feed_forward(width: int, dropout: bool, batch_norm: bool) -> Any:
@@ -143,15 +130,6 @@ def _batch_norm(width: int, cls: str) -> Any:
     'fused': batch_norm.FusedBatchNormLayer,
   }[cls].Params()
   return p.Set(dim=width, decay=0.9)
-
-
-def _group_norm(width: int, groups: int) -> Any:
-  p = bn_layers.GroupNormLayer.Params()
-  return p.Set(dim=width, num_groups=groups, input_rank=4)
-
-
-def _layer_norm(width: int, **options: Any) -> Any:
-  return layers.LayerNorm.Params().Set(input_dim=width, **options)
 
 
 def _lstm(width: int, cell: str, reverse: bool) -> Any:
@@ -203,14 +181,6 @@ def _lingvo_feed_forward(width: int, activation: str) -> Any:
   )
   p.fflayer_tpl.dropout = _DROPOUT
   return tuple_layers.WithPaddings.Params().Set(body=p)
-
-
-def _transformer(width: int) -> Any:
-  p = transformer.TransformerLayer.Params().Set(
-    model_dim=width, hidden_dim=2 * width
-  )
-  p.attention.num_heads = 2
-  return p
 
 
 def _glu(width: int) -> Any:
@@ -282,12 +252,25 @@ _KINDS: dict[str, tuple[str, Callable[..., Any], Mapping[str, Any]]] = {
     {'cls': ('lingvo', 'no_padding', 'fused')},
   ),
   'batch_norm_rows': (ROWS, _batch_norm, {'cls': ('lingvo',)}),
-  'group_norm': (IMAGE, _group_norm, {'groups': (1, 2)}),
+  'group_norm': (
+    IMAGE,
+    lambda width, groups: bn_layers.GroupNormLayer.Params().Set(
+      dim=width, num_groups=groups, input_rank=4
+    ),
+    {'groups': (1, 2)},
+  ),
   'layer_norm': (
-    *(ANY, _layer_norm),
+    ANY,
+    lambda width, **options: layers.LayerNorm.Params().Set(
+      input_dim=width, **options
+    ),
     {'bias': (True, False), 'center': (True, False)},
   ),
-  'dropout': (ANY, _dropout, {'keep_prob': (0.5, 0.9)}),
+  'dropout': (
+    ANY,
+    lambda _, **options: _DROPOUT.Copy().Set(**options),
+    {'keep_prob': (0.5, 0.9)},
+  ),
   'convolution': (
     *(IMAGE, _norm(False, _convolution)),
     {**_OF_CONVOLUTIONS, 'bias': _BOOL, 'weight_norm': _BOOL},
@@ -300,7 +283,11 @@ _KINDS: dict[str, tuple[str, Callable[..., Any], Mapping[str, Any]]] = {
     *(SEQUENCE, _padded_convolution),
     {'depthwise': _BOOL, 'causal': _BOOL},
   ),
-  'pool': (IMAGE, _pool, {'pooling': ('max', 'avg')}),
+  'pool': (
+    IMAGE,
+    lambda _, **options: image_layers.PoolLayer.Params().Set(**options),
+    {'pooling': ('max', 'avg')},
+  ),
   'lstm': (
     *(SEQUENCE, _lstm),
     {'cell': ('simple', 'layer_norm', 'gru'), 'reverse': _BOOL},
@@ -318,7 +305,13 @@ _KINDS: dict[str, tuple[str, Callable[..., Any], Mapping[str, Any]]] = {
     *(SEQUENCE, _lingvo_feed_forward),
     {'activation': _ACTIVATIONS[1:]},
   ),
-  'transformer': (SEQUENCE, _transformer, {}),
+  'transformer': (
+    SEQUENCE,
+    lambda width: transformer.TransformerLayer.Params().Set(
+      model_dim=width, hidden_dim=2 * width, **{'attention.num_heads': 2}
+    ),
+    {},
+  ),
   'glu': (SEQUENCE, _glu, {}),
   'embedding': (IDS, _embedding, {'simple': _BOOL}),
   'repeat': (ANY, _repeat, {'trips': (1, 2), 'separate': _BOOL}),

@@ -18,40 +18,26 @@ DTYPES = ('float32', 'bfloat16', 'float16')
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-  """A layer of the list; see `layer`.
+  """A layer of the list, or a container of layers; see `layer`."""
 
-  Attributes:
-    kind: Its name in `catalogue.KINDS`.
-    options: What is set of the options that the kind has.
-    sub: The layers in it, if it is a container.
-  """
-
-  kind: str
+  kind: str  # In `catalogue.KINDS`.
   options: dict[str, Any] = dataclasses.field(default_factory=dict)
   sub: tuple['Layer', ...] = ()
 
 
 def layer(kind: str, *sub: Layer, **options: Any) -> Layer:
-  """A layer of a kind, with layers in it, and options."""
   return Layer(kind, options, sub)
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-  """A way to run the layers that must not change a bit of the results.
+  """A way to run the layers that must not change a bit of the results."""
 
-  Attributes:
-    cuts: The first layer of each cell but the first; K is one more.
-    num_devices: Devices for the cells, which share them; 0 for K, or as many
-      as the schedule wants.
-    optimised: Whether the session rewrites graphs, as it does by default.
-  """
-
-  cuts: tuple[int, ...] = ()
+  cuts: tuple[int, ...] = ()  # The first layer of each cell but the first.
   schedule: str = 'gpipe'
   recompute: str | tuple[int, ...] = 'always'  # Or the layers that are kept.
-  num_devices: int = 0
-  optimised: bool = True
+  num_devices: int = 0  # 0 for one a cell.
+  optimised: bool = True  # Whether the session rewrites graphs.
 
   @property
   def num_cells(self) -> int:
@@ -68,24 +54,15 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-  """Layers, data, and the variants to compare.
-
-  Attributes:
-    layers: The layers, in order. They fit together; see `fitting`.
-    time: Rows in an example.
-    width: Numbers in a row; even.
-    batch: Examples in a mini-batch.
-    dtype: Of the activations: one of DTYPES. Weights are float32.
-    input_gradient: Whether the input has a gradient as well.
-  """
+  """Layers that fit together, data, and the variants to compare."""
 
   layers: tuple[Layer, ...]
   variants: tuple[Variant, ...]
-  time: int = 1
-  width: int = 8
+  time: int = 1  # Rows in an example.
+  width: int = 8  # Numbers in a row; even.
   batch: int = 8
   num_micro_batches: int = 2
-  dtype: str = 'float32'
+  dtype: str = 'float32'  # Of the activations; weights are float32.
   weights: str = 'random'
   loss_inside: bool = True
   input_gradient: bool = False

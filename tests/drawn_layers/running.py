@@ -22,10 +22,8 @@ _STEP = 3
 def run(draw: Draw, variant: Variant, *, plain: bool = False) -> Values:
   """One step in a graph and a session of its own.
 
-  Returns:
-    By name: metrics and their weights, or the outputs; a gradient for each
-    trainable weight, None if it has none; and what the step leaves in the
-    weights that it moves by itself.
+  Returns by name metrics and their weights, outputs, gradients or None, and
+  what the step leaves in the weights that it moves by itself.
   """
   num_devices = variant.num_devices or variant.num_cells
   with pt.graph(num_devices) as graph:

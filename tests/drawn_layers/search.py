@@ -26,14 +26,12 @@ _TIMEOUT = 24 * 3600.0
 
 def _search(seed: int, draws: int) -> dict[str, str]:
   """Problems, by the draw, that a process of its own finds."""
+  run = 'drawn_layers.worker.run'
   try:
-    found: dict[str, str] = fresh.call(
-      'drawn_layers.worker.run', draws, seed, timeout=_TIMEOUT
-    )
+    return dict(fresh.call(run, draws, seed, timeout=_TIMEOUT))
   except fresh.ProcessError as error:
     # It has crashed; what it wrote last has the draw.
     return {f'seed {seed}': str(error)}
-  return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

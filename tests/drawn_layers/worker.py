@@ -55,13 +55,8 @@ def run(
 ) -> dict[str, str]:
   """Runs draws up to the first that fails, and makes that smaller.
 
-  Args:
-    num_draws: How many at most.
-    seed: Which draws; by default always the same.
-    shrink_seconds: Of the CPU.
-
-  Returns:
-    The problem of each draw that fails: the smallest of each kind.
+  Without a seed the draws are always the same. Returns the problem of each draw
+  that fails: the smallest of each kind.
   """
   # Of a crash the last lines are shown.
   logging.set_verbosity(logging.ERROR)

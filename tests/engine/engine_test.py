@@ -14,13 +14,6 @@ from lingvo_gpipe import schedules
 from lingvo_gpipe.engine.cell_function import CellOutputs
 
 
-@pytest.fixture(autouse=True)
-def graph():
-  with tf.Graph().as_default() as graph:
-    tf.set_random_seed(1)
-    yield graph
-
-
 def _engine(
   num_cells=2,
   num_micro_batches=3,
@@ -32,11 +25,7 @@ def _engine(
   num_weights=1,
   **kwargs,
 ):
-  """An engine with cells alike, all its tasks emitted.
-
-  Args:
-    trained: For each cell, whether it is trained; all are by default.
-  """
+  """An engine with cells alike, all its tasks emitted."""
   devices = devices or et.DEVICES[:num_cells]
   trained = trained or [True] * len(devices)
   cells = [
@@ -151,29 +140,6 @@ def test_what_saves_memory_is_recomputed(schedule, recompute, recomputed):
   assert count == 2 * 3 + recomputed
 
 
-@pytest.mark.parametrize('recompute', schedules.RECOMPUTE_POLICIES)
-@pytest.mark.parametrize('input_gradients', [False, True])
-def test_gradients_are_those_of_tensorflow(recompute, input_gradients):
-  made, gradients, _ = _engine(
-    3, 2, '1f1b', recompute, num_layers=2, input_gradients=input_gradients
-  )
-  weights = [cell.weights[0] for cell in made.traced.cells]
-  x = y = tf.stack(made.traced.inputs)
-  for w in weights:
-    for _ in range(2):
-      y = tf.tanh(tf.einsum('mbi,ij->mbj', y, w))
-  d_x, *d_weights = tf.gradients(tf.reduce_sum(y), [x, *weights])
-  got = (
-    tf.stack([made.results(2, m).outputs for m in range(2)]),
-    [gradients.of_weights(k)[0] for k in range(3)],
-    # Also there if the backward tasks do not make them.
-    tf.stack([gradients.of_inputs(m)[0] for m in range(2)]),
-  )
-  (got, expected), _ = et.run((got, (y, d_weights, d_x)), '')
-  for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
 def test_a_cell_keeps_nothing_for_gradients_that_are_not_wanted(graph):
   _engine(2, 2, recompute='never', trained=[True, False])
   calls = et.calls(graph)
@@ -183,59 +149,6 @@ def test_a_cell_keeps_nothing_for_gradients_that_are_not_wanted(graph):
   [backward] = calls['d1_B0']
   argument = calls['d0_F0'][0].outputs[0]
   assert not any(tensor is argument for tensor in backward.inputs)
-
-
-# -- Values that skip cells.
-
-
-def _with_values():
-  """Four cells: d0 puts x and ids, d1 and d3 take x, d3 ids."""
-
-  def first(given):
-    x = given.inputs * given.weights[0]
-    return CellOutputs(tf.sin(x), put={'x': x, 'ids': (tf.constant([0]), None)})
-
-  def second(given):
-    x = given.taken['x']
-    y = given.inputs * x * given.weights[0]
-    return CellOutputs(y, rests={'x': tf.identity(x)})
-
-  def third(given):
-    return CellOutputs(tf.sin(given.inputs * given.weights[0]))
-
-  def fourth(given):
-    ids, none = given.taken['ids']
-    assert none is None
-    scale = tf.cast(ids[0] + 3, tf.float32)
-    return CellOutputs(given.inputs * given.taken['x'] * scale)
-
-  return [
-    et.cell(0, first, puts=['ids', 'x']),
-    et.cell(1, second, takes=['x']),
-    et.cell(2, third),
-    et.cell(3, fourth, takes=['x', 'ids']),
-  ]
-
-
-@pytest.mark.parametrize('recompute', ['always', 'never'])
-def test_values_and_gradients_go_by_name(recompute, graph):
-  cells = _with_values()
-  inputs = [tf.ones([et.WIDTH, et.WIDTH]) * (0.5 + m) for m in range(2)]
-  _, gradients, _ = et.emit(cells, inputs, '1f1b', recompute)
-  ws = [cell.weights[0] for cell in cells]
-  total = 0.0
-  for x in inputs:
-    x = x * ws[0]
-    total += tf.reduce_sum(tf.sin(tf.sin(x) * x * ws[1] * ws[2]) * x * 3)
-  got = [gradients.of_weights(k)[0] for k in range(4)]
-  assert got.pop() is None
-  (got, expected), _ = et.run((got, tf.gradients(total, ws[:3])), '')
-  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
-  # Nothing of x or ids goes into the calls of d2: its input, the weight and
-  # the context.
-  for m in range(2):
-    [call] = et.calls(graph)[f'd2_F{m}']
-    assert len(call.inputs) == 3
 
 
 # -- A backward pass in two tasks.

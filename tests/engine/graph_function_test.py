@@ -13,12 +13,6 @@ from lingvo_gpipe.engine import graph_function, graph_walks, graphs
 _VECTOR = tf.TensorSpec([2], tf.float32)
 
 
-@pytest.fixture(autouse=True)
-def graph():
-  with tf.Graph().as_default() as graph:
-    yield graph
-
-
 def test_a_call_is_one_op_that_the_optimiser_does_not_inline(graph):
   square = graphs.as_function('square', lambda x: [x * x], [_VECTOR])
   x = tf.placeholder(tf.float32, [2])

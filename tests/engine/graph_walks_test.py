@@ -11,12 +11,6 @@ from lingvo_gpipe.engine import graph_walks, graphs
 _VECTOR = tf.TensorSpec([2], tf.float32)
 
 
-@pytest.fixture(autouse=True)
-def graph():
-  with tf.Graph().as_default() as graph:
-    yield graph
-
-
 def _culprits(fn):
   traced = graphs.trace('f', lambda x: [fn(x)], [_VECTOR])
   return list(graph_walks.unrepeatable(traced).values())

@@ -50,25 +50,24 @@ def _evaluate(nest):
 
 def test_parts_joined_again_are_the_whole():
   x = np.arange(42).reshape(2, 7, 3)
-  with tf.Graph().as_default():
-    # A mask has no examples, and goes whole into each part.
-    mask = tf.constant([4, 5, 6])
-    nest = {'a': tf.constant(x), 'b': [None, tf.constant(x > 20)], 'c': mask}
-    sizes = micro_batches.choose_sizes(7, 3, None)
-    dims = [1, None, 1, None]
-    parts = micro_batches.split(nest, dims, sizes)
-    assert [p['a'].shape[1] for p in parts] == [3, 2, 2]
-    assert all(p['b'][0] is None for p in parts)
-    whole = micro_batches.merge(parts, dims)
-    assert whole['b'][0] is None
-    got = _evaluate(
-      (
-        *(p['c'] for p in (*parts, whole)),
-        parts[1]['a'],
-        whole['a'],
-        whole['b'][1],
-      )
+  # A mask has no examples, and goes whole into each part.
+  mask = tf.constant([4, 5, 6])
+  nest = {'a': tf.constant(x), 'b': [None, tf.constant(x > 20)], 'c': mask}
+  sizes = micro_batches.choose_sizes(7, 3, None)
+  dims = [1, None, 1, None]
+  parts = micro_batches.split(nest, dims, sizes)
+  assert [p['a'].shape[1] for p in parts] == [3, 2, 2]
+  assert all(p['b'][0] is None for p in parts)
+  whole = micro_batches.merge(parts, dims)
+  assert whole['b'][0] is None
+  got = _evaluate(
+    (
+      *(p['c'] for p in (*parts, whole)),
+      parts[1]['a'],
+      whole['a'],
+      whole['b'][1],
     )
+  )
   expected = (*[[4, 5, 6]] * 4, x[:, 3:5], x, x > 20)
   for value, wanted in zip(got, expected, strict=True):
     np.testing.assert_array_equal(value, wanted)
@@ -78,42 +77,39 @@ def test_parts_joined_again_are_the_whole():
   ('batch', 'sizes'), [(10, [3, 3, 2, 2]), (4, [1] * 4), (2, [1, 1, 0, 0])]
 )
 def test_sizes_at_run_time_are_those_of_the_known_batch(batch, sizes):
-  with tf.Graph().as_default():
-    got = micro_batches.sizes_at_run_time(
-      4,
-      tf.placeholder_with_default(np.int64(batch), []),
-      may_be_empty=True,
-      what='net',
-    )
-    assert _evaluate(got).tolist() == sizes
+  got = micro_batches.sizes_at_run_time(
+    4,
+    tf.placeholder_with_default(np.int64(batch), []),
+    may_be_empty=True,
+    what='net',
+  )
+  assert _evaluate(got).tolist() == sizes
 
 
 def test_a_batch_too_small_at_run_time_fails_if_none_may_be_empty():
-  with tf.Graph().as_default():
-    sizes = micro_batches.sizes_at_run_time(
-      4,
-      tf.placeholder_with_default(np.int64(3), []),
-      may_be_empty=False,
-      what='net',
-    )
-    with pytest.raises(
-      tf.errors.InvalidArgumentError,
-      match=r'net: the mini.*num_micro_batches \(4\)',
-    ):
-      _evaluate(sizes)
+  sizes = micro_batches.sizes_at_run_time(
+    4,
+    tf.placeholder_with_default(np.int64(3), []),
+    may_be_empty=False,
+    what='net',
+  )
+  with pytest.raises(
+    tf.errors.InvalidArgumentError,
+    match=r'net: the mini.*num_micro_batches \(4\)',
+  ):
+    _evaluate(sizes)
 
 
 def test_gradients_of_parts_are_joined_and_those_of_the_whole_cut():
-  with tf.Graph().as_default():
-    rows = [[tf.constant([1.0, 2.0])] * 2, [tf.constant([3.0])] * 2]
-    rows[1][1] = tf.constant([4.0, 6.0])
-    joined = micro_batches.merge_gradients(rows, [0, None])
-    cut = micro_batches.split_gradients(joined, rows, [0, None])
-    half = micro_batches.merge_gradients(
-      [[tf.constant(256.0, tf.bfloat16)], *[[tf.ones([], tf.bfloat16)]] * 4],
-      [None],
-    )
-    got = _evaluate([joined, cut, half])
+  rows = [[tf.constant([1.0, 2.0])] * 2, [tf.constant([3.0])] * 2]
+  rows[1][1] = tf.constant([4.0, 6.0])
+  joined = micro_batches.merge_gradients(rows, [0, None])
+  cut = micro_batches.split_gradients(joined, rows, [0, None])
+  half = micro_batches.merge_gradients(
+    [[tf.constant(256.0, tf.bfloat16)], *[[tf.ones([], tf.bfloat16)]] * 4],
+    [None],
+  )
+  got = _evaluate([joined, cut, half])
   assert [g.tolist() for g in got[0]] == [[1, 2, 3], [5, 8]]
   assert [[g.tolist() for g in row] for row in got[1]] == [
     [[1, 2], [5, 8]],
@@ -124,24 +120,22 @@ def test_gradients_of_parts_are_joined_and_those_of_the_whole_cut():
 
 
 def test_batch_size_is_that_of_any_tensor_that_knows_it():
-  with tf.Graph().as_default():
-    unknown = tf.placeholder(tf.float32, [None, 2])
-    nothing = tf.placeholder(tf.float32)
-    known = tf.zeros([5, 3])
-    given = [('a', unknown, 0), ('b', nothing, 0), ('c', known, 0)]
-    assert micro_batches.batch_size(given) == (5, given[2])
-    assert micro_batches.batch_size(given[:2]) == (None, given[0])
+  unknown = tf.placeholder(tf.float32, [None, 2])
+  nothing = tf.placeholder(tf.float32)
+  known = tf.zeros([5, 3])
+  given = [('a', unknown, 0), ('b', nothing, 0), ('c', known, 0)]
+  assert micro_batches.batch_size(given) == (5, given[2])
+  assert micro_batches.batch_size(given[:2]) == (None, given[0])
 
 
 def test_batch_size_errors():
-  with tf.Graph().as_default():
-    a, b = tf.zeros([5, 3]), tf.zeros([4, 3])
-    with pytest.raises(
-      ValueError, match=r'a of shape \(5, 3\).*b of shape \(4, 3\).*shared_inp'
-    ):
-      micro_batches.batch_size([('a', a, 0), ('b', b, 0)])
-    assert micro_batches.batch_size([('a', a, 1), ('b', b, 1)])[0] == 3
-    with pytest.raises(ValueError, match=r'no dimension 2 \(batch_dim\)'):
-      micro_batches.batch_size([('a', a, 2)])
-    with pytest.raises(ValueError, match='no tensor to cut'):
-      micro_batches.batch_size([])
+  a, b = tf.zeros([5, 3]), tf.zeros([4, 3])
+  with pytest.raises(
+    ValueError, match=r'a of shape \(5, 3\).*b of shape \(4, 3\).*shared_inp'
+  ):
+    micro_batches.batch_size([('a', a, 0), ('b', b, 0)])
+  assert micro_batches.batch_size([('a', a, 1), ('b', b, 1)])[0] == 3
+  with pytest.raises(ValueError, match=r'no dimension 2 \(batch_dim\)'):
+    micro_batches.batch_size([('a', a, 2)])
+  with pytest.raises(ValueError, match='no tensor to cut'):
+    micro_batches.batch_size([])

@@ -41,9 +41,9 @@ def _sums(definition):
 
 
 @pytest.mark.parametrize('fn', [_sum, _in_loop, _in_conditional, _in_defun])
-def test_sums_are_of_two_wherever_they_are(fn):
+def test_sums_are_of_two_wherever_they_are(fn, graph):
   value = np.array([0.5, -1, 2, 0.25], np.float32)
-  with tf.Graph().as_default() as graph, tf.Session() as session:
+  with tf.Session() as session:
     x = tf.constant(value)
     called = graphs.as_function('f', lambda x: [fn(x)], [_SPEC])
     [result] = called([x])
@@ -79,9 +79,8 @@ def test_lists_of_tensors_stay_as_they_are():
       x + tf.cast(tf.raw_ops.TensorListLength(input_handle=total), x.dtype)
     ]
 
-  with tf.Graph().as_default():
-    f = graphs.as_function('f', fn, [_SPEC])
-    assert _sums(f._function.definition) == [3]
+  f = graphs.as_function('f', fn, [_SPEC])
+  assert _sums(f._function.definition) == [3]
 
 
 def _compare(session, fn, *values):
@@ -101,7 +100,7 @@ def test_padding_does_not_depend_on_who_reads_it():
     return tf.nn.conv2d(padded, w, 1, 'VALID'), padded
 
   random = np.random.default_rng(0)
-  with tf.Graph().as_default(), tf.Session() as session:
+  with tf.Session() as session:
     _compare(
       session,
       fn,
@@ -123,7 +122,7 @@ def test_a_bias_gradient_is_of_the_output_that_it_reads():
     return tf.raw_ops.BiasAddGrad(out_backprop=a), filters
 
   images = np.ones((2, 1, 4, 4), np.float32)
-  with tf.Graph().as_default(), tf.Session() as session:
+  with tf.Session() as session:
     sums = _compare(session, fn, np.ones((5, 24), np.float32), images, images)
   np.testing.assert_array_equal(sums, [5.0] * 24)
 
@@ -151,7 +150,7 @@ def test_gradients_of_pooling_are_those_of_tensorflow(
     )
     return tf.gradients(pooled * factors, x)
 
-  with tf.Graph().as_default(), tf.Session() as session:
+  with tf.Session() as session:
     # What is constant would be pooled beforehand, by another kernel.
     x = tf.placeholder(tf.float32, shape)
     function = graphs.as_function(
@@ -165,12 +164,11 @@ def test_gradients_of_pooling_are_those_of_tensorflow(
 def test_explicit_padding_and_format_of_pooling_are_kept():
   padding = [[0, 0], [1, 0], [0, 1], [0, 0]]
   spec = tf.TensorSpec([1, 4, 4, 2], tf.float32)
-  with tf.Graph().as_default():
-    graph = graphs.trace(
-      'f', lambda x: [tf.nn.max_pool2d(x, 2, 1, padding)], [spec]
-    )
-    with graph.as_default():
-      [gradient] = tf.gradients(graph.outputs, graph.inputs)
+  graph = graphs.trace(
+    'f', lambda x: [tf.nn.max_pool2d(x, 2, 1, padding)], [spec]
+  )
+  with graph.as_default():
+    [gradient] = tf.gradients(graph.outputs, graph.inputs)
   [own] = [op for op in graph.get_operations() if op.type == 'MaxPoolGrad']
   _, again, _ = own.inputs
   assert again.op is not graph.outputs[0].op

@@ -44,7 +44,7 @@ def test_barriers_and_those_of_the_gradient_survive_the_optimiser():
 
 @pytest.mark.parametrize('dense', [False, True])
 def test_sparse_gradients_stay_sparse_or_are_made_dense(dense):
-  with tf.Graph().as_default(), tf.Session() as sess:
+  with tf.Session() as sess:
     table = tf.get_variable('table', [4, 2])
     behind = barrier(tf.convert_to_tensor(table), dense=dense)
     rows = tf.gather(behind, [1, 1])

@@ -18,7 +18,7 @@ _PROGRAM = f"""
 import json, sys
 import numpy as np
 import tensorflow as tf
-from lingvo_gpipe.engine import engine, tensors
+from lingvo_gpipe.engine import engine
 from lingvo_gpipe.engine.cell_function import Cell, CellOutputs
 from lingvo_gpipe.engine.traced_cells import TracedCells
 from lingvo_gpipe.schedules import make_schedule, recomputed
@@ -41,19 +41,15 @@ def step(x, w0, w1, recompute):
   gradients = engine.run_tasks(e, schedule.in_order(), start)
   return [gradients.of_weights(k)[0] for k in range({NUM_CELLS})]
 
-optimization_barrier = tensors.tf2xla.optimization_barrier
 rng = np.random.RandomState(0)
 x = tf.constant(rng.randn(4, 3), tf.float32)
 w = [tf.constant(rng.randn(3, 3), tf.float32) for _ in range(2)]
 results = {{}}
-for name, recompute, jit, barriers in (
-  ('plain', 'always', False, True),
-  ('always', 'always', True, True),
-  ('never', 'never', True, True),
-  ('no barriers', 'always', True, False),
+for name, recompute, jit in (
+  ('plain', 'always', False),
+  ('always', 'always', True),
+  ('never', 'never', True),
 ):
-  tensors.tf2xla.optimization_barrier = (
-    optimization_barrier if barriers else lambda *tensors: tensors)
   fn = tf.function(
     lambda x, w0, w1: step(x, w0, w1, recompute), jit_compile=jit,
     autograph=False)
@@ -93,7 +89,3 @@ def test_the_forward_pass_is_computed_again_where_it_is_to_be(results):
   assert results['never'][1] == tasks
   # Under 1F1B the last cell would gain nothing by it.
   assert results['always'][1] == 2 * tasks - MICRO_BATCHES
-
-
-def test_without_barriers_xla_would_merge_the_two(results):
-  assert results['no barriers'][1] == NUM_CELLS * MICRO_BATCHES

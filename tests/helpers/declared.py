@@ -6,18 +6,12 @@ from lingvo.core import base_layer, py_utils
 
 
 class Layer(base_layer.BaseLayer):
-  """A layer with what its class and those before it declare.
+  """A layer with what its class and those before it declare."""
 
-  Attributes:
-    PARAMS: The default of each Param.
-    WEIGHTS: The shape of each weight; a name in it is that of a Param.
-    CHILDREN: The Params that hold those of a child.
-  """
-
-  PARAMS = {}
-  WEIGHTS = {}
+  PARAMS = {}  # The default of each.
+  WEIGHTS = {}  # The shape of each; a name in it is that of a Param.
   FROZEN = ()
-  CHILDREN = ()
+  CHILDREN = ()  # The Params that hold those of a child.
   DEVIATION = 0.5
 
   @classmethod

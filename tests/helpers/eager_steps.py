@@ -145,11 +145,9 @@ _traced = []
 
 
 def run(values):
-  """Runs all cases; `values` are the weights' by model.
+  """Of the weights by model: eager steps and those of a function, by case.
 
-  Returns:
-    By case, the eager steps; and metrics and gradients of a function; and how
-    many functions and layers are kept that were dropped.
+  And how many functions and layers are kept that were dropped.
   """
   flags.FLAGS(sys.argv[:1])
   tf.config.set_logical_device_configuration(

@@ -54,14 +54,10 @@ def clock(num_micro_batches):
 
 
 def emit(cells, inputs, schedule='gpipe', recompute='always', **kwargs):
-  """All tasks emitted, for the loss sum(outputs): engine, gradients, schedule.
-
-  Further arguments are those of a schedule, and `input_gradients`.
-  """
-  input_gradients = kwargs.pop('input_gradients', False)
+  """Engine, gradients and schedule, all emitted, for the loss sum(outputs)."""
   devices = tensors.device_indices([cell.device for cell in cells])
   plan = schedules.make_schedule(schedule, devices, len(inputs), **kwargs)
-  traced = TracedCells(cells, plan, inputs, input_gradients=input_gradients)
+  traced = TracedCells(cells, plan, inputs)
   recomputed = schedules.recomputed(plan, recompute)
   made = engine.Engine(traced, clock(len(inputs)), recomputed)
   start = engine.LossGradients(
@@ -79,14 +75,8 @@ def calls(graph):
   return found
 
 
-def run(fetches, op_type):
-  """Values, and how many ops of a type ran, those in functions included."""
-  metadata = tf.RunMetadata()
-  options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
-  config = tf.ConfigProto(device_count={'CPU': len(DEVICES)})
-  with tf.Session(config=config) as session:
-    session.run(tf.global_variables_initializer())
-    values = session.run(fetches, options=options, run_metadata=metadata)
+def num_ran(metadata, op_type):
+  """How many ops of a type ran, those in functions included."""
   labels = {
     (node.node_name, node.all_start_nanos, node.timeline_label)
     for device in metadata.step_stats.dev_stats
@@ -94,4 +84,15 @@ def run(fetches, op_type):
     # Of any variant, such as oneDNN's _MklMatMul.
     if re.search(rf' = \w*{op_type}\(', node.timeline_label)
   }
-  return values, len(labels)
+  return len(labels)
+
+
+def run(fetches, op_type):
+  """Values, and how many ops of a type ran."""
+  metadata = tf.RunMetadata()
+  options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+  config = tf.ConfigProto(device_count={'CPU': len(DEVICES)})
+  with tf.Session(config=config) as session:
+    session.run(tf.global_variables_initializer())
+    values = session.run(fetches, options=options, run_metadata=metadata)
+  return values, num_ran(metadata, op_type)

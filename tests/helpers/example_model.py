@@ -47,30 +47,18 @@ def plain(layer, batch):
     return inside(layer, batch)
 
 
-def _mean_square():
-  return tiny_pipeline.MeanSquare.Params().Set(name='loss')
-
-
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """Layers, and a mini-batch for them.
-
-  Attributes:
-    subs: Params of the layers.
-    batch: Makes a mini-batch in the current graph.
-    cuts: How to cut the layers besides into one cell; see
-      `pipeline_testing.cells`.
-    loss: Params of the loss.
-    params: What else to set in the Params of the pipeline.
-    computes: In which ways the pipeline gives what the plain layers do.
-    tolerance: Up to which error.
-  """
+  """Layers, and a mini-batch for them."""
 
   subs: Sequence[Any]
   batch: Callable[[], Batch]
-  cuts: Sequence[Any] = (2,)
-  loss: Any = dataclasses.field(default_factory=_mean_square)
+  cuts: Sequence[Any] = (2,)  # As for `pipeline_testing.cells`.
+  loss: Any = dataclasses.field(
+    default_factory=tiny_pipeline.MeanSquare.Params().Set(name='loss').Copy
+  )
   params: dict = dataclasses.field(default_factory=dict)
+  # In which ways the pipeline gives what the plain layers do.
   computes: Sequence[Callable] = (inside, outside)
   tolerance: float = 1e-5
 

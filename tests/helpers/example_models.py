@@ -77,6 +77,27 @@ class Masked(declared.Layer, named_layers.NamedValueLayer):
     return x
 
 
+class PutsSegments(named_layers.NamedValueLayer):
+  """Puts a mask with a gradient, ids without one, and None aside."""
+
+  def FProp(self, theta, x):
+    ids = tf.cast(x[:, 0] > 0, tf.int32)
+    mask = tf.sigmoid(x[:, :1])
+    self.Put('segments', py_utils.NestedMap(mask=mask, ids=ids, none=None))
+    return x
+
+
+def _masked(*names):
+  return [Masked.Params().Set(name=n, takes=['segments']) for n in names]
+
+
+def _puts_segments():
+  a, b, c = tiny_pipeline.linear(*'abc')
+  m0, m1 = _masked('m0', 'm1')
+  put = PutsSegments.Params().Set(name='put', puts=['segments'])
+  return [a, put, b, m0, c, m1]
+
+
 class SideWeightedLoss(named_layers.NamedValueLayer):
   """The mean square error, weighted by a side input."""
 
@@ -112,9 +133,7 @@ def _of_trained_weights():
 
 def _side_inputs(batch):
   a, b, c = tiny_pipeline.linear(*'abc')
-  m0, m1 = (
-    Masked.Params().Set(name=name, takes=['segments']) for name in ('m0', 'm1')
-  )
+  m0, m1 = _masked('m0', 'm1')
   return Model(
     [a, m0, b, m1, c],
     batch,
@@ -321,12 +340,18 @@ MODELS = {
   'unused weight': Model(layers_of(WithUnusedWeight), linear_batch),
   'skips': unet.MODEL,
   'many takers': Model(_takers(), linear_batch, [(2, 4, 6, 8), (1, 5)]),
+  'a nest put aside': Model(
+    _puts_segments(), linear_batch, [(2, 4), (2, 3, 5)]
+  ),
   'side inputs': _side_inputs(side_inputs_batch),
   'None in side inputs': _side_inputs(lambda: side_inputs_batch(False)),
   'side inputs of trained weights': _side_inputs(_of_trained_weights),
   'shared inputs': shared_model.MODEL,
   'shared inputs of trained weights': dataclasses.replace(
-    shared_model.MODEL, batch=lambda: shared_model.batch(trained=True)
+    shared_model.MODEL,
+    batch=lambda: shared_model.batch(trained=True),
+    # Micro-batches of two sizes.
+    params={**shared_model.MODEL.params, 'num_micro_batches': 3},
   ),
   'tied weights': tied_model.MODEL,
   **_tied_models(),

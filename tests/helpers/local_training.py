@@ -95,11 +95,7 @@ def in_process(main, argv):
 
 
 def refused(main, argv, capfd):
-  """Runs a command in this process, which it refuses.
-
-  Returns:
-    What it says on stdout, and its one line of complaint.
-  """
+  """What a refused command says on stdout, and its one line of complaint."""
   assert in_process(main, argv) == 2
   FLAGS.mark_as_parsed()
   out, err = capfd.readouterr()

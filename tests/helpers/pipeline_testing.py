@@ -1,10 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A small model for tests of the pipeline, and ways to run it.
-
-Four layers with convolutions, dropout, a second output and an int tensor that
-crosses every boundary; cut into up to four cells, evenly or not.
-"""
+"""Four layers with convolutions, dropout and an int tensor; and ways to run."""
 
 import contextlib
 import dataclasses
@@ -83,13 +79,7 @@ def layer_params(keep_prob=1.0, num_layers=NUM_LAYERS):
 
 
 def cells(subs, cut):
-  """Params of cells.
-
-  Args:
-    subs: Params of the layers.
-    cut: How many cells, whose lengths differ by at most one; or the first
-      layer of each cell but the first.
-  """
+  """Params of so many even cells, or of those that begin with these layers."""
   if isinstance(cut, int):
     cut = [round(k * len(subs) / cut) for k in range(1, cut)]
   bounds = itertools.pairwise([0, *cut, len(subs)])
@@ -161,11 +151,9 @@ def session(num_devices, graph=None, **kwargs):
 
 
 def run(build, *, num_devices=1, step=3, config=None, **cluster):
-  """Builds a graph, initialises its variables and runs it.
+  """Builds and runs a graph: `build` returns a nest of tensors, ops or None.
 
-  Args:
-    build: Returns a nest of tensors, or ops; a None in it stays None.
-    config: What to set in the session's ConfigProto.
+  `config` is set in the session's ConfigProto.
   """
   with graph(num_devices, **cluster) as new:
     fetches = build()
@@ -180,8 +168,6 @@ def run(build, *, num_devices=1, step=3, config=None, **cluster):
 
 @dataclasses.dataclass
 class Result:
-  """What a step gave: numpy values."""
-
   metrics: dict
   gradients: dict
 
@@ -220,16 +206,13 @@ def _gradients(loss):
 
 
 def sent(graph, num_devices, fetches):
-  """Tensors that a step sends between devices, as (from, to, elements).
-
-  TensorFlow says only the names of the ops whose tensors are sent; the shapes
-  are those of the graph before its optimisation.
-  """
+  """Tensors that a step sends between devices, as (from, to, elements)."""
   metadata = tf.tf1.RunMetadata()
   options = tf.tf1.RunOptions(output_partition_graphs=True)
   with session(num_devices, graph) as sess:
     sess.run(tf.global_variables_initializer())
     sess.run(fetches, options=options, run_metadata=metadata)
+  # TensorFlow says only the ops' names; shapes are those before optimisation.
   ops = {op.name: op for op in graph.get_operations()}
   result = []
   for partition in metadata.partition_graphs:
@@ -248,7 +231,6 @@ def sent(graph, num_devices, fetches):
 
 
 def dense(gradient):
-  """A gradient as an array, if it was sparse."""
   if not hasattr(gradient, 'indices'):
     return gradient
   full = np.zeros(gradient.dense_shape, gradient.values.dtype)
@@ -288,10 +270,11 @@ def assert_identical(a, b):
 
 
 def assert_close(a, b, tolerance=1e-5):
-  """Asserts agreement relative to each gradient's norm, and to the loss."""
-  np.testing.assert_allclose(
-    a.metrics['loss'], b.metrics['loss'], rtol=tolerance
-  )
+  """Asserts agreement relative to each gradient's norm, and to each metric."""
+  for name in {'loss', *a.metrics.keys() & b.metrics.keys()}:
+    np.testing.assert_allclose(
+      a.metrics[name], b.metrics[name], rtol=tolerance, err_msg=name
+    )
   assert a.gradients.keys() == b.gradients.keys()
   for name, gradient in a.gradients.items():
     if gradient is None:

@@ -124,16 +124,6 @@ def outputs(params, *args, **kwargs):
   )
 
 
-def save_or_restore(session, path):
-  """Saves new variables in a checkpoint, or restores the one that is there."""
-  saver = tf.train.Saver()
-  if path.with_suffix('.index').exists():
-    saver.restore(session, str(path))
-  else:
-    session.run(tf.global_variables_initializer())
-    saver.save(session, str(path))
-
-
 class Task(base_model.BaseTask):
   """Trains a pipeline with the loss inside, by Lingvo's own learner."""
 
@@ -170,10 +160,15 @@ def task_params(net, **learning):
   return p
 
 
-def build_training(net, batch=8, **learning):
+def build_task(params, x=None, y=None):
   """A task with its training op in the current graph."""
-  task = task_params(net, **learning).Instantiate()
-  x = tf.constant(inputs(batch))
-  task.FPropDefaultTheta(py_utils.NestedMap(x=x, y=tf.zeros_like(x)))
+  task = params.Instantiate()
+  x = tf.convert_to_tensor(inputs() if x is None else x)
+  y = tf.zeros_like(x) if y is None else y
+  task.FPropDefaultTheta(py_utils.NestedMap(x=x, y=y))
   task.BProp()
   return task
+
+
+def build_training(net, batch=8, **learning):
+  return build_task(task_params(net, **learning), inputs(batch))

@@ -45,14 +45,12 @@ class Conv(declared.Layer):
     return tf.nn.depth_to_space(y, 2) if p.up else y
 
 
-def put(name, value):
-  return named_layers.PutLayer.Params().Set(name=name, puts=[value])
+def put(name, value, **kwargs):
+  return named_layers.PutLayer.Params().Set(name=name, puts=[value], **kwargs)
 
 
-def take(name, *values, combine='concat'):
-  return named_layers.TakeLayer.Params().Set(
-    name=name, takes=values, combine=combine
-  )
+def take(name, *values, **kwargs):
+  return named_layers.TakeLayer.Params().Set(name=name, takes=values, **kwargs)
 
 
 def layers():
@@ -63,9 +61,9 @@ def layers():
     conv.Copy().Set(name='down', stride=2),
     put('put_b', 'b'),
     conv.Copy().Set(name='middle'),
-    take('take_b', 'b'),
+    take('take_b', 'b', combine='concat'),
     conv.Copy().Set(name='up', inputs=2 * CHANNELS, up=True),
-    take('take_a', 'a'),
+    take('take_a', 'a', combine='concat'),
     conv.Copy().Set(name='out', inputs=2 * CHANNELS),
   ]
 

@@ -15,28 +15,14 @@ def loss_layer():
   return tiny_pipeline.MeanSquare.Params().Set(name='loss').Instantiate()
 
 
-def _combine(layer, rows, aux=None):
+def _combine(layer, *rows):
   """Metrics of micro-batches, combined: numpy values."""
-  outputs, values, traced = zip(
+  _, values, traced = zip(
     *(loss.in_cell(layer, row) for row in rows), strict=True
   )
-  aux = aux or [[]] * len(rows)
-  aux = [[tf.constant(a) for a in row] for row in aux]
-  metrics = loss.combine(traced[0], values, aux, {})
+  metrics = loss.combine(traced[0], values, [[]] * len(rows), {})
   with tf.Session() as sess:
-    return sess.run((dict(metrics), [o.loss for o in outputs]))
-
-
-def test_means_by_weight_and_sums_of_weights(loss_layer):
-  metrics, losses = _combine(
-    loss_layer,
-    [
-      {'loss': (2.0, 3.0), 'accuracy': (1.0, 1.0)},
-      {'loss': (6.0, 1.0), 'accuracy': (0.0, 4.0)},
-    ],
-  )
-  assert metrics == {'loss': (3.0, 4.0), 'accuracy': (pytest.approx(0.2), 5.0)}
-  assert losses == [2.0, 6.0]
+    return sess.run(dict(metrics))
 
 
 def test_any_float_or_int_becomes_float32(loss_layer):
@@ -44,35 +30,14 @@ def test_any_float_or_int_becomes_float32(loss_layer):
     'loss': (tf.constant(2.0, tf.bfloat16), 3),
     'n': (tf.constant(7, tf.int64), np.float64(1)),
   }
-  metrics, _ = _combine(loss_layer, [row, row])
+  metrics = _combine(loss_layer, row, row)
   assert metrics == {'loss': (2.0, 6.0), 'n': (7.0, 2.0)}
   assert all(x.dtype == np.float32 for pair in metrics.values() for x in pair)
 
 
-def test_a_micro_batch_without_weight_adds_nothing_though_its_mean_is_nan(
-  loss_layer,
-):
-  metrics, _ = _combine(
-    loss_layer,
-    [{'loss': (np.float32('nan'), 0.0)}, {'loss': (5.0, 2.0)}],
-    aux=[[100.0], [1.0]],
-  )
-  assert metrics == {'loss': (6.0, 2.0), 'aux_loss': (1.0, 2.0)}
-
-
 def test_without_any_weight_all_is_zero(loss_layer):
-  metrics, _ = _combine(loss_layer, [{'loss': (np.float32('nan'), 0.0)}])
+  metrics = _combine(loss_layer, {'loss': (np.float32('nan'), 0.0)})
   assert metrics == {'loss': (0.0, 0.0)}
-
-
-def test_auxiliary_losses_are_weighted_as_the_loss_is(loss_layer):
-  metrics, _ = _combine(
-    loss_layer,
-    [{'loss': (1.0, 3.0)}, {'loss': (1.0, 1.0)}],
-    aux=[[0.5, 1.5], [4.0, 2.0]],
-  )
-  # (3 x 2 + 1 x 6) / 4.
-  assert metrics == {'loss': (4.0, 4.0), 'aux_loss': (3.0, 4.0)}
 
 
 def _constant_weight(layer, weights, sizes):

@@ -69,6 +69,7 @@ def test_an_eager_seed_is_kept(graph):
   py_utils._STEP_SEED_DICT.dict[id(graph)] = eager
   del eager
   assert py_utils.GetStepSeed().numpy() == 7
+  del py_utils._STEP_SEED_DICT.dict[id(graph)]  # Of this id may be others.
 
 
 def test_seeds_on_tpu_fit_int32(monkeypatch):

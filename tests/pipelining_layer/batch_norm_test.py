@@ -39,16 +39,6 @@ def _params(num_cells=2, **kwargs):
   return tiny_pipeline.with_loss(subs, num_cells, **kwargs)
 
 
-def _moving(layer):
-  return {v.op.name: v for v in layer.vars.Flatten() if 'moving' in v.op.name}
-
-
-def _relevant_updates(loss):
-  return py_utils.FindRelevantBatchNormUpdates(
-    loss, tf.get_collection(py_utils.BATCH_NORM_UPDATES)
-  )
-
-
 @functools.cache
 def _updated(num_cells=2, compute=inside, **kwargs):
   """The moving averages after a step's updates."""
@@ -57,11 +47,17 @@ def _updated(num_cells=2, compute=inside, **kwargs):
     layer = _params(num_cells, **kwargs).Instantiate()
     loss = compute(layer, linear_batch())['loss'][0]
     gradients = tf.gradients(loss, tf.trainable_variables())
-    updates, others = _relevant_updates(loss)
+    updates, others = py_utils.FindRelevantBatchNormUpdates(
+      loss, tf.get_collection(py_utils.BATCH_NORM_UPDATES)
+    )
     assert len(updates) == 4
     assert not others
     with tf.control_dependencies([*updates, *gradients]):
-      return {name: v.read_value() for name, v in _moving(layer).items()}
+      return {
+        v.op.name: v.read_value()
+        for v in layer.vars.Flatten()
+        if 'moving' in v.op.name
+      }
 
   return tiny_pipeline.run(build, num_devices=num_cells)
 

@@ -12,15 +12,9 @@ from tiny_pipeline import refused
 from lingvo_gpipe import pipelining_layer
 
 
-def _instantiate(params, **cluster):
-  with pt.cluster(1, **cluster), tf.Graph().as_default():
-    params.Instantiate()
-
-
 def _pipeline(*args, **kwargs):
-  return tiny_pipeline.pipeline(
-    tiny_pipeline.linear('l0', 'l1'), *args, **kwargs
-  )
+  subs = tiny_pipeline.linear('l0', 'l1')
+  return tiny_pipeline.pipeline(subs, *args, **kwargs)
 
 
 def _cell_of(*subs):
@@ -34,6 +28,15 @@ _LINEAR = tiny_pipeline.Linear.Params().Set(name='a')
 
 def _instance():
   return _LINEAR.Instantiate()
+
+
+def _cells(*names):
+  cells = [tiny_pipeline.Linear.Params().Set(name=name) for name in names]
+  return _pipeline().Set(cell_tpl=cells)
+
+
+def _one_cell(*subs):
+  return tiny_pipeline.pipeline(subs, 1)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,8 @@ def _instance():
     ('side_inputs', 'mask', r" is 'mask'.*list of names, as in \['mask'\]"),
     ('shared_inputs', [1], r' is \[1\].*list of names'),
     ('bprop_variable_filter', 3, ' is 3.*text'),
+    ('bprop_variable_filter', '(a', r" is '\(a'"),
+    ('bprop_variable_exclusion', '(a', r" is '\(a'"),
     ('cell_tpl', [], ' is empty'),
     ('cell_tpl', _LINEAR, ' is Params of Linear.*a list'),
     ('cell_tpl', 'abc', " is 'abc'.*a list of Params"),
@@ -114,22 +119,49 @@ def test_params_that_cannot_be_used(name, value, message):
       params.Instantiate()
 
 
-def test_a_cell_of_its_own_wants_params_of_layers():
-  with tf.Graph().as_default():
-    with refused(r'^d0\.sub\[0\] is the class Linear; it must be Params'):
-      _cell_of(tiny_pipeline.Linear).Instantiate()
-    with refused(r'^d0\.sub\[0\] is a layer, an instance of Linear'):
-      _cell_of(_LINEAR.Instantiate()).Instantiate()
-    with refused(r"^d0\.num_act_inputs is '1'; it must be a whole number"):
-      _cell_of(_LINEAR).Set(num_act_inputs='1').Instantiate()
-
-
-def test_only_fetch_layers_have_activations_to_return():
-  cell = _cell_of(_LINEAR).Set(act_fetch_layers=['a'], num_act_outputs=1)
-  with refused(r"d0\.act_fetch_layers names 'a', .* a FetchLayer"):
-    _instantiate(cell)
-  with refused(r"d0\.act_fetch_layers is 'a'; it must be a list of names"):
-    _instantiate(cell.Set(act_fetch_layers='a'))
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    # A cell of its own.
+    (
+      lambda: _cell_of(tiny_pipeline.Linear),
+      r'^d0\.sub\[0\] is the class Linear; it must be Params',
+    ),
+    (
+      lambda: _cell_of(_instance()),
+      r'^d0\.sub\[0\] is a layer, an instance of Linear',
+    ),
+    (
+      lambda: _cell_of(_LINEAR).Set(num_act_inputs='1'),
+      r"^d0\.num_act_inputs is '1'; it must be a whole number",
+    ),
+    (
+      lambda: _cell_of(_LINEAR).Set(act_fetch_layers=['a'], num_act_outputs=1),
+      r"d0\.act_fetch_layers names 'a', .* a FetchLayer",
+    ),
+    (
+      lambda: _cell_of(_LINEAR).Set(act_fetch_layers='a', num_act_outputs=1),
+      r"d0\.act_fetch_layers is 'a'; it must be a list of names",
+    ),
+    # Names that differ.
+    (
+      lambda: _cells('a', 'a'),
+      "net: every layer of .* needs a name of its own.*'a', 'a'",
+    ),
+    (
+      lambda: _cells(''),
+      'net: every layer of before_tpl and cell_tpl needs a name',
+    ),
+    (lambda: _one_cell(_LINEAR, _LINEAR), r"d0\.sub has two layers named 'a'"),
+    (
+      lambda: _one_cell(tiny_pipeline.Linear.Params()),
+      r'd0\.sub has a Linear without a name',
+    ),
+  ],
+)
+def test_cells_and_layers_that_cannot_be_used(make, message):
+  with pt.cluster(1), tf.Graph().as_default(), refused(message):
+    make().Instantiate()
 
 
 @pytest.mark.parametrize('number', [0, 3, '2', 1.5])
@@ -139,27 +171,13 @@ def test_a_sequence_is_cut_into_one_cell_to_as_many_as_it_has_layers(number):
     pipelining_layer.PartitionSequentialLayers(subs, number)
 
 
-def test_cells_need_names_that_differ():
-  cell = tiny_pipeline.Linear.Params()
-  with refused('net: every layer of .* needs a name of its own', "'a', 'a'"):
-    _instantiate(
-      _pipeline().Set(cell_tpl=[cell.Copy().Set(name='a') for _ in range(2)])
-    )
-  with refused('net: every layer of before_tpl and cell_tpl needs a name'):
-    _instantiate(_pipeline().Set(cell_tpl=[cell]))
-
-
-def test_layers_of_a_cell_need_names_that_differ():
-  subs = tiny_pipeline.linear('a', 'a')
-  with refused(r"d0\.sub has two layers named 'a'"):
-    _instantiate(tiny_pipeline.pipeline(subs, 1))
-  with refused(r'd0\.sub has a Linear without a name'):
-    _instantiate(tiny_pipeline.pipeline([tiny_pipeline.Linear.Params()], 1))
-
-
 def test_more_cells_than_tpu_cores(monkeypatch):
   monkeypatch.setattr(py_utils, 'use_tpu', lambda: True)
-  with refused(
-    r'net\.cell_tpl has 2 cells', 'has 1 TPU cores', '--worker_split_size'
+  with (
+    pt.cluster(1, tpus=1),
+    tf.Graph().as_default(),
+    refused(
+      r'net\.cell_tpl has 2 cells', 'has 1 TPU cores', '--worker_split_size'
+    ),
   ):
-    _instantiate(_pipeline(), tpus=1)
+    _pipeline().Instantiate()

@@ -30,11 +30,11 @@ class MaskLayer(base_layer.BaseLayer):
     return tf.concat([x, self.dropout.FProp(theta.dropout, ones)], axis=1)
 
 
-def _masks(dtype, steps):
-  """For each step, the masks [micro-batch, layer, width]."""
+@pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
+def test_masks_near_step_a_million_are_all_distinct(dtype):
   subs = [MaskLayer.Params().Set(name=f'l{i}') for i in range(4)]
   params = tiny_pipeline.pipeline(subs, 2, _MICRO_BATCHES)
-  results = []
+  masks = []
   with pt.graph(2) as graph:
     global_step = py_utils.GetGlobalStep()
     outputs = params.Instantiate().FPropDefaultTheta(
@@ -42,17 +42,11 @@ def _masks(dtype, steps):
     )
     with pt.session(2, graph) as sess:
       sess.run(tf.global_variables_initializer())
-      for step in steps:
+      # 16 steps of 4 micro-batches: 64 consecutive pairs, for each of 4 layers.
+      for step in range(1_000_000, 1_000_016):
         sess.run(tf.assign(global_step, step))
-        results.append(sess.run(tf.cast(outputs, tf.float32)))
-  return results
-
-
-@pytest.mark.parametrize('dtype', [tf.float32, tf.bfloat16])
-def test_masks_near_step_a_million_are_all_distinct(dtype):
-  # 16 steps of 4 micro-batches: 64 consecutive pairs, for each of 4 layers.
-  steps = range(1_000_000, 1_000_016)
-  masks = np.concatenate(_masks(dtype, steps)).reshape([-1, _WIDTH])
+        masks.append(sess.run(tf.cast(outputs, tf.float32)))
+  masks = np.concatenate(masks).reshape([-1, _WIDTH])
   assert len(masks) == 64 * 4
   assert len(np.unique(masks, axis=0)) == len(masks)
 
@@ -119,8 +113,12 @@ class NoisyLayer(declared.Layer):
     return y * tf.sin(noise), noise
 
 
-def _step_of_noise(noise, recompute):
-  """What `NoisyLayer` showed, the gradient of its weight, and its counter."""
+_X = np.linspace(-2, 2, 12).reshape(4, 3).astype(np.float32)
+
+
+@pytest.mark.parametrize('recompute', ['always', 'never'])
+@pytest.mark.parametrize('noise', sorted(NOISES))
+def test_the_gradient_is_that_of_the_pass_that_ran(noise, recompute):
   cell = NoisyLayer.Params().Set(name='cell', noise=noise)
   net = tiny_pipeline.pipeline([], num_micro_batches=2, recompute=recompute)
 
@@ -132,16 +130,7 @@ def _step_of_noise(noise, recompute):
     with tf.control_dependencies([gradient]):
       return seen, gradient, [v.read_value() for v in counters]
 
-  return tiny_pipeline.run(build)
-
-
-_X = np.linspace(-2, 2, 12).reshape(4, 3).astype(np.float32)
-
-
-@pytest.mark.parametrize('recompute', ['always', 'never'])
-@pytest.mark.parametrize('noise', sorted(NOISES))
-def test_the_gradient_is_that_of_the_pass_that_ran(noise, recompute):
-  seen, got, counts = _step_of_noise(noise, recompute)
+  seen, got, counts = tiny_pipeline.run(build)
   expected = (np.sin(seen) * _X / np.cosh(0.7 * _X) ** 2).sum(axis=0)
   np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
   # Side effects happen once a micro-batch.

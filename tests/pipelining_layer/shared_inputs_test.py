@@ -2,36 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all examples share reaches every micro-batch whole."""
 
-import dataclasses
-import functools
-
 import declared
 import lingvo.compat as tf
 import numpy as np
-import pipeline_testing as pt
 import pytest
 import shared_model
 import tiny_pipeline
-from example_model import inside, outside, plain
 from lingvo.core import base_layer, py_utils
 from tiny_pipeline import refused
 
 _MODEL = shared_model.MODEL
-
-
-@pytest.mark.parametrize('trained', [False, True])
-@pytest.mark.parametrize('num_micro_batches', [1, 2, 3])
-def test_numbers_are_those_of_the_plain_model(num_micro_batches, trained):
-  # With three the micro-batches are of two sizes; four are in models_test.
-  model = dataclasses.replace(
-    _MODEL, batch=functools.partial(shared_model.batch, trained)
-  )
-  expected, *results = model.steps(
-    2, plain, inside, outside, num_micro_batches=num_micro_batches
-  )
-  assert all(np.linalg.norm(g) > 1e-3 for g in expected.gradients.values())
-  for got in results:
-    pt.assert_close(got, expected)
 
 
 @pytest.mark.parametrize(

@@ -196,8 +196,7 @@ class Bounded(base_layer.BaseLayer):
 def test_an_assertion_says_in_which_cell_layer_and_micro_batch_it_failed(
   num_cells,
 ):
-  with pt.cluster(num_cells), tf.Graph().as_default() as graph:
-    py_utils.GetOrCreateGlobalStepVar()
+  with pt.graph(num_cells) as graph:
     bounded = Bounded.Params().Set(name='bounded')
     subs = [*tiny_pipeline.linear('a', 'b', 'c'), bounded]
     layer = tiny_pipeline.pipeline(

@@ -30,7 +30,7 @@ def _tpu_cluster():
   return params.Instantiate()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def tpu_flag():
   before = flags.FLAGS.xla_device
   flags.FLAGS.xla_device = 'tpu'
@@ -52,7 +52,6 @@ CASES = [
   ('skips', inside, 'always'),
   ('tied weights', inside, 'always'),
 ]
-cases = pytest.mark.parametrize(('name', 'compute', 'recompute'), CASES)
 
 
 @functools.cache
@@ -74,7 +73,9 @@ def _build(name, compute, recompute):
     layer = params.Instantiate()
     variables = tf.trainable_variables()
     devices = {v.name: v.device for v in variables}
-    result = types.SimpleNamespace(graph=graph, devices=devices)
+    result = types.SimpleNamespace(
+      graph=graph, devices=devices, case=(name, compute, recompute)
+    )
 
     def step():
       batch = model.batch()
@@ -114,9 +115,14 @@ def _calls(step):
   return calls
 
 
-@cases
-def test_each_call_of_a_cell_is_on_its_core(name, compute, recompute):
-  calls = _calls(_build(name, compute, recompute))
+@pytest.fixture(params=CASES)
+def step(request, tpu_flag):
+  return _build(*request.param)
+
+
+def test_each_call_of_a_cell_is_on_its_core(step):
+  name, compute, recompute = step.case
+  calls = _calls(step)
   count = collections.Counter(cell for cell, _, _ in calls)
   # A forward and a backward task for each of two micro-batches; a backward task
   # that recomputes is two calls. Under 1F1B the last cell does not.
@@ -130,11 +136,7 @@ def test_each_call_of_a_cell_is_on_its_core(name, compute, recompute):
     assert core == cell, function
 
 
-@cases
-def test_each_op_inside_a_cell_is_on_its_core(
-  name, compute, recompute, tpu_flag
-):
-  step = _build(name, compute, recompute)
+def test_each_op_inside_a_cell_is_on_its_core(step):
   functions = {
     f.signature.name: f for f in step.graph.as_graph_def().library.function
   }
@@ -152,11 +154,8 @@ def test_each_op_inside_a_cell_is_on_its_core(
           pending.append(inner)
 
 
-@cases
-def test_weights_their_reads_and_gradients_are_on_one_core(
-  name, compute, recompute, tpu_flag
-):
-  step = _build(name, compute, recompute)
+def test_weights_their_reads_and_gradients_are_on_one_core(step):
+  name, _, _ = step.case
   for variable, device in step.devices.items():
     layer = re.match(r'net/l(\d)/', variable)
     if name == 'convolutions':
@@ -178,11 +177,7 @@ def test_weights_their_reads_and_gradients_are_on_one_core(
     assert len([op for op in reads if 'embed' in op.inputs[0].op.name]) == 2
 
 
-@cases
-def test_no_op_of_the_pipeline_is_without_a_core(
-  name, compute, recompute, tpu_flag
-):
-  step = _build(name, compute, recompute)
+def test_no_op_of_the_pipeline_is_without_a_core(step):
   loose = [
     (op.name, op.type) for op in step.operations if _core(op.device) is None
   ]

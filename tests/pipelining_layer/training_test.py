@@ -31,18 +31,11 @@ def _linear_layers(num_cells=2, **kwargs):
 
 
 def _build(task_params):
-  """A task whose training op is in the current graph."""
   py_utils.GetOrCreateGlobalStepVar()
-  task = task_params.Instantiate()
-  if 'emb' in tiny_pipeline.subs_of(task.net):
-    batch = table_batch()
-    x, y = batch.inputs, batch.targets
-  else:
-    x = tf.constant(tiny_pipeline.inputs())
-    y = tf.zeros_like(x)
-  task.FPropDefaultTheta(py_utils.NestedMap(x=x, y=y))
-  task.BProp()
-  return task
+  if task_params.net.cell_tpl[0].sub[0].name != 'emb':
+    return tiny_pipeline.build_task(task_params)
+  batch = table_batch()
+  return tiny_pipeline.build_task(task_params, batch.inputs, batch.targets)
 
 
 @functools.cache

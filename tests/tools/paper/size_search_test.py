@@ -58,17 +58,13 @@ def test_the_factor_is_handed_on():
   assert len(machine.measured) == 1
 
 
-def test_nothing_fits():
-  machine = _Machine(1000)
-  found = _search(machine, max_trials=100)
-  assert found.best is None
-  assert found.too_large == _SIZES[0]
-
-
-def test_everything_fits():
-  found = _search(_Machine(0.1), max_trials=100)
-  assert found.best[0] == _SIZES[-1]
-  assert found.too_large is None
+@pytest.mark.parametrize(
+  ('slope', 'best', 'too_large'),
+  [(1000, None, _SIZES[0]), (0.1, _SIZES[-1], None)],
+)
+def test_nothing_or_everything_fits(slope, best, too_large):
+  found = _search(_Machine(slope), max_trials=100)
+  assert (found.best and found.best[0], found.too_large) == (best, too_large)
 
 
 def test_it_ends_after_so_many_measurements():

@@ -34,33 +34,33 @@ PEAKS = (
 )
 
 
-def _run(monkeypatch, tmp_path, num_workers, output):
-  """What `worker_table.run` makes of a command's output."""
-  started = []
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+  """Runs `worker_table.run` on a command's output."""
 
-  def run(module, *flags):
-    started.append(flags)
-    logdir = tmp_path / f'workers_{num_workers}'
-    logdir.mkdir()
-    for name in ('log.txt', 'log_trainer_client_0.txt'):
-      (logdir / name).write_text(STAGES.to_text())
-    return output, 1.0
+  def run(num_workers=2, output=None, held='7.000'):
+    started = []
 
-  monkeypatch.setattr(fresh, 'run_module', run)
-  monkeypatch.setattr(
-    worker_table, 'losses', lambda path: {1: 2.5, 2: 1.25, 3: 0.5}
-  )
-  found = worker_table.run(num_workers, 'a.Model', 3, tmp_path)
-  return found, started[0]
+    def run_module(module, *flags):
+      started.append(flags)
+      logdir = tmp_path / f'workers_{num_workers}'
+      logdir.mkdir()
+      for name in ('log.txt', 'log_trainer_client_0.txt'):
+        (logdir / name).write_text(STAGES.to_text())
+      return output or CUT + WEIGHTS.format(held) + PEAKS, 1.0
+
+    monkeypatch.setattr(fresh, 'run_module', run_module)
+    monkeypatch.setattr(
+      worker_table, 'losses', lambda path: {1: 2.5, 2: 1.25, 3: 0.5}
+    )
+    found = worker_table.run(num_workers, 'a.Model', 3, tmp_path)
+    return found, started[0]
+
+  return run
 
 
-def _two(monkeypatch, tmp_path, second='7.000'):
-  output = CUT + WEIGHTS.format(second) + PEAKS
-  return _run(monkeypatch, tmp_path, 2, output)
-
-
-def test_workers_are_told_apart(monkeypatch, tmp_path):
-  found, command = _two(monkeypatch, tmp_path)
+def test_workers_are_told_apart(run):
+  found, command = run()
   assert found.cells == (1 * MIB, 2 * MIB, 3 * MIB, 4 * MIB)
   assert found.held == ('3.000', '7.000')
   assert found.peaks == (45.0, 123.0)
@@ -68,30 +68,28 @@ def test_workers_are_told_apart(monkeypatch, tmp_path):
   assert '--workers=2' in command and '--devices_per_worker=2' in command
 
 
-def test_one_process_has_all_cells(monkeypatch, tmp_path):
-  found, command = _run(monkeypatch, tmp_path, 0, CUT)
+def test_one_process_has_all_cells(run):
+  found, command = run(0, CUT)
   assert (found.held, found.peaks) == (('',), (512.0,))
   assert found.share(0) == '10.000'
   assert '--worker_split_size=4' in command
 
 
-def test_a_run_that_says_nothing_is_an_error_with_what_it_said(
-  monkeypatch, tmp_path
-):
+def test_a_run_that_says_nothing_is_an_error_with_what_it_said(run):
   with pytest.raises(fresh.ProcessError, match=r'(?s)say what.*what I said'):
-    _run(monkeypatch, tmp_path, 2, 'what I said')
+    run(output='what I said')
 
 
-def test_nothing_is_wrong_with_runs_that_agree(monkeypatch, tmp_path):
-  found, _ = _two(monkeypatch, tmp_path)
+def test_nothing_is_wrong_with_runs_that_agree(run):
+  found, _ = run()
   assert worker_table.problems([found, found], 3) == []
   text = worker_table.as_text([found])
   assert '| 2 workers         |          0.125 |' in text
   assert '| 2 workers: 1 |  2, 3 |        7.000 |' in text
 
 
-def test_other_losses_and_other_weights_are_named(monkeypatch, tmp_path):
-  found, _ = _two(monkeypatch, tmp_path, second='7.001')
+def test_other_losses_and_other_weights_are_named(run):
+  found, _ = run(held='7.001')
   other = dataclasses.replace(found, losses={1: 2.5, 2: 1.26, 3: 0.5})
   assert worker_table.problems([found, other], 3) == [
     '2 workers: worker 1 holds 7.001 MiB of weights, its cells have 7.000',

@@ -23,16 +23,14 @@ _EXACT = 0.01
 class Way:
   """A way of running the model, compared with its plain layers.
 
-  Attributes:
-    differences: Of 'gradient of LAYER' and 'metric NAME', relative to the plain
-      layers' value; infinite where one of the two is not finite.
-    lost: Variables that have a gradient in the plain layers only.
+  Differences, of 'gradient of LAYER' and 'metric NAME', are relative to the
+  plain layers' value; infinite where one of the two is not finite.
   """
 
   num_cells: int
   num_micro_batches: int
   differences: Mapping[str, float]
-  lost: Sequence[str]
+  lost: Sequence[str]  # Variables with a gradient in plain layers only.
 
   @property
   def name(self) -> str:
@@ -108,7 +106,6 @@ def _fault(
   weights: np.ndarray,
   tolerance: float,
 ) -> str:
-  """What is wrong with a metric, or ''."""
   counted = weights != 0
   if not np.any(counted):
     return ''

@@ -33,7 +33,6 @@ _MAX_NAMES = 5
 def check(
   params: Any, num_devices: int, tolerance: float, say: Callable[[str], None]
 ) -> 'Report':
-  """Checks a model; see `lingvo_gpipe.check.check_model`."""
   params = params.Copy()
   set_aside = _turn_dropout_off(params)
   say('plain layers')
@@ -88,7 +87,6 @@ def _turn_dropout_off(params: Any) -> dict[str, int]:
 
 
 def _with(params: Any, **values: Any) -> Any:
-  """Params with new values, wherever there are such names."""
   params = params.Copy()
   for p in model_pipelines.walk(params):
     for name, value in values.items():
@@ -121,22 +119,18 @@ class Report:
   """What a check found.
 
   Attributes:
-    ways: By ascending M, then K.
     fixed_statistics: The model's own K and M with the statistics of batch norm
       fixed; None if that cannot be, or says nothing.
-    batch_norms: Names of layers that have batch norm.
-    set_aside: Params that were changed for the check, {name: how many}.
     changes_by_itself: By how much the plain layers differ from one step to the
       next, with the same mini-batch and weights.
-    faults: What is wrong with losses and metrics.
   """
 
-  ways: Sequence[Way]
+  ways: Sequence[Way]  # By ascending M, then K.
   fixed_statistics: Way | None
-  batch_norms: Sequence[str]
-  set_aside: dict[str, int]
+  batch_norms: Sequence[str]  # Names of layers that have it.
+  set_aside: dict[str, int]  # Params changed for the check: how many.
   changes_by_itself: float
-  faults: Sequence[str]
+  faults: Sequence[str]  # Of losses and metrics.
   tolerance: float
 
   @property

@@ -25,50 +25,30 @@ Metrics: TypeAlias = dict[str, tuple[float, float]]
 
 
 class Given(NamedTuple):
-  """What every way of running the model is given.
+  """What every way of running the model is given."""
 
-  Attributes:
-    batches: For each task, a NestedMap of the mini-batch's tensor specs.
-    values: The values of these, in order.
-    variables: {name: value}.
-  """
-
-  batches: list[Any]
-  values: list[np.ndarray]
-  variables: dict[str, np.ndarray]
+  batches: list[Any]  # For each task, a NestedMap of tensor specs.
+  values: list[np.ndarray]  # Of these, in order.
+  variables: dict[str, np.ndarray]  # {name: value}.
 
 
 class Loss(NamedTuple):
-  """What a loss layer returned after plain layers.
+  """What a loss layer returned after plain layers."""
 
-  Attributes:
-    whole: For the mini-batch.
-    parts: For each micro-batch; empty if not known.
-    weight_is_trained: Whether the loss's weight depends on trained variables.
-  """
-
-  whole: Metrics
-  parts: list[Metrics]
-  weight_is_trained: bool
+  whole: Metrics  # For the mini-batch.
+  parts: list[Metrics]  # For each micro-batch; empty if not known.
+  weight_is_trained: bool  # The loss's weight depends on trained variables.
 
 
 class Result(NamedTuple):
-  """What one way of running the model gave.
-
-  Attributes:
-    gradients: By the names of loss, layer and variable; some may be None.
-    num_cells: Of the largest pipeline.
-    num_micro_batches: Likewise; 1 without a pipeline.
-    batch_norms: Names of cells' layers that have batch norm.
-    losses: By the pipeline's path, for plain layers with a loss inside.
-  """
+  """What one way gave; gradients by names of loss, layer and variable."""
 
   metrics: dict[str, float]
   gradients: dict[tuple[str, str, str], np.ndarray | None]
-  num_cells: int
-  num_micro_batches: int
-  batch_norms: list[str]
-  losses: dict[str, Loss]
+  num_cells: int  # Of the largest pipeline.
+  num_micro_batches: int  # Likewise; 1 without a pipeline.
+  batch_norms: list[str]  # Names of cells' layers that have it.
+  losses: dict[str, Loss]  # Plain layers', by the pipeline's path.
 
 
 def run(
@@ -81,13 +61,9 @@ def run(
 ) -> tuple[list[Result], Given]:
   """Builds the model in a graph of its own, and runs it on one mini-batch.
 
-  Args:
-    given: None takes the input's next mini-batch, and initial weights.
-    plain: Whether layers run in sequence, without a pipeline.
-    steps: Global steps at which to run.
-
-  Raises:
-    UserError: The model has no pipeline.
+  `given` None takes the input's next mini-batch, and initial weights. `plain`
+  runs layers in sequence, without a pipeline, at the global steps `steps`.
+  UserError if the model has no pipeline.
   """
   cluster_params = cluster.PipelineCluster.Params()
   cluster_params.Set(mode='sync', job='trainer_client')
@@ -105,8 +81,6 @@ def run(
 
 
 class _Model:
-  """A model in the current graph."""
-
   def __init__(self, params: Any, given: Given | None, *, plain: bool):
     self._step = py_utils.GetOrCreateGlobalStepVar()
     self._model = params.Copy().Instantiate()
@@ -139,7 +113,6 @@ class _Model:
     }
 
   def _add(self, task: Any, batch: Any) -> None:
-    """Adds a task's metrics, and the gradients of its losses."""
     prefix = f'{task.params.name}/' if len(self._model.tasks) > 1 else ''
     with (
       py_utils.TaskCallScope(task),

@@ -17,12 +17,9 @@ _BLANK_LINES = re.compile(r'(\n[^\S\n]*\n\s*)')
 def read_files(pattern: str, separator: str = '') -> list[str]:
   """Reads the documents of text files, in the order of their paths.
 
-  Args:
-    pattern: Glob patterns, separated by commas; `**` stands for any folders.
-    separator: What is between the documents of a file; empty: a file is one.
-
-  Raises:
-    ValueError: if no file matches or has text, or one is not UTF-8.
+  Glob patterns are separated by commas; `**` stands for any folders. Without a
+  separator each file is one document. ValueError if no file matches or has
+  text, or one is not UTF-8.
   """
   paths: set[str] = set()
   for part in filter(None, (x.strip() for x in pattern.split(','))):
@@ -130,7 +127,6 @@ def num_bytes(documents: Iterable[str]) -> int:
 
 
 def digest(documents: Iterable[str]) -> str:
-  """Returns a hash of the documents and their order, 64 hex digits."""
   return hashlib.sha256(b''.join(map(_hash, documents))).hexdigest()
 
 

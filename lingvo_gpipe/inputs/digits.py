@@ -21,15 +21,11 @@ _SPLIT_SEED = 20181116  # The day GPipe's paper appeared.
 
 @functools.cache
 def load_digits(split):
-  """Loads one part of the data set.
+  """Loads images, uint8 [n, 8, 8] from 0 to 16, and labels, int32 [n].
 
   The examples of each class are permuted by RandomState(20181116), which gives
   the same numbers in all versions of NumPy, class 0 first, and the first and
   each fifth after it are held out: 364 to test and 1,433 to train on.
-
-  Returns:
-    Images, uint8 [n, 8, 8] with values 0 to 16, and labels, int32 [n], in the
-    data set's order.
   """
   digits = datasets.load_digits()
   images, labels = digits.images.astype(np.uint8), np.int32(digits.target)
@@ -98,12 +94,8 @@ class DigitsInput(resident_input.ResidentInput):
 def transform(images, shift, angle, zoom):
   """Moves, turns and zooms images about their centres.
 
-  Interpolates bilinearly; around an image is the background, -1.
-
-  Args:
-    shift: [n, 2]: by how many pixels down and to the right.
-    angle: [n]: by how many radians, clockwise.
-    zoom: [n]: factor, above 1 to enlarge.
+  Shifts, [n, 2], are pixels down and right; angles, [n], clockwise radians;
+  zooms, [n], enlarge above 1. Interpolates bilinearly; around is -1.
   """
   height, width = images.shape[1:]
   cos, sin = tf.cos(angle) / zoom, tf.sin(angle) / zoom

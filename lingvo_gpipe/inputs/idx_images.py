@@ -75,8 +75,7 @@ class IdxImagesInput(resident_input.ResidentInput):
     values = tf.io.decode_raw(contents, tf.uint8)
     values = values[_header_size(len(self._shape)) :]
     return py_utils.NestedMap(
-      images=tf.reshape(values, self._shape),
-      labels=tf.constant(self._labels),
+      images=tf.reshape(values, self._shape), labels=tf.constant(self._labels)
     )
 
   def MakeBatch(self, data, index, present, number):

@@ -33,18 +33,11 @@ _Row = list[_Segment]
 
 
 class RowLayout(NamedTuple):
-  """Which segments make up which row.
+  """Row r has segments row_splits[r] to row_splits[r + 1] - 1."""
 
-  Attributes:
-    starts: [num_segments]: where in the stream a segment's inputs begin.
-    lengths: [num_segments]: its number of pairs.
-    row_splits: [num_rows + 1]: row r holds the segments from row_splits[r] to
-      row_splits[r + 1] - 1.
-  """
-
-  starts: _Ints
-  lengths: _Ints
-  row_splits: _Ints
+  starts: _Ints  # [num_segments]: of a segment's inputs in the stream.
+  lengths: _Ints  # [num_segments]: its number of pairs.
+  row_splits: _Ints  # [num_rows + 1].
 
 
 def pack(
@@ -60,14 +53,9 @@ def pack(
   least room remains. So a document is cut only if it is longer than a row.
   (Ding et al., "Fewer Truncations Improve Language Modeling", 2024.)
 
-  Args:
-    num_tokens: Each document's, without the marks.
-    row_length: Number of pairs that a row can hold.
-    num_layouts: How many times every token occurs as a label. From the second
-      time on the length of a document's first segment is random.
-
-  Returns:
-    The layouts one after another, rows in the order of their first documents.
+  Every token occurs as a label `num_layouts` times; from the second time on the
+  length of a document's first segment is random. `num_tokens` are without the
+  marks. Layouts follow one another, rows in the order of first documents.
   """
   rows = _rows(num_tokens, row_length, [row_length] * len(num_tokens))
   for number in range(1, num_layouts):

@@ -54,18 +54,15 @@ class SplitInput(base_input_generator.BaseInputGenerator):
       self.Refuse('use_per_host_infeed', 'False: one host reads for all')
 
   def Refuse(self, name, allowed):
-    """Raises ValueError: the Param `name` must be what `allowed` says."""
     p = self.params
     raise ValueError(
       f'{p.name}: {name} must be {allowed}, got {p.Get(name)!r}.'
     )
 
   def SourceDataset(self):
-    """What the data source iterates over."""
     return self.GetDataset()
 
   def Reset(self, sess=None):
-    """Starts again with the first batch of an evaluation."""
     self.datasource.Reset(sess)
 
 

@@ -104,7 +104,7 @@ class TextInput(resident_input.ResidentInput):
     )
 
   def _Tokenize(self):
-    """The stream of tokens, or the path of its file; the documents' lengths."""
+    """The stream of tokens, or its file; the documents' lengths."""
     small = corpus.num_bytes(self._documents) <= _MAX_BYTES_IN_GRAPH
     key = corpus.digest(
       [corpus.digest(self._documents), self.tokenizer.identity]

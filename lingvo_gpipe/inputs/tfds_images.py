@@ -67,7 +67,6 @@ class TfdsImagesInput(resident_input.SplitInput):
     try:
       self._builder = _builder(p.dataset, p.data_dir)
       self._keys = _image_and_label(self._builder)
-      # Number of images in the split.
       self.num_examples = _num_examples(self._builder, p.split)
     except ValueError as e:
       raise ValueError(f'{p.name}: {e}') from e
@@ -213,11 +212,9 @@ def random_crop(contents, size, area, seed):
   From Szegedy et al., "Going Deeper with Convolutions", 2014. The whole image
   if no such part is found in ten tries.
 
-  Args:
-    contents: A string scalar tensor: a JPEG, PNG, GIF or BMP file.
-    size: Height and width of the result, float32 [size, size, 3], 0 to 255.
-    area: A pair: least and greatest share of the area.
-    seed: int64 [2].
+  `contents`, a string scalar, is a JPEG, PNG, GIF or BMP file; `area` the least
+  and the greatest share of the area; `seed` int64 [2]. The result is float32
+  [size, size, 3], 0 to 255.
   """
 
   def window(shape):
@@ -251,8 +248,6 @@ def central_crop(contents, size, fraction):
 
 
 def _crop(contents, size, window):
-  """Decodes and resizes the part that `window` finds by the image's shape."""
-
   # Skipping the other parts saves much of the time.
   def jpeg():
     part = window(tf.io.extract_jpeg_shape(contents))

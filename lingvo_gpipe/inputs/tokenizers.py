@@ -36,9 +36,8 @@ _NUM_THREADS = 4
 class ByteTokenizer:
   """The bytes of UTF-8, after the marks: 259 ids.
 
-  Attributes:
-    identity: Differs between tokenizers that give different ids.
-    bytes_per_token: int32 [vocab_size]: bytes of UTF-8 an id stands for.
+  `identity` differs between tokenizers that give different ids, and
+  `bytes_per_token`, int32 [vocab_size], are bytes of UTF-8 an id stands for.
   """
 
   identity = 'bytes'
@@ -48,12 +47,11 @@ class ByteTokenizer:
     self.bytes_per_token[:_NUM_MARKS] = 0
 
   def encode(self, text: str) -> npt.NDArray[np.int32]:
-    """Returns the ids of a text, int32 [num_tokens], without marks."""
     data = np.frombuffer(text.encode(), np.uint8)
     return data.astype(np.int32) + _NUM_MARKS
 
   def decode(self, ids: Iterable[int]) -> str:
-    """Returns the text of ids but marks; bytes not UTF-8 become U+FFFD."""
+    """Leaves marks out; bytes not UTF-8 become U+FFFD."""
     data = bytes(i - _NUM_MARKS for i in map(int, ids) if i >= _NUM_MARKS)
     return data.decode(errors='replace')
 

@@ -51,10 +51,8 @@ class Child(multiprocessing.context.ForkProcess):
   """A forked process that is followed: log, heartbeat, memory and end.
 
   This process has imported everything, so that none does it again. It must not
-  have run TensorFlow: threads do not survive a fork.
-
-  Attributes:
-    own_peak_mib: Peak of its memory in MiB, beyond what it had at its start.
+  have run TensorFlow: threads do not survive a fork. `own_peak_mib` is the peak
+  of its memory, beyond what it had at its start.
   """
 
   def __init__(
@@ -106,7 +104,6 @@ class Child(multiprocessing.context.ForkProcess):
       time.sleep(_BEAT_SECONDS)
 
   def _memory_mib(self, field: str) -> float:
-    """A field of its status; 0 once it has ended."""
     with contextlib.suppress(OSError):
       text = pathlib.Path(f'/proc/{self.pid}/status').read_text()
       match = re.search(rf'^{field}:\s+(\d+) kB', text, re.MULTILINE)
@@ -121,7 +118,6 @@ class Child(multiprocessing.context.ForkProcess):
     return self.is_alive()
 
   def last_line(self) -> str:
-    """Of its log."""
     text = pathlib.Path(self._log_path).read_text(errors='replace')
     return text.strip().rpartition('\n')[2]
 
@@ -145,11 +141,8 @@ class Child(multiprocessing.context.ForkProcess):
 class LocalCluster:
   """Runs the processes, see the module.
 
-  Args:
-    settings: Flags of `launch_local`.
-    trainer_flags: For all processes.
-    main: What a process does: takes a command line, returns its exit status.
-    say: Is told what happens, a line at a time.
+  `main` takes a command line and returns its exit status; `say` is told what
+  happens, a line at a time.
   """
 
   def __init__(
@@ -170,7 +163,7 @@ class LocalCluster:
     self._peaks: dict[str, float] = {}
 
   def run(self) -> int:
-    """Runs until the training is done; returns the exit status."""
+    """Returns the exit status when the training is done."""
     try:
       self._start_training()
       for job in self._settings.evaluate:
@@ -196,8 +189,6 @@ class LocalCluster:
       if self._peaks:
         peaks = ', '.join(f'{n} {mib:.0f}' for n, mib in self._peaks.items())
         self._say(f'Peak memory in MiB, without what imports take: {peaks}.')
-
-  # -- Starting and ending.
 
   def _start(self, name: str, argv: list[str], *, on_terminal: bool) -> Child:
     log = f'{self._logdir}/log_{name.replace(" ", "_")}.txt'
@@ -242,10 +233,7 @@ class LocalCluster:
       before = self._peaks.get(process.name, 0.0)
       self._peaks[process.name] = max(before, process.own_peak_mib)
 
-  # -- Following.
-
   def _follow(self) -> int:
-    """Runs until the training is over; returns the exit status."""
     restarts, most = 0, self._settings.max_restarts
     while True:
       time.sleep(_POLL_SECONDS)

@@ -33,8 +33,7 @@ def is_private() -> bool:
 def enter() -> None:
   """Moves this process, which has one thread, and its later children there.
 
-  Raises:
-    OSError: The system does not allow it; loopback may be missing then.
+  OSError if the system does not allow it; loopback may be missing then.
   """
   global _entered
   uid, gid = os.getuid(), os.getgid()

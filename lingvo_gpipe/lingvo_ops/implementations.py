@@ -73,7 +73,6 @@ def assert_same_dim0(
 
 
 def _static_match(x: tf.Tensor, y: tf.Tensor) -> bool | None:
-  """None if static values do not tell."""
   xs = tf.get_static_value(x, partial=True)
   ys = tf.get_static_value(y, partial=True)
   if xs is None or ys is None:

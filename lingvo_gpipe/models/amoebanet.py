@@ -172,7 +172,7 @@ class AmoebaNetClassifier(base_layer.BaseLayer):
 
 
 def AmoebaNetParams():
-  """Params for `AmoebaNetLayers` of a whole network, AmoebaNet-D by default."""
+  """Params for `AmoebaNetLayers`: AmoebaNet-D by default."""
   p = hyperparams.Params()
   p.Define('num_normal_cells', 18, 'L of the papers; divisible by 3.')
   p.Define('dim', 256, 'D of the papers: channels of the first normal cells.')
@@ -197,7 +197,6 @@ def AmoebaNetParams():
 
 
 def AmoebaNetB():
-  """`AmoebaNetParams` with the cells of AmoebaNet-B."""
   return AmoebaNetParams().Set(
     normal=tables.NORMAL_B,
     normal_concat=tables.NORMAL_B_CONCAT,
@@ -224,7 +223,6 @@ def AmoebaNetLayers(p):
     stride=(p.stem_stride, p.stem_stride),
     batch_norm=p.batch_norm,
   )
-  # Channels of the latest output and of the one before it.
   input_dim = before_dim = stem.conv.output_dim
   dim = p.dim // 2**p.num_stem_reductions
   result = [stem]

@@ -110,7 +110,6 @@ def operation_params(
 
 
 def _bottleneck(conv, windows, stride):
-  """1x1 to a quarter of the channels, the windows, 1x1 back."""
   dim = conv.input_dim
   block = conv.Copy().Set(input_dim=dim // 4, output_dim=dim // 4)
   blocks = [block.Copy().Set(name='shrink', input_dim=dim)]

@@ -43,8 +43,7 @@ class LinearLayer(base_layer.BaseLayer):
     p = self.params
     init = py_utils.WeightInit.Gaussian(p.scale * p.input_dim**-0.5)
     self.CreateVariable(
-      'w',
-      py_utils.WeightParams([p.input_dim, p.output_dim], init, p.dtype),
+      'w', py_utils.WeightParams([p.input_dim, p.output_dim], init, p.dtype)
     )
     create_bias(self, p.output_dim)
 

@@ -34,17 +34,13 @@ _PADDING = 0
 class Sampling:
   """How to choose the next token by its logits.
 
-  Attributes:
-    temperature: What logits are divided by. 0: always the most probable token.
-    top_k: Choose among the k most probable tokens only; 0: among all.
-    top_p: Choose among the most probable tokens that together have this
-      probability (after top_k and temperature). Holtzman et al.,
-      arXiv:1904.09751.
+  The source of `top_p` is Holtzman et al., arXiv:1904.09751. It applies after
+  temperature and `top_k`.
   """
 
-  temperature: float = 1.0
-  top_k: int = 0
-  top_p: float = 1.0
+  temperature: float = 1.0  # Divides logits. 0: the most probable token.
+  top_k: int = 0  # Among the k most probable only; 0: among all.
+  top_p: float = 1.0  # Among the most probable that sum up to it.
 
   def __post_init__(self):
     if not (
@@ -86,9 +82,8 @@ def generate(
     num_micro_batches: M; None for one a cell, as far as rows go.
 
   Returns:
-    A NestedMap of `ids`, int32 [batch, max_length], prompts and what follows,
-    then zeros; and `lengths`, int32 [batch], the number of tokens up to and
-    with `end_id`, or the limit.
+    `ids`, int32 [batch, max_length], followed by zeros; `lengths`, int32
+    [batch], up to and with `end_id`, or the limit.
   """
   batch = int(prompts.shape[0])
   sizes = micro_batches.choose_sizes(
@@ -103,8 +98,6 @@ def generate(
 
 
 class _Cells:
-  """The cells of a pipeline, to be run with remembered state."""
-
   def __init__(self, pipeline: base_layer.BaseLayer, theta: Any):
     theta = tied_weights.tie(pipeline, theta, pipeline.device_of)
     devices = pipeline.cell_devices
@@ -165,7 +158,6 @@ class _Rows:
 
   def run(self, prompts: tf.Tensor, given: tf.Tensor) -> py_utils.NestedMap:
     with on_device(self.cells.last_device):
-      # How many tokens all prompts have.
       first = tf.reduce_min(given)
     random = self._random(first)
     rows = []

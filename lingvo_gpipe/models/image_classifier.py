@@ -31,7 +31,6 @@ class ImageClassifier(pipelined_task.PipelinedTask):
     return {'num_samples_in_batch': tf.reduce_sum(weight)}
 
   def DecodeWithTheta(self, theta, input_batch):
-    """Returns label, predicted label and weight of each example."""
     logits = self.pipeline.FProp(theta.pipeline, input_batch.image)
     return py_utils.NestedMap(
       label=tf.cast(input_batch.label, tf.int32),

@@ -6,12 +6,7 @@ import lingvo.compat as tf
 from lingvo.core import metrics
 
 from lingvo_gpipe.inputs import tokenizers
-from lingvo_gpipe.models import (
-  generation,
-  losses,
-  pipelined_task,
-  transformer,
-)
+from lingvo_gpipe.models import generation, losses, pipelined_task, transformer
 from lingvo_gpipe.pipeline import flat_layers
 
 
@@ -48,8 +43,8 @@ class LanguageModel(pipelined_task.PipelinedTask):
   def DecodeWithTheta(self, theta, input_batch):
     """Continues the beginning of each row to the row's length.
 
-    Returns what `generation.generate` does, with `prompt_lengths`, int32
-    [batch], and `present`, bool [batch], false for empty rows.
+    Adds `prompt_lengths`, int32 [batch], and `present`, bool [batch], false for
+    empty rows, to what `generation.generate` returns.
     """
     weights = input_batch.weights
     if transformer.SEGMENT_IDS in input_batch:

@@ -13,8 +13,6 @@ from lingvo.core import base_layer
 
 
 class ClassificationLoss(base_layer.BaseLayer):
-  """Loss and accuracy of images' logits."""
-
   @classmethod
   def Params(cls):
     p = super().Params()
@@ -63,8 +61,6 @@ class ClassificationLoss(base_layer.BaseLayer):
 
 
 class LanguageModelLoss(base_layer.BaseLayer):
-  """Loss, accuracy and bits a byte of tokens' logits."""
-
   def FProp(self, theta, logits, targets):
     """Metrics of logits [batch, time, vocab_size].
 
@@ -101,5 +97,4 @@ def _sum(values, weights):
 
 
 def _mean(total, weight):
-  """A metric; 0 if nothing counts."""
   return tf.math.divide_no_nan(total, weight), weight

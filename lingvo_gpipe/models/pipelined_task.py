@@ -15,16 +15,11 @@ class PipelinedTask(base_model.BaseTask):
   Values that layers take and none puts aside, such as 'segment_ids', are side
   inputs, from the input batch. A learning rate schedule with a Param
   `total_steps` that is 0 ends at `train.max_steps`.
-
-  Attributes:
-    INPUT: The name in input batches of what the first layer takes.
-    TARGETS: The names of what the loss takes, and their dtypes.
-    TARGET_RANK: How many dimensions targets and side inputs share with it.
   """
 
-  INPUT = ''
-  TARGETS: dict[str, str] = {}
-  TARGET_RANK = 1
+  INPUT = ''  # Name in input batches of what the first layer takes.
+  TARGETS: dict[str, str] = {}  # What the loss takes: its dtypes.
+  TARGET_RANK = 1  # Dimensions that targets and side inputs share with it.
 
   @classmethod
   def Params(cls):
@@ -99,7 +94,6 @@ class PipelinedTask(base_model.BaseTask):
 
 
 def _SideNames(p):
-  """Names that layers take and none puts aside."""
   put, taken = set(), {}
   for layer in flat_layers.flatten(p.pipeline.sub, p.pipeline):
     declared = named_values.declared(layer.params)

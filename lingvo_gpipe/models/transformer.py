@@ -43,8 +43,7 @@ class _VocabularyLayer(NamedValueLayer):
       return
     init = py_utils.WeightInit.Gaussian(p.model_dim**-0.5)
     self.CreateVariable(
-      'table',
-      py_utils.WeightParams([p.vocab_size, p.model_dim], init, p.dtype),
+      'table', py_utils.WeightParams([p.vocab_size, p.model_dim], init, p.dtype)
     )
 
   def ZeroState(self, batch, max_length):

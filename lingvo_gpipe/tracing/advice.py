@@ -34,20 +34,13 @@ _Times = Mapping[tuple[TaskKind, int], float]
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:
-  """A change, and what it is expected to gain.
-
-  Attributes:
-    gain_seconds: By how much a step gets shorter; less than 0 if longer.
-    gain_share: The same as a share of the step.
-    condition: What the number rests on, or ''.
-    setting: The flag or Param to set; None for a bound that none reaches.
-  """
+  """A change, and what it is expected to gain."""
 
   change: str
-  gain_seconds: float
-  gain_share: float
-  condition: str
-  setting: str | None
+  gain_seconds: float  # Of a step; less than 0 if it gets longer.
+  gain_share: float  # The same as a share of the step.
+  condition: str  # What the number rests on, or ''.
+  setting: str | None  # Flag or Param; None for a bound.
 
 
 def proposals(traced: TracedPipeline) -> list[Proposal]:
@@ -64,8 +57,6 @@ def proposals(traced: TracedPipeline) -> list[Proposal]:
 
 
 class _Adviser:
-  """Simulates changes of what ran."""
-
   def __init__(self, traced: TracedPipeline):
     self._traced = traced
     self._schedule = traced.shown.schedule
@@ -137,7 +128,6 @@ class _Adviser:
       )
 
   def _best_cut(self, cut: Partition) -> Partition | None:
-    """The best cut of the layers, each with its share of its cell's time."""
     layers = [
       layer
       for cell in cut.cells

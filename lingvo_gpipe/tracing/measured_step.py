@@ -20,28 +20,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from lingvo_gpipe.cutting.partitioner import Partition
-from lingvo_gpipe.schedules import (
-  Schedule,
-  Task,
-  TaskKind,
-  Timeline,
-  simulate,
-)
+from lingvo_gpipe.schedules import Schedule, Task, TaskKind, Timeline, simulate
 from lingvo_gpipe.tracing.events import Memory
 
 
 class PathStep(NamedTuple):
-  """A task on the critical path, and whose end let it start.
-
-  Attributes:
-    transfer: Seconds that the result of `waited_for` travelled.
-    delay: Seconds from then to the task's start.
-  """
+  """A task on the critical path, and whose end let it start; in seconds."""
 
   task: Task
   waited_for: Task | None
-  transfer: float
-  delay: float
+  transfer: float  # The result of `waited_for` travelled so long.
+  delay: float  # From then to the task's start.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,29 +38,23 @@ class MeasuredStep:
   """One step of a pipeline. Times are in seconds; the first task starts at 0.
 
   Attributes:
-    devices: The devices' names; '' for one without a cell.
-    recompute: How much of a backward task ran the forward pass again, where it
-      did.
-    arrival: When the result of the first task had come to the second one from
-      another process.
-    clock_shifts: What was added to the times of a process whose clock could
-      not be right.
+    recompute: How much of a backward task ran the forward pass again, if so.
+    arrival: When the first task's result came to the second's other process.
+    clock_shifts: Added to a process's times if its clock could not be right.
     seconds: From when the client asked for the step to the end of its last op;
       after that the client waits for the trace itself.
-    before: How much of that was before the first task.
-    memory: Of the processes on this machine.
   """
 
   schedule: Schedule
-  devices: tuple[str, ...]
+  devices: tuple[str, ...]  # Names; '' for one without a cell.
   start: Mapping[Task, float]
   end: Mapping[Task, float]
   recompute: Mapping[Task, float]
   arrival: Mapping[tuple[Task, Task], float]
   clock_shifts: Mapping[str, float]
   seconds: float
-  before: float
-  memory: Memory
+  before: float  # Of `seconds`, before the first task.
+  memory: Memory  # Of the processes on this machine.
 
   @functools.cached_property
   def length(self) -> float:
@@ -160,27 +143,17 @@ def transfer_times(steps: Sequence[MeasuredStep]) -> list[float]:
 
 @dataclasses.dataclass
 class TracedPipeline:
-  """Several traced steps of a pipeline. Figures are medians of the steps.
-
-  Attributes:
-    name: The pipeline's path in the model.
-    layers: The text of each cell's layers.
-    recompute: The policy.
-    steps: At least one, by ascending number.
-    num_examples: Of a mini-batch, if known.
-    cut: None if the layers' costs are not known.
-    num_cores: What this machine lets the devices have.
-  """
+  """Several traced steps of a pipeline. Figures are medians of the steps."""
 
   model: str
-  name: str
-  layers: Sequence[str]
-  recompute: str
+  name: str  # Its path in the model.
+  layers: Sequence[str]  # The text of each cell's.
+  recompute: str  # The policy.
   loss_inside: bool
-  steps: Mapping[int, MeasuredStep]
-  num_examples: int | None = None
-  cut: Partition | None = None
-  num_cores: int = 1
+  steps: Mapping[int, MeasuredStep]  # At least one, ascending.
+  num_examples: int | None = None  # Of a mini-batch.
+  cut: Partition | None = None  # None: layers' costs not known.
+  num_cores: int = 1  # What this machine lets the devices have.
   are_cpus: bool = True
 
   def median(self, figure: Callable[[MeasuredStep], float]) -> float:

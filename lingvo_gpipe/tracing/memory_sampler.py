@@ -1,9 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Reads how much memory processes have while a step runs, as Linux counts it.
-
-A thread of the traced process does that, for itself and for local workers.
-"""
+"""A thread that reads the memory of local processes while a step runs."""
 
 import contextlib
 import os
@@ -20,9 +17,7 @@ _SECONDS = 0.001
 def local_pids(devices: Sequence[str], *, uses_servers: bool) -> dict[str, int]:
   """The ids of the CPU devices' processes that run on this machine.
 
-  Args:
-    devices: Full names.
-    uses_servers: Whether the devices are workers', not this process's.
+  `uses_servers`: the devices, full names, are workers', not this process's.
   """
   processes = sorted({process_of(name) for name in devices if 'CPU' in name})
   if not uses_servers:

@@ -1,9 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Draws a traced step: measured, simulated, memory, on one time axis.
-
-The figure is a PNG file, and the SVG in a page that loads nothing else.
-"""
+"""Draws a traced step: measured, simulated, memory, on one time axis."""
 
 import html
 import io
@@ -97,7 +94,6 @@ def draw(traced: TracedPipeline) -> Any:
 
 
 def png(drawn: Any) -> bytes:
-  """A figure as a PNG file."""
   stream = io.BytesIO()
   drawn.savefig(stream, format='png')
   return stream.getvalue()
@@ -162,7 +158,6 @@ def _draw_timeline(
 def _label_timeline(
   axes: Any, title: str, step: MeasuredStep, busy: Sequence[float]
 ) -> None:
-  """Names the rows, each with the share of its time in tasks."""
   _label(axes, title)
   labels = []
   for device, share in enumerate(busy):

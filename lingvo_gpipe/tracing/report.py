@@ -98,7 +98,6 @@ def _path(traced: TracedPipeline) -> dict[str, Any]:
 
 
 def text(traced: TracedPipeline, figures: Figures) -> str:
-  """The figures for a terminal, some lines."""
   f = figures
   parts = [
     f'{f["model"]}, pipeline {f["pipeline"]}: K = {f["num_cells"]} cells on '
@@ -169,7 +168,6 @@ def _lengths(figures: Figures) -> str:
 
 
 def _cell_table(figures: Figures) -> str:
-  """Times of one micro-batch in each cell."""
   times = {
     'forward ms': 'forward_seconds',
     'backward ms': 'backward_seconds',

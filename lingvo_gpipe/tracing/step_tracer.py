@@ -22,12 +22,7 @@ from lingvo_gpipe.tracing import (
   task_times,
 )
 from lingvo_gpipe.tracing.measured_step import MeasuredStep, TracedPipeline
-from lingvo_gpipe.training import (
-  cores,
-  model_pipelines,
-  summaries,
-  user_error,
-)
+from lingvo_gpipe.training import cores, model_pipelines, summaries, user_error
 from lingvo_gpipe.training.listeners import StepListener
 
 tf.flags.DEFINE_integer(
@@ -51,7 +46,6 @@ _MAX_LAYERS = 60  # Characters of a cell's layers.
 
 
 def listeners() -> list['StepTracer']:
-  """What --trace_step asks for."""
   if FLAGS.trace_step is None:
     return []
   directory = FLAGS.trace_dir or os.path.join(FLAGS.logdir, 'trace')
@@ -61,11 +55,7 @@ def listeners() -> list['StepTracer']:
 
 
 class StepTracer(StepListener):
-  """Traces `count` steps from number `first` on.
-
-  Attributes:
-    traced: What was written.
-  """
+  """Traces `count` steps from number `first` on; `traced`: what it wrote."""
 
   def __init__(self, model: str, first: int, count: int, directory: str):
     self._model = model

@@ -21,9 +21,8 @@ def measured_step(
 ) -> MeasuredStep | None:
   """The times of a pipeline's tasks in a step; None if it ran none of them.
 
-  Raises:
-    RuntimeError: A task that has an op is not among the events. Not if no
-      backward task of its cell is: TensorFlow leaves out what nobody needs.
+  RuntimeError if a task that has an op is not among the events; not if no
+  backward task of its cell is: TensorFlow leaves out what nobody needs.
   """
   tasks = _ops_of(emitted.task_of_op, events)
   if not tasks:
@@ -113,12 +112,10 @@ def aligned(
 ) -> dict[str, float]:
   """The seconds to add to the times of each process.
 
-  A clock that could be right is left as it is, as are the first one and those
-  of which nothing is known. Else it is set to the middle of what is possible,
-  as if messages took equally long both ways.
-
-  Args:
-    least: For (a, b), what the shift of b must exceed that of a by.
+  For (a, b), `least` is what the shift of b must exceed that of a by. A clock
+  that could be right is left as it is, as are the first one and those of which
+  nothing is known. Else it is set to the middle of what is possible, as if
+  messages took equally long both ways.
   """
   shifts = dict.fromkeys(processes, 0.0)
   known, waiting = list(shifts)[:1], list(shifts)[1:]
@@ -154,7 +151,6 @@ def _place_empty_tasks(
 def _arrivals(
   emitted: EmittedSchedule, events: StepEvents, start: _Times, end: _Times
 ) -> dict[tuple[Task, Task], float]:
-  """When results were there for the tasks of other processes."""
   latest: dict[tuple[Task, str], float] = {}
   for transfer in events.transfers:
     if transfer.op in emitted.task_of_op:

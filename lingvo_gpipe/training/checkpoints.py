@@ -11,8 +11,6 @@ in one piece, after all else has been written:
     ckpt-00000020.meta             the graph
     checkpoint                     "ckpt-00000020 is the newest"  <-- it counts
     ckpt-00000010.*                no longer kept, so removed
-
-So a kill at any time leaves a `checkpoint` whose files are whole.
 """
 
 import contextlib

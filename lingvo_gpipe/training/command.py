@@ -38,8 +38,6 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def at_least(least: int) -> Callable[[str], int]:
-  """The type of an argument that is a whole number, `least` or more."""
-
   def number(text: str) -> int:
     with contextlib.suppress(ValueError):
       if int(text) >= least:
@@ -89,11 +87,10 @@ def run(
 ):
   """Runs a command from the loading of TensorFlow to its exit status.
 
-  Args:
-    load: Imports what the command needs, and returns the command: a function of
-      the `RunLog` and of the seconds that loading took. It may return a status.
-    check: Is given the parsed flags before that, and may raise a UserError.
-    define: Defines the flags that `load` doesn't, without TensorFlow.
+  `load` imports what the command needs, and returns the command: a function of
+  the `RunLog` and the seconds of loading, which may return a status. Before,
+  `define` defines flags that `load` doesn't, without TensorFlow, and `check` is
+  given the parsed flags, and may raise a UserError.
   """
   argv = sys.argv if argv is None else argv
   wants_help = {'-h', '-help', '--help', '--helpfull'}.intersection(argv[1:])

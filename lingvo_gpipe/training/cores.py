@@ -8,7 +8,6 @@ import pathlib
 
 
 def num_usable() -> int:
-  """How many cores this process may use."""
   return len(os.sched_getaffinity(0))
 
 

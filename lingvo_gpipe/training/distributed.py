@@ -22,7 +22,6 @@ from lingvo_gpipe.training import logs, user_error
 
 # Jobs that place their ops on the workers.
 DRIVERS = ('trainer_client', 'controller')
-# Jobs that only run the ops of others.
 SERVING = ('worker', 'ps', 'input')
 
 
@@ -128,8 +127,6 @@ class ServingRunner:
     while self._server:
       time.sleep(1)
 
-
-# -- Lost workers.
 
 _INTERVAL = 5.0
 _DEADLINE = 15.0

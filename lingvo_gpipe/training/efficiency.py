@@ -29,8 +29,6 @@ MIN_STEPS = _WARM_UP + 2 * _STRETCHES * (_STRETCH_STEPS + 3)
 
 
 class StepTimes(listeners.StepListener):
-  """Records how long steps take on all cores, and some on one."""
-
   def __init__(
     self,
     last_step: int,

@@ -27,8 +27,6 @@ _LOGGED = re.compile(
 
 
 class Session(tf.Session):
-  """A session that raises the first error of a step in place of the last."""
-
   def run(self, fetches, *args, **kwargs):
     before = os.fstat(2)
     try:

@@ -56,7 +56,6 @@ class ObservingTrial(base_trial.NoOpTrial):
     return False
 
   def ReportEvalMeasure(self, global_step, metrics_dict, checkpoint_path):
-    """Called by evaler and decoder after each checkpoint that they did."""
     metrics = {}
     for name, metric in metrics_dict.items():
       with contextlib.suppress(TypeError, ValueError):  # It may be anything.

@@ -68,7 +68,6 @@ def warnings_shown_on(stream):
 
 
 def warn(text):
-  """Logs a warning, and shows it to the user at once."""
   logging.warning('%s', text)
   if _warnings_to is not None:
     # A progress bar may stand on the line.

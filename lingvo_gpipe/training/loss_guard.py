@@ -82,8 +82,6 @@ def _writes_in(graph):
 
 
 class _Step(NamedTuple):
-  """A task's training step."""
-
   loss: Any
   checks: list[Any]  # Lingvo's too.
   skip: Any  # What a skipped step runs.
@@ -202,7 +200,6 @@ class Session(first_error.Session):
       return self._skip(fetches, train_ops[0], error)
 
   def _skip(self, fetches, train_op, error):
-    """Returns what stands for the results of a step that failed, or raises."""
     step = int(self.run(self._global_step))
     what = _what_is_not_finite(self, self._steps[train_op], error)
     text = f'Step {step + 1}: {what}.'
@@ -228,7 +225,6 @@ class Session(first_error.Session):
 
 
 def _what_is_not_finite(session, step, error):
-  """In words, and where; raises an `error` of something else."""
   origin = non_finite.find(session, [step.loss])
   if origin is not None:
     return f'the loss is not finite; {origin}'

@@ -121,8 +121,6 @@ def _why_unknown(name):
   )
 
 
-# -- Mistakes in --model_params_override, each in one line.
-
 _TEXT, _FILE = 'model_params_override', 'model_params_file_override'
 
 

@@ -108,8 +108,6 @@ def constant_weight(weight):
 
 
 class PipelineReport(listeners.StepListener):
-  """Prints the cut and the schedule of each pipeline before the first step."""
-
   def trainer_built(self, runner):
     for pipeline in pipelines(runner.model):
       print(f'Pipeline {pipeline.path}:\n{cut_text(pipeline)}')

@@ -84,7 +84,6 @@ class Progress(listeners.StepListener):
     yield f'ETA {tqdm.tqdm.format_interval(left)}'
 
   def close(self):
-    """Leaves the bar as it stands and ends its line."""
     if self._bar is not None:
       self._bar.refresh()
       self._bar.close()

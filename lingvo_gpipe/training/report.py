@@ -25,7 +25,6 @@ _HELD_OUT = 'Test'
 
 
 def train_evaluate_report(log, loading_seconds, more_listeners):
-  """Trains, evaluates and reports; raises what `trainer_run.run` does."""
   stages = stage_times.StageListener(loading_seconds)
   with trainer_run.prepared(log) as model:
     logging.set_verbosity(logging.INFO)
@@ -102,7 +101,6 @@ def _report(log, trainer, cfg, steps, times, evaluation):
 
 
 def accuracy(evaluation):
-  """A line on a `listeners.Evaluation`."""
   metrics = evaluation.metrics
   said = f'loss {metrics["loss"]:.4g}'
   if 'accuracy' in metrics:

@@ -60,8 +60,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     self._cluster_spec = None
     self._watch = None
 
-  # -- Flags.
-
   def MaybeConfigRunLocally(self):
     if FLAGS.run_locally not in ('cpu', 'gpu'):
       super().MaybeConfigRunLocally()
@@ -91,7 +89,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     FLAGS.tf_master = ''
 
   def _num_cpus(self):
-    """CPU devices of a worker."""
     default = FLAGS.worker_split_size if FLAGS.run_locally else 1
     return FLAGS.worker_cpus or default
 
@@ -109,7 +106,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     self._CheckDevices(fixed)
 
   def _CheckDevices(self, pipelines):
-    """Checks that pipelines have the devices that they need, if a flag says."""
     size = FLAGS.worker_split_size
     if not FLAGS['worker_split_size'].using_default_value:
       devices.check(pipelines, size, f'--{self._devices_flag}={size}')
@@ -149,7 +145,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
       self._watch.wait_until_up(FLAGS.worker_wait_seconds)
 
   def _server_devices(self, job):
-    """How many CPU devices and GPUs this process's server has."""
     kind = job.partition('_')[0]
     if kind not in ('worker', 'evaler', 'decoder'):
       return 1, 0
@@ -185,8 +180,6 @@ class RunnerManager(lingvo_trainer.RunnerManager):
         model_pipelines.set_all(cfg, name, FLAGS[flag].value, flag)
     self.max_train_steps = cfg.train.max_steps
     return cfg
-
-  # -- Runners.
 
   def CreateRunners(self, jobs, logdir, trial=None):
     return super().CreateRunners(jobs, logdir, trial or self._trial)
@@ -236,7 +229,7 @@ class RunnerManager(lingvo_trainer.RunnerManager):
     )
     evaler.EvalCheckpoint(int(FLAGS.job.rpartition('@')[2]))
 
-  # -- Modes that train nothing. Lingvo's say what they wrote in the log only.
+  # Lingvo's modes that train nothing say only in the log what they wrote.
 
   def InspectParams(self):
     """Writes the Params of all datasets or the flag's; UserError if unknown."""

@@ -218,8 +218,6 @@ class EvaluationRunner(PipelineRunner):
 
 
 class Evaler(EvaluationRunner, runners.Evaler):
-  """Lingvo's evaler."""
-
   def __init__(self, *args, **kwargs):
     super().__init__(*args, **kwargs)
     if isinstance(self._trial, listeners.ObservingTrial):

@@ -13,7 +13,6 @@ from typing import Any
 
 
 def peak_memory_bytes() -> int:
-  """The peak resident memory of this process so far."""
   return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

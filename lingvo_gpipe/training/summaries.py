@@ -135,7 +135,6 @@ def _of_pipeline(pipeline):
 
 
 def image_value(tag, png):
-  """A summary's value with an image, the bytes of a PNG file."""
   width, height = (int.from_bytes(png[at : at + 4], 'big') for at in (16, 20))
   image = tf.Summary.Image(
     width=width,

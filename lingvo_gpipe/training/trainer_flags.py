@@ -87,7 +87,6 @@ flags.DEFINE_integer(
   lower_bound=0,
 )
 
-# Once these are imported, all flags are defined.
 _DEFINE_FLAGS = {'lingvo.trainer', 'lingvo_gpipe.tracing.step_tracer'}
 _DEFINITION = r'DEFINE_\w+\(\s*[\'"]%s[\'"]'
 # What is searched as a whole for a flag.
@@ -178,7 +177,6 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _package(name: str) -> pathlib.Path:
-  """A package's directory, or a module's file; nothing is imported."""
   spec = importlib.util.find_spec(name)
   if spec and spec.submodule_search_locations:
     return pathlib.Path(spec.submodule_search_locations[0])
@@ -193,7 +191,6 @@ def _sources(name: str) -> Iterator[str]:
 
 
 def _may_be_defined(flag: str, model: str) -> bool:
-  """Whether a module that is going to be imported may define `flag`."""
   # A boolean flag may be negated.
   names = rf'(?:{re.escape(flag)}|{re.escape(flag.removeprefix("no"))})'
   definition = re.compile(_DEFINITION % names)

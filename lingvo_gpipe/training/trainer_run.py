@@ -79,7 +79,6 @@ def _prepare_lingvo():
 
 
 def _claimed_logdir(model):
-  """Inside, the log directory is this process's, if it writes checkpoints."""
   in_trainer = (
     FLAGS.checkpoint_in_trainer_cpu or FLAGS.checkpoint_in_trainer_tpu
   )

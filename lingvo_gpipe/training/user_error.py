@@ -9,7 +9,6 @@ import sysconfig
 import traceback
 
 _OWN = pathlib.Path(__file__).parents[1]
-# More names than that are not worth reading.
 _MAX_NAMES = 20
 
 

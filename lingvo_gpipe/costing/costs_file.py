@@ -35,10 +35,7 @@ class CostsFile:
     self._sections = self._read()
 
   def get(self, section: str, what: str, make: Callable[[], _Entry]) -> _Entry:
-    """The entry of `what`, or what `make` returns, which is then written.
-
-    If another process writes one in the meantime, that holds: all cut alike.
-    """
+    """The entry of `what`; of several made at once, the first."""
     key = hashlib.sha256(what.encode()).hexdigest()[:32]
     if key not in self._sections[section]:
       made = make()
@@ -94,11 +91,8 @@ def _check_layer(entry: _Entry) -> None:
 def with_known_order(problem: OrderProblem, path: str) -> OrderProblem:
   """A pipeline with its order under 'auto', from the file or found now.
 
-  Without a path it is returned as it is: each process finds the same order, as
-  the search counts its work and not the time.
-
-  Raises:
-    ValueError: The file, or the order that it has for the problem, is damaged.
+  Without a path it is returned as it is: each process finds the same order.
+  ValueError if the file, or its order for the problem, is damaged.
   """
   if not path:
     return problem

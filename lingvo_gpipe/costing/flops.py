@@ -92,8 +92,6 @@ def _log_once(key: str, message: str) -> None:
     tf.logging.info('%s', message)
 
 
-# -- The FLOPs of one op.
-
 _Formula: TypeAlias = Callable[[tf.Operation], int]
 
 

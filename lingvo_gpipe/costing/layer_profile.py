@@ -26,11 +26,7 @@ from lingvo_gpipe.costing.layer_trace import (
   LayerFlops,
   Use,
 )
-from lingvo_gpipe.costing.weights import (
-  ParamsCache,
-  explained,
-  in_build_thread,
-)
+from lingvo_gpipe.costing.weights import ParamsCache, explained, in_build_thread
 from lingvo_gpipe.cutting.cost_model import LayerCost
 from lingvo_gpipe.cutting.skips import Skip
 from lingvo_gpipe.engine.tensors import differentiable, flat_tensors, num_bytes
@@ -92,12 +88,10 @@ def profile_layers(
     names: The layers' names within the model.
     input_specs: What the first is called with: a nest of tf.TensorSpec of one
       micro-batch. A tuple stands for several arguments.
-    training: What is trained.
     named_specs: The same as `input_specs` for side inputs, by name.
 
-  Raises:
-    ValueError: A layer cannot be called with what the layer before it returns,
-      or returns something of unknown size.
+  ValueError if a layer cannot be called with what the layer before it returns,
+  or returns something of unknown size.
   """
   profiler = _Profiler(layers, names, training)
   named = dict(named_specs or {})
@@ -132,8 +126,6 @@ class _Profiler:
       named.update(trace.put)
       args = to_tuple(trace.outputs)
     return self._backwards(profiles)
-
-  # -- Forwards.
 
   def _call(
     self,
@@ -172,8 +164,6 @@ class _Profiler:
         raise ValueError(f'{what}{key!r}; there are {sorted(theta)}.')
       theta, names = theta[key], names[key]
     return theta, names
-
-  # -- Backwards.
 
   def _backwards(self, profiles: list[LayerProfile]) -> list[LayerProfile]:
     training, first = self.training, 0
@@ -240,8 +230,6 @@ def cost_params(params: Any) -> Any:
   cost_params = getattr(params.cls, 'CostParams', None)
   return params if cost_params is None else cost_params(params)
 
-
-# -- The loss.
 
 # The name by which the targets reach the loss here; no user's name is this.
 TARGETS = ' targets'

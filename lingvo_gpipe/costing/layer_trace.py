@@ -22,13 +22,7 @@ from lingvo.core import py_utils
 from tensorflow.python.ops import handle_data_util
 
 from lingvo_gpipe.costing import flops, weights
-from lingvo_gpipe.costing.static_values import (
-  CALLS,
-  LOOPS,
-  Frame,
-  Loop,
-  called,
-)
+from lingvo_gpipe.costing.static_values import CALLS, LOOPS, Frame, Loop, called
 from lingvo_gpipe.costing.weights import explained, own_graph
 from lingvo_gpipe.engine import repairs
 from lingvo_gpipe.engine.graph_walks import needed
@@ -175,7 +169,6 @@ class LayerTrace:
   def trained(
     self, name: str, call: LayerCall, is_trained: weights.IsTrained
   ) -> tuple[bool, ...]:
-    """For each weight of the layer of this name whether it is trained."""
     if is_trained is None:
       return (True,) * len(tf.nest.flatten(self._theta))
     names = self.weights.names.Transform(lambda n: n and f'{name}/{n}')

@@ -46,12 +46,8 @@ def measure_profiles(
 ) -> list[LayerCost]:
   """The profiles' costs, their times in seconds, measured where they run.
 
-  Args:
-    profiles: The layers; those that are alike are measured once.
-    file: A JSON file whose times are used, and to which new ones are added.
-
-  Raises:
-    ValueError: The file is damaged, or a layer cannot be run.
+  Layers that are alike are measured once. Times in `file` (JSON) are used, and
+  new ones added. ValueError if it is damaged, or a layer cannot be run.
   """
   if not gpus():
     # A device of a pipeline is a core then. Later would be too late.
@@ -105,9 +101,6 @@ def _device_kind() -> str:
     return 'CPU'
   details = tf.config.experimental.get_device_details(gpus()[0])
   return f'GPU {details.get("device_name", "")}'.strip()
-
-
-# -- One layer.
 
 
 def measure(profile: LayerProfile, other_bytes: int = 0) -> Times:

@@ -44,13 +44,7 @@ _Counted: TypeAlias = tuple[list[LayerCost], tuple[Skip, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class PipelinePlan:
-  """How a pipeline is cut.
-
-  Attributes:
-    partition: Which layers make up which cell, and what they cost.
-    basis: What the costs are: one of BALANCES, or 'given'.
-    splits_given: Whether the user chose the cut.
-  """
+  """How a pipeline is cut; costs have a `basis`: of BALANCES, or 'given'."""
 
   layers: tuple[flat_layers.FlatLayer, ...]
   partition: Partition
@@ -79,11 +73,8 @@ def make_plan(
   """Cuts a model for the devices of a model split; `params` are its Params.
 
   By default `trained` is what the Params' own filters find, which see names
-  that begin with the pipeline's.
-
-  Raises:
-    PartitionError: Too few layers, wrong splits, or too little device_memory.
-    ValueError: A Param is not usable.
+  that begin with the pipeline's. PartitionError if there are too few layers,
+  wrong splits, or too little device_memory; ValueError if a Param is unusable.
   """
   splits = splits_of(params)
   layers, costs, spec, basis = cost_layers(params, num_devices, trained)
@@ -132,9 +123,6 @@ def cost_layers(
     basis, costs = 'given', list(map(_with_time, costs, balance))
   spec = _spec(params, num_devices, num_bytes(shapes), skips)
   return layers, costs, spec, basis
-
-
-# -- Params.
 
 
 def _shapes_of(params: Any, name: str) -> Any:
@@ -258,14 +246,8 @@ def device_memory(params: Any) -> int | None:
   return int(num_bytes) or None
 
 
-# -- Costs.
-
-
 def _with_time(cost: LayerCost, time: float) -> LayerCost:
-  """The cost with a time that the user gave, forward and backward together.
-
-  A backward is taken to be twice its forward, as it is of a matrix product.
-  """
+  """The cost with a user's time, two thirds of it backward, as of a product."""
   forward = Fraction(time) / 3
   backward = 2 * forward if cost.has_backward else 0
   return dataclasses.replace(cost, forward=forward, backward=backward)
@@ -313,10 +295,7 @@ _known: dict[bytes, _Counted] = {}
 
 
 def _remembered(params: Any, basis: str, *args: Any) -> _Counted:
-  """`_count`, once in a process for each model.
-
-  Jobs that share a process must not measure other times.
-  """
+  """`_count`, once a process: jobs that share it must not differ in times."""
   p = params
   what = basis, p.optimizer_slots, p.costs_file, p.before_tpl, args
   try:

@@ -63,10 +63,7 @@ def call_frame(
   frame: Frame,
   unknown: Container[int] = (),
 ) -> Frame:
-  """The frame of a function's graph that an op in a frame calls.
-
-  The inputs at the positions in `unknown` are.
-  """
+  """The frame of what an op calls; its inputs in `unknown` are not known."""
   arguments = {
     id(inner): (outer, frame)
     for i, (inner, outer) in enumerate(
@@ -252,9 +249,6 @@ def _source(tensor: tf.Tensor) -> tf.Tensor:
   while tensor.op.type in ('Identity', 'StopGradient'):
     tensor = tensor.op.inputs[0]
   return tensor
-
-
-# -- The graphs of the functions that an op calls.
 
 
 def called(op: tf.Operation) -> list[FuncGraph]:

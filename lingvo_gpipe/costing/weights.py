@@ -160,9 +160,6 @@ def _build_all(layers: Sequence[Any], names: Sequence[str]) -> list[Weights]:
   )
 
 
-# -- Layers apart from others.
-
-
 def in_build_thread(function: Callable[[], _Value]) -> _Value:
   """Calls a function in a thread of its own, under the caller's cluster.
 

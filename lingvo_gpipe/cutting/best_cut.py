@@ -118,7 +118,6 @@ def _best_at_cost(
 
 
 def any_cut_fits(problem: CutProblem, device_memory: int) -> bool:
-  """Whether a cut is found that fits."""
   total = problem.total_cost
   if problem.num_devices == problem.num_cells:
     return CutSearch(problem).best([], total, device_memory) is not None
@@ -129,7 +128,6 @@ def any_cut_fits(problem: CutProblem, device_memory: int) -> bool:
 def _any_fitting(
   search: CutSearch, largest_cost: int, device_memory: int
 ) -> Cuts | None:
-  """Some cut whose cells fit together on shared devices, or None."""
   # Even cells often do, and are found at once.
   alone = CutSearch(search.problem)
   even = alone.best([LARGEST_MEMORY], largest_cost, device_memory)
@@ -139,7 +137,6 @@ def _any_fitting(
 
 
 def _fits(problem: CutProblem, cuts: Cuts, device_memory: int) -> bool:
-  """Whether no device needs more than `device_memory` bytes under a cut."""
   cells = problem.memory.of_cells(cuts.positions)
   needs = memory_model.device_bytes(cells, problem.cell_devices)
   return max(needs) <= device_memory

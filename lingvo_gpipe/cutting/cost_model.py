@@ -24,7 +24,6 @@ class LayerCost:
     forward: The time its forward takes, in any unit that all layers share.
     backward: The same for its backward, without recomputation.
     parameters: How many numbers its weights are.
-    weight_bytes: Bytes of its weights.
     gradient_bytes: Of the sums of their gradients; None takes weight_bytes.
     optimizer_bytes: Of the optimizer's slots for them.
     activation_bytes: What is kept of its forward for a micro-batch: what its
@@ -64,7 +63,6 @@ class LayerCost:
 
   @property
   def gradient_sum_bytes(self) -> int:
-    """`gradient_bytes`, if it is not None."""
     given = self.gradient_bytes
     return self.weight_bytes if given is None else given
 
@@ -107,10 +105,7 @@ def to_integers(costs: Sequence[Number]) -> list[int]:
   All costs are multiplied by their denominators' least common multiple. If the
   sum then has more than 60 bits they are multiplied instead by the power of two
   that brings the sum to 60 bits, and rounded. So equal costs give equal
-  integers.
-
-  Raises:
-    ValueError: A cost is negative or not finite.
+  integers. ValueError if a cost is negative or not finite.
   """
   for i, cost in enumerate(costs):
     check_number(f'Cost {i}', cost)

@@ -42,8 +42,7 @@ class PipelineSpec:
     device_memory: Bytes that each device may hold; None for no limit.
     skips: Values that layers take of earlier ones past those between.
 
-  Raises:
-    ValueError: A number is out of range, or a policy or schedule unknown.
+  ValueError if a number is out of range, or a policy or schedule unknown.
   """
 
   num_devices: int
@@ -172,7 +171,6 @@ class CutProblem:
       cell_devices: By default each cell has a device to itself.
       last_costs: The cost of each layer if it lies in the last cell, not above
         that in others; None if it is the same.
-      memory: What a cell needs.
     """
     self.num_cells = num_cells
     self.num_layers = len(costs)

@@ -84,14 +84,8 @@ class _Ways:
 
 
 class CutSearch:
-  """Finds the best of the cuts that keep to bounds."""
-
   def __init__(self, problem: CutProblem, device_memory: int | None = None):
-    """Prepares a search.
-
-    `device_memory` is what a device may hold for all of its cells, in bytes;
-    None takes cells by themselves.
-    """
+    """`device_memory`: bytes for all its cells; None looks at cells alone."""
     self.problem = problem
     self._num_devices = 0 if device_memory is None else problem.num_devices
     self._device_memory = device_memory or 0
@@ -146,7 +140,6 @@ class CutSearch:
     criteria: Sequence[Criterion],
     largest_memory: int | None,
   ) -> _Ways:
-    """The ways worth keeping that continue the given ones by a cell."""
     blocks = [ways.take(np.arange(0))]
     last = windows.last[cell + 1]
     for low in range(windows.first[cell + 1], last + 1, _BLOCK):

@@ -54,13 +54,7 @@ class CutRow:
 
 @dataclasses.dataclass(frozen=True)
 class CutTable:
-  """All cells of a pipeline, and how well they fit together.
-
-  Attributes:
-    basis: What a layer's cost is, such as 'flops'.
-    devices: The name of each cell's device.
-    splits_given: Whether the user chose the cut.
-  """
+  """All cells; `basis` says what costs are, `devices` where each cell is."""
 
   partition: Partition
   basis: str
@@ -83,7 +77,6 @@ class CutTable:
 
   @functools.cached_property
   def bubble(self) -> float:
-    """The share of device time without a task, with these costs."""
     spec, schedule = self.partition.spec, self._schedule
     times = step_time.task_times(self._layers, spec, schedule, 1.0)
     return float(schedules.simulate(schedule, times).bubble)
@@ -141,7 +134,6 @@ class CutTable:
     return 'Use finer layers, or fewer cells.'
 
   def to_text(self) -> str:
-    """The table, the figures below it, and the warnings."""
     spec = self.partition.spec
     header = ['cell', 'device', 'layers', f'cost ({self.basis})', 'parameters']
     header += ['weights', 'gradients', 'optimizer', 'stash', 'activations']

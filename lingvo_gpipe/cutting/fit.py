@@ -48,9 +48,7 @@ Fit: TypeAlias = tuple[tuple[int, ...], frozenset[str]]
 
 
 def fits(
-  layers: Sequence[LayerCost],
-  spec: PipelineSpec,
-  splits: Sequence[int] | None,
+  layers: Sequence[LayerCost], spec: PipelineSpec, splits: Sequence[int] | None
 ) -> list[Fit]:
   """The cuts, and what is kept in each, that may give the shortest step.
 

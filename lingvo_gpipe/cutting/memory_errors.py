@@ -55,7 +55,6 @@ def does_not_fit(
 def least_memory_splits(
   layers: Sequence[LayerCost], spec: PipelineSpec
 ) -> tuple[int, ...]:
-  """The splits of the cut whose largest cell needs least memory."""
   return best_cut.least_memory_cut(CutProblem.of(layers, spec))[1:-1]
 
 
@@ -79,7 +78,6 @@ def _limit(spec: PipelineSpec) -> int:
 def _fullest_device(
   layers: Sequence[LayerCost], spec: PipelineSpec, positions: Sequence[int]
 ) -> str:
-  """Says which device needs most under a cut, for what, and how much."""
   needs = spec.cell_memory(layers).of_cells(positions)
   totals = device_bytes(needs, spec.cell_devices)
   device = totals.index(max(totals))
@@ -105,7 +103,6 @@ def _fullest_device(
 def _single_layers(
   layers: Sequence[LayerCost], spec: PipelineSpec
 ) -> list[str]:
-  """Names layers that are too large by themselves, in whatever cell."""
   memory, starts = spec.cell_memory(layers), np.arange(len(layers))
   needs = [
     np.sum(memory.parts(k, starts, starts + 1), axis=0)
@@ -173,10 +170,7 @@ def smallest_num_devices(
 def fewest_micro_batches(
   layers: Sequence[LayerCost], spec: PipelineSpec
 ) -> PipelineSpec | None:
-  """The spec with the fewest micro-batches that make the layers fit, if any do.
-
-  They divide the same mini-batch. Bytes are taken to be in proportion.
-  """
+  """The spec with the fewest micro-batches that make layers fit, or None."""
   present, size = spec.num_micro_batches, spec.micro_batch_size
   numbers = list(range(present + 1, present * (size or _MOST_TIMES) + 1))
   if size is not None:

@@ -107,10 +107,9 @@ class CellMemory:
     skips: Sequence[Skip] = (),
     kept: Container[str] = (),
   ):
-    """Prepares sums.
+    """`stashed` and `handed` are as in `schedules.Counts`.
 
-    `stashed` and `handed` are as in `schedules.Counts`, the others as in a
-    `PipelineSpec`. ValueError if bytes are too many for 64 bits.
+    The rest is as in `PipelineSpec`. ValueError if bytes are beyond 64 bits.
     """
     _check_size(layers, max(stashed), input_bytes, skips)
     self._first = cost_model.first_with_backward(layers)
@@ -188,7 +187,6 @@ class CellMemory:
     return state, stash, anew + outputs, gradients, outputs
 
   def of_cell(self, cell: int, start: int, end: int) -> CellBytes:
-    """The same for one cell."""
     needs = self._needs(cell, np.array(start), np.array(end))
     return CellBytes(*map(int, needs))
 

@@ -68,8 +68,6 @@ class PartitionCell:
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-  """Layers cut into cells."""
-
   layers: tuple[LayerCost, ...]
   spec: PipelineSpec
   cells: tuple[PartitionCell, ...]
@@ -81,7 +79,6 @@ class Partition:
 
   @property
   def sizes(self) -> tuple[int, ...]:
-    """How many layers each cell has."""
     return tuple(cell.end - cell.start for cell in self.cells)
 
   @property
@@ -156,14 +153,12 @@ def partition(
 
   Args:
     layers: The layers, with bytes for the pipeline's micro-batch.
-    spec: What to cut them for.
     splits: The first layer of each cell but the first, if the cut is given; it
       is then only described, and checked against the memory limit.
 
-  Raises:
-    PartitionError: There are more cells than layers; or `splits` are not K - 1
-      ascending layers; or no cut (not that of `splits`) fits the devices'
-      memory, with which cell is too large, by how much, and what would fit.
+  Raises PartitionError if there are more cells than layers; or `splits` are not
+  K - 1 ascending layers; or no cut (not that of `splits`) fits the devices'
+  memory, with which cell is too large, by how much, and what would fit.
   """
   found = find(layers, spec, splits)
   if found is not None:
@@ -194,9 +189,7 @@ def find(
 
 
 def _fitted(
-  layers: Sequence[LayerCost],
-  spec: PipelineSpec,
-  splits: Sequence[int] | None,
+  layers: Sequence[LayerCost], spec: PipelineSpec, splits: Sequence[int] | None
 ) -> Partition | None:
   """The cut and the choice of what is kept that have the shortest step."""
   if spec.device_memory is None:
@@ -227,9 +220,7 @@ def _fitted(
 
 
 def _check_sizes(
-  layers: Sequence[LayerCost],
-  spec: PipelineSpec,
-  splits: Sequence[int] | None,
+  layers: Sequence[LayerCost], spec: PipelineSpec, splits: Sequence[int] | None
 ) -> None:
   if spec.num_cells > len(layers):
     raise PartitionError(

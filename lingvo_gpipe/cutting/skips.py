@@ -55,8 +55,6 @@ def put_bytes(skips: Sequence[Skip], num_layers: int) -> list[int]:
 
 
 class SkipBytes:
-  """The bytes that reach any cell by skips."""
-
   def __init__(self, skips: Sequence[Skip], num_layers: int):
     """Prepares sums; raises ValueError if there is no such layer."""
     pairs = []

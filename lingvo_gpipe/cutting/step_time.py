@@ -20,10 +20,7 @@ Cells: TypeAlias = Sequence[Sequence[LayerCost]]
 def task_times(
   cells: Cells, spec: PipelineSpec, schedule: schedules.Schedule, unit: float
 ) -> Callable[[Task], float]:
-  """How long each task takes; a backward that recomputes takes longer.
-
-  `unit` is what one unit of the layers' costs takes.
-  """
+  """What each task takes, recomputation included; `unit` is for a cost of 1."""
   times: dict[tuple[TaskKind, int], float] = {}
   for k, cell in enumerate(cells):
     of_weights = float(sum(x.weight_gradient for x in cell)) * unit

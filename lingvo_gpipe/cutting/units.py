@@ -1,9 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Speeds, sizes and times as people write them.
-
-What cannot be read raises ValueError, with an example.
-"""
+"""Speeds, sizes and times as people write them; ValueErrors give an example."""
 
 import re
 

@@ -32,8 +32,7 @@ class Speeds:
     link_bytes_a_second: From device to device; None: no limit.
     link_latency: Additional seconds of each transfer.
 
-  Raises:
-    ValueError: There is a speed of links, but none of devices.
+  ValueError if there is a speed of links, but none of devices.
   """
 
   seconds_a_cost: float | None = None
@@ -111,7 +110,6 @@ class Forecast:
 
   @property
   def examples(self) -> int | None:
-    """Examples in a micro-batch; None if unknown."""
     return self.workload.micro_batch(self.setting.num_micro_batches)
 
   @property
@@ -183,7 +181,6 @@ class Forecast:
 
   @property
   def _recomputed(self) -> list[int]:
-    """How many micro-batches each cell recomputes."""
     first = self.partition.first_backward
     return [0] * first + list(self.partition.spec.counts.recomputed[first:])
 
@@ -228,19 +225,11 @@ def forecast(
   device_memory: int | None = None,
   splits: tuple[int, ...] | None = None,
 ) -> Forecast:
-  """Cuts a workload for a setting.
+  """Cuts a workload for a setting; by default times are relative.
 
-  Args:
-    workload: The model.
-    setting: How to run it.
-    speeds: By default times are relative.
-    device_memory: Bytes that a device may hold; None for no limit.
-    splits: The first layer of each cell but the first, if that is decided for
-      this number of cells.
-
-  Raises:
-    PartitionError: There are more cells than layers, or wrong splits.
-    ValueError: M does not divide the mini-batch.
+  `device_memory` is in bytes, `splits` are the first layers of cells but the
+  first, if decided. PartitionError if there are more cells than layers, or
+  wrong splits; ValueError if M does not divide the mini-batch.
   """
   layers = workload.layers_for(setting.num_micro_batches)
   if splits is not None and len(splits) + 1 != setting.num_cells:

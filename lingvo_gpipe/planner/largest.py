@@ -175,8 +175,7 @@ class Family:
   @functools.cache  # noqa: B019
   def _cost(self, short: int, index: int, width: int) -> LayerCost:
     return cost_at_width(
-      {w: self._traced(short, w).layers[index] for w in self.kind.widths},
-      width,
+      {w: self._traced(short, w).layers[index] for w in self.kind.widths}, width
     )
 
   @functools.cache  # noqa: B019

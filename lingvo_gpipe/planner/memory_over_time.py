@@ -151,7 +151,6 @@ def draw(path: str, one: Forecast, device_memory: int | None) -> None:
 
 
 def _row(axes: Any, held: Sequence[Held], device_memory: int | None) -> None:
-  """Kinds of memory on top of each other, and the limit."""
   times = [moment.time for moment in held]
   axes.stackplot(
     times,

@@ -198,7 +198,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the program; returns its exit status."""
   argv = sys.argv[1:] if argv is None else argv
   if argv[:1] == ['schedule']:
     return schedule_command.main(argv[1:])

@@ -31,8 +31,6 @@ _SHAPES = ('input_shapes', 'side_input_shapes', 'target_shapes')
 
 
 class Planner:
-  """Plans for a registered model."""
-
   def __init__(self, args: argparse.Namespace):
     """Reads the flags; the methods too raise ValueErrors if they are wrong."""
     self._args = args
@@ -61,7 +59,6 @@ class Planner:
         self._plan(balance)
 
   def _plan(self, balance: str) -> None:
-    """Prints a plan for each number of cells."""
     args = self._args
     work, speeds = self._workload(balance)
     splits = pipeline_plan.splits_of(self._params)
@@ -137,7 +134,6 @@ class Planner:
     )
 
   def _chosen(self) -> dict[str, Sequence[Any]]:
-    """What flags limit the choice to."""
     chosen = {
       'micro_batches': self._args.num_micro_batches,
       'schedules': self._args.schedule,
@@ -154,7 +150,6 @@ class Planner:
     )
 
   def _sweep(self) -> None:
-    """Prints the best way for each K and M, and writes it to files."""
     args = self._args
     work, speeds = self._workload(args.balance[0])
     most = args.devices or max(self._params.num_partitions, 8)
@@ -184,7 +179,6 @@ class Planner:
     print(f'Written: {", ".join(args.sweep)}')
 
   def _largest(self) -> None:
-    """Prints the largest models of the family that fit."""
     args, memory = self._args, self._memory
     if memory is None:
       raise ValueError('--largest needs --device_memory, such as 8GiB.')

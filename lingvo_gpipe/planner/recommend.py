@@ -79,10 +79,7 @@ def _can_have(
 def with_auto(
   forecasts: list[Forecast], device_memory: int | None = None
 ) -> list[Forecast]:
-  """The forecasts, and one more: the best one's with 'auto' as its schedule.
-
-  It takes seconds, so not if no order could be quicker by TOLERANCE.
-  """
+  """The forecasts, and the best one's with 'auto', if that could be quicker."""
   chosen = best(forecasts)
   if chosen is None or chosen.workload.schedules == ('gpipe',):
     return forecasts
@@ -182,7 +179,6 @@ def _next(others: Sequence[Forecast], m: int) -> list[Forecast]:
 
 
 def _compared(one: Forecast, chosen: Forecast) -> str:
-  """What another setting would do."""
   if not one.fits:
     return f'need {format_bytes(one.fullest)}'
   longer = one.step_time / chosen.step_time - 1 if chosen.step_time else 0.0

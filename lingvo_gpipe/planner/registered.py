@@ -58,8 +58,7 @@ def workload(
 ) -> Workload:
   """What there is to plan for; by default with the model's own mini-batch.
 
-  Raises:
-    ValueError: A Param is not usable, or the mini-batch no multiple.
+  ValueError if a Param is not usable, or the mini-batch no multiple.
   """
   _, costs, spec, basis = pipeline_plan.cost_layers(
     params.Copy().Set(splits=[], num_partitions=1, device_memory=0), 1

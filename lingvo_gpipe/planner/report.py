@@ -18,10 +18,7 @@ _KINDS = ('weights', 'gradients', 'slots', 'stash', 'activations', 'total')
 
 @dataclasses.dataclass(frozen=True)
 class PlanReport:
-  """What is planned for a number of devices.
-
-  If `show_all`, ways that do not fit are in the table.
-  """
+  """A plan for some devices; with `show_all` also ways that do not fit."""
 
   workload: Workload
   forecasts: tuple[Forecast, ...]
@@ -92,10 +89,7 @@ class PlanReport:
     return text
 
   def _is_worth(self, one: Forecast) -> bool:
-    """Whether no other one with its M and policy is better in all.
-
-    FIT has to be better than other policies, too.
-    """
+    """Whether no other with its M and policy (FIT: or any) beats it in all."""
 
     def is_rival(other: Forecast) -> bool:
       if other.setting.num_micro_batches != one.setting.num_micro_batches:
@@ -179,7 +173,6 @@ class PlanReport:
     return '\n'.join(lines)
 
   def _params_text(self, setting: Setting) -> str:
-    """The Params that the model has to have."""
     text = f'schedule={setting.schedule}, '
     if setting.cells_per_device > 1:
       text += f'num_partitions={setting.num_cells}, '

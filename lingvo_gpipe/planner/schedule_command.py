@@ -151,7 +151,6 @@ def _describe(run: comparison.Run) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the program; returns its exit status."""
   args = _parser().parse_args(argv)
   try:
     if args.module:

@@ -149,7 +149,6 @@ def _line(
   colour: Any,
   label: str | None,
 ) -> None:
-  """A line, with a cross for each M that does not fit."""
   numbers = [one.setting.num_micro_batches for one in line]
   axes.plot(numbers, values, color=colour, label=label, linewidth=1.5)
   for one, number, value in zip(line, numbers, values, strict=True):

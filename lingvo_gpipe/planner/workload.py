@@ -74,7 +74,6 @@ class Workload:
 
   @property
   def mini_batch_size(self) -> int | None:
-    """Examples in a mini-batch; None if unknown."""
     size = self.micro_batch_size
     return None if size is None else self.num_micro_batches * size
 
@@ -89,10 +88,7 @@ class Workload:
     return self.num_micro_batches * sum(both, Fraction(0))
 
   def micro_batch(self, num_micro_batches: int) -> int | None:
-    """Examples in each of M micro-batches; None if unknown.
-
-    Raises ValueError if M does not divide the mini-batch.
-    """
+    """Examples in each of M micro-batches; ValueError if they do not divide."""
     size = self.mini_batch_size
     if size is None:
       return None
@@ -130,10 +126,7 @@ class Workload:
     return spec.with_micro_batches(setting.num_micro_batches)
 
   def choices(self, num_cells: int) -> tuple[int, ...]:
-    """Numbers of micro-batches worth looking at, ascending.
-
-    Up to eight divisors of the mini-batch, and that as registered.
-    """
+    """Up to 8 divisors of the mini-batch, and the registered M, ascending."""
     size = self.mini_batch_size
     if size is None:
       return (self.num_micro_batches,)

@@ -1,10 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pipeline schedules: who runs what, in which order. Pure Python.
-
-`make_schedule` builds a schedule by name, `register_schedule` gives one of your
-own a name, `validate` checks one, `simulate` times it and `grid` draws it.
-"""
+"""Pipeline schedules: who runs what, in which order. Pure Python."""
 
 from lingvo_gpipe.schedules.best_order import find_best_order
 from lingvo_gpipe.schedules.grid import grid

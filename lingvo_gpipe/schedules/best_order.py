@@ -52,11 +52,7 @@ class BestOrder:
 
 @functools.lru_cache(maxsize=64)
 def find_best_order(problem: OrderProblem) -> BestOrder:
-  """The schedule 'auto'.
-
-  Raises:
-    ScheduleError: No order, or not the one that is known, fits the problem.
-  """
+  """The schedule 'auto'; ScheduleError if no order, or not the known, fits."""
   if problem.known is not None:
     return _known_order(problem, problem.known)
   _check_room(problem)
@@ -79,7 +75,6 @@ def find_best_order(problem: OrderProblem) -> BestOrder:
 
 
 def _known_order(problem: OrderProblem, schedule: Schedule) -> BestOrder:
-  """An order that was found before, checked and timed."""
   validate(schedule)
   sizes = schedule.num_micro_batches, schedule.cell_devices
   if (
@@ -108,7 +103,6 @@ def _check_room(problem: OrderProblem) -> None:
 
 
 def _candidates(problem: OrderProblem) -> Iterator[Schedule]:
-  """The named schedules, and those by rules."""
   sizes = problem.cell_devices, problem.num_micro_batches
   for name in registry.BUILDERS:
     if registry.fits(name, problem.cell_devices):
@@ -121,7 +115,6 @@ def _candidates(problem: OrderProblem) -> Iterator[Schedule]:
 def _improved(
   problem: OrderProblem, best: Schedule, bound: float
 ) -> tuple[Schedule, Time]:
-  """A schedule after exchanges that make it shorter, and its time."""
   num_tasks = sum(map(len, best.device_tasks))
   work = _WORK // _MOST_IMPROVED
   timeline = problem.simulate(best)

@@ -33,7 +33,6 @@ class Run:
 
 
 def why(a: Run, b: Run) -> str:
-  """Says why the shorter of two schedules is shorter."""
   if b.timeline.step_time < a.timeline.step_time:
     a, b = b, a
   short, long = a.timeline.step_time, b.timeline.step_time
@@ -57,7 +56,6 @@ def why(a: Run, b: Run) -> str:
 
 
 def _path_difference(a: Run, b: Run) -> list[str]:
-  """What the critical paths take of each kind."""
   of_a, of_b = on_path(a), on_path(b)
   lines = ['Time on the critical path:']
   for kind, what in _KINDS.items():
@@ -92,7 +90,6 @@ def on_path(run: Run) -> dict[str, Time]:
 
 
 def _path_lines(run: Run) -> list[str]:
-  """The critical path, a line for each run of tasks on a device."""
   lines = []
   for device, tasks in itertools.groupby(
     run.timeline.critical_path,

@@ -26,7 +26,6 @@ _FORWARD, _BACKWARD, _WEIGHT_GRADIENT = TaskKind
 
 
 def by_rules(problem: OrderProblem) -> Iterator[Rows]:
-  """The rows of tasks by each rule."""
   most = problem.num_micro_batches
   limits = in_flight_limits(problem.cell_devices, most)
   caps = [
@@ -104,7 +103,6 @@ class _Run:
     return changed
 
   def _choose(self, device: int) -> tuple[float, TaskKind, int] | None:
-    """The start, kind and cell of the task that a device would run next."""
     free = self._free[device]
     passes, weight_gradients = [], []
     for cell in self._cells[device]:
@@ -159,7 +157,6 @@ class _Run:
     return is_forward != self.forwards_first, *order
 
   def _may_go_forward(self, device: int, cell: int) -> bool:
-    """Whether there is room for another micro-batch in a cell."""
     problem = self.problem
     m = len(self._ends[_FORWARD][cell])
     counting = max(cell, problem.first_backward)

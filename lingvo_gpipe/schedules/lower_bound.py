@@ -69,7 +69,6 @@ def _arcs(problem: OrderProblem) -> _Arcs:
 
 
 def _room(problem: OrderProblem, k: int) -> int:
-  """The most micro-batches that cell k can stash."""
   limit, stash = problem.limits[problem.cell_devices[k]], problem.stash[k]
   if limit is None or not stash:
     return problem.num_micro_batches

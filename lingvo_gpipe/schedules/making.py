@@ -19,11 +19,7 @@ from lingvo_gpipe.schedules.recompute import (
 from lingvo_gpipe.schedules.registry import SCHEDULE_NAMES, WHOLE_NAMES
 from lingvo_gpipe.schedules.simulate import peak_handed, peak_stash
 from lingvo_gpipe.schedules.slot_filling import gpipe, in_flight_limits
-from lingvo_gpipe.schedules.task import (
-  Schedule,
-  ScheduleError,
-  without_frozen,
-)
+from lingvo_gpipe.schedules.task import Schedule, ScheduleError, without_frozen
 from lingvo_gpipe.schedules.validate import validate
 
 # Schedules of more cells times micro-batches are not built to be counted in.
@@ -57,17 +53,15 @@ def make_schedule(
   Args:
     name: One of `schedule_names`, or 'file:PATH', see `schedule_file`.
     cell_devices: For each of the K cells, the index of its device; see `place`.
-    num_micro_batches: M.
     forward_only: Leaves the backwards out, for evaluation: the same schedule,
       'forward_only', for every name.
     first_backward: The first cell with backward tasks; K for none.
     costs: What 'auto' orders the tasks by. By default all take equally long,
       and no device stashes more than 1F1B's first.
 
-  Raises:
-    ValueError: An argument is not one of the allowed values.
-    ScheduleError: 'auto' finds no order that fits into the costs' memory; or
-      what a file or a user's builder brings cannot run.
+  Raises ValueError if an argument is not allowed, ScheduleError if 'auto' finds
+  no order that fits into the costs' memory, or if what a file or a user's
+  builder brings cannot run.
   """
   check_name(name)
   devices = tuple(map(operator.index, cell_devices))
@@ -114,7 +108,6 @@ def _built(
 def _brought(
   name: str, devices: Sequence[int], num_micro_batches: int
 ) -> Schedule:
-  """What a file or a user's builder has, with its own trained cells."""
   if not name.startswith(schedule_file.PREFIX):
     return registry.build_registered(name, devices, num_micro_batches)
   schedule = schedule_file.read_named(name)
@@ -123,7 +116,6 @@ def _brought(
 
 
 def _trained_from(first: int, schedule: Schedule, name: str) -> Schedule:
-  """A schedule without the backward tasks of cells that are not trained."""
   if schedule.forward_only or schedule.first_backward > first:
     raise ScheduleError(
       f'{name}: cells that are trained, from cell {first} on, have no backward '

@@ -89,12 +89,10 @@ class OrderProblem:
     return self.transfers[min(source, target)]
 
   def simulate(self, schedule: Schedule) -> Timeline:
-    """When the tasks of a schedule run."""
     duration = functools.partial(self.duration, is_split=schedule.is_split)
     return simulate(schedule, duration, self.transfers)
 
   def fits(self, schedule: Schedule) -> bool:
-    """Whether a schedule stashes no more than there is memory for."""
     return all(
       sum(count * self.stash[cell] for cell, count in counts.items()) <= limit
       for device, limit in enumerate(self.limits)

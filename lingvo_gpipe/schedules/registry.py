@@ -132,7 +132,6 @@ def _like(schedule: str) -> str:
 
 
 def _is_flexible(schedule: str) -> bool:
-  """Whether a schedule can have cells on any devices."""
   return _like(schedule) not in (*_V_SHAPED, 'interleaved_1f1b')
 
 
@@ -168,7 +167,6 @@ def place(schedule: str, num_cells: int, num_devices: int) -> tuple[int, ...]:
 
 
 def fits(schedule: str, cell_devices: Sequence[int]) -> bool:
-  """Whether a schedule can have its cells on these devices."""
   if _is_flexible(schedule):
     return True
   num_cells, num_devices = len(cell_devices), max(cell_devices) + 1

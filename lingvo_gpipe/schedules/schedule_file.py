@@ -21,12 +21,7 @@ import operator
 import re
 from typing import Any
 
-from lingvo_gpipe.schedules.task import (
-  Schedule,
-  ScheduleError,
-  Task,
-  TaskKind,
-)
+from lingvo_gpipe.schedules.task import Schedule, ScheduleError, Task, TaskKind
 
 PREFIX = 'file:'
 
@@ -35,7 +30,6 @@ _IN_CSV = re.compile(r'(?P<cell>\d+)(?P<kind>[FIBW])(?P<micro_batch>\d+)')
 
 
 def to_json(schedule: Schedule) -> str:
-  """A schedule as the text of a file that `read` reads."""
   fields = {
     'name': schedule.name,
     'num_micro_batches': schedule.num_micro_batches,
@@ -53,10 +47,9 @@ def read_named(name: str) -> Schedule:
 
 
 def read(path: str) -> Schedule:
-  """Reads a schedule, which `validate` may refuse, from a .json or .csv file.
+  """Reads a .json or .csv file: a schedule that `validate` may refuse.
 
-  Raises:
-    ScheduleError: There is no such file, or it is no schedule.
+  ScheduleError if there is no such file, or it is no schedule.
   """
   if not path.endswith(('.json', '.csv')):
     raise ScheduleError(

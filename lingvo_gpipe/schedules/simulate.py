@@ -70,7 +70,6 @@ def simulate(
   as tasks and other transfers.
 
   Args:
-    schedule: What to time.
     durations: How long each task takes, that of a BACKWARD with recomputation:
       one number for all, a mapping from (kind, cell), or a function of the
       task. Where weight gradients are tasks of their own, but the mapping has
@@ -79,9 +78,8 @@ def simulate(
       gradient back: a number for each k, or one for all. Between cells of one
       device it is no time in any case.
 
-  Raises:
-    ScheduleError: The schedule deadlocks.
-    ValueError: A duration or transfer time is missing, negative or not finite.
+  Raises ScheduleError if the schedule deadlocks, ValueError if a duration or
+  transfer time is missing, negative or not finite.
   """
   duration_of = _duration_function(durations, schedule)
   boundaries = _boundary_times(schedule, transfer_times)
@@ -153,7 +151,6 @@ def _halved(
 def _boundary_times(
   schedule: Schedule, transfer_times: TransferTimes
 ) -> list[Time]:
-  """The transfer time of each boundary, as the devices have it."""
   count, devices = schedule.num_cells - 1, schedule.cell_devices
   if not isinstance(transfer_times, Sequence):
     transfer_times = [transfer_times] * count

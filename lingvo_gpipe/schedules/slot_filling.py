@@ -69,10 +69,9 @@ def interleaved_1f1b(
 ) -> Rows:
   """1F1B over rounds: micro-batches pass the devices V times.
 
-  Narayanan et al., "Efficient Large-Scale Language Model Training on GPU
-  Clusters Using Megatron-LM", arXiv:2104.04473, section 2.2. Micro-batches go
-  in groups of about K: a group passes a device's first cell, then its second,
-  and so on; then comes the next group. Two devices, two cells each, M = 4:
+  Narayanan et al., arXiv:2104.04473, section 2.2. Micro-batches go in groups of
+  about K: a group passes a device's first cell, then its second, and so on;
+  then comes the next group. Two devices, two cells each, M = 4:
 
   ```
   device 0 F0.0 F0.1 F2.0 F2.1 F0.2    . F0.3 B2.0 ...
@@ -179,7 +178,6 @@ class Filler:
     )
 
   def fill(self) -> Rows:
-    """Each device's tasks in order."""
     of_devices = cells_of_devices(self.cell_devices)
     rows: list[list[Task]] = [[] for _ in of_devices]
     while True:

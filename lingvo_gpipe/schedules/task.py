@@ -96,8 +96,6 @@ class Schedule:
   """The ordered tasks of every device; `validate` checks it.
 
   Attributes:
-    name: For messages.
-    num_micro_batches: M.
     cell_devices: For each cell, the index of its device.
     device_tasks: For each device, its tasks in order; a device without cells
       has an empty row.
@@ -121,12 +119,10 @@ class Schedule:
 
   @functools.cached_property
   def kinds(self) -> frozenset[TaskKind]:
-    """The kinds of its tasks."""
     return frozenset(task.kind for row in self.device_tasks for task in row)
 
   @property
   def forward_only(self) -> bool:
-    """Whether the schedule has no backward task."""
     return TaskKind.BACKWARD not in self.kinds
 
   @property
@@ -135,7 +131,6 @@ class Schedule:
     return TaskKind.WEIGHT_GRADIENT in self.kinds
 
   def dependencies(self, task: Task) -> tuple[Task, ...]:
-    """The tasks whose results a task uses."""
     return needed(task, self.num_cells)
 
   @functools.cached_property
@@ -161,11 +156,7 @@ class Schedule:
       done.update(dict.fromkeys(slot))
 
   def in_order(self) -> tuple[Task, ...]:
-    """All tasks, as they start when all take equally long; see `runs`.
-
-    Raises:
-      ScheduleError: The schedule deadlocks.
-    """
+    """All tasks, in the order of `runs`; ScheduleError if it deadlocks."""
     num_tasks = sum(map(len, self.device_tasks))
     if len(self.runs) < num_tasks:
       raise ScheduleError(

@@ -109,8 +109,6 @@ def _peak(row: Sequence[Task]) -> int:
 
 
 class _Run:
-  """One run of the rows on paper."""
-
   def __init__(self, rows: Rows, limit: int, backward_first: bool):
     self._left = [list(row) for row in rows]
     self._limit = limit
@@ -135,7 +133,6 @@ class _Run:
     return num_slots, rows
 
   def _next(self, device: int) -> Task | None:
-    """The task that the device runs now."""
     seen: set[tuple[TaskKind, int]] = set()
     weight_gradient = None
     # What the device would stash, at most, if it ran the tasks passed later.

@@ -28,9 +28,8 @@ def validate(schedule: Schedule) -> None:
     weight gradients in this order, which decides their last bits.
   - No task waits for one that waits for it (deadlock).
 
-  Raises:
-    ScheduleError: With all that is wrong of the first kind in this list, and a
-      grid in which tasks at fault are marked.
+  Raises ScheduleError with all that is wrong of the first kind in this list,
+  and a grid in which tasks at fault are marked.
   """
   checks: tuple[Callable[[Schedule], Iterator[_Finding]], ...] = (
     _wrong_sizes, _wrong_tasks, _missing_tasks, _descending, _deadlock
@@ -98,7 +97,6 @@ def _missing_tasks(schedule: Schedule) -> Iterator[_Finding]:
 
 
 def _all_tasks(schedule: Schedule) -> Iterator[Task]:
-  """All tasks that a schedule with tasks of its kinds has."""
   for kind in TaskKind:
     first = 0 if kind == TaskKind.FORWARD else schedule.first_backward
     if kind in schedule.kinds | {TaskKind.FORWARD}:
@@ -159,7 +157,6 @@ def _deadlock(schedule: Schedule) -> Iterator[_Finding]:
 
 
 def _message(schedule: Schedule, findings: list[_Finding]) -> str:
-  """What is wrong, and a grid of the rows in which it is marked."""
   rows = [list(map(str, tasks)) for tasks in schedule.device_tasks]
   marked = []
   for place in dict.fromkeys(place for _, marks in findings for place in marks):

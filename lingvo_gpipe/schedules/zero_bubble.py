@@ -81,10 +81,7 @@ def zb_v(
 
 
 class _Row:
-  """A device's tasks, each kind by ascending micro-batch.
-
-  Its cells go by letters: 'Fa' is the next forward task of cell a.
-  """
+  """A device's tasks; 'Fa' is the next forward task of its cell a."""
 
   def __init__(self, cells: Mapping[str, int], num_micro_batches: int):
     self._cells = cells

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the layer that cuts a list of layers itself."""
-
 import functools
 import json
 import pickle
@@ -151,13 +149,10 @@ def test_the_table_tells_cells_costs_and_memory():
   assert sum(row.share for row in table.rows) == pytest.approx(1)
   # Each has 3 x 3 x 4 x 4 weights and 4 scales; the loss 4 x 5.
   assert sum(row.parameters for row in table.rows) == 5 * 148 + 20
-  assert table.rows[1].cell.crossing_bytes == 2 * (6 * 6 * 4 + 4 + 1) * 4
-  # Fill-drain stashes the four inputs.
   cell = table.rows[1].cell
+  assert cell.crossing_bytes == 2 * (6 * 6 * 4 + 4 + 1) * 4
+  # Fill-drain stashes the four inputs.
   assert cell.memory.stash == 4 * cell.crossing_bytes
-  text = table.to_text()
-  assert 'stem .. blocks/' in text
-  assert 'gpipe, M = 4, recompute always' in text
 
 
 def test_the_cut_respects_the_devices_memory():

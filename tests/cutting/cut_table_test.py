@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the table of a cut."""
-
 import pytest
 
 from lingvo_gpipe.cutting.cut_table import CutTable

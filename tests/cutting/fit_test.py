@@ -186,12 +186,6 @@ def test_a_given_cut_is_kept_as_much_as_fits():
   assert [cell.cost for cell in found.cells] == [7, 7]
 
 
-def test_without_a_limit_it_is_refused():
-  spec = PipelineSpec(1, recompute=schedules.FIT)
-  with pytest.raises(PartitionError, match='device_memory is not set'):
-    partition([LayerCost('a', forward=1)], spec)
-
-
 def test_hundreds_of_equal_layers_take_seconds():
   layers = [
     LayerCost(

@@ -29,10 +29,7 @@ def test_an_error_says_what_is_too_large_and_what_would_fit():
     6, weight_bytes=100, activation_bytes=80, output_bytes=8, forward=1
   )
   spec = PipelineSpec(
-    num_devices=2,
-    num_micro_batches=4,
-    micro_batch_size=8,
-    device_memory=1000,
+    num_devices=2, num_micro_batches=4, micro_batch_size=8, device_memory=1000
   )
   with pytest.raises(PartitionError) as raised:
     partition(layers, spec)
@@ -93,11 +90,7 @@ def test_splits_are_described_and_checked():
 
 @pytest.mark.parametrize(
   'argument, value',
-  [
-    ('schedule', 'zigzag'),
-    ('recompute', 'sometimes'),
-    ('num_devices', 0),
-  ],
+  [('schedule', 'zigzag'), ('recompute', 'sometimes'), ('num_devices', 0)],
 )
 def test_bad_arguments_are_named(argument, value):
   with pytest.raises(ValueError, match=f'{argument}.* {value!r}'):

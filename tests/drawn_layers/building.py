@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""From a draw to the Params of a pipeline."""
-
 from typing import Any
 
 import lingvo.compat as tf

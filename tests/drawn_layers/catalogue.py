@@ -117,8 +117,7 @@ def _padded_convolution(width: int, depthwise: bool, causal: bool) -> Any:
     (True, True): time_padding.CausalDepthwiseConv2DLayer,
   }[depthwise, causal]
   body = cls.Params().Set(
-    filter_shape=(3, 1, width, 1 if depthwise else width),
-    filter_stride=(1, 1),
+    filter_shape=(3, 1, width, 1 if depthwise else width), filter_stride=(1, 1)
   )
   return tuple_layers.WithPaddings.Params().Set(body=body, channels=True)
 

@@ -20,7 +20,6 @@ RESHAPE, SEQUENTIAL = 'reshape', 'sequential'
 
 
 def fit(layers: Sequence[Layer], start: str) -> tuple[Layer, ...]:
-  """The layers, with what they need to fit."""
   fitted: list[Layer] = []
   form, is_open, num_puts = start, False, 0
   puts: dict[str, str] = {}

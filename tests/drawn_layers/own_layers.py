@@ -38,8 +38,6 @@ class Layer(declared.Layer):
 
 
 class Dense(Layer):
-  """x + tanh(x w)."""
-
   WEIGHTS = {'w': ['width', 'width']}
 
   def FProp(self, theta, x):
@@ -79,8 +77,6 @@ class ManyUses(Layer):
 
 
 class Loop(Layer):
-  """A weight applied in a tf.while_loop."""
-
   PARAMS = {'trips': 2}
   WEIGHTS = {'w': ['width', 'width']}
 
@@ -114,8 +110,6 @@ class Branch(Layer):
 
 
 class Frozen(Layer):
-  """A frozen weight, an unused one, and a gradient that is stopped."""
-
   WEIGHTS = {
     'w': ['width', 'width'],
     'unused': ['width'],
@@ -130,8 +124,6 @@ class Frozen(Layer):
 
 
 class Stopped(Layer):
-  """No gradient passes."""
-
   def FProp(self, theta, x):
     return tf.stop_gradient(x)
 
@@ -151,8 +143,6 @@ class Lookup(Layer):
 
 
 class Pieces(Layer):
-  """Splits, concatenates, slices, pads, reverses and adds up."""
-
   def FProp(self, theta, x):
     first, second = tf.split(x, 2, axis=-1)
     swapped = tf.concat([second, tf.square(first)], axis=-1)
@@ -205,8 +195,6 @@ WINDOW_OPS = tuple(_WINDOW_OPS)
 
 
 class Reduced(Layer):
-  """Sums, means, maxima and a softmax over each example's numbers."""
-
   def FProp(self, theta, x):
     mean = tf.reduce_mean(x, axis=-1, keepdims=True)
     square = tf.reduce_mean(tf.square(x - mean), axis=-1, keepdims=True)
@@ -216,8 +204,6 @@ class Reduced(Layer):
 
 
 class Transposed(Layer):
-  """Works on the transpose of each example's numbers in rows of two."""
-
   WEIGHTS = {'w': [2, 2], 'b': [2, 1]}
 
   def FProp(self, theta, x):
@@ -233,8 +219,6 @@ class Transposed(Layer):
 
 
 class AddsLoss(Layer):
-  """Adds an auxiliary loss."""
-
   WEIGHTS = {'w': ['width']}
 
   def FProp(self, theta, x):
@@ -245,8 +229,6 @@ class AddsLoss(Layer):
 
 
 class Reshape(declared.Layer):
-  """Gives each example another shape."""
-
   PARAMS = {'shape': ()}
 
   def FProp(self, theta, x):
@@ -254,7 +236,6 @@ class Reshape(declared.Layer):
 
 
 def _times(x, w):
-  """x w, over the last dimension."""
   rows = tf.reshape(x, [-1, w.shape[0]])
   shape = tf.concat([tf.shape(x)[:-1], [w.shape[1]]], axis=0)
   y = tf.reshape(tf.matmul(rows, w), shape)

@@ -25,7 +25,6 @@ _TIMEOUT = 24 * 3600.0
 
 
 def _search(seed: int, draws: int) -> dict[str, str]:
-  """Problems, by the draw, that a process of its own finds."""
   run = 'drawn_layers.worker.run'
   try:
     return dict(fresh.call(run, draws, seed, timeout=_TIMEOUT))
@@ -35,7 +34,6 @@ def _search(seed: int, draws: int) -> dict[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; 0 if nothing was found."""
   parser = command.Parser('tools/random_layers.py', __doc__, _EXAMPLES)
   parser.flag('draws', 100, 'How many to draw.')
   parser.flag('seed', 1, 'Which draws.')

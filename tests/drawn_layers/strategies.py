@@ -22,7 +22,6 @@ _TUPLE_LAYERS = (fitting.FORK, fitting.TURN, fitting.PUT, fitting.TAKE)
 
 @st.composite
 def random_draws(draw: Any) -> Draw:
-  """Draws of layers of all kinds."""
   dtype = draw(st.sampled_from(_DTYPES))
   middle = draw(_lists(dtype))
   start = catalogue.ROWS
@@ -53,7 +52,6 @@ def random_draws(draw: Any) -> Draw:
 
 @functools.cache
 def _lists(dtype: str) -> st.SearchStrategy[list[Layer]]:
-  """Lists of layers that do not fit together yet."""
   kinds = {
     name: kind
     for name, kind in catalogue.KINDS.items()

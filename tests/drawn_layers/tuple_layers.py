@@ -18,8 +18,6 @@ from lingvo.core import py_utils
 
 
 class Fork(own_layers.Layer):
-  """One tensor to six values."""
-
   def FProp(self, theta, x):
     first = tf.stop_gradient(tf.reshape(x, [tf.shape(x)[0], -1])[:, 0])
     first = tf.cast(first, tf.float32)
@@ -29,8 +27,6 @@ class Fork(own_layers.Layer):
 
 
 class Turn(own_layers.Layer):
-  """Uses all values, and changes them."""
-
   WEIGHTS = {'table': [4, 'width']}
 
   def FProp(self, theta, x, y, ids, flags, scalar, none):
@@ -44,8 +40,6 @@ class Turn(own_layers.Layer):
 
 
 class Join(own_layers.Layer):
-  """Six values to one tensor."""
-
   def FProp(self, theta, x, y, ids, flags, scalar, none):
     assert none is None
     mask = _per_example(tf.logical_or(flags, ids % 2 > 0)[:, None], x)
@@ -53,8 +47,6 @@ class Join(own_layers.Layer):
 
 
 class OfFirst(declared.Layer):
-  """Applies a layer to the first argument and hands on the others."""
-
   CHILDREN = ('body',)
 
   def FProp(self, theta, x, *others):

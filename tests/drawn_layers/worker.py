@@ -32,7 +32,6 @@ class _Sample:
     self._neighbours: set[tuple[str, str]] = set()
 
   def takes(self, draw: Draw) -> bool:
-    """Whether to run a draw."""
     layers = list(map(repr, draw.layers))
     neighbours = set(itertools.pairwise(layers))
     is_new = not (

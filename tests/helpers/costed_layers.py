@@ -1,9 +1,8 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Small layers, and layers costed by the names in their Params."""
-
+import declared
 import lingvo.compat as tf
-from lingvo.core import base_layer, py_utils
+from lingvo.core import py_utils
 
 from lingvo_gpipe.costing import layer_profile, measured_costs, weights
 from lingvo_gpipe.named_layers import NamedValueLayer
@@ -15,15 +14,10 @@ def spec(*shape, dtype=tf.float32):
   return tf.TensorSpec(shape, dtype)
 
 
-class WithWeight(base_layer.BaseLayer):
-  """A function of its arguments and a weight w."""
+class WithWeight(declared.Layer):
+  """A function of its arguments and a weight w, the weight last."""
 
-  @classmethod
-  def Params(cls):
-    p = super().Params()
-    p.Define('shape', [WIDTH, WIDTH], 'Of the weight.')
-    p.Define('function', None, 'What it computes, the weight last.')
-    return p
+  PARAMS = {'shape': [WIDTH, WIDTH], 'function': None}
 
   def __init__(self, params):
     super().__init__(params)
@@ -35,7 +29,6 @@ class WithWeight(base_layer.BaseLayer):
 
 
 def computing(function, shape=(WIDTH, WIDTH), name='layer'):
-  """Params of a layer that computes a function of x and a weight."""
   return WithWeight.Params().Set(name=name, function=function, shape=shape)
 
 
@@ -55,8 +48,6 @@ def linear(*names):
 
 
 class Tied(NamedValueLayer):
-  """x w of another layer's weight."""
-
   def FProp(self, theta, x):
     return tf.matmul(x, theta.tied, transpose_b=True)
 

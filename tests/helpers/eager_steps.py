@@ -86,7 +86,6 @@ CASES = [
 
 
 def name_in(variable):
-  """A variable's name without that of the pipeline."""
   return variable.name.partition('/')[2]
 
 
@@ -95,8 +94,6 @@ def _arrays(tensors):
 
 
 class _Runner:
-  """Runs the steps of a case."""
-
   def __init__(self, case, name, values):
     self._case, self._values = case, values
     self.layer = case.params().Set(name=name).Instantiate()

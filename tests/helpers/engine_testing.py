@@ -19,8 +19,6 @@ DEVICES = [f'/job:localhost/replica:0/task:0/device:CPU:{k}' for k in range(4)]
 
 
 def dense(num_layers=1):
-  """The body of a cell: tanh(x w) for each weight, so many times."""
-
   def body(given):
     x = given.inputs
     for _ in range(num_layers):
@@ -42,7 +40,6 @@ def cell(k, body, num_weights=1, device=None, **kwargs):
 
 
 def rows(num_micro_batches):
-  """The inputs of micro-batches of two examples."""
   values = np.random.RandomState(0).randn(num_micro_batches, 2, WIDTH)
   return [tf.constant(row, tf.float32) for row in values]
 
@@ -76,7 +73,6 @@ def calls(graph):
 
 
 def num_ran(metadata, op_type):
-  """How many ops of a type ran, those in functions included."""
   labels = {
     (node.node_name, node.all_start_nanos, node.timeline_label)
     for device in metadata.step_stats.dev_stats
@@ -88,7 +84,6 @@ def num_ran(metadata, op_type):
 
 
 def run(fetches, op_type):
-  """Values, and how many ops of a type ran."""
   metadata = tf.RunMetadata()
   options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
   config = tf.ConfigProto(device_count={'CPU': len(DEVICES)})

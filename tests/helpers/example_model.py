@@ -15,15 +15,12 @@ from lingvo_gpipe.pipeline import named_values, plain_run, tied_weights
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """A mini-batch, as tensors."""
-
   inputs: Any
   targets: Any
   side_inputs: dict = dataclasses.field(default_factory=dict)
 
 
 def inside(layer, batch):
-  """Metrics by ComputeLoss."""
   return layer.ComputeLoss(
     layer.theta, batch.inputs, batch.targets, side_inputs=batch.side_inputs
   )
@@ -49,8 +46,6 @@ def plain(layer, batch):
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """Layers, and a mini-batch for them."""
-
   subs: Sequence[Any]
   batch: Callable[[], Batch]
   cuts: Sequence[Any] = (2,)  # As for `pipeline_testing.cells`.
@@ -63,7 +58,6 @@ class Model:
   tolerance: float = 1e-5
 
   def pipeline(self, cut=1, **kwargs):
-    """Params of the pipeline, with the loss in it."""
     return tiny_pipeline.pipeline(
       self.subs, cut, **{'loss_tpl': self.loss, **self.params, **kwargs}
     )

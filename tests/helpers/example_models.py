@@ -52,11 +52,7 @@ def _batch_of_unknown_size():
   return Batch(x, tf.zeros_like(x))
 
 
-# -- Skip connections and side inputs.
-
-
 def _takers():
-  """A value with four takers, each of which uses it in a way of its own."""
   a, *others = tiny_pipeline.linear(*'abcde')
   subs = [a, unet.put('put', 'x')]
   for i, layer in enumerate(others):
@@ -65,8 +61,6 @@ def _takers():
 
 
 class Masked(declared.Layer, named_layers.NamedValueLayer):
-  """Adds x w, masked, and a row of w if ids are given."""
-
   WEIGHTS = {'w': [WIDTH, WIDTH]}
 
   def FProp(self, theta, x):
@@ -99,8 +93,6 @@ def _puts_segments():
 
 
 class SideWeightedLoss(named_layers.NamedValueLayer):
-  """The mean square error, weighted by a side input."""
-
   def FProp(self, theta, outputs, targets):
     weights = self.Take('weights')
     total = tf.reduce_sum(weights)
@@ -143,9 +135,6 @@ def _side_inputs(batch):
   )
 
 
-# -- Tied weights.
-
-
 class TableSoftmax(tied_model.Embed):
   def FProp(self, theta, x):
     return tf.einsum('btd,vd->btv', x, theta.table)
@@ -183,9 +172,6 @@ def _tied_models():
   }
 
 
-# -- Tables.
-
-
 class Table(declared.Layer):
   """Looks up ids, [batch, 2], in a table, twice; may multiply by it as well."""
 
@@ -211,9 +197,6 @@ def table_model(dense_too=False):
   table = Table.Params().Set(name='emb', dense_too=dense_too)
   subs = [table, *tiny_pipeline.linear('a', 'b', 'c')]
   return Model(subs, table_batch, [2, 4])
-
-
-# -- Losses.
 
 
 class WeightedMean(declared.Layer):
@@ -257,12 +240,7 @@ def weighted_model(subs, weights, **kwargs):
   return Model(subs, lambda: weighted_batch(weights), loss=loss, **kwargs)
 
 
-# -- Weights that do not come from theta, and loops.
-
-
 class ReadsItsVariable(Linear):
-  """Uses self.vars where theta is meant, and theta as well."""
-
   def FProp(self, theta, x):
     w = self.vars.w
     assert (w.shape, w.dtype) == ([WIDTH, WIDTH], tf.float32)
@@ -299,8 +277,6 @@ def _capturing_batch():
 
 
 class Loop(declared.Layer):
-  """Three rounds of tanh(x w), with dropout if it is to be random."""
-
   PARAMS = {'keep_prob': 1.0}
   WEIGHTS = {'w': [WIDTH, WIDTH]}
 

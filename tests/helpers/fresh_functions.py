@@ -1,13 +1,11 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of `fresh` run in other processes."""
-
 import math
 import os
 import sys
 import time
 
-from tools.common import fresh, process_memory
+from tools.common import fresh
 
 MB = 2**20
 
@@ -29,10 +27,6 @@ class Counter:
   def end(self):
     print('last words', file=sys.stderr, flush=True)
     os._exit(3)
-
-
-def peak():
-  return process_memory.peak_bytes()
 
 
 def grow(size, budget, seconds=0):

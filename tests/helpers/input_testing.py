@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of an input generator, for tests."""
-
 import lingvo.compat as tf
 import numpy as np
 from lingvo.core import py_utils
@@ -27,7 +25,6 @@ def batches(params, steps=None):
 
 
 def from_dataset(params, num_batches):
-  """Returns the first batches of `GetDataset`."""
   with tf.Graph().as_default(), tf.Session() as session:
     dataset = params.Instantiate().GetDataset()
     iterator = tf.data.make_initializable_iterator(dataset)
@@ -37,5 +34,4 @@ def from_dataset(params, num_batches):
 
 
 def same(a, b):
-  """Whether two batches are equal bit for bit."""
   return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)

@@ -39,8 +39,6 @@ def settings(logdir, **flags):
 
 
 class Losses(listeners.StepListener):
-  """Keeps the losses, by step."""
-
   def __init__(self):
     self.losses = {}
 
@@ -49,7 +47,6 @@ class Losses(listeners.StepListener):
 
 
 def manager(model, trial=None):
-  """The manager of a model of the tests, in `settings`."""
   found = runner_manager.RunnerManager(model_lookup.find_model(model), trial)
   found.MaybeConfigRunLocally()
   return found
@@ -67,7 +64,6 @@ def train(model, *more_listeners):
 
 
 def checkpoint(logdir, step):
-  """The variables of a checkpoint, by name."""
   reader = tf.train.load_checkpoint(f'{logdir}/train/ckpt-{step:08d}')
   return {
     name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()

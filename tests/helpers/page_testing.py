@@ -25,7 +25,6 @@ _PLAIN_COMMANDS = ('.', 'cd', 'pip', 'rm')
 
 
 def follow(name, directory):
-  """Follows a page."""
   page = (DOCS / name).read_text(encoding='utf-8')
   printed, compared = None, 0
   with _working_in(directory):
@@ -82,7 +81,9 @@ def _run_commands(code, where):
   printed = None
   for words in _commands_in(code):
     if words[0] == 'python' and words[1].endswith('.py'):
-      printed = (printed or '') + _printed_by(lambda w=words: _run_program(w))
+      with mock.patch.object(sys, 'argv', words[1:]):
+        run = functools.partial(runpy.run_path, words[1], run_name='__main__')
+        printed = (printed or '') + _printed_by(run)
     else:
       check_flags(words, where)
   return printed
@@ -94,11 +95,6 @@ def _commands_in(code):
     words = shlex.split(line, comments=True)
     if words and words[0] not in _PLAIN_COMMANDS and 'venv' not in words[:3]:
       yield words
-
-
-def _run_program(words):
-  with mock.patch.object(sys, 'argv', words[1:]):
-    runpy.run_path(words[1], run_name='__main__')
 
 
 @functools.cache

@@ -19,8 +19,6 @@ _SIZE, _CHANNELS, _CLASSES = 6, 4, 5
 
 
 class ConvLayer(declared.Layer):
-  """Takes and returns (image, running mean, ids)."""
-
   PARAMS = {
     'keep_prob': 1.0,
     'dropout_tpl': layers.DeterministicDropoutLayer.Params(),
@@ -49,8 +47,6 @@ class ConvLayer(declared.Layer):
 
 
 class Loss(declared.Layer):
-  """Cross-entropy, with a weight for each example."""
-
   WEIGHTS = {'w': [_CHANNELS, _CLASSES]}
 
   def FProp(self, theta, outputs, targets):
@@ -127,7 +123,6 @@ data = Data
 
 
 def cluster(num_devices, **kwargs):
-  """A cluster whose model splits have `num_devices` CPU devices."""
   kwargs = {'mode': 'sync', 'job': 'trainer_client', **kwargs}
   return cluster_factory.ForTestingWorker(
     cpus=num_devices, split_size=num_devices, **kwargs
@@ -136,7 +131,6 @@ def cluster(num_devices, **kwargs):
 
 @contextlib.contextmanager
 def graph(num_devices, **kwargs):
-  """A new graph with a global step, in a cluster of CPU devices."""
   with cluster(num_devices, **kwargs), tf.Graph().as_default() as new:
     tf.random.set_seed(7)
     py_utils.GetOrCreateGlobalStepVar()
@@ -173,8 +167,6 @@ class Result:
 
 
 def run_step(params, examples=None, *, compute=None, **kwargs):
-  """Builds a pipeline in a graph and runs one step of it."""
-
   def loss(layer):
     return layer.ComputeLoss(layer.theta, examples.inputs, examples.targets)
 
@@ -261,7 +253,6 @@ def difference(a, b):
 
 
 def assert_identical(a, b):
-  """Asserts that two results agree in every bit."""
   np.testing.assert_equal(a.metrics, b.metrics)
   assert a.gradients.keys() == b.gradients.keys()
   for name, gradient in a.gradients.items():

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A model of equal layers for tests of the planner."""
-
 import dataclasses
 
 from lingvo_gpipe.cutting.cost_model import LayerCost
@@ -36,7 +34,6 @@ def workload(num_layers=8, **changes):
 
 
 def uneven_workload(num_layers=16):
-  """Layers of different times and activations."""
   work = workload(num_layers)
   layers = tuple(
     dataclasses.replace(

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Random pipelines whose tasks are to be ordered."""
-
 import random
 from collections.abc import Iterator
 

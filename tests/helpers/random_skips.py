@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Skips that nobody picked."""
-
 from lingvo_gpipe.cutting.skips import Skip
 
 

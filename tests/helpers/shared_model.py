@@ -33,8 +33,6 @@ SHARED = [
 
 
 class WithBias(declared.Layer):
-  """Returns x and a bias for each place."""
-
   WEIGHTS = {'b': [1, LENGTH]}
 
   def FProp(self, theta, x):
@@ -70,7 +68,6 @@ class Loss(declared.Layer):
 
 
 def batch(trained=False):
-  """Inputs, targets and side inputs."""
   rng = np.random.RandomState(3)
   shape = [BATCH, LENGTH, tiny_pipeline.WIDTH]
   x = tf.constant(rng.randn(*shape), tf.float32)

@@ -34,15 +34,11 @@ class Embed(declared.Layer):
 
 
 class EmbedAgain(named_layers.NamedValueLayer):
-  """Adds the vectors of ids that are a side input."""
-
   def FProp(self, theta, x):
     return x + 2 * tf.gather(theta.embed.table, self.Take('ids'))
 
 
 class Softmax(named_layers.NamedValueLayer):
-  """Logits by the transposed table."""
-
   def FProp(self, theta, x):
     return tf.einsum('btd,vd->btv', x, theta.table)
 
@@ -74,7 +70,6 @@ def layers(softmax='embed.table'):
 
 
 def batch():
-  """Ids, labels, and the ids again as a side input."""
   shape = [BATCH, LENGTH]
   ids, labels = (
     tf.constant(np.random.RandomState(seed).randint(VOCAB, size=shape))

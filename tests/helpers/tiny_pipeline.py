@@ -73,8 +73,11 @@ def pipeline(subs, cut=2, num_micro_batches=4, **kwargs):
   )
 
 
+def two_layers(**kwargs):
+  return pipeline(linear('l0', 'l1'), **kwargs)
+
+
 def with_loss(subs, *args, **kwargs):
-  """The same with the loss inside."""
   loss = MeanSquare.Params().Set(name='loss')
   return pipeline(subs, *args, loss_tpl=loss, **kwargs)
 
@@ -125,8 +128,6 @@ def outputs(params, *args, **kwargs):
 
 
 class Task(base_model.BaseTask):
-  """Trains a pipeline with the loss inside, by Lingvo's own learner."""
-
   @classmethod
   def Params(cls):
     p = super().Params()
@@ -152,16 +153,13 @@ def task_params(net, **learning):
   """A task's Params; `learning` are Params of its learner."""
   p = Task.Params().Set(name='task', net=net, input=_Input.Params())
   p.train.learner = learner.Learner.Params().Set(
-    name='loss',
-    learning_rate=0.1,
-    optimizer=optimizer.Adam.Params(),
+    name='loss', learning_rate=0.1, optimizer=optimizer.Adam.Params()
   )
   p.train.learner.Set(**learning)
   return p
 
 
 def build_task(params, x=None, y=None):
-  """A task with its training op in the current graph."""
   task = params.Instantiate()
   x = tf.convert_to_tensor(inputs() if x is None else x)
   y = tf.zeros_like(x) if y is None else y

@@ -15,7 +15,6 @@ START = 1.7e9  # Seconds of the epoch.
 
 
 def cpu(task, process=None):
-  """A device of this process, or of a worker."""
   if process is None:
     return f'/job:localhost/replica:0/task:0/device:CPU:{task}'
   return f'/job:worker/replica:0/task:{process}/device:CPU:{task}'
@@ -65,7 +64,6 @@ def node(name, start, end, label='', micros_only=False):
 
 
 def step_stats(nodes):
-  """A StepStats of {device: nodes}."""
   return types.SimpleNamespace(
     dev_stats=[
       types.SimpleNamespace(device=device, node_stats=of_device)
@@ -124,7 +122,6 @@ def run(
 
 
 def step(the_emitted, of, **kwargs):
-  """The same as a MeasuredStep."""
   return measured_step(the_emitted, run(the_emitted, of, **kwargs))
 
 

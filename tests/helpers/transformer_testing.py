@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A small Transformer and ways to run it, for tests."""
-
 import lingvo.compat as tf
 import numpy as np
 import pipeline_testing as pt
@@ -17,7 +15,6 @@ SIDE_INPUTS = ('segment_ids', 'segment_pos')
 
 
 def network(**kwargs):
-  """Params of a network with everything turned on."""
   p = transformer.TransformerParams().Set(
     vocab_size=VOCAB,
     num_layers=2,
@@ -79,7 +76,6 @@ def inputs(examples, packed=True):
 
 
 def run_step(params, examples=None, **kwargs):
-  """A step of training, see `pipeline_testing.run_step`."""
   examples = batch() if examples is None else examples
 
   def compute(layer):

@@ -13,7 +13,6 @@ import declared
 import example_model
 import lingvo.compat as tf
 import numpy as np
-from lingvo.core import py_utils
 
 from lingvo_gpipe import named_layers
 
@@ -26,18 +25,9 @@ BYTES_B = SIZE * SIZE // 4 * CHANNELS * 4
 class Conv(declared.Layer):
   """tanh of a convolution; with stride 2, or `up` to twice the size."""
 
-  PARAMS = {'inputs': CHANNELS, 'stride': 1, 'up': False}
-
-  def __init__(self, params):
-    super().__init__(params)
-    p = self.params
-    outputs = CHANNELS * (4 if p.up else 1)
-    self.CreateVariable(
-      'w',
-      py_utils.WeightParams(
-        [3, 3, p.inputs, outputs], py_utils.WeightInit.Gaussian(0.4)
-      ),
-    )
+  PARAMS = {'inputs': CHANNELS, 'outputs': CHANNELS, 'stride': 1, 'up': False}
+  WEIGHTS = {'w': [3, 3, 'inputs', 'outputs']}
+  DEVIATION = 0.4
 
   def FProp(self, theta, x):
     p = self.params
@@ -62,7 +52,9 @@ def layers():
     put('put_b', 'b'),
     conv.Copy().Set(name='middle'),
     take('take_b', 'b', combine='concat'),
-    conv.Copy().Set(name='up', inputs=2 * CHANNELS, up=True),
+    conv.Copy().Set(
+      name='up', inputs=2 * CHANNELS, outputs=4 * CHANNELS, up=True
+    ),
     take('take_a', 'a', combine='concat'),
     conv.Copy().Set(name='out', inputs=2 * CHANNELS),
   ]

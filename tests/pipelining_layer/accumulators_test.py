@@ -20,8 +20,6 @@ class _Accumulator(base_layer.Accumulator):
 
 
 class Watch(tiny_pipeline.Linear):
-  """Sums its inputs, takes their maximum, and remembers the last example."""
-
   def __init__(self, params):
     super().__init__(params)
     self.RegisterAccumulator('total', _Accumulator(0.0))
@@ -50,8 +48,6 @@ def _params(**kwargs):
 
 
 def _run(compute, start=0.0, **kwargs):
-  """All accumulators after a step."""
-
   def build():
     layer = _params(**kwargs).Instantiate()
     for sub in tiny_pipeline.subs_of(layer).values():

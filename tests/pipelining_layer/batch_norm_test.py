@@ -18,8 +18,6 @@ _SIZES = (2, 2, 2, 1)  # Seven examples, four micro-batches.
 
 
 class Norm(base_layer.BaseLayer):
-  """Batch norm, then a matrix product."""
-
   def __init__(self, params):
     super().__init__(params)
     self.CreateChild(
@@ -41,8 +39,6 @@ def _params(num_cells=2, **kwargs):
 
 @functools.cache
 def _updated(num_cells=2, compute=inside, **kwargs):
-  """The moving averages after a step's updates."""
-
   def build():
     layer = _params(num_cells, **kwargs).Instantiate()
     loss = compute(layer, linear_batch())['loss'][0]

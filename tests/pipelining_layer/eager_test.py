@@ -26,7 +26,6 @@ def _initial_values(model):
 
 @pytest.fixture(scope='module')
 def eager_results():
-  """Of steps in eager mode, of functions, and how much is kept."""
   values = {case.model: _initial_values(case.model) for case in CASES}
   spawn = multiprocessing.get_context('spawn')
   first = importlib.import_module, ('lingvo_gpipe',)  # Before Lingvo.

@@ -9,15 +9,9 @@ import pipeline_testing as pt
 import pytest
 import tiny_pipeline
 from lingvo.core import layers, py_utils
-from tiny_pipeline import refused
+from tiny_pipeline import refused, two_layers
 
 from lingvo_gpipe import schedules
-
-
-def _pipeline(*args, **kwargs):
-  return tiny_pipeline.pipeline(
-    tiny_pipeline.linear('l0', 'l1'), *args, **kwargs
-  )
 
 
 class ReturnsMetrics(declared.Layer):
@@ -48,17 +42,17 @@ _PAIR = r'.*\(float32\[2, 3\], int32\[2, 3\]\)'
   ('params', 'inputs', 'message'),
   [
     (
-      _pipeline(num_micro_batches=3, micro_batch_size=2),
+      two_layers(num_micro_batches=3, micro_batch_size=2),
       [_ZEROS],
       'net: num_micro_batches is 3 and micro_batch_size is 2.* 8 makes 4',
     ),
     (
-      _pipeline(),
+      two_layers(),
       [_ZEROS, _ZEROS[1:]],
       r'differ in dimension 0 \(batch_dim\).*\(8, 3\).*\(7, 3\)',
     ),
     (
-      _pipeline(),
+      two_layers(),
       [np.float32(1)],
       r'inputs of shape \(\) has no dimension 0.*in shared_inputs',
     ),
@@ -130,7 +124,7 @@ def test_a_batch_smaller_than_the_number_of_micro_batches_warns_and_works(
   caplog,
 ):
   def build():
-    layer = _pipeline(num_micro_batches=16).Instantiate()
+    layer = two_layers(num_micro_batches=16).Instantiate()
     x = tf.constant(tiny_pipeline.inputs(3))
     pair = tiny_pipeline.beside_plain(lambda: layer.FProp(layer.theta, x))
     assert layer.schedule.num_micro_batches == 3
@@ -178,7 +172,7 @@ def test_targets_that_disagree_in_batch_size_when_a_step_runs(
 @pytest.mark.parametrize('theta', [None, _ZEROS])
 def test_theta_that_is_forgotten(theta):
   with pt.graph(1):
-    layer = _pipeline().Instantiate()
+    layer = two_layers().Instantiate()
     with refused('net: theta, the first argument', r'layer\.theta'):
       layer.FProp(theta, tf.zeros([8, 3]))
 
@@ -196,9 +190,6 @@ def test_a_dict_where_a_layer_reads_a_nested_map():
     assert layer.FPropDefaultTheta(nest).shape == (8, 3)
     with refused(r'\{x: float32\[2, 3\]\}', 'a dict is given', 'a NestedMap'):
       layer.FPropDefaultTheta(dict(nest))
-
-
-# -- Random ops.
 
 
 class WithDropout(tiny_pipeline.Linear):
@@ -264,9 +255,6 @@ def test_stateful_dropout_is_allowed_in_evaluation():
 def test_a_schedule_that_the_pipeline_cannot_have_is_named(schedule, words):
   with pytest.raises(ValueError, match=words):
     pt.run_step(pt.pipeline_params(3, schedule=schedule), pt.data())
-
-
-# -- Schedules.
 
 
 def test_a_layer_reads_the_file_of_its_schedule_once(tmp_path):

@@ -17,9 +17,8 @@ import pipeline_testing as pt
 import pytest
 from tensorflow.core.protobuf import rewriter_config_pb2
 
+from lingvo_gpipe.schedules import RECOMPUTE_POLICIES as POLICIES
 from lingvo_gpipe.schedules import SCHEDULE_NAMES
-
-POLICIES = ('always', 'except_last', 'never')
 
 
 @functools.cache

@@ -24,8 +24,6 @@ _M = 4
 
 
 class Adapted(declared.Layer):
-  """x w + x a b + x, with a matrix w, and a and b of rank 1."""
-
   WEIGHTS = {
     'w': [tiny_pipeline.WIDTH, tiny_pipeline.WIDTH],
     'adapter_a': [tiny_pipeline.WIDTH, 1],
@@ -38,7 +36,6 @@ class Adapted(declared.Layer):
 
 
 def _task(subs, num_cells, learner=None, **kwargs):
-  """Params of a task; `learner` is its filter of variables."""
   net = tiny_pipeline.with_loss(subs, num_cells, _M, **kwargs)
   p = tiny_pipeline.task_params(net)
   p.train.learner.Set(
@@ -63,8 +60,6 @@ def _step(p, num_devices):
 
 
 class UsesTied(named_layers.NamedValueLayer):
-  """x w^T + x, with another layer's w."""
-
   def FProp(self, theta, x):
     return x + tf.matmul(x, theta.tied, transpose_b=True)
 
@@ -202,8 +197,6 @@ def test_learners_may_train_no_more_than_the_pipeline():
 
 
 class _UsesOutside(tiny_pipeline.Linear):
-  """Also adds a tensor of the graph around."""
-
   outside = None
 
   def FProp(self, theta, x):

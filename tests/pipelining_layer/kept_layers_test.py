@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""recompute with names of layers, and 'fit'."""
-
 import lingvo.compat as tf
 import pipeline_testing as pt
 import pytest

@@ -17,9 +17,6 @@ from lingvo_gpipe.pipeline import plain_run
 _VARIANTS = [(1, '1f1b', 'never'), (2, '1f1b', 'always'), (2, 'gpipe', 'never')]
 
 
-# -- Other metrics than the loss, which learners may name.
-
-
 def _two_losses(subs, cut=2, schedule='1f1b', recompute='always'):
   return tiny_pipeline.pipeline(
     subs,
@@ -36,8 +33,6 @@ def _batch():
 
 
 def _gradients(net, *picks):
-  """Gradients of what `picks` make of the metrics, and the plain ones."""
-
   def build():
     layer, batch = net.Instantiate(), _batch()
     variables = tf.trainable_variables()
@@ -112,9 +107,6 @@ def test_what_cannot_run_twice_is_refused_with_the_name_of_the_metric():
     _gradients(net, lambda m: m['size'])
 
 
-# -- Auxiliary losses.
-
-
 def test_gradient_if_only_the_auxiliary_losses_are_used():
   def build():
     layer = tiny_pipeline.pipeline(layers_of(AuxLoss)).Instantiate()
@@ -157,9 +149,6 @@ def test_one_that_is_no_scalar_is_refused():
     _aux_loss_inside(_VectorAuxLoss)
 
 
-# -- Large numbers.
-
-
 @pytest.mark.parametrize(
   ('weight', 'scale'), [(5e4, 1.0), (8.0, 2.0**12), (5e4, 2.0**12)]
 )
@@ -181,9 +170,6 @@ def test_float16_overflows_no_earlier_than_the_plain_layers(weight, scale):
     )
     assert np.isfinite(plain.metrics['loss'][0])
     pt.assert_close(got, plain, 5e-3)
-
-
-# -- Without a pipeline.
 
 
 def test_the_loss_of_each_micro_batch_is_that_of_its_part():

@@ -18,7 +18,6 @@ from tensorflow.python.framework import ops
 
 
 def _live():
-  """All graphs and layers that there are, by id."""
   gc.collect()
   return {
     id(found): found

@@ -10,18 +10,12 @@ import tiny_pipeline
 from lingvo_gpipe import pipelining_layer
 
 
-def _inner(recompute='always'):
-  return tiny_pipeline.pipeline(
-    tiny_pipeline.linear('l0', 'l1'), recompute=recompute
-  )
-
-
 def _nested(recompute):
   return pipelining_layer.PipeliningLayer.Params().Set(
     name='outer',
     num_micro_batches=2,
     recompute=recompute,
-    cell_tpl=[_inner(recompute).Set(name='inner')],
+    cell_tpl=[tiny_pipeline.two_layers(recompute=recompute).Set(name='inner')],
   )
 
 
@@ -43,8 +37,6 @@ def _in_a_loop(layer, x):
 
 
 def _assert_like_plain(compute, params, num_devices=1, **kwargs):
-  """Asserts that outputs and gradients are those of the layers alone."""
-
   def build():
     layer = params.Instantiate()
 
@@ -61,24 +53,25 @@ def _assert_like_plain(compute, params, num_devices=1, **kwargs):
 
 
 @pytest.mark.parametrize(
-  ('compute', 'make'), [(_in_a_branch, _inner), (_in_a_cell, _nested)]
+  ('compute', 'make'),
+  [(_in_a_branch, tiny_pipeline.two_layers), (_in_a_cell, _nested)],
 )
 @pytest.mark.parametrize('recompute', ['always', 'never'])
 def test_a_pipeline_in_a_branch_or_in_a_pipelines_cell(
   compute, make, recompute
 ):
-  _assert_like_plain(compute, make(recompute))
+  _assert_like_plain(compute, make(recompute=recompute))
 
 
 @pytest.mark.parametrize('num_devices', [1, 2])
 def test_a_pipeline_in_a_loop_has_its_gradients(num_devices):
-  _assert_like_plain(_in_a_loop, _inner(), num_devices)
+  _assert_like_plain(_in_a_loop, tiny_pipeline.two_layers(), num_devices)
 
 
 def test_a_loop_over_devices_whose_gradients_are_colocated_is_refused():
   colocated = {'colocate_gradients_with_ops': True}
-  _assert_like_plain(_in_a_loop, _inner(), 1, **colocated)
+  _assert_like_plain(_in_a_loop, tiny_pipeline.two_layers(), 1, **colocated)
   with pytest.raises(
     ValueError, match=r'in a tf\.while_loop has .*CPU:0.*CPU:1.* to False'
   ):
-    _assert_like_plain(_in_a_loop, _inner(), 2, **colocated)
+    _assert_like_plain(_in_a_loop, tiny_pipeline.two_layers(), 2, **colocated)

@@ -29,8 +29,6 @@ class NoisyLinear(declared.Layer):
 
 
 class NoisyLoss(NoisyLinear):
-  """The same, then half the mean square error."""
-
   def FProp(self, theta, outputs, targets):
     square = tf.square(super().FProp(theta, outputs) - targets)
     examples = tf.cast(tf.shape(outputs)[0], tf.float32)
@@ -39,7 +37,6 @@ class NoisyLoss(NoisyLinear):
 
 
 def _task(num_cells, noise, dtype=tf.float32):
-  """Params of a task whose weights all get noise."""
   net = tiny_pipeline.pipeline(
     [NoisyLinear.Params().Set(name=name) for name in _NAMES],
     num_cells,

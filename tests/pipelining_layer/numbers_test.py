@@ -31,7 +31,6 @@ class Scale(base_layer.BaseLayer):
 
 
 def _run(args, **kwargs):
-  """Outputs of four layers, and gradients of the weights and float inputs."""
   subs = [Scale.Params().Set(name=f'l{i}') for i in range(4)]
 
   def build():

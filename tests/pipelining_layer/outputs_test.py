@@ -135,8 +135,6 @@ def test_what_is_not_of_single_examples_is_refused(
 
 
 class OfTwo(tiny_pipeline.Linear):
-  """Runs for two examples only."""
-
   def FProp(self, theta, x):
     return super().FProp(theta, tf.ensure_shape(x, [2, WIDTH]))
 

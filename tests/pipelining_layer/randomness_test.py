@@ -51,8 +51,6 @@ def test_masks_near_step_a_million_are_all_distinct(dtype):
   assert len(np.unique(masks, axis=0)) == len(masks)
 
 
-# -- Ops that give something else when they run again.
-
 _calls = []
 
 
@@ -96,8 +94,6 @@ NOISES = {
 
 
 class NoisyLayer(declared.Layer):
-  """tanh(x w) times a noise, one of NOISES, which it shows as an output."""
-
   PARAMS = {'noise': ''}
 
   def __init__(self, params):
@@ -137,12 +133,7 @@ def test_the_gradient_is_that_of_the_pass_that_ran(noise, recompute):
   assert counts == ([2] if noise == 'counter' else [])
 
 
-# -- Seeds.
-
-
 class Random(declared.Layer):
-  """Returns x plus what a function of x and the layer makes."""
-
   PARAMS = {'fn': None}
 
   def FProp(self, theta, x):

@@ -23,7 +23,6 @@ def _fetched(layer):
 
 
 def _build(compute, num_cells):
-  """A pipeline, its inputs and the loss."""
   layer = tiny_pipeline.with_loss(_layers(), num_cells).Instantiate()
   x = tf.constant(tiny_pipeline.inputs())
   loss, _ = compute(layer, Batch(x, tf.zeros_like(x)))['loss']

@@ -39,8 +39,6 @@ def test_names_that_are_none_of_the_inputs():
 
 
 class _MaskedSum(declared.Layer):
-  """x w, summed over places as a mask says."""
-
   WEIGHTS = {'w': [3, 3]}
 
   def FProp(self, theta, x, mask):

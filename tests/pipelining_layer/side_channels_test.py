@@ -23,9 +23,6 @@ _WIDTH = tiny_pipeline.WIDTH
 Linear = tiny_pipeline.Linear
 
 
-# -- Global step and step seeds.
-
-
 class AddStep(Linear):
   def FProp(self, theta, x):
     return super().FProp(theta, x) + tf.cast(
@@ -73,9 +70,6 @@ def test_two_pipelines_in_a_graph_have_different_step_seeds():
   assert len(np.unique(tiny_pipeline.run(build)[..., 1])) == 8
 
 
-# -- Fetched activations.
-
-
 def _fetch(name):
   return layers.FetchLayer.Params().Set(name=name)
 
@@ -98,9 +92,6 @@ def test_fetched_activations_are_those_of_the_mini_batch(compute):
 
   got, expected, _ = tiny_pipeline.run(build)
   np.testing.assert_allclose(got, expected, rtol=1e-5)
-
-
-# -- Weights.
 
 
 def test_variables_are_read_outside_of_the_cells_functions():
@@ -155,9 +146,6 @@ def test_sparse_gradients_stay_sparse_and_keep_their_norm(recompute):
   np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
-# -- Loops.
-
-
 def test_dropout_in_loops_differs_by_micro_batch_and_is_recomputed():
   def run(recompute):
     params = tiny_pipeline.pipeline(
@@ -178,12 +166,7 @@ def test_dropout_in_loops_differs_by_micro_batch_and_is_recomputed():
   np.testing.assert_array_equal(gradient, kept)
 
 
-# -- Assertions.
-
-
 class Bounded(base_layer.BaseLayer):
-  """Asserts that no input is large, and returns it."""
-
   def FProp(self, theta, x):
     del theta
     largest = tf.reduce_max(tf.abs(x))

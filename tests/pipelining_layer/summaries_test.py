@@ -14,8 +14,6 @@ from lingvo.core import summary_utils
 
 
 class Summarise(tiny_pipeline.Linear):
-  """Scalar, integer, histogram and image of its input."""
-
   def FProp(self, theta, x):
     name = self.params.name
     summary_utils.scalar(f'{name}/mean', tf.reduce_mean(x))
@@ -34,8 +32,6 @@ class SameName(tiny_pipeline.Linear):
 
 
 def _summaries(compute, cls=Summarise, add_summary=True):
-  """All summaries in the graph, by tag."""
-
   def build():
     layer = tiny_pipeline.with_loss(layers_of(cls)).Instantiate()
     loss = compute(layer, linear_batch())['loss'][0]

@@ -51,9 +51,6 @@ def test_a_tied_weight_is_sent_once_a_step_to_each_device():
   assert sorted(forward, key=str) == sorted(users, key=str)
 
 
-# -- Without a pipeline.
-
-
 class _Transposed(named_layers.NamedValueLayer):
   def FProp(self, theta, x):
     return tf.matmul(x, theta.w, transpose_b=True)

@@ -97,7 +97,6 @@ def _build(name, compute, recompute):
 
 
 def _core(device):
-  """The number of the TPU core, None for no device."""
   found = re.fullmatch(r'/device:TPU_REPLICATED_CORE:(\d+)', device)
   assert found or not device, device
   return int(found.group(1)) if found else None

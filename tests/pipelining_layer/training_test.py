@@ -73,7 +73,6 @@ def test_trained_weights_have_the_same_bits(
 
 
 def _reads_of_table(task):
-  """Ops of a training step that read the table as a whole."""
   table = task.vars.net.d0.emb.table
   step = tf.compat.v1.graph_util.extract_sub_graph(
     table.handle.graph.as_graph_def(), [task.train_op.name]

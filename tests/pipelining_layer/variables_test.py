@@ -11,10 +11,8 @@ from lingvo.core import builder_layers
 _NAMES = ('l0', 'l1', 'l2', 'l3')
 
 
-def _params(num_cells, **kwargs):
-  return tiny_pipeline.pipeline(
-    tiny_pipeline.linear(*_NAMES), num_cells, **kwargs
-  )
+def _params(num_cells):
+  return tiny_pipeline.pipeline(tiny_pipeline.linear(*_NAMES), num_cells)
 
 
 def test_layers_of_different_cells_may_share_names_if_cells_tell_them_apart(

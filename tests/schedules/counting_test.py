@@ -29,11 +29,6 @@ def test_counts_agree_with_the_schedule(name):
         assert all(a >= b for a, b in zip(bounds, counts, strict=True))
 
 
-def test_in_zb_h1_device_k_has_k_micro_batches_between_b_and_w():
-  found = schedules.count('zb_h1', range(4), 8, 'always')
-  assert found.handed == (0, 1, 2, 3)
-
-
 @pytest.mark.parametrize('devices', [(0, 1, 2), (0, 1, 0)])
 def test_a_schedule_in_a_file_need_not_train_the_first_cells(tmp_path, devices):
   schedule = schedules.make_schedule('1f1b', devices, 3, first_backward=1)

@@ -147,13 +147,6 @@ def test_evaluation_runs_forwards_alone_under_any_name(name):
   assert timeline.peak_stash == (0, 0, 0)
 
 
-def test_all_forwards_of_gpipe_come_before_all_backwards_in_order():
-  for devices, num_micro_batches in ARRANGEMENTS:
-    order = make_schedule('gpipe', devices, num_micro_batches).in_order()
-    half = len(devices) * num_micro_batches
-    assert [task.kind for task in order] == [F] * half + [B] * half
-
-
 @all_names
 def test_untrained_cells_stash_and_recompute_nothing_and_cost_no_time(name):
   for i, (devices, num_micro_batches) in enumerate(REGULAR):

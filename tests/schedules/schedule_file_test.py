@@ -38,7 +38,7 @@ def test_it_is_a_schedule_as_others(tmp_path):
 
 def test_pytorchs_files_are_read(tmp_path):
   path = _file(tmp_path, '0F0,0F1,,0I0,0W0,0B1\n,1F0,1B0,1F1,1B1\n', 'a.csv')
-  with pytest.raises(schedules.ScheduleError, match=r'lacks .*W'):
+  with pytest.raises(schedules.ScheduleError, match=r'lacks .*W(.|\n)*\?W'):
     # One cell has W for some micro-batches only.
     schedules.make_schedule(f'file:{path}', (0, 1), 2)
   # An empty line is no device.
@@ -85,12 +85,6 @@ def test_a_schedule_for_another_pipeline_is_refused(
   path = _file(tmp_path, schedules.to_json(schedule))
   with pytest.raises(schedules.ScheduleError, match=words):
     schedules.make_schedule(f'file:{path}', devices, num_micro_batches)
-
-
-def test_one_that_cannot_run_is_refused_with_a_drawing(tmp_path):
-  path = _file(tmp_path, '0B0,0F0\n', 'a.csv')
-  with pytest.raises(schedules.ScheduleError, match=r'deadlocks(.|\n)*!B0\.0'):
-    schedules.make_schedule(f'file:{path}', (0,), 1)
 
 
 @pytest.mark.parametrize(

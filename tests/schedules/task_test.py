@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of tasks and of what a schedule says about itself."""
-
 import pickle
 
 import pytest

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests that a wrong schedule is refused, with a picture of what is wrong."""
-
 import dataclasses
 
 import pytest
@@ -13,7 +11,6 @@ F = TaskKind.FORWARD
 
 
 def _schedule(rows):
-  """A schedule from rows such as 'F0.0 B0.0'."""
   tasks = tuple(tuple(map(_task, row.split())) for row in rows)
   return Schedule('mine', 2, (0, 1), tasks)
 

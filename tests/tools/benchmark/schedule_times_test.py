@@ -46,7 +46,5 @@ def test_ratios_are_medians_of_rounds_and_errors_of_the_forecast():
     (['--micro_batches=4,5'], '--micro_batches: .*5, which does not divide'),
   ],
 )
-def test_wrong_flags_are_refused(argv, words, capsys):
-  with pytest.raises(SystemExit):
-    schedule_times.main(argv)
-  assert re.search(words, capsys.readouterr().err)
+def test_wrong_flags_are_refused(argv, words, refused):
+  assert re.search(words, refused(schedule_times.main, argv))

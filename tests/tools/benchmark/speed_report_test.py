@@ -9,8 +9,7 @@ from tools.benchmark.measured import Cut, Measured
 
 _CASE = cases.Case('some', 'mlp', 4, 8, 8, 2, 4)
 _LINGVO, _OURS, _NAIVE, _PLAIN, _TORCH = cases.variants(
-  _CASE,
-  ['lingvo', 'ours-gpipe-always', 'naive', 'plain', 'torch-gpipe-always'],
+  _CASE, ['lingvo', 'ours-gpipe-always', 'naive', 'plain', 'torch-gpipe-always']
 )
 
 
@@ -75,7 +74,6 @@ def test_a_method_may_have_a_cut_of_its_own(report):
   report.cuts[2].own[_OURS.method] = own
   assert report.efficiency(_OURS)[1] == pytest.approx(16 / (2 * 13))
   text = speed_report.as_text(report)
-  assert 'K=2: a..b 50%, c 50% of the FLOPs' in text
   assert 'ours-gpipe-always K=2: a 75%, b..c 25% of the FLOPs' in text
 
 

@@ -15,7 +15,6 @@ _VARIANTS = ['lingvo', 'ours-1f1b-never', 'naive', 'plain']
 
 @pytest.fixture(scope='module')
 def found(tmp_path_factory):
-  """Figures by variant, and the text."""
   path = tmp_path_factory.mktemp('found')
   files = [f'--json={path / "json"}', f'--markdown={path / "md"}']
   variants = ','.join(_VARIANTS)

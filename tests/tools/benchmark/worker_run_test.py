@@ -14,11 +14,7 @@ def test_a_real_step_on_two_workers_is_measured_and_its_layers_are_timed():
     optimizer='adam',
   )
   run = fresh.call(
-    'tools.benchmark.worker_run.run',
-    case,
-    [2],
-    warm_up=True,
-    budget=3 * 2**30,
+    'tools.benchmark.worker_run.run', case, [2], warm_up=True, budget=3 * 2**30
   )
   assert len(run.peaks) == 2
   # Weights and two slots.

@@ -57,7 +57,7 @@ def test_only_what_measures_memory_has_all_freed_blocks_go_back():
 
 
 def test_what_exceeds_the_budget_is_stopped():
-  budget = fresh.call('fresh_functions.peak') + 100 * MB
+  budget = fresh.call('tools.common.process_memory.peak_bytes') + 100 * MB
   started = time.monotonic()
   assert fresh.call('fresh_functions.grow', 10 * MB, budget) is None
   with pytest.raises(fresh.OverBudgetError):

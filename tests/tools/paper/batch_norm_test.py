@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The comparison of accuracies with batch norm."""
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the comparison of trainings."""
-
 import pytest
 
 import model_params  # noqa: F401  (lets Lingvo find the models)

@@ -25,8 +25,6 @@ _M = 4
 
 
 class _Processes:
-  """Answers as processes do."""
-
   def __init__(self):
     self.measured = []
 

@@ -29,12 +29,10 @@ def _costs(model, precision):
 
 @pytest.fixture
 def stated(monkeypatch):
-  """Lets the command take stated costs."""
   monkeypatch.setattr(tables, 'registered_costs', _costs)
 
 
 def _sections(text):
-  """The lines under each heading."""
   found = {}
   for line in text.splitlines():
     if line.startswith('#'):

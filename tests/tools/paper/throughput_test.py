@@ -12,11 +12,7 @@ from tools.paper.throughput import ideal, simulate_step
 
 # 10 GFLOP take 10 ms; memory and links are no limit.
 _DEVICE = Device(
-  'stated',
-  flops=1e12,
-  memory_bandwidth=1e18,
-  link_bandwidth=1e18,
-  sources='',
+  'stated', flops=1e12, memory_bandwidth=1e18, link_bandwidth=1e18, sources=''
 )
 
 

@@ -36,8 +36,6 @@ PEAKS = (
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-  """Runs `worker_table.run` on a command's output."""
-
   def run(num_workers=2, output=None, held='7.000'):
     started = []
 

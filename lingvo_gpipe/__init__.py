@@ -3,9 +3,8 @@
 """GPipe pipeline parallelism for Lingvo.
 
 Import this package before Lingvo: on hosts that are too old for Lingvo's
-custom-op library it replaces this library by implementations of its own. The
-layers named here are loaded when they are first used, so importing the package
-imports neither Lingvo nor TensorFlow.
+custom-op library it replaces this library by implementations of its own. It
+loads Lingvo and TensorFlow with the first layer that is used.
 """
 
 import importlib

@@ -37,16 +37,11 @@ def check_model(
 
   Args:
     params: As `model_registry.GetParams(name, 'Train')` returns them.
-    num_devices: The number of CPU devices of this process, and K if the model
-      does not set it.
+    num_devices: This process's CPU devices; K if the model does not set it.
     tolerance: Relative difference up to which two values count as the same.
     say: Called with a line for each part of the work that is done.
 
-  Returns:
-    A `model_check.Report`.
-
-  Raises:
-    UserError: The model has no pipeline.
+  Returns a `model_check.Report`. Raises UserError for a model without pipeline.
   """
   from lingvo_gpipe.checking import model_check
 
@@ -74,7 +69,6 @@ def _check(values: flags.FlagValues) -> None:
 
 
 def _load() -> Callable[[Any, float], int]:
-  """See `command.run`."""
   print('Loading TensorFlow and Lingvo ...', flush=True)
   from lingvo.core import py_utils
 
@@ -111,7 +105,6 @@ def _load() -> Callable[[Any, float], int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit status."""
   return command.run(
     'check', __doc__, _load, argv, check=_check, define=_define_flags
   )

@@ -23,8 +23,6 @@ from lingvo_gpipe import cpu_devices
 
 
 class PipelineCluster(lingvo_cluster._Cluster):
-  """A cluster whose splits may span workers and whose jobs agree on devices."""
-
   @property
   def job_spec(self) -> Any:
     """The worker's, for jobs that drive workers or share their process."""
@@ -98,7 +96,6 @@ def check_splits(worker: Any) -> None:
 
 
 def install() -> None:
-  """Makes `PipelineCluster` the cluster that Lingvo builds from now on."""
   cluster_factory.SetCluster(PipelineCluster)
 
 

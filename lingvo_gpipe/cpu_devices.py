@@ -54,8 +54,8 @@ def keep_ops_on_one_thread() -> bool:
 def session_config(num_devices: int, config: Any = None) -> Any:
   """A `tf.ConfigProto` for a session with CPU devices, and no GPU.
 
-  The session gets a pool of its own to run ops, and ops run on one thread each.
-  It starts from `config`, which is left as it was. ValueError for no devices.
+  Ops run in a pool of its own, on one thread each. It starts from `config`,
+  which is left as it was. ValueError for no devices.
   """
   if num_devices < 1:
     raise ValueError(f'num_devices={num_devices} must be 1 or more.')

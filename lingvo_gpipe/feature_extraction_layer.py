@@ -33,9 +33,8 @@ def PartitionSequentialLayers(
     num_partitions: The number of cells, K. None is empty.
     *shapes: Optional: one tshape.Shape, of the first layer's input.
 
-  Returns:
-    A list of K FeatureExtractionLayer Params, named d0, d1, ... The layers in
-    them are copies, named cell_000, cell_001, ... in order.
+  Returns K FeatureExtractionLayer Params, named d0, d1, ... The layers in them
+  are copies, named cell_000, cell_001, ... in order.
   """
   check_layers(params, 'params', nested=True)
   layers = [layer.Copy() for layer in _Flatten(params)]

@@ -31,7 +31,6 @@ def _define_flags() -> None:
 
 
 def _load() -> Callable[[Any, float], None]:
-  """Imports TensorFlow and Lingvo, which takes seconds; sets up the flags."""
   print('Loading TensorFlow and Lingvo ...', flush=True)
   from lingvo_gpipe.tracing import step_tracer
   from lingvo_gpipe.training import report

@@ -79,7 +79,6 @@ def _checkpoint() -> str:
 
 
 def _params() -> Any:
-  """Params of the model, with the cluster that the flags describe."""
   model = model_lookup.find_model(FLAGS.model)
   if FLAGS.logdir:
     logdir.check_model(os.path.expanduser(FLAGS.logdir), model)
@@ -102,10 +101,7 @@ class TextGenerator:
   def __init__(
     self, params: Any, checkpoint: str, rows: int, how: generation.Sampling
   ):
-    """Builds a SingleTaskModel, to continue so many rows at once.
-
-    UserError if the checkpoint is of another model.
-    """
+    """Continues `rows` rows. UserError if the checkpoint is another model's."""
     self._rows = rows
     params.cluster.do_eval = True
     devices = cluster_factory.Cluster(params.cluster)

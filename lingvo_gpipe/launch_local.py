@@ -64,7 +64,6 @@ def _parser(name: str) -> command.ArgumentParser:
 def _parse(
   parser: command.ArgumentParser, argv: Sequence[str] | None
 ) -> tuple[argparse.Namespace, list[str]]:
-  """Returns this command's arguments, and the trainer's flags."""
   argv = sys.argv[1:] if argv is None else list(argv)
   end = argv.index('--') if '--' in argv else len(argv)
   args, before = parser.parse_known_args(argv[:end])
@@ -86,7 +85,6 @@ def _parse(
 
 
 def _value(flags: Sequence[str], name: str) -> str | None:
-  """The value of the trainer's flag `name`, None if it isn't given."""
   value = None
   for i, flag in enumerate(flags):
     key, equals, rest = flag.lstrip('-').partition('=')
@@ -96,10 +94,7 @@ def _value(flags: Sequence[str], name: str) -> str | None:
 
 
 def main(argv: Sequence[str] | None = None, name: str | None = None) -> int:
-  """Runs the command; returns its exit status.
-
-  Messages call it, and its trainer, by `name`, or each by its own.
-  """
+  """Returns the exit status; messages call it, and its trainer, by `name`."""
   trainer_main = functools.partial(trainer.main, name=name or 'trainer')
   name = name or 'launch_local'
   parser = _parser(name)

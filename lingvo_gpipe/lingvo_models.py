@@ -87,8 +87,7 @@ def _change_bases(undo: contextlib.ExitStack) -> None:
 
 
 def _change_names(undo: contextlib.ExitStack) -> None:
-  # By identity, and not by getattr: a comparison may fail or be slow, and
-  # asking a lazy module for a name would load it.
+  # By identity: to compare may fail, and getattr would load a lazy module.
   new = {id(theirs): value for theirs, value in _LINGVO_TO_OURS}
   for module in list(sys.modules.values()):
     names = getattr(module, '__dict__', None) or {}

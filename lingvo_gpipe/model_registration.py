@@ -2,11 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Registers models of `model_params` with Lingvo's model registry.
 
-Class AmoebaNetD of `model_params.image.digits` is 'image.digits.AmoebaNetD'
-here, and is found; Lingvo's own registry would mangle the name.
-
-The models of lingvo_gpipe are installed as `lingvo_gpipe.model_params`, so that
-`model_params` can be a user's package. What is not there is looked up in ours.
+Names such as 'image.digits.AmoebaNetD' are found, and not mangled. What is not
+in a user's `model_params` is looked up in ours, `lingvo_gpipe.model_params`.
 """
 
 import importlib

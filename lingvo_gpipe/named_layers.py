@@ -57,11 +57,9 @@ class NamedValueLayer(base_layer.BaseLayer):
     return named_values.Declaration(p.puts, p.takes, p.weights_of)
 
   def Put(self, name: str, value: Any) -> Any:
-    """Puts a nest of tensors aside; returns the nest to use from then on."""
     return named_values.current_scope().put(name, value)
 
   def Take(self, name: str) -> Any:
-    """Returns a value that was put aside or is a side input."""
     return named_values.current_scope().take(name)
 
 

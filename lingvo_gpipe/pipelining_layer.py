@@ -51,7 +51,6 @@ class PipeliningLayer(base_layer.BaseLayer):
     schedule: The Schedule of the last FProp or ComputeLoss; None before.
     constant_loss_weight: The weight of a micro-batch's loss, if it is one
       number for all of several, and not computed from each as it should be.
-    cell_wiring: Which named values each cell passes on and takes.
     layer_numbers: Each layer's number in the pipeline, by path; see `seeds`.
     recompute: Which micro-batches are recomputed, one of RECOMPUTE_POLICIES;
       or the names of the layers that are not.
@@ -213,7 +212,6 @@ class PipeliningLayer(base_layer.BaseLayer):
     return None
 
   def _Recompute(self) -> str | Sequence[str]:
-    """The Param `recompute`, but for 'fit'."""
     p = self.params
     if p.recompute == schedules.FIT:
       raise ValueError(
@@ -283,8 +281,6 @@ class PipeliningLayer(base_layer.BaseLayer):
   def FProp(self, theta: Any, *args: Any, side_inputs: Any = None) -> Any:
     """Runs the pipeline, for a loss outside of it, in the order of 'gpipe'.
 
-    In training the backward pass starts when all outputs are available.
-
     Args:
       theta: A NestedMap of weights.
       *args: Inputs of the first layer: tensors, values that can become tensors
@@ -295,12 +291,9 @@ class PipeliningLayer(base_layer.BaseLayer):
         tensors, split like the inputs, or None. It has a gradient only if it
         depends on a trained weight.
 
-    Returns:
-      The last cell's outputs for the mini-batch.
-
-    Raises:
-      ValueError: Something cannot be split, or an output that depends on the
-        examples does not have one value for each.
+    Returns the last cell's outputs for the mini-batch. Raises ValueError if
+    something cannot be split, or an output that depends on the examples does
+    not have one value for each.
     """
     return self._Start(
       theta, args, None, side_inputs, with_loss=False
@@ -319,20 +312,16 @@ class PipeliningLayer(base_layer.BaseLayer):
     and the metric 'aux_loss'. No surrounding AuxLossContext gets them.
 
     Args:
-      theta: A NestedMap of weights.
+      theta, side_inputs: As for `FProp`.
       inputs: Inputs of the first layer: a tensor, a tuple of arguments, or a
         NestedMap, as for `FProp`.
       targets: What the loss layer's FProp takes after the outputs: any nest of
         tensors, like the inputs, or None. A micro-batch with weight 0 adds
         nothing to the loss and its gradient, even if they are NaN.
-      side_inputs: As for `FProp`.
 
-    Returns:
-      Lingvo metrics, a NestedMap {name: (value, weight)} of float32 scalars:
-      the weighted means of the micro-batches' values, and sums of weights.
-
-    Raises:
-      ValueError: loss_tpl is not set, or something cannot be split.
+    Returns Lingvo metrics, a NestedMap {name: (value, weight)} of float32
+    scalars: weighted means of the micro-batches' values, and sums of weights.
+    Raises ValueError if loss_tpl is not set, or something cannot be split.
     """
     if self.params.loss_tpl is None:
       raise ValueError(

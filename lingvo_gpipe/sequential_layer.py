@@ -165,8 +165,6 @@ class GPipeSequentialLayer(PipeliningLayer):
   def Plan(cls, params: Any, num_devices: int) -> pipeline_plan.PipelinePlan:
     """The cut for a number of devices, without building the model.
 
-    Raises:
-      PartitionError: There is no such cut of the layers.
-      ValueError: A Param is not usable.
+    PartitionError if there is none, ValueError if a Param is not usable.
     """
     return pipeline_plan.make_plan(params, num_devices)

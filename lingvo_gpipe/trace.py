@@ -117,10 +117,7 @@ def _keep_for_tensorboard(logdir: str, out: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None, name: str | None = None) -> int:
-  """Runs the command with arguments; returns its exit status.
-
-  Messages begin with `name`, by default what the program was called by.
-  """
+  """Returns the exit status; messages begin with `name`, if it is given."""
   name = name or os.path.basename(sys.argv[0])
   parser = _parser(name)
   args, more = parser.parse_known_args(argv)
@@ -146,7 +143,6 @@ def main(argv: Sequence[str] | None = None, name: str | None = None) -> int:
 
 
 def run_command() -> NoReturn:
-  """Runs the command, and ends the process."""
   command.exit_at_once(main())
 
 

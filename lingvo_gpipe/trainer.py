@@ -31,7 +31,6 @@ _KEY_FLAGS = (
 
 
 def _load(argv: Sequence[str]) -> Callable[[Any, float], None]:
-  """Imports TensorFlow, Lingvo and the model; sets up the flags."""
   from absl import flags
 
   from lingvo_gpipe.tracing import step_tracer
@@ -79,7 +78,6 @@ def _check(values: Any) -> None:
 
 
 def preload() -> None:
-  """Imports what `main` will, for processes that are forked from this one."""
   from lingvo_gpipe.tracing import step_tracer  # noqa: F401
   from lingvo_gpipe.training import trainer_run  # noqa: F401
 
@@ -90,7 +88,6 @@ def check_flags(argv: Sequence[str]) -> None:
 
 
 def main(argv: Sequence[str] | None = None, name: str = 'trainer') -> int:
-  """Runs the command, called `name`; returns its exit status, see `command`."""
   argv = sys.argv if argv is None else argv
   return command.run(name, __doc__, lambda: _load(argv), argv, _check)
 

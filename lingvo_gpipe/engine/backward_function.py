@@ -61,11 +61,9 @@ class BackwardFunction:
     *,
     packs: bool = True,
   ):
-    """Prepares the functions of a cell traced into T, `graph`.
+    """`graph` is T, and `arguments` are its inputs as calls are given them.
 
-    `arguments` are T's inputs as calls are given them; `gradient` is by
-    `num_data` of them, and then by weights. With `packs` what goes from call to
-    call is packed.
+    `gradient` is by `num_data` of them, and then by weights.
     """
     self._name = name
     self._graph = graph
@@ -88,7 +86,6 @@ class BackwardFunction:
     captures: Sequence[tuple[tf.Tensor, tf.Tensor]],
     arguments: Sequence[Item],
   ) -> None:
-    """Finds residuals, of T, and what else G reads: arguments, by number."""
     inner = {id(outer): placeholder for outer, placeholder in captures}
 
     def placeholder(tensor: tf.Tensor) -> tf.Tensor:
@@ -153,12 +150,10 @@ class BackwardFunction:
     d_ys: Sequence[tf.Tensor],
     sums: Sequence[tf.Tensor] | None,
   ) -> tuple[list[tf.Tensor | None], list[tf.Tensor]]:
-    """Calls the backward pass of one micro-batch.
+    """Returns the gradients of the inputs, or None, and the new sums.
 
-    `args` are those of the forward call, `d_ys` gradients of what it returned.
-    `sums` are the weight gradients so far, None for the first micro-batch.
-
-    Returns the gradients of the inputs, or None, and the new sums.
+    `args` are those of the forward call, `d_ys` gradients of what it returned,
+    `sums` the weight gradients so far, None for the first micro-batch.
     """
     name = 'backward_first' if sums is None else 'backward'
     if name not in self._functions:

@@ -65,7 +65,6 @@ class CellOutputs:
       get the value from where it was put, but send its gradient here.
     kept: Ranges of the ops traced so far, by number. A recomputed forward pass
       does not run them again; what it needs of them is kept.
-    notes: What else the trace has to say.
   """
 
   outputs: Any
@@ -83,7 +82,6 @@ class Cell:
   """One cell.
 
   Attributes:
-    weights: Its weights, on its device.
     carry: The carry of its first micro-batch.
     side_inputs: Inputs for this cell alone, one nest a micro-batch; or None.
     puts: Names of the values that it hands to later cells.
@@ -124,7 +122,6 @@ class CellFunction:
   Attributes:
     outputs: Specs of the outputs, in the cell's own nest.
     put: Specs of the values put aside, in their nests, by name.
-    notes: What the body returned as `CellOutputs.notes`.
     graph: The traced graph T.
     data_inputs: Its placeholders of inputs, values taken and side inputs.
     weight_inputs: Its placeholders of weights and captures.
@@ -273,10 +270,7 @@ class CellFunction:
     stash: Sequence[tf.Tensor],
     d_ys: Sequence[tf.Tensor],
   ) -> list[tf.Tensor]:
-    """Runs the cell again, for what the backward pass reads.
-
-    Nothing is recomputed before the gradients of the backward call are there.
-    """
+    """Runs the cell again for what the backward pass reads, after `d_ys`."""
     if not self.backward.residuals:
       return []
     if 'recompute' not in self._functions:

@@ -56,7 +56,6 @@ from lingvo_gpipe.engine.traced_cells import OUTSIDE, TracedCells
 from lingvo_gpipe.schedules import Task, TaskKind
 from lingvo_gpipe.schedules.task import EmittedSchedule
 
-# What a task calls: a function of its arguments and of incoming gradients.
 Call = Callable[[Sequence[tf.Tensor], Sequence[tf.Tensor]], list[tf.Tensor]]
 
 
@@ -84,7 +83,7 @@ class Engine:
     clock: Clock,
     recomputed: Sequence[Container[int]],
   ):
-    """Prepares to run; `recomputed` is from `schedules.recomputed`."""
+    """`recomputed` is from `schedules.recomputed`."""
     self.traced = traced
     self._recomputed = recomputed
     self._under_xla = compiles_graph()
@@ -158,9 +157,9 @@ class Engine:
   def _before_first(self, device: str) -> list[tf.Operation]:
     """What the first task on a device waits for.
 
-    A pass of TensorFlow over the graph builds the function of each call to look
-    for reference variables in it, but not of calls that one before them
-    reaches. So here is one: it saves milliseconds a task in the first step.
+    Before the first step TensorFlow builds the function of each call, to look
+    for reference variables, but not of calls that one before them reaches. So
+    here is one: it saves milliseconds a task.
     """
     if (
       self.traced.schedule.forward_only

@@ -53,7 +53,6 @@ def _refuse_gradient(op: tf.Operation, *d_results: Any) -> None:
 
 
 def _refuse(name: str) -> None:
-  """Raises ValueError, in place of a gradient through a call that is lost."""
   raise ValueError(
     f'A gradient is to go through {name!r}, a call of a pipeline, which has '
     'none. Nor have second-order gradients, activations from a FetchLayer, and '
@@ -69,10 +68,7 @@ Item: TypeAlias = 'tf.Tensor | list[tf.Tensor]'
 
 
 class GraphFunction:
-  """A function in TensorFlow's library; each call of it is a single op.
-
-  Calls work in graph mode, inside `tf.function` and eagerly.
-  """
+  """A function in TensorFlow's library; each call, in any mode, is one op."""
 
   def __init__(
     self,
@@ -111,10 +107,7 @@ class GraphFunction:
   def __call__(
     self, args: Sequence[tf.Tensor], num_shaped: int | None = None
   ) -> list[tf.Tensor]:
-    """Calls the function where ops are placed now.
-
-    Only the first `num_shaped` results are told their shapes: it takes time.
-    """
+    """Calls it. Shapes take time: only the first `num_shaped` get theirs."""
     with record.stop_recording():
       if tf.executing_eagerly():
         results = self._call_eagerly(args)
@@ -233,7 +226,6 @@ def _define(
   args: Sequence[tf.Tensor],
   results: Sequence[tf.Tensor],
 ) -> atomic_function.AtomicFunction:
-  """Adds a function to TensorFlow's library; it goes when the result does."""
   with graph._c_graph.get() as c_graph:
     function = tf_session.TF_GraphToFunction_wrapper(
       c_graph,
@@ -269,9 +261,6 @@ def _read_only_resources(args: Sequence[tf.Tensor]) -> list[int]:
     for i, t in enumerate(args)
     if t.dtype == tf.resource and all(c.type in reads for c in t.consumers())
   ]
-
-
-# -- Packing.
 
 
 def items(tensors: Sequence[tf.Tensor], *, packs: bool = True) -> list[Item]:

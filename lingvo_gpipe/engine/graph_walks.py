@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a graph shows of its ops: what they need, and what repeats itself.
 
-What does not: random ops with a state, Python functions, queues and iterators,
-the time, reads of what the cell itself writes. TensorFlow knows which ops have
-a state. Of these, a few are harmless.
+Random ops with a state, Python functions, queues, the time and reads of what
+the cell itself writes do not. A few of the ops with a state are harmless.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -25,8 +24,7 @@ READS = frozenset(auto_control_deps_utils.RESOURCE_READ_OPS) | {
   'VarIsInitializedOp',
 }
 
-# They have a state, but do no more than name a resource, or check; or they are
-# as harmless as the functions that they call.
+# They only name a resource, or check; or are as harmless as what they call.
 _HARMLESS = READS | {
   'Assert',
   'Case',
@@ -55,9 +53,6 @@ _READS_OF_VARIABLES = frozenset(
 )
 
 
-# -- What ops need.
-
-
 def needed(
   ops_or_tensors: Iterable[Any], without: Container[tf.Operation] = ()
 ) -> list[tf.Operation]:
@@ -82,9 +77,6 @@ def read_of(
   for op in needed(results, left_out):
     read.update({id(t): t for t in op.inputs if t.op in left_out})
   return list(read.values())
-
-
-# -- Functions.
 
 
 def called(attributes: Any) -> Iterator[Any]:
@@ -141,9 +133,6 @@ class _Finder:
       found = (self.find(node.op, node.attr) for node in nodes)
       self._known[name] = next(filter(None, found), '')
     return self._known[name]
-
-
-# -- What repeats itself.
 
 
 def unrepeatable(graph: tf.Graph) -> dict[tf.Operation, str]:
@@ -236,9 +225,6 @@ def stash(
   return read_of(residuals, left_out), left_out
 
 
-# -- Random ops without a state.
-
-
 def unseeded(
   graph: tf.Graph, seeds: Sequence[tf.Operation]
 ) -> tf.Operation | None:
@@ -246,8 +232,7 @@ def unseeded(
   finder = _Finder(graph, _is_stateless_random)
   seeded: set[tf.Operation] | None = None
   for op in graph.get_operations():
-    # To read an op's attributes takes time, and without functions they say
-    # nothing.
+    # Reading attributes takes time; without functions they say nothing.
     attributes = op.node_def.attr if finder.functions else {}
     if not finder.find(op.type, attributes):
       continue
@@ -266,9 +251,9 @@ def _is_stateless_random(op_type: str) -> bool:
 
 
 def _reached_from(ops: Iterable[tf.Operation]) -> set[tf.Operation]:
-  """The ops that depend on any of `ops` by way of integers.
+  """The ops that depend on `ops` by way of integers, as seeds are.
 
-  Seeds are. By its float inputs a layer depends on those of layers before, too.
+  By its float inputs a layer depends on those of layers before, too.
   """
   pending = list(ops)
   reached = set(pending)
@@ -279,9 +264,6 @@ def _reached_from(ops: Iterable[tf.Operation]) -> set[tf.Operation]:
         reached |= new
         pending += new
   return reached
-
-
-# -- Weights.
 
 
 def may_need_gradients(

@@ -31,11 +31,10 @@ def trace(
   specs: Sequence[tf.TensorSpec],
   device: str = '',
 ) -> FuncGraph:
-  """Traces `fn` once into a graph of its own.
+  """Traces `fn` into a graph, on `device`, or where it is called if that is ''.
 
   What `fn` uses of the surrounding graph becomes an input behind those of
-  `specs`. What it adds to collections stays in those of the new graph. Its ops
-  run on `device`, or where the function is called if that is ''.
+  `specs`. What it adds to collections stays in those of the new graph.
   """
   collections = {}
   if not tf.executing_eagerly():
@@ -74,8 +73,6 @@ def as_function(
   return GraphFunction(name, graph)
 
 
-# -- Gradients.
-
 # TensorFlow calls the gradient of op `a` `gradients/a_grad/...`.
 _SCOPE, _END = 'gradients', '_grad'
 _INDICES = (tf.int32, tf.int64)
@@ -89,11 +86,8 @@ Position: TypeAlias = int | tuple[int, int] | None
 class Gradient:
   """The gradient of a traced graph as a graph of its own.
 
-  Attributes:
-    d_ys: Its placeholders for the gradients of ys.
-    captures: What it reads besides, of the traced graph or outside of it, each
-      with its placeholder.
-    positions: Where the gradients of xs are.
+  It reads gradients of ys through placeholders `d_ys`, and `captures`, each
+  with its placeholder. `positions` say where the gradients of xs are.
   """
 
   graph: FuncGraph
@@ -117,7 +111,6 @@ def differentiate(
   to a loop when it builds the loop's gradient.
 
   Args:
-    forward: A traced graph.
     ys: Tensors of it; each is given a gradient.
     xs: Tensors of it to differentiate by; None where that is not wanted.
     num_dense: Of how many of xs sparse gradients are to be made dense.

@@ -40,13 +40,10 @@ class MicroBatchSizes:
 def choose_sizes(
   batch: int | None, count: int | None, size: int | None
 ) -> MicroBatchSizes:
-  """Decides the size of each micro-batch.
+  """Decides the size of each micro-batch of a batch, if that is known.
 
-  Given are the examples in the mini-batch, if known, and num_micro_batches or
-  micro_batch_size, or both.
-
-  Raises:
-    ValueError: They contradict each other, or not enough is known.
+  Raises ValueError if `count` and `size`, of which one may be None, contradict
+  each other, or not enough is known.
   """
   if batch is None:
     if count is None:

@@ -60,7 +60,6 @@ def repair(
 def _repair(
   definition: function_pb2.FunctionDef, by_name: dict[str, Any]
 ) -> bool:
-  """Returns whether anything changed."""
 
   def replacement(name: str) -> str:
     if name not in by_name:

@@ -14,8 +14,6 @@ from tensorflow.python.ops import (
   resource_variable_ops,
 )
 
-# -- Shapes and dtypes.
-
 
 def spec(tensor: tf.Tensor) -> tf.TensorSpec:
   return tf.TensorSpec(tensor.shape, tensor.dtype.base_dtype)
@@ -50,7 +48,6 @@ def sum_dtype(dtype: tf.DType) -> tf.DType:
 
 
 def flat_tensors(nest: Any) -> list[Any]:
-  """The tensors, or specs, of a nest, in order, without None."""
   return [leaf for leaf in tf.nest.flatten(nest) if leaf is not None]
 
 
@@ -69,9 +66,6 @@ def spec_bytes(spec: tf.TensorSpec | tf.Tensor) -> int:
 def signature(nest: Any) -> str:
   """Equal for nests of the same structure, shapes and dtypes."""
   return repr(specs_of(nest))
-
-
-# -- Devices.
 
 
 @contextlib.contextmanager
@@ -117,9 +111,6 @@ def device_indices(devices: Sequence[str]) -> tuple[int, ...]:
   return tuple(index.setdefault(spec, len(index)) for spec in specs)
 
 
-# -- Tables.
-
-
 def may_be_read_by_rows(weight: Any, device: str) -> bool:
   """Whether `read_by_rows` can be, of a weight of a cell on a device."""
   return (
@@ -151,9 +142,6 @@ def read_by_rows(value: tf.Tensor, variable: tf.Variable) -> None:
   value.sparse_read = sparse_read
 
 
-# -- XLA.
-
-
 def compiles_graph() -> bool:
   """Whether what is built now will be compiled by XLA.
 
@@ -174,7 +162,6 @@ def device_inside(device: str) -> str:
 
 
 def place_read(tensor: tf.Tensor, device: str) -> None:
-  """Puts the read of the variable behind a weight on a core of a TPU."""
   op = tensor.op
   while op.type in ('Cast', 'Identity'):
     op = op.inputs[0].op
@@ -199,8 +186,6 @@ def tie(
   end = len(args) + len(gradients)
   return tied[: len(args)], tied[len(args) : end]
 
-
-# -- Barriers.
 
 _GRADIENT = 'LingvoGpipeBarrier'
 _DENSE_GRADIENT = 'LingvoGpipeDenseBarrier'

@@ -72,11 +72,10 @@ class TracedCells:
     inputs: The M micro-batches of the first cell's input, nests.
     given: Values from outside that cells take: by name, a nest for each
       micro-batch. They have gradients, unlike the cells' side inputs.
-    input_gradients: Whether the first cell's backward tasks also compute the
-      gradients of the pipeline's inputs.
-    weighted: Whether the last cell's output is a loss, and it and all losses
-      are given the micro-batch's weight as their gradient. One without weight
-      adds 0 to the gradients, even if its own are NaN.
+    input_gradients: Whether the pipeline's inputs get gradients.
+    weighted: Whether the last cell's output is a loss, and all losses are given
+      the micro-batch's weight as their gradient. One without weight adds 0 to
+      the gradients, even if its own are NaN.
     known: What such cells were traced to before; new traces are added.
   """
 
@@ -92,7 +91,6 @@ class TracedCells:
     assert not (self.input_gradients and self.schedule.first_backward)
     self._functions = [self._trace(m) for m in range(len(self.inputs))]
     self._weights: list[list[tf.Tensor]] = []
-    # As the functions take them.
     self.packed_weights: list[list[tf.Tensor]] = []
     for k in range(len(self.cells)):
       self._read_weights(k)

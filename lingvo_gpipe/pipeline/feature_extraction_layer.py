@@ -14,7 +14,6 @@ from lingvo_gpipe.pipeline import param_values, seeds
 
 
 def to_tuple(x: Any) -> tuple[Any, ...]:
-  """Arguments for the next layer: what a layer returned, as a tuple."""
   if isinstance(x, list | tuple) and not hasattr(x, '_fields'):
     return tuple(x)
   return (x,)
@@ -194,8 +193,6 @@ def describe(nest: Any) -> str:
 
   return str(tf.nest.map_structure(leaf, nest)).replace("'", '')
 
-
-# -- By Params alone.
 
 _SEQUENCES = (FeatureExtractionLayer, builder_layers.SequentialLayer)
 

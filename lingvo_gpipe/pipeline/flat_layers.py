@@ -48,11 +48,9 @@ class FlatLayer:
 def flatten(sub: Any, owner: Any) -> list[FlatLayer]:
   """Replaces sequences of layers, and lists to any depth, by their layers.
 
-  The layers inherit the base Params of Params `owner`; one without a name is
-  called layer_N, after its place.
-
-  Raises:
-    ValueError: There is no layer, something is none, or two have one name.
+  They inherit the base Params of Params `owner`; one without a name is called
+  layer_N, after its place. Raises ValueError if there is no layer, something is
+  none, or two have one name.
   """
   check_layers(sub, f'{owner.name}.sub', nested=True)
   layers = list(_flatten(sub, (), _base_of(owner), owner.name))
@@ -110,7 +108,6 @@ def _base_of(params: Any) -> Any:
 
 
 def cell_params(name: str, layers: Sequence[FlatLayer], depth: int = 0) -> Any:
-  """Params of a cell of layers, without their `depth` outer sequences."""
   sub = []
   for container, group in itertools.groupby(
     layers, lambda layer: [n for n, _ in layer.containers[depth : depth + 1]]

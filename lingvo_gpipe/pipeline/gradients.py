@@ -77,16 +77,12 @@ class Source:
   gradients: Callable[[BackwardPass], Sequence[Gradient]]
 
 
-# -- What the outputs depend on.
-
-
 def of_leaves(
   device: str,
   leaves: Sequence[Leaf],
   num_micro_batches: int,
   get: Callable[[Gradients, int], Sequence[Any]],
 ) -> Source:
-  """(Side) inputs as a source; `get` gives a micro-batch's gradients."""
   kept = [differentiable(leaf.tensor) for leaf in leaves]
   floats = list(itertools.compress(leaves, kept))
 
@@ -141,9 +137,6 @@ def refusing(device: str, tensors: Sequence[tf.Tensor], message: str) -> Source:
   return Source(device, tensors, refuse)
 
 
-# -- The loss outside or inside.
-
-
 def with_loss_outside(
   engine: Engine,
   sources: Sequence[Source],
@@ -154,8 +147,8 @@ def with_loss_outside(
 ) -> list[tf.Tensor]:
   """Attaches the gradient; backward tasks run when TensorFlow asks for it.
 
-  `outputs` are the last cell's differentiable ones, then the auxiliary losses.
-  The first were joined of each micro-batch's `parts`, along `dims`.
+  `outputs` are the last cell's differentiable ones, joined of each
+  micro-batch's `parts` along `dims`, then the auxiliary losses.
   """
   cells = engine.traced.cells
   device = cells[-1].device
@@ -190,8 +183,7 @@ def with_loss_inside(
 ) -> tf.Tensor:
   """Attaches the gradient to the loss inside, or another metric.
 
-  The gradients of the backward pass that `run` gives are those of its `scale`
-  x `weight` x `loss`, each of the mini-batch.
+  `run` gives the gradients of its `scale` x `weight` x `loss`.
   """
 
   def run_backward(d_outputs: list[tf.Tensor]) -> BackwardPass:
@@ -201,9 +193,6 @@ def with_loss_inside(
     return dataclasses.replace(backward, scale=scale)
 
   return attach([loss], sources, device, run_backward)[0]
-
-
-# -- Gradient functions.
 
 
 def attach(

@@ -35,7 +35,6 @@ class TraceNotes:
   Attributes:
     values: The cell's values, a NestedMap: `own` of `ComputeCell`, the updates
       of `moving_averages`, the tensors of `summaries` and those `fetched`.
-    fetched: The fetch layers that fetched something.
     own: The notes that `ComputeCell` returned.
   """
 
@@ -53,7 +52,6 @@ class LingvoCell:
   """Traces layers of a pipeline as one cell.
 
   Attributes:
-    theta: The layers' weights, a nest.
     collect_aux_losses: Whether layers find an AuxLossContext.
     trained: For each leaf of theta, whether it is trained; None if all are.
     by_rows_at: The cell's device, if gathers from trained variables are to read
@@ -70,7 +68,6 @@ class LingvoCell:
 
   def __post_init__(self) -> None:
     self.name: str = self.layers[0].params.name
-    # The leaves of theta, and which of them are read by rows alone.
     self.weights: list[Any] = tf.nest.flatten(self.theta)
     self.tables = [
       self.by_rows_at is not None
@@ -169,7 +166,6 @@ class LingvoCell:
 
   @contextlib.contextmanager
   def _state_in_trace(self, carry: Sequence[tf.Tensor]) -> Iterator[None]:
-    """Inside, layers may hold tensors of the traced graph."""
     accumulated = [(a, a._value, a._disable_count) for a in self._accumulators]
     fetched = [(fetch, fetch._activations) for fetch in self._fetch_layers]
     for accumulator, value in zip(self._accumulators, carry, strict=True):
@@ -262,9 +258,6 @@ def _may_read(graph: tf.Graph) -> bool:
   while isinstance(inner, control_flow_v2_func_graphs.CondBranchFuncGraph):
     inner = inner.outer_graph
   return inner is graph
-
-
-# -- Ops that cannot be repeated, or draw the same for all micro-batches.
 
 
 def explain(

@@ -22,7 +22,6 @@ from lingvo_gpipe.engine import graphs
 from lingvo_gpipe.engine.engine import Engine, LossGradients
 from lingvo_gpipe.engine.tensors import differentiable, on_device, spec
 
-# The metric that shows the auxiliary losses.
 AUX = 'aux_loss'
 _FLOAT32_EXPONENT = 0x7F800000
 
@@ -31,10 +30,8 @@ _FLOAT32_EXPONENT = 0x7F800000
 class TracedLoss:
   """What the trace of the last cell says of the loss in it.
 
-  Attributes:
-    metric: The metric that is differentiated.
-    differentiable: Other metrics than the loss that may have gradients.
-    known_weight: The loss's weight, if it is the same for all micro-batches.
+  `metric` is differentiated; `differentiable` others may have gradients, too.
+  `known_weight` is the loss's, if it is the same for all micro-batches.
   """
 
   metric: str
@@ -51,12 +48,10 @@ class TracedLoss:
 def in_cell(
   layer: base_layer.BaseLayer, metrics: Any, metric: str = 'loss'
 ) -> tuple[Any, list[tf.Tensor], TracedLoss]:
-  """Called while the last cell is traced, with what the loss layer returned.
+  """The last cell's output, and values, of what the loss layer returned.
 
-  Returns:
-    The cell's output, l_m of the metric that is differentiated, without
-    auxiliary losses; each metric's value and weight, float32, by ascending
-    name; and what is known.
+  Returns l_m of the metric that is differentiated, without auxiliary losses;
+  each metric's value and weight, float32, by ascending name; what is known.
   """
   check_metrics(layer, metrics)
   names = tuple(sorted(metrics))
@@ -128,7 +123,6 @@ def start(
 
 
 def values_of(engine: Engine, m: int) -> list[tf.Tensor]:
-  """The values that `in_cell` returned for a micro-batch."""
   k = len(engine.traced.cells) - 1
   notes = engine.traced.function(k, m).notes
   own: list[tf.Tensor] = notes.values.Pack(engine.results(k, m).values).own

@@ -35,13 +35,12 @@ class Leaf:
 
 
 class MiniBatch:
-  """Cuts the tensors of a mini-batch into micro-batches.
+  """Cuts the tensors of a mini-batch into M micro-batches.
 
   Attributes:
     inputs: Its leaves, or None: of the inputs, a tuple of arguments.
     sides: The same of the targets and side inputs, by name.
     cut: Those of them that are cut.
-    count: M.
     size: Its examples, or None; `sizes` are those of the micro-batches.
   """
 
@@ -84,7 +83,6 @@ class MiniBatch:
       self.clock = self._make_clock(training)
 
   def _choose_sizes(self, p: Any) -> tuple[micro_batches.MicroBatchSizes, Leaf]:
-    """The micro-batches' sizes, and the leaf that gives the mini-batch's."""
     by_size = p.micro_batch_size is not None and p.num_micro_batches == 1
     count = None if by_size else p.num_micro_batches
     leaves = {leaf.name: leaf for leaf in self.cut}
@@ -183,11 +181,7 @@ class SideInputs:
   """The side inputs of one mini-batch, by name, the targets among them.
 
   Data goes to a cell as its side input, which has no gradient. What may come
-  from trained weights reaches the cells as values from outside.
-
-  Attributes:
-    first_takers: The first cell that takes each.
-    given: The names of those with gradients.
+  from trained weights reaches the cells as values from outside, `given`.
   """
 
   def __init__(
@@ -271,8 +265,6 @@ def _shared(params: Any, path: str, names: list[str]) -> set[str]:
     shared.update(found)
   return shared
 
-
-# -- The leaves of a nest.
 
 _NUMBERS = (bool, int, float, complex, str, bytes, np.generic)
 

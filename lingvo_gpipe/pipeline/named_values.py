@@ -38,8 +38,7 @@ class Declaration:
 
   Attributes:
     puts: Names of values that it puts aside.
-    takes: Names of values that it takes, put by earlier layers or given to
-      the pipeline as side inputs.
+    takes: Names of values put by earlier layers, or given as side inputs.
     weights_of: Maps a name in the layer's theta to the layer whose weights
       are to stand there; 'layer.a.b' stands for the part a.b of its theta.
   """
@@ -64,8 +63,8 @@ class Scope:
   def put(self, name: str, value: Any) -> Any:
     """Puts a value, a nest of tensors or None, aside for later layers.
 
-    Returns the value to use from then on in place of `value`, which would
-    otherwise have a gradient whose bits depend on the cut.
+    Returns what to use from then on in its place, so that no bit of the
+    gradient depends on the cut.
     """
     if name in self.values:
       raise ValueError(
@@ -75,7 +74,6 @@ class Scope:
     return self.take(name)
 
   def take(self, name: str) -> Any:
-    """Returns the value that was put aside, or given, under a name."""
     if name not in self.values:
       raise ValueError(
         f'There is no value {name!r} to take; there are '
@@ -115,8 +113,6 @@ def current_scope() -> Scope:
     )
   return _SCOPES.stack[-1]
 
-
-# -- Who hands which value to whom, by Params alone.
 
 # A layer's name as the user knows it, and its Params.
 NamedParams = tuple[str, Any]

@@ -31,7 +31,6 @@ class OutputDims:
     self._cells = plan.cells
     self._side_inputs = plan.side_inputs
     self._known = plan.traces.functions
-    # Traces of all cells, and the number of examples in each.
     self._traces: list[list[CellFunction]] = []
     self._sizes: list[int | None] = []
     if traced is not None:

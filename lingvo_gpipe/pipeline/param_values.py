@@ -78,9 +78,6 @@ def text(
   _check(params, name, is_fine, 'text', what)
 
 
-# -- Shapes as text.
-
-
 def specs(value: Any, what: str) -> Any:
   """Returns a nest of tensor specs, from itself or from text.
 
@@ -143,9 +140,6 @@ def _spec(node: ast.expr) -> tf.TensorSpec | None:
   return tf.TensorSpec(shape, tf.as_dtype(ast.unparse(node.value)))
 
 
-# -- Layers.
-
-
 def check_layers(value: Any, what: str, *, nested: bool = False) -> None:
   """Raises ValueError if a Param is no list of layers' Params, all through.
 
@@ -193,9 +187,6 @@ def _kind(value: Any) -> str:
   if isinstance(value, base_layer.BaseLayer):
     return f'a layer, an instance of {type(value).__name__}'
   return repr(value)
-
-
-# -- Pipelines.
 
 
 def check_pipeline(p: Any) -> None:

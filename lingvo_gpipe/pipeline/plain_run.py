@@ -98,7 +98,6 @@ class PlainRun:
     return [self._loss(*part) for part in parts]
 
 
-# The runs of each `without_pipeline` that is open in this thread.
 OPEN = py_utils.ThreadLocalStack()
 
 

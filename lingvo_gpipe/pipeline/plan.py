@@ -46,8 +46,7 @@ _DOES_NOT_FIT = (TypeError, ValueError, AttributeError, KeyError)
 class Traces:
   """What eager calls of one kind have traced, for the steps after the first.
 
-  `functions` are the cells', for inputs of some shapes; `combined` are those
-  that combine metrics. `variables` keep their ids, which tell the calls apart.
+  `variables` keep their ids, which tell the calls apart.
   """
 
   variables: list[tf.Variable]
@@ -57,8 +56,6 @@ class Traces:
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-  """A schedule, its tasks in one order, and what each cell recomputes."""
-
   schedule: Schedule
   tasks: tuple[Task, ...]
   recomputed: tuple[frozenset[int], ...]
@@ -66,12 +63,9 @@ class Order:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What is to be run.
+  """What is to be run: `cells` are the `lingvo_cells` for the engine.
 
-  Attributes:
-    input_gradients: Whether backward tasks compute gradients of the inputs.
-    lingvo_cells: The cells, as made of layers.
-    cells: The same, as the engine takes them.
+  With `input_gradients` backward tasks compute gradients of the inputs.
   """
 
   layer: Any
@@ -111,7 +105,6 @@ def make_plan(
   *,
   with_loss: bool,
 ) -> Plan:
-  """Splits a mini-batch, and makes the cells and the schedule for it."""
   training = not layer.do_eval and not layer.params.is_inference
   device = layer.cell_devices[0]
   batch = MiniBatch(
@@ -245,9 +238,6 @@ def _cells(
     )
     for k, cell in enumerate(lingvo_cells)
   ]
-
-
-# -- What a cell computes.
 
 
 def compute(

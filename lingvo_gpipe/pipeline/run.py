@@ -115,7 +115,6 @@ def _unrepeatable(
 def _run_with_loss(
   plan: Plan, engine: Engine
 ) -> Callable[[], gradients.BackwardPass]:
-  """Emits all tasks; returns what gives the backward pass, if there is one."""
   traced_loss = engine.traced.function(len(plan.cells) - 1).notes.own
   begin, scale = loss.start(traced_loss, engine, plan.batch.clock.sizes[0])
   done = run_tasks(engine, plan.order.tasks, begin)
@@ -149,8 +148,6 @@ def _apply_effects(plan: Plan, engine: Engine, k: int) -> list[tf.Tensor]:
 
 @dataclasses.dataclass(frozen=True)
 class PipelineRun:
-  """A mini-batch whose forward tasks are in the graph."""
-
   plan: Plan
   engine: Engine
   backward: Callable[[], gradients.BackwardPass] | None
@@ -241,10 +238,7 @@ class PipelineRun:
     return metrics
 
   def _run_again(self, metric: str) -> gradients.BackwardPass:
-    """Runs the pipeline once more, for the gradients of a metric.
-
-    The backward tasks that are there are for the loss alone.
-    """
+    """Runs the pipeline again: its backward tasks are for the loss alone."""
     plan = self.plan
     reasons = _unrepeatable(plan, self.engine.traced)
     if reasons:
@@ -332,7 +326,6 @@ class PipelineRun:
     return done.of_inputs(m)
 
   def _after_statistics(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Makes outputs depend on the moving averages' statistics."""
     if not self.statistics:
       return tensors
     with (

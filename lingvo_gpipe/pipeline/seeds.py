@@ -100,7 +100,6 @@ def layer_scope(
 
 
 def current_scope() -> LayerScope | None:
-  """That of the cell which this thread traces; None outside of cells."""
   return _SCOPES.stack[-1] if _SCOPES.stack else None
 
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Summaries that layers in cells add: one for the mini-batch, outside.
 
-Nothing would ever run the summary ops of a traced graph. So their data leave
-the cell, and one summary of the same kind and tag is added outside:
+Nothing would run the summary ops of a traced graph. So their data leave the
+cell, and one summary of the same kind and tag is added outside:
 
   scalar     the mean over the micro-batches, weighted by their sizes
   histogram  of the values of all micro-batches
@@ -26,10 +26,7 @@ from lingvo_gpipe.pipeline import seeds
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """A summary op of a traced graph; `tensors` are its inputs at `slots`.
-
-  Constants, such as the tag, are left out.
-  """
+  """A summary op; `tensors` are its inputs at `slots`, without constants."""
 
   op: tf.Operation
   tensors: tuple[tf.Tensor, ...]
@@ -72,7 +69,6 @@ def emit(
   shares: Sequence[tf.Tensor],
   device: str,
 ) -> None:
-  """Adds one summary of the mini-batch for each of a cell's, on its device."""
   taken = {_tag(t.op) for t in tf.get_collection(tf.GraphKeys.SUMMARIES)}
   for i, summary in enumerate(summaries):
     tag = _unique_tag(_tag(summary.op), taken)

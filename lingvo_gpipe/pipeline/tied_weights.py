@@ -40,11 +40,7 @@ def tie(
 ) -> Any:
   """Adds tied weights to theta, as `weights_of` of the layers says.
 
-  Use it to run such layers without a pipeline:
-
-  ```
-    net.FProp(tied_weights.tie(net, net.theta), x)
-  ```
+  Without a pipeline: `net.FProp(tied_weights.tie(net, net.theta), x)`.
 
   Args:
     root: A sequence, or a pipeline, that the owners and the users are in.
@@ -85,7 +81,6 @@ def tie(
 def _copy(
   rests: dict[int, tf.Tensor], owner_device: str, device: str, weight: Any
 ) -> tf.Tensor:
-  """A copy of a weight for one more use; `rests` are left for further uses."""
   with on_device(owner_device):
     value = rests.get(id(weight))
     if value is None:
@@ -102,7 +97,6 @@ def _copy(
 def _layers_of(
   root: base_layer.BaseLayer,
 ) -> Iterator[tuple[str, tuple[Any, ...], Any]]:
-  """As `layers_in`, of a sequence or of a pipeline."""
   sequences = FeatureExtractionLayer, builder_layers.SequentialLayer
   if isinstance(root, sequences):
     yield from layers_in(root.params, '')

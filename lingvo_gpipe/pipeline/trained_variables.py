@@ -42,7 +42,7 @@ class VariableFilter:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedVariables:
-  """What is trained: what passes one of the filters; all if there is none.
+  """What passes one of the filters; all if there is none.
 
   The names of the pipeline's variables begin with `scope`.
   """
@@ -56,7 +56,6 @@ class TrainedVariables:
     return not self.filters or any(f.passes(name) for f in self.filters)
 
   def in_pipeline(self, name: str) -> bool:
-    """The same by a name without the scope."""
     return self.by_name(self.scope + name)
 
   def __call__(self, variable: Any) -> bool:

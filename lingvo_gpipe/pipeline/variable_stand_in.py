@@ -4,8 +4,7 @@
 
 A stand-in gives its variable's value wherever TensorFlow wants a tensor, and
 notes how batch norm would update its moving averages. They are updated once a
-mini-batch, outside, by the mean of what the micro-batches noted, weighted by
-their sizes.
+mini-batch, outside, by the micro-batches' mean, weighted by their sizes.
 """
 
 import dataclasses
@@ -64,8 +63,7 @@ class VariableStandIn:
     return ''
 
   def __sub__(self, other: Any) -> tf.Tensor:
-    # Lingvo computes a moving average's update as (variable - statistic) x
-    # (1 - decay); the statistic itself is wanted too.
+    # The statistic in Lingvo's (variable - statistic) x (1 - decay).
     self._subtracted = other
     return self.value() - other
 
@@ -96,8 +94,7 @@ class VariableStandIn:
     )
 
   def __getattr__(self, name: str) -> Any:
-    # Special names are looked up on the class; asking for one here is
-    # somebody's test of what this is.
+    # Special names are looked up on the class: this is somebody's test.
     if name.startswith('_'):
       raise AttributeError(name)
     return getattr(self.value(), name)
@@ -124,9 +121,6 @@ def _to_tensor(
 tf.register_tensor_conversion_function(VariableStandIn, _to_tensor)
 
 
-# -- Moving averages, outside.
-
-
 def pack(
   updates: Sequence[MovingAverageUpdate], context: Context
 ) -> list[tf.Tensor]:
@@ -149,7 +143,7 @@ def update(
 ) -> list[tf.Tensor]:
   """Updates a cell's moving averages by what `pack` gave for micro-batches.
 
-  Returns the statistics of the mini-batch. Make the loss depend on them: Lingvo
+  Returns the mini-batch's statistics, on which the loss is to depend: Lingvo
   drops updates whose statistic it does not find before the loss.
   """
   sizes = [u.delta.shape.num_elements() for u in updates]

@@ -1,6 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The command, as a user runs it."""
 
 import types
 
@@ -35,7 +34,6 @@ def test_a_model_that_differs_is_status_1_with_the_report(monkeypatch, capsys):
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
-    ([], '--model: give one; it has no default.'),
     (['--model=stand_in_pipeline.Smal'], 'Nearest: stand_in_pipeline.Small'),
     (['--model=stand_in_pipeline.Small', '--devices=0'], 'flag --devices=0'),
     (['--model=stand_in_pipeline.Small', '--devices=9'], 'cut into 9 cells'),

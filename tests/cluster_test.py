@@ -42,9 +42,7 @@ def test_every_job_of_the_process_has_all_its_devices(job):
     (1, 4, 2, [['0.0', '0.1'], ['0.2', '0.3']]),
   ],
 )
-def test_splits_walk_over_the_workers(
-  job, replicas, devices, split_size, splits
-):
+def test_splits_go_over_the_workers(job, replicas, devices, split_size, splits):
   c = _cluster(job, devices, replicas=replicas, split_size=split_size)
   for split, devices_of_split in enumerate(splits):
     c.params.split_id = split
@@ -66,11 +64,10 @@ def test_splits_walk_over_the_workers(
     (2, 1, 3, 'a pipeline can have 1 to 2 devices'),
     (2, 2, 3, r'use one of \[1, 2, 4\]'),
     (3, 2, 4, r'use one of \[1, 2, 6\]'),
+    (1, 0, None, 'num_devices=0'),
   ],
 )
-def test_splits_that_do_not_fit_are_refused(
-  replicas, devices, split_size, message
-):
+def test_splits_that_do_not_fit(replicas, devices, split_size, message):
   with pytest.raises(ValueError, match=message):
     _cluster(
       'trainer_client', devices, replicas=replicas, split_size=split_size
@@ -82,8 +79,3 @@ def test_an_evaler_in_a_process_of_its_own_has_devices_of_its_own():
   assert [c.WorkerDeviceInModelSplit(k) for k in range(2)] == [
     f'/job:evaler_test/replica:0/task:0/device:CPU:{k}' for k in range(2)
   ]
-
-
-def test_no_devices_is_an_error_that_names_the_number():
-  with pytest.raises(ValueError, match='num_devices=0'):
-    cluster.use_cpu_devices(cluster.PipelineCluster.Params(), 0)

@@ -47,7 +47,6 @@ def test_the_configuration_adds_to_the_given_one():
 
 @pytest.fixture
 def threads(monkeypatch):
-  """What stands in for tf.config.threading."""
   monkeypatch.delenv('TF_NUM_INTRAOP_THREADS', raising=False)
   threading = mock.Mock()
   threading.get_intra_op_parallelism_threads.return_value = 0

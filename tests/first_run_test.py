@@ -38,10 +38,7 @@ def test_trains_evaluates_and_reports(tmp_path):
 @pytest.mark.parametrize(
   ('flag', 'message'),
   [
-    (
-      '--model=stand_in_pipeline.TwoDevises',
-      'Nearest: stand_in_pipeline.TwoDevices',
-    ),
+    ('--model=stand_in_pipeline.TwoDevises', 'Nearest: stand_in_pipeline.Two'),
     ('--devices=0', 'flag --devices=0'),
     ('--schedule=zigzag', 'gpipe'),
   ],

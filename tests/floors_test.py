@@ -70,7 +70,6 @@ def _assert_no_circle(edges: Edges):
 
 @pytest.fixture(scope='module')
 def floor_of():
-  """The floor of each room, by the table in the page."""
   page = PAGE.read_text(encoding='utf-8')
   rows = re.findall(r'^\| (\d+) \|[^|]*\|([^|]*)\|', page, re.MULTILINE)
   return {
@@ -88,7 +87,6 @@ def files():
 
 @pytest.fixture(scope='module')
 def edges(files):
-  """The files' imports of each other."""
   found = {(f, _file_of(name, files)) for f in files for name in imported(f)}
   return {(f, target) for f, target in found if target and target != f}
 

@@ -67,11 +67,7 @@ def test_a_row_ends_at_its_end_mark():
   passes = _Passes(end_at=[20])
   rows = [[11, 12], [50, 51], [18, 19]]
   rows = generating.extend(rows, 30, _WINDOW, 0, passes)
-  assert rows == [
-    [*range(11, 20), _END],
-    list(range(50, 82)),
-    [18, 19, _END],
-  ]
+  assert rows == [[*range(11, 20), _END], list(range(50, 82)), [18, 19, _END]]
   # Nothing is asked for when all have ended.
   passes = _Passes(end_at=[8])
   generating.extend([[5, 6]] * 2, 500, _WINDOW, 0, passes)
@@ -90,7 +86,6 @@ def test_each_pass_has_a_seed_of_its_own():
 
 @pytest.fixture
 def params(monkeypatch, tmp_path):
-  """Params of a small model of bytes, over two CPU devices."""
   (tmp_path / 'a.txt').write_text('Some text. ' * 10)
   (tmp_path / 'b.txt').write_text('Held out. ' * 10)
   p = model_registry.GetParams('lm.pydoc.TransformerBytes', 'Test').Copy()
@@ -116,7 +111,7 @@ def params(monkeypatch, tmp_path):
 
 
 def _save(params, path):
-  """A checkpoint of random weights; and what greedy whole passes give."""
+  """Saves random weights; returns what greedy whole passes give."""
   with (
     tf.Graph().as_default(),
     cluster_factory.Cluster(params.cluster),
@@ -159,9 +154,6 @@ def test_a_checkpoint_generates_what_its_model_does(params, tmp_path):
     params, path, 2, generation.Sampling(temperature=0.0)
   )
   assert generator.continue_text('So me', 14, seed=1) == [want] * 2
-
-
-# -- The command.
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The launcher with real workers, beside training in one process."""
 
 import os
 import pathlib

@@ -1,10 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What models written for lingvo.core.gpipe count on, with our classes.
-
-The classes are taken from `lingvo.core.gpipe`, as such models do, where
-`lingvo_models.our_engine` has put ours.
-"""
+"""What models written for lingvo.core.gpipe count on, with our classes."""
 
 import lingvo.compat as tf
 import pytest
@@ -59,8 +55,6 @@ def _pipeline(cells, **kwargs):
 
 
 def _run(params):
-  """Outputs, gradients and accumulators."""
-
   def build():
     layer = params.Instantiate()
     x = tf.constant(tiny_pipeline.inputs())
@@ -94,9 +88,7 @@ def _fetching_cells(num_cells):
 
 
 @pytest.mark.parametrize('num_cells', [1, 2, 4])
-def test_a_fetched_activation_comes_out_and_layers_count_each_micro_batch(
-  num_cells,
-):
+def test_a_fetched_activation_comes_out_and_layers_count_their_calls(num_cells):
   params = _pipeline(
     _fetching_cells(num_cells), num_micro_batches=4, micro_batch_size=2
   )

@@ -24,9 +24,6 @@ _LINGVOS = (gpipe.PipeliningLayer,)
 _BATCH, _TIME, _DIM, _VOCAB = 4, 5, 4, 8
 
 
-# -- Taking the place of Lingvo's layers.
-
-
 def test_modules_that_have_lingvos_layers_by_name_get_ours(monkeypatch):
   module = types.ModuleType('module_for_a_test')
   module.Mine = gpipe.PipeliningLayer
@@ -37,16 +34,12 @@ def test_modules_that_have_lingvos_layers_by_name_get_ours(monkeypatch):
     for name in ('FeatureExtractionLayer', 'PartitionSequentialLayers'):
       assert getattr(gpipe, name) is getattr(pipelining_layer, name)
     assert issubclass(layers_with_gpipe.GPipeTransformerStack, _OURS)
-  assert not issubclass(layers_with_gpipe.GPipeTransformerStack, _OURS)
-  assert module.Mine is _LINGVOS[0]
-
-
-def test_within_itself_it_does_nothing():
-  with lingvo_models.our_engine():
-    with lingvo_models.our_engine():
+    with lingvo_models.our_engine():  # Within itself it does nothing.
       lingvo_models.use_our_engine()
     assert gpipe.PipeliningLayer is _OURS
   assert gpipe.PipeliningLayer is _LINGVOS[0]
+  assert not issubclass(layers_with_gpipe.GPipeTransformerStack, _OURS)
+  assert module.Mine is _LINGVOS[0]
 
 
 def test_a_class_of_ones_own_derives_from_our_layer_and_back():
@@ -62,11 +55,7 @@ def test_a_class_of_ones_own_derives_from_our_layer_and_back():
   assert issubclass(Mine, _LINGVOS)
 
 
-# -- Models.
-
-
 def _lm_params(splits, num_micro_batches):
-  """A GPipeTransformerLm of four layers with dropout."""
   p = lm_layers.GPipeTransformerLm.CommonParams(
     vocab_size=_VOCAB,
     model_dim=_DIM,

@@ -1,6 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the registration of models in model_params."""
 
 import sys
 
@@ -17,7 +16,6 @@ class _Model(base_model_params.SingleTaskModelParams):
 
 @pytest.fixture
 def no_new_models(monkeypatch):
-  """Takes models that a test registers out of the registry again."""
   registry = model_registry._ModelRegistryHelper
   monkeypatch.setattr(registry, '_MODEL_PARAMS', dict(registry._MODEL_PARAMS))
 
@@ -37,7 +35,6 @@ def test_key_is_file_and_class_without_model_params(
 
 @pytest.fixture
 def find_models(monkeypatch):
-  """Lets Lingvo find models, for one test."""
   lingvos = model_registration._import_params
   monkeypatch.setattr(model_imports, 'ImportParams', lingvos)
   model_registration.let_lingvo_find_models()

@@ -1,6 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What `import lingvo_gpipe` gives."""
 
 import json
 import subprocess

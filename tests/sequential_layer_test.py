@@ -26,7 +26,6 @@ def _sequence(name, *sub, **kwargs):
 
 
 def _blocks():
-  """The layers of pipeline_testing, some of them in repeated sequences."""
   first, second, stem, _ = pt.layer_params(keep_prob=0.8)
   return [stem.Set(name='stem'), _sequence('blocks', first, second, repeat=2)]
 
@@ -63,9 +62,7 @@ def _reference():
     (2, {'splits': [1]}),
   ],
 )
-def test_neither_names_nor_masks_nor_any_bit_depend_on_the_cut(
-  num_partitions, kwargs
-):
+def test_no_name_mask_or_bit_depends_on_the_cut(num_partitions, kwargs):
   result = _run(_params(num_partitions, **kwargs))
   assert 'net/blocks/001/l0/conv/w/var:0' in result.gradients
   pt.assert_identical(result, _reference())
@@ -108,8 +105,6 @@ def test_costs_given_splits_and_devices_decide_on_the_cut():
 
 
 class _Wide(tp.Linear):
-  """More FLOPs for its parameters than the others."""
-
   def FProp(self, theta, x):
     for _ in range(8):
       x = super().FProp(theta, x)
@@ -193,10 +188,7 @@ def test_the_cut_respects_the_devices_memory():
     ({'input_shapes': 'float32[?]'}, 'net.input_shapes is'),
     ({'schedule': 'pipedream'}, "net.schedule is 'pipedream': .* must be one"),
     ({'sub': [[1]]}, r'net.sub\[0\]\[0\] is 1; it must be Params of a layer'),
-    (
-      {'sub': tp.linear('a', 'b', 'b')},
-      r'net.sub has several layers named b\.',
-    ),
+    ({'sub': tp.linear('a', 'b', 'b')}, r'net.sub has several .* named b\.'),
     ({'sub': [[], _sequence('s')]}, 'net.sub has no layer'),
     (
       {'sub': [_sequence('s', *tp.linear('a'), save_output=True)]},
@@ -211,10 +203,7 @@ def test_unusable_params_are_refused_by_name(kwargs, message):
 
 def test_cells_of_its_own_are_refused():
   params = _params().Set(cell_tpl=pt.cells(pt.layer_params(), 2))
-  with (
-    tf.Graph().as_default(),
-    pytest.raises(ValueError, match=r'net\.cell_tpl is set'),
-  ):
+  with pytest.raises(ValueError, match=r'net\.cell_tpl is set'):
     params.Instantiate()
 
 

@@ -13,7 +13,6 @@ from lingvo_gpipe import launch_local, trace, trainer
   [
     ([], 'required: --model'),
     (['--model=x', '--steps=0'], '--steps: 0 must be a whole number, 1 or'),
-    (['--model=x', '--devices=0'], '--devices: 0 must'),
     (['--model=x', '--schedule=zigzag'], "There is no schedule 'zigzag'"),
     (['--model=x', '--step=3'], "Unknown command line flag 'step'"),
     (['--model=x', '--', '--max_steps=3'], '--max_steps is set here'),

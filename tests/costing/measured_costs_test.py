@@ -19,15 +19,12 @@ from lingvo_gpipe.named_layers import PutLayer, TakeLayer
 
 @pytest.fixture
 def short(monkeypatch):
-  """Measures with few runs."""
   monkeypatch.setattr(measured_costs, '_LEAST_SECONDS', 0.0)
   monkeypatch.setattr(measured_costs, '_WARM_UP_RUNS', 1)
 
 
 @pytest.mark.parametrize(('gpus', 'threads'), [([], 1), (['GPU:0'], 0)])
-def test_ops_stay_on_one_thread_where_training_runs_on_cpus(
-  monkeypatch, gpus, threads
-):
+def test_ops_stay_on_one_thread_on_cpus(monkeypatch, gpus, threads):
   monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: gpus)
   assert weights.session_config().intra_op_parallelism_threads == threads
   keep = mock.Mock()

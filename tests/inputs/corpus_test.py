@@ -36,16 +36,10 @@ def test_a_separator_cuts_files_into_documents(tmp_path):
   [
     (b'one', '{0}/a, {0}/*.txt', r"No file matches '.*\*\.txt' \(in"),
     (b'\n', '{0}/a', r'1 file\(s\) that match .*no text'),
-    (
-      'na\u00efve'.encode('latin-1'),
-      '{0}/a',
-      '/a is not UTF-8.*0xef in position 2',
-    ),
+    (b'na\xefve', '{0}/a', '/a is not UTF-8.*0xef in position 2'),
   ],
 )
-def test_files_that_cannot_be_read_are_named(
-  tmp_path, contents, pattern, message
-):
+def test_unreadable_files_are_named(tmp_path, contents, pattern, message):
   (tmp_path / 'a').write_bytes(contents)
   with pytest.raises(ValueError, match=message):
     corpus.read_files(pattern.format(tmp_path))

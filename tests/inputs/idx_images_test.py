@@ -42,7 +42,6 @@ def files(tmp_path):
 
 
 def _as_read(images):
-  """Images of a batch as they are in the file."""
   return np.round((images[..., 0] + 1.0) * 127.5).astype(np.uint8)
 
 
@@ -94,10 +93,7 @@ def test_files_that_do_not_belong_together_are_refused(files, tmp_path):
 
 def _damage(contents):
   return {
-    'other type': (
-      b'\0\0\x0d\x03' + contents[4:],
-      '00 00 0d 03 where 00 00 08',
-    ),
+    'other type': (b'\0\0\x0d\x03' + contents[4:], '00 00 0d 03 where 00 00'),
     'other dimensions': (b'\0\0\x08\x01' + contents[4:], 'with 3 dimension'),
     'text': (b'<html>', 'begins with 3c 68 74 6d where 00 00 08 03'),
     'empty': (b'', 'begins with nothing'),
@@ -109,9 +105,7 @@ def _damage(contents):
 
 @pytest.mark.parametrize('damage', list(_damage(b'')))
 @pytest.mark.parametrize('compress', [bytes, gzip.compress])
-def test_a_damaged_file_is_named_with_what_was_found(
-  tmp_path, compress, damage
-):
+def test_a_damaged_file_is_named_with_what_it_has(tmp_path, compress, damage):
   contents, message = _damage(_idx(_IMAGES))[damage]
   path = tmp_path / 'file'
   path.write_bytes(compress(contents))

@@ -12,8 +12,6 @@ _NUM_EXAMPLES = 10
 
 
 class _Squares(resident_input.ResidentInput):
-  """Square numbers, and a random number for each batch."""
-
   num_examples = _NUM_EXAMPLES
 
   def __init__(self, params):

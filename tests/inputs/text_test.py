@@ -20,7 +20,6 @@ _NUM_BYTES = sum(len(x.encode()) for x in _TRAINED_ON)
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-  """Params of an input of small files, one of them held out."""
   path = tmp_path_factory.mktemp('text')
   for name, contents in _DOCUMENTS.items():
     (path / name).write_text(contents)
@@ -40,7 +39,6 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def one_pass(files):
-  """The batches of one pass over what is trained on."""
   return input_testing.batches(files(training=False))
 
 

@@ -58,7 +58,6 @@ class TinyTexts(tfds.testing.DummyDataset):
 
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
-  """A directory with the pictures, the training ones in four files."""
   path = str(tmp_path_factory.mktemp('tfds'))
   builder = tfds.builder('tiny_pictures', data_dir=path)
   builder.download_and_prepare(
@@ -105,7 +104,6 @@ def _from_step(params, step, num_batches):
 
 
 def _numbers(batches):
-  """Which pictures these are."""
   images = np.concatenate([b.image for b in batches])
   # Not normalised.
   images = images * tfds_images.STDDEV + tfds_images.MEAN
@@ -115,7 +113,6 @@ def _numbers(batches):
 
 @pytest.fixture(scope='module')
 def two_epochs(train):
-  """The batches of two epochs and a little of the third."""
   return _from_step(train(), 0, 15)
 
 
@@ -180,8 +177,6 @@ def test_impossible_params_are_refused(train, params, message):
   with tf.Graph().as_default(), pytest.raises(ValueError, match=message):
     train(**params).Instantiate()
 
-
-# -- Crops.
 
 _HEIGHT, _WIDTH = 120, 200
 

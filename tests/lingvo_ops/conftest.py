@@ -1,10 +1,6 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Runs each test of an op on our implementation and on Lingvo's own.
-
-Lingvo's own is there where its library loads; what is asserted of one is
-asserted of the other.
-"""
+"""Runs each test of an op on ours and, where its library loads, Lingvo's."""
 
 import pytest
 import tensorflow as tf
@@ -16,7 +12,6 @@ from lingvo_gpipe import lingvo_ops
 
 @pytest.fixture
 def stand_in_ops():
-  """Our ops, whatever the host."""
   return lingvo_ops.StandIn("version `GLIBC_2.38' not found")
 
 
@@ -25,7 +20,6 @@ _LOADS = not isinstance(lingvos_ops.gen_x_ops, lingvo_ops.StandIn)
 
 @pytest.fixture
 def native_ops():
-  """Lingvo's own ops."""
   if not _LOADS:
     pytest.skip("Lingvo's custom-op library does not load on this host")
   return lingvos_ops.gen_x_ops
@@ -33,7 +27,6 @@ def native_ops():
 
 @pytest.fixture(params=['stand_in', 'native'] if _LOADS else ['stand_in'])
 def ops(request):
-  """Both in turn, where there are both."""
   return request.getfixturevalue(f'{request.param}_ops')
 
 

@@ -23,11 +23,7 @@ def test_arguments_are_lingvos(stand_in_ops, native_ops, name):
   assert list(ours) == list(lingvos)
 
 
-# -- Assertions.
-
-
 def _run_fed(build, *values):
-  """Runs an assertion on what is known at run time only."""
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     values = [np.asarray(value) for value in values]
     fed = [tf.compat.v1.placeholder(value.dtype) for value in values]
@@ -112,9 +108,6 @@ def test_assertions_raise_eagerly_too(stand_in_ops):
       stand_in_ops.assert_same_dim0([tf.zeros([1]), tf.zeros([2])])
 
 
-# -- The best step.
-
-
 @pytest.fixture
 def best_step(ops, run_times):
   """best_step(file, ...): the best and the last step, as a list."""
@@ -182,9 +175,6 @@ def test_event_files_are_refused(stand_in_ops):
     stand_in_ops.best_step('/train/events.out.tfevents.1')
 
 
-# -- Random permutations.
-
-
 def test_an_epoch_is_a_permutation_with_a_smaller_last_batch(ops, run_times):
   def build():
     return ops.random_permutation_sequence(num=19, batch=7, seed=101)
@@ -244,9 +234,6 @@ def test_seed_0_gives_another_sequence_each_time(ops, graph_seed):
 def test_impossible_sizes_raise(stand_in_ops, arguments):
   with pytest.raises(ValueError, match='num must be at least'):
     stand_in_ops.random_permutation_sequence(**arguments)
-
-
-# -- Cached calls.
 
 
 def _counting_function():

@@ -43,8 +43,7 @@ def test_where_the_host_is_too_old_ops_say_so_when_they_are_used(find):
 
 
 @pytest.mark.parametrize(
-  'message',
-  ['', 'x_ops.so: undefined symbol: _ZN3', 'x_ops.so: no such file'],
+  'message', ['', 'x_ops.so: undefined symbol: _ZN3', 'x_ops.so: no such file']
 )
 def test_a_library_that_loads_or_is_broken_is_left_to_lingvo(find, message):
   assert find(message) is None

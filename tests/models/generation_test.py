@@ -18,7 +18,6 @@ _LENGTHS = np.int32([3, 2, 4, 2, 3])
 
 
 def _params(num_cells, tied=False):
-  """A pipeline of three layers."""
   net = tt.network(num_layers=1, tied=tied, packed=False)
   return tt.pipeline(num_cells, net)
 
@@ -40,7 +39,6 @@ def _initialise(session):
 def _generate(
   num_cells=2, how=_GREEDY, trace=None, length=_LENGTH, tied=False, **kwargs
 ):
-  """What `generate` returns for the prompts, as arrays."""
   with (
     pt.cluster(num_cells, do_eval=True),
     tf.Graph().as_default(),
@@ -62,9 +60,7 @@ def _generate(
       trace_level=tf.RunOptions.FULL_TRACE, output_partition_graphs=True
     )
     return session.run(
-      result,
-      options=options if trace is not None else None,
-      run_metadata=trace,
+      result, options=options if trace is not None else None, run_metadata=trace
     )
 
 
@@ -232,12 +228,7 @@ def test_tokens_that_cannot_be_are_never_chosen():
 
 @pytest.mark.parametrize(
   ('name', 'value'),
-  [
-    ('temperature', float('nan')),
-    ('top_k', -1),
-    ('top_p', 0.0),
-    ('top_p', 1.5),
-  ],
+  [('temperature', np.nan), ('top_k', -1), ('top_p', 0.0), ('top_p', 1.5)],
 )
 def test_refuses_ways_of_choosing_that_cannot_be(name, value):
   with pytest.raises(ValueError, match=f'{name}.*; got .*{name}={value}'):

@@ -12,7 +12,6 @@ _NUM_CLASSES = 4
 
 
 def _task(**pipeline):
-  """A small network of four layers for 8x8 images."""
   network = amoebanet.AmoebaNetParams().Set(
     num_normal_cells=3,
     dim=8,

@@ -32,9 +32,6 @@ def test_factorized_reduction_reads_pixels_one_apart(size):
   np.testing.assert_allclose(values, want / np.sqrt(1.001), 1e-4, 1e-5)
 
 
-# -- Drop path.
-
-
 def _drop_path(**params):
   return layer_testing.make(image_layers.DropPathLayer, **params)
 
@@ -48,20 +45,14 @@ def _at_step(step, do_eval=False, **params):
     return layer_testing.run(session, outputs)
 
 
-def test_drops_whole_examples_and_keeps_the_mean():
+def test_drops_whole_examples_by_the_step_and_keeps_the_mean():
   values = _at_step(5, keep_prob=0.75)
   assert set(np.unique(values)) == {np.float32(0.0), np.float32(1 / 0.75)}
   assert (values.max((1, 2)) == values.min((1, 2))).all()
   assert abs(values.mean() - 1.0) < 0.05
-
-
-def test_depends_on_the_step_only():
   first, again, other = (_at_step(s, keep_prob=0.5) for s in (3, 3, 4))
   assert (first == again).all()
   assert 0.4 < (first != other).mean() < 0.6
-
-
-def test_evaluation_keeps_everything():
   assert (_at_step(3, do_eval=True, keep_prob=0.5) == 1.0).all()
 
 

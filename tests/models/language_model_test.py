@@ -73,8 +73,6 @@ def test_rows_that_are_not_packed_need_no_segments():
 
 
 class _Input(base_input_generator.BaseInputGenerator):
-  """Only there for its vocabulary."""
-
   vocab_size = tt.VOCAB + 1
   tokenizer = tokenizers.ByteTokenizer()
 

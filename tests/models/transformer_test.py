@@ -53,8 +53,6 @@ def test_bits_do_not_depend_on_cut_and_schedule():
 
 
 def _logits(net, examples):
-  """Logits of several batches by one network, as arrays."""
-
   def build():
     layer = tt.pipeline(2, net, num_micro_batches=2).Instantiate()
     results = []

@@ -15,7 +15,6 @@ _K, _LIMIT = 2, 40_000
 
 
 def _work(length, width):
-  """Layers with so many weights times the square of the width."""
   work = planner_testing.workload(length)
   bytes_of = {'weight_bytes': 100 * width**2, 'optimizer_bytes': 200 * width**2}
   layers = (dataclasses.replace(layer, **bytes_of) for layer in work.layers)

@@ -22,9 +22,7 @@ def test_prints_a_table_for_each_number_of_cells(capsys):
   assert 'stem .. reduction_0 (3)' in text
   assert '1f1b, M = 8, recompute always: imbalance' in text
   assert 'the peak memory of this process' in text
-
-
-def test_flags_win_over_the_models_params(capsys):
+  # Flags win over the model's Params.
   argv = [_DIGITS, '--num_partitions=2', '--balance=params']
   argv += ['--num_micro_batches=5', '--schedule=gpipe']
   assert plan_command.main(argv) == 0

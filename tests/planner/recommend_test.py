@@ -121,13 +121,6 @@ def test_of_equal_ones_the_simplest_is_best():
     equal.remove(best)
 
 
-def test_memory_decides_for_recomputation(free):
-  assert recommend.best(free).setting.recompute == 'never'
-  limited = recommend.best(_forecasts(3500, micro_batches=[8]))
-  assert limited.setting.recompute == 'always'
-  assert recommend.best(_forecasts(100, micro_batches=[8])) is None
-
-
 def test_the_reason_says_what_others_would_need_or_take():
   forecasts = _forecasts(
     3500,

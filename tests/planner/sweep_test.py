@@ -54,9 +54,7 @@ def test_table_and_json_say_the_same(forecasts):
     assert (cells[-1] == 'yes') == record['fits']
 
 
-def test_the_picture_is_a_png_that_does_not_depend_on_the_hour(
-  forecasts, tmp_path
-):
+def test_the_picture_is_a_png_that_stays_the_same(forecasts, tmp_path):
   pytest.importorskip('matplotlib')
   path = tmp_path / 'a.png'
   sweep.draw(str(path), forecasts, _LIMIT)

@@ -1,6 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The figures, and the files that show them."""
 
 import dataclasses
 import json

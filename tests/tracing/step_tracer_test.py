@@ -1,10 +1,8 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A training whose steps are traced, from flags to files."""
 
 import itertools
 import json
-import types
 
 import lingvo.compat as tf
 import local_training
@@ -12,7 +10,6 @@ import pytest
 
 from lingvo_gpipe.schedules import make_schedule
 from lingvo_gpipe.tracing import step_tracer
-from lingvo_gpipe.training import user_error
 
 
 def _summaries(directory):
@@ -75,10 +72,3 @@ def test_steps_of_a_training_are_traced(tmp_path, capsys):
   image = summaries['pipeline/small.small.pipeline/trace'][1].image
   assert image.encoded_image_string.startswith(b'\x89PNG')
   assert image.width > image.height > 100
-
-
-def test_a_model_without_a_pipeline_is_refused():
-  tracer = step_tracer.StepTracer('some.Model', 1, 1, 'trace')
-  model = types.SimpleNamespace(children={})
-  with pytest.raises(user_error.UserError, match='has no PipeliningLayer'):
-    tracer.trainer_built(types.SimpleNamespace(model=model))

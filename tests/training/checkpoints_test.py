@@ -15,8 +15,6 @@ MAX_STEPS = 9
 
 
 class _Model:
-  """A variable and a global step, in a session, with a checkpointer."""
-
   def __init__(self, directory, size=1000, save_interval_steps=1):
     self.graph = tf.Graph()
     train = base_model.BaseTask.Params().train
@@ -39,7 +37,6 @@ class _Model:
       self.checkpointer.Restore(self.session, force_reinitialize=True)
 
   def run_step(self):
-    """Adds 1 to the weights and the step, and saves if it is time."""
     with self.graph.as_default():
       value = self.value() + 1
       self.session.run([self.assign, self.advance], {self.new_weights: value})
@@ -58,7 +55,6 @@ class _Model:
 
 @pytest.fixture
 def trained(tmp_path, graph_mode):
-  """A directory with checkpoints of steps 1 to 4, of which three are kept."""
   model = _Model(tmp_path)
   for _ in range(4):
     model.run_step()
@@ -184,9 +180,7 @@ def test_training_goes_on_without_a_checkpoint_that_cannot_be_written(
   assert _Model(trained).restored() == 7
 
 
-def test_that_the_last_checkpoint_cannot_be_written_is_an_error(
-  trained, monkeypatch
-):
+def test_the_last_checkpoint_must_be_written(trained, monkeypatch):
   model = _Model(trained)
   while model.restored() < MAX_STEPS - 1:
     model.run_step()

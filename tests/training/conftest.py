@@ -18,7 +18,6 @@ def local_run(tmp_path):
 
 @pytest.fixture
 def graph_mode():
-  """Lingvo's eager mode is off."""
   eager = py_utils.IsEagerMode()
   py_utils.SetEagerMode(False, test_mode=True)
   yield

@@ -56,7 +56,6 @@ def test_fewer_devices_than_cells_are_an_error_unless_the_schedule_wants_them():
 
 
 def _check_buckets(limits, batch=None):
-  """Builds a training step on batches of some size and checks its model."""
   net = tiny.with_loss(tiny.linear('l0', 'l1'), num_micro_batches=8)
   generator = base_input_generator.BaseSequenceInputGenerator.Params().Set(
     bucket_batch_limit=limits, bucket_upper_bound=[10, 20, 40][: len(limits)]

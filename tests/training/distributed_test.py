@@ -45,9 +45,7 @@ def test_a_mistake_in_the_spec_is_named(text, message):
     ({'ps': ['h0:1']}, 'trainer_client', 0, 'needs worker='),
   ],
 )
-def test_a_process_without_a_place_in_the_spec_is_told_why(
-  spec, job, task, message
-):
+def test_a_process_without_a_place_in_the_spec(spec, job, task, message):
   if not message:
     distributed.check_place(spec, job, task)
     return
@@ -68,7 +66,6 @@ def test_an_open_port_is_a_warning_unless_the_network_is_private(
 
 @pytest.fixture(scope='module')
 def alive():
-  """The address of a worker's server."""
   server = tf.distribute.Server({'worker': ['127.0.0.1:0']}, 'worker', 0)
   return server.target.removeprefix('grpc://')
 
@@ -95,9 +92,6 @@ def test_sessions_need_only_the_processes_that_they_use(job, others):
   assert list(config.device_filters) == [f'/job:{job}/task:0', *others]
 
 
-# -- Lost workers.
-
-
 @pytest.fixture
 def gone():
   """An address that nobody listens on."""
@@ -115,9 +109,7 @@ def _watch(*addresses):
   return distributed.WorkerWatch(addresses, interval=0.1, deadline=1.0)
 
 
-def test_an_error_is_explained_by_workers_that_are_gone_or_hang(
-  alive, gone, hanging
-):
+def test_an_error_is_explained_by_lost_or_hung_workers(alive, gone, hanging):
   error = ValueError('of its own')
   watch = _watch(alive)
   watch.wait_until_up(10)
@@ -142,9 +134,7 @@ def test_the_watch_reports_a_lost_worker_once(alive, which, request):
     found.get(timeout=0.5)
 
 
-def test_a_worker_that_never_starts_is_an_error_that_names_it(
-  alive, gone, capsys
-):
+def test_a_worker_that_never_starts_is_named(alive, gone, capsys):
   with pytest.raises(
     distributed.WorkerLostError, match=r'worker 1 .* has not started within'
   ):

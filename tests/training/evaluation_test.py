@@ -27,8 +27,6 @@ def write(tmp_path):
 
 @pytest.fixture
 def follower(tmp_path):
-  """Makes a follower."""
-
   def make(done=(), every=False):
     processed = [f'elsewhere/ckpt-{step:08d}' for step in done]
     return runners.CheckpointFollower(str(tmp_path), processed, every)
@@ -37,14 +35,13 @@ def follower(tmp_path):
 
 
 def _steps(follower):
-  """The steps of all checkpoints that are to be run on now."""
   steps = []
   while (path := follower.next()) is not None:
     steps.append(checkpoints.step_of(path))
   return steps
 
 
-def test_the_newest_or_every_checkpoint_is_taken_once(write, follower):
+def test_the_newest_or_every_new_checkpoint_is_taken_once(write, follower):
   newest, every = follower(), follower(every=True)
   assert (newest.next(), newest.newest_step) == (None, 0)
   write(10, 20, 30)
@@ -52,11 +49,7 @@ def test_the_newest_or_every_checkpoint_is_taken_once(write, follower):
   write(20, 30, 40, 50)
   assert (_steps(newest), _steps(every)) == ([50], [40, 50])
   assert newest.newest_step == 50
-
-
-def test_what_was_done_before_is_left_out_wherever_the_directory_was(
-  write, follower
-):
+  # What was done before is left out, wherever the directory was.
   write(10, 20, 30)
   assert _steps(follower(done=[10, 30])) == []
   assert _steps(follower(done=[10, 30], every=True)) == [20]
@@ -85,9 +78,7 @@ def test_a_damaged_one_is_passed_over_with_a_warning_until_it_is_replaced(
   assert _steps(of_job) == after
 
 
-def test_one_that_the_training_removed_meanwhile_is_no_news(
-  write, follower, warnings
-):
+def test_one_that_is_removed_meanwhile_is_no_news(write, follower, warnings):
   write(10)
   of_job = follower()
   path = of_job.next()

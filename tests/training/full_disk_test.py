@@ -10,9 +10,7 @@ import child_process
 import pytest
 
 
-def test_training_goes_on_without_room_and_only_the_last_checkpoint_is_missed(
-  tmp_path,
-):
+def test_without_room_only_the_last_checkpoint_is_missed(tmp_path):
   mount = f'mount -t tmpfs -o size=1m none {shlex.quote(str(tmp_path))}'
   # The disk is there for the command alone, and goes when it ends.
   on_small_disk = (

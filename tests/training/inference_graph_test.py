@@ -1,6 +1,5 @@
 # Copyright 2026 The lingvo_gpipe Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The exported inference graph of a pipeline, used without this package."""
 
 import subprocess
 import sys

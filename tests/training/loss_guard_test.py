@@ -60,7 +60,6 @@ def test_a_skipped_step_changes_no_variable(local_run, warnings):
 
 @contextlib.contextmanager
 def _guarded(build, policy):
-  """Yields a task that `build` makes, and a session that guards its steps."""
   with pt.graph(2) as graph:
     tf.random.set_seed(7)
     task = build()
@@ -76,8 +75,6 @@ def _guarded(build, policy):
 
 
 class Table(declared.Layer):
-  """Looks up ids, [batch], in a table."""
-
   WEIGHTS = {'table': [5, tiny_pipeline.WIDTH]}
 
   def FProp(self, theta, ids):
@@ -108,9 +105,6 @@ def test_tasks_that_read_rows_of_a_variable_do_not_wait_for_the_loss():
     before = session.run(table)
     session.run([task.train_op])
     assert np.all(session.run(table) != before)
-
-
-# -- What is due at a skipped step.
 
 
 class Copying(tiny_pipeline.Linear):

@@ -59,9 +59,7 @@ def test_the_key_that_lingvo_mangles_is_found_by_the_name(package):
     ('z_h', 'Xyzzy', 'A name is MODULE.CLASS.'),
   ],
 )
-def test_of_an_unknown_model_what_is_missing_is_said(
-  package, module, wrong, said
-):
+def test_what_is_missing_of_a_model_is_said(package, module, wrong, said):
   package(module, f'{_SOURCE}\n\nclass NotAModel:\n  pass\n')
   model_lookup.find_model(f'{module}.Small')
   with pytest.raises(user_error.UserError) as error:
@@ -103,9 +101,7 @@ def test_a_module_that_cannot_be_imported_says_at_which_line(
   assert '\n' not in text
 
 
-def test_models_of_a_user_come_before_ours_and_hide_no_others(
-  package, monkeypatch
-):
+def test_models_of_a_user_come_before_ours(package, monkeypatch):
   packages = ('lookup_u', 'lookup_v')
   monkeypatch.setattr(model_registration, 'PACKAGES', packages)
   for place in ('lookup_u', 'lookup_u.both', 'lookup_v', 'lookup_v.both'):
@@ -113,12 +109,8 @@ def test_models_of_a_user_come_before_ours_and_hide_no_others(
   package('lookup_u.both.same')
   package('lookup_v.both.same', 'raise AssertionError')
   package('lookup_v.both.ours')
-  assert model_lookup.find_model('both.same.Small') == (
-    'lookup_u.both.same.Small'
-  )
-  assert model_lookup.find_model('both.ours.Small') == (
-    'lookup_v.both.ours.Small'
-  )
-  assert {'both.same.Small', 'both.ours.Large'} <= set(
-    model_lookup.known_models()
-  )
+  for name, owner in (('same', 'lookup_u'), ('ours', 'lookup_v')):
+    model = f'both.{name}.Small'
+    assert model_lookup.find_model(model) == f'{owner}.{model}'
+  known = set(model_lookup.known_models())
+  assert {'both.same.Small', 'both.ours.Large'} <= known

@@ -38,15 +38,11 @@ def test_the_outermost_is_found_and_all_of_a_name_are_set():
 
 
 class _MeanByOne(base_layer.BaseLayer):
-  """A mean whose weight is 1."""
-
   def FProp(self, theta, outputs, targets):
     return {'loss': (tf.reduce_mean(tf.square(outputs - targets)), 1.0)}
 
 
 def _report(loss):
-  """Reports a pipeline with such a loss."""
-
   def build():
     net = tiny.pipeline(
       tiny.linear('a', 'b'),

@@ -46,9 +46,7 @@ def test_lines_show_metrics_rate_and_time_left():
 
 
 @pytest.mark.parametrize('first_step', [0, 6])
-def test_a_terminal_gets_one_bar_which_starts_where_the_training_does(
-  first_step,
-):
+def test_a_terminal_gets_one_bar_from_where_training_starts(first_step):
   text = _run(_Terminal(), 8, first_step)
   assert text.count('\n') == 1
   first, *_, last = text.strip('\r\n').split('\r')

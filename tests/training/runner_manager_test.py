@@ -34,7 +34,6 @@ def _a_training(tmp_path_factory):
 
 @pytest.fixture
 def trained(local_run, _a_training):
-  """The log directory, with what a training of 20 steps has left there."""
   shutil.copytree(_a_training[0], local_run, dirs_exist_ok=True)
   FLAGS.max_steps = 20
   return local_run
@@ -46,9 +45,7 @@ def test_trains_and_saves_after_the_last_step(trained, _a_training):
   assert losses[20] < losses[1]
   assert tf.train.latest_checkpoint(trained / 'train').endswith('00000020')
   assert (trained / 'train' / 'model_analysis.txt').exists()
-
-
-def test_goes_on_from_the_checkpoint_until_nothing_is_left_to_do(trained):
+  # It goes on from there until nothing is left to do.
   _, losses = _train(22)
   assert list(losses) == [21, 22]
   assert tf.train.latest_checkpoint(trained / 'train').endswith('00000022')

@@ -54,7 +54,6 @@ def machines():
 
 
 def _start(machine, logdir, *args):
-  """Starts a trainer on a machine."""
   return child_process.start(
     'trainer',
     '--model=stand_in_pipeline.Small',
@@ -68,7 +67,6 @@ def _start(machine, logdir, *args):
 
 @contextlib.contextmanager
 def _training(machines, logdir, max_steps):
-  """Two workers and a trainer, which it yields."""
   workers = [
     _start(machine, logdir, '--job=worker', f'--task={k}')
     for k, machine in enumerate(machines)
@@ -89,7 +87,6 @@ def _training(machines, logdir, max_steps):
 
 
 def _last_checkpoint(logdir):
-  """The step of the last checkpoint; 0 if there is none."""
   indices = (logdir / 'train').glob('ckpt-*.index')
   return max((int(i.stem.partition('-')[2]) for i in indices), default=0)
 

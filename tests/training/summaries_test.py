@@ -28,7 +28,6 @@ class _Writer:
 
 @pytest.fixture
 def runner(graph_mode):
-  """Stands for a trainer with a pipeline of two cells, its graph built."""
   with pt.cluster(2), tf.Graph().as_default():
     py_utils.GetOrCreateGlobalStepVar()
     layer = tp.with_loss(tp.linear('a', 'b'), schedule='1f1b').Instantiate()
@@ -66,8 +65,7 @@ class _Pair(base_layer.BaseLayer):
       self.CreateChild('net', tp.pipeline(tp.linear('a', 'b')))
 
 
-def _teacher_and_student():
-  """Two pipelines of one name; only the student's has backward tasks."""
+def test_a_teacher_is_drawn_without_backward_tasks(runner, capsys):
   with tf.variable_scope('teacher'):
     teacher = tp.pipeline(tp.linear('a', 'b')).Instantiate()
   with tf.variable_scope('student'):
@@ -76,13 +74,6 @@ def _teacher_and_student():
   targets = tf.stop_gradient(teacher.FProp(teacher.theta, x))
   loss = tf.reduce_sum((student.FProp(student.theta, x) - targets) ** 2)
   tf.gradients(loss, student.vars.Flatten())
-  return teacher, student
-
-
-def test_a_teacher_is_drawn_without_the_backward_tasks_that_it_has_not(
-  runner, capsys
-):
-  teacher, student = _teacher_and_student()
   run = [model_pipelines.schedule_that_runs(p) for p in (teacher, student)]
   assert [schedule.forward_only for schedule in run] == [True, False]
   runner.model = types.SimpleNamespace(children={'net': [teacher]})
@@ -100,8 +91,7 @@ def test_two_pipelines_of_one_name_have_tags_of_their_own(runner):
   summaries.RunSummaries().trainer_built(runner)
   tags = {t for t in runner.summary_writer.values if t.endswith('/cut')}
   assert tags == {
-    'pipeline/both.teacher.net/cut',
-    'pipeline/both.student.net/cut',
+    f'pipeline/both.{name}.net/cut' for name in ('teacher', 'student')
   }
 
 
@@ -115,9 +105,6 @@ def test_memory_is_written_now_and_then_and_at_the_end(runner):
     listener.after_step(step, {})
     assert values['run/peak_memory_bytes'][0] == expected
   assert values['run/peak_memory_bytes'][1].simple_value > 1e7
-
-
-# -- The image of a schedule.
 
 
 def _pixels(png):
@@ -147,9 +134,7 @@ def test_any_size_is_drawn(micro_batches):
   assert (image.width, image.height) == (width, height)
 
 
-def test_a_full_disk_is_a_warning_and_writing_goes_on_when_there_is_room(
-  warnings,
-):
+def test_a_full_disk_is_a_warning_and_writing_goes_on_later(warnings):
   now = 0.0
   old, new = made = [mock.Mock(), mock.Mock()]
   writer = summaries.SummaryWriter(iter(made).__next__, clock=lambda: now)

@@ -46,7 +46,6 @@ def _describe_tpu(**unused):
 
 @pytest.fixture(scope='module')
 def graph_def(tmp_path_factory):
-  """The graph that the executor runs."""
   logdir = tmp_path_factory.mktemp('logdir')
   with (
     pytest.MonkeyPatch.context() as patch,
@@ -63,7 +62,6 @@ def graph_def(tmp_path_factory):
 
 
 def _nodes(graph_def):
-  """All nodes, those in functions too."""
   yield from graph_def.node
   for function in graph_def.library.function:
     yield from function.node_def

@@ -50,10 +50,7 @@ _WRONG = [
   ([], '--model: give one; it has no default.'),
   (['--model=a.B'], '--logdir: give one; it has no default.'),
   (['--worker_split_size=two'], 'flag --worker_split_size=two: '),
-  (
-    ['--schedule=2f2b'],
-    "no schedule '2f2b'; it must be one of 'gpipe', '1f1b'",
-  ),
+  (['--schedule=2f2b'], "no schedule '2f2b'; it must be one of 'gpipe', '1f"),
   (['--trace_step=0'], 'flag --trace_step=0: 0 is not a positive integer'),
   (['--on_nan_loss=go'], 'one of <stop|skip>'),
   (['steps=3'], "'steps=3': not a flag"),

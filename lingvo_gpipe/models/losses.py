@@ -13,6 +13,8 @@ from lingvo.core import base_layer
 
 
 class ClassificationLoss(base_layer.BaseLayer):
+  """Loss and accuracy of images' logits."""
+
   @classmethod
   def Params(cls):
     p = super().Params()
@@ -61,6 +63,8 @@ class ClassificationLoss(base_layer.BaseLayer):
 
 
 class LanguageModelLoss(base_layer.BaseLayer):
+  """Loss, accuracy and bits a byte of tokens' logits."""
+
   def FProp(self, theta, logits, targets):
     """Metrics of logits [batch, time, vocab_size].
 

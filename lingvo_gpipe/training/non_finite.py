@@ -181,5 +181,7 @@ def _longest_run(session, fetches):
       values = session.run(fetches[:trial])
     except CHECK_ERRORS:
       limit = trial
+    except tf.errors.OutOfRangeError:
+      break  # Each trial takes a batch, and this was the last one.
     trial = (len(values) + limit) // 2
   return values

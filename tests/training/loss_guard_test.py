@@ -91,6 +91,28 @@ def _build_with_table():
   return task
 
 
+def _build_with_one_batch():
+  net = tiny_pipeline.with_loss(tiny_pipeline.linear('l'), 1)
+  task = tiny_pipeline.task_params(net).Instantiate()
+  data = tf.data.Dataset.from_tensors(tiny_pipeline.inputs())
+  x = tf.data.make_one_shot_iterator(data).get_next()
+  is_right = tf.reduce_max(x) > 1e9
+  check = tf.debugging.Assert(is_right, ['on purpose'])
+  with tf.control_dependencies([check]):
+    x = tf.identity(x)
+  task.FPropDefaultTheta(py_utils.NestedMap(x=x, y=x))
+  task.BProp()
+  return task
+
+
+def test_a_failed_assertion_is_told_though_the_search_finds_no_more_input():
+  with (
+    _guarded(_build_with_one_batch, 'stop') as (task, session),
+    pytest.raises(tf.errors.InvalidArgumentError, match='on purpose'),
+  ):
+    session.run([task.train_op])
+
+
 def test_tasks_that_read_rows_of_a_variable_do_not_wait_for_the_loss():
   with _guarded(_build_with_table, 'stop') as (task, session):
     operations = session.graph.get_operations()

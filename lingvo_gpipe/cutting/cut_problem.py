@@ -64,10 +64,17 @@ class PipelineSpec:
         f"{sorted(self.kept)}, it must be 'always'."
       )
     schedules.check_name(self.schedule)
-    for name in ('num_devices', 'cells_per_device', 'num_micro_batches'):
-      if getattr(self, name) < 1:
-        value = getattr(self, name)
-        raise ValueError(f'{name} is {value}; it must be 1 or more.')
+    for name, least in (
+      ('num_devices', 1),
+      ('cells_per_device', 1),
+      ('num_micro_batches', 1),
+      ('micro_batch_size', 1),
+      ('input_bytes', 0),
+      ('device_memory', 0),
+    ):
+      value = getattr(self, name)
+      if value is not None and value < least:
+        raise ValueError(f'{name} is {value}; it must be {least} or more.')
 
   @property
   def num_cells(self) -> int:

@@ -368,3 +368,12 @@ def test_importing_schedules_and_the_partitioner_imports_no_tensorflow():
     'assert not wrong, wrong'
   )
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+_NUMBERS = ('num_devices', 'micro_batch_size', 'input_bytes', 'device_memory')
+
+
+@pytest.mark.parametrize('name', _NUMBERS)
+def test_a_number_out_of_range_is_named(name):
+  with pytest.raises(ValueError, match=f'^{name} is -1; it must be . or more'):
+    PipelineSpec(**{'num_devices': 1, name: -1})
